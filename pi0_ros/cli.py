@@ -1,0 +1,55 @@
+"""The `pi0` command: one table row per subcommand.
+
+A command's module offers `add_arguments(parser)` and `run(args) -> int`; the first line of its docstring is
+the help and the whole docstring, examples included, is the description. Only the chosen module is imported, so `pi0 --help`
+needs neither torch nor ROS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("pi0_ros.nodes.demo", "run the simulated arm with its trained policy, scored"),
+    "up": ("pi0_ros.processes", "start, watch and stop the processes of a launch file where `ros2 launch` is absent"),
+    "record-demo": ("pi0_ros.nodes.record_demo", "record scripted demonstrations of the simulated arm as rosbags"),
+    "convert": ("pi0_ros.training.convert", "turn rosbags into a LeRobotDataset v3"),
+    "stats": ("pi0_ros.training.stats", "compute the normalisation statistics of a dataset"),
+    "train": ("pi0_ros.training.loop", "train or fine-tune a policy on a dataset"),
+    "eval": ("pi0_ros.training.evaluate", "compare predicted with recorded actions on held-out bags"),
+    "serve": ("pi0_ros.serving.server", "serve a policy over ZeroMQ for robots without a GPU"),
+    "doctor": ("pi0_ros.doctor", "check robot file, checkpoint and topics before anything moves"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse `argv` (default: the process's arguments), run the chosen command and return its exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    listing = "\n".join(f"  {name:12s} {summary}" for name, (_, summary) in COMMANDS.items())
+    overview = argparse.ArgumentParser(
+        prog="pi0",
+        description=f"{sys.modules['pi0_ros'].__doc__}\n\ncommands:\n{listing}",
+        epilog="`pi0 COMMAND --help` shows a command's options and examples.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    overview.add_argument("command", choices=list(COMMANDS), metavar="COMMAND")
+    chosen = overview.parse_args(argv[:1]).command
+    module = importlib.import_module(COMMANDS[chosen][0])
+    parser = argparse.ArgumentParser(
+        prog=f"pi0 {chosen}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    try:
+        return int(module.run(parser.parse_args(argv[1:])))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"pi0 {chosen}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
