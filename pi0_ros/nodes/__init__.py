@@ -1,0 +1,1 @@
+"""Thin rclpy shells: parameters in, core called, messages out."""
