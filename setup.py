@@ -1,0 +1,65 @@
+"""Packaging of pi0_ros: one description for `pip`, `pip install -e` and `colcon build`.
+
+`pi0_ros/training` is a link to `../training`, so every kind of install sees one package `pi0_ros.training` and no
+package called "training" lands in anyone's site-packages.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "pi0_ros"
+NODES = ("policy", "controller", "recorder", "monitor", "viewer", "sim", "demonstrator")
+
+POLICY = ["torch>=2.5", "safetensors>=0.4", "sentencepiece>=0.2"]
+SIM = ["mujoco==3.8.1"]
+TRAIN = [*POLICY, "av>=12", "matplotlib>=3.8", "pandas>=2.0", "pyarrow>=15"]
+VIEW = ["viser>=1.0", "yourdfpy>=0.0.58"]
+TEST = ["pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.100"]
+LINT = ["mypy>=1.13", "ruff>=0.8", "types-PyYAML"]
+COLCON = ["colcon-common-extensions>=0.3", "catkin_pkg>=1.0"]
+
+
+def share(folder: str) -> list[tuple[str, list[str]]]:
+    """data_files entries that install `folder` with its sub-folders below `share/pi0_ros`."""
+    folders = [Path(folder), *(path for path in sorted(Path(folder).rglob("*")) if path.is_dir())]
+    kept = {path: [str(file) for file in sorted(path.iterdir()) if file.is_file()] for path in folders}
+    return [(f"share/{NAME}/{path.as_posix()}", files) for path, files in kept.items() if files]
+
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="pi0 and pi0.5 robot policies on ROS 2: record, train, run smoothly and safely",
+    long_description=Path("README.md").read_text(encoding="utf-8") if Path("README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    author="The pi0_ros authors",
+    maintainer="The pi0_ros maintainers",
+    maintainer_email="maintainers@pi0-ros.example.org",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    package_data={NAME: ["py.typed", "checkpoints/*/*", "**/*.xml"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        *share("launch"),
+        *share("config"),
+    ],
+    install_requires=["numpy>=1.22", "PyYAML>=5.4", "Pillow>=9.0", "pyzmq>=22", "msgpack>=1.0", "rosbags>=0.10", "tqdm>=4.60"],
+    extras_require={
+        "policy": POLICY,
+        "sim": SIM,
+        "train": TRAIN,
+        "view": VIEW,
+        "test": TEST,
+        "dev": [*TRAIN, *SIM, *VIEW, *TEST, *LINT, *COLCON],
+    },
+    entry_points={
+        "console_scripts": [
+            f"pi0 = {NAME}.cli:main",
+            *(f"{node}_node = {NAME}.nodes.{node}_node:main" for node in NODES),
+        ]
+    },
+    zip_safe=False,
+)
