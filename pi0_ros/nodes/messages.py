@@ -1,0 +1,165 @@
+"""Between ROS messages and the numpy side: stamps, action chunks, joint states, commands and diagnostics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from pi0_ros.control.chunk import ActionChunk, ChunkError
+
+NANOSECONDS = 1_000_000_000
+LATEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)  # chunks, commands: only the newest matters
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)  # hears reliable and best-effort publishers alike
+
+COMMAND_TYPES: dict[str, type] = {
+    "trajectory_msgs/msg/JointTrajectory": JointTrajectory,
+    "std_msgs/msg/Float64MultiArray": Float64MultiArray,
+    "sensor_msgs/msg/JointState": JointState,
+}
+
+
+def stamp_to_ns(stamp: Time) -> int:
+    """A message's stamp in nanoseconds."""
+    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
+
+
+def ns_to_stamp(nanoseconds: int) -> Time:
+    """Nanoseconds as a message's stamp."""
+    sec, nanosec = divmod(int(nanoseconds), NANOSECONDS)
+    return Time(sec=sec, nanosec=nanosec)
+
+
+def stamp_to_seconds(stamp: Time) -> float:
+    """A message's stamp in seconds (float64: 0.2 microseconds at today's dates)."""
+    return stamp_to_ns(stamp) * 1e-9
+
+
+def seconds_to_stamp(seconds: float) -> Time:
+    """Seconds as a message's stamp."""
+    return ns_to_stamp(round(seconds * NANOSECONDS))
+
+
+def seconds_to_duration(seconds: float) -> Duration:
+    """Seconds as a message's duration."""
+    sec, nanosec = divmod(round(seconds * NANOSECONDS), NANOSECONDS)
+    return Duration(sec=sec, nanosec=nanosec)
+
+
+def chunk_to_message(chunk: ActionChunk) -> JointTrajectory:
+    """A chunk as JointTrajectory: header.stamp = capture time, point i at `i * dt`."""
+    message = JointTrajectory(joint_names=list(chunk.names))
+    message.header.stamp = seconds_to_stamp(chunk.stamp)
+    message.points = [
+        JointTrajectoryPoint(positions=row, time_from_start=seconds_to_duration(i * chunk.dt))
+        for i, row in enumerate(chunk.actions.tolist())
+    ]
+    return message
+
+
+def chunk_from_message(message: JointTrajectory, names: Sequence[str], receive: float | None = None) -> ActionChunk:
+    """The chunk in a JointTrajectory, its joints brought into the order `names`.
+
+    `receive` (s) replaces a zero stamp. Raises `ChunkError` for unknown, missing or repeated joints, points of the wrong width,
+    uneven times, or numbers that are not finite.
+    """
+    check_names(message.joint_names, names)
+    if len(message.points) < 2:
+        raise ChunkError(f"chunk has {len(message.points)} points, needs at least 2")
+    widths = {len(point.positions) for point in message.points}
+    if widths != {len(names)}:
+        raise ChunkError(f"points have {sorted(widths)} positions, expected {len(names)} ({', '.join(names)})")
+    times = np.array([stamp_to_ns(point.time_from_start) for point in message.points]) * 1e-9
+    dt = float(times[-1] - times[0]) / (len(times) - 1)
+    if dt <= 0 or not np.allclose(times, dt * np.arange(len(times)), rtol=0, atol=max(1e-6, 0.01 * dt)):
+        raise ChunkError("time_from_start of point i must be i * dt with one positive dt")
+    stamp = stamp_to_ns(message.header.stamp)
+    if stamp == 0 and receive is None:
+        raise ChunkError("header.stamp is zero, expected the capture time of the observation")
+    order = [message.joint_names.index(name) for name in names]
+    actions = np.array([point.positions for point in message.points], dtype=np.float64)[:, order]
+    return ActionChunk(stamp * 1e-9 if stamp or receive is None else receive, dt, actions, tuple(names))
+
+
+def check_names(found: Sequence[str], expected: Sequence[str]) -> None:
+    """Raise `ChunkError` unless `found` holds every name of `expected` once and no other."""
+    unknown = [name for name in found if name not in expected]
+    missing = [name for name in expected if name not in found]
+    repeated = sorted({name for name in found if list(found).count(name) > 1})
+    complaints = [("unknown", unknown), ("missing", missing), ("repeated", repeated)]
+    if unknown or missing or repeated:
+        text = "; ".join(f"{word} joints: {', '.join(names)}" for word, names in complaints if names)
+        raise ChunkError(f"{text}; the robot file has {', '.join(expected)}")
+
+
+def command_message(
+    type_name: str, names: Sequence[str], position: np.ndarray, velocity: np.ndarray, stamp: Time, period: float
+) -> Any:
+    """One command (position, velocity: float64 [J] of `names`) as one of the `COMMAND_TYPES`.
+
+    A JointTrajectory carries one point with velocities, to be reached after `period` s; a JointState carries both;
+    a Float64MultiArray the positions alone.
+    """
+    if type_name == "std_msgs/msg/Float64MultiArray":
+        return Float64MultiArray(data=position.tolist())
+    if type_name == "sensor_msgs/msg/JointState":
+        state = JointState(name=list(names), position=position.tolist(), velocity=velocity.tolist())
+        state.header.stamp = stamp
+        return state
+    if type_name == "trajectory_msgs/msg/JointTrajectory":
+        point = JointTrajectoryPoint(
+            positions=position.tolist(), velocities=velocity.tolist(), time_from_start=seconds_to_duration(period)
+        )
+        trajectory = JointTrajectory(joint_names=list(names), points=[point])
+        trajectory.header.stamp = stamp
+        return trajectory
+    raise ValueError(f"command type {type_name!r} is unknown, expected one of {', '.join(COMMAND_TYPES)}")
+
+
+def joint_values(message: JointState, names: Sequence[str], field: str = "position") -> np.ndarray | None:
+    """`field` of a JointState for `names`, float64 [len(names)], found by name; None where the message leaves it empty.
+
+    Raises ValueError for a missing joint, a field of another length than the names, or numbers that are not finite.
+    """
+    values = getattr(message, field)
+    if len(values) == 0 and field != "position":
+        return None
+    missing = [name for name in names if name not in message.name]
+    if missing:
+        raise ValueError(f"joint state lacks {', '.join(missing)} (it has {', '.join(message.name) or 'no joints'})")
+    if len(values) != len(message.name):
+        raise ValueError(f"joint state has {len(message.name)} names but {len(values)} values in {field}")
+    found = np.array([values[message.name.index(name)] for name in names], dtype=np.float64)
+    if not np.isfinite(found).all():
+        raise ValueError(f"joint state holds NaN or infinity in {field}")
+    return found
+
+
+def diagnostic_status(
+    name: str, level: bytes, message: str, values: Mapping[str, object], hardware_id: str = ""
+) -> DiagnosticStatus:
+    """One status named `pi0_ros: <name>`; `level` is DiagnosticStatus.OK, WARN, ERROR or STALE."""
+    pairs = [
+        KeyValue(key=key, value=f"{value:.6g}" if isinstance(value, float) else str(value)) for key, value in values.items()
+    ]
+    return DiagnosticStatus(name=f"pi0_ros: {name}", level=level, message=message, hardware_id=hardware_id, values=pairs)
+
+
+def diagnostic_array(stamp: Time, statuses: Sequence[DiagnosticStatus]) -> DiagnosticArray:
+    """Statuses as one message for `/diagnostics`."""
+    array = DiagnosticArray(status=list(statuses))
+    array.header.stamp = stamp
+    return array
+
+
+def diagnostic_values(status: DiagnosticStatus) -> dict[str, str]:
+    """The key-value pairs of a status as a dict."""
+    return {pair.key: pair.value for pair in status.values}
