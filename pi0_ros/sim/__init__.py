@@ -1,0 +1,1 @@
+"""The simulated arm, its cameras, its task and its scripted demonstrator. MuJoCo and numpy; no ROS."""

@@ -1,0 +1,47 @@
+"""The demo's task: put the named cube in the tray. Wording of prompts and the score of an episode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pi0_ros.sim.world import CUBES, in_tray
+
+WORDINGS = ("put the {} cube in the tray", "place the {} block in the tray", "pick up the {} cube and drop it in the tray")
+LIFTED = 0.05  # m, height of a cube's centre that counts as lifted
+
+
+def prompt(colour: str, wording: int = 0) -> str:
+    """Return the instruction for `colour` in one of the three wordings."""
+    return WORDINGS[wording % len(WORDINGS)].format(colour)
+
+
+def named_colour(text: str) -> str | None:
+    """Return the cube colour that an instruction names, or None when it names none or several."""
+    named = [colour for colour in CUBES if colour in text.lower().split()]
+    return named[0] if len(named) == 1 else None
+
+
+@dataclass
+class Score:
+    """Watches the cubes during one episode. `lifted` lists colours in the order of their first lift."""
+
+    colour: str
+    lifted: list[str] = field(default_factory=list)
+    in_tray: list[str] = field(default_factory=list)
+
+    def update(self, cubes: dict[str, np.ndarray]) -> None:
+        """Take in the poses [7] of all cubes."""
+        self.in_tray = [name for name, pose in cubes.items() if in_tray(pose[:3])]
+        self.lifted += [name for name, pose in cubes.items() if pose[2] > LIFTED and name not in self.lifted]
+
+    @property
+    def success(self) -> bool:
+        """The named cube lies in the tray and no other does."""
+        return self.in_tray == [self.colour]
+
+    @property
+    def right_cube(self) -> bool:
+        """The first cube that left the table is the named one."""
+        return bool(self.lifted) and self.lifted[0] == self.colour
