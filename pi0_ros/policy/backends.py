@@ -1,0 +1,130 @@
+"""Where the policy runs: in this process or on a server. Both answer the same two questions.
+
+torch is imported only by the local backend, so a robot that uses a server needs none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.policy.metadata import Metadata, check_robot
+from pi0_ros.robot import Robot
+from pi0_ros.serving.client import Client
+from pi0_ros.streams import Observation
+
+if TYPE_CHECKING:
+    from pi0_ros.policy.policy import Policy
+
+BACKENDS = ("local", "zmq")
+
+
+class Backend(Protocol):
+    """A policy, wherever it runs."""
+
+    @property
+    def metadata(self) -> Metadata | None:
+        """What the policy says about itself; None as long as a server has not been reached."""
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        """Predict; BackendError when that is impossible now, RobotMismatchError when it never will be possible."""
+
+    def close(self) -> None:
+        """Free memory and sockets."""
+
+
+class LocalBackend:
+    """Loads a checkpoint into this process and warms it up."""
+
+    def __init__(
+        self,
+        robot: Robot,
+        checkpoint: Path | str,
+        device: str = "auto",
+        seed: int = 0,
+        torch_threads: int = 0,
+        num_steps: int = 0,
+    ) -> None:
+        policy = load_policy(checkpoint, device, seed, torch_threads, num_steps, robot)
+        self._policy: Policy | None = policy
+        self._metadata = policy.metadata
+
+    @property
+    def metadata(self) -> Metadata:
+        return self._metadata
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        assert self._policy is not None, "the backend is closed"
+        return self._policy.infer(observation)
+
+    def close(self) -> None:
+        self._policy = None
+
+
+class ZmqBackend:
+    """Asks a `pi0 serve` over ZeroMQ. Constructing it reaches for nothing: a server may come, go and come back."""
+
+    def __init__(self, robot: Robot, server: str, timeout_s: float = 2.0) -> None:
+        self._client = Client(server, timeout_s=timeout_s, robot=robot)
+
+    @property
+    def metadata(self) -> Metadata | None:
+        return self._client.metadata
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        return self._client.infer(observation)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def make_backend(
+    kind: str,
+    robot: Robot,
+    checkpoint: Path | str = "",
+    server: str = "",
+    device: str = "auto",
+    seed: int = 0,
+    torch_threads: int = 0,
+    num_steps: int = 0,
+    timeout_s: float = 2.0,
+) -> Backend:
+    """The backend called `kind`: "local" needs `checkpoint`, "zmq" needs `server`."""
+    if kind == "local":
+        if not str(checkpoint):
+            raise ValueError("backend 'local' needs a checkpoint folder: set the parameter `checkpoint`")
+        return LocalBackend(robot, checkpoint, device, seed, torch_threads, num_steps)
+    if kind == "zmq":
+        if not server:
+            raise ValueError("backend 'zmq' needs an address: set the parameter `server`, e.g. tcp://127.0.0.1:5555")
+        return ZmqBackend(robot, server, timeout_s)
+    raise ValueError(f"backend is '{kind}', expected one of {', '.join(BACKENDS)}")
+
+
+def load_policy(
+    checkpoint: Path | str,
+    device: str = "auto",
+    seed: int = 0,
+    torch_threads: int = 0,
+    num_steps: int = 0,
+    robot: Robot | None = None,
+) -> Policy:
+    """Load and warm up; `torch_threads` and `num_steps` 0 mean torch's and the checkpoint's own.
+
+    CheckpointError for a bad folder, RobotMismatchError when `robot` is given and the checkpoint is for another one.
+    """
+    import torch
+
+    from pi0_ros.policy.checkpoint import load_checkpoint
+    from pi0_ros.policy.policy import Policy
+
+    if torch_threads > 0:
+        torch.set_num_threads(torch_threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    policy = Policy(load_checkpoint(checkpoint, device), seed, num_steps or None)
+    if robot is not None:
+        check_robot(robot, policy.metadata)
+    policy.warm_up()
+    return policy

@@ -1,0 +1,55 @@
+"""What a policy says about itself, and whether that fits the robot at hand. No torch, so that a robot without it can ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pi0_ros.robot import Robot
+
+
+class BackendError(RuntimeError):
+    """The policy could not answer now (server gone, bad numbers, ...); asking again later may work."""
+
+
+class RobotMismatchError(ValueError):
+    """The policy was made for another robot; asking again will not help."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """A policy's answer to "what are you?"."""
+
+    checkpoint: str  # folder name, for people
+    model: str  # "pi0" | "pi05"
+    robot: Robot  # the robot file that the checkpoint carries
+    horizon: int  # actions per chunk
+    fps: float  # actions per second
+    image_size: int  # the model's square image side, px
+
+
+def check_robot(robot: Robot, metadata: Metadata) -> None:
+    """RobotMismatchError, listing every disagreement, when `metadata`'s policy cannot drive `robot`.
+
+    Joints (names, order, unit, kind, absolute or relative action) and cameras (name, slot) must agree; topics, rates and
+    limits may differ: they belong to the machine, not to the policy.
+    """
+    ours, theirs = robot, metadata.robot
+    found: list[str] = []
+    if ours.joint_names != theirs.joint_names:
+        found.append(f"joints are {list(ours.joint_names)} here and {list(theirs.joint_names)} in the checkpoint")
+    else:
+        for ours_joint, theirs_joint in zip(ours.joints, theirs.joints, strict=True):
+            for key in ("unit", "kind", "action"):
+                here, there = getattr(ours_joint, key), getattr(theirs_joint, key)
+                if here != there:
+                    found.append(f"joint '{ours_joint.name}': {key} is '{here}' here and '{there}' in the checkpoint")
+    here_cameras = {camera.name: camera.slot for camera in ours.cameras}
+    there_cameras = {camera.name: camera.slot for camera in theirs.cameras}
+    if here_cameras != there_cameras:
+        found.append(f"cameras (name: slot) are {here_cameras} here and {there_cameras} in the checkpoint")
+    if found:
+        raise RobotMismatchError(
+            f"robot '{ours.name}' and checkpoint '{metadata.checkpoint}' (robot '{theirs.name}') disagree: "
+            + "; ".join(found)
+            + ". Use the checkpoint's robot file or a checkpoint trained for this robot."
+        )

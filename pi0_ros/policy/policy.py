@@ -1,0 +1,113 @@
+"""One trained policy in this process: Observation in, ActionChunk out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.policy.checkpoint import Checkpoint
+from pi0_ros.policy.metadata import BackendError, Metadata
+from pi0_ros.policy.transforms import actions_from_model, make_inputs
+from pi0_ros.streams import Observation
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of one inference: transforms, network (10 flow steps included), way back, all."""
+
+    prepare_ms: float
+    model_ms: float
+    finish_ms: float
+    total_ms: float
+
+
+class Policy:
+    """Runs a checkpoint. Equal observations and seeds give equal chunks, in any order and in any process.
+
+    The noise that a chunk is grown from depends on nothing but the seed and the observation's stamp, so a repeated request
+    or a second client of a server changes nothing.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, seed: int = 0, num_steps: int | None = None) -> None:
+        self.checkpoint = checkpoint
+        self.spec = checkpoint.spec
+        self.num_steps = num_steps or checkpoint.spec.settings.num_steps
+        self.timing: Timing | None = None  # of the last `infer`
+        self._seed = seed
+        self._device = next(checkpoint.model.parameters()).device
+
+    @property
+    def metadata(self) -> Metadata:
+        config = self.spec.config
+        return Metadata(
+            checkpoint=self.checkpoint.folder.name,
+            model=config.model,
+            robot=self.spec.robot,
+            horizon=config.action_horizon,
+            fps=self.spec.settings.fps,
+            image_size=config.vision.image_size,
+        )
+
+    def warm_up(self) -> float:
+        """Run twice on a black observation, so that the first real chunk is as fast as the next; returns seconds."""
+        start = time.perf_counter()
+        size = self.spec.config.vision.image_size
+        black = np.zeros((size, size, 3), np.uint8)
+        robot = self.spec.robot
+        observation = Observation(
+            stamp_ns=0,
+            images={camera.name: black for camera in robot.cameras},
+            state=self.spec.norm_stats.state.mean,
+            prompt=robot.prompt or "warm up",
+            ages_s={},
+        )
+        for _ in range(2):
+            self.infer(observation)
+        self.timing = None
+        return time.perf_counter() - start
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        """Predict the chunk that starts at the observation's stamp: absolute positions, robot units and joint order.
+
+        ValueError for an observation that lacks a camera or has a wrong shape; BackendError when state or actions are not
+        finite.
+        """
+        start = time.perf_counter()
+        if not np.isfinite(observation.state).all():
+            raise BackendError(f"the state is not finite: {observation.state}")
+        state = observation.state[None]
+        images = {name: image[None] for name, image in observation.images.items()}
+        inputs = make_inputs(self.spec, images, state, [observation.prompt], self._device)
+        noise = torch.from_numpy(self._noise(observation.stamp_ns)).to(self._device)
+        prepared = time.perf_counter()
+
+        with torch.inference_mode():
+            sampled = self.checkpoint.model.sample_actions(inputs, noise=noise, num_steps=self.num_steps).cpu()
+        sampled_at = time.perf_counter()
+
+        actions = actions_from_model(self.spec, sampled, state)[0]
+        if not np.isfinite(actions).all():
+            raise BackendError("the model's actions are not finite: check the checkpoint's weights and norm_stats.json")
+        end = time.perf_counter()
+        self.timing = Timing(
+            prepare_ms=(prepared - start) * 1e3,
+            model_ms=(sampled_at - prepared) * 1e3,
+            finish_ms=(end - sampled_at) * 1e3,
+            total_ms=(end - start) * 1e3,
+        )
+        return ActionChunk(
+            stamp=observation.stamp_ns * 1e-9,
+            dt=1.0 / self.spec.settings.fps,
+            actions=actions,
+            names=tuple(self.spec.robot.joint_names),
+        )
+
+    def _noise(self, stamp_ns: int) -> np.ndarray:
+        """float32 [1, H, A], a function of seed and stamp."""
+        config = self.spec.config
+        generator = np.random.default_rng([self._seed, stamp_ns])
+        return generator.standard_normal((1, config.action_horizon, config.action_dim), dtype=np.float32)

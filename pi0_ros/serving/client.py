@@ -1,0 +1,156 @@
+"""The robot's side of a policy server: every wait has an end, and a dead server is news, not a hang."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import replace
+
+import zmq
+
+from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.images import resize_with_pad
+from pi0_ros.policy.metadata import BackendError, Metadata, check_robot
+from pi0_ros.robot import Robot
+from pi0_ros.serving.protocol import (
+    MAX_BYTES,
+    Message,
+    ProtocolError,
+    decode,
+    encode,
+    infer_message,
+    parse_chunk,
+    parse_metadata,
+)
+from pi0_ros.streams import Observation
+
+
+class Client:
+    """Asks one server, one question at a time; use it from one thread at a time.
+
+    `timeout_s` bounds each question (sending and waiting together). An inference asks up to four: after a server's restart
+    the client introduces itself again and repeats the question once. After any failure the socket is thrown away and the
+    next call starts with a new one, so nothing stale or wedged survives.
+    With `robot` given, a server whose checkpoint is for another robot is refused with RobotMismatchError.
+    """
+
+    def __init__(self, address: str, timeout_s: float = 2.0, robot: Robot | None = None) -> None:
+        if not timeout_s > 0:
+            raise ValueError(f"timeout_s is {timeout_s}, expected more than 0")
+        self.address = address
+        self.timeout_s = timeout_s
+        self.metadata: Metadata | None = None  # None while no server has introduced itself on this connection
+        self.timing: dict[str, float] = {}  # ms of the last inference: round trip, and the server's own numbers
+        self.late_replies = 0
+        self._robot = robot
+        self._name = uuid.uuid4().hex
+        self._session = ""
+        self._number = 0
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] | None = None
+        try:
+            self._open()
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise ValueError(f"server address '{address}': {error}; expected something like tcp://host:5555") from None
+
+    def hello(self) -> Metadata:
+        """Ask the server what it is. BackendError when it does not answer, RobotMismatchError when it does not fit."""
+        answer = self._ask(Message("hello", self._next()))
+        try:
+            metadata, session = parse_metadata(answer)
+        except ProtocolError as error:
+            raise self._fail(f"{error}") from error
+        if self._robot is not None:
+            check_robot(self._robot, metadata)
+        self.metadata, self._session = metadata, session
+        return metadata
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        """Predict a chunk; BackendError when the server is gone, late or reports an error.
+
+        Images are brought to the model's size here (the very function that the server would use): less to send.
+        """
+        start = time.perf_counter()
+        for attempt in (1, 2):
+            metadata = self.metadata or self.hello()
+            size = metadata.image_size
+            images = {name: resize_with_pad(image, size, size) for name, image in observation.images.items()}
+            question = infer_message(replace(observation, images=images), self._session, self._name, self._next())
+            answer = self._ask(question)
+            if answer.type == "error" and answer.body.get("code") == "session" and attempt == 1:
+                self.metadata = None  # the server was restarted: ask again what it is
+                continue
+            break
+        if answer.type == "error":
+            raise BackendError(f"server {self.address} reports: {answer.body.get('message')}")
+        try:
+            chunk, timing = parse_chunk(answer)
+        except ProtocolError as error:
+            raise self._fail(f"{error}") from error
+        self.timing = {"round_trip_ms": (time.perf_counter() - start) * 1e3, **timing}
+        return chunk
+
+    def close(self) -> None:
+        """Close socket and context at once, dropping what is unsent; the client cannot be used again."""
+        self._drop()
+        self._context.destroy(linger=0)
+
+    def _ask(self, question: Message) -> Message:
+        """Send and wait for the answer with the same id."""
+        deadline = time.monotonic() + self.timeout_s
+        socket = self._socket or self._open()
+        try:
+            frames = encode(question)
+        except ProtocolError as error:
+            raise BackendError(f"observation cannot be sent: {error}") from error
+        try:
+            socket.send_multipart(frames)  # waits up to SNDTIMEO for a connection
+            while True:
+                left_ms = int((deadline - time.monotonic()) * 1e3)
+                if left_ms <= 0 or not socket.poll(left_ms):
+                    raise self._fail(f"no answer within {self.timeout_s:g} s")
+                answer = decode(socket.recv_multipart())
+                if answer.id == question.id:
+                    return answer
+                self.late_replies += 1
+        except zmq.Again:
+            raise self._fail(f"not reachable within {self.timeout_s:g} s; is `pi0 serve` running there?") from None
+        except ProtocolError as error:
+            raise self._fail(f"{error}") from error
+        except zmq.ZMQError as error:
+            raise self._fail(f"{error}") from error
+
+    def _open(self) -> zmq.Socket[bytes]:
+        timeout_ms = max(1, int(self.timeout_s * 1e3))
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.IMMEDIATE, 1)  # never queue for a server that is not there
+        socket.setsockopt(zmq.SNDTIMEO, timeout_ms)
+        socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
+        socket.setsockopt(zmq.SNDHWM, 2)
+        socket.setsockopt(zmq.RCVHWM, 8)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3000)
+        try:
+            socket.connect(self.address)
+        except zmq.ZMQError:
+            socket.close(linger=0)
+            raise
+        self._socket = socket
+        return socket
+
+    def _fail(self, reason: str) -> BackendError:
+        """Throw the socket away (and with it every late answer) and make the error to raise."""
+        self._drop()
+        return BackendError(f"server {self.address}: {reason}")
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._socket.close(linger=0)
+        self._socket, self.metadata = None, None
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number

@@ -1,0 +1,204 @@
+"""Messages between robot and policy server: a msgpack header and raw arrays behind it. No pickle, sizes capped.
+
+One message is a ZeroMQ multipart message: frame 0 is a msgpack map, every further frame is the memory of one array, in
+the order of the header's `arrays` list.
+
+    {"pi0": 1, "type": "infer", "id": 7, ..., "arrays": [["state", "float64", [6]], ["image/base", "uint8", [224, 224, 3]]]}
+
+    client -> server        server -> client
+    hello                   metadata    robot file, horizon, fps, image size, session
+    infer                   chunk       actions float64 [H, J], stamp, dt, names, timing
+                            error       code, message
+
+`session` names one start of the server: an `infer` that carries another one is answered by error "session", so a client
+always knows what it talks to. `id` returns in the answer; answers to questions that nobody waits for any more are dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.policy.metadata import Metadata
+from pi0_ros.robot import robot_from_yaml, robot_to_yaml
+from pi0_ros.streams import Observation
+
+VERSION = 1
+DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
+MAX_FRAMES = 33  # header and 32 arrays
+MAX_HEADER_BYTES = 1 << 20
+MAX_BYTES = 64 << 20  # of a whole message
+MAX_PROMPT_CHARS = 4096
+DTYPES = ("uint8", "bool", "int64", "float32", "float64")
+TYPES = ("hello", "metadata", "infer", "chunk", "error")
+
+
+class ProtocolError(ValueError):
+    """Frames that are not a message of this protocol."""
+
+
+class VersionError(ProtocolError):
+    """The other side speaks another version of the protocol."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A decoded message; `body` is plain msgpack data, `arrays` the raw parts by name."""
+
+    type: str
+    id: int
+    body: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def encode(message: Message) -> list[Any]:
+    """The frames of a message (bytes and memoryviews); ProtocolError when it exceeds the caps."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in message.arrays.items()}
+    header = msgpack.packb(
+        {
+            **message.body,
+            "pi0": VERSION,
+            "type": message.type,
+            "id": message.id,
+            "arrays": [[name, array.dtype.name, list(array.shape)] for name, array in arrays.items()],
+        }
+    )
+    frames = [header, *(array.reshape(-1).view(np.uint8).data for array in arrays.values())]
+    _check_caps(frames)
+    return frames
+
+
+def decode(frames: Sequence[Any]) -> Message:
+    """Frames -> message; the arrays are views of the frames. ProtocolError for anything unexpected, VersionError first."""
+    _check_caps(frames)
+    try:
+        header = msgpack.unpackb(frames[0])
+    except (ValueError, msgpack.UnpackException) as error:
+        raise ProtocolError(f"header is not msgpack ({error})") from None
+    if not isinstance(header, dict) or "pi0" not in header:
+        raise ProtocolError("header is not a pi0_ros message")
+    if header["pi0"] != VERSION:
+        raise VersionError(f"the other side speaks protocol version {header['pi0']!r}, this side {VERSION}")
+    kind, number, listed = header.get("type"), header.get("id"), header.get("arrays")
+    if kind not in TYPES or not _is_int(number) or not isinstance(listed, list):
+        raise ProtocolError(f"header with type {kind!r}, id {number!r}: expected one of {', '.join(TYPES)} and an integer")
+    if len(listed) != len(frames) - 1:
+        raise ProtocolError(f"header lists {len(listed)} arrays, {len(frames) - 1} came")
+    arrays = dict(_array(entry, frame) for entry, frame in zip(listed, frames[1:], strict=True))
+    body = {key: value for key, value in header.items() if key not in ("pi0", "type", "id", "arrays")}
+    return Message(kind, number, body, arrays)
+
+
+def _array(entry: Any, frame: Any) -> tuple[str, np.ndarray]:
+    match entry:
+        case [str(name), str(dtype), list(shape)] if dtype in DTYPES and all(_is_int(n) and n >= 0 for n in shape):
+            wanted, given = math.prod(shape) * np.dtype(dtype).itemsize, memoryview(frame).nbytes
+            if given != wanted:
+                raise ProtocolError(f"array '{name}' {dtype} {shape} needs {wanted} bytes, {given} came")
+            return name, np.frombuffer(frame, np.dtype(dtype)).reshape(shape)
+    raise ProtocolError(f"array entry {entry!r}: expected [name, dtype, shape] with a dtype of {', '.join(DTYPES)}")
+
+
+def _check_caps(frames: Sequence[Any]) -> None:
+    sizes = [memoryview(frame).nbytes for frame in frames]
+    if not 1 <= len(sizes) <= MAX_FRAMES or sizes[0] > MAX_HEADER_BYTES or sum(sizes) > MAX_BYTES:
+        raise ProtocolError(
+            f"message of {len(sizes)} frames and {sum(sizes)} bytes (header {sizes[0] if sizes else 0}); "
+            f"at most {MAX_FRAMES} frames, {MAX_BYTES} bytes and a header of {MAX_HEADER_BYTES} are allowed"
+        )
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+# --- what the messages mean -----------------------------------------------------------------------------------------------
+
+
+def metadata_message(metadata: Metadata, session: str, number: int) -> Message:
+    content = {**asdict(metadata), "robot": robot_to_yaml(metadata.robot)}
+    return Message("metadata", number, {"session": session, "metadata": content})
+
+
+def parse_metadata(message: Message) -> tuple[Metadata, str]:
+    """(metadata, session) of a `metadata` message."""
+    content, session = message.body.get("metadata"), message.body.get("session")
+    try:
+        if not isinstance(session, str):
+            raise TypeError("session is not a string")
+        return (
+            Metadata(
+                checkpoint=str(content["checkpoint"]),
+                model=str(content["model"]),
+                robot=robot_from_yaml(content["robot"], "the server's robot.yaml"),
+                horizon=int(content["horizon"]),
+                fps=float(content["fps"]),
+                image_size=int(content["image_size"]),
+            ),
+            session,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(f"metadata cannot be read: {error!r}") from error
+
+
+def infer_message(observation: Observation, session: str, client: str, number: int) -> Message:
+    body = {
+        "session": session,
+        "client": client,
+        "stamp_ns": int(observation.stamp_ns),
+        "prompt": observation.prompt,
+        "ages_s": {topic: float(age) for topic, age in observation.ages_s.items()},
+    }
+    arrays = {"state": np.asarray(observation.state, np.float64)}
+    arrays |= {f"image/{name}": image for name, image in observation.images.items()}
+    return Message("infer", number, body, arrays)
+
+
+def parse_observation(message: Message) -> Observation:
+    """The observation of an `infer` message; which cameras and joints it must have is the policy's to say."""
+    match message.body:
+        case {"stamp_ns": int(stamp_ns), "prompt": str(prompt), "ages_s": dict(ages_s)}:
+            pass
+        case _:
+            raise ProtocolError("infer: expected stamp_ns (int), prompt (string) and ages_s (map)")
+    if stamp_ns < 0 or len(prompt) > MAX_PROMPT_CHARS:
+        raise ProtocolError(f"infer: stamp_ns must not be negative and the prompt at most {MAX_PROMPT_CHARS} characters")
+    if not all(isinstance(topic, str) and isinstance(age, float) for topic, age in ages_s.items()):
+        raise ProtocolError("infer: ages_s must map topics to seconds")
+    state = message.arrays.get("state")
+    if state is None or state.dtype != np.float64 or state.ndim != 1:
+        raise ProtocolError("infer: expected an array 'state' float64 [J]")
+    images = {name[6:]: array for name, array in message.arrays.items() if name.startswith("image/")}
+    for name, image in images.items():
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ProtocolError(f"infer: image '{name}' is {image.dtype} {list(image.shape)}, expected uint8 [h, w, 3]")
+    return Observation(stamp_ns=stamp_ns, images=images, state=state, prompt=prompt, ages_s=ages_s)
+
+
+def chunk_message(chunk: ActionChunk, timing: Mapping[str, float], number: int) -> Message:
+    body = {"stamp": chunk.stamp, "dt": chunk.dt, "names": list(chunk.names), "timing": dict(timing)}
+    return Message("chunk", number, body, {"actions": np.asarray(chunk.actions, np.float64)})
+
+
+def parse_chunk(message: Message) -> tuple[ActionChunk, dict[str, float]]:
+    """(chunk, server timing in ms) of a `chunk` message."""
+    actions = message.arrays.get("actions")
+    match message.body:
+        case {"stamp": float(stamp), "dt": float(dt), "names": list(names), "timing": dict(timing)} if (
+            actions is not None and actions.dtype == np.float64 and actions.ndim == 2
+        ):
+            try:
+                return ActionChunk(stamp=stamp, dt=dt, actions=actions.copy(), names=tuple(names)), timing
+            except (ValueError, TypeError) as error:
+                raise ProtocolError(f"chunk: {error}") from error
+    raise ProtocolError("chunk: expected stamp, dt, names, timing and an array 'actions' float64 [H, J]")
+
+
+def error_message(code: str, text: str, number: int) -> Message:
+    return Message("error", number, {"code": code, "message": text})
