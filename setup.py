@@ -11,6 +11,7 @@ from setuptools import find_packages, setup
 NAME = "pi0_ros"
 NODES = ("policy", "controller", "recorder", "monitor", "viewer", "sim", "demonstrator")
 
+BASE = ["numpy>=1.22", "PyYAML>=5.4", "Pillow>=9.0", "pyzmq>=22", "msgpack>=1.0", "rosbags>=0.10", "tqdm>=4.60"]
 POLICY = ["torch>=2.5", "safetensors>=0.4", "sentencepiece>=0.2"]
 SIM = ["mujoco==3.8.1"]
 TRAIN = [*POLICY, "av>=12", "matplotlib>=3.8", "pandas>=2.0", "pyarrow>=15"]
@@ -46,7 +47,7 @@ setup(
         *share("launch"),
         *share("config"),
     ],
-    install_requires=["numpy>=1.22", "PyYAML>=5.4", "Pillow>=9.0", "pyzmq>=22", "msgpack>=1.0", "rosbags>=0.10", "tqdm>=4.60"],
+    install_requires=BASE,
     extras_require={
         "policy": POLICY,
         "sim": SIM,

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     module.add_arguments(parser)
     try:
-        return int(module.run(parser.parse_args(argv[1:])))
+        return int(module.run(parser.parse_intermixed_args(argv[1:])))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

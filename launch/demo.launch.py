@@ -1,0 +1,15 @@
+"""The simulated arm with its trained policy, running on (the scored demo is `pi0 demo`).
+
+    ros2 launch pi0_ros demo.launch.py --show-args
+
+Its arguments and processes are the entry "demo" of `pi0_ros/launches.py`, which `pi0 up demo` reads too.
+"""
+
+from launch import LaunchDescription
+
+from pi0_ros.launches import launch_description
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Called by `ros2 launch`."""
+    return launch_description("demo")

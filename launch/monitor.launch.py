@@ -1,0 +1,15 @@
+"""Watch a robot and its policy: markers, health, browser view, RViz.
+
+    ros2 launch pi0_ros monitor.launch.py --show-args
+
+Its arguments and processes are the entry "monitor" of `pi0_ros/launches.py`, which `pi0 up monitor` reads too.
+"""
+
+from launch import LaunchDescription
+
+from pi0_ros.launches import launch_description
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Called by `ros2 launch`."""
+    return launch_description("monitor")

@@ -1,0 +1,15 @@
+"""Run a policy on a robot: the policy node, the controller and what watches them.
+
+    ros2 launch pi0_ros policy.launch.py --show-args
+
+Its arguments and processes are the entry "policy" of `pi0_ros/launches.py`, which `pi0 up policy` reads too.
+"""
+
+from launch import LaunchDescription
+
+from pi0_ros.launches import launch_description
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Called by `ros2 launch`."""
+    return launch_description("policy")

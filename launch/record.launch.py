@@ -1,0 +1,15 @@
+"""Record episodes of a teleoperated robot as rosbags: call the recorder's ~/start, ~/stop and ~/discard.
+
+    ros2 launch pi0_ros record.launch.py --show-args
+
+Its arguments and processes are the entry "record" of `pi0_ros/launches.py`, which `pi0 up record` reads too.
+"""
+
+from launch import LaunchDescription
+
+from pi0_ros.launches import launch_description
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Called by `ros2 launch`."""
+    return launch_description("record")

@@ -1,0 +1,126 @@
+"""Fixtures of all tests: isolation of ROS tests from each other and from everything else on the machine and network.
+
+Every test that speaks ROS takes `ros_domain` (its own ROS_DOMAIN_ID, this machine only) or `ros_context` (an rclpy
+context in that domain), and starts processes through `processes`, which surely stops them and shows their output when
+a test fails.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pi0_ros.processes import ProcessGroup, ros_environment
+
+DOMAINS = range(10, 100)  # 0 is people's default; above 101 Linux's ephemeral ports begin
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core per test worker
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run, and say why."""
+    for item in items:
+        if item.get_closest_marker("gpu") and not _has_gpu():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def _has_gpu() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return bool(torch.cuda.is_available())
+
+
+@pytest.fixture
+def ros_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A ROS_DOMAIN_ID that no other test of any run on this machine uses meanwhile, set in the environment with
+    discovery on this machine only, quick discovery for images, and logs below `tmp_path`."""
+    pytest.importorskip("rclpy")
+    domain, lock = _lock_a_domain()
+    environment = ros_environment(localhost=True)
+    for name in environment.keys() - os.environ.keys():
+        monkeypatch.setenv(name, environment[name])
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+    monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path / "ros_log"))
+    yield domain
+    os.close(lock)
+
+
+def _lock_a_domain() -> tuple[int, int]:
+    """(domain, file descriptor whose closing frees it): the lock file makes it ours across processes and test runs."""
+    for _ in range(600):
+        for domain in DOMAINS:
+            path = Path(tempfile.gettempdir()) / f"pi0_ros_test_domain_{domain}.lock"
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(descriptor)
+            else:
+                return domain, descriptor
+        time.sleep(0.1)
+    raise RuntimeError("no free ROS_DOMAIN_ID: 90 tests run at this moment?")
+
+
+@pytest.fixture
+def ros_context(ros_domain: int) -> Iterator[object]:
+    """An initialised `rclpy.Context` in the test's own domain: `Node(..., context=ros_context)`,
+    `SingleThreadedExecutor(context=ros_context)`."""
+    import rclpy
+
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=ros_domain)
+    yield context
+    rclpy.try_shutdown(context=context)
+
+
+class Processes(ProcessGroup):
+    """A ProcessGroup with the shortcuts that tests need."""
+
+    def node(self, module: str, **parameters: object) -> int:
+        """Start `python -m pi0_ros.nodes.<module>` with ROS parameters, under the module's name; returns its pid."""
+        from pi0_ros.launches import ros_arguments
+
+        return self.start(module, [sys.executable, "-m", f"pi0_ros.nodes.{module}", *ros_arguments(parameters)])
+
+    def wait_for_output(self, name: str, text: str, timeout_s: float = 60.0) -> str:
+        """Wait until process `name` has printed `text`; its whole output, or AssertionError with its last lines."""
+        printed_or_ended = lambda: text in self.output(name) or not self.is_running(name)  # noqa: E731
+        wait_until(printed_or_ended, timeout_s, lambda: f"{name} printing {text!r}:\n{self.tail(name)}")
+        assert text in self.output(name), f"{name} ended without printing {text!r}:\n{self.tail(name)}"
+        return self.output(name)
+
+
+@pytest.fixture
+def processes(ros_domain: int, tmp_path: Path) -> Iterator[Processes]:
+    """Starts processes in the test's ROS domain and stops all of them, by pid, whatever happens in the test;
+    pytest shows their last lines when the test failed (captured standard output of the teardown)."""
+    with Processes(log_dir=tmp_path / "processes") as group:
+        yield group
+        for name in group.names():
+            print(f"--- {name} ---\n{group.tail(name, 30)}")
+
+
+def wait_until(
+    condition: Callable[[], object], timeout_s: float = 30.0, what: Callable[[], str] | str = "condition"
+) -> None:
+    """Poll `condition` until it is true; AssertionError naming `what` after `timeout_s` (be generous)."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {timeout_s:g} s: {what() if callable(what) else what}")
+        time.sleep(0.05)
+
+
+@pytest.fixture(name="wait_until")
+def _wait_until() -> Callable[..., None]:
+    """`wait_until(condition, timeout_s, what)` for tests that do not import from conftest."""
+    return wait_until
