@@ -1,0 +1,50 @@
+# make demo         the simulated arm does what it is told (ARGS="--episodes 5 --headless")
+# make test         every test (ARGS="-k robot" chooses)
+# make lint         ruff and mypy
+# make train-demo   record demonstrations in simulation and train the demo's policy from them
+# make clean        remove what building and testing left; the environment .venv stays (make clean-venv)
+#
+# The first call makes .venv with everything in it; later calls find it ready.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+RUN ?= runs/demo
+EPISODES ?= 400
+ARGS ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.pi0_ros_ready
+
+.PHONY: help demo test lint train-demo clean clean-venv
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+$(READY): setup.py pyproject.toml $(wildcard requirements/*)
+	requirements/bootstrap.sh $(VENV) $(PYTHON)
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/pi0 demo $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+train-demo: $(READY)
+	$(BIN)/pi0 record-demo $(RUN)/bags --episodes $(EPISODES)
+	$(BIN)/pi0 convert $(RUN)/bags $(RUN)/dataset --robot demo_arm
+	$(BIN)/pi0 stats $(RUN)/dataset
+	$(BIN)/pi0 train $(RUN)/dataset --config config/train/demo.yaml --out $(RUN)/checkpoint $(ARGS)
+
+clean:
+	rm -rf build dist install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find pi0_ros training test launch -name __pycache__ -prune -exec rm -rf {} +
+
+clean-venv: clean
+	rm -rf $(VENV)

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Make the virtual environment, or complete the one that is there:  requirements/bootstrap.sh VENV [PYTHON]
+#
+# Where ROS 2 is sourced its own rclpy is used; elsewhere ROS 2 Jazzy comes as Python wheels. torch comes in its CPU build
+# where no NVIDIA GPU is present: it is asked for by its exact local version, so that the CUDA build is never taken instead.
+set -eu
+venv=$1
+python=${2:-python3}
+torch=2.13.0
+here=$(dirname "$0")
+
+say() { printf '== %s\n' "$*"; }
+fail() { printf 'bootstrap: %s\n' "$*" >&2; exit 1; }
+
+if [ ! -x "$venv/bin/python" ]; then
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail "$python must be Python 3.10 or newer"
+    "$python" -c 'import venv, ensurepip' 2>/dev/null || fail "venv is missing: sudo apt install python3-venv"
+    say "making $venv"
+    if [ -n "${ROS_DISTRO:-}" ]; then
+        "$python" -m venv --system-site-packages "$venv"
+        touch "$venv/COLCON_IGNORE"
+    else
+        "$python" -m venv "$venv"
+    fi
+fi
+python=$venv/bin/python
+
+if "$python" -c 'import rclpy' 2>/dev/null; then
+    say "rclpy is there${ROS_DISTRO:+: ROS 2 $ROS_DISTRO is sourced}"
+elif [ -n "${ROS_DISTRO:-}" ]; then
+    fail "ROS 2 $ROS_DISTRO is sourced, but $("$python" --version) cannot import its rclpy: remove $venv and use the
+distribution's own Python (make PYTHON=/usr/bin/python3)"
+else
+    [ "$(uname -sm)" = "Linux x86_64" ] || fail "ROS 2 has wheels for Linux x86_64 only: install ROS 2 and source it"
+    say "installing ROS 2 Jazzy from wheels"
+    "$python" -m pip install -q -r "$here/ros-jazzy.txt"
+fi
+
+if ! "$python" -c 'import torch' 2>/dev/null; then
+    if nvidia-smi -L >/dev/null 2>&1; then
+        say "installing torch $torch for CUDA"
+        "$python" -m pip install -q "torch==$torch"
+    else
+        say "installing torch $torch for CPU"
+        # First what pip is configured to find, then PyTorch's own index; its dependencies come with the package below.
+        "$python" -m pip install -q --no-deps "torch==$torch+cpu" 2>/dev/null ||
+            "$python" -m pip install -q --no-deps --extra-index-url https://download.pytorch.org/whl/cpu "torch==$torch+cpu"
+        "$python" -m pip install -q "torch==$torch+cpu"
+    fi
+fi
+
+say "installing pi0_ros, editable, with its tools"
+"$python" -m pip install -q -e "$here/..[dev]"
+say "ready: $venv"
