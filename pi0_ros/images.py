@@ -1,0 +1,199 @@
+"""Camera messages to RGB pixels, and the letterbox resize of pi0.
+
+Messages are read by their attributes alone, so DDS messages and messages read from bags decode alike. One own codec serves the
+common encodings everywhere; cv_bridge is asked only for rarer ones.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+# encoding: (numpy kind, channels in the message, where red, green and blue are)
+PIXELS: dict[str, tuple[str, int, tuple[int, int, int]]] = {
+    "rgb8": ("u1", 3, (0, 1, 2)),
+    "bgr8": ("u1", 3, (2, 1, 0)),
+    "rgba8": ("u1", 4, (0, 1, 2)),
+    "bgra8": ("u1", 4, (2, 1, 0)),
+    "mono8": ("u1", 1, (0, 0, 0)),
+    "8UC1": ("u1", 1, (0, 0, 0)),
+    "rgb16": ("u2", 3, (0, 1, 2)),
+    "bgr16": ("u2", 3, (2, 1, 0)),
+    "rgba16": ("u2", 4, (0, 1, 2)),
+    "bgra16": ("u2", 4, (2, 1, 0)),
+    "mono16": ("u2", 1, (0, 0, 0)),
+}
+# encodings that say nothing about colour: refused with the remedy
+COLOURLESS = {
+    "16UC1": "is a depth image: name the camera's colour topic instead",
+    "32FC1": "is a depth image: name the camera's colour topic instead",
+    "8UC3": "does not say whether red or blue comes first: let the driver publish rgb8 or bgr8",
+    "8UC4": "does not say whether red or blue comes first: let the driver publish rgba8 or bgra8",
+}
+JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+
+
+class ImageError(ValueError):
+    """An image message that cannot be turned into RGB; the message names the encoding and what to do."""
+
+
+def decode_image(msg: Any) -> np.ndarray:
+    """Pixels of a `sensor_msgs` Image or CompressedImage, uint8 [H,W,3] RGB, contiguous.
+
+    The array may share memory with the message: do not write to it. Raises `ImageError`.
+    """
+    if not hasattr(msg, "encoding"):
+        return _decompress(msg)
+    if msg.encoding not in PIXELS:
+        return _bridge(msg.encoding)(msg)
+    view = _view(msg)
+    order = PIXELS[msg.encoding][2]
+    if order == (0, 1, 2) and view.shape[2] == 3 and view.dtype == np.uint8:
+        return np.ascontiguousarray(view)  # no copy unless the rows are padded
+    rgb = np.empty((*view.shape[:2], 3), np.uint8)
+    for channel, source in enumerate(order):
+        plane = view[..., source]
+        rgb[..., channel] = plane if plane.dtype == np.uint8 else (plane.astype(np.uint32) + 128) // 257
+    return rgb
+
+
+def check_image(msg: Any) -> None:
+    """Raise the `ImageError` that decoding would meet, as far as can be told without decoding."""
+    if not hasattr(msg, "encoding"):
+        _decompressor(msg)
+    elif msg.encoding in PIXELS:
+        _view(msg)
+    else:
+        _bridge(msg.encoding)
+
+
+def resize_with_pad(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Fit an image into height x width with black bars, uint8 [H,W,3] -> uint8 [height,width,3].
+
+    Pillow's antialiased bilinear kernel and truncated sizes and offsets, exactly as openpi prepares its images.
+    An image that already has the size is returned as it is.
+    """
+    rows, columns = image.shape[:2]
+    if (rows, columns) == (height, width):
+        return image
+    from PIL import Image  # only where an image has another size
+
+    ratio = max(columns / width, rows / height)
+    new_rows, new_columns = max(1, int(rows / ratio)), max(1, int(columns / ratio))
+    resized = Image.fromarray(image).resize((new_columns, new_rows), Image.Resampling.BILINEAR)
+    top, left = (height - new_rows) // 2, (width - new_columns) // 2
+    padded = np.zeros((height, width, 3), np.uint8)
+    padded[top : top + new_rows, left : left + new_columns] = np.asarray(resized)
+    return padded
+
+
+def _view(msg: Any) -> np.ndarray:
+    """The message's pixels where they lie, [H,W,channels], honouring row padding (`step`) and byte order."""
+    kind, channels, _ = PIXELS[msg.encoding]
+    dtype = np.dtype((">" if msg.is_bigendian else "<") + kind)
+    pixel = channels * dtype.itemsize
+    height, width, step = int(msg.height), int(msg.width), int(msg.step)
+    size = f"{msg.encoding} image of {width} x {height} pixels"
+    if height < 1 or width < 1:
+        raise ImageError(f"{size} is empty: check the camera driver")
+    if step < width * pixel:
+        raise ImageError(f"{size} has a step of {step} bytes, at least {width * pixel} are needed: fix the publisher")
+    needed = step * (height - 1) + width * pixel
+    if len(msg.data) < needed:
+        raise ImageError(f"{size} holds {len(msg.data)} bytes, {needed} are needed: fix the publisher")
+    return np.ndarray((height, width, channels), dtype, msg.data, strides=(step, pixel, dtype.itemsize))
+
+
+# ------------------------------------------------------------------------------------------------------ compressed images
+
+
+def _decompress(msg: Any) -> np.ndarray:
+    try:
+        return _decompressor(msg)(bytes(msg.data))
+    except ImageError:
+        raise
+    except Exception as error:  # each library has its own errors for broken data
+        raise ImageError(f"compressed image of format {msg.format!r} is broken: {error}") from error
+
+
+def _decompressor(msg: Any) -> Callable[[bytes], np.ndarray]:
+    """The decoder for a CompressedImage, chosen by its first bytes because drivers write `format` in many ways."""
+    start = bytes(msg.data[: len(PNG)])
+    if start.startswith(JPEG):
+        return _jpeg_decoder()
+    if start == PNG:
+        return _png_decoder()
+    what = "is empty" if not start else "is neither JPEG nor PNG"
+    raise ImageError(
+        f"compressed image of format {msg.format!r} {what}: name a colour topic with JPEG or PNG images, or the raw topic"
+    )
+
+
+@functools.cache
+def _jpeg_decoder() -> Callable[[bytes], np.ndarray]:
+    try:
+        import simplejpeg  # the fastest of the three
+    except ImportError:
+        return _png_decoder()
+    return functools.partial(simplejpeg.decode_jpeg, colorspace="RGB")
+
+
+@functools.cache
+def _png_decoder() -> Callable[[bytes], np.ndarray]:
+    try:
+        import cv2
+    except ImportError:
+        return _pillow
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
+    def decode(data: bytes) -> np.ndarray:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if image is None:
+            raise ImageError("compressed image is broken: OpenCV cannot decode it")
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+    return decode
+
+
+def _pillow(data: bytes) -> np.ndarray:
+    import io
+
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(image.convert("RGB"))
+
+
+# --------------------------------------------------------------------------------------------------------- rare encodings
+
+
+@functools.cache
+def _bridge(encoding: str) -> Callable[[Any], np.ndarray]:
+    """cv_bridge's decoder for an encoding that is not in `PIXELS`, after it has converted one small image rightly."""
+    if encoding in COLOURLESS:
+        raise ImageError(f"encoding {encoding!r} {COLOURLESS[encoding]}")
+    known = f"decoded without help are {', '.join(PIXELS)}"
+    probe = SimpleNamespace(encoding="bgr8", height=1, width=2, step=6, is_bigendian=0, data=bytes(range(6)))
+    try:
+        from cv_bridge import CvBridge
+
+        convert = CvBridge().imgmsg_to_cv2
+        works = np.asarray(convert(probe, "rgb8")).ravel().tolist() == [2, 1, 0, 5, 4, 3]
+    except Exception as error:  # built against another numpy it fails with AttributeError, and not at import alone
+        raise ImageError(
+            f"encoding {encoding!r} needs the package cv_bridge, which fails here ({error}); {known}"
+        ) from error
+    if not works:
+        raise ImageError(f"encoding {encoding!r} needs the package cv_bridge, which converts wrongly here; {known}")
+
+    def decode(msg: Any) -> np.ndarray:
+        try:
+            return np.ascontiguousarray(convert(msg, "rgb8"), np.uint8)
+        except Exception as error:
+            raise ImageError(f"encoding {encoding!r} cannot be decoded by cv_bridge: {error}; {known}") from error
+
+    return decode

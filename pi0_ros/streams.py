@@ -1,0 +1,383 @@
+"""Stamped streams and the observation at a time: one code for the live node and the bag converter.
+
+Messages are stored as they come and decoded when somebody asks, so pushing is cheap. Alignment is causal: at time t every
+stream gives its newest sample that is not newer than t ("as-of"), and only if that is younger than the stream's maximum age.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from pi0_ros.images import check_image, decode_image
+from pi0_ros.robot import CommandGroup, Robot, StateTopic
+
+T = TypeVar("T")
+SECOND = 1_000_000_000  # ns
+STATES_PER_IMAGE = 64  # a live buffer keeps this many times more state messages than images: they are faster and small
+
+
+class StaleError(ValueError):
+    """No observation at this time: `problems` says which streams are missing, too old or unreadable, a sentence each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = list(problems)
+
+
+class UnreadableError(StaleError):
+    """No observation at this time because a message cannot be decoded: waiting will not mend it."""
+
+
+class MessageError(ValueError):
+    """A joint message that cannot be used; the message names topic and joint."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the robot saw and felt at one time."""
+
+    stamp_ns: int  # the tick: the time that the observation is "at"
+    images: dict[str, np.ndarray]  # camera name -> uint8 [H,W,3] RGB
+    state: np.ndarray  # float64 [J], robot units and joint order
+    prompt: str
+    ages_s: dict[str, float]  # topic -> tick minus the sample's stamp
+
+
+@dataclass
+class StreamCounts:
+    """What has happened to one topic since its buffer was made."""
+
+    messages: int = 0
+    receive_stamped: int = 0  # header stamp zero, receive time taken
+    late: int = 0  # arrived after a newer one
+    restarts: int = 0  # the clock jumped back and the buffer was emptied
+
+
+class StreamBuffer(Generic[T]):
+    """Samples of one stream by their stamps, for one pusher and one reader.
+
+    `keep` bounds the number of samples (None: all of them). A bounded buffer that gets a sample older than its newest by
+    more than `max_age_s` takes it that the clock jumped back (a simulator's reset, a bag in a loop) and starts again.
+    """
+
+    def __init__(self, max_age_s: float, keep: int | None = None, topic: str = "stream", what: str = "message") -> None:
+        self.max_age_s, self.keep, self.topic, self.what = max_age_s, keep, topic, what
+        self.counts = StreamCounts()
+        self._stamps: list[int] = []
+        self._values: list[T] = []
+        self._lock = threading.Lock()
+
+    def push(self, stamp_ns: int, value: T) -> None:
+        """Add a sample; one with the same stamp is replaced."""
+        with self._lock:
+            self.counts.messages += 1
+            stamps, values = self._stamps, self._values
+            if self.keep is not None and stamps and stamp_ns < stamps[-1] - self.max_age_s * SECOND:
+                self.counts.restarts += 1
+                stamps.clear()
+                values.clear()
+            if not stamps or stamp_ns > stamps[-1]:
+                stamps.append(stamp_ns)
+                values.append(value)
+            else:
+                self.counts.late += 1
+                at = bisect_left(stamps, stamp_ns)
+                same = stamps[at] == stamp_ns
+                stamps[at : at + same] = [stamp_ns]
+                values[at : at + same] = [value]
+            if self.keep is not None and len(stamps) > self.keep:
+                del stamps[0], values[0]
+
+    def as_of(self, t_ns: int) -> tuple[int, T] | None:
+        """The newest sample not newer than `t_ns` as (stamp_ns, value); None if there is none within the maximum age."""
+        with self._lock:
+            at = bisect_right(self._stamps, t_ns) - 1
+            if at < 0 or t_ns - self._stamps[at] > self.max_age_s * SECOND:
+                return None
+            return self._stamps[at], self._values[at]
+
+    def newest_ns(self) -> int | None:
+        """Stamp of the newest sample."""
+        with self._lock:
+            return self._stamps[-1] if self._stamps else None
+
+    def stamps(self) -> np.ndarray:
+        """All kept stamps in rising order, int64 [N]."""
+        with self._lock:
+            return np.array(self._stamps, np.int64)
+
+    def forget(self, before_ns: int) -> None:
+        """Drop the samples that no `as_of` at `before_ns` or later can return."""
+        with self._lock:
+            drop = max(0, bisect_right(self._stamps, before_ns) - 1)
+            del self._stamps[:drop], self._values[:drop]
+
+    def problem(self, t_ns: int) -> str | None:
+        """Why there is no sample at `t_ns`, as a sentence; None if there is one."""
+        with self._lock:
+            if not self._stamps:
+                return f"{self.topic}: no {self.what} has arrived"
+            at = bisect_right(self._stamps, t_ns) - 1
+            if at < 0:
+                ahead = (self._stamps[0] - t_ns) / SECOND
+                return f"{self.topic}: oldest {self.what} is {ahead:.2f} s in the future{_clocks(ahead)}"
+            age = (t_ns - self._stamps[at]) / SECOND
+        if age <= self.max_age_s:
+            return None
+        return f"{self.topic}: newest {self.what} is {age:.2f} s old, limit {self.max_age_s:.2f} s{_clocks(age)}"
+
+
+def _clocks(difference_s: float) -> str:
+    return " (different clocks? compare use_sim_time)" if difference_s > 1e6 else ""
+
+
+class _Sample:
+    """A message that is decoded when it is first read; what came out, value or error, is kept instead of it."""
+
+    __slots__ = ("_decode", "_error", "_message", "_value")
+
+    def __init__(self, message: Any, decode: Callable[[Any], np.ndarray]) -> None:
+        self._message, self._decode = message, decode
+        self._value: np.ndarray | None = None
+        self._error: ValueError | None = None
+
+    def value(self) -> np.ndarray:
+        if self._error is not None:
+            raise self._error
+        if self._value is None:
+            try:
+                self._value = self._decode(self._message)
+            except ValueError as error:
+                self._error = error
+                raise
+            finally:
+                self._message = None
+        return self._value
+
+    def check(self, check: Callable[[Any], None]) -> None:
+        """Raise what `value` would raise as far as `check` can tell from the message, without decoding."""
+        if self._error is not None:
+            raise self._error
+        message = self._message
+        if message is not None:
+            check(message)
+
+
+class ObservationBuffer:
+    """All streams of a robot: messages in, observations out.
+
+    `keep` is the number of images kept for each camera: a few live, None (all) for bags, where `forget` frees memory.
+    One thread may push while another reads.
+    """
+
+    def __init__(self, robot: Robot, keep: int | None = 8) -> None:
+        self.robot = robot
+        self._decoders: dict[str, Callable[[Any], np.ndarray]] = {}
+        self._streams: dict[str, StreamBuffer[_Sample]] = {}
+        many = None if keep is None else keep * STATES_PER_IMAGE
+        for camera in robot.cameras:
+            self._streams[camera.topic] = StreamBuffer(camera.max_age_s, keep, camera.topic, "image")
+            self._decoders[camera.topic] = decode_image
+        for item in robot.state:
+            self._streams[item.topic] = StreamBuffer(item.max_age_s, many, item.topic, "state")
+            self._decoders[item.topic] = _bind(decode_state, item)
+        for group in robot.commands:
+            self._streams[group.topic] = StreamBuffer(robot.action_max_age_s, many, group.topic, "command")
+            self._decoders[group.topic] = _bind(decode_command, group)
+        self._observed = [stream.topic for stream in (*robot.cameras, *robot.state)]
+        self._state = [(item.topic, robot.indices(item.joints)) for item in robot.state]
+        self._commands = [(group.topic, robot.indices(group.joints)) for group in robot.commands]
+
+    @property
+    def counts(self) -> dict[str, StreamCounts]:
+        """What has happened to each topic."""
+        return {topic: stream.counts for topic, stream in self._streams.items()}
+
+    def push_message(self, topic: str, msg: Any, receive_ns: int) -> None:
+        """Store a message under its header stamp, or under `receive_ns` where it has none or a zero one.
+
+        Raises KeyError for a topic that the robot file does not name.
+        """
+        stream = self._streams[topic]
+        header = getattr(msg, "header", None)
+        stamp_ns = receive_ns if header is None else header.stamp.sec * SECOND + header.stamp.nanosec
+        if stamp_ns == 0:
+            stamp_ns = receive_ns
+            stream.counts.receive_stamped += 1
+        stream.push(int(stamp_ns), _Sample(msg, self._decoders[topic]))
+
+    def problems(self, t_ns: int) -> list[str]:
+        """Why `observe` would fail at `t_ns`, a sentence for each topic; images are checked but not decoded."""
+        sentences = []
+        cameras = {camera.topic for camera in self.robot.cameras}
+        for topic in self._observed:
+            stream = self._streams[topic]
+            found = stream.as_of(t_ns)
+            if found is None:
+                sentences.append(stream.problem(t_ns) or f"{topic}: is changing")
+                continue
+            try:
+                if topic in cameras:
+                    found[1].check(check_image)
+                else:
+                    found[1].value()
+            except ValueError as error:
+                sentences.append(_about(topic, error))
+        return sentences
+
+    def observe(self, t_ns: int, prompt: str) -> Observation:
+        """The observation at `t_ns`: of every stream the newest sample not newer than that.
+
+        Raises `StaleError` if a stream is missing or too old, its subclass `UnreadableError` if a message cannot be decoded.
+        """
+        values, stamps = self._read(self._observed, t_ns)
+        return Observation(
+            stamp_ns=t_ns,
+            images={camera.name: values[camera.topic] for camera in self.robot.cameras},
+            state=self._gather(self._state, values),
+            prompt=prompt,
+            ages_s={topic: (t_ns - stamp) / SECOND for topic, stamp in stamps.items()},
+        )
+
+    def action_at(self, t_ns: int) -> np.ndarray:
+        """The action at `t_ns`, float64 [J]: the command as-of then, or for `next_state` robots the state one frame later.
+
+        Needs the command topics pushed too. Raises `StaleError` and `UnreadableError` as `observe` does.
+        """
+        if self.robot.action_source == "next_state":
+            t_ns += round(SECOND / self.robot.dataset_fps)
+            return self._gather(self._state, self._read([topic for topic, _ in self._state], t_ns)[0])
+        return self._gather(self._commands, self._read([topic for topic, _ in self._commands], t_ns)[0])
+
+    def latest_ns(self) -> int | None:
+        """The newest time for which every camera and state topic has data; None while one has none."""
+        newest = [self._streams[topic].newest_ns() for topic in self._observed]
+        return None if None in newest else min(stamp for stamp in newest if stamp is not None)
+
+    def stamps(self, topic: str) -> np.ndarray:
+        """The kept stamps of a topic in rising order, int64 [N]."""
+        return self._streams[topic].stamps()
+
+    def forget(self, before_ns: int) -> None:
+        """Free what no observation at `before_ns` or later needs."""
+        for stream in self._streams.values():
+            stream.forget(before_ns)
+
+    def _read(self, topics: Sequence[str], t_ns: int) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        """Decoded values and stamps of `topics` as-of `t_ns`; all problems in one error."""
+        found = {topic: self._streams[topic].as_of(t_ns) for topic in topics}
+        stale = [
+            self._streams[topic].problem(t_ns) or f"{topic}: is changing" for topic in topics if found[topic] is None
+        ]
+        values, stamps, unreadable = {}, {}, []
+        for topic, sample in found.items():
+            if sample is not None:
+                stamps[topic] = sample[0]
+                try:
+                    values[topic] = sample[1].value()
+                except ValueError as error:
+                    unreadable.append(_about(topic, error))
+        if unreadable:
+            raise UnreadableError(unreadable + stale)
+        if stale:
+            raise StaleError(stale)
+        return values, stamps
+
+    def _gather(self, parts: Iterable[tuple[str, np.ndarray]], values: dict[str, np.ndarray]) -> np.ndarray:
+        vector = np.empty(len(self.robot.joints), np.float64)
+        for topic, indices in parts:
+            vector[indices] = values[topic]
+        return vector
+
+
+# --------------------------------------------------------------------------------------------------------------- messages
+
+
+def decode_state(item: StateTopic, msg: Any) -> np.ndarray:
+    """The values of `item.joints` in a JointState, found by name, float64 [len(joints)]. Raises `MessageError`."""
+    return _by_name(item.topic, item.message_names, msg.name, getattr(msg, item.field), item.field)
+
+
+def decode_command(group: CommandGroup, msg: Any) -> np.ndarray:
+    """The commanded positions of `group.joints`, float64 [len(joints)]. Raises `MessageError`.
+
+    JointTrajectory: the first point, by name. JointState: by name. Float64MultiArray: by place, in the group's order.
+    """
+    if group.type == "trajectory_msgs/msg/JointTrajectory":
+        if not msg.points:
+            raise MessageError(f"{group.topic}: the trajectory has no point")
+        return _by_name(group.topic, group.message_names, msg.joint_names, msg.points[0].positions, "position")
+    if group.type == "sensor_msgs/msg/JointState":
+        return _by_name(group.topic, group.message_names, msg.name, msg.position, "position")
+    if len(msg.data) != len(group.joints):
+        expected = f"group {group.name} has {len(group.joints)} joints ({', '.join(group.joints)})"
+        raise MessageError(f"{group.topic}: the message has {len(msg.data)} values, {expected}")
+    return _finite(group.topic, group.joints, np.array(msg.data, np.float64))
+
+
+def _by_name(
+    topic: str, wanted: Sequence[str], names: Sequence[str], values: Sequence[float], field: str
+) -> np.ndarray:
+    if len(values) != len(names):
+        raise MessageError(f"{topic}: the message has {len(names)} joint names and {len(values)} {field} values")
+    where = {name: i for i, name in enumerate(names)}
+    missing = [name for name in wanted if name not in where]
+    if missing:
+        raise MessageError(
+            f"{topic}: joint {', '.join(map(repr, missing))} is missing; the message has {', '.join(names) or 'none'}: "
+            "correct the names in the robot file or in the publisher"
+        )
+    return _finite(topic, wanted, np.array([values[where[name]] for name in wanted], np.float64))
+
+
+def _finite(topic: str, names: Sequence[str], values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all():
+        bad = [f"{name!r} is {value}" for name, value in zip(names, values) if not np.isfinite(value)]
+        raise MessageError(f"{topic}: joint {', '.join(bad)}")
+    return values
+
+
+def _bind(decode: Callable[[Any, Any], np.ndarray], item: Any) -> Callable[[Any], np.ndarray]:
+    return lambda msg: decode(item, msg)
+
+
+def _about(topic: str, error: ValueError) -> str:
+    text = str(error)
+    return text if text.startswith(f"{topic}:") else f"{topic}: {text}"
+
+
+# ------------------------------------------------------------------------------------------------------------------- ticks
+
+
+def tick_grid(start_ns: int, end_ns: int, fps: float, streams_stamps: Iterable[np.ndarray]) -> np.ndarray:
+    """Ticks at `fps` from `start_ns` to `end_ns`, with the phase that keeps them farthest from the streams' stamps.
+
+    A tick that falls on a camera's stamps picks by jitter now this image and now the one before: a quarter of the images
+    comes twice and another quarter never. So among 256 phases the one is taken whose ticks are farthest away from the
+    stamps; a stream counts with its 1 % nearest ones, the worst stream decides, and the earliest phase wins a tie.
+
+    Args:
+        streams_stamps: for each camera its stamps in ns, int64 [N].
+
+    Returns:
+        The ticks in ns, int64 [K]; empty when the time is shorter than one phase. Neighbours are 1/fps apart to 1 ns.
+    """
+    period = SECOND / fps
+    phases = np.arange(256) * (period / 256)
+    slack = np.full(len(phases), np.inf)
+    for stamps in streams_stamps:
+        inside = np.asarray(stamps, np.int64)
+        inside = inside[(inside >= start_ns - period) & (inside <= end_ns + period)] - start_ns
+        if len(inside):
+            distance = np.abs((inside % period)[None, :] - phases[:, None])
+            distance = np.minimum(distance, period - distance)
+            slack = np.minimum(slack, np.quantile(distance, 0.01, axis=1, method="lower"))
+    first = start_ns + round(float(phases[np.argmax(slack)]))
+    count = max(0, int((end_ns - first) / period + 1e-9) + 1) if end_ns >= first else 0
+    return first + np.rint(np.arange(count) * period).astype(np.int64)
