@@ -1,22 +1,22 @@
 """The robot file: joints, cameras, topics and rates of one robot as frozen dataclasses.
 
-Nodes, converter, trainer, simulator and doctor all read this one file. Reading is strict: a key nobody knows, a missing unit,
-a joint listed twice or limits upside down raise `RobotFileError`, which names the file, the line, the key and the remedy.
+Nodes, converter, trainer, simulator and doctor all read this one file. Reading is strict: a key nobody knows, a missing
+unit, a joint listed twice or limits upside down raise `RobotFileError`, which names file, line, key and remedy.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+
+from pi0_ros.strict_yaml import Place, Section, WrongValueError, key_of, nearest, read, unique
 
 UNITS = ("rad", "m", "normalized")
 KINDS = ("revolute", "prismatic", "gripper")
@@ -33,8 +33,8 @@ COMMAND_TYPES = (
 )
 ACTION_SOURCES = ("command", "next_state")
 
-_TOPIC = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
-_SLOT = re.compile(r"[a-z][a-z0-9_]*_\d+_rgb")
+TOPIC_PATTERN = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
+SLOT_PATTERN = re.compile(r"[a-z][a-z0-9_]*_\d+_rgb")
 
 
 class RobotFileError(ValueError):
@@ -155,22 +155,22 @@ class Robot:
     @property
     def topics(self) -> dict[str, str]:
         """Every topic of the file with its message type: cameras, then state, then commands."""
-        return {stream.topic: stream.type for stream in (*self.cameras, *self.state, *self.commands)}
+        streams: tuple[Camera | StateTopic | CommandGroup, ...] = (*self.cameras, *self.state, *self.commands)
+        return {stream.topic: stream.type for stream in streams}
 
     def indices(self, joints: Sequence[str]) -> np.ndarray:
         """Where `joints` stand in the robot's order, intp [len(joints)]."""
         return np.array([self.joint_names.index(joint) for joint in joints], np.intp)
 
 
-# ---------------------------------------------------------------------------------------------------------------- finding
+# ---- finding
 
 
 def share_path(*parts: str) -> Path:
-    """A file or folder of the package (`launch/...`, `config/...`): in the source tree, else in the installed share folder."""
+    """A file or folder of the package (`launch/...`, `config/...`), in the source tree or else the installed share."""
     here = Path(__file__).resolve()
-    prefixes = [*here.parents, *map(Path, filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)))]
-    roots = [here.parents[1], *(prefix / "share" / "pi0_ros" for prefix in prefixes)]
-    for root in roots:
+    ament = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    for root in (here.parents[1], *(prefix / "share" / "pi0_ros" for prefix in (*here.parents, *ament))):
         if (root / "config" / "robots").is_dir():
             return root.joinpath(*parts)
     raise FileNotFoundError(
@@ -196,347 +196,164 @@ def load_robot(name_or_path: str | os.PathLike[str]) -> Robot:
         if not path.is_file():
             known = sorted(file.stem for file in path.parent.glob("*.yaml"))
             raise RobotFileError(
-                f"no robot is called {text!r}{_nearest(text, known)}; known are {', '.join(known)}, "
-                "or give the path of a robot file ending in .yaml"
+                f"no robot is called {text!r}{nearest(text, known)}; known are {', '.join(known)}, "
+                "or give the path of a robot file that ends in .yaml"
             )
     try:
-        return robot_from_yaml(path.read_text(encoding="utf-8"), str(path))
+        content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RobotFileError(f"{path}: cannot be read: {error}") from error
+    return robot_from_yaml(content, str(path))
 
 
-# ---------------------------------------------------------------------------------------------------------------- reading
-
-Path_ = tuple["str | int", ...]  # where in the file: ("joints", 2, "unit")
-
-
-class _Wrong(Exception):
-    """A value that cannot be used, at `path`; becomes a `RobotFileError` once file and line are known."""
-
-    def __init__(self, path: Path_, message: str) -> None:
-        super().__init__(message)
-        self.path = path
+# ---- reading
 
 
 def robot_from_yaml(text: str, origin: str) -> Robot:
     """Parse and check the text of a robot file; `origin` names it in errors. Raises `RobotFileError`."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_repeated_keys(root, origin)
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{origin}:{mark.line + 1}" if mark else origin
-        raise RobotFileError(f"{where}: is not YAML: {getattr(error, 'problem', None) or error}") from error
-    try:
-        return _robot(document)
-    except _Wrong as wrong:
-        key = _key(wrong.path)
-        raise RobotFileError(f"{origin}:{_line(root, wrong.path)}: {key + ': ' if key else ''}{wrong}") from None
+    return read(text, origin, _robot, RobotFileError)
+
+
+HINTS = {
+    "unit": "one of " + ", ".join(UNITS),
+    "kind": "one of " + ", ".join(KINDS),
+    "action": "absolute or relative for a joint; source and max_age_s for the robot",
+    "slot": "the model's image slot, such as " + ", ".join(SLOTS),
+    "limits": "position: [lower, upper], velocity and acceleration",
+    "max_age_s": "the age in seconds from which on a sample is too old",
+    "source": "one of " + ", ".join(ACTION_SOURCES),
+}
+ROBOT_KEYS = (
+    ("name", "control_rate_hz", "policy_rate_hz", "dataset_fps", "joints", "cameras", "state", "commands", "action"),
+    ("description", "prompt", "urdf"),
+)
 
 
 def _robot(document: Any) -> Robot:
-    required = (
-        "name control_rate_hz policy_rate_hz dataset_fps joints cameras state commands action"
-    ).split()
-    _keys(document, (), required, ("description", "prompt", "urdf"))
-    joints = tuple(_joint(item, path) for item, path in _items(document, "joints"))
-    names = _unique((("joints", i, "name"), joint.name) for i, joint in enumerate(joints))
-    cameras = tuple(_camera(item, path) for item, path in _items(document, "cameras"))
-    _unique((("cameras", i, "name"), camera.name) for i, camera in enumerate(cameras))
-    _unique((("cameras", i, "slot"), camera.slot) for i, camera in enumerate(cameras))
-    state = tuple(_state(item, path, names) for item, path in _items(document, "state"))
-    commands = tuple(_command(item, path, names) for item, path in _items(document, "commands"))
-    _unique((("commands", i, "name"), group.name) for i, group in enumerate(commands))
-    sections = {"cameras": cameras, "state": state, "commands": commands}
-    _unique(((key, i, "topic"), item.topic) for key, items in sections.items() for i, item in enumerate(items))
+    file = Section(document, (), *ROBOT_KEYS, HINTS)
+    joints = tuple(_joint(item, place) for item, place in file.items("joints"))
+    names = unique((("joints", i, "name"), joint.name) for i, joint in enumerate(joints))
+    cameras = tuple(_camera(item, place) for item, place in file.items("cameras"))
+    state = tuple(_state(item, place, names) for item, place in file.items("state"))
+    commands = tuple(_command(item, place, names) for item, place in file.items("commands"))
+    unique((("cameras", i, "name"), camera.name) for i, camera in enumerate(cameras))
+    unique((("cameras", i, "slot"), camera.slot) for i, camera in enumerate(cameras))
+    unique((("commands", i, "name"), group.name) for i, group in enumerate(commands))
+    streams: dict[str, Sequence[Camera | StateTopic | CommandGroup]]
+    streams = {"cameras": cameras, "state": state, "commands": commands}
+    unique(((key, i, "topic"), item.topic) for key, items in streams.items() for i, item in enumerate(items))
     _each_joint_once("state", state, names)
     _each_joint_once("commands", commands, names)
-    _keys(document["action"], ("action",), ("source", "max_age_s"))
-    control_rate, policy_rate = _positive(document, (), "control_rate_hz"), _positive(document, (), "policy_rate_hz")
+    action = Section(file.value["action"], ("action",), ("source", "max_age_s"), (), HINTS)
+    control_rate, policy_rate = file.positive("control_rate_hz"), file.positive("policy_rate_hz")
     if policy_rate > control_rate:
-        raise _Wrong(("policy_rate_hz",), f"{policy_rate:g} Hz is above control_rate_hz {control_rate:g}: lower it")
+        file.wrong("policy_rate_hz", f"{policy_rate:g} Hz is above control_rate_hz, {control_rate:g} Hz: lower it")
     return Robot(
-        name=_text(document, (), "name"),
-        description=_text(document, (), "description", ""),
+        name=file.text("name"),
+        description=file.text("description", ""),
         joints=joints,
         cameras=cameras,
         state=state,
         commands=commands,
-        action_source=_choice(document["action"], ("action",), "source", ACTION_SOURCES),
-        action_max_age_s=_positive(document["action"], ("action",), "max_age_s"),
+        action_source=action.choice("source", ACTION_SOURCES),
+        action_max_age_s=action.positive("max_age_s"),
         control_rate_hz=control_rate,
         policy_rate_hz=policy_rate,
-        dataset_fps=_positive(document, (), "dataset_fps"),
-        prompt=_text(document, (), "prompt", ""),
-        urdf=None if document.get("urdf") is None else _text(document, (), "urdf"),
+        dataset_fps=file.positive("dataset_fps"),
+        prompt=file.text("prompt", ""),
+        urdf=file.text("urdf") if "urdf" in file else None,
     )
 
 
-def _joint(item: Any, path: Path_) -> Joint:
-    _keys(item, path, ("name", "unit", "kind", "limits", "action"))
-    unit, kind = _choice(item, path, "unit", UNITS), _choice(item, path, "kind", KINDS)
+def _joint(value: Any, place: Place) -> Joint:
+    item = Section(value, place, ("name", "unit", "kind", "limits", "action"), (), HINTS)
+    unit, kind = item.choice("unit", UNITS), item.choice("kind", KINDS)
     if unit not in KIND_UNITS[kind]:
-        raise _Wrong((*path, "unit"), f"a {kind} joint is not measured in {unit}: write {KIND_UNITS[kind][0]}")
-    limits, limits_path = item["limits"], (*path, "limits")
-    _keys(limits, limits_path, ("position", "velocity", "acceleration"), ("jerk",))
-    position, position_path = limits["position"], (*limits_path, "position")
-    if not isinstance(position, list) or len(position) != 2:
-        raise _Wrong(position_path, f"{position!r} is not a pair: write [lower, upper] in {unit}")
-    lower, upper = (_number(position, position_path, i) for i in (0, 1))
-    if not lower < upper:
-        raise _Wrong(position_path, f"the lower limit {lower:g} is not below the upper limit {upper:g}: write [lower, upper]")
+        item.wrong("unit", f"a {kind} joint is not measured in {unit}: write {KIND_UNITS[kind][0]}")
+    limits = Section(value["limits"], (*place, "limits"), ("position", "velocity", "acceleration"), ("jerk",))
+    lower, upper = limits.pair("position", f"[lower, upper] in {unit}")
     return Joint(
-        name=_text(item, path, "name"),
+        name=item.text("name"),
         unit=unit,
         kind=kind,
         lower=lower,
         upper=upper,
-        velocity=_positive(limits, limits_path, "velocity"),
-        acceleration=_positive(limits, limits_path, "acceleration"),
-        jerk=None if limits.get("jerk") is None else _positive(limits, limits_path, "jerk"),
-        action=_choice(item, path, "action", ACTIONS),
+        velocity=limits.positive("velocity"),
+        acceleration=limits.positive("acceleration"),
+        jerk=limits.positive("jerk") if "jerk" in limits else None,
+        action=item.choice("action", ACTIONS),
     )
 
 
-def _camera(item: Any, path: Path_) -> Camera:
-    _keys(item, path, ("name", "topic", "type", "slot", "max_age_s"))
-    slot = _text(item, path, "slot")
-    if not _SLOT.fullmatch(slot):
-        raise _Wrong((*path, "slot"), f"{slot!r} is no image slot{_nearest(slot, SLOTS)}; usual are {', '.join(SLOTS)}")
-    return Camera(
-        name=_text(item, path, "name"),
-        topic=_topic(item, path),
-        type=_choice(item, path, "type", CAMERA_TYPES),
-        slot=slot,
-        max_age_s=_positive(item, path, "max_age_s"),
-    )
+def _camera(value: Any, place: Place) -> Camera:
+    item = Section(value, place, ("name", "topic", "type", "slot", "max_age_s"), (), HINTS)
+    slot = item.text("slot")
+    if not SLOT_PATTERN.fullmatch(slot):
+        item.wrong("slot", f"{slot!r} is no image slot{nearest(slot, SLOTS)}; the usual ones are {', '.join(SLOTS)}")
+    return Camera(item.text("name"), _topic(item), item.choice("type", CAMERA_TYPES), slot, item.positive("max_age_s"))
 
 
-def _state(item: Any, path: Path_, known: Sequence[str]) -> StateTopic:
-    _keys(item, path, ("topic", "type", "max_age_s"), ("joints", "names", "field"))
-    joints = _joint_list(item, path, known)
-    return StateTopic(
-        topic=_topic(item, path),
-        type=_choice(item, path, "type", STATE_TYPES),
-        joints=joints,
-        max_age_s=_positive(item, path, "max_age_s"),
-        field=_choice(item, path, "field", STATE_FIELDS) if "field" in item else "position",
-        names=_message_names(item, path, joints),
-    )
+def _state(value: Any, place: Place, known: Sequence[str]) -> StateTopic:
+    item = Section(value, place, ("topic", "type", "max_age_s"), ("joints", "names", "field"), HINTS)
+    joints, names = _joints(item, known)
+    field = item.choice("field", STATE_FIELDS, "position")
+    return StateTopic(_topic(item), item.choice("type", STATE_TYPES), joints, item.positive("max_age_s"), field, names)
 
 
-def _command(item: Any, path: Path_, known: Sequence[str]) -> CommandGroup:
-    _keys(item, path, ("name", "topic", "type"), ("joints", "names"))
-    joints = _joint_list(item, path, known)
-    return CommandGroup(
-        name=_text(item, path, "name"),
-        topic=_topic(item, path),
-        type=_choice(item, path, "type", COMMAND_TYPES),
-        joints=joints,
-        names=_message_names(item, path, joints),
-    )
+def _command(value: Any, place: Place, known: Sequence[str]) -> CommandGroup:
+    item = Section(value, place, ("name", "topic", "type"), ("joints", "names"), HINTS)
+    joints, names = _joints(item, known)
+    return CommandGroup(item.text("name"), _topic(item), item.choice("type", COMMAND_TYPES), joints, names)
 
 
-def _joint_list(item: Any, path: Path_, known: Sequence[str]) -> tuple[str, ...]:
-    """The joints of a state topic or command group; all joints of the robot where the file names none."""
-    if "joints" not in item:
-        return tuple(known)
-    joints = _names(item, path, "joints")
-    for i, joint in enumerate(joints):
-        if joint not in known:
-            hint = f"{_nearest(joint, known)}; known are {', '.join(known)}"
-            raise _Wrong((*path, "joints", i), f"{joint!r} is not in the list of joints{hint}")
-    return joints
-
-
-def _message_names(item: Any, path: Path_, joints: tuple[str, ...]) -> tuple[str, ...]:
-    if "names" not in item:
-        return ()
-    names = _names(item, path, "names")
-    if len(names) != len(joints):
-        raise _Wrong((*path, "names"), f"{len(names)} names for {len(joints)} joints: write one name for each joint, in their order")
-    return () if names == joints else names
-
-
-def _names(item: Any, path: Path_, key: str) -> tuple[str, ...]:
-    """A list of names without repetition."""
-    values = [(item[key], (*path, key), i) for _, (*_, i) in _items(item, key, path)]
-    return _unique(((*place, i), _text(names, place, i)) for names, place, i in values)
-
-
-def _each_joint_once(section: str, groups: Sequence[StateTopic | CommandGroup], known: Sequence[str]) -> None:
-    places = [((section, i), joint) for i, group in enumerate(groups) for joint in group.joints]
-    seen: dict[str, Path_] = {}
-    for place, joint in places:
-        if joint in seen:
-            raise _Wrong((*place, "joints"), f"joint {joint!r} is already in {_key(seen[joint])}: name each joint in one of them")
-        seen[joint] = place
-    missing = [joint for joint in known if joint not in seen]
-    if missing:
-        raise _Wrong((section,), f"no entry has joint {', '.join(map(repr, missing))}: add it to the `joints` of one entry")
-
-
-# ----------------------------------------------------------------------------------------------------------- single values
-
-
-def _keys(value: Any, path: Path_, required: Sequence[str], optional: Sequence[str] = ()) -> None:
-    known = (*required, *optional)
-    if not isinstance(value, dict):
-        raise _Wrong(path, f"{_found(value)} stands where a mapping is needed: write the keys {', '.join(known)}")
-    for key in value:
-        if key not in known:
-            raise _Wrong((*path, str(key)), f"unknown key{_nearest(str(key), known)}; known are {', '.join(known)}")
-    for key in required:
-        if key not in value:
-            raise _Wrong((*path, key), f"missing: add it{_WHAT.get(key, '')}")
-
-
-def _items(section: Any, key: str, path: Path_ = ()) -> list[tuple[Any, Path_]]:
-    """The entries of a list that must not be empty, each with its place in the file."""
-    value, place = section[key], (*path, key)
-    if not isinstance(value, list) or not value:
-        raise _Wrong(place, f"{_found(value)} stands where a list with at least one entry is needed")
-    return [(item, (*place, i)) for i, item in enumerate(value)]
-
-
-def _text(section: Any, path: Path_, key: str | int, default: str | None = None) -> str:
-    if default is not None and (key not in section or section[key] is None):
-        return default
-    value = section[key]
-    if isinstance(value, bool):
-        hint = "YAML takes an unquoted yes, no, on, off, true or false for a boolean: put it in quotes"
-        raise _Wrong((*path, key), f"{value} stands where a name is needed; {hint}")
-    if value is not None and not isinstance(value, (str, list, dict)):
-        raise _Wrong((*path, key), f"{_found(value)} stands where text is needed: put it in quotes")
-    if not isinstance(value, str) or (not value.strip() and default is None):
-        raise _Wrong((*path, key), f"{_found(value)} stands where text is needed: write a name")
-    return value
-
-
-def _choice(section: Any, path: Path_, key: str, choices: Sequence[str]) -> str:
-    value = _text(section, path, key)
-    if value not in choices:
-        raise _Wrong((*path, key), f"{value!r} is not known{_nearest(value, choices)}; write {' or '.join(choices)}")
-    return value
-
-
-def _number(section: Any, path: Path_, key: str | int) -> float:
-    value = section[key]
-    if isinstance(value, str) and _is_number(value):
-        raise _Wrong((*path, key), f"YAML takes {value!r} for text: write {float(value)!r} with a point and without quotes")
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _Wrong((*path, key), f"{_found(value)} stands where a number is needed")
-    if not math.isfinite(value):
-        raise _Wrong((*path, key), f"{value} is not finite: write the real limit")
-    return float(value)
-
-
-def _positive(section: Any, path: Path_, key: str) -> float:
-    value = _number(section, path, key)
-    if value <= 0:
-        raise _Wrong((*path, key), f"{value:g} must be above zero")
-    return value
-
-
-def _topic(section: Any, path: Path_) -> str:
-    topic = _text(section, path, "topic")
-    if not _TOPIC.fullmatch(topic):
-        raise _Wrong((*path, "topic"), f"{topic!r} is no full topic name: write it as `ros2 topic list` shows it, such as /arm/joint_states")
+def _topic(item: Section) -> str:
+    topic = item.text("topic")
+    if not TOPIC_PATTERN.fullmatch(topic):
+        item.wrong("topic", f"{topic!r} is no full topic name: write it as `ros2 topic list` does, like /joint_states")
     return topic
 
 
-_WHAT = {
-    "unit": ", one of " + ", ".join(UNITS),
-    "kind": ", one of " + ", ".join(KINDS),
-    "action": ", one of " + ", ".join(ACTIONS),
-    "slot": ", such as " + ", ".join(SLOTS),
-    "limits": ", with position: [lower, upper], velocity and acceleration",
-    "max_age_s": ", the age in seconds above which a sample is refused",
-    "source": ", one of " + ", ".join(ACTION_SOURCES),
-}
+def _joints(item: Section, known: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The entry's joints (all of the robot where it lists none) and their names in messages (empty where equal)."""
+    joints = item.names("joints") if "joints" in item else tuple(known)
+    for i, joint in enumerate(joints):
+        if joint not in known:
+            message = f"{joint!r} is not in the list of joints{nearest(joint, known)}; known are {', '.join(known)}"
+            raise WrongValueError((*item.place, "joints", i), message)
+    names = item.names("names") if "names" in item else joints
+    if len(names) != len(joints):
+        item.wrong("names", f"{len(names)} names for {len(joints)} joints: write one for each joint, in their order")
+    return joints, () if names == joints else names
 
 
-def _unique(places: Iterable[tuple[Path_, str]]) -> tuple[str, ...]:
-    """The values in their order; raises where one stands twice."""
-    seen: dict[str, Path_] = {}
-    for path, value in places:
-        if value in seen:
-            raise _Wrong(path, f"{value!r} stands already at {_key(seen[value])}: give each its own")
-        seen[value] = path
-    return tuple(seen)
+def _each_joint_once(section: str, groups: Sequence[StateTopic | CommandGroup], known: Sequence[str]) -> None:
+    seen: dict[str, Place] = {}
+    for i, group in enumerate(groups):
+        for joint in group.joints:
+            if joint in seen:
+                message = f"joint {joint!r} is already in {key_of(seen[joint])}: list the joints of each entry"
+                raise WrongValueError((section, i, "joints"), message)
+            seen[joint] = (section, i)
+    missing = [joint for joint in known if joint not in seen]
+    if missing:
+        message = f"no entry has joint {', '.join(map(repr, missing))}: add it to the `joints` of one of them"
+        raise WrongValueError((section,), message)
 
 
-def _found(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, (list, dict)):
-        return f"an empty {type(value).__name__}" if not value else "a mapping" if isinstance(value, dict) else "a list"
-    return repr(value)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), 1, 0.6)
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-def _key(path: Path_) -> str:
-    """`joints[2].unit` for ("joints", 2, "unit")."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-
-
-def _line(root: yaml.Node | None, path: Path_) -> int:
-    """The line of the innermost part of `path` that the file has."""
-    line, node = 1, root
-    for part in path:
-        if isinstance(node, yaml.MappingNode):
-            found = [(key.start_mark.line, value) for key, value in node.value if key.value == part]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            found = [(value.start_mark.line, value) for value in node.value[part : part + 1]]
-        else:
-            found = []
-        if not found:
-            break
-        line, node = found[0][0] + 1, found[0][1]
-    return line
-
-
-def _refuse_repeated_keys(root: yaml.Node | None, origin: str) -> None:
-    """YAML would silently keep the last of two equal keys."""
-    pending, done = [root], set()
-    while pending:
-        node = pending.pop()
-        if id(node) in done:  # an alias
-            continue
-        done.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            pending += node.value
-        elif isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
-            for key, value in node.value:
-                pending.append(value)
-                if key.value in seen:
-                    line = key.start_mark.line + 1
-                    raise RobotFileError(f"{origin}:{line}: {key.value}: stands twice in one mapping: remove one")
-                seen.add(key.value)
-
-
-# ---------------------------------------------------------------------------------------------------------------- writing
+# ---- writing
 
 
 def robot_to_yaml(robot: Robot) -> str:
     """The text of a robot file that reads back as an equal `Robot`."""
 
-    def group(item: StateTopic | CommandGroup) -> dict[str, Any]:
-        return {"joints": list(item.joints)} | ({"names": list(item.names)} if item.names else {})
+    def joint(item: Joint) -> dict[str, Any]:
+        limits = {"position": [item.lower, item.upper], "velocity": item.velocity, "acceleration": item.acceleration}
+        limits |= {} if item.jerk is None else {"jerk": item.jerk}
+        return {"name": item.name, "unit": item.unit, "kind": item.kind, "limits": limits, "action": item.action}
+
+    def stream(item: Camera | StateTopic | CommandGroup) -> dict[str, Any]:
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(item).items()}
+        return {key: value for key, value in values.items() if value != []}
 
     document = {
         "name": robot.name,
@@ -546,27 +363,10 @@ def robot_to_yaml(robot: Robot) -> str:
         "dataset_fps": robot.dataset_fps,
         "prompt": robot.prompt,
         "urdf": robot.urdf,
-        "joints": [
-            {
-                "name": joint.name,
-                "unit": joint.unit,
-                "kind": joint.kind,
-                "limits": {
-                    "position": [joint.lower, joint.upper],
-                    "velocity": joint.velocity,
-                    "acceleration": joint.acceleration,
-                }
-                | ({} if joint.jerk is None else {"jerk": joint.jerk}),
-                "action": joint.action,
-            }
-            for joint in robot.joints
-        ],
-        "cameras": [vars(camera) for camera in robot.cameras],
-        "state": [
-            {"topic": item.topic, "type": item.type, **group(item), "max_age_s": item.max_age_s, "field": item.field}
-            for item in robot.state
-        ],
-        "commands": [{"name": item.name, "topic": item.topic, "type": item.type, **group(item)} for item in robot.commands],
+        "joints": [joint(item) for item in robot.joints],
+        "cameras": [stream(item) for item in robot.cameras],
+        "state": [stream(item) for item in robot.state],
+        "commands": [stream(item) for item in robot.commands],
         "action": {"source": robot.action_source, "max_age_s": robot.action_max_age_s},
     }
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)

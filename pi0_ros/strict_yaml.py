@@ -1,0 +1,209 @@
+"""YAML read strictly: unknown, repeated or missing keys and wrong values are errors with file, line and remedy."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+Place = tuple["str | int", ...]  # where in the file: ("joints", 2, "unit")
+
+
+class WrongValueError(ValueError):
+    """A value that cannot be used, at `place`; `read` adds the file and the line."""
+
+    def __init__(self, place: Place, message: str) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+def read(text: str, origin: str, build: Callable[[Any], T], error: type[ValueError]) -> T:
+    """`build` of the document in `text`. What is wrong is raised as `error`, naming `origin`, line, key and remedy."""
+    root = None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_repeated_keys(root)
+        return build(yaml.safe_load(text))
+    except yaml.MarkedYAMLError as problem:
+        line = problem.problem_mark.line + 1 if problem.problem_mark else 1
+        raise error(f"{origin}:{line}: is not valid YAML: {problem.problem}") from problem
+    except yaml.YAMLError as problem:
+        raise error(f"{origin}: is not valid YAML: {problem}") from problem
+    except WrongValueError as problem:
+        key = key_of(problem.place)
+        raise error(f"{origin}:{_line(root, problem.place)}: {f'{key}: ' if key else ''}{problem}") from None
+
+
+class Section:
+    """One mapping of the file. Its keys are checked when it is made; its methods hand out checked values."""
+
+    def __init__(
+        self,
+        value: Any,
+        place: Place,
+        required: Sequence[str],
+        optional: Sequence[str] = (),
+        hints: dict[str, str] | None = None,
+    ) -> None:
+        """`hints` says for a key what to write where it is missing."""
+        known = (*required, *optional)
+        if not isinstance(value, dict):
+            raise WrongValueError(place, f"{_found(value)} stands where a mapping is needed: write {', '.join(known)}")
+        for key in value:
+            if key not in known:
+                message = f"unknown key{nearest(str(key), known)}; known are {', '.join(known)}"
+                raise WrongValueError((*place, str(key)), message)
+        for key in required:
+            if key not in value:
+                raise WrongValueError((*place, key), f"missing: write {(hints or {}).get(key, 'it')}")
+        self.value, self.place = value, place
+
+    def __contains__(self, key: str) -> bool:
+        """Whether the file gives the key a value."""
+        return self.value.get(key) is not None
+
+    def wrong(self, key: str | int, message: str) -> NoReturn:
+        """Raise that the value of `key` cannot be used."""
+        raise WrongValueError((*self.place, key), message)
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """Text; not empty unless there is a default."""
+        if default is not None and key not in self:
+            return default
+        value = _text(self.value[key], (*self.place, key))
+        return value if value.strip() or default is None else default
+
+    def choice(self, key: str, choices: Sequence[str], default: str | None = None) -> str:
+        """One of `choices`."""
+        value = self.text(key, default)
+        if value not in choices:
+            self.wrong(key, f"{value!r} is not known{nearest(value, choices)}; write {' or '.join(choices)}")
+        return value
+
+    def positive(self, key: str) -> float:
+        """A finite number above zero."""
+        value = _number(self.value[key], (*self.place, key))
+        if value <= 0:
+            self.wrong(key, f"{value:g} is not above zero")
+        return value
+
+    def pair(self, key: str, what: str) -> tuple[float, float]:
+        """Two finite numbers, the first below the second."""
+        value, place = self.value[key], (*self.place, key)
+        if not isinstance(value, list) or len(value) != 2:
+            self.wrong(key, f"{_found(value)} is not a pair: write {what}")
+        lower, upper = (_number(number, (*place, i)) for i, number in enumerate(value))
+        if lower >= upper:
+            self.wrong(key, f"{lower:g} is not below {upper:g}: write {what}")
+        return lower, upper
+
+    def items(self, key: str) -> list[tuple[Any, Place]]:
+        """The entries of a list that must not be empty, each with its place."""
+        value, place = self.value[key], (*self.place, key)
+        if not isinstance(value, list) or not value:
+            self.wrong(key, f"{_found(value)} stands where a list with at least one entry is needed")
+        return [(item, (*place, i)) for i, item in enumerate(value)]
+
+    def names(self, key: str) -> tuple[str, ...]:
+        """A list of different names."""
+        items = self.items(key)
+        return unique((place, _text(item, place)) for item, place in items)
+
+
+def unique(values: Iterable[tuple[Place, str]]) -> tuple[str, ...]:
+    """The values in their order; wrong where one stands twice."""
+    seen: dict[str, Place] = {}
+    for place, value in values:
+        if value in seen:
+            raise WrongValueError(place, f"{value!r} stands already at {key_of(seen[value])}: give each its own")
+        seen[value] = place
+    return tuple(seen)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """` (did you mean ...?)` where one of the known words is like `word`, else nothing."""
+    near = difflib.get_close_matches(word.lower(), list(known), 1, 0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def key_of(place: Place) -> str:
+    """`joints[2].unit` for ("joints", 2, "unit")."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+
+
+def _text(value: Any, place: Place) -> str:
+    if isinstance(value, bool):
+        hint = "YAML reads an unquoted yes, no, on, off, true or false as a boolean: put it in quotes"
+        raise WrongValueError(place, f"the boolean {str(value).lower()} stands where text is needed; {hint}")
+    if not isinstance(value, str) or not value.strip():
+        remedy = (
+            "write some" if value in (None, "", [], {}) or isinstance(value, (str, list, dict)) else "put it in quotes"
+        )
+        raise WrongValueError(place, f"{_found(value)} stands where text is needed: {remedy}")
+    return value
+
+
+def _number(value: Any, place: Place) -> float:
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            pass
+        else:
+            hint = f"YAML reads {value!r} as text: write {number!r}"
+            raise WrongValueError(place, hint if math.isfinite(number) else f"{value} is not finite: write a number")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise WrongValueError(place, f"{_found(value)} stands where a number is needed")
+    if not math.isfinite(value):
+        raise WrongValueError(place, f"{value} is not finite: write a number")
+    return float(value)
+
+
+def _found(value: Any) -> str:
+    if isinstance(value, (list, dict)):
+        return f"{'a list' if isinstance(value, list) else 'a mapping'}{'' if value else ' without entries'}"
+    return "nothing" if value is None else repr(value)
+
+
+def _line(root: yaml.Node | None, place: Place) -> int:
+    """The line of the innermost part of `place` that the file has."""
+    line, node = 1, root
+    for part in place:
+        found: list[tuple[int, yaml.Node]] = []
+        if isinstance(node, yaml.MappingNode):
+            found = [(key.start_mark.line, value) for key, value in node.value if key.value == part]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            found = [(value.start_mark.line, value) for value in node.value[part : part + 1]]
+        if not found:
+            break
+        line, node = found[0][0] + 1, found[0][1]
+    return line
+
+
+def _refuse_repeated_keys(root: yaml.Node | None) -> None:
+    """YAML silently keeps the last of two equal keys: refuse them."""
+    pending: list[tuple[Place, yaml.Node | None]] = [((), root)]
+    done: set[int] = set()
+    while pending:
+        place, node = pending.pop()
+        if id(node) in done:  # an alias
+            continue
+        done.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            pending += [((*place, i), item) for i, item in enumerate(node.value)]
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[Any, int] = {}
+            for key, value in node.value:
+                name, line = key.value, key.start_mark.line + 1
+                if not isinstance(key, yaml.ScalarNode):
+                    raise WrongValueError(
+                        place, "a list or mapping stands where a key is needed: check the indentation"
+                    )
+                if name in lines:
+                    raise WrongValueError((*place, name), f"stands twice (again in line {line}): remove one of them")
+                lines[name] = line
+                pending.append(((*place, name), value))
