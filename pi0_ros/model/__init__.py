@@ -1,0 +1,26 @@
+"""The pi0 and pi0.5 network alone: tensors in, tensors out."""
+
+from pi0_ros.model.config import ConfigError, Expert, ModelConfig, Vision
+from pi0_ros.model.flow import sample_time
+from pi0_ros.model.init import sine_position_init
+from pi0_ros.model.pi0 import ModelInput, Pi0, Prefix
+from pi0_ros.model.tokenizer import Tokenizer, TokenizerError
+from pi0_ros.model.weights import WeightsError, load_model, load_weights, save_model
+
+__all__ = [
+    "ConfigError",
+    "Expert",
+    "ModelConfig",
+    "ModelInput",
+    "Pi0",
+    "Prefix",
+    "Tokenizer",
+    "TokenizerError",
+    "Vision",
+    "WeightsError",
+    "load_model",
+    "load_weights",
+    "sample_time",
+    "save_model",
+    "sine_position_init",
+]

@@ -1,0 +1,199 @@
+"""The pi0 and pi0.5 networks: a vision-language prefix, an action expert on top of it, and their flow-matching loss.
+
+Tensors in, tensors out. B batch, P prefix tokens, L prompt tokens, H action horizon, A action dimensions, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.flow import integrate, interpolate, time_embedding
+from pi0_ros.model.init import init_weights
+from pi0_ros.model.layers import Rotary, attention_bias, fold_heads
+from pi0_ros.model.transformer import KeysValues, Transformer
+from pi0_ros.model.vision import VisionTower
+
+_FLOAT32_PARTS = ("patch_embedding", "position_embedding", "input_layernorm", "post_attention_layernorm", "norm")
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """One batch of observations in model space. A slot that is absent from `images` costs nothing."""
+
+    images: dict[str, Tensor]  # slot -> float32 [B, S, S, 3] in [-1, 1]
+    image_masks: dict[str, Tensor]  # slot -> bool [B]; False: the camera is missing and has no influence
+    prompt_tokens: Tensor  # int64 [B, L]
+    prompt_mask: Tensor  # bool [B, L]
+    state: Tensor  # float32 [B, A]
+
+    def to(self, device: torch.device | str) -> ModelInput:
+        """Return the same batch on another device."""
+        return ModelInput(
+            images={slot: image.to(device) for slot, image in self.images.items()},
+            image_masks={slot: mask.to(device) for slot, mask in self.image_masks.items()},
+            prompt_tokens=self.prompt_tokens.to(device),
+            prompt_mask=self.prompt_mask.to(device),
+            state=self.state.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What the action expert sees of images and prompt: computed once, read by every velocity."""
+
+    cached: list[KeysValues]  # per layer, each [B, kv heads, P, head_dim]
+    mask: Tensor  # bool [B, P]: False for padding and missing cameras
+    hidden: Tensor  # [B, P, D]: normed input of the last VLM layer, behind the last keys and values
+    draws: int = 1  # suffix rows per prefix row
+
+    def repeat(self, draws: int) -> Prefix:
+        """Return the prefix for a suffix batch tiled like `actions.repeat(draws, 1, 1)`, without copying it."""
+        return replace(self, draws=self.draws * draws)
+
+
+class Pi0(nn.Module):
+    """pi0 or pi0.5, by its config. New weights are random; `load_model` reads trained ones."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, dim = config.expert.width, config.action_dim
+        self.vision = VisionTower(config.vision)
+        self.projector = nn.Linear(config.vision.width, config.vlm.width)
+        self.embedding = nn.Embedding(config.vocab_size, config.vlm.width)
+        self.vlm = Transformer(config.vlm)
+        self.expert = Transformer(config.expert, adaptive=config.is_pi05)
+        self.action_in_proj = nn.Linear(dim, width)
+        self.action_out_proj = nn.Linear(width, dim)
+        if config.is_pi05:
+            self.time_mlp_in = nn.Linear(width, width)
+            self.time_mlp_out = nn.Linear(width, width)
+        else:
+            self.state_proj = nn.Linear(dim, width)
+            self.action_time_mlp_in = nn.Linear(2 * width, width)
+            self.action_time_mlp_out = nn.Linear(width, width)
+        init_weights(self)
+        self.set_dtype(getattr(torch, config.dtype))
+
+    def set_dtype(self, dtype: torch.dtype) -> None:
+        """Cast the transformers, keeping in float32 what the reference keeps there.
+
+        Those are the norms of the Gemma layers, the patch and position embeddings, and the projections of state,
+        action and time.
+        """
+        for part in (self.vision, self.projector, self.embedding, self.vlm, self.expert):
+            for name, parameter in part.named_parameters():
+                exact = any(piece in _FLOAT32_PARTS for piece in name.split("."))
+                parameter.data = parameter.data.to(torch.float32 if exact else dtype)
+
+    # ---- prefix: images and prompt ----
+
+    def embed_prefix(self, inputs: ModelInput) -> tuple[Tensor, Tensor]:
+        """Return the token embeddings [B, P, D], images first, and their mask bool [B, P]."""
+        slots = [slot for slot in self.config.cameras if slot in inputs.images]
+        unknown = sorted(set(inputs.images) - set(slots))
+        if unknown:
+            raise ValueError(f"no camera slot {', '.join(unknown)}; the model has {', '.join(self.config.cameras)}")
+        scale = math.sqrt(self.config.vlm.width)
+        prompt = (self.embedding(inputs.prompt_tokens) * scale).to(self.vlm.dtype)
+        if not slots:
+            return prompt, inputs.prompt_mask
+        present = torch.stack([inputs.image_masks[slot] for slot in slots])  # [cameras, B]
+        images = torch.stack([inputs.images[slot] for slot in slots])
+        images = images.masked_fill(~present[..., None, None, None], 0.0).flatten(0, 1)
+        tokens = self.projector(self.vision(images)).unflatten(0, present.shape)  # [cameras, B, T, D]
+        mask = present.T.repeat_interleave(tokens.shape[2], dim=1)
+        embedded = torch.cat([*tokens, prompt], dim=1)
+        return embedded, torch.cat([mask, inputs.prompt_mask], dim=1)
+
+    def encode_prefix(self, inputs: ModelInput) -> Prefix:
+        """Run images and prompt through the vision-language model once."""
+        embedded, mask = self.embed_prefix(inputs)
+        rotary = Rotary.at(prefix_positions(mask), self.config.vlm.head_dim)
+        cached, hidden = self.vlm.cache(embedded, rotary, attention_bias(mask[:, None, None, :], embedded.dtype))
+        return Prefix(cached, mask, hidden)
+
+    # ---- suffix: state and noisy actions ----
+
+    def embed_suffix(self, state: Tensor, x_t: Tensor, time: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return suffix embeddings [B, S, D] and, for pi0.5, the condition of the adaptive norms [B, 1 or H, D]."""
+        actions = self.action_in_proj(x_t)
+        embedded = time_embedding(time, self.config.expert.width)
+        embedded = embedded[:, None] if time.ndim == 1 else embedded
+        if self.config.is_pi05:
+            return actions, F.silu(self.time_mlp_out(F.silu(self.time_mlp_in(embedded))))
+        mixed = torch.cat([actions, embedded.expand_as(actions)], dim=-1)
+        mixed = self.action_time_mlp_out(F.silu(self.action_time_mlp_in(mixed)))
+        return torch.cat([self.state_proj(state)[:, None], mixed], dim=1), None
+
+    def suffix_bias(self, mask: Tensor, length: int, dtype: torch.dtype) -> Tensor:
+        """Return the attention bias of `length` suffix tokens over [prefix | suffix] for a prefix `mask` [B, P].
+
+        All tokens see the valid prefix and all actions see everything; the state token of pi0 does not see actions.
+        """
+        allowed = F.pad(mask, (0, length), value=True)[:, None, None, :]
+        if self.config.is_pi05:
+            return attention_bias(allowed, dtype)
+        allowed = allowed.repeat(1, 1, length, 1)
+        allowed[:, :, 0, mask.shape[1] + 1 :] = False
+        sizes = self.config.expert
+        return fold_heads(attention_bias(allowed, dtype), sizes.num_heads // sizes.num_kv_heads)
+
+    def velocity(self, prefix: Prefix, state: Tensor, x_t: Tensor, time: Tensor) -> Tensor:
+        """Return the flow velocity float32 [B, H, A] of noisy actions `x_t` at `time` [B] (or one per action [B, H]).
+
+        `state` [B, A] is read by pi0 only. The prefix is read, never changed.
+        """
+        if x_t.shape[0] != prefix.mask.shape[0] * prefix.draws:
+            raise ValueError(
+                f"{x_t.shape[0]} rows of actions for a prefix of {prefix.mask.shape[0]} rows x {prefix.draws} draws"
+            )
+        embedded, condition = self.embed_suffix(state, x_t, time)
+        embedded = embedded.to(self.expert.dtype)
+        length = embedded.shape[1]
+        mask = prefix.mask.repeat(prefix.draws, 1)
+        positions = mask.sum(1, keepdim=True) + torch.arange(length, device=mask.device)
+        rotary = Rotary.at(positions, self.config.expert.head_dim)
+        bias = self.suffix_bias(mask, length, embedded.dtype)
+        out = self.expert(embedded, rotary, bias, prefix.cached, condition)
+        return self.action_out_proj(out[:, -x_t.shape[1] :].float())
+
+    # ---- training and sampling ----
+
+    def flow_loss(self, prefix: Prefix, state: Tensor, actions: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """Return the squared velocity error per element [B, H, A]; see `Prefix.repeat` for several draws per row."""
+        predicted = self.velocity(prefix, state, interpolate(actions, noise, time), time)
+        return (predicted - (noise - actions)).square()
+
+    def loss(self, inputs: ModelInput, actions: Tensor, noise: Tensor, time: Tensor, reduction: str = "none") -> Tensor:
+        """Return the flow-matching loss for `actions` and `noise` [B, H, A], `time` [B]: per element, or its `mean`."""
+        if reduction not in ("none", "mean"):
+            raise ValueError(f"reduction must be 'none' or 'mean', not {reduction!r}")
+        loss = self.flow_loss(self.encode_prefix(inputs), inputs.state, actions, noise, time)
+        return loss.mean() if reduction == "mean" else loss
+
+    @torch.no_grad()
+    def sample_actions(
+        self,
+        inputs: ModelInput,
+        noise: Tensor | None = None,
+        num_steps: int = 10,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return actions float32 [B, H, A] from `noise` (drawn when not given) in `num_steps` Euler steps."""
+        if noise is None:
+            shape = (inputs.state.shape[0], self.config.action_horizon, self.config.action_dim)
+            noise = torch.randn(shape, generator=generator, device=inputs.state.device)
+        prefix = self.encode_prefix(inputs)
+        return integrate(lambda x, time: self.velocity(prefix, inputs.state, x, time), noise, num_steps)
+
+
+def prefix_positions(mask: Tensor) -> Tensor:
+    """Return positions [B, P]: padding and missing cameras use none and repeat the one before (-1 at the start)."""
+    return mask.cumsum(1) - 1

@@ -1,0 +1,258 @@
+"""The network against the reference fixtures, and the promises its structure makes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import reference
+import torch
+
+from pi0_ros.model import ModelConfig, ModelInput, Pi0, sample_time, sine_position_init
+from pi0_ros.model.flow import time_embedding
+from pi0_ros.model.pi0 import prefix_positions
+
+both_models = pytest.mark.parametrize("name", reference.MODELS)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def assert_close(actual: torch.Tensor, wanted: torch.Tensor, limit: float) -> None:
+    assert actual.shape == wanted.shape
+    assert (actual - wanted).abs().max().item() <= limit
+
+
+def random_input(config: ModelConfig, batch: int, seed: int = 0) -> ModelInput:
+    draw = torch.Generator().manual_seed(seed)
+    size = config.vision.image_size
+    return ModelInput(
+        images={c: torch.rand(batch, size, size, 3, generator=draw) * 2 - 1 for c in config.cameras},
+        image_masks={c: torch.ones(batch, dtype=torch.bool) for c in config.cameras},
+        prompt_tokens=torch.randint(config.vocab_size, (batch, config.max_token_len), generator=draw),
+        prompt_mask=torch.arange(config.max_token_len).expand(batch, -1) < 7,
+        state=torch.randn(batch, config.action_dim, generator=draw),
+    )
+
+
+@both_models
+def test_prefix_tokens_masks_and_positions(name):
+    with torch.no_grad():
+        embedded, mask = reference.model(name).embed_prefix(reference.inputs(name))
+    assert torch.equal(mask, reference.tensor(name, "prefix_mask"))
+    assert torch.equal(prefix_positions(mask), reference.tensor(name, "prefix_positions").long())
+    assert_close(embedded[mask], reference.tensor(name, "prefix_emb_jax")[mask], 3e-4)
+
+
+@both_models
+def test_loss(name):
+    train = (reference.tensor(name, key) for key in ("actions", "noise_train", "time_train"))
+    with torch.no_grad():
+        loss = reference.model(name).loss(reference.inputs(name), *train)
+    assert_close(loss, reference.tensor(name, "loss_elem_torch"), 1e-4)
+    assert_close(loss.mean(-1), reference.tensor(name, "loss_jax"), 3e-4)
+
+
+@both_models
+@pytest.mark.parametrize(
+    ("key", "steps", "limit"),
+    [
+        ("actions_torch_10", 10, 1e-4),
+        ("actions_torch_3", 3, 1e-4),
+        ("actions_jax_10", 10, 3e-4),
+        ("actions_jax_3", 3, 3e-4),
+        ("actions_jax_1", 1, 3e-4),
+    ],
+)
+def test_sampled_actions(name, key, steps, limit):
+    noise = reference.tensor(name, "noise_sample")
+    actions = reference.model(name).sample_actions(reference.inputs(name), noise, num_steps=steps)
+    assert_close(actions, reference.tensor(name, key), limit)
+
+
+@both_models
+def test_missing_camera_has_no_influence(name):
+    model, inputs = reference.model(name), reference.inputs(name)
+    noise = reference.tensor(name, "noise_sample")
+    slot = "right_wrist_0_rgb"
+    missing = ~inputs.image_masks[slot]
+    assert missing.any()
+    assert not missing.all()
+    before = model.sample_actions(inputs, noise, num_steps=2)
+    spoiled = inputs.images[slot].clone()
+    spoiled[missing] = float("nan")
+    after = model.sample_actions(replace(inputs, images=inputs.images | {slot: spoiled}), noise, num_steps=2)
+    assert torch.equal(before, after)
+
+
+def test_missing_camera_spoils_no_gradient():
+    model, inputs = reference.model("pi0"), reference.inputs("pi0")
+    slot = "right_wrist_0_rgb"
+    spoiled = inputs.images[slot].clone()
+    spoiled[~inputs.image_masks[slot]] = float("inf")
+    train = (reference.tensor("pi0", key) for key in ("actions", "noise_train", "time_train"))
+    model.loss(replace(inputs, images=inputs.images | {slot: spoiled}), *train, reduction="mean").backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@both_models
+def test_absent_slot_equals_masked_slot(name):
+    model, inputs = reference.model(name), reference.inputs(name)
+    noise = reference.tensor(name, "noise_sample")
+    slot = "base_0_rgb"
+    masked = replace(inputs, image_masks=inputs.image_masks | {slot: torch.zeros(2, dtype=torch.bool)})
+    absent = replace(inputs, images={c: image for c, image in inputs.images.items() if c != slot})
+    assert_close(
+        model.sample_actions(absent, noise, num_steps=2), model.sample_actions(masked, noise, num_steps=2), 2e-5
+    )
+
+
+def test_order_of_the_images_is_the_configs():
+    model, inputs = reference.model("pi0"), reference.inputs("pi0")
+    shuffled = replace(inputs, images=dict(reversed(inputs.images.items())))
+    assert torch.equal(model.embed_prefix(shuffled)[0], model.embed_prefix(inputs)[0])
+
+
+def test_unknown_camera_slot_is_refused():
+    inputs = reference.inputs("pi0")
+    named_wrong = replace(inputs, images={"top_0_rgb": inputs.images["base_0_rgb"]})
+    with pytest.raises(ValueError, match="no camera slot top_0_rgb; the model has base_0_rgb"):
+        reference.model("pi0").encode_prefix(named_wrong)
+
+
+@both_models
+def test_sampling_encodes_the_prefix_once_and_leaves_it_alone(name, monkeypatch):
+    model = reference.model(name)
+    encoded, seen = [], []
+    encode, velocity = model.encode_prefix, model.velocity
+
+    def counting_encode(inputs):
+        encoded.append(encode(inputs))
+        return encoded[-1]
+
+    def watching_velocity(prefix, state, x_t, time):
+        assert prefix is encoded[0]
+        seen.append(tuple(part.shape for pair in prefix.cached for part in pair))
+        return velocity(prefix, state, x_t, time)
+
+    monkeypatch.setattr(model, "encode_prefix", counting_encode)
+    monkeypatch.setattr(model, "velocity", watching_velocity)
+    model.sample_actions(reference.inputs(name), reference.tensor(name, "noise_sample"), num_steps=10)
+    assert len(encoded) == 1
+    assert len(seen) == 10
+    assert len(set(seen)) == 1  # the cache never grows
+    sizes, tokens = model.config.vlm, encoded[0].mask.shape[1]
+    assert set(seen[0]) == {(2, sizes.num_kv_heads, tokens, sizes.head_dim)}
+    assert len(encoded[0].cached) == sizes.depth
+
+
+@both_models
+def test_draws_that_share_a_prefix_equal_a_repeated_batch(name):
+    model, inputs = reference.model(name), reference.inputs(name)
+    actions = reference.tensor(name, "actions").repeat(3, 1, 1)
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.randn(actions.shape, generator=draw)
+    time = sample_time(len(actions), draw)
+    with torch.no_grad():
+        prefix = model.encode_prefix(inputs)
+        shared = model.flow_loss(prefix.repeat(3), inputs.state.repeat(3, 1), actions, noise, time)
+        for rows in range(0, 6, 2):
+            alone = model.loss(inputs, *(part[rows : rows + 2] for part in (actions, noise, time)))
+            assert_close(shared[rows : rows + 2], alone, 2e-5)
+        with pytest.raises(ValueError, match="6 rows of actions for a prefix of 2 rows x 1 draws"):
+            model.flow_loss(prefix, inputs.state, actions, noise, time)
+
+
+@both_models
+def test_one_time_per_action_equals_one_time_per_row(name):
+    model, inputs = reference.model(name), reference.inputs(name)
+    train = {key: reference.tensor(name, key) for key in ("actions", "noise_train", "time_train")}
+    per_action = train["time_train"][:, None].expand(train["actions"].shape[:2])
+    with torch.no_grad():
+        rows = model.loss(inputs, *train.values())
+        tokens = model.loss(inputs, train["actions"], train["noise_train"], per_action)
+    assert_close(tokens, rows, 1e-5)
+
+
+def test_state_does_not_see_actions():
+    """The state token of pi0 attends to the prefix and itself, so its keys depend on nothing noisy."""
+    model = reference.model("pi0")
+    bias = model.suffix_bias(torch.tensor([[True, False]]), 4, torch.float32)
+    heads = model.config.expert.num_heads
+    allowed = (bias == 0).view(4, heads, 6)[:, 0]
+    assert allowed[0].tolist() == [True, False, True, False, False, False]
+    assert allowed[1:].tolist() == [[True, False, True, True, True, True]] * 3
+
+
+def test_time_embedding_ends():
+    embedded = time_embedding(torch.tensor([0.0, 1.0]), 8)
+    assert embedded[0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert embedded[1, 3].item() == pytest.approx(torch.tensor(torch.pi / 2).sin().item())  # period 4 at t = 1
+
+
+def test_training_times_follow_the_beta_distribution():
+    times = sample_time(200_000, torch.Generator().manual_seed(0))
+    assert times.min() > 0.001
+    assert times.max() <= 1
+    assert times.mean().item() == pytest.approx(0.001 + 0.999 * 1.5 / 2.5, abs=2e-3)
+    assert ((times - 0.001) / 0.999 < 0.5).float().mean().item() == pytest.approx(0.5**1.5, abs=5e-3)
+
+
+@both_models
+def test_bfloat16_keeps_float32_where_the_reference_does(name):
+    config = replace(reference.config(name), dtype="bfloat16")
+    model = Pi0(config)
+    assert model.vlm.layers[0].mlp.up_proj.weight.dtype == torch.bfloat16
+    assert model.vision.layers[0].layer_norm1.weight.dtype == torch.bfloat16
+    assert model.vision.position_embedding.weight.dtype == torch.float32
+    assert {p.dtype for p in model.expert.norm.parameters()} == {torch.float32}
+    assert model.action_in_proj.weight.dtype == torch.float32
+
+
+@both_models
+def test_bfloat16_actions_stay_near_float32(name):
+    model = reference.model(name)
+    model.set_dtype(torch.bfloat16)
+    noise = reference.tensor(name, "noise_sample")
+    actions = model.sample_actions(reference.inputs(name), noise)
+    assert actions.dtype == torch.float32
+    assert_close(actions, reference.tensor(name, "actions_torch_10"), 0.4)
+
+
+@both_models
+def test_a_fresh_small_model_learns_one_batch(name):
+    torch.manual_seed(0)
+    config = replace(ModelConfig.preset("demo"), model=name)
+    model = Pi0(config)
+    sine_position_init(model)
+    inputs = random_input(config, 2)
+    draw = torch.Generator().manual_seed(1)
+    phase = torch.rand(2, 1, config.action_dim, generator=draw) * 6
+    actions = torch.sin(torch.arange(config.action_horizon)[None, :, None] / 6 + phase)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(40):
+        noise = torch.randn(8, *actions.shape[1:], generator=draw)
+        prefix = model.encode_prefix(inputs).repeat(4)
+        loss = model.flow_loss(
+            prefix, inputs.state.repeat(4, 1), actions.repeat(4, 1, 1), noise, sample_time(8, draw)
+        ).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+
+
+def test_sampling_is_repeatable_with_a_generator():
+    config = ModelConfig.preset("demo")
+    model = Pi0(config)
+    inputs = random_input(config, 1)
+    first, second = (model.sample_actions(inputs, generator=torch.Generator().manual_seed(3)) for _ in range(2))
+    assert first.shape == (1, config.action_horizon, config.action_dim)
+    assert torch.equal(first, second)
