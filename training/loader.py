@@ -1,0 +1,196 @@
+"""A dataset as plain arrays in memory, and the batches that the trainer draws from it.
+
+Frames are decoded once into a uint8 cache on disk at the model's image size and mapped into memory, so a second start (a
+resume, another recipe) costs nothing. Which frames step k trains on is a pure function of (seed, stage, k): a run that was
+killed goes on exactly where an unbroken one would be, and no sampler state has to be saved.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pi0_ros.images import resize_with_pad
+from pi0_ros.model.pi0 import ModelInput
+from pi0_ros.policy.transforms import PolicySpec, actions_to_model, make_inputs
+
+from .lerobot import Dataset
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """N frames of E episodes, episode after episode, in the robot file's units and joint order.
+
+    frames: camera name -> uint8 [N,H,W,3] RGB; state, action: float32 [N,J], action absolute;
+    episode: int64 [N], ascending from 0 to E-1 without holes; prompts: E strings; fps: frames per second.
+    """
+
+    frames: Mapping[str, np.ndarray]
+    state: np.ndarray
+    action: np.ndarray
+    episode: np.ndarray
+    prompts: tuple[str, ...]
+    fps: float
+
+    def __post_init__(self) -> None:
+        n = len(self.episode)
+        for name, array in {"state": self.state, "action": self.action, **self.frames}.items():
+            if len(array) != n:
+                raise ValueError(f"training data: '{name}' has {len(array)} rows, the episode index has {n}")
+        if n == 0 or not np.array_equal(np.unique(self.episode), np.arange(len(self.prompts))):
+            raise ValueError(
+                f"training data: episodes must be numbered 0 to {len(self.prompts) - 1}, each with a frame"
+            )
+        if (np.diff(self.episode) < 0).any():
+            raise ValueError("training data: frames of one episode must stand together, episodes in ascending order")
+
+    @property
+    def length(self) -> int:
+        return len(self.episode)
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """First row and the row after the last one of every episode."""
+        edges = np.searchsorted(self.episode, np.arange(len(self.prompts) + 1))
+        return [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+    def rows_of(self, episodes: Sequence[int]) -> np.ndarray:
+        """All rows of these episodes, int64 ascending."""
+        return np.flatnonzero(np.isin(self.episode, np.asarray(episodes, np.int64)))
+
+
+def load_data(dataset: Path, image_size: int) -> TrainingData:
+    """Read a dataset written by `pi0 convert`; frames come from `<dataset>/cache/` where a fresh one lies there."""
+    source = Dataset(dataset)
+    episodes = [source.episodes[i] for i in range(len(source.episodes))]
+    total = sum(episode.length for episode in episodes)
+    newest = (Path(dataset) / "meta" / "info.json").stat().st_mtime
+    frames: dict[str, np.ndarray] = {}
+    for camera in source.robot.cameras:
+        path = Path(dataset) / "cache" / f"{camera.name}_{image_size}.npy"
+        shape = (total, image_size, image_size, 3)
+        if not _is_fresh(path, shape, newest):
+            path.parent.mkdir(exist_ok=True)
+            partial = path.with_name(path.name + ".partial")
+            if shutil.disk_usage(path.parent).free < np.prod(shape) * 1.05:
+                raise OSError(f"{path}: the frame cache needs {np.prod(shape) / 1e9:.1f} GB, the disk has less")
+            cache = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+            row = 0
+            for episode in episodes:
+                for image in episode.frames(camera.name):
+                    same = image.shape[:2] == (image_size, image_size)
+                    cache[row] = image if same else resize_with_pad(image, image_size, image_size)
+                    row += 1
+            if row != total:
+                raise ValueError(f"{dataset}: camera '{camera.name}' has {row} frames, the episodes have {total} rows")
+            cache.flush()
+            os.replace(partial, path)
+        frames[camera.name] = np.load(path, mmap_mode="r")
+    return TrainingData(
+        frames=frames,
+        state=np.concatenate([episode.state for episode in episodes]).astype(np.float32),
+        action=np.concatenate([episode.action for episode in episodes]).astype(np.float32),
+        episode=np.repeat(np.arange(len(episodes)), [episode.length for episode in episodes]),
+        prompts=tuple(episode.prompt for episode in episodes),
+        fps=source.fps,
+    )
+
+
+def _is_fresh(path: Path, shape: tuple[int, ...], newest: float) -> bool:
+    return path.exists() and path.stat().st_mtime >= newest and np.load(path, mmap_mode="r").shape == shape
+
+
+def split_episodes(prompts: Sequence[str], fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Episodes for training and held-out ones: of every prompt `fraction` (rounded, at least one of two or more)."""
+    held_out: list[int] = []
+    for index, prompt in enumerate(sorted(set(prompts))):
+        members = [i for i, other in enumerate(prompts) if other == prompt]
+        count = max(1, round(fraction * len(members))) if fraction > 0 and len(members) > 1 else 0
+        shuffled = np.random.default_rng([seed, index]).permutation(members)
+        held_out += [int(i) for i in shuffled[: min(count, len(members) - 1)]]
+    return sorted(set(range(len(prompts))) - set(held_out)), sorted(held_out)
+
+
+def chunk_rows(data: TrainingData, rows: np.ndarray, horizon: int) -> np.ndarray:
+    """Rows of the action chunks [B,H] that start at `rows` [B]; they stop at the episode's last row, which repeats."""
+    last = np.searchsorted(data.episode, data.episode[rows], side="right") - 1
+    return np.minimum(rows[:, None] + np.arange(horizon), last[:, None])
+
+
+class Sampler:
+    """Draws rows in proportion to their weights; the draw of a step depends on (seed, stage, step) alone.
+
+    The draw is stratified: a batch of B splits the total weight into B equal parts and takes one row from each, so every
+    batch covers all episodes evenly (less gradient noise than independent draws).
+    """
+
+    def __init__(self, rows: np.ndarray, weights: np.ndarray, seed: int, stage: int) -> None:
+        if len(rows) == 0 or not (weights >= 0).all() or weights.sum() <= 0:
+            raise ValueError("nothing to train on: no rows with a positive weight")
+        self.rows = rows
+        self.edges = np.cumsum(weights, dtype=np.float64) / np.sum(weights, dtype=np.float64)
+        self.key = (seed, stage)
+
+    def generator(self, step: int) -> np.random.Generator:
+        """The step's random generator, from which its rows, augmentation, noise and flow times come, in this order."""
+        return np.random.default_rng([*self.key, step])
+
+    def draw(self, random: np.random.Generator, batch: int) -> np.ndarray:
+        """Rows int64 [batch], in shuffled order."""
+        places = (random.permutation(batch) + random.random(batch)) / batch
+        chosen: np.ndarray = self.rows[
+            np.minimum(np.searchsorted(self.edges, places, side="right"), len(self.rows) - 1)
+        ]
+        return chosen
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """state_noise: standard deviation in normalised units, on the state input alone (actions stay relative to the true
+    state); brightness: a factor from 1 - b to 1 + b; shift: up to so many pixels in each direction, edges repeated."""
+
+    state_noise: float = 0.0
+    brightness: float = 0.0
+    shift: int = 0
+
+
+def shift_images(images: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Move images uint8 [B,H,W,3] by offsets int64 [B,2] (down, right) in pixels; uncovered pixels repeat the edge."""
+    batch, height, width = images.shape[:3]
+    y = np.clip(np.arange(height) - offsets[:, :1], 0, height - 1)
+    x = np.clip(np.arange(width) - offsets[:, 1:], 0, width - 1)
+    return images[np.arange(batch)[:, None, None], y[:, :, None], x[:, None, :]]
+
+
+def make_batch(
+    data: TrainingData,
+    spec: PolicySpec,
+    rows: np.ndarray,
+    augmentation: Augmentation,
+    random: np.random.Generator,
+    device: torch.device | str = "cpu",
+) -> tuple[ModelInput, torch.Tensor]:
+    """Rows [B] -> the model's input and the target action chunks [B,H,A] (relative, normalised, padded)."""
+    images = {name: np.asarray(data.frames[name][rows]) for name in data.frames}
+    if augmentation.shift:
+        offsets = {n: random.integers(-augmentation.shift, augmentation.shift + 1, (len(rows), 2)) for n in images}
+        images = {name: shift_images(image, offsets[name]) for name, image in images.items()}
+    state = data.state[rows].astype(np.float64)
+    inputs = make_inputs(spec, images, state, [data.prompts[i] for i in data.episode[rows]], device)
+    if augmentation.brightness:
+        factor = 1.0 + augmentation.brightness * random.uniform(-1.0, 1.0, (len(rows), 1, 1, 1)).astype(np.float32)
+        gain = torch.from_numpy(factor).to(device)
+        for slot, pixels in inputs.images.items():
+            inputs.images[slot] = ((pixels + 1.0) * gain - 1.0).clamp(-1.0, 1.0)
+    if augmentation.state_noise:
+        noise = np.zeros(inputs.state.shape, np.float32)
+        noise[:, : state.shape[1]] = augmentation.state_noise * random.standard_normal(state.shape, np.float32)
+        inputs.state.add_(torch.from_numpy(noise).to(device))
+    chunk = data.action[chunk_rows(data, rows, spec.config.action_horizon)]
+    return inputs, actions_to_model(spec, chunk, state, device)
