@@ -15,8 +15,8 @@ class ChunkError(ValueError):
 class ActionChunk:
     """`H` future positions of `J` joints, predicted from one observation.
 
-    Action `i` belongs to the time `stamp + i * dt`, so that actions which are already past are simply past. A chunk is always
-    whole: building one from NaN, infinite or misshapen actions raises `ChunkError`.
+    Action `i` belongs to the time `stamp + i * dt`, so that actions which are already past are simply past. A chunk
+    is always whole: building one from NaN, infinite or misshapen actions raises `ChunkError`.
     """
 
     stamp: float  # s, capture time of the observation

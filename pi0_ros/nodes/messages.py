@@ -18,7 +18,7 @@ from pi0_ros.control.chunk import ActionChunk, ChunkError
 NANOSECONDS = 1_000_000_000
 LATEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)  # chunks, commands: only the newest matters
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)  # hears reliable and best-effort publishers alike
+SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)  # hears reliable publishers as well
 
 COMMAND_TYPES: dict[str, type] = {
     "trajectory_msgs/msg/JointTrajectory": JointTrajectory,
@@ -68,8 +68,8 @@ def chunk_to_message(chunk: ActionChunk) -> JointTrajectory:
 def chunk_from_message(message: JointTrajectory, names: Sequence[str], receive: float | None = None) -> ActionChunk:
     """The chunk in a JointTrajectory, its joints brought into the order `names`.
 
-    `receive` (s) replaces a zero stamp. Raises `ChunkError` for unknown, missing or repeated joints, points of the wrong width,
-    uneven times, or numbers that are not finite.
+    `receive` (s) replaces a zero stamp. Raises `ChunkError` for unknown, missing or repeated joints, points of the
+    wrong width, uneven times, or numbers that are not finite.
     """
     check_names(message.joint_names, names)
     if len(message.points) < 2:
@@ -124,14 +124,12 @@ def command_message(
     raise ValueError(f"command type {type_name!r} is unknown, expected one of {', '.join(COMMAND_TYPES)}")
 
 
-def joint_values(message: JointState, names: Sequence[str], field: str = "position") -> np.ndarray | None:
-    """`field` of a JointState for `names`, float64 [len(names)], found by name; None where the message leaves it empty.
+def joint_values(message: JointState, names: Sequence[str], field: str = "position") -> np.ndarray:
+    """`field` of a JointState for `names`, float64 [len(names)], found by name whatever their order.
 
     Raises ValueError for a missing joint, a field of another length than the names, or numbers that are not finite.
     """
     values = getattr(message, field)
-    if len(values) == 0 and field != "position":
-        return None
     missing = [name for name in names if name not in message.name]
     if missing:
         raise ValueError(f"joint state lacks {', '.join(missing)} (it has {', '.join(message.name) or 'no joints'})")
@@ -148,9 +146,12 @@ def diagnostic_status(
 ) -> DiagnosticStatus:
     """One status named `pi0_ros: <name>`; `level` is DiagnosticStatus.OK, WARN, ERROR or STALE."""
     pairs = [
-        KeyValue(key=key, value=f"{value:.6g}" if isinstance(value, float) else str(value)) for key, value in values.items()
+        KeyValue(key=key, value=f"{value:.6g}" if isinstance(value, float) else str(value))
+        for key, value in values.items()
     ]
-    return DiagnosticStatus(name=f"pi0_ros: {name}", level=level, message=message, hardware_id=hardware_id, values=pairs)
+    return DiagnosticStatus(
+        name=f"pi0_ros: {name}", level=level, message=message, hardware_id=hardware_id, values=pairs
+    )
 
 
 def diagnostic_array(stamp: Time, statuses: Sequence[DiagnosticStatus]) -> DiagnosticArray:

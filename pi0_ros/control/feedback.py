@@ -1,0 +1,79 @@
+"""What the robot says about its joints: how old it is, and whether the robot is at rest."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from pi0_ros.control.limits import JointLimits
+
+FUTURE_S = 0.1  # a stamp further ahead of the clock than this belongs to another clock
+REST_WINDOW_S = 0.1  # motion is measured over at least this long
+REST_SHARE = 0.05  # at rest: slower than this share of the velocity limit
+OUTSIDE_SHARE = 0.05  # measured outside the limits by more than this share of the range: do not arm
+
+
+class Feedback:
+    """The newest measured position of each joint, from one or several joint state topics. Times in s of one clock."""
+
+    def __init__(self, limits: JointLimits, max_age: np.ndarray) -> None:
+        self.limits = limits
+        self.max_age = np.asarray(max_age, dtype=np.float64)  # [J] s
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything, as after a jump of the clock."""
+        self.position = np.full(len(self.limits.names), np.nan)
+        self.stamp = np.full(len(self.limits.names), -np.inf)
+        self._history: deque[tuple[float, np.ndarray]] = deque()
+
+    def measure(self, stamp: float, joints: np.ndarray, position: np.ndarray) -> None:
+        """Take the positions of `joints` (indices) captured at `stamp`; the caller has refused NaN."""
+        self.position[joints] = position
+        self.stamp[joints] = stamp
+        while self._history and not stamp - 4 * REST_WINDOW_S <= self._history[0][0] <= stamp:
+            self._history.popleft()
+        self._history.append((stamp, self.position.copy()))
+
+    def age(self, now: float) -> float:
+        """Age of the oldest joint's measurement, s; infinite where one was never measured."""
+        return float(now - self.stamp.min())
+
+    def stale(self, now: float) -> list[str]:
+        """Sentences about joints whose state is missing, too old or from the future; empty when all is well."""
+        age = now - self.stamp
+        if np.all((age <= self.max_age) & (age >= -FUTURE_S)):
+            return []
+        names, problems = np.array(self.limits.names), []
+        never, future = np.isinf(age), age < -FUTURE_S
+        old = (age > self.max_age) & ~never
+        if never.any():
+            problems.append("no joint state for " + ", ".join(names[never]))
+        if old.any():
+            worst = int(np.argmax(np.where(old, age - self.max_age, -np.inf)))
+            problems.append(
+                f"joint state of {', '.join(names[old])} is {age[worst]:.2f} s old (limit {self.max_age[worst]:.2f} s)"
+            )
+        if future.any():
+            problems.append(f"joint state of {', '.join(names[future])} is stamped {-age.min():.2f} s in the future")
+        return problems
+
+    def not_ready(self, now: float) -> list[str]:
+        """Reasons not to arm: stale, moving, or outside the position limits."""
+        problems = self.stale(now)
+        if problems:
+            return problems
+        names, limits = self.limits.names, self.limits
+        slack = OUTSIDE_SHARE * (limits.upper - limits.lower)
+        for j in np.flatnonzero((self.position < limits.lower - slack) | (self.position > limits.upper + slack)):
+            allowed = f"[{limits.lower[j]:.4g}, {limits.upper[j]:.4g}]"
+            problems.append(f"{names[j]} is at {self.position[j]:.4g}, outside its limits {allowed}")
+        newest, position = self._history[-1]
+        since = [(stamp, old) for stamp, old in self._history if newest - stamp >= REST_WINDOW_S]
+        if not since or np.isnan(since[-1][1]).any():
+            return [*problems, f"joint states have come for less than {REST_WINDOW_S} s, call again"]
+        stamp, old = since[-1]
+        speed = np.abs(position - old) / (newest - stamp)
+        moving = np.flatnonzero(speed > REST_SHARE * limits.velocity)
+        return [*problems, *(f"{names[j]} is not at rest, it moves at {speed[j]:.3g} per s" for j in moving)]

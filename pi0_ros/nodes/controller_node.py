@@ -1,0 +1,281 @@
+"""The controller: action chunks in, commands within the robot's limits out, at its control rate, whatever dies.
+
+    ros2 run pi0_ros controller_node --ros-args -p robot:=demo_arm
+    ros2 service call /controller/arm std_srvs/srv/SetBool "{data: true}"
+    ros2 service call /controller/estop std_srvs/srv/Trigger
+
+Listens to `pi0/chunk` and the robot file's state topics; publishes the robot file's command topics, `pi0/command`
+(what was really sent) and `/diagnostics`. What it does when is in `pi0_ros/control/controller.py`; no torch here.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import JointState
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from pi0_ros.control.chunk import ChunkError
+from pi0_ros.control.controller import Command, Controller, Settings, State
+from pi0_ros.control.limits import JointLimits
+from pi0_ros.control.timeline import INTERPOLATIONS
+from pi0_ros.nodes.messages import (
+    COMMAND_TYPES,
+    LATEST,
+    SENSOR,
+    chunk_from_message,
+    command_message,
+    diagnostic_array,
+    diagnostic_status,
+    joint_values,
+    seconds_to_stamp,
+    stamp_to_seconds,
+)
+from pi0_ros.nodes.ticker import Ticker
+from pi0_ros.robot import Robot, RobotFileError, StateTopic, load_robot
+
+LEVELS = {State.HOLDING: DiagnosticStatus.WARN, State.STOPPED: DiagnosticStatus.ERROR}
+REFUSAL_SHOWN_S = 5.0  # how long a refused chunk keeps the diagnostics at WARN
+SHUTDOWN_S = 3.0  # decelerating at shutdown takes no longer; launch sends SIGTERM 5 s after SIGINT
+
+
+def limits_of(robot: Robot) -> JointLimits:
+    """The robot file's limits as the controller takes them."""
+    return JointLimits(
+        robot.joint_names, robot.lower, robot.upper, robot.velocity, robot.acceleration, robot.gripper_mask
+    )
+
+
+class ControllerNode(Node):
+    """Messages in, commands out. Callbacks run in the executor's thread, ticks in their own on absolute deadlines."""
+
+    def __init__(self) -> None:
+        super().__init__("controller")
+        settings = self._declare_parameters()
+        self.robot = load_robot(self.get_parameter("robot").value)
+        self.period = 1.0 / self.robot.control_rate_hz
+        names = self.robot.joint_names
+        self._groups = [(group, [names.index(name) for name in group.joints]) for group in self.robot.commands]
+        max_age = np.full(len(names), np.inf)
+        for topic in self.robot.state:
+            max_age[[names.index(name) for name in topic.joints]] = topic.max_age_s
+        self.controller = Controller(limits_of(self.robot), self.period, max_age, settings)
+        self._lock = threading.Lock()  # around self.controller
+        self._auto_arm = self.get_parameter("auto_arm").value
+        self._state_problems: dict[str, str] = {}
+        self._refused_at = -np.inf
+        self._shown: tuple[object, ...] = ()
+        self._shown_at = -np.inf
+        self._robot_commands = [self.create_publisher(COMMAND_TYPES[g.type], g.topic, LATEST) for g, _ in self._groups]
+        self._command = self.create_publisher(JointTrajectory, "pi0/command", QoSProfile(depth=50))
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
+        self.create_subscription(JointTrajectory, "pi0/chunk", self._on_chunk, LATEST)
+        for topic in self.robot.state:
+            self.create_subscription(JointState, topic.topic, self._listener(topic), SENSOR)
+        self.create_service(SetBool, "~/arm", self._on_arm)
+        self.create_service(Trigger, "~/estop", self._on_estop)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self.create_timer(0.05, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.ticker = Ticker(self, self.period, self._tick)
+
+    def now(self) -> float:
+        """ROS time in s."""
+        return float(self.get_clock().now().nanoseconds * 1e-9)
+
+    def close(self) -> None:
+        """Stop ticking, decelerate to a hold, and see to it that the hold has left this process."""
+        self.ticker.stop()
+        active = self.controller.state in (State.IDLE, State.RUNNING, State.HOLDING) or self.controller.limiter.moving
+        self.controller.disarm("the controller process was stopped")
+        deadline = time.monotonic()
+        for _ in range(int(SHUTDOWN_S / self.period)):
+            command = self.controller.tick(self.now())
+            if command is None:
+                break
+            self._publish(command, self.now())
+            deadline += self.period
+            time.sleep(max(0.0, deadline - time.monotonic()))
+        if active:
+            still = np.zeros(len(self.robot.joints))
+            self._publish(Command(self.controller.limiter.position, still, still), self.now())
+        self._publish_diagnostics()
+        for publisher in [*self._robot_commands, self._command]:
+            publisher.wait_for_all_acked(Duration(seconds=0.5))
+
+    def _declare_parameters(self) -> Settings:
+        default = Settings()
+        self._declare("robot", "demo_arm", "name or path of the robot file")
+        self._declare("auto_arm", False, "arm by itself once, at the first moment that arming is not refused")
+        self._declare("interpolation", default.interpolation, f"between actions: {', '.join(INTERPOLATIONS)}")
+        self._declare("blend_s", default.blend_s, "s over which the offset to a new chunk fades; 0: none", 5.0)
+        self._declare("chunk_timeout_s", default.chunk_timeout_s, "s, greatest age of a followed observation", 600.0)
+        self._declare("rearm_after_s", default.rearm_after_s, "s, a hold that lasts longer needs ~/arm again", 86400.0)
+        names = ("interpolation", "blend_s", "chunk_timeout_s", "rearm_after_s")
+        return Settings(**{name: self.get_parameter(name).value for name in names})
+
+    def _declare(self, name: str, default: object, description: str, highest: float | None = None) -> None:
+        descriptor = ParameterDescriptor(description=description, read_only=True)
+        if highest is not None:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=0.0, to_value=highest)]
+        self.declare_parameter(name, default, descriptor)
+
+    def _listener(self, topic: StateTopic) -> Callable[[JointState], None]:
+        joints = np.array([self.robot.joint_names.index(name) for name in topic.joints])
+
+        def on_state(message: JointState) -> None:
+            try:
+                position = joint_values(message, topic.message_names, topic.field)
+            except ValueError as error:
+                self._state_problems[topic.topic] = f"{topic.topic}: {error}"
+                return
+            self._state_problems.pop(topic.topic, None)
+            with self._lock:
+                self.controller.measure(stamp_to_seconds(message.header.stamp) or self.now(), joints, position)
+
+        return on_state
+
+    def _on_chunk(self, message: JointTrajectory) -> None:
+        now = self.now()
+        try:
+            chunk = chunk_from_message(message, self.robot.joint_names, now)
+            with self._lock:
+                self.controller.accept(chunk, now)
+        except ChunkError as error:
+            self._refused_at = now
+            with self._lock:
+                self.controller.refuse(str(error), now)
+            self.get_logger().error(f"pi0/chunk refused: {error}", throttle_duration_sec=1.0)
+
+    def _on_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if request.data:
+            problems = self._arm()
+            response.success, response.message = not problems, "; ".join(problems) or "armed"
+        else:
+            self._auto_arm = False
+            with self._lock:
+                self.controller.disarm("disarmed by ~/arm")
+            response.success, response.message = True, f"{self.controller.state.value}: {self.controller.reason}"
+        return response
+
+    def _arm(self) -> list[str]:
+        with self._lock:
+            problems = self.controller.arm(self.now())
+        self._auto_arm = self._auto_arm and bool(problems)
+        return [*self._state_problems.values(), *problems] if problems else []
+
+    def _on_estop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._auto_arm = False
+        with self._lock:
+            self.controller.estop("emergency stop by ~/estop")
+        response.success, response.message = True, "stopping; ~/reset and ~/arm to go on"
+        return response
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        with self._lock:
+            problems = self.controller.reset()
+        response.success, response.message = not problems, "; ".join(problems) or "reset; ~/arm to start"
+        return response
+
+    def _tick(self, now: float) -> None:
+        with self._lock:
+            command = self.controller.tick(now)
+        if command is not None:
+            self._publish(command, now)
+
+    def _publish(self, command: Command, now: float) -> None:
+        stamp = seconds_to_stamp(now)
+        for (group, joints), publisher in zip(self._groups, self._robot_commands):
+            position, velocity = command.position[joints], command.velocity[joints]
+            publisher.publish(command_message(group.type, group.message_names, position, velocity, stamp, self.period))
+        names = self.robot.joint_names
+        sent = command_message(
+            "trajectory_msgs/msg/JointTrajectory", names, command.position, command.velocity, stamp, 0.0
+        )
+        sent.points[0].accelerations = command.acceleration.tolist()
+        self._command.publish(sent)
+
+    def _watch(self) -> None:
+        """Arm by itself where asked, log changes, and publish diagnostics on change and twice a second."""
+        if self._auto_arm and (problems := self._arm()):
+            self.get_logger().info(f"waiting to arm: {'; '.join(problems)}", throttle_duration_sec=5.0)
+        controller = self.controller
+        shown = (controller.state, controller.reason, controller.counts.refused, *self._state_problems.values())
+        if shown != self._shown:
+            log = self.get_logger()
+            say = log.warning if controller.state in LEVELS else log.info
+            say(f"{controller.state.value}: {controller.reason}")
+        if shown != self._shown or time.monotonic() - self._shown_at >= 0.5:
+            self._shown, self._shown_at = shown, time.monotonic()
+            self._publish_diagnostics()
+
+    def _publish_diagnostics(self) -> None:
+        now = self.now()
+        with self._lock:
+            values = self.controller.report(now)
+            waiting = self.controller.feedback.not_ready(now) if self.controller.state is State.DISARMED else []
+        problems = [*self._state_problems.values(), *waiting]
+        text = f"{values['state']}: {values['reason']}"
+        level = LEVELS.get(self.controller.state, DiagnosticStatus.OK)
+        if problems:
+            level, text = max(level, DiagnosticStatus.WARN), f"{text}; not ready: {'; '.join(problems)}"
+        if 0 <= now - self._refused_at < REFUSAL_SHOWN_S:
+            level, text = max(level, DiagnosticStatus.WARN), f"{text}; chunk refused: {values['last_refusal']}"
+        lateness = self.ticker.pacer.lateness() * 1e3
+        p50, p99 = np.percentile(lateness, [50, 99]) if len(lateness) else (0.0, 0.0)
+        values |= {
+            "rate_hz": self.robot.control_rate_hz,
+            "ticks": self.ticker.pacer.ticks,
+            "late_ticks": self.ticker.pacer.late_ticks,
+            "tick_p50_ms": round(float(p50), 4),
+            "tick_p99_ms": round(float(p99), 4),
+        }
+        status = diagnostic_status("controller", level, text, values, self.robot.name)
+        self._diagnostics.publish(diagnostic_array(seconds_to_stamp(now), [status]))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the controller until SIGINT or SIGTERM; the last command out is a hold."""
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    signals: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, frame: signals.append(received))
+    sys.setswitchinterval(0.0005)  # s; the tick's thread gets the interpreter sooner
+    try:
+        node = ControllerNode()
+    except (RobotFileError, ValueError) as error:
+        print(f"controller_node: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
+    gc.collect()
+    gc.freeze()  # what exists now is never scanned again: no long collection in a tick
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not signals and node.ticker.alive:
+            executor.spin_once(timeout_sec=0.1)
+        return 0 if signals else 1
+    finally:
+        node.close()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
