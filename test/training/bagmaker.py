@@ -1,0 +1,135 @@
+"""Rosbags of the demo arm made by the rosbags writer: exact contents, no simulator and no ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from pi0_ros.robot import Robot
+
+STORE = get_typestore(Stores.ROS2_JAZZY)
+START_NS = 1_700_000_000_000_000_000
+TYPES = STORE.types
+
+
+def stamp(ns: int) -> Any:
+    return TYPES["builtin_interfaces/msg/Time"](sec=ns // 10**9, nanosec=ns % 10**9)
+
+
+def header(ns: int) -> Any:
+    return TYPES["std_msgs/msg/Header"](stamp=stamp(ns), frame_id="")
+
+
+def state_at(t_s: float, joints: int) -> np.ndarray:
+    """A smooth motion, different for every joint, float64 [J]."""
+    return 0.3 * np.sin(t_s + np.arange(joints)) + 0.35
+
+
+def image_at(number: int, height: int = 96, width: int = 96, shade: int = 0) -> np.ndarray:
+    """A smooth picture whose mean brightness tells `number` (modulo 40): uint8 [H,W,3]."""
+    base = 30 + 5 * (number % 40) + shade
+    ramp = np.linspace(-10, 10, width)[None, :, None] + np.zeros((height, 1, 3))
+    return np.clip(base + ramp, 0, 255).astype(np.uint8)
+
+
+def image_message(ns: int, pixels: np.ndarray, encoding: str = "rgb8") -> Any:
+    return TYPES["sensor_msgs/msg/Image"](
+        header=header(ns),
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        encoding=encoding,
+        is_bigendian=0,
+        step=pixels.shape[1] * 3,
+        data=np.ascontiguousarray(pixels).reshape(-1),
+    )
+
+
+def joint_message(ns: int, names: Sequence[str], position: np.ndarray) -> Any:
+    nothing = np.zeros(0)
+    return TYPES["sensor_msgs/msg/JointState"](
+        header=header(ns), name=list(names), position=np.array(position, float, order="C"), velocity=nothing, effort=nothing
+    )
+
+
+def trajectory_message(ns: int, names: Sequence[str], position: np.ndarray) -> Any:
+    nothing = np.zeros(0)
+    point = TYPES["trajectory_msgs/msg/JointTrajectoryPoint"](
+        positions=np.array(position, float, order="C"),
+        velocities=nothing,
+        accelerations=nothing,
+        effort=nothing,
+        time_from_start=TYPES["builtin_interfaces/msg/Duration"](sec=0, nanosec=0),
+    )
+    return TYPES["trajectory_msgs/msg/JointTrajectory"](header=header(ns), joint_names=list(names), points=[point])
+
+
+def string_message(text: str) -> Any:
+    return TYPES["std_msgs/msg/String"](data=text)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to put into a bag. Message n of a stream with rate r has the stamp start + n / r and is received `delay_s` later."""
+
+    seconds: float = 3.0
+    camera_hz: float = 20.0
+    joint_hz: float = 50.0
+    delay_s: float = 0.004
+    prompts: Sequence[tuple[float, str]] = ((0.0, "put the red cube in the tray"),)  # (second, text)
+    custom_data: dict[str, str] = field(default_factory=dict)
+    size: tuple[int, int] = (96, 96)
+    storage: StoragePlugin = StoragePlugin.MCAP
+    keep: Callable[[str, float], bool] = lambda topic, t_s: True  # False drops the message
+    change: Callable[[str, float, Any], Any] = lambda topic, t_s, message: message
+    stamped: bool = True  # False: all header stamps are zero
+    jitter_s: float = 0.0
+
+
+def messages(robot: Robot, recipe: Recipe) -> list[tuple[int, str, str, Any]]:
+    """(receive ns, topic, type, message), in order of receive time."""
+    rng = np.random.default_rng(0)
+    names = robot.joint_names
+    found: list[tuple[int, str, str, Any]] = []
+
+    def put(topic: str, kind: str, t_s: float, make: Callable[[int], Any]) -> None:
+        if not recipe.keep(topic, t_s):
+            return
+        ns = START_NS + round((t_s + rng.uniform(-1, 1) * recipe.jitter_s) * 1e9)
+        message = recipe.change(topic, t_s, make(ns if recipe.stamped else 0))
+        found.append((ns + round(recipe.delay_s * 1e9), topic, kind, message))
+
+    for number in range(int(recipe.seconds * recipe.camera_hz) + 1):
+        for place, camera in enumerate(robot.cameras):
+            pixels = image_at(number, *recipe.size, shade=3 * place)
+            put(camera.topic, camera.type, number / recipe.camera_hz, lambda ns, p=pixels: image_message(ns, p))
+    for number in range(int(recipe.seconds * recipe.joint_hz) + 1):
+        t_s = number / recipe.joint_hz
+        for item in robot.state:
+            # reversed: joints are found by name
+            position = state_at(t_s, len(names))[::-1]
+            put(item.topic, item.type, t_s, lambda ns, p=position: joint_message(ns, names[::-1], p))
+        for group in robot.commands:
+            goal = state_at(t_s + 0.1, len(names))
+            put(group.topic, group.type, t_s, lambda ns, p=goal: trajectory_message(ns, names, p))
+    for t_s, text in recipe.prompts:
+        found.append((START_NS + round(t_s * 1e9), "/pi0/prompt", "std_msgs/msg/String", string_message(text)))
+    return sorted(found, key=lambda item: item[0])
+
+
+def make_bag(path: Path, robot: Robot, recipe: Recipe = Recipe()) -> Path:
+    """Write a bag folder and return its path."""
+    with Writer(path, version=9, storage_plugin=recipe.storage) as writer:
+        connections: dict[str, Any] = {}
+        for ns, topic, kind, message in messages(robot, recipe):
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, kind, typestore=STORE)
+            writer.write(connections[topic], ns, STORE.serialize_cdr(message, kind))
+        for key, value in recipe.custom_data.items():
+            writer.set_custom_data(key, value)
+    return path

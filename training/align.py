@@ -1,0 +1,133 @@
+"""From a recording to aligned rows: every tick of a fixed grid gets the observation and the action as they were at that time.
+
+Two passes over the messages. The first reads only their stamps, which fix the tick grid and say, for every tick, how far the recording has to
+be read until nothing older than the tick is missing (messages arrive late and out of order). The second pushes messages into the very
+`ObservationBuffer` that the live policy node uses and asks it at every tick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pi0_ros.robot import Robot
+from pi0_ros.streams import SECOND, Observation, ObservationBuffer, StaleError, tick_grid
+from pi0_ros.training.bags import Bag, BagError, header_stamp_ns
+
+PROMPT_TOPIC = "/pi0/prompt"
+PROMPT_TYPE = "std_msgs/msg/String"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Stamps of all messages of interest. `topics` and `stamps` are in the recording's order, `by_topic` in time order; ns, int64."""
+
+    topics: tuple[str, ...]
+    stamps: np.ndarray
+    by_topic: dict[str, np.ndarray]
+    fallbacks: dict[str, int]  # messages whose header stamp was zero, so that the receive time counts
+    prompts: tuple[tuple[int, str], ...]  # (receive time in ns, text)
+
+    def needed(self, ticks: np.ndarray) -> np.ndarray:
+        """For each tick the number of messages to read so that none with a stamp up to the tick is missing, int64 [T], ascending."""
+        order = np.argsort(self.stamps, kind="stable")
+        furthest = np.maximum.accumulate(order) + 1
+        found = np.searchsorted(self.stamps[order], ticks, side="right")
+        return np.where(found > 0, furthest[np.maximum(found, 1) - 1], 0)
+
+    def prompt_at(self, tick: int) -> str | None:
+        """The prompt that was last said at `tick`; before the first one, the first; None where there is none."""
+        said = [text for stamp, text in self.prompts if stamp <= tick]
+        return said[-1] if said else self.prompts[0][1] if self.prompts else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tick: the observation and the commanded action [J] at `stamp_ns`, or why there is none."""
+
+    stamp_ns: int
+    observation: Observation | None
+    action: np.ndarray | None  # float64 [J]
+    problem: str
+
+
+def observed_topics(robot: Robot) -> dict[str, str]:
+    """Topic -> message type of all that an observation needs: cameras and states."""
+    return {stream.topic: stream.type for stream in (*robot.cameras, *robot.state)}
+
+
+def needed_topics(robot: Robot) -> dict[str, str]:
+    """Topic -> message type of all that a row needs: the observation's and, unless the next state is the action, the commands'."""
+    return robot.topics if robot.action_source == "command" else observed_topics(robot)
+
+
+def check_topics(bag: Bag, robot: Robot) -> None:
+    """Raises `BagError` where a needed topic is not in the recording, has no message or another type."""
+    for topic, kind in needed_topics(robot).items():
+        recorded = bag.info.topics.get(topic)
+        if recorded is None or not recorded.count:
+            filled = [name for name, info in bag.info.topics.items() if info.count]
+            raise BagError(f"no message on {topic}; recorded are {', '.join(filled) or 'none'}")
+        if recorded.type != kind:
+            raise BagError(f"{topic} holds {recorded.type}, the robot file says {kind}")
+
+
+def scan(bag: Bag, robot: Robot) -> Scan:
+    """Read the stamps of all needed messages. Raises `BagError` where a topic yields fewer messages than the recording advertises."""
+    wanted = needed_topics(robot)
+    stamped = {topic for topic in wanted if bag.has_header(topic)}
+    prompt = bag.info.topics.get(PROMPT_TOPIC)
+    listened = {*wanted, PROMPT_TOPIC} if prompt and prompt.type == PROMPT_TYPE else set(wanted)
+    topics: list[str] = []
+    stamps: list[int] = []
+    prompts: list[tuple[int, str]] = []
+    fallbacks = dict.fromkeys(wanted, 0)
+    for topic, receive_ns, data in bag.raw(listened):
+        if topic not in wanted:
+            prompts.append((receive_ns, bag.decode(topic, data).data))
+            continue
+        stamp = header_stamp_ns(data) if topic in stamped else receive_ns
+        if not stamp:
+            fallbacks[topic] += 1
+            stamp = receive_ns
+        topics.append(topic)
+        stamps.append(stamp)
+    all_stamps = np.array(stamps, np.int64)
+    names = np.array(topics)
+    by_topic = {topic: np.sort(all_stamps[names == topic]) for topic in wanted}
+    for topic, found in by_topic.items():
+        if len(found) != bag.info.topics[topic].count:
+            raise BagError(f"{topic}: {len(found)} messages could be read, {bag.info.topics[topic].count} are recorded")
+    return Scan(tuple(topics), all_stamps, by_topic, fallbacks, tuple(prompts))
+
+
+def action_lead_ns(robot: Robot) -> int:
+    """How far after its tick an action is measured: one frame where the robot file takes the next state as the action."""
+    return round(SECOND / robot.dataset_fps) if robot.action_source == "next_state" else 0
+
+
+def ticks_of(found: Scan, robot: Robot) -> np.ndarray:
+    """The episode's tick grid at the robot file's `dataset_fps`, int64 ns: while all streams last."""
+    start = max(int(stamps[0]) for stamps in found.by_topic.values())
+    end = min(int(found.by_topic[topic][-1]) for topic in observed_topics(robot)) - action_lead_ns(robot)
+    return tick_grid(start, end, robot.dataset_fps, [found.by_topic[camera.topic] for camera in robot.cameras])
+
+
+def rows(bag: Bag, robot: Robot, found: Scan, ticks: np.ndarray, prompt: str | None, default_prompt: str) -> Iterator[Row]:
+    """One row per tick; `prompt` overrules what was said in the recording, `default_prompt` stands in where nothing was."""
+    buffer = ObservationBuffer(robot, keep=None)
+    messages = bag.raw(set(found.by_topic))
+    pushed = 0
+    for tick, needed in zip(ticks.tolist(), found.needed(ticks + action_lead_ns(robot)).tolist(), strict=True):
+        while pushed < needed:
+            topic, receive_ns, data = next(messages)
+            buffer.push_message(topic, bag.decode(topic, data), receive_ns)
+            pushed += 1
+        buffer.forget(tick)
+        try:
+            observation = buffer.observe(tick, prompt or found.prompt_at(tick) or default_prompt)
+            yield Row(tick, observation, buffer.action_at(tick), "")
+        except StaleError as error:
+            yield Row(tick, None, None, str(error))
