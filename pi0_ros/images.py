@@ -1,7 +1,7 @@
 """Camera messages to RGB pixels, and the letterbox resize of pi0.
 
-Messages are read by their attributes alone, so DDS messages and messages read from bags decode alike. One own codec serves the
-common encodings everywhere; cv_bridge is asked only for rarer ones.
+Messages are read by their attributes alone, so DDS messages and messages from bags decode alike. One own codec serves
+the common encodings everywhere; cv_bridge is asked only for rarer ones.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _view(msg: Any) -> np.ndarray:
     return np.ndarray((height, width, channels), dtype, msg.data, strides=(step, pixel, dtype.itemsize))
 
 
-# ------------------------------------------------------------------------------------------------------ compressed images
+# ---- compressed images
 
 
 def _decompress(msg: Any) -> np.ndarray:
@@ -129,7 +129,7 @@ def _decompressor(msg: Any) -> Callable[[bytes], np.ndarray]:
         return _png_decoder()
     what = "is empty" if not start else "is neither JPEG nor PNG"
     raise ImageError(
-        f"compressed image of format {msg.format!r} {what}: name a colour topic with JPEG or PNG images, or the raw topic"
+        f"compressed image of format {msg.format!r} {what}: name a topic with JPEG or PNG images, or the raw one"
     )
 
 
@@ -168,7 +168,7 @@ def _pillow(data: bytes) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
-# --------------------------------------------------------------------------------------------------------- rare encodings
+# ---- rare encodings
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """Stamped streams and the observation at a time: one code for the live node and the bag converter.
 
-Messages are stored as they come and decoded when somebody asks, so pushing is cheap. Alignment is causal: at time t every
-stream gives its newest sample that is not newer than t ("as-of"), and only if that is younger than the stream's maximum age.
+Messages are stored as they come and decoded when somebody asks, so pushing is cheap. Alignment is causal: at time t
+every stream gives its newest sample that is not newer than t ("as-of"), if that is not older than the stream's limit.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from pi0_ros.images import check_image, decode_image
+from pi0_ros.images import ImageError, check_image, decode_image
 from pi0_ros.robot import CommandGroup, Robot, StateTopic
 
 T = TypeVar("T")
@@ -23,7 +24,7 @@ STATES_PER_IMAGE = 64  # a live buffer keeps this many times more state messages
 
 
 class StaleError(ValueError):
-    """No observation at this time: `problems` says which streams are missing, too old or unreadable, a sentence each."""
+    """No observation at this time: `problems` says which streams are missing, too old or unreadable."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
@@ -55,15 +56,15 @@ class StreamCounts:
 
     messages: int = 0
     receive_stamped: int = 0  # header stamp zero, receive time taken
-    late: int = 0  # arrived after a newer one
+    late: int = 0  # not newer than one that came before
     restarts: int = 0  # the clock jumped back and the buffer was emptied
 
 
 class StreamBuffer(Generic[T]):
     """Samples of one stream by their stamps, for one pusher and one reader.
 
-    `keep` bounds the number of samples (None: all of them). A bounded buffer that gets a sample older than its newest by
-    more than `max_age_s` takes it that the clock jumped back (a simulator's reset, a bag in a loop) and starts again.
+    `keep` bounds the number of samples (None: all of them). When a bounded buffer gets a sample that is older than its
+    newest by more than `max_age_s`, the clock has jumped back (a simulator's reset, a bag in a loop): it starts again.
     """
 
     def __init__(self, max_age_s: float, keep: int | None = None, topic: str = "stream", what: str = "message") -> None:
@@ -95,7 +96,7 @@ class StreamBuffer(Generic[T]):
                 del stamps[0], values[0]
 
     def as_of(self, t_ns: int) -> tuple[int, T] | None:
-        """The newest sample not newer than `t_ns` as (stamp_ns, value); None if there is none within the maximum age."""
+        """The newest sample not newer than `t_ns` as (stamp_ns, value); None if it is too old or missing."""
         with self._lock:
             at = bisect_right(self._stamps, t_ns) - 1
             if at < 0 or t_ns - self._stamps[at] > self.max_age_s * SECOND:
@@ -138,35 +139,35 @@ def _clocks(difference_s: float) -> str:
 
 
 class _Sample:
-    """A message that is decoded when it is first read; what came out, value or error, is kept instead of it."""
+    """A message that is decoded when it is first read; its value, or why it has none, is then kept instead of it."""
 
-    __slots__ = ("_decode", "_error", "_message", "_value")
+    __slots__ = ("_content", "_decode")
 
     def __init__(self, message: Any, decode: Callable[[Any], np.ndarray]) -> None:
-        self._message, self._decode = message, decode
-        self._value: np.ndarray | None = None
-        self._error: ValueError | None = None
+        self._content: Any = message  # replaced once, by an array or a ValueError: safe to read from several threads
+        self._decode = decode
 
     def value(self) -> np.ndarray:
-        if self._error is not None:
-            raise self._error
-        if self._value is None:
-            try:
-                self._value = self._decode(self._message)
-            except ValueError as error:
-                self._error = error
-                raise
-            finally:
-                self._message = None
-        return self._value
+        content = self._content
+        if isinstance(content, np.ndarray):
+            return content
+        if isinstance(content, ValueError):
+            raise content.with_traceback(None)
+        try:
+            value = self._decode(content)
+        except ValueError as error:
+            self._content = error
+            raise
+        self._content = value
+        return value
 
-    def check(self, check: Callable[[Any], None]) -> None:
-        """Raise what `value` would raise as far as `check` can tell from the message, without decoding."""
-        if self._error is not None:
-            raise self._error
-        message = self._message
-        if message is not None:
-            check(message)
+    def check(self, check: Callable[[Any], Any]) -> None:
+        """Raise what `value` would raise as far as `check` can tell from the message, without decoding it."""
+        content = self._content
+        if isinstance(content, ValueError):
+            raise content.with_traceback(None)
+        if not isinstance(content, np.ndarray):
+            check(content)
 
 
 class ObservationBuffer:
@@ -179,18 +180,24 @@ class ObservationBuffer:
     def __init__(self, robot: Robot, keep: int | None = 8) -> None:
         self.robot = robot
         self._decoders: dict[str, Callable[[Any], np.ndarray]] = {}
+        self._checks: dict[str, Callable[[Any], Any]] = {}
         self._streams: dict[str, StreamBuffer[_Sample]] = {}
         many = None if keep is None else keep * STATES_PER_IMAGE
+
+        def add(item: Any, max_age_s: float, kept: int | None, what: str, decode: Callable, check: Callable) -> None:
+            self._streams[item.topic] = StreamBuffer(max_age_s, kept, item.topic, what)
+            self._decoders[item.topic] = _naming(item.topic, item.type, decode)
+            self._checks[item.topic] = _naming(item.topic, item.type, check)
+
         for camera in robot.cameras:
-            self._streams[camera.topic] = StreamBuffer(camera.max_age_s, keep, camera.topic, "image")
-            self._decoders[camera.topic] = decode_image
+            add(camera, camera.max_age_s, keep, "image", decode_image, check_image)
         for item in robot.state:
-            self._streams[item.topic] = StreamBuffer(item.max_age_s, many, item.topic, "state")
-            self._decoders[item.topic] = _bind(decode_state, item)
+            decode = partial(decode_state, item)
+            add(item, item.max_age_s, many, "state", decode, decode)
         for group in robot.commands:
-            self._streams[group.topic] = StreamBuffer(robot.action_max_age_s, many, group.topic, "command")
-            self._decoders[group.topic] = _bind(decode_command, group)
-        self._observed = [stream.topic for stream in (*robot.cameras, *robot.state)]
+            decode = partial(decode_command, group)
+            add(group, robot.action_max_age_s, many, "command", decode, decode)
+        self._observed = [*(camera.topic for camera in robot.cameras), *(item.topic for item in robot.state)]
         self._state = [(item.topic, robot.indices(item.joints)) for item in robot.state]
         self._commands = [(group.topic, robot.indices(group.joints)) for group in robot.commands]
 
@@ -215,26 +222,22 @@ class ObservationBuffer:
     def problems(self, t_ns: int) -> list[str]:
         """Why `observe` would fail at `t_ns`, a sentence for each topic; images are checked but not decoded."""
         sentences = []
-        cameras = {camera.topic for camera in self.robot.cameras}
         for topic in self._observed:
-            stream = self._streams[topic]
-            found = stream.as_of(t_ns)
-            if found is None:
-                sentences.append(stream.problem(t_ns) or f"{topic}: is changing")
-                continue
+            found = self._streams[topic].as_of(t_ns)
             try:
-                if topic in cameras:
-                    found[1].check(check_image)
+                if found is None:
+                    sentences.append(self._streams[topic].problem(t_ns))
                 else:
-                    found[1].value()
+                    found[1].check(self._checks[topic])
             except ValueError as error:
-                sentences.append(_about(topic, error))
-        return sentences
+                sentences.append(str(error))
+        return [sentence for sentence in sentences if sentence is not None]
 
     def observe(self, t_ns: int, prompt: str) -> Observation:
         """The observation at `t_ns`: of every stream the newest sample not newer than that.
 
-        Raises `StaleError` if a stream is missing or too old, its subclass `UnreadableError` if a message cannot be decoded.
+        Raises `StaleError` if a stream is missing or too old and its subclass `UnreadableError` if a message cannot be
+        decoded.
         """
         values, stamps = self._read(self._observed, t_ns)
         return Observation(
@@ -246,7 +249,7 @@ class ObservationBuffer:
         )
 
     def action_at(self, t_ns: int) -> np.ndarray:
-        """The action at `t_ns`, float64 [J]: the command as-of then, or for `next_state` robots the state one frame later.
+        """The action at `t_ns`, float64 [J]: the command as-of then, or with `next_state` the state one frame later.
 
         Needs the command topics pushed too. Raises `StaleError` and `UnreadableError` as `observe` does.
         """
@@ -271,18 +274,17 @@ class ObservationBuffer:
 
     def _read(self, topics: Sequence[str], t_ns: int) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """Decoded values and stamps of `topics` as-of `t_ns`; all problems in one error."""
-        found = {topic: self._streams[topic].as_of(t_ns) for topic in topics}
-        stale = [
-            self._streams[topic].problem(t_ns) or f"{topic}: is changing" for topic in topics if found[topic] is None
-        ]
-        values, stamps, unreadable = {}, {}, []
-        for topic, sample in found.items():
-            if sample is not None:
-                stamps[topic] = sample[0]
-                try:
-                    values[topic] = sample[1].value()
-                except ValueError as error:
-                    unreadable.append(_about(topic, error))
+        values, stamps, stale, unreadable = {}, {}, [], []
+        for topic in topics:
+            found = self._streams[topic].as_of(t_ns)
+            if found is None:
+                stale.append(self._streams[topic].problem(t_ns) or f"{topic}: the message arrived only now")
+                continue
+            stamps[topic] = found[0]
+            try:
+                values[topic] = found[1].value()
+            except ValueError as error:
+                unreadable.append(str(error))
         if unreadable:
             raise UnreadableError(unreadable + stale)
         if stale:
@@ -296,7 +298,7 @@ class ObservationBuffer:
         return vector
 
 
-# --------------------------------------------------------------------------------------------------------------- messages
+# ---- messages
 
 
 def decode_state(item: StateTopic, msg: Any) -> np.ndarray:
@@ -343,24 +345,29 @@ def _finite(topic: str, names: Sequence[str], values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _bind(decode: Callable[[Any, Any], np.ndarray], item: Any) -> Callable[[Any], np.ndarray]:
-    return lambda msg: decode(item, msg)
+def _naming(topic: str, type_name: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`function` of a message, whose errors begin with the topic."""
+
+    def named(msg: Any) -> Any:
+        try:
+            return function(msg)
+        except ImageError as error:
+            raise ImageError(f"{topic}: {error}") from error
+        except AttributeError as error:
+            raise MessageError(f"{topic}: the message is no {type_name} ({error}): correct the robot file") from error
+
+    return named
 
 
-def _about(topic: str, error: ValueError) -> str:
-    text = str(error)
-    return text if text.startswith(f"{topic}:") else f"{topic}: {text}"
-
-
-# ------------------------------------------------------------------------------------------------------------------- ticks
+# ---- ticks
 
 
 def tick_grid(start_ns: int, end_ns: int, fps: float, streams_stamps: Iterable[np.ndarray]) -> np.ndarray:
     """Ticks at `fps` from `start_ns` to `end_ns`, with the phase that keeps them farthest from the streams' stamps.
 
-    A tick that falls on a camera's stamps picks by jitter now this image and now the one before: a quarter of the images
-    comes twice and another quarter never. So among 256 phases the one is taken whose ticks are farthest away from the
-    stamps; a stream counts with its 1 % nearest ones, the worst stream decides, and the earliest phase wins a tie.
+    Ticks that fall on a camera's stamps pick by jitter now one image and now the next: a quarter of the images comes
+    twice and another quarter never. So of 256 phases the one is taken whose ticks keep the greatest distance from the
+    stamps. A stream counts with the distance that 1 % of its stamps fall below, and the worst stream decides.
 
     Args:
         streams_stamps: for each camera its stamps in ns, int64 [N].
@@ -373,11 +380,12 @@ def tick_grid(start_ns: int, end_ns: int, fps: float, streams_stamps: Iterable[n
     slack = np.full(len(phases), np.inf)
     for stamps in streams_stamps:
         inside = np.asarray(stamps, np.int64)
-        inside = inside[(inside >= start_ns - period) & (inside <= end_ns + period)] - start_ns
+        inside = inside[(inside >= start_ns - period) & (inside <= end_ns + period)]
         if len(inside):
-            distance = np.abs((inside % period)[None, :] - phases[:, None])
-            distance = np.minimum(distance, period - distance)
-            slack = np.minimum(slack, np.quantile(distance, 0.01, axis=1, method="lower"))
+            folded = (inside - start_ns) % period
+            apart = (np.abs(folded - phase) for phase in phases)
+            near = [np.quantile(np.minimum(far, period - far), 0.01, method="lower") for far in apart]
+            slack = np.minimum(slack, near)
     first = start_ns + round(float(phases[np.argmax(slack)]))
     count = max(0, int((end_ns - first) / period + 1e-9) + 1) if end_ns >= first else 0
     return first + np.rint(np.arange(count) * period).astype(np.int64)
