@@ -50,5 +50,5 @@ if ! "$python" -c 'import torch' 2>/dev/null; then
 fi
 
 say "installing pi0_ros, editable, with its tools"
-"$python" -m pip install -q -e "$here/..[dev]"
+PYTHONWARNINGS=ignore "$python" -m pip install -q -e "$here/..[dev]"
 say "ready: $venv"

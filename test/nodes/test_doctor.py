@@ -1,0 +1,79 @@
+"""`pi0 doctor` names what is wrong and what to do, without and with a live robot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pi0_ros.cli import main
+from pi0_ros.doctor import FAIL, OK, WARN, check_profile, check_topic, examine, layout
+from pi0_ros.robot import load_robot
+
+
+def _levels(findings) -> dict[str, str]:
+    return {finding.subject: finding.level for finding in findings}
+
+
+def test_a_wrong_robot_ends_the_examination(capsys) -> None:
+    assert main(["doctor", "--robot", "nobodys_arm"]) == 1
+    printed = capsys.readouterr().out
+    assert "nobodys_arm" in printed
+    assert "demo_arm" in printed  # what there is instead
+
+
+def test_the_shipped_robot_passes(monkeypatch) -> None:
+    monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
+    monkeypatch.delenv("ROS_DISTRO", raising=False)
+    findings = list(examine("demo_arm"))
+    assert FAIL not in _levels(findings).values()
+    assert _levels(findings)["image transport"] == WARN  # raw images and no profile
+    assert all(finding.remedy for finding in findings if finding.level == WARN)
+    assert "-> " in layout(next(finding for finding in findings if finding.remedy))
+
+
+def test_a_missing_checkpoint_fails(tmp_path) -> None:
+    pytest.importorskip("torch")
+    found = next(f for f in examine("demo_arm", tmp_path / "nothing") if f.subject == "checkpoint")
+    assert found.level == FAIL
+    assert "no such checkpoint folder" in found.text
+
+
+def test_a_profile_that_does_not_exist_fails() -> None:
+    robot = load_robot("demo_arm")
+    assert check_profile(robot, {"FASTRTPS_DEFAULT_PROFILES_FILE": "/nowhere.xml"}).level == FAIL
+    assert check_profile(robot, {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}).level == OK
+    assert "FASTDDS_DEFAULT" in check_profile(robot, {"ROS_DISTRO": "kilted"}).text
+
+
+def test_a_slow_or_old_stream_is_found() -> None:
+    pytest.importorskip("rclpy")
+    from pi0_ros.nodes.topic_check import TopicReport
+
+    robot = load_robot("demo_arm")
+    camera = robot.cameras[0]
+
+    def report(period_s: float, age_s: float) -> TopicReport:
+        times = list(np.arange(10) * period_s)
+        return TopicReport(camera.topic, camera.type, (camera.type,), {"driver"}, arrivals=times, ages=[age_s] * 10)
+
+    assert check_topic(robot, report(0.05, 0.01)).level == OK
+    assert check_topic(robot, report(0.5, 0.01)).level == WARN
+    assert check_topic(robot, report(0.05, 1.0)).level == FAIL
+    assert check_topic(robot, report(0.05, -0.5)).level == FAIL  # a stamp from the future
+    other = TopicReport(camera.topic, camera.type, ("sensor_msgs/msg/CompressedImage",))
+    assert "not sensor_msgs/msg/Image" in check_topic(robot, other).text
+
+
+@pytest.mark.dds
+def test_live_topics_of_the_simulator(processes, wait_until) -> None:
+    pytest.importorskip("mujoco")
+    processes.node("sim_node")
+    findings = list(examine("demo_arm", live=True, seconds=2.0))
+    levels = _levels(findings)
+    text = "\n".join(map(layout, findings))
+    assert levels["observation"] == OK, text + processes.tail("sim_node")
+    assert levels["/demo_arm/command"] == OK, text
+    assert FAIL not in levels.values(), text
+    processes.stop()
+    findings = list(examine("demo_arm", live=True, seconds=0.5))
+    assert _levels(findings)["/demo_arm/joint_states"] == FAIL
