@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -23,21 +22,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
-from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from pi0_ros.nodes.episode_writer import PARTIAL, EpisodeWriter
-from pi0_ros.robot import Robot, RobotFileError, load_robot
+from pi0_ros.nodes.messages import diagnostic_array, diagnostic_status
+from pi0_ros.nodes.running import run_node
+from pi0_ros.robot import Robot, load_robot
 
 PROMPT_TOPIC = "/pi0/prompt"
 QUEUE_DEPTH = 1000
@@ -46,7 +44,7 @@ SILENT_AFTER_S = 1.0
 EPISODE = re.compile(rf"episode_(\d+)({re.escape(PARTIAL)})?")
 
 
-class RecorderError(RuntimeError):
+class RecorderError(ValueError):
     """The recorder cannot do what was asked; the message says what to do first."""
 
 
@@ -150,7 +148,7 @@ class Recorder:
     def silent(self) -> list[str]:
         """Camera and state topics that sent nothing for a second while recording."""
         now = time.monotonic()
-        sensors = [stream.topic for stream in (*self.robot.cameras, *self.robot.state)]
+        sensors = [*(camera.topic for camera in self.robot.cameras), *(state.topic for state in self.robot.state)]
         return [topic for topic in sensors if now - self._heard.get(topic, self._started) > SILENT_AFTER_S]
 
     def start(self, prompt: str = "", extra: Mapping[str, str] | None = None) -> Path:
@@ -300,51 +298,30 @@ class RecorderNode(Node):
             level, text = DiagnosticStatus.WARN, f"{text}; silent: {', '.join(recorder.silent())}"
         elif recorder.missing():
             level, text = DiagnosticStatus.WARN, f"{text}; no publisher: {', '.join(recorder.missing())}"
-        values = {
+        values: dict[str, object] = {
             "state": "recording" if recorder.recording else "idle",
-            "episode": str(recorder.path or ""),
+            "episode": recorder.path or "",
             "prompt": recorder.prompt or self._prompt or recorder.robot.prompt,
             "outcome": self._outcome,
-            "duration_s": f"{recorder.duration_s:.1f}",
-            "queue": str(recorder.pending),
-            "saved": str(recorder.saved),
-            "discarded": str(recorder.discarded),
-            **{f"messages {topic}": str(count) for topic, count in recorder.counts.items()},
+            "duration_s": round(recorder.duration_s, 1),
+            "queue": recorder.pending,
+            "saved": recorder.saved,
+            "discarded": recorder.discarded,
+            **{f"messages {topic}": count for topic, count in recorder.counts.items()},
         }
-        pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
-        status = DiagnosticStatus(
-            level=level, name="pi0_ros: recorder", message=text, hardware_id=recorder.robot.name, values=pairs
-        )
-        array = DiagnosticArray(status=[status])
-        array.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(array)
+        status = diagnostic_status("recorder", level, text, values, recorder.robot.name)
+        self._diagnostics.publish(diagnostic_array(self.get_clock().now().to_msg(), [status]))
+
+    def close(self) -> None:
+        """The process ends."""
+        kept = self.recorder.close()
+        if kept is not None:
+            self.get_logger().warning(f"stopped in the middle of an episode: kept as {kept}")
 
 
 def main(args: list[str] | None = None) -> int:
-    """Spin the recorder until SIGINT or SIGTERM; an episode under way is kept under its `.partial` name."""
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    signals: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: signals.append(received))
-    node: RecorderNode | None = None
-    executor = SingleThreadedExecutor()
-    try:
-        node = RecorderNode()
-        executor.add_node(node)
-        while not signals:
-            executor.spin_once(timeout_sec=0.1)
-        return 0
-    except (RobotFileError, RecorderError) as error:
-        print(f"recorder_node: {error}", file=sys.stderr)
-        return 2
-    finally:
-        if node is not None:
-            kept = node.recorder.close()
-            if kept is not None:
-                node.get_logger().warning(f"stopped in the middle of an episode: kept as {kept}")
-            executor.shutdown()
-            node.destroy_node()
-        rclpy.try_shutdown()
+    """Record until SIGINT or SIGTERM; an episode under way is kept under its `.partial` name."""
+    return run_node(RecorderNode, args, RecorderNode.close)
 
 
 if __name__ == "__main__":

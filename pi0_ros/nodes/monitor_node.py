@@ -1,0 +1,197 @@
+"""Monitor: what the policy plans and what the robot did, as markers, a path and a ghost for RViz and Foxglove.
+
+    ros2 run pi0_ros monitor_node --ros-args -p robot:=demo_arm
+    ros2 launch pi0_ros monitor.launch.py robot:=demo_arm rviz:=true
+
+It listens to `pi0/chunk`, `pi0/command` and the robot's state topics. In the frame of the URDF's root link it publishes
+
+- `pi0/markers`: every tip's planned path (cyan is soon, violet is late), executed path, and a ball where it is sent
+- `pi0/path`: the planned poses of the first tip, each with its time
+- `pi0/ghost`: joint states of the plan's end (or sweeping along it), for a second robot model
+- `pi0/joint_states`: the measured joints under the URDF's names and units, for robot_state_publisher
+
+It publishes no transforms: on a ROS machine robot_state_publisher does, from `pi0/joint_states`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from functools import partial
+from typing import Any
+
+import numpy as np
+from nav_msgs.msg import Path
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Header, String
+from trajectory_msgs.msg import JointTrajectory
+from visualization_msgs.msg import Marker, MarkerArray
+
+from pi0_ros.control.chunk import ActionChunk, ChunkError
+from pi0_ros.monitor import markers
+from pi0_ros.monitor.kinematics import UrdfError, parse_urdf
+from pi0_ros.monitor.model import RobotModel, robot_model
+from pi0_ros.monitor.plan import position_at, remaining
+from pi0_ros.nodes.messages import LATCHED, LATEST, SENSOR, chunk_from_message, joint_values, seconds_to_stamp
+from pi0_ros.nodes.running import run_node
+from pi0_ros.robot import StateTopic, load_robot, share_path
+
+PERIOD_S = 0.1
+TRAIL_STEP_S = 0.05
+LINE_WIDTH = 0.006  # m
+LIFETIME_S = 1.0  # RViz keeps a marker that long after the monitor fell silent
+
+
+class MonitorNode(Node):
+    """Publishes pictures of the plan ten times a second."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("monitor", **kwargs)
+        self.robot = load_robot(self._declare("robot", "demo_arm", "name or path of the robot file"))
+        self._urdf = self._declare("urdf", "", "path of the URDF; empty: the robot file's, else /robot_description")
+        self._tips = self._declare("tips", [""], "links whose path is drawn; empty: the ends of the arms")
+        self._closed_at = self._declare(
+            "gripper_closed_at", "lower", "limit of the URDF's gripper joint at which it is closed: lower or upper"
+        )
+        self._ghost_mode = self._declare("ghost", "end", "what pi0/ghost shows: end of the plan, or sweep along it")
+        self._sweep_s = self._declare("sweep_s", 1.5, "seconds that one sweep of the ghost takes", (0.1, 60.0))
+        self._trail_s = self._declare("trail_s", 6.0, "seconds of executed path that stay visible", (0.0, 600.0))
+        for name, known in (("gripper_closed_at", ("lower", "upper")), ("ghost", ("end", "sweep"))):
+            if self.get_parameter(name).value not in known:
+                raise ValueError(
+                    f"parameter {name} is {self.get_parameter(name).value!r}, expected {' or '.join(known)}"
+                )
+        self.model: RobotModel | None = None
+        self.chunk: ActionChunk | None = None
+        self._state = np.full(len(self.robot.joints), np.nan)
+        self._commanded: np.ndarray | None = None
+        self._trail: deque[tuple[float, np.ndarray]] = deque()  # (s, measured positions [J])
+        self._markers = self.create_publisher(MarkerArray, "pi0/markers", LATEST)
+        self._path = self.create_publisher(Path, "pi0/path", LATEST)
+        self._ghost = self.create_publisher(JointState, "pi0/ghost", LATEST)
+        self._joint_states = self.create_publisher(JointState, "pi0/joint_states", 10)
+        self._load_model()
+        self.create_subscription(JointTrajectory, "pi0/chunk", self._on_chunk, LATEST)
+        self.create_subscription(JointTrajectory, "pi0/command", self._on_command, LATEST)
+        for topic in self.robot.state:
+            self.create_subscription(JointState, topic.topic, partial(self._on_state, topic), SENSOR)
+        self.create_timer(PERIOD_S, self._publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _declare(self, name: str, default: Any, description: str, limits: tuple[float, float] | None = None) -> Any:
+        descriptor = ParameterDescriptor(description=description, read_only=True)
+        if limits is not None:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=limits[0], to_value=limits[1])]
+        return self.declare_parameter(name, default, descriptor).value
+
+    def _load_model(self) -> None:
+        path = self._urdf or self.robot.urdf
+        if path:
+            file = share_path().joinpath(path)
+            self._build_model(file.read_text("utf8"), str(file))
+        else:
+            self.get_logger().warning(f"robot {self.robot.name} names no urdf: waiting for /robot_description")
+            self.create_subscription(String, "/robot_description", self._on_description, LATCHED)
+
+    def _on_description(self, message: String) -> None:
+        try:
+            self._build_model(message.data, "/robot_description")
+        except UrdfError as error:
+            self.get_logger().error(f"no paths will be drawn: {error}")
+
+    def _build_model(self, text: str, origin: str) -> None:
+        tips = [tip for tip in self._tips if tip]
+        self.model = robot_model(self.robot, parse_urdf(text, origin), tips, self._closed_at)
+        self.get_logger().info(f"draws the path of {', '.join(self.model.tips)} in frame {self.model.urdf.root}")
+
+    def _now(self) -> float:
+        return float(self.get_clock().now().nanoseconds) * 1e-9
+
+    def _on_chunk(self, message: JointTrajectory) -> None:
+        try:
+            self.chunk = chunk_from_message(message, self.robot.joint_names, self._now())
+        except ChunkError as error:
+            self.get_logger().warning(f"pi0/chunk not drawn: {error}", throttle_duration_sec=2.0)
+            return
+        if self.model is not None:
+            poses = next(iter(self.model.tip_poses(self.chunk.actions).values()))
+            stamps = [seconds_to_stamp(time) for time in self.chunk.times]
+            self._path.publish(markers.path_message(self._header(self.chunk.stamp), poses, stamps))
+
+    def _on_command(self, message: JointTrajectory) -> None:
+        if set(message.joint_names) == set(self.robot.joint_names) and message.points:
+            order = [message.joint_names.index(name) for name in self.robot.joint_names]
+            self._commanded = np.array(message.points[0].positions)[order]
+
+    def _on_state(self, topic: StateTopic, message: JointState) -> None:
+        try:
+            values = joint_values(message, topic.message_names, topic.field)
+        except ValueError as error:
+            self.get_logger().warning(f"{topic.topic} not drawn: {error}", throttle_duration_sec=2.0)
+            return
+        self._state[self.robot.indices(topic.joints)] = values
+        if self.model is None or np.isnan(self._state).any():
+            return
+        now = self._now()
+        measured = self.model.urdf_positions(self._state)
+        self._joint_states.publish(markers.joint_state(seconds_to_stamp(now), measured))
+        if not self._trail or not 0 <= now - self._trail[-1][0] < TRAIL_STEP_S:
+            self._trail.append((now, self._state.copy()))
+
+    def _header(self, time: float) -> Header:
+        assert self.model is not None
+        return Header(frame_id=self.model.urdf.root, stamp=seconds_to_stamp(time))
+
+    def _publish(self) -> None:
+        if self.model is None:
+            return
+        now = self._now()
+        # The trail forgets what is old, and everything when simulated time starts anew.
+        while self._trail and not 0 <= now - self._trail[0][0] <= self._trail_s:
+            self._trail.popleft()
+        drawn = self._executed(self.model, now)
+        if self.chunk is not None:
+            drawn += self._planned(self.model, self.chunk, now)
+        if self._commanded is not None:
+            drawn += self._sent(self.model, self._commanded, now)
+        self._markers.publish(MarkerArray(markers=drawn))
+
+    def _executed(self, model: RobotModel, now: float) -> list[Marker]:
+        times = np.array([time for time, _ in self._trail])
+        states = np.array([state for _, state in self._trail]).reshape(len(times), len(self.robot.joints))
+        colours = markers.gradient(markers.EXECUTED, 1 - (now - times) / max(self._trail_s, 1e-9))
+        return self._lines("executed", model.tip_poses(states), colours, now)
+
+    def _planned(self, model: RobotModel, chunk: ActionChunk, now: float) -> list[Marker]:
+        times, positions = remaining(chunk, now)
+        if len(times):
+            sweep = (now % self._sweep_s) / self._sweep_s if self._ghost_mode == "sweep" else 1.0
+            ghost = position_at(chunk, times[0] + sweep * (times[-1] - times[0]))
+            self._ghost.publish(markers.joint_state(seconds_to_stamp(now), model.urdf_positions(ghost)))
+        colours = markers.gradient(markers.PLANNED, (times - chunk.stamp) / (chunk.end - chunk.stamp))
+        return self._lines("planned", model.tip_poses(positions), colours, now)
+
+    def _lines(self, what: str, paths: dict[str, np.ndarray], colours: np.ndarray, now: float) -> list[Marker]:
+        header = self._header(now)
+        return [
+            markers.line_strip(header, f"{what}/{tip}", poses[:, :3, 3], colours, LINE_WIDTH, LIFETIME_S)
+            for tip, poses in paths.items()
+        ]
+
+    def _sent(self, model: RobotModel, commanded: np.ndarray, now: float) -> list[Marker]:
+        header, diameter = self._header(now), 2 * LINE_WIDTH
+        return [
+            markers.sphere(header, f"commanded/{tip}", pose[:3, 3], markers.COMMANDED, diameter, LIFETIME_S)
+            for tip, pose in model.tip_poses(commanded).items()
+        ]
+
+
+def main(args: list[str] | None = None) -> int:
+    """Spin the monitor until SIGINT or SIGTERM."""
+    return run_node(MonitorNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

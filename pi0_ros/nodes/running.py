@@ -1,0 +1,47 @@
+"""Running a node as a process: until SIGINT or SIGTERM, with time for last words."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+NodeType = TypeVar("NodeType", bound=Node)
+
+
+def run_node(
+    create: Callable[[], NodeType], args: list[str] | None = None, last_words: Callable[[NodeType], None] | None = None
+) -> int:
+    """Spin the node that `create` makes until SIGINT or SIGTERM; returns the process's exit status.
+
+    rclpy's own signal handlers would invalidate the context first; ours leave it alive, so `last_words(node)` may still
+    publish. A ValueError or OSError of `create` is printed and gives status 2.
+    """
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    signals: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, frame: signals.append(received))
+    try:
+        node = create()
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not signals:
+            executor.spin_once(timeout_sec=0.1)
+        return 0
+    finally:
+        if last_words is not None:
+            last_words(node)
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
