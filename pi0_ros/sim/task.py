@@ -27,7 +27,6 @@ def named_colour(text: str) -> str | None:
 class Score:
     """Watches the cubes during one episode. `lifted` lists colours in the order of their first lift."""
 
-    colour: str
     lifted: list[str] = field(default_factory=list)
     in_tray: list[str] = field(default_factory=list)
 
@@ -36,12 +35,10 @@ class Score:
         self.in_tray = [name for name, pose in cubes.items() if in_tray(pose[:3])]
         self.lifted += [name for name, pose in cubes.items() if pose[2] > LIFTED and name not in self.lifted]
 
-    @property
-    def success(self) -> bool:
+    def success(self, colour: str) -> bool:
         """The named cube lies in the tray and no other does."""
-        return self.in_tray == [self.colour]
+        return self.in_tray == [colour]
 
-    @property
-    def right_cube(self) -> bool:
+    def right_cube(self, colour: str) -> bool:
         """The first cube that left the table is the named one."""
-        return bool(self.lifted) and self.lifted[0] == self.colour
+        return self.lifted[:1] == [colour]

@@ -1,0 +1,82 @@
+"""The scripted demonstrator as a teleoperator on topics: joint states and cube markers in, commands out.
+
+    ros2 run pi0_ros demonstrator_node --ros-args -p colour:=red
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from visualization_msgs.msg import MarkerArray
+
+from pi0_ros.nodes.messages import LATEST
+from pi0_ros.robot import load_robot
+from pi0_ros.sim.demonstrator import Demonstrator
+from pi0_ros.sim.world import JOINTS
+
+
+class DemonstratorNode(Node):
+    """Answers every joint state with a command while `colour` names a cube."""
+
+    def __init__(self) -> None:
+        super().__init__("demonstrator")
+        description = ParameterDescriptor(description="cube to put in the tray: red, green, blue, or empty to rest")
+        self.declare_parameter("colour", "", description)
+        self.colour = str(self.get_parameter("colour").value)
+        self.cubes: dict[str, np.ndarray] = {}
+        self.joints: np.ndarray | None = None
+        self._demonstrator = Demonstrator()
+        robot = load_robot("demo_arm")
+        self._commands = self.create_publisher(JointTrajectory, robot.commands[0].topic, QoSProfile(depth=10))
+        self.create_subscription(MarkerArray, "/demo_arm/objects", self._on_objects, LATEST)
+        self.create_subscription(JointState, robot.state[0].topic, self._on_joints, LATEST)
+
+    def begin(self, colour: str, offset: np.ndarray | None = None) -> None:
+        """Demonstrate with the cube of `colour` from where the arm is; `offset` [2] (m) misplaces the first aim."""
+        if self.joints is not None:
+            self._demonstrator.reset(self.joints, offset)
+        self.colour = colour
+
+    def rest(self) -> None:
+        """Stop commanding."""
+        self.colour = ""
+
+    def _on_objects(self, message: MarkerArray) -> None:
+        for marker in message.markers:
+            if marker.ns.startswith("cube/"):
+                place, turn = marker.pose.position, marker.pose.orientation
+                self.cubes[marker.ns[5:]] = np.array([place.x, place.y, place.z, turn.w, turn.x, turn.y, turn.z])
+
+    def _on_joints(self, message: JointState) -> None:
+        positions = dict(zip(message.name, message.position, strict=True))
+        self.joints = np.array([positions[name] for name in JOINTS])
+        if self.colour in self.cubes:
+            command = self._demonstrator.act(self.joints, self.cubes, self.colour)
+            answer = JointTrajectory(joint_names=list(JOINTS), points=[JointTrajectoryPoint(positions=command.tolist())])
+            answer.header.stamp = message.header.stamp
+            self._commands.publish(answer)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the demonstrator until interrupted."""
+    rclpy.init(args=args)
+    node = DemonstratorNode()
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

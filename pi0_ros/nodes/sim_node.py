@@ -1,0 +1,208 @@
+"""The simulated arm as a robot on ROS topics: cameras, joint states and a command topic, as the robot file names them.
+
+    ros2 run pi0_ros sim_node --ros-args -p seed:=3
+    ros2 service call /sim/reset std_srvs/srv/Trigger
+
+Beside the robot's own topics it publishes what only spectators and the scripted demonstrator may use:
+`/demo_arm/objects` (where the cubes are) and `/demo_arm/status` (seed, time, what was lifted and what lies in the tray).
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+
+import numpy as np
+import rclpy
+from geometry_msgs.msg import Pose, Vector3
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+from visualization_msgs.msg import Marker, MarkerArray
+
+from pi0_ros.nodes.messages import LATCHED, LATEST, ns_to_stamp, stamp_to_ns
+from pi0_ros.robot import load_robot
+from pi0_ros.sim.task import Score
+from pi0_ros.sim.world import JOINTS, TICK, TRAY, Disturbance, World
+
+TICK_NS = round(TICK * 1e9)
+COLOURS = {"red": (0.85, 0.12, 0.10), "green": (0.12, 0.65, 0.18), "blue": (0.12, 0.25, 0.85), "tray": (0.2, 0.22, 0.26)}
+LOCKSTEP_PATIENCE_S = 0.25
+
+
+class SimNode(Node):
+    """Publishes joint states at 50 Hz, each camera at 20 Hz and the scene at 25 Hz of simulated time."""
+
+    def __init__(self) -> None:
+        super().__init__("sim")
+        self._declare("seed", 0, "seed of the cubes' places at the next reset", IntegerRange(from_value=0, to_value=2**31 - 1))
+        self._declare("speed", 1.0, "simulated seconds per second", FloatingPointRange(from_value=0.01, to_value=100.0))
+        self._declare("disturbance", 0.0, "rad, wandering joint error", FloatingPointRange(from_value=0.0, to_value=0.2))
+        self._declare("clock", False, "publish /clock at 100 Hz and stamp with simulated time")
+        self._declare("lockstep", False, "wait for a command after each joint state, as fast as the commander goes")
+        self.world = World()
+        self.score = Score()
+        self.robot = load_robot("demo_arm")
+        self.images = {camera.name: self.create_publisher(Image, camera.topic, QoSProfile(depth=2)) for camera in self.robot.cameras}
+        self.joint_states = self.create_publisher(JointState, self.robot.state[0].topic, QoSProfile(depth=10))
+        self.objects = self.create_publisher(MarkerArray, "/demo_arm/objects", LATEST)
+        self.status = self.create_publisher(String, "/demo_arm/status", LATCHED)
+        self.clock = self.create_publisher(Clock, "/clock", QoSProfile(depth=10)) if self._value("clock") else None
+        self.create_subscription(JointTrajectory, self.robot.commands[0].topic, self._on_command, LATEST)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self.add_on_set_parameters_callback(self._on_parameters)
+        self._command: np.ndarray | None = None
+        self._commanded_tick = -1000
+        self._answered_ns = 0
+        self._ticks = 0
+        self._now_ns = time.time_ns()
+        self._reset()
+
+    @property
+    def period_s(self) -> float:
+        """Wall seconds per tick."""
+        return TICK / float(self._value("speed"))
+
+    def tick(self) -> None:
+        """Advance the world by one TICK and publish what is due."""
+        self.world.step(self._command)
+        self.score.update(self.world.cubes())
+        self._ticks += 1
+        self._now_ns = self._now_ns + TICK_NS if self.clock else self.get_clock().now().nanoseconds
+        if self.clock:
+            self.clock.publish(Clock(clock=ns_to_stamp(self._now_ns)))
+        for offset, camera in ((1, "base"), (3, "wrist")):
+            if self._ticks % 5 == offset:
+                self._publish_image(camera)
+        if self._ticks % 4 == 0:
+            self._publish_objects()
+        if self._ticks % 10 == 0:
+            self._publish_status()
+        if self._ticks % 2 == 0:
+            self._publish_joints()
+
+    def awaits_command(self) -> bool:
+        """In lockstep: the commander is at work and has not yet answered the newest joint state."""
+        lively = self._ticks - self._commanded_tick < 20
+        return bool(self._value("lockstep")) and lively and self._ticks % 2 == 0 and self._answered_ns < self._now_ns
+
+    def _declare(self, name: str, default: float | bool, description: str, limits: FloatingPointRange | IntegerRange | None = None) -> None:
+        descriptor = ParameterDescriptor(description=description)
+        if isinstance(limits, FloatingPointRange):
+            descriptor.floating_point_range = [limits]
+        elif limits is not None:
+            descriptor.integer_range = [limits]
+        self.declare_parameter(name, default, descriptor)
+
+    def _value(self, name: str) -> float | bool:
+        return self.get_parameter(name).value
+
+    def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        fixed = [p.name for p in parameters if p.name == "clock"]
+        return SetParametersResult(successful=not fixed, reason="clock can only be set at start" if fixed else "")
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._reset()
+        response.success, response.message = True, self._status_json()
+        return response
+
+    def _reset(self) -> None:
+        self.world.reset(int(self._value("seed")))
+        self.world.disturbance = Disturbance(float(self._value("disturbance")))
+        self.score = Score()
+        self._command = None
+        self._publish_objects()
+        self._publish_status()
+
+    def _on_command(self, message: JointTrajectory) -> None:
+        positions = dict(zip(message.joint_names, message.points[-1].positions, strict=False)) if message.points else {}
+        command = np.array([positions.get(name, np.nan) for name in JOINTS])
+        if not np.isfinite(command).all():
+            self.get_logger().error(
+                f"{self.robot.commands[0].topic}: command ignored, it must name {', '.join(JOINTS)} with finite positions",
+                throttle_duration_sec=1.0,
+            )
+            return
+        self._command = command
+        self._commanded_tick = self._ticks
+        self._answered_ns = stamp_to_ns(message.header.stamp)
+
+    def _publish_joints(self) -> None:
+        message = JointState(name=list(JOINTS))
+        message.header.stamp = ns_to_stamp(self._now_ns)
+        message.position = self.world.joint_positions().tolist()
+        message.velocity = self.world.joint_velocities().tolist()
+        self.joint_states.publish(message)
+
+    def _publish_image(self, camera: str) -> None:
+        pixels = self.world.render(camera)
+        message = Image(height=pixels.shape[0], width=pixels.shape[1], encoding="rgb8", step=pixels.strides[0])
+        message.header.stamp = ns_to_stamp(self._now_ns)
+        message.header.frame_id = f"{camera}_camera"
+        message.data.frombytes(pixels.reshape(-1))
+        self.images[camera].publish(message)
+
+    def _publish_objects(self) -> None:
+        boxes = {f"cube/{name}": (pose, (0.04, 0.04, 0.04)) for name, pose in self.world.cubes().items()}
+        boxes["tray"] = (np.array([*TRAY, 0.006, 1, 0, 0, 0]), (0.13, 0.13, 0.012))
+        self.objects.publish(MarkerArray(markers=[self._box(name, *box) for name, box in boxes.items()]))
+
+    def _box(self, name: str, pose: np.ndarray, size: tuple[float, float, float]) -> Marker:
+        marker = Marker(ns=name, type=Marker.CUBE, action=Marker.ADD, scale=Vector3(x=size[0], y=size[1], z=size[2]))
+        marker.header.frame_id = "base"
+        marker.header.stamp = ns_to_stamp(self._now_ns)
+        marker.pose = Pose()
+        place, turn = marker.pose.position, marker.pose.orientation
+        place.x, place.y, place.z = pose[:3].tolist()
+        turn.w, turn.x, turn.y, turn.z = pose[3:].tolist()
+        marker.color.r, marker.color.g, marker.color.b = COLOURS[name.split("/")[-1]]
+        marker.color.a = 1.0
+        return marker
+
+    def _publish_status(self) -> None:
+        self.status.publish(String(data=self._status_json()))
+
+    def _status_json(self) -> str:
+        fields = {"seed": self._value("seed"), "time": round(self.world.time, 3), "lifted": self.score.lifted, "in_tray": self.score.in_tray}
+        return json.dumps(fields)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the simulator until SIGINT or SIGTERM."""
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    stop: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, frame: stop.append(received))
+    node = SimNode()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    deadline = time.monotonic()
+    try:
+        while not stop:
+            node.tick()
+            patience = time.monotonic() + LOCKSTEP_PATIENCE_S
+            while node.awaits_command() and time.monotonic() < patience and not stop:
+                executor.spin_once(timeout_sec=0.01)
+            # A late simulator lets simulated time slip rather than hurry to catch up.
+            deadline = max(deadline + node.period_s, time.monotonic() - 2 * node.period_s)
+            while (remaining := deadline - time.monotonic()) > 0 and not stop:
+                executor.spin_once(timeout_sec=remaining)
+            executor.spin_once(timeout_sec=0.0)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
