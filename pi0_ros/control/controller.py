@@ -24,6 +24,7 @@ class State(Enum):
 
 
 ARMED = (State.IDLE, State.RUNNING, State.HOLDING)
+HOLD_SHARE = 0.5  # a hold decelerates with this share of the limits, an emergency stop with all of it
 
 
 @dataclass(frozen=True)
@@ -143,15 +144,18 @@ class Controller:
 
     def tick(self, now: float) -> Command | None:
         """Advance one control period to `now`; None when nothing is to be commanded."""
+        late = now - self._now > 1.5 * self.limiter.period
         if now < self._now:
             self._clock_went_back(now)
         self._now = now
         if self.state in ARMED:
             self._update(now)
+        if late and self.state is State.RUNNING and self.timeline.chunk:
+            self._join(self.timeline.chunk, now)  # ticks were skipped: fade what was missed, do not jump after it
         if self.state is State.RUNNING:
             self.limiter.follow(*self.timeline.sample(now))
         elif self.state in ARMED or self.limiter.moving:
-            self.limiter.brake()
+            self.limiter.brake(1.0 if self.state is State.STOPPED else HOLD_SHARE)
         else:
             return None
         limiter = self.limiter
@@ -185,8 +189,7 @@ class Controller:
                 self.counts.stale_events += self.state is State.RUNNING
                 self._hold("; ".join(stale), now)
         elif chunk is not None and now <= self._expiry(chunk):
-            limiter = self.limiter
-            self.timeline.push(chunk, now, limiter.position + limiter.velocity * limiter.period, limiter.velocity)
+            self._join(chunk, now)
             self.counts.chunks += 1
             self._enter(State.RUNNING, "following chunks")
         elif self.state is State.RUNNING and self.timeline.chunk and now > self._expiry(self.timeline.chunk):
@@ -197,6 +200,11 @@ class Controller:
             self._enter(State.IDLE, "armed, waiting for the first chunk")
         if self.state is State.HOLDING and now - self._held_since > self.settings.rearm_after_s:
             self.disarm(f"{self.reason}; held for {self.settings.rearm_after_s:g} s, call ~/arm to go on")
+
+    def _join(self, chunk: ActionChunk, now: float) -> None:
+        """Follow `chunk` from where the command is going to be at `now` when nothing changes."""
+        limiter = self.limiter
+        self.timeline.push(chunk, now, limiter.position + limiter.velocity * limiter.period, limiter.velocity)
 
     def _hold(self, reason: str, now: float) -> None:
         self._held_in_motion = self.state is State.RUNNING

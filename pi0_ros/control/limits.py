@@ -106,9 +106,10 @@ class Limiter:
         self._advance(allowed)
         self._count(np.abs(position - target), np.abs(wanted - before), np.abs(before - self.velocity))
 
-    def brake(self) -> None:
-        """Advance one period while decelerating to rest; all joints stop together, so the path keeps its direction."""
-        steps = np.max(np.abs(self.velocity) / (self.limits.acceleration * self.period), initial=0.0)
+    def brake(self, share: float = 1.0) -> None:
+        """Advance one period while decelerating to rest with `share` of the acceleration limits (more where a position
+        limit is near). All joints stop together, so the path keeps its direction."""
+        steps = np.max(np.abs(self.velocity) / (share * self.limits.acceleration * self.period), initial=0.0)
         self._advance(self.velocity * (1.0 - 1.0 / steps) if steps > 1.0 else np.zeros_like(self.velocity))
 
     def _advance(self, velocity: np.ndarray) -> None:

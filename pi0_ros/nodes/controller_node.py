@@ -217,9 +217,11 @@ class ControllerNode(Node):
         controller = self.controller
         shown = (controller.state, controller.reason, controller.counts.refused, *self._state_problems.values())
         if shown != self._shown:
-            log = self.get_logger()
-            say = log.warning if controller.state in LEVELS else log.info
-            say(f"{controller.state.value}: {controller.reason}")
+            text = f"{controller.state.value}: {controller.reason}"
+            if controller.state in LEVELS:
+                self.get_logger().warning(text)
+            else:  # two calls: rclpy ties a line of code to one severity
+                self.get_logger().info(text)
         if shown != self._shown or time.monotonic() - self._shown_at >= 0.5:
             self._shown, self._shown_at = shown, time.monotonic()
             self._publish_diagnostics()
