@@ -62,8 +62,8 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint folder, replacing an older one at the same place; returns the folder.
 
-    `training` is stored in config.json as it is (JSON); `write_more(path)` may put further files (such as the optimiser's
-    state) into the folder before it is renamed into place.
+    `training` is stored in config.json as it is (JSON); `write_more(path)` may put further files (such as the
+    optimiser's state) into the folder before it is renamed into place.
     """
     folder = Path(folder).absolute()
     _recover(folder)
@@ -87,8 +87,8 @@ def save_checkpoint(
             write_more(partial)
         _sync(partial)
         if folder.exists():
-            os.rename(folder, _previous(folder))
-        os.rename(partial, folder)
+            folder.rename(_previous(folder))
+        partial.rename(folder)
         shutil.rmtree(_previous(folder), ignore_errors=True)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -101,10 +101,10 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
     """Read a checkpoint folder; CheckpointError names the file and the key that is wrong."""
     spec, training, folder = _load_spec(folder)
     try:
-        model = load_model(spec.config, folder / WEIGHTS)
-    except (ValueError, OSError, RuntimeError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS}: {error}") from error
-    return Checkpoint(folder, spec, model.to(device).eval(), training)
+        model = load_model(spec.config, folder / WEIGHTS, device)
+    except (ValueError, OSError) as error:  # names the file
+        raise CheckpointError(str(error)) from error
+    return Checkpoint(folder, spec, model, training)
 
 
 def load_spec(folder: Path | str) -> PolicySpec:
@@ -124,12 +124,12 @@ def _load_spec(folder: Path | str) -> tuple[PolicySpec, Mapping[str, Any], Path]
     try:
         robot = robot_from_yaml((folder / ROBOT).read_text(), str(folder / ROBOT))
         norm_stats = load_norm_stats(folder / STATS)
-    except ValueError as error:  # both name their file
+    except ValueError as error:  # each names its file
         raise CheckpointError(str(error)) from error
     try:
         tokenizer = Tokenizer.load(folder / TOKENIZER)
-    except (ValueError, OSError, RuntimeError) as error:
-        raise CheckpointError(f"{folder / TOKENIZER}: {error}") from error
+    except (ValueError, OSError) as error:
+        raise CheckpointError(str(error)) from error
     try:
         return PolicySpec(config, settings, robot, norm_stats, tokenizer), training, folder
     except ValueError as error:
@@ -168,7 +168,7 @@ def _recover(folder: Path) -> None:
         if folder.exists():
             shutil.rmtree(_previous(folder), ignore_errors=True)
         else:
-            os.rename(_previous(folder), folder)
+            _previous(folder).rename(folder)
 
 
 def _sync(folder: Path) -> None:

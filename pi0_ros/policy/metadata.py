@@ -1,4 +1,4 @@
-"""What a policy says about itself, and whether that fits the robot at hand. No torch, so that a robot without it can ask."""
+"""What a policy says about itself, and whether that fits the robot at hand. A robot without torch can ask, too."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Metadata:
 def check_robot(robot: Robot, metadata: Metadata) -> None:
     """RobotMismatchError, listing every disagreement, when `metadata`'s policy cannot drive `robot`.
 
-    Joints (names, order, unit, kind, absolute or relative action) and cameras (name, slot) must agree; topics, rates and
-    limits may differ: they belong to the machine, not to the policy.
+    Joints (names, order, unit, kind, absolute or relative action) and cameras (name, slot) must agree; topics, rates
+    and limits may differ: they belong to the machine, not to the policy.
     """
     ours, theirs = robot, metadata.robot
     found: list[str] = []

@@ -1,7 +1,7 @@
 """Normalisation statistics and the two normalisations of pi0 (z-score) and pi0.5 (quantile). numpy only.
 
-The formulas and the file layout are openpi's (`transforms.py`, `shared/normalize.py`), so statistics made there can be used
-here and the other way round.
+The formulas and the file layout are openpi's (`transforms.py`, `shared/normalize.py`), so statistics made there can be
+used here and the other way round.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Stats:
         for field in FIELDS:
             array = np.asarray(getattr(self, field), dtype=np.float64)
             if array.shape != np.shape(self.mean) or array.ndim != 1 or not np.isfinite(array).all():
-                raise ValueError(f"statistics: '{field}' must be a list of finite numbers as long as 'mean', got {array!r}")
+                raise ValueError(f"'{field}' must be a list of finite numbers as long as 'mean', got {array!r}")
             object.__setattr__(self, field, array)
         if (self.std < 0).any() or (self.q99 < self.q01).any():
-            raise ValueError("statistics: 'std' must not be negative and 'q99' not below 'q01'")
+            raise ValueError("'std' must not be negative and 'q99' not below 'q01'")
 
     @property
     def dim(self) -> int:
@@ -99,7 +99,7 @@ def normalize(x: np.ndarray, stats: Stats, normalization: str) -> np.ndarray:
     x = np.asarray(x, dtype=np.float64)
     dim = x.shape[-1]
     if dim > stats.dim:
-        raise ValueError(f"statistics cover {stats.dim} dimensions, the data has {dim}: compute them again with `pi0 stats`")
+        raise ValueError(f"statistics of {stats.dim} dimensions for data of {dim}: compute them again with `pi0 stats`")
     if normalization == "mean_std":
         return (x - stats.mean[:dim]) / (stats.std[:dim] + EPSILON)
     q01, q99 = stats.q01[:dim], stats.q99[:dim]

@@ -28,8 +28,8 @@ class Timing:
 class Policy:
     """Runs a checkpoint. Equal observations and seeds give equal chunks, in any order and in any process.
 
-    The noise that a chunk is grown from depends on nothing but the seed and the observation's stamp, so a repeated request
-    or a second client of a server changes nothing.
+    The noise that a chunk is grown from depends on nothing but the seed and the observation's stamp, so a repeated
+    request or a second client of a server changes nothing.
     """
 
     def __init__(self, checkpoint: Checkpoint, seed: int = 0, num_steps: int | None = None) -> None:
@@ -73,8 +73,8 @@ class Policy:
     def infer(self, observation: Observation) -> ActionChunk:
         """Predict the chunk that starts at the observation's stamp: absolute positions, robot units and joint order.
 
-        ValueError for an observation that lacks a camera or has a wrong shape; BackendError when state or actions are not
-        finite.
+        ValueError for an observation that lacks a camera or has a wrong shape; BackendError when state or actions are
+        not finite.
         """
         start = time.perf_counter()
         if not np.isfinite(observation.state).all():

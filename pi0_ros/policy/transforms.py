@@ -1,7 +1,7 @@
 """From robot units to the model's input and back: one code path for live inference and for training.
 
-Order, as in openpi: relative actions -> normalise -> resize images -> tokenise (pi0.5: the normalised, unpadded state is
-text) -> pad to the model's width; after the model: cut -> un-normalise -> absolute actions.
+Order, as in openpi: relative actions -> normalise -> resize images -> tokenise (pi0.5: the normalised, unpadded state
+is text) -> pad to the model's width; after the model: cut -> un-normalise -> absolute actions.
 Shapes: B batch, J joints of the robot file, H action horizon, A model action width, S image size, L prompt length.
 """
 
@@ -71,6 +71,9 @@ class PolicySpec:
                     f"norm_stats.{key} has {stats.dim} dimensions, robot '{self.robot.name}' has {joints} joints: "
                     "compute the statistics with this robot file (`pi0 stats`)"
                 )
+        pieces, rows = self.tokenizer.vocab_size, self.config.vocab_size
+        if pieces > rows:
+            raise ValueError(f"the tokenizer has {pieces} pieces, the model's vocab_size is only {rows}")
         for camera in self.robot.cameras:
             if camera.slot not in self.config.cameras:
                 raise ValueError(
@@ -103,8 +106,8 @@ def make_inputs(
 ) -> ModelInput:
     """A batch of observations -> the model's input.
 
-    images: camera name of the robot file -> uint8 [B, h, w, 3] RGB of any size (at the model's size they are taken as they
-    are); state: [B, J] robot units; prompts: B strings. ValueError names a missing camera or a wrong shape.
+    images: camera name of the robot file -> uint8 [B, h, w, 3] RGB of any size (at the model's size they are taken as
+    they are); state: [B, J] robot units; prompts: B strings. ValueError names a missing camera or a wrong shape.
     A model slot that no camera fills gets black (-1) images and mask False.
     """
     config, batch = spec.config, len(prompts)
@@ -123,7 +126,7 @@ def make_inputs(
         masks[slot] = torch.full((batch,), slot in names, dtype=torch.bool, device=device)
 
     normalized = normalize(state, spec.norm_stats.state, spec.settings.normalization)
-    encoded = [spec.tokenizer.encode_prompt(config, prompt, row) for prompt, row in zip(prompts, normalized, strict=True)]
+    encoded = [spec.tokenizer.encode_prompt(config, prompt, row) for prompt, row in zip(prompts, normalized)]
     return ModelInput(
         images=pixels,
         image_masks=masks,
@@ -136,7 +139,7 @@ def make_inputs(
 def actions_to_model(
     spec: PolicySpec, actions: np.ndarray, state: np.ndarray, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """Absolute actions [B, H, J] and the state [B, J] they start from, robot units -> model units, float32 [B, H, A]."""
+    """Absolute actions [B, H, J] and the state [B, J] they start from -> model units, float32 [B, H, A]."""
     relative = to_relative(np.asarray(actions, np.float64), np.asarray(state, np.float64), spec.robot.relative_mask)
     normalized = normalize(relative, spec.norm_stats.actions, spec.settings.normalization)
     return _padded(normalized, spec.config.action_dim, device)
@@ -154,7 +157,7 @@ def _resized(images: Mapping[str, np.ndarray], camera: str, batch: int, size: in
         raise ValueError(f"no image of camera '{camera}' (given: {', '.join(sorted(images)) or 'none'})")
     frames = np.asarray(images[camera])
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[0] != batch or frames.shape[3] != 3:
-        raise ValueError(f"camera '{camera}': expected uint8 [{batch}, h, w, 3], got {frames.dtype} {list(frames.shape)}")
+        raise ValueError(f"camera '{camera}': {frames.dtype} {list(frames.shape)}, expected uint8 [{batch}, h, w, 3]")
     if frames.shape[1:3] == (size, size):
         return frames
     return np.stack([resize_with_pad(frame, size, size) for frame in frames])

@@ -14,6 +14,7 @@ from pi0_ros.policy.metadata import BackendError, Metadata, check_robot
 from pi0_ros.robot import Robot
 from pi0_ros.serving.protocol import (
     MAX_BYTES,
+    UNREADABLE,
     Message,
     ProtocolError,
     decode,
@@ -25,12 +26,16 @@ from pi0_ros.serving.protocol import (
 from pi0_ros.streams import Observation
 
 
+class _SessionError(BackendError):
+    """The server is not the one that introduced itself."""
+
+
 class Client:
     """Asks one server, one question at a time; use it from one thread at a time.
 
-    `timeout_s` bounds each question (sending and waiting together). An inference asks up to four: after a server's restart
-    the client introduces itself again and repeats the question once. After any failure the socket is thrown away and the
-    next call starts with a new one, so nothing stale or wedged survives.
+    `timeout_s` bounds each question (sending and waiting together). An inference asks up to four: after a server's
+    restart the client introduces itself again and repeats the question once. After any failure the socket is thrown
+    away and the next call starts with a new one, so nothing stale or wedged survives.
     With `robot` given, a server whose checkpoint is for another robot is refused with RobotMismatchError.
     """
 
@@ -72,18 +77,11 @@ class Client:
         Images are brought to the model's size here (the very function that the server would use): less to send.
         """
         start = time.perf_counter()
-        for attempt in (1, 2):
-            metadata = self.metadata or self.hello()
-            size = metadata.image_size
-            images = {name: resize_with_pad(image, size, size) for name, image in observation.images.items()}
-            question = infer_message(replace(observation, images=images), self._session, self._name, self._next())
-            answer = self._ask(question)
-            if answer.type == "error" and answer.body.get("code") == "session" and attempt == 1:
-                self.metadata = None  # the server was restarted: ask again what it is
-                continue
-            break
-        if answer.type == "error":
-            raise BackendError(f"server {self.address} reports: {answer.body.get('message')}")
+        try:
+            answer = self._ask_inference(observation)
+        except _SessionError:  # the server was restarted: hear again what it is
+            self.metadata = None
+            answer = self._ask_inference(observation)
         try:
             chunk, timing = parse_chunk(answer)
         except ProtocolError as error:
@@ -96,8 +94,13 @@ class Client:
         self._drop()
         self._context.destroy(linger=0)
 
+    def _ask_inference(self, observation: Observation) -> Message:
+        size = (self.metadata or self.hello()).image_size
+        images = {name: resize_with_pad(image, size, size) for name, image in observation.images.items()}
+        return self._ask(infer_message(replace(observation, images=images), self._session, self._name, self._next()))
+
     def _ask(self, question: Message) -> Message:
-        """Send and wait for the answer with the same id."""
+        """Send and wait for the answer with the same id; BackendError for an error, none, or nonsense."""
         deadline = time.monotonic() + self.timeout_s
         socket = self._socket or self._open()
         try:
@@ -111,8 +114,8 @@ class Client:
                 if left_ms <= 0 or not socket.poll(left_ms):
                     raise self._fail(f"no answer within {self.timeout_s:g} s")
                 answer = decode(socket.recv_multipart())
-                if answer.id == question.id:
-                    return answer
+                if answer.id in (question.id, UNREADABLE):
+                    break
                 self.late_replies += 1
         except zmq.Again:
             raise self._fail(f"not reachable within {self.timeout_s:g} s; is `pi0 serve` running there?") from None
@@ -120,6 +123,10 @@ class Client:
             raise self._fail(f"{error}") from error
         except zmq.ZMQError as error:
             raise self._fail(f"{error}") from error
+        if answer.type == "error":
+            kind = _SessionError if answer.body.get("code") == "session" else BackendError
+            raise kind(f"server {self.address} reports: {answer.body.get('message')}")
+        return answer
 
     def _open(self) -> zmq.Socket[bytes]:
         timeout_ms = max(1, int(self.timeout_s * 1e3))

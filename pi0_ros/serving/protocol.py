@@ -3,7 +3,7 @@
 One message is a ZeroMQ multipart message: frame 0 is a msgpack map, every further frame is the memory of one array, in
 the order of the header's `arrays` list.
 
-    {"pi0": 1, "type": "infer", "id": 7, ..., "arrays": [["state", "float64", [6]], ["image/base", "uint8", [224, 224, 3]]]}
+    {"pi0": 1, "type": "infer", "id": 7, ..., "arrays": [["state", "float64", [6]], ["image/base", "uint8", [9, 9, 3]]]}
 
     client -> server        server -> client
     hello                   metadata    robot file, horizon, fps, image size, session
@@ -11,7 +11,7 @@ the order of the header's `arrays` list.
                             error       code, message
 
 `session` names one start of the server: an `infer` that carries another one is answered by error "session", so a client
-always knows what it talks to. `id` returns in the answer; answers to questions that nobody waits for any more are dropped.
+always knows what it talks to. `id` (from 1) returns in the answer; answers that nobody waits for any more are dropped.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from pi0_ros.streams import Observation
 
 VERSION = 1
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
+UNREADABLE = 0  # the id of the answer to a question whose own id could not be read
 MAX_FRAMES = 33  # header and 32 arrays
 MAX_HEADER_BYTES = 1 << 20
 MAX_BYTES = 64 << 20  # of a whole message
@@ -75,7 +76,7 @@ def encode(message: Message) -> list[Any]:
 
 
 def decode(frames: Sequence[Any]) -> Message:
-    """Frames -> message; the arrays are views of the frames. ProtocolError for anything unexpected, VersionError first."""
+    """Frames -> message; its arrays are views of the frames. ProtocolError for anything unexpected."""
     _check_caps(frames)
     try:
         header = msgpack.unpackb(frames[0])
@@ -86,8 +87,8 @@ def decode(frames: Sequence[Any]) -> Message:
     if header["pi0"] != VERSION:
         raise VersionError(f"the other side speaks protocol version {header['pi0']!r}, this side {VERSION}")
     kind, number, listed = header.get("type"), header.get("id"), header.get("arrays")
-    if kind not in TYPES or not _is_int(number) or not isinstance(listed, list):
-        raise ProtocolError(f"header with type {kind!r}, id {number!r}: expected one of {', '.join(TYPES)} and an integer")
+    if kind not in TYPES or not isinstance(number, int) or not isinstance(listed, list):
+        raise ProtocolError(f"header of type {kind!r}, id {number!r}: expected {', '.join(TYPES)}, and an integer")
     if len(listed) != len(frames) - 1:
         raise ProtocolError(f"header lists {len(listed)} arrays, {len(frames) - 1} came")
     arrays = dict(_array(entry, frame) for entry, frame in zip(listed, frames[1:], strict=True))
@@ -118,7 +119,7 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-# --- what the messages mean -----------------------------------------------------------------------------------------------
+# --- what the messages mean -------------------------------------------------------------------------------------------
 
 
 def metadata_message(metadata: Metadata, session: str, number: int) -> Message:
@@ -130,8 +131,8 @@ def parse_metadata(message: Message) -> tuple[Metadata, str]:
     """(metadata, session) of a `metadata` message."""
     content, session = message.body.get("metadata"), message.body.get("session")
     try:
-        if not isinstance(session, str):
-            raise TypeError("session is not a string")
+        if not isinstance(session, str) or not isinstance(content, dict):
+            raise TypeError("expected a session (string) and metadata (map)")
         return (
             Metadata(
                 checkpoint=str(content["checkpoint"]),
@@ -168,7 +169,7 @@ def parse_observation(message: Message) -> Observation:
         case _:
             raise ProtocolError("infer: expected stamp_ns (int), prompt (string) and ages_s (map)")
     if stamp_ns < 0 or len(prompt) > MAX_PROMPT_CHARS:
-        raise ProtocolError(f"infer: stamp_ns must not be negative and the prompt at most {MAX_PROMPT_CHARS} characters")
+        raise ProtocolError(f"infer: stamp_ns must not be negative, the prompt {MAX_PROMPT_CHARS} characters at most")
     if not all(isinstance(topic, str) and isinstance(age, float) for topic, age in ages_s.items()):
         raise ProtocolError("infer: ages_s must map topics to seconds")
     state = message.arrays.get("state")

@@ -27,6 +27,7 @@ from pi0_ros.policy.metadata import BackendError
 from pi0_ros.serving.protocol import (
     DEFAULT_ADDRESS,
     MAX_BYTES,
+    UNREADABLE,
     Message,
     ProtocolError,
     VersionError,
@@ -48,7 +49,7 @@ REPORT_S = 10.0
 
 
 class Server:
-    """One policy, one ROUTER socket, one thread. Whatever a client sends, the server answers or drops it and lives on."""
+    """One policy, one ROUTER socket, one thread. Whatever a client sends is answered or dropped."""
 
     def __init__(self, policy: Policy, bind: str = DEFAULT_ADDRESS) -> None:
         self.policy = policy
@@ -70,7 +71,8 @@ class Server:
         except zmq.ZMQError as error:
             self.close()
             raise ValueError(f"cannot bind '{bind}': {error}; expected something like {DEFAULT_ADDRESS}") from None
-        self.address = self._socket.getsockopt(zmq.LAST_ENDPOINT).decode().rstrip("\0")  # with the port that "*" became
+        endpoint = self._socket.getsockopt(zmq.LAST_ENDPOINT)  # with the port that "*" became
+        self.address = endpoint.decode().rstrip("\0") if isinstance(endpoint, bytes) else bind
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Answer until `stop()` is true."""
@@ -79,8 +81,9 @@ class Server:
             if self._socket.poll(POLL_MS):
                 self._round()
             if time.monotonic() - reported >= REPORT_S:
-                if self.answered > answered and self.policy.timing is not None:
-                    log.info("%d chunks, last %.0f ms, %d refused", self.answered, self.policy.timing.total_ms, self.refused)
+                timing = self.policy.timing
+                if self.answered > answered and timing is not None:
+                    log.info("%d chunks, last %.0f ms, %d refused", self.answered, timing.total_ms, self.refused)
                 reported, answered = time.monotonic(), self.answered
 
     def close(self) -> None:
@@ -97,12 +100,12 @@ class Server:
             try:
                 waiting.append((peer, decode(frames)))
             except VersionError as error:
-                self._refuse(peer, "version", f"{error}: install the same pi0_ros on both machines", 0)
+                self._refuse(peer, "version", f"{error}: install the same pi0_ros on both machines", UNREADABLE)
             except ProtocolError as error:
-                self._refuse(peer, "bad_request", str(error), 0)
-        newest = {message.body.get("client", peer): message for peer, message in waiting if message.type == "infer"}
+                self._refuse(peer, "bad_request", str(error), UNREADABLE)
+        newest = {_client(peer, message): message for peer, message in waiting if message.type == "infer"}
         for peer, message in waiting:
-            if message.type != "infer" or newest[message.body.get("client", peer)] is message:
+            if message.type != "infer" or newest[_client(peer, message)] is message:
                 self._answer(peer, message)
 
     def _answer(self, peer: bytes, message: Message) -> None:
@@ -135,6 +138,11 @@ class Server:
             self._socket.send_multipart([peer, *encode(message)])
         except zmq.ZMQError as error:  # the client is gone; there is nobody to tell
             log.debug("answer dropped: %s", error)
+
+
+def _client(peer: bytes, message: Message) -> str:
+    """Who asks: the name survives a client's change of sockets."""
+    return str(message.body.get("client", peer))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,300 @@
+"""The policy as a managed node: cameras, joint states and a prompt in, chunks of actions out.
+
+It subscribes to the camera and state topics of the robot file and to `~/prompt`, to nothing else, and publishes
+`pi0/chunk` and `/diagnostics`. Callbacks only store messages; inference runs in a thread of its own. Configuring loads
+and warms up the model, activating starts inferring, deactivating stops, cleaning up frees the memory; the node takes
+the first two steps by itself unless `autostart` is false.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
+from trajectory_msgs.msg import JointTrajectory
+
+from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.nodes.messages import LATCHED, LATEST, chunk_to_message, diagnostic_array, diagnostic_status
+from pi0_ros.policy.backends import Backend, make_backend
+from pi0_ros.policy.runner import RUNNING, STARTING, Health, Runner
+from pi0_ros.robot import Robot, load_robot
+from pi0_ros.streams import ObservationBuffer
+
+MESSAGE_TYPES: dict[str, Any] = {
+    "sensor_msgs/msg/Image": Image,
+    "sensor_msgs/msg/CompressedImage": CompressedImage,
+    "sensor_msgs/msg/JointState": JointState,
+}
+CAMERA_DEPTH, STATE_DEPTH = 1, 10
+PERIOD_S = 0.5  # of diagnostics and of looking for publishers
+LOG_AGAIN_S = 5.0  # a lasting problem is logged this often
+
+# name, default, description, range (numbers), may change while running
+PARAMETERS: tuple[tuple[str, Any, str, tuple[float, float] | None, bool], ...] = (
+    ("robot", "demo_arm", "robot file: its name in config/robots or a path", None, False),
+    ("checkpoint", "", "checkpoint folder (backend local)", None, False),
+    ("backend", "local", "where the model runs: local or zmq", None, False),
+    ("server", "tcp://127.0.0.1:5555", "address of `pi0 serve` (backend zmq)", None, False),
+    ("timeout_s", 2.0, "longest wait for a server's answer, s", (0.01, 60.0), False),
+    ("prompt", "", "what to do; empty: the robot file's prompt. ~/prompt replaces it", None, True),
+    ("device", "auto", "torch device: auto, cpu, cuda, cuda:1 ... (backend local)", None, False),
+    ("seed", 0, "seed of the sampling noise (backend local)", (0, 2**31 - 1), False),
+    ("torch_threads", 0, "CPU threads of torch, 0: torch's choice (backend local)", (0, 256), False),
+    ("num_steps", 0, "flow steps per chunk, 0: the checkpoint's (backend local)", (0, 100), False),
+    ("policy_rate", 0.0, "most inferences per second, 0: the robot file's policy_rate_hz", (0.0, 100.0), False),
+    ("autostart", True, "configure and activate without being told", None, False),
+)
+
+
+class PolicyNode(LifecycleNode):
+    """Parameters in, a `Runner` called, messages out."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("policy", **kwargs)
+        for name, default, description, limits, changeable in PARAMETERS:
+            self.declare_parameter(name, default, _descriptor(default, description, limits, changeable))
+        self.add_on_set_parameters_callback(self._parameters_set)
+        self._runner: Runner | None = None
+        self._backend: Backend | None = None
+        self._robot: Robot | None = None
+        self._buffer: ObservationBuffer | None = None
+        self._streams: dict[str, Any] = {}  # topic -> subscription
+        self._others: list[Any] = []  # prompt subscriptions
+        self._timer: Any = None
+        self._phase, self.refusal = "unconfigured", ""
+        self._logged_at = 0.0
+        self._chunks = self.create_lifecycle_publisher(JointTrajectory, "pi0/chunk", LATEST)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_timer(PERIOD_S, self._housekeeping, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    # --- lifecycle ----------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read the robot file, load and warm up the model, subscribe; a refusal is logged and put into /diagnostics."""
+        value = self._value
+        started = time.perf_counter()
+        try:
+            robot = load_robot(value("robot"))
+            backend = make_backend(
+                value("backend"), robot, value("checkpoint"), value("server"), value("device"), value("seed"),
+                value("torch_threads"), value("num_steps"), value("timeout_s"),
+            )  # fmt: skip
+        except (ValueError, OSError, ImportError, RuntimeError) as error:
+            self.refusal = str(error)
+            self.get_logger().fatal(self.refusal)
+            self._publish_diagnostics()
+            return TransitionCallbackReturn.FAILURE
+        self.refusal, self._robot, self._backend = "", robot, backend
+        self._buffer = ObservationBuffer(robot)
+        self._runner = Runner(
+            self._buffer,
+            backend,
+            now_ns=lambda: int(self.get_clock().now().nanoseconds),
+            publish=self._publish_chunk,
+            changed=self._health_changed,
+            prompt=value("prompt") or robot.prompt,
+        )
+        topics = [camera.topic for camera in robot.cameras] + [state.topic for state in robot.state]
+        self._streams = {topic: self._subscribe(topic, ReliabilityPolicy.BEST_EFFORT) for topic in topics}
+        # Two, because a transient local subscription alone would not hear a plain `ros2 topic pub`.
+        self._others = [self.create_subscription(String, "~/prompt", self._prompted, qos) for qos in (LATCHED, LATEST)]
+        self._phase = "inactive"
+        described = f"checkpoint {value('checkpoint')}" if value("backend") == "local" else f"server {value('server')}"
+        self.get_logger().info(f"robot '{robot.name}', {described}, ready in {time.perf_counter() - started:.1f} s")
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begin to infer."""
+        assert self._robot is not None and self._runner is not None
+        super().on_activate(state)
+        self._runner.start()
+        rate_hz = self._value("policy_rate") or self._robot.policy_rate_hz
+        self._timer = self.create_timer(1.0 / rate_hz, self._runner.wake)
+        self._phase = "active"
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop inferring, after the inference under way."""
+        self._stop()
+        self._phase = "inactive"
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model and the subscriptions."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free everything, from any state."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def autostart(self) -> bool:
+        """Configure and activate, where the parameter asks for it; False when that was refused."""
+        if not self._value("autostart"):
+            return True
+        return (
+            self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+            and self.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        )
+
+    def destroy_node(self) -> None:
+        self._release()
+        super().destroy_node()
+
+    def _stop(self) -> bool:
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+            self._timer = None
+        return self._runner is None or self._runner.stop()
+
+    def _release(self) -> None:
+        stopped = self._stop()
+        for subscription in (*self._streams.values(), *self._others):
+            self.destroy_subscription(subscription)
+        self._streams, self._others = {}, []
+        if self._backend is not None and stopped:  # a thread that hangs in the backend still uses its sockets
+            self._backend.close()
+        self._backend = self._runner = self._buffer = self._robot = None
+        self._phase = "unconfigured"
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    def _subscribe(self, topic: str, reliability: ReliabilityPolicy) -> Any:
+        assert self._robot is not None
+        kind = self._robot.topics[topic]
+        depth = STATE_DEPTH if kind == "sensor_msgs/msg/JointState" else CAMERA_DEPTH
+        qos = QoSProfile(depth=depth, reliability=reliability)
+        return self.create_subscription(MESSAGE_TYPES[kind], topic, partial(self._received, topic), qos)
+
+    def _received(self, topic: str, message: Any) -> None:
+        if self._buffer is not None:
+            self._buffer.push_message(topic, message, int(self.get_clock().now().nanoseconds))
+
+    def _prompted(self, message: String) -> None:
+        if self._runner is not None and message.data != self._runner.prompt:
+            self._runner.prompt = message.data
+            self.get_logger().info(f"prompt: {message.data!r}")
+
+    def _parameters_set(self, parameters: list[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            if parameter.name == "prompt" and self._runner is not None and self._robot is not None:
+                self._runner.prompt = parameter.value or self._robot.prompt
+        return SetParametersResult(successful=True)
+
+    def _publish_chunk(self, chunk: ActionChunk) -> None:
+        self._chunks.publish(chunk_to_message(chunk))
+
+    def _follow_publishers(self) -> None:
+        """Subscribe reliably where every publisher offers that (large images get lost otherwise), else best effort."""
+        for topic, subscription in list(self._streams.items()):
+            offers = {info.qos_profile.reliability for info in self.get_publishers_info_by_topic(topic)}
+            reliable = offers == {ReliabilityPolicy.RELIABLE}
+            wanted = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+            if offers and wanted != subscription.qos_profile.reliability:
+                self.destroy_subscription(subscription)
+                self._streams[topic] = self._subscribe(topic, wanted)
+
+    # --- health -------------------------------------------------------------------------------------------------------
+
+    def _housekeeping(self) -> None:
+        self._follow_publishers()
+        self._publish_diagnostics()
+        health = self._health()
+        if health.reason and self._phase == "active" and time.monotonic() - self._logged_at > LOG_AGAIN_S:
+            self._log(health)
+
+    def _health_changed(self, health: Health) -> None:
+        self._log(health)
+        self._publish_diagnostics()
+
+    def _log(self, health: Health) -> None:
+        self._logged_at = time.monotonic()
+        if health.state == RUNNING:
+            self.get_logger().info("publishing chunks")
+        elif health.state != STARTING:
+            self.get_logger().warning(f"no chunk: {health.reason}")
+
+    def _health(self) -> Health:
+        return self._runner.health if self._runner is not None else Health()
+
+    def _publish_diagnostics(self) -> None:
+        health = self._health()
+        state, reason, level = self._phase, "", DiagnosticStatus.WARN
+        if self.refusal:
+            state, reason, level = "refused", self.refusal, DiagnosticStatus.ERROR
+        elif self._phase == "active":
+            state, reason = health.state, health.reason
+            waiting = DiagnosticStatus.WARN if state in (STARTING, "prompt") else DiagnosticStatus.ERROR
+            level = DiagnosticStatus.OK if state == RUNNING else waiting
+        metadata = self._backend.metadata if self._backend is not None else None
+        values: dict[str, object] = {
+            "state": state,
+            "reason": reason,
+            "prompt": self._runner.prompt if self._runner is not None else "",
+            "backend": self._value("backend"),
+            "checkpoint": metadata.checkpoint if metadata is not None else "",
+            "chunks": health.chunks,
+            "latency_p50_ms": health.latency_p50_ms,
+            "latency_p99_ms": health.latency_p99_ms,
+            "stale_events": health.stale_events,
+            "backend_errors": health.backend_errors,
+            **{f"age_s {topic}": age for topic, age in health.ages_s.items()},
+        }
+        hardware = self._robot.name if self._robot is not None else ""
+        status = diagnostic_status("policy", level, reason or state, values, hardware)
+        self._diagnostics.publish(diagnostic_array(self.get_clock().now().to_msg(), [status]))
+
+    def _value(self, name: str) -> Any:
+        return self.get_parameter(name).value
+
+
+def _descriptor(
+    default: Any, description: str, limits: tuple[float, float] | None, changeable: bool
+) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(description=description, read_only=not changeable)
+    if limits is not None and isinstance(default, float):
+        descriptor.floating_point_range = [FloatingPointRange(from_value=float(limits[0]), to_value=float(limits[1]))]
+    elif limits is not None:
+        descriptor.integer_range = [IntegerRange(from_value=int(limits[0]), to_value=int(limits[1]), step=1)]
+    return descriptor
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM; 2 when the robot file or checkpoint is refused."""
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    signals: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, frame: signals.append(received))
+    node = PolicyNode()
+    executor = SingleThreadedExecutor()
+    try:
+        executor.add_node(node)
+        if not node.autostart():
+            print(f"policy_node: {node.refusal}", file=sys.stderr)
+            return 2
+        while not signals:
+            executor.spin_once(timeout_sec=0.1)
+        return 0
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

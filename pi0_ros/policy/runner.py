@@ -1,0 +1,150 @@
+"""The policy's loop in a thread of its own: observe now, infer, hand the chunk on, and say why when that fails."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.policy.backends import Backend
+from pi0_ros.policy.metadata import BackendError, RobotMismatchError
+from pi0_ros.streams import ObservationBuffer, StaleError, UnreadableError
+
+WINDOW = 200  # inferences in the latency figures
+STARTING = "starting"
+RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class Health:
+    """What the loop did so far and what it does now."""
+
+    state: str = STARTING  # starting | running | prompt | stale | unreadable | backend | mismatch | error
+    reason: str = "waiting for the first tick of the clock (with use_sim_time: for /clock)"  # "" while running
+    chunks: int = 0
+    stale_events: int = 0  # how often the streams became stale or unreadable
+    backend_errors: int = 0
+    latency_p50_ms: float = float("nan")  # tick to chunk, of the last inferences
+    latency_p99_ms: float = float("nan")
+    ages_s: dict[str, float] = field(default_factory=dict)  # per topic, of the last observation
+
+
+class Runner:
+    """Infers once for every `wake`, coalescing those that come during an inference.
+
+    `now_ns` is the clock of the observations, `publish` takes each chunk, `changed` is called in the loop's thread
+    whenever the state changes. `prompt` may be set at any time; without one nothing is inferred.
+    """
+
+    def __init__(
+        self,
+        buffer: ObservationBuffer,
+        backend: Backend,
+        now_ns: Callable[[], int],
+        publish: Callable[[ActionChunk], None],
+        changed: Callable[[Health], None] = lambda health: None,
+        prompt: str = "",
+    ) -> None:
+        self.prompt = prompt
+        self._buffer, self._backend = buffer, backend
+        self._now_ns, self._publish, self._changed = now_ns, publish, changed
+        self._state, self._reason = STARTING, Health.reason
+        self._chunks = self._stale_events = self._backend_errors = 0
+        self._latencies_ms: deque[float] = deque(maxlen=WINDOW)
+        self._ages_s: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def health(self) -> Health:
+        with self._lock:
+            p50, p99 = np.percentile(self._latencies_ms, (50, 99)) if self._latencies_ms else (np.nan, np.nan)
+            return Health(
+                state=self._state,
+                reason=self._reason,
+                chunks=self._chunks,
+                stale_events=self._stale_events,
+                backend_errors=self._backend_errors,
+                latency_p50_ms=float(p50),
+                latency_p99_ms=float(p99),
+                ages_s=dict(self._ages_s),
+            )
+
+    def start(self) -> None:
+        self._stop.clear()
+        self._set(STARTING, Health.reason)
+        self._thread = threading.Thread(target=self._loop, name="policy", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """It is time for the next chunk."""
+        self._wake.set()
+
+    def stop(self, timeout_s: float = 10.0) -> bool:
+        """End the loop after the inference under way; False when that took longer than `timeout_s`."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                return False
+        self._thread = None
+        return True
+
+    def step(self) -> bool:
+        """Observe, infer, publish once; True when a chunk was published."""
+        start = time.perf_counter()
+        prompt, now_ns = self.prompt.strip(), self._now_ns()
+        if now_ns <= 0:
+            self._set(STARTING, Health.reason)
+            return False
+        if not prompt:
+            self._set("prompt", "no prompt: publish one on ~/prompt or set the parameter `prompt`")
+            return False
+        try:
+            observation = self._buffer.observe(now_ns, prompt)
+            chunk = self._backend.infer(observation)
+            if self._stop.is_set():
+                return False
+            self._publish(chunk)
+        except UnreadableError as error:
+            self._set("unreadable", str(error))
+        except StaleError as error:
+            self._set("stale", str(error))
+        except BackendError as error:
+            self._set("backend", str(error))
+        except RobotMismatchError as error:
+            self._set("mismatch", str(error))
+        except Exception as error:  # the node must outlive whatever one observation does to it
+            self._set("error", f"{type(error).__name__}: {error}")
+        else:
+            with self._lock:
+                self._chunks += 1
+                self._latencies_ms.append((time.perf_counter() - start) * 1e3)
+                self._ages_s = observation.ages_s
+            self._set(RUNNING, "")
+            return True
+        return False
+
+    def _loop(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            if self._stop.is_set():
+                return
+            self.step()
+
+    def _set(self, state: str, reason: str) -> None:
+        with self._lock:
+            changed = state != self._state
+            self._stale_events += changed and state in ("stale", "unreadable")
+            self._backend_errors += state in ("backend", "mismatch", "error")
+            self._state, self._reason = state, reason
+        if changed:
+            self._changed(self.health)

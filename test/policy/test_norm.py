@@ -1,0 +1,111 @@
+"""Normalisation against the reference's numbers, and the statistics file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from policy_fixtures import FIXTURES, tiny_stats
+
+from pi0_ros.policy.norm import NormStats, Stats, load_norm_stats, normalize, save_norm_stats, unnormalize
+
+KINDS = {"zscore": "mean_std", "quantile": "quantile"}
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, np.ndarray]:
+    return dict(np.load(FIXTURES / "policy" / "transforms.npz"))
+
+
+@pytest.fixture(scope="module")
+def stats(reference: dict[str, np.ndarray]) -> Stats:
+    return Stats(*(reference[f"norm_stats_{field}"] for field in ("mean", "std", "q01", "q99")))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_normalize_equals_the_reference(kind: str, reference: dict[str, np.ndarray], stats: Stats) -> None:
+    x = reference["norm_in"]
+    np.testing.assert_allclose(normalize(x, stats, KINDS[kind]), reference[f"norm_{kind}"], rtol=1e-6, atol=1e-7)
+    short = normalize(x[..., :2], stats, KINDS[kind])
+    np.testing.assert_allclose(short, reference[f"norm_{kind}_short"], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unnormalize_equals_the_reference(kind: str, reference: dict[str, np.ndarray], stats: Stats) -> None:
+    """Also beyond the statistics: 32 dimensions, 3 of them known."""
+    found = unnormalize(reference[f"unnorm_{kind}_in"], stats, KINDS[kind])
+    np.testing.assert_allclose(found, reference[f"unnorm_{kind}"], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("normalization", KINDS.values())
+@given(values=st.lists(st.floats(-1e3, 1e3), min_size=4, max_size=4))
+def test_unnormalize_undoes_normalize(normalization: str, values: list[float]) -> None:
+    stats = tiny_stats(4).state
+    there = normalize(np.array(values), stats, normalization)
+    np.testing.assert_allclose(unnormalize(there, stats, normalization), values, rtol=1e-9, atol=1e-9)
+
+
+def test_a_joint_that_never_moved_stays_finite() -> None:
+    still = Stats(np.ones(2), np.zeros(2), np.ones(2), np.ones(2))
+    for normalization in KINDS.values():
+        assert np.isfinite(normalize(np.array([1.0, 2.0]), still, normalization)).all()
+
+
+def test_more_data_than_statistics_is_an_error() -> None:
+    with pytest.raises(ValueError, match="pi0 stats"):
+        normalize(np.zeros(5), tiny_stats(4).state, "mean_std")
+
+
+def test_unknown_normalization_is_an_error() -> None:
+    with pytest.raises(ValueError, match="'minmax', expected one of mean_std, quantile"):
+        normalize(np.zeros(4), tiny_stats(4).state, "minmax")
+
+
+def test_file_round_trip(tmp_path: Path) -> None:
+    stats = tiny_stats(6)
+    save_norm_stats(stats, tmp_path / "norm_stats.json")
+    read = load_norm_stats(tmp_path / "norm_stats.json")
+    assert read.to_dict() == stats.to_dict()
+
+
+def test_reads_a_file_of_openpi() -> None:
+    stats = load_norm_stats(FIXTURES / "policy" / "droid_norm_stats.json")
+    assert stats.state.dim == stats.actions.dim == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content["norm_stats"].pop("actions"), "norm_stats.actions"),
+        (lambda content: content["norm_stats"]["state"].pop("q01"), "norm_stats.state"),
+        (lambda content: content["norm_stats"]["state"]["std"].pop(), "norm_stats.state: 'std'"),
+        (lambda content: content["norm_stats"]["state"]["std"].__setitem__(0, -1.0), "norm_stats.state: 'std' must not"),
+        (lambda content: content["norm_stats"]["state"]["mean"].__setitem__(0, float("nan")), "norm_stats.state: 'mean'"),
+        (lambda content: content["norm_stats"]["state"].__setitem__("q99", "high"), "norm_stats.state"),
+    ],
+)
+def test_broken_statistics_name_file_and_key(change, message: str, tmp_path: Path) -> None:
+    content = tiny_stats(3).to_dict()
+    change(content)
+    path = tmp_path / "norm_stats.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message) as caught:
+        load_norm_stats(path)
+    assert str(path) in str(caught.value)
+
+
+def test_not_json(tmp_path: Path) -> None:
+    path = tmp_path / "norm_stats.json"
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"norm_stats\.json: not JSON"):
+        load_norm_stats(path)
+
+
+def test_stats_are_float64() -> None:
+    stats = NormStats.from_dict({"norm_stats": {k: {f: [1, 2] for f in ("mean", "std", "q01", "q99")} for k in
+                                                ("state", "actions")}}, "here")  # fmt: skip
+    assert stats.state.mean.dtype == np.float64

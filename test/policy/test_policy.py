@@ -1,0 +1,190 @@
+"""One inference: deterministic, timed, absolute robot units, and no nonsense passed on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from policy_fixtures import SECOND, observation, tiny_checkpoint, tiny_robot
+
+from pi0_ros.policy.backends import LocalBackend, ZmqBackend, load_policy, make_backend
+from pi0_ros.policy.checkpoint import load_checkpoint
+from pi0_ros.policy.metadata import BackendError, Metadata, RobotMismatchError, check_robot
+from pi0_ros.policy.policy import Policy
+from pi0_ros.robot import Robot
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+@pytest.fixture
+def policy(folder: Path) -> Policy:
+    return Policy(load_checkpoint(folder), seed=4)
+
+
+def test_chunk(policy: Policy) -> None:
+    seen = observation(tiny_robot(), stamp_ns=5 * SECOND)
+    chunk = policy.infer(seen)
+    assert chunk.stamp == 5.0
+    assert chunk.dt == pytest.approx(1 / 20)
+    assert chunk.names == tuple(tiny_robot().joint_names)
+    assert chunk.actions.shape == (5, 6) and chunk.actions.dtype == np.float64
+
+
+def test_equal_observations_give_equal_chunks_in_any_order(folder: Path) -> None:
+    first, second = (Policy(load_checkpoint(folder), seed=4) for _ in range(2))
+    second.warm_up()
+    seen = [observation(tiny_robot(), seed, (seed + 1) * SECOND) for seed in range(3)]
+    chunks = [first.infer(one).actions for one in seen]
+    for one, actions in reversed(list(zip(seen, chunks))):
+        np.testing.assert_array_equal(second.infer(one).actions, actions)
+
+
+def test_seed_and_stamp_choose_the_noise(folder: Path) -> None:
+    loaded = load_checkpoint(folder)
+    seen = observation(tiny_robot())
+    first = Policy(loaded, seed=1).infer(seen).actions
+    assert not np.allclose(first, Policy(loaded, seed=2).infer(seen).actions)
+    assert not np.allclose(first, Policy(loaded, seed=1).infer(replace(seen, stamp_ns=6 * SECOND)).actions)
+
+
+def test_what_the_robot_sees_feels_and_is_told_matters(policy: Policy) -> None:
+    seen = observation(tiny_robot())
+    actions = policy.infer(seen).actions
+    black = {**seen.images, "wrist": np.zeros_like(seen.images["wrist"])}
+    for other in (
+        replace(seen, images=black),
+        replace(seen, state=seen.state + 0.1),
+        replace(seen, prompt="put the blue cube into the tray"),
+    ):
+        assert not np.array_equal(policy.infer(other).actions, actions)
+
+
+def test_timing(policy: Policy) -> None:
+    assert policy.timing is None
+    policy.infer(observation(tiny_robot()))
+    timing = policy.timing
+    assert timing is not None
+    parts = timing.prepare_ms + timing.model_ms + timing.finish_ms
+    assert min(timing.prepare_ms, timing.model_ms, timing.finish_ms) > 0
+    assert timing.total_ms == pytest.approx(parts, rel=0.01)
+
+
+def test_warm_up_takes_time_but_leaves_no_timing(policy: Policy) -> None:
+    assert policy.warm_up() > 0
+    assert policy.timing is None
+
+
+def test_number_of_flow_steps(folder: Path) -> None:
+    loaded, seen = load_checkpoint(folder), observation(tiny_robot())
+    four = Policy(loaded).infer(seen).actions  # the checkpoint's
+    np.testing.assert_array_equal(Policy(loaded, num_steps=4).infer(seen).actions, four)
+    assert not np.allclose(Policy(loaded, num_steps=1).infer(seen).actions, four)
+
+
+def test_a_state_that_is_not_finite_is_refused(policy: Policy) -> None:
+    with pytest.raises(BackendError, match="state is not finite"):
+        policy.infer(replace(observation(tiny_robot()), state=np.full(6, np.nan)))
+
+
+def test_actions_that_are_not_finite_are_refused(folder: Path) -> None:
+    loaded = load_checkpoint(folder)
+    with torch.no_grad():
+        loaded.model.action_out_proj.weight[:] = torch.nan
+    with pytest.raises(BackendError, match="actions are not finite"):
+        Policy(loaded).infer(observation(tiny_robot()))
+
+
+def test_missing_camera_is_named(policy: Policy) -> None:
+    seen = observation(tiny_robot())
+    with pytest.raises(ValueError, match="no image of camera 'wrist'"):
+        policy.infer(replace(seen, images={"base": seen.images["base"]}))
+
+
+# --- does the checkpoint fit the robot? ---------------------------------------------------------------------------------
+
+
+def other(**changes) -> Robot:
+    return replace(tiny_robot(), **changes)
+
+
+def joints(index: int, **changes) -> tuple:
+    listed = list(tiny_robot().joints)
+    listed[index] = replace(listed[index], **changes)
+    return tuple(listed)
+
+
+@pytest.mark.parametrize(
+    ("robot", "message"),
+    [
+        (other(joints=joints(0, name="base_yaw")), "joints are .*'base_yaw'"),
+        (other(joints=tuple(reversed(tiny_robot().joints))), "joints are"),
+        (other(joints=joints(1, action="absolute")), "joint 'shoulder': action is 'absolute' here and 'relative'"),
+        (other(joints=joints(1, unit="m", kind="prismatic")), "joint 'shoulder': unit is 'm'.*kind is 'prismatic'"),
+        (other(cameras=tiny_robot().cameras[:1]), "cameras"),
+        (other(cameras=tuple(replace(c, slot="right_wrist_0_rgb") for c in tiny_robot().cameras)), "right_wrist_0_rgb"),
+    ],
+)
+def test_another_robot_is_refused(robot: Robot, message: str, folder: Path) -> None:
+    with pytest.raises(RobotMismatchError, match=message):
+        LocalBackend(robot, folder, device="cpu")
+
+
+def test_topics_rates_and_limits_may_differ() -> None:
+    cameras = tuple(replace(camera, topic=f"/lab{camera.topic}", max_age_s=1.0) for camera in tiny_robot().cameras)
+    robot = other(cameras=cameras, joints=joints(0, velocity=0.1), policy_rate_hz=1.0, name="demo_arm_2")
+    check_robot(robot, Metadata("tiny", "pi0", tiny_robot(), 5, 20.0, 24))
+
+
+# --- backends -----------------------------------------------------------------------------------------------------------
+
+
+def test_local_backend(folder: Path) -> None:
+    backend = make_backend("local", tiny_robot(), checkpoint=folder, device="cpu", seed=4)
+    assert backend.metadata == Policy(load_checkpoint(folder)).metadata
+    assert backend.metadata.horizon == 5 and backend.metadata.checkpoint == "tiny"
+    seen = observation(tiny_robot())
+    expected = Policy(load_checkpoint(folder), seed=4).infer(seen).actions
+    np.testing.assert_array_equal(backend.infer(seen).actions, expected)
+    backend.close()
+
+
+def test_torch_threads(folder: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        load_policy(folder, device="cpu", torch_threads=1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_zmq_backend_reaches_for_nothing_when_made() -> None:
+    backend = make_backend("zmq", tiny_robot(), server="tcp://127.0.0.1:9")
+    assert isinstance(backend, ZmqBackend) and backend.metadata is None
+    backend.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("local", "needs a checkpoint"), ("zmq", "needs an address"), ("grpc", "'grpc', expected one of local, zmq")],
+)
+def test_backend_arguments(kind: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_backend(kind, tiny_robot())
+
+
+def test_a_robot_with_a_server_needs_no_torch() -> None:
+    """The zmq backend, and all it imports, runs where torch, safetensors and sentencepiece are absent."""
+    code = (
+        "import sys; from pi0_ros.policy.backends import make_backend; from pi0_ros.robot import load_robot; "
+        "make_backend('zmq', load_robot('demo_arm'), server='tcp://127.0.0.1:9').close(); "
+        "print([name for name in ('torch', 'safetensors', 'sentencepiece', 'rclpy') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

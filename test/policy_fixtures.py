@@ -1,0 +1,76 @@
+"""A tiny robot, checkpoint and observation for tests of the policy, its server and its node."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pi0_ros.policy.norm import NormStats, Stats
+from pi0_ros.robot import Robot, load_robot
+from pi0_ros.streams import Observation
+
+FIXTURES = Path(__file__).parent / "fixtures"
+TOKENIZER = FIXTURES / "reference" / "tokenizer" / "tiny.model"
+SECOND = 1_000_000_000
+
+
+def tiny_robot() -> Robot:
+    """The demo arm's file with generous ages, because test machines are slow."""
+    robot = load_robot("demo_arm")
+    cameras = tuple(replace(camera, max_age_s=2.0) for camera in robot.cameras)
+    state = tuple(replace(item, max_age_s=2.0) for item in robot.state)
+    return replace(robot, cameras=cameras, state=state, policy_rate_hz=10.0)
+
+
+def tiny_stats(joints: int) -> NormStats:
+    random = np.random.default_rng(3)
+    mean, std = random.normal(size=joints) * 0.1, random.uniform(0.2, 0.4, joints)
+    stats = Stats(mean, std, mean - 2 * std, mean + 2 * std)
+    return NormStats(state=stats, actions=stats)
+
+
+def tiny_config():
+    """A pi0 of a few thousand weights with two cameras of 24 px."""
+    from pi0_ros.model import Expert, ModelConfig, Vision
+
+    expert = Expert(width=16, depth=2, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=8)
+    return ModelConfig(
+        model="pi0",
+        vocab_size=512,
+        vlm=expert,
+        expert=expert,
+        vision=Vision(width=16, depth=1, mlp_dim=16, num_heads=2, patch_size=12, image_size=24),
+        action_dim=8,
+        action_horizon=5,
+        max_token_len=24,
+        cameras=("base_0_rgb", "left_wrist_0_rgb"),
+        discrete_state_input=False,
+    )
+
+
+def tiny_checkpoint(folder: Path, robot: Robot | None = None, seed: int = 0) -> Path:
+    """Write a checkpoint with random weights; equal seeds give equal weights."""
+    import torch
+
+    from pi0_ros.model import Pi0
+    from pi0_ros.policy.checkpoint import save_checkpoint
+    from pi0_ros.policy.transforms import PolicySettings
+
+    robot = robot or tiny_robot()
+    torch.manual_seed(seed)
+    model = Pi0(tiny_config())
+    settings = PolicySettings(normalization="mean_std", fps=20.0, num_steps=4)
+    return save_checkpoint(folder, model, tiny_config(), settings, robot, tiny_stats(len(robot.joints)), TOKENIZER)
+
+
+def observation(robot: Robot, seed: int = 0, stamp_ns: int = 5 * SECOND, size: int = 96) -> Observation:
+    random = np.random.default_rng(seed)
+    return Observation(
+        stamp_ns=stamp_ns,
+        images={camera.name: random.integers(0, 256, (size, size, 3), np.uint8) for camera in robot.cameras},
+        state=random.normal(size=len(robot.joints)) * 0.2,
+        prompt="put the red cube into the tray",
+        ages_s={},
+    )
