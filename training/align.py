@@ -1,8 +1,8 @@
-"""From a recording to aligned rows: every tick of a fixed grid gets the observation and the action as they were at that time.
+"""From a recording to aligned rows: the observation and the action as they were at every tick of a fixed grid.
 
-Two passes over the messages. The first reads only their stamps, which fix the tick grid and say, for every tick, how far the recording has to
-be read until nothing older than the tick is missing (messages arrive late and out of order). The second pushes messages into the very
-`ObservationBuffer` that the live policy node uses and asks it at every tick.
+Two passes over the messages. The first reads only their stamps, which fix the tick grid and say, for every tick, how
+far the recording has to be read until nothing older than the tick is missing (messages arrive late and out of order).
+The second pushes messages into the very `ObservationBuffer` that the live policy node uses and asks it at every tick.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ PROMPT_TYPE = "std_msgs/msg/String"
 
 @dataclass(frozen=True)
 class Scan:
-    """Stamps of all messages of interest. `topics` and `stamps` are in the recording's order, `by_topic` in time order; ns, int64."""
+    """Stamps of all messages of interest.
+
+    `topics` and `stamps` are in the recording's order, `by_topic` in time order; ns, int64.
+    """
 
     topics: tuple[str, ...]
     stamps: np.ndarray
@@ -31,7 +34,10 @@ class Scan:
     prompts: tuple[tuple[int, str], ...]  # (receive time in ns, text)
 
     def needed(self, ticks: np.ndarray) -> np.ndarray:
-        """For each tick the number of messages to read so that none with a stamp up to the tick is missing, int64 [T], ascending."""
+        """How many messages to read for each tick so that none with a stamp up to it is missing.
+
+        Int64 [T], ascending.
+        """
         order = np.argsort(self.stamps, kind="stable")
         furthest = np.maximum.accumulate(order) + 1
         found = np.searchsorted(self.stamps[order], ticks, side="right")
@@ -55,11 +61,12 @@ class Row:
 
 def observed_topics(robot: Robot) -> dict[str, str]:
     """Topic -> message type of all that an observation needs: cameras and states."""
-    return {stream.topic: stream.type for stream in (*robot.cameras, *robot.state)}
+    cameras = {camera.topic: camera.type for camera in robot.cameras}
+    return {**cameras, **{item.topic: item.type for item in robot.state}}
 
 
 def needed_topics(robot: Robot) -> dict[str, str]:
-    """Topic -> message type of all that a row needs: the observation's and, unless the next state is the action, the commands'."""
+    """Topic -> message type of all that a row needs: also the commands, unless the next state is the action."""
     return robot.topics if robot.action_source == "command" else observed_topics(robot)
 
 
@@ -75,7 +82,10 @@ def check_topics(bag: Bag, robot: Robot) -> None:
 
 
 def scan(bag: Bag, robot: Robot) -> Scan:
-    """Read the stamps of all needed messages. Raises `BagError` where a topic yields fewer messages than the recording advertises."""
+    """Read the stamps of all needed messages.
+
+    Raises `BagError` where a topic yields fewer messages than the recording advertises.
+    """
     wanted = needed_topics(robot)
     stamped = {topic for topic in wanted if bag.has_header(topic)}
     prompt = bag.info.topics.get(PROMPT_TOPIC)
@@ -104,7 +114,7 @@ def scan(bag: Bag, robot: Robot) -> Scan:
 
 
 def action_lead_ns(robot: Robot) -> int:
-    """How far after its tick an action is measured: one frame where the robot file takes the next state as the action."""
+    """How far after its tick an action is measured: one frame where it is the next state, else 0."""
     return round(SECOND / robot.dataset_fps) if robot.action_source == "next_state" else 0
 
 
@@ -115,8 +125,13 @@ def ticks_of(found: Scan, robot: Robot) -> np.ndarray:
     return tick_grid(start, end, robot.dataset_fps, [found.by_topic[camera.topic] for camera in robot.cameras])
 
 
-def rows(bag: Bag, robot: Robot, found: Scan, ticks: np.ndarray, prompt: str | None, default_prompt: str) -> Iterator[Row]:
-    """One row per tick; `prompt` overrules what was said in the recording, `default_prompt` stands in where nothing was."""
+def rows(
+    bag: Bag, robot: Robot, found: Scan, ticks: np.ndarray, prompt: str | None, default_prompt: str
+) -> Iterator[Row]:
+    """One row per tick, in order.
+
+    `prompt` overrules what was said in the recording, `default_prompt` stands in where nothing was.
+    """
     buffer = ObservationBuffer(robot, keep=None)
     messages = bag.raw(set(found.by_topic))
     pushed = 0

@@ -1,16 +1,17 @@
 """Reading rosbag2 recordings (MCAP or sqlite3, split, compressed or not) without ROS.
 
-The storage files are opened one by one and merged by receive time; `metadata.yaml` is read for its `custom_data` and never believed for the
-messages: a topic whose quality-of-service text differs between `metadata.yaml` and the storage file would silently be skipped by readers
-that trust it, and after a power cut there is no `metadata.yaml` at all. Message types come from the definitions
-inside the bag; types without a definition (Humble's sqlite3 files have none) are taken from ROS 2 Jazzy's standard set.
-Nothing is ever written into a bag.
+The storage files are opened one by one and merged by receive time; `metadata.yaml` is read for its `custom_data` and
+never believed for the messages: a topic whose quality-of-service text differs between `metadata.yaml` and the storage
+file would silently be skipped by readers that trust it, and after a power cut there is no `metadata.yaml` at all.
+Message types come from the definitions inside the bag; types without a definition (Humble's sqlite3 files have none)
+are taken from ROS 2 Jazzy's standard set. Nothing is ever written into a bag.
 """
 
 from __future__ import annotations
 
 import functools
 import heapq
+import re
 import shutil
 import struct
 import sys
@@ -33,6 +34,8 @@ else:
     from backports import zstd
 
 STORAGE_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
+_SPLIT = re.compile(r"_\d+(?=\.)")  # in `name_0.mcap`: the number of a split file
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser is ten times faster where it is built in
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # CDR always starts with a zero byte, so a compressed message can't be mistaken
 
 
@@ -50,7 +53,10 @@ class TopicInfo:
 
 @dataclass(frozen=True)
 class BagInfo:
-    """What a recording says about itself. Times are receive times in nanoseconds; `custom_data` comes from `metadata.yaml`."""
+    """What a recording says about itself.
+
+    Times are receive times in nanoseconds; `custom_data` comes from `metadata.yaml`.
+    """
 
     path: Path
     files: tuple[Path, ...]
@@ -66,17 +72,21 @@ class BagInfo:
 
 
 def is_bag(path: Path) -> bool:
-    """Whether `path` is a storage file or a folder that holds storage files or a `metadata.yaml`."""
+    """Whether `path` is one recording: a storage file, a folder with a `metadata.yaml`, or one with a single
+    recording's files.
+
+    Without `metadata.yaml`, files belong to one recording when their names differ in a trailing number only, as
+    rosbag2 splits them.
+    """
     if path.is_dir():
-        return (path / "metadata.yaml").is_file() or bool(_files_in(path))
+        return (path / "metadata.yaml").is_file() or len({_SPLIT.sub("", file.name) for file in _files_in(path)}) == 1
     return path.is_file() and path.name.endswith(STORAGE_SUFFIXES)
 
 
 def find_bags(paths: Collection[Path]) -> list[Path]:
-    """Recordings at `paths`: bag folders, storage files, or folders that hold such at any depth (in name order, each once).
+    """Recordings at `paths`: bag folders, storage files, or folders that hold such at any depth.
 
-    Folders whose name ends in `.partial` are recordings that were never finished and are passed over.
-    Raises `BagError` for a path without any recording.
+    In name order, each once. Raises `BagError` for a path without any recording.
     """
     found: dict[Path, Path] = {}
     for path in paths:
@@ -90,8 +100,6 @@ def find_bags(paths: Collection[Path]) -> list[Path]:
 def _bags_below(folder: Path) -> list[Path]:
     bags: list[Path] = []
     for child in sorted(folder.iterdir()):
-        if child.name.endswith(".partial"):
-            continue
         if is_bag(child):
             bags.append(child)
         elif child.is_dir():
@@ -114,12 +122,15 @@ def storage_files(path: Path) -> tuple[Path, ...]:
 
 
 def custom_data(path: Path) -> dict[str, str]:
-    """`custom_data` of the `metadata.yaml` beside the storage files; empty without one. Raises `BagError` for broken YAML."""
+    """`custom_data` of the `metadata.yaml` beside the storage files; empty without one.
+
+    Raises `BagError` for broken YAML.
+    """
     metadata = (path if path.is_dir() else path.parent) / "metadata.yaml"
     if not metadata.is_file():
         return {}
     try:
-        content = yaml.safe_load(metadata.read_text())
+        content = yaml.load(metadata.read_text(), Loader=YAML_LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BagError(f"{metadata}: not valid YAML: {error}") from error
     information = content.get("rosbag2_bagfile_information") if isinstance(content, dict) else None
@@ -128,7 +139,7 @@ def custom_data(path: Path) -> dict[str, str]:
 
 
 class Bag:
-    """One open recording: `with Bag(path) as bag: for topic, receive_ns, data in bag.raw(topics): bag.decode(topic, data)`."""
+    """One open recording, a context manager: `raw` gives undecoded messages, `decode` decodes one."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -171,7 +182,8 @@ class Bag:
             files=files,
             topics={topic: TopicInfo(self._types[topic], counts[topic]) for topic in sorted(counts)},
             start_ns=min((reader.start_time for reader in filled), default=0),
-            end_ns=max((reader.end_time - 1 for reader in filled), default=0),  # rosbags' end is one past the last message
+            end_ns=max((reader.end_time for reader in filled), default=1)
+            - 1,  # rosbags' end is one past the last message
             custom_data=custom_data(self.path),
         )
 
@@ -220,7 +232,10 @@ class Bag:
 
 
 def header_stamp_ns(data: bytes) -> int:
-    """Stamp of a CDR message that starts with a header, in ns, without decoding the rest (4 bytes encapsulation, int32 s, uint32 ns)."""
+    """Stamp in ns of a CDR message that starts with a header, read without decoding the message.
+
+    The layout is 4 bytes of encapsulation, int32 seconds, uint32 nanoseconds.
+    """
     seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
 

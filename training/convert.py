@@ -4,10 +4,10 @@
     pi0 convert ep1 ep2 dataset/ --robot my_robot.yaml --task "fold the towel"
     pi0 convert bags/ dataset/ --robot my_robot --dry-run    read and report, write nothing
 
-One bag is one episode. A stream that pauses for longer than its maximum age splits the episode (or rejects the bag, `--gaps reject`): frames are
-neither invented nor dropped from the middle. Bags that their recorder marked as failed are skipped (`--include-failed` takes them).
-Finished bags wait in OUT.partial; a conversion that was stopped goes on from there when the same command is given again, and the
-dataset appears under its name only when it is whole.
+One bag is one episode. A stream that pauses for longer than its maximum age splits the episode (or rejects the bag,
+`--gaps reject`): frames are neither invented nor dropped from the middle. Bags that their recorder marked as failed
+are skipped (`--include-failed` takes them). Finished bags wait in OUT.partial; a conversion that was stopped goes on
+from there when the same command is given again, and the dataset appears under its name only when it is whole.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from tqdm import tqdm
 from pi0_ros.robot import Robot, load_robot, robot_to_yaml
 from pi0_ros.training.align import Row, check_topics, rows, scan, ticks_of
 from pi0_ros.training.bags import Bag, BagError, custom_data, find_bags, storage_files
-from pi0_ros.training.episodes import EpisodeWriter, Part
 from pi0_ros.training.lerobot import DatasetError, write_dataset
+from pi0_ros.training.parts import Part, PartWriter
 from pi0_ros.training.report import BagReport, EpisodeReport, Gap, Report, stream_report
 from pi0_ros.training.video import CODECS
 
@@ -62,23 +62,30 @@ def convert(
     overwrite: bool = False,
     progress: bool = False,
 ) -> Report:
-    """Convert the recordings at `bags` (bags or folders of bags) into the dataset `out`; `fps` overrules the robot file's.
+    """Convert the recordings at `bags` (bags or folders of bags) into the dataset `out`.
 
-    Raises `BagError` where a path holds no bag, `DatasetError` where `out` exists or no bag gave an episode, `VideoError` and `OSError`
-    where writing fails; a bag that can't be used is reported, not raised.
+    `fps` overrules the robot file's. Raises `BagError` where a path holds no bag, `DatasetError` where `out` exists
+    or no bag gave an episode, `VideoError` and `OSError` where writing fails; a bag that can't be used is reported,
+    not raised.
     """
     begin = time.monotonic()
     robot = robot if fps is None else dataclasses.replace(robot, dataset_fps=float(fps))
     if robot.dataset_fps != int(robot.dataset_fps):
-        raise DatasetError(f"{robot.name}: dataset_fps is {robot.dataset_fps:g}; LeRobot needs a whole number, give --fps")
+        raise DatasetError(
+            f"{robot.name}: dataset_fps is {robot.dataset_fps:g}; LeRobot needs a whole number, give --fps"
+        )
     for name in (*robot.joint_names, *(camera.name for camera in robot.cameras)):
         if "/" in name:
-            raise DatasetError(f"{robot.name}: the name {name!r} holds a '/', which LeRobot refuses: rename it in the robot file")
+            raise DatasetError(
+                f"{robot.name}: the name {name!r} holds a '/', which LeRobot refuses: rename it in the robot file"
+            )
     if out.exists() and not (overwrite or dry_run):
         raise DatasetError(f"{out} exists: choose another folder, remove it, or give --overwrite")
     found = find_bags(bags)
     staging = out.with_name(out.name + ".partial")
-    jobs = [_Job(bag, None if dry_run else staging / "parts" / _key(bag, robot, options), robot, options) for bag in found]
+    jobs = [
+        _Job(bag, None if dry_run else staging / "parts" / _key(bag, robot, options), robot, options) for bag in found
+    ]
     reports = list(tqdm(_run(jobs, workers), total=len(jobs), unit="bag", disable=not progress))
     if not dry_run:
         reports, parts = _consistent(jobs, reports)
@@ -117,7 +124,7 @@ def _run(jobs: Sequence[_Job], workers: int) -> Iterator[BagReport]:
 
 
 def _convert_once(job: _Job) -> BagReport:
-    """The report of a bag that was finished before, or of its conversion now; a folder under its final name is whole."""
+    """The report of a bag that was finished before, or is converted now; a folder under its final name is whole."""
     if job.folder is None:
         return convert_bag(job.bag, None, job.robot, job.options)
     if job.folder.is_dir():
@@ -133,12 +140,12 @@ def _convert_once(job: _Job) -> BagReport:
 
 def _key(bag: Path, robot: Robot, options: Options) -> str:
     """Folder name of a bag's parts: the same only for the same bag, unchanged, converted in the same way."""
-    print_of = hashlib.sha256(f"{PART_FORMAT} {bag.resolve()} {robot_to_yaml(robot)} {options}".encode())
+    fingerprint = hashlib.sha256(f"{PART_FORMAT} {bag.resolve()} {robot_to_yaml(robot)} {options}".encode())
     for file in storage_files(bag):
         stat = file.stat()
-        print_of.update(f" {file.name} {stat.st_size} {stat.st_mtime_ns}".encode())
-    print_of.update(json.dumps(_custom_data_or_nothing(bag), sort_keys=True).encode())
-    return f"{bag.name}-{print_of.hexdigest()[:16]}"
+        fingerprint.update(f" {file.name} {stat.st_size} {stat.st_mtime_ns}".encode())
+    fingerprint.update(json.dumps(_custom_data_or_nothing(bag), sort_keys=True).encode())
+    return f"{bag.name}-{fingerprint.hexdigest()[:16]}"
 
 
 def _custom_data_or_nothing(bag: Path) -> dict[str, str]:
@@ -173,10 +180,13 @@ def _part_name(number: int) -> str:
 
 
 def convert_bag(path: Path, folder: Path | None, robot: Robot, options: Options) -> BagReport:
-    """Convert one bag at the robot file's `dataset_fps`; its parts go to `folder`/episode-000 and so on (None: nothing is written)."""
+    """Convert one bag at the robot file's `dataset_fps`.
+
+    Its parts go to `folder`/episode-000 and so on (None: nothing is written).
+    """
     try:
         with Bag(path) as bag:
-            flaw = None if options.include_failed else _failed(bag.info.custom_data)
+            flaw = "" if options.include_failed else _failed(path, bag.info.custom_data)
             if flaw:
                 return BagReport(str(path), "skipped", flaw, round(bag.info.duration_s, 3))
             return _cut(bag, folder, robot, options)
@@ -187,8 +197,10 @@ def convert_bag(path: Path, folder: Path | None, robot: Robot, options: Options)
         return BagReport(str(path), "rejected", str(error))
 
 
-def _failed(data: dict[str, str]) -> str:
-    """What in a bag's custom data says that the episode is not to be learned from; empty when nothing does."""
+def _failed(path: Path, data: dict[str, str]) -> str:
+    """What in a bag's name or custom data says that it is not to be learned from; empty when nothing does."""
+    if path.name.endswith(".partial"):
+        return "the recorder did not finish it"
     if data.get("outcome", "").lower() in FAILED_OUTCOMES:
         return f"outcome is {data['outcome']!r}"
     if data.get("success", "").lower() in ("false", "0", "no"):
@@ -219,7 +231,9 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options) -> BagRe
     if not cutter.episodes:
         worst = max(gaps, key=lambda gap: gap.length_s).why if gaps else "the streams do not overlap for long enough"
         raise BagError(f"no piece lasts {options.min_length_s:g} s: {worst}")
-    streams = (stream_report(topic, stamps, found.fallbacks[topic], cutter.runs) for topic, stamps in found.by_topic.items())
+    streams = (
+        stream_report(topic, stamps, found.fallbacks[topic], cutter.runs) for topic, stamps in found.by_topic.items()
+    )
     duration = round(bag.info.duration_s, 3)
     return BagReport(str(bag.path), "converted", "", duration, tuple(cutter.episodes), tuple(streams), gaps)
 
@@ -231,7 +245,7 @@ class _Cutter:
         self.episodes: list[EpisodeReport] = []
         self.runs: list[np.ndarray] = []  # ticks (ns) of each episode
         self._folder, self._fps, self._options = folder, fps, options
-        self._writer: EpisodeWriter | None = None
+        self._writer: PartWriter | None = None
         self._ticks: list[int] = []
         self._prompt = ""
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -252,7 +266,7 @@ class _Cutter:
         if self._folder is not None:
             if self._writer is None:
                 codec = CODECS[self._options.codec]
-                self._writer = EpisodeWriter(self._folder / _part_name(len(self.episodes)), self._fps, codec)
+                self._writer = PartWriter(self._folder / _part_name(len(self.episodes)), self._fps, codec)
             self._writer.add(row.observation.state, row.action, row.observation.images)
         self._ticks.append(row.stamp_ns)
 
@@ -298,8 +312,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=int, help="frames per second (default: the robot file's dataset_fps)")
     parser.add_argument("--task", help="prompt of all episodes, overruling what was recorded")
     parser.add_argument("--codec", choices=sorted(CODECS), default="h264", help="video codec (default: %(default)s)")
-    parser.add_argument("--gaps", choices=("split", "reject"), default="split", help="at a gap, split or reject (default: %(default)s)")
-    parser.add_argument("--min-length", type=float, default=1.0, metavar="S", help="shortest episode in seconds (default: %(default)s)")
+    parser.add_argument(
+        "--gaps", choices=("split", "reject"), default="split", help="at a gap, split or reject (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--min-length", type=float, default=1.0, metavar="S", help="shortest episode in seconds (default: %(default)s)"
+    )
     parser.add_argument("--include-failed", action="store_true", help="also convert bags marked as failed")
     parser.add_argument("--workers", type=int, default=1, help="bags converted at the same time (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
@@ -307,7 +325,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert and print the summary; exit status 1 when a bag was rejected, 0 otherwise."""
+    """Convert and print the summary; exit status 1 when a dry run finds bags that would be rejected, 0 otherwise."""
     options = Options(args.task, args.codec, args.gaps, args.min_length, args.include_failed)
     report = convert(
         args.bags,
@@ -321,4 +339,4 @@ def run(args: argparse.Namespace) -> int:
         progress=True,
     )
     print(report.summary())
-    return int(any(bag.status == "rejected" for bag in report.bags))
+    return int(args.dry_run and any(bag.status == "rejected" for bag in report.bags))

@@ -1,12 +1,13 @@
 """Exact statistics of dataset features, in the layout of LeRobot's `stats.json`.
 
-LeRobot merges quantiles of episodes by averaging them (or by an envelope), which is wrong by large factors wherever episodes visit
-different places; pi0.5 normalises by quantiles. So quantiles are computed here over all values at once: numbers by `np.quantile`,
-8-bit images through a histogram of their 256 levels, which loses nothing.
+LeRobot merges quantiles of episodes by averaging them (or by an envelope), which is wrong by large factors wherever
+episodes visit different places; pi0.5 normalises by quantiles. So quantiles are computed here over all values at
+once: numbers by `np.quantile`, 8-bit images through a histogram of their 256 levels, which loses nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ IMAGE_SIDE = 150  # larger images are thinned to about this side before counting
 
 
 def describe(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Statistics over the rows of `values` [N] or [N, D]: min, max, mean, std, count and five quantiles, each [D] (count [1]).
+    """Statistics over the rows of `values` [N] or [N, D]: min, max, mean, std, count and five quantiles, each [D]
+    (count [1]).
 
     min and max keep integer types; all else is float64.
     """
@@ -41,7 +43,10 @@ def image_histogram(image: np.ndarray) -> np.ndarray:
 
 
 def describe_histogram(histogram: np.ndarray, frames: int) -> dict[str, np.ndarray]:
-    """Statistics, in [0, 1] and of shape [3, 1, 1], of the pixels counted in `histogram` [3, 256]; `count` is the number of frames."""
+    """Statistics.
+
+    In [0, 1] and of shape [3, 1, 1], of the pixels counted in `histogram` [3, 256]; `count` is the number of frames.
+    """
     levels = np.arange(256) / 255.0
     total = histogram.sum(axis=1, keepdims=True)
     mean = (histogram * levels).sum(axis=1, keepdims=True) / total
@@ -64,6 +69,6 @@ def describe_histogram(histogram: np.ndarray, frames: int) -> dict[str, np.ndarr
     }
 
 
-def to_json(stats: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
+def to_json(stats: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
     """`stats` (feature -> statistic -> array) as nested lists."""
     return {feature: {name: value.tolist() for name, value in values.items()} for feature, values in stats.items()}

@@ -1,7 +1,8 @@
-"""LeRobotDataset v3.0 on disk: joining finished episodes into a dataset, and reading it. Needs neither lerobot nor torch.
+"""LeRobotDataset v3.0 on disk: joining finished episodes into a dataset, and reading it; without lerobot and torch.
 
-Layout: `meta/{info.json, stats.json, tasks.parquet, episodes/}`, `data/` (one row group per episode), `videos/<key>/` (many episodes per mp4, found by
-time stamps that are exact frame counts / fps), and of our own `meta/pi0_robot.yaml` and `meta/pi0_conversion.json`.
+Layout: `meta/{info.json, stats.json, tasks.parquet, episodes/}`, `data/` (one row group per episode), `videos/<key>/`
+(many episodes per mp4, found by time stamps that are exact frame counts / fps), and of our own `meta/pi0_robot.yaml`
+and `meta/pi0_conversion.json`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pi0_ros.robot import Robot, robot_from_yaml, robot_to_yaml
-from pi0_ros.training.episodes import Part
 from pi0_ros.training.feature_stats import describe, describe_histogram, to_json
+from pi0_ros.training.parts import Part
 from pi0_ros.training.video import Codec, join_videos, pixel_format, read_frames
 
 CODEBASE_VERSION = "v3.0"
@@ -50,8 +51,8 @@ def write_dataset(
 ) -> None:
     """Join `parts`, in their order, into a dataset in the new folder `out`. The parts stay as they are.
 
-    `conversion` becomes `meta/pi0_conversion.json`. Raises `DatasetError` when the parts' image sizes differ or a video's frame count is not
-    the row count.
+    `conversion` becomes `meta/pi0_conversion.json`. Raises `DatasetError` when the parts' image sizes differ or a
+    video's frame count is not the row count.
     """
     if not parts:
         raise DatasetError(f"{out}: no episode to write")
@@ -151,7 +152,9 @@ def _write_videos(out: Path, parts: Sequence[Part], camera: str, fps: int) -> li
     for file, numbers in enumerate(_filled([part.video(camera).stat().st_size for part in parts], VIDEO_MB)):
         place = _place(prefix, file)
         path = out / VIDEO_PATH.format(
-            video_key=image_key(camera), chunk_index=place[f"{prefix}/chunk_index"], file_index=place[f"{prefix}/file_index"]
+            video_key=image_key(camera),
+            chunk_index=place[f"{prefix}/chunk_index"],
+            file_index=place[f"{prefix}/file_index"],
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         counts = join_videos([parts[number].video(camera) for number in numbers], path, fps)
@@ -243,7 +246,10 @@ class Episode:
         return len(self.state)
 
     def frames(self, camera: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Frames `start` to `stop` (default: all) of `camera`, a camera's name in the robot file: uint8 [T, H, W, 3] RGB."""
+        """Frames `start` to `stop` (default.
+
+        All) of `camera`, a camera's name in the robot file: uint8 [T, H, W, 3] RGB.
+        """
         if camera not in self.videos:
             raise DatasetError(f"no camera {camera!r} in this dataset; there are {sorted(self.videos)}")
         path, first = self.videos[camera]
@@ -263,12 +269,16 @@ class Dataset:
             raise DatasetError(f"{self.path}: no meta/info.json, so no LeRobot dataset; make one with `pi0 convert`")
         self.info: dict[str, Any] = json.loads(info.read_text())
         if self.info["codebase_version"] != CODEBASE_VERSION:
-            raise DatasetError(f"{info}: codebase_version {self.info['codebase_version']}; this reader knows {CODEBASE_VERSION}")
+            raise DatasetError(
+                f"{info}: codebase_version {self.info['codebase_version']}; this reader knows {CODEBASE_VERSION}"
+            )
         if not robot.is_file():
             raise DatasetError(f"{robot}: missing; the dataset was not made by `pi0 convert`")
         self.robot = robot_from_yaml(robot.read_text(), str(robot))
         self.fps = int(self.info["fps"])
-        self.cameras = tuple(camera.name for camera in self.robot.cameras if image_key(camera.name) in self.info["features"])
+        self.cameras = tuple(
+            camera.name for camera in self.robot.cameras if image_key(camera.name) in self.info["features"]
+        )
 
     def __len__(self) -> int:
         return int(self.info["total_frames"])
@@ -292,7 +302,9 @@ class Dataset:
             start, end = row["dataset_from_index"], row["dataset_to_index"]
             videos = {camera: self._video(row, image_key(camera)) for camera in self.cameras}
             prompt = str(tasks[task_index[start]])
-            episodes.append(Episode(row["episode_index"], prompt, state[start:end], action[start:end], self.fps, videos))
+            episodes.append(
+                Episode(row["episode_index"], prompt, state[start:end], action[start:end], self.fps, videos)
+            )
         return episodes
 
     def _video(self, row: Mapping[str, Any], key: str) -> tuple[Path, int]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+STATUSES = ("converted", "skipped", "rejected")  # skipped: its own flags say so; rejected: it can't be used
+
 
 @dataclass(frozen=True)
 class StreamReport:
@@ -49,7 +51,7 @@ class BagReport:
     """What became of one bag."""
 
     bag: str
-    status: str  # converted | skipped (its own flags say so) | rejected (it can't be used)
+    status: str  # one of STATUSES
     reason: str = ""
     duration_s: float = 0.0
     episodes: tuple[EpisodeReport, ...] = ()
@@ -103,20 +105,23 @@ class Report:
                 lines.append(f"{bag.status:9s} {bag.bag}: {bag.reason}")
             for gap in bag.gaps:
                 lines.append(f"gap       {bag.bag}: {gap.length_s:.2f} s from {gap.at_s:.2f} s on: {gap.why}")
-        count = {status: sum(bag.status == status for bag in self.bags) for status in ("converted", "skipped", "rejected")}
+        statuses = [bag.status for bag in self.bags]
+        counts = ", ".join(f"{statuses.count(status)} {status}" for status in STATUSES)
         recorded = sum(bag.duration_s for bag in self.bags)
         lines.append(
-            f"{len(self.bags)} bags: {count['converted']} converted, {count['skipped']} skipped, {count['rejected']} rejected; "
+            f"{len(self.bags)} bags: {counts}; "
             f"{self.episodes} episodes, {self.frames} frames ({self.frames / self.fps:.1f} s at {self.fps} fps)"
         )
         if self.seconds > 0:
-            lines.append(f"{recorded:.1f} s of recordings in {self.seconds:.1f} s: {recorded / self.seconds:.1f} x real time")
+            lines.append(
+                f"{recorded:.1f} s of recordings in {self.seconds:.1f} s: {recorded / self.seconds:.1f} x real time"
+            )
         lines.append(f"dataset: {self.out}" if self.out else "dry run: nothing was written")
         return "\n".join(lines)
 
 
 def stream_report(topic: str, stamps: np.ndarray, fallbacks: int, runs: Sequence[np.ndarray]) -> StreamReport:
-    """Measure one stream: its sorted `stamps` against the ticks (ns) of each episode in `runs`, at least one with a tick."""
+    """Measure a stream's sorted `stamps` against the ticks of each episode in `runs` (ns, int64; at least one tick)."""
     used = [np.searchsorted(stamps, run, side="right") - 1 for run in runs]
     ages = np.concatenate([run - stamps[index] for run, index in zip(runs, used, strict=True)]) * 1e-9
     steps = np.concatenate([np.diff(index) for index in used])
@@ -145,10 +150,15 @@ def _stream_table(bags: Sequence[BagReport]) -> list[str]:
     for topic in topics:
         found = [stream for bag in bags for stream in bag.streams if stream.topic == topic]
         messages = sum(stream.messages for stream in found)
-        repeats, skips = sum(s.repeats for s in found) / frames, sum(s.skips for s in found) / messages
-        lines.append(
-            f"{topic:{width}s}  {messages:8d} {np.median([s.rate_hz for s in found]):5.1f} "
-            f"{np.median([s.age_p50_s for s in found]) * 1e3:8.1f} {max(s.age_p95_s for s in found) * 1e3:7.1f} "
-            f"{max(s.age_max_s for s in found) * 1e3:7.1f} {repeats:8.1%} {skips:7.1%} {sum(s.stamp_fallbacks for s in found):9d}"
-        )
+        columns = [
+            f"{messages:8d}",
+            f"{np.median([stream.rate_hz for stream in found]):5.1f}",
+            f"{np.median([stream.age_p50_s for stream in found]) * 1e3:8.1f}",
+            f"{max(stream.age_p95_s for stream in found) * 1e3:7.1f}",
+            f"{max(stream.age_max_s for stream in found) * 1e3:7.1f}",
+            f"{sum(stream.repeats for stream in found) / frames:8.1%}",
+            f"{sum(stream.skips for stream in found) / messages:7.1%}",
+            f"{sum(stream.stamp_fallbacks for stream in found):9d}",
+        ]
+        lines.append(f"{topic:{width}s}  {' '.join(columns)}")
     return lines

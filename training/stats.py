@@ -3,9 +3,10 @@
     pi0 stats dataset/                     writes dataset/meta/pi0_norm_stats.json and prints a table
     pi0 stats dataset/ --horizon 50        for a policy with chunks of 50 actions
 
-State statistics run over every frame. Action statistics run over every step of every chunk, after the relative transform (minus the state at
-the chunk's first frame, for joints whose action is relative) and with the last action repeated at an episode's end, as in
-training. Quantiles are exact. A joint that hardly moves would be blown up by normalisation: its range is widened to a floor and reported.
+State statistics run over every frame. Action statistics run over every step of every chunk, after the relative
+transform (minus the state at the chunk's first frame, for joints whose action is relative) and with the last action
+repeated at an episode's end, as in training. Quantiles are exact. A joint that hardly moves would be blown up by
+normalisation: its range is widened to a floor and reported.
 """
 
 from __future__ import annotations
@@ -49,13 +50,18 @@ def measure(dataset: Dataset, robot: Robot, horizon: int) -> tuple[NormStats, li
     if horizon < 1:
         raise ValueError(f"horizon is {horizon}, it must be at least 1")
     if dataset.robot.joint_names != robot.joint_names:
-        raise ValueError(f"{dataset.path} has joints {dataset.robot.joint_names}, robot {robot.name} has {robot.joint_names}")
+        raise ValueError(
+            f"{dataset.path} has joints {dataset.robot.joint_names}, robot {robot.name} has {robot.joint_names}"
+        )
     episodes = dataset.episodes
     states: list[tuple[float, ...]] = []
     actions: list[tuple[float, ...]] = []
-    for joint, relative in enumerate(robot.relative_mask):  # one joint at a time: chunks of all would need horizon times the memory
-        states.append(_spread(np.concatenate([episode.state[:, joint] for episode in episodes])))
-        chunks = [relative_chunks(e.action[:, joint], e.state[:, joint] if relative else None, horizon) for e in episodes]
+    for index, joint in enumerate(robot.joints):  # one at a time: the chunks of all would need J times the memory
+        state = [episode.state[:, index] for episode in episodes]
+        origins = state if joint.action == "relative" else [np.zeros_like(values) for values in state]
+        action = [episode.action[:, index] for episode in episodes]
+        chunks = [chunk_steps(values, horizon) - origin[:, None] for values, origin in zip(action, origins)]
+        states.append(_spread(np.concatenate(state)))
         actions.append(_spread(np.concatenate(chunks)))
     widened: list[Widened] = []
     stats = {}
@@ -70,10 +76,12 @@ def measure(dataset: Dataset, robot: Robot, horizon: int) -> tuple[NormStats, li
     return NormStats(stats["state"], stats["actions"]), widened
 
 
-def relative_chunks(action: np.ndarray, state: np.ndarray | None, horizon: int) -> np.ndarray:
-    """All chunks of one joint's `action` [T] as [T, horizon], the last action repeated at the end; minus `state` [T] unless None."""
-    steps = np.minimum(np.arange(len(action))[:, None] + np.arange(horizon), len(action) - 1)
-    return action[steps] if state is None else action[steps] - state[:, None]
+def chunk_steps(action: np.ndarray, horizon: int) -> np.ndarray:
+    """The chunks that start at each row of one joint's `action` [T].
+
+    [T, horizon], the last action repeated at the end.
+    """
+    return action[np.minimum(np.arange(len(action))[:, None] + np.arange(horizon), len(action) - 1)]
 
 
 def _spread(values: np.ndarray) -> tuple[float, float, float, float]:
@@ -84,7 +92,11 @@ def _spread(values: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def _widen(values: tuple[float, ...], floor: float) -> tuple[float, float, float, float]:
-    """`values` (mean, std, q01, q99) with q99 - q01 at least `floor` around their middle, and std at least what a Gaussian of that width has."""
+    """`values` (mean.
+
+    Std, q01, q99) with q99 - q01 at least `floor` around their middle, and std at least what a Gaussian of that width
+    has.
+    """
     mean, std, q01, q99 = values
     if q99 - q01 < floor:
         middle = (q01 + q99) / 2

@@ -1,7 +1,7 @@
 """Videos by PyAV: encoding one episode, joining episodes without re-encoding, decoding a stretch of frames.
 
-There are no B-frames and one time step per frame, so frame k of a file is shown at exactly k / fps, and a joined file keeps that: its time
-stamps are counted anew in frames, never summed up from container durations.
+There are no B-frames and one time step per frame, so frame k of a file is shown at exactly k / fps, and a joined file
+keeps that: its time stamps are counted anew in frames, never summed up from container durations.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ def pixel_format(height: int, width: int) -> str:
 
 
 class VideoWriter:
-    """Encodes frames into an mp4 on a thread of its own, behind a queue that blocks when full: no frame is ever dropped."""
+    """Encodes frames into an mp4 on a thread of its own.
+
+    Behind a queue that blocks when full: no frame is ever dropped.
+    """
 
     def __init__(self, path: Path, height: int, width: int, fps: int, codec: Codec) -> None:
         self.path = path
@@ -58,7 +61,10 @@ class VideoWriter:
         self._thread.start()
 
     def add(self, frame: np.ndarray) -> None:
-        """Queue one uint8 frame [H, W, 3] RGB; it must not be changed afterwards. Raises `VideoError` on a wrong shape or a failed encoder."""
+        """Queue one uint8 frame [H, W, 3] RGB; it must not be changed afterwards.
+
+        Raises `VideoError` on a wrong shape or a failed encoder.
+        """
         if frame.shape != self.shape or frame.dtype != np.uint8:
             raise VideoError(f"{self.path}: frame is {frame.dtype} {frame.shape}, the video is uint8 {self.shape}")
         self._raise_error()
@@ -98,7 +104,7 @@ class VideoWriter:
             stream = container.add_stream(self._codec.encoder, rate=self._fps, options=self._codec.options)
             stream.height, stream.width = self.shape[:2]
             stream.pix_fmt = pixel_format(*self.shape[:2])
-            stream.codec_context.thread_count = 1  # one thread per camera is plenty, and the bytes do not depend on the machine
+            stream.codec_context.thread_count = 1  # so that the bytes do not depend on the machine
             stream.time_base = stream.codec_context.time_base = Fraction(1, self._fps)
             for image in images:
                 frame = av.VideoFrame.from_ndarray(image, format="rgb24")
@@ -122,8 +128,8 @@ def join_videos(parts: Sequence[Path], out: Path, fps: int) -> list[int]:
             with av.open(str(part)) as source:
                 video = source.streams.video[0]
                 if _settings(video) != _settings(model):
-                    raise VideoError(f"{part}: codec or size differ from {parts[0]}: can't be joined without re-encoding")
-                packets = [packet for packet in source.demux(video) if packet.size]  # the last one, empty, flushes decoders
+                    raise VideoError(f"{part}: codec or size differ from {parts[0]}, so it can't be joined to it")
+                packets = [packet for packet in source.demux(video) if packet.size]  # the empty one flushes decoders
             for number, packet in enumerate(packets, start=sum(counts)):
                 packet.stream = stream
                 packet.time_base = Fraction(1, fps)
@@ -140,7 +146,10 @@ def _settings(stream: av.VideoStream) -> tuple[object, ...]:
 
 
 def read_frames(path: Path, start: int, count: int, fps: int) -> np.ndarray:
-    """Frames `start` to `start + count` of the video at `path`: uint8 [count, H, W, 3] RGB. Raises `VideoError` when there are fewer."""
+    """Frames `start` to `start + count` of the video at `path`: uint8 [count, H, W, 3] RGB.
+
+    Raises `VideoError` when there are fewer.
+    """
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         context = stream.codec_context

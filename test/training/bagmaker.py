@@ -53,7 +53,11 @@ def image_message(ns: int, pixels: np.ndarray, encoding: str = "rgb8") -> Any:
 def joint_message(ns: int, names: Sequence[str], position: np.ndarray) -> Any:
     nothing = np.zeros(0)
     return TYPES["sensor_msgs/msg/JointState"](
-        header=header(ns), name=list(names), position=np.array(position, float, order="C"), velocity=nothing, effort=nothing
+        header=header(ns),
+        name=list(names),
+        position=np.array(position, float, order="C"),
+        velocity=nothing,
+        effort=nothing,
     )
 
 
@@ -75,7 +79,10 @@ def string_message(text: str) -> Any:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to put into a bag. Message n of a stream with rate r has the stamp start + n / r and is received `delay_s` later."""
+    """What to put into a bag.
+
+    Message n of a stream with rate r has the stamp start + n / r and is received `delay_s` later.
+    """
 
     seconds: float = 3.0
     camera_hz: float = 20.0

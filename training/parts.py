@@ -1,7 +1,7 @@
 """One converted episode in a folder of its own, before episodes are joined into a dataset.
 
-An episode's videos are encoded while its rows arrive, so memory holds a few frames only, and a conversion that is killed keeps every
-finished episode.
+An episode's videos are encoded while its rows arrive, so memory holds a few frames only, and a conversion that is
+killed keeps every finished episode.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from pi0_ros.training.video import Codec, VideoError, VideoWriter
 
 @dataclass(frozen=True)
 class Part:
-    """A finished episode: `arrays.npz` (state, action [T, J] float32, image histograms [3, 256]), `episode.json` and one mp4 per camera."""
+    """A finished episode.
+
+    Its folder holds `arrays.npz` (state, action [T, J] float32, image histograms [3, 256]),
+    `episode.json` and one mp4 per camera.
+    """
 
     folder: Path
     length: int
@@ -29,7 +33,7 @@ class Part:
 
     @staticmethod
     def load(folder: Path) -> Part:
-        """The part that `EpisodeWriter.close` left in `folder`."""
+        """The part that `PartWriter.close` left in `folder`."""
         content = json.loads((folder / "episode.json").read_text())
         shapes = {camera: (shape[0], shape[1], shape[2]) for camera, shape in content["shapes"].items()}
         return Part(folder, content["length"], content["prompt"], shapes)
@@ -44,7 +48,7 @@ class Part:
         return self.folder / f"{camera}.mp4"
 
 
-class EpisodeWriter:
+class PartWriter:
     """Writes one episode row by row into `folder` (created)."""
 
     def __init__(self, folder: Path, fps: int, codec: Codec) -> None:
@@ -61,7 +65,11 @@ class EpisodeWriter:
         return len(self._states)
 
     def add(self, state: np.ndarray, action: np.ndarray, images: Mapping[str, np.ndarray]) -> None:
-        """Append a row: `state` and `action` [J] in robot units, `images` camera -> uint8 [H, W, 3] RGB, not to be changed afterwards."""
+        """Append a row.
+
+        `state` and `action` are [J] in robot units, `images` camera -> uint8 [H, W, 3] RGB, not to be changed
+        afterwards.
+        """
         if not self._states:
             for camera, image in images.items():
                 path = self.folder / f"{camera}.mp4"
@@ -79,7 +87,8 @@ class EpisodeWriter:
             if (frames := writer.close()) != len(self):
                 raise VideoError(f"{writer.path}: {frames} frames for {len(self)} rows")
         histograms = {f"histogram.{camera}": histogram for camera, histogram in self._histograms.items()}
-        np.savez(self.folder / "arrays.npz", state=np.stack(self._states), action=np.stack(self._actions), **histograms)
+        arrays = {"state": np.stack(self._states), "action": np.stack(self._actions), **histograms}
+        np.savez(self.folder / "arrays.npz", allow_pickle=False, **arrays)
         shapes = {camera: writer.shape for camera, writer in self._videos.items()}
         content = {"length": len(self), "prompt": prompt, "shapes": shapes}
         (self.folder / "episode.json").write_text(json.dumps(content))
