@@ -137,6 +137,7 @@ class Controller:
         """A chunk could not be used: hold until a good one comes."""
         self.counts.refused += 1
         self.last_refusal = reason
+        self._pending = None
         if self.state is State.RUNNING:
             self._hold(f"chunk refused: {reason}", now)
 
@@ -183,12 +184,13 @@ class Controller:
 
     def _update(self, now: float) -> None:
         stale = self.feedback.stale(now)
-        chunk, self._pending = self._pending, None
+        chunk = self._pending
         if stale:
             if self.state is not State.HOLDING:
                 self.counts.stale_events += self.state is State.RUNNING
                 self._hold("; ".join(stale), now)
         elif chunk is not None and now <= self._expiry(chunk):
+            self._pending = None
             self._join(chunk, now)
             self.counts.chunks += 1
             self._enter(State.RUNNING, "following chunks")
@@ -210,7 +212,6 @@ class Controller:
         self._held_in_motion = self.state is State.RUNNING
         self._held_since = now
         self.timeline.clear()
-        self._pending = None
         self._enter(State.HOLDING, reason)
 
     def _clock_went_back(self, now: float) -> None:

@@ -1,0 +1,104 @@
+"""Whatever comes, what leaves the controller is finite, continuous and within the limits."""
+
+from __future__ import annotations
+
+import numpy as np
+from arms import PERIOD, Bench, assert_within_limits
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pi0_ros.control.chunk import ActionChunk, ChunkError
+from pi0_ros.control.controller import Settings, State
+from pi0_ros.control.limits import JointLimits
+
+NAMES = ("a", "b", "c", "g")
+
+
+@st.composite
+def limits(draw: st.DrawFn) -> JointLimits:
+    """Slow and fast joints, narrow and wide ranges, not all around zero."""
+    number = lambda low, high: np.array([draw(st.floats(low, high)) for _ in NAMES])  # noqa: E731
+    lower = number(-4.0, 3.0)
+    gripper = np.array([False, False, False, True])
+    return JointLimits(NAMES, lower, lower + number(0.05, 6.0), number(0.05, 8.0), number(0.1, 60.0), gripper)
+
+
+@st.composite
+def events(draw: st.DrawFn) -> list[tuple]:
+    """What happens between the ticks: chunks late, lost, shuffled or bad, lost joint states, stops, skipped ticks."""
+    kinds = ["chunk"] * 8 + ["nothing"] * 4 + ["refuse", "silence", "skip", "back", "disarm", "estop", "arm"]
+    number = st.integers(0, 2**31)
+    return draw(st.lists(st.tuples(st.sampled_from(kinds), number, st.integers(1, 25)), min_size=1, max_size=25))
+
+
+def chunk(bench: Bench, seed: int) -> ActionChunk:
+    """Smooth, rough or absurd actions, now and then beyond the limits; delay -0.05 to 1.5 s."""
+    random = np.random.default_rng(seed)
+    steps, dt = int(random.integers(2, 40)), float(random.choice([0.01, 0.02, 0.05, 0.2]))
+    low, high = bench.limits.lower, bench.limits.upper
+    middle, reach = (low + high) / 2, (high - low) / 2 * random.choice([0.1, 0.9, 1.5, 2.5])
+    if random.random() < 0.5:
+        actions = middle + reach * random.uniform(-1, 1, (steps, len(low)))
+    else:
+        phase = random.uniform(0, 6, len(low)) + random.uniform(0, 8) * dt * np.arange(steps)[:, None]
+        actions = middle + reach * np.sin(phase)
+    return ActionChunk(bench.now - random.uniform(-0.05, 1.5), dt, actions, bench.limits.names)
+
+
+def happen(bench: Bench, kind: str, seed: int) -> None:
+    controller = bench.controller
+    bench.feedback_works = kind != "silence"
+    if kind == "chunk":
+        try:
+            controller.accept(chunk(bench, seed), bench.now)
+        except ChunkError as error:
+            controller.refuse(str(error), bench.now)
+    elif kind == "refuse":
+        controller.refuse("test", bench.now)
+    elif kind == "skip":
+        bench.now += (seed % 7) * PERIOD
+    elif kind == "back":
+        bench.now -= (seed % 100) * PERIOD
+    elif kind == "disarm":
+        controller.disarm("test")
+    elif kind == "estop":
+        controller.estop("test")
+    elif kind == "arm":
+        if controller.state is State.STOPPED:
+            controller.reset()
+        controller.arm(bench.now)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    limits=limits(),
+    events=events(),
+    interpolation=st.sampled_from(["hold", "linear", "cubic"]),
+    blend_s=st.sampled_from([0.0, 0.05, 0.2, 1.0]),
+)
+def test_output_is_always_within_the_limits(limits, events, interpolation, blend_s):
+    bench = Bench(limits, Settings(interpolation=interpolation, blend_s=blend_s))
+    bench.measured = limits.lower + 0.3 * (limits.upper - limits.lower)
+    bench.arm()
+    start = bench.measured
+    for kind, seed, ticks in events:
+        happen(bench, kind, seed)
+        bench.step(ticks)
+    sent = [command.position for command in bench.sent if command is not None]
+    assert_within_limits(np.array([start, *sent]), limits)  # silence means rest: it is one motion all the same
+
+
+@settings(max_examples=30, deadline=None)
+@given(limits=limits(), seeds=st.lists(st.integers(0, 2**31), min_size=1, max_size=8))
+def test_it_always_comes_to_rest_when_chunks_end(limits, seeds):
+    bench = Bench(limits)
+    bench.measured = (limits.lower + limits.upper) / 2
+    bench.arm()
+    for seed in seeds:
+        happen(bench, "chunk", seed)
+        bench.step(10)
+    ticks = round((8.0 + 2 * (limits.velocity / limits.acceleration).max()) / PERIOD)
+    bench.step(min(ticks, 2000))
+    assert bench.controller.state in (State.IDLE, State.HOLDING, State.DISARMED)
+    if ticks <= 2000:
+        assert not bench.controller.limiter.moving
