@@ -23,16 +23,17 @@ class WrongValueError(ValueError):
 
 def read(text: str, origin: str, build: Callable[[Any], T], error: type[ValueError]) -> T:
     """`build` of the document in `text`. What is wrong is raised as `error`, naming `origin`, line, key and remedy."""
-    root = None
+    root: yaml.Node | None = None
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
         _refuse_repeated_keys(root)
-        return build(yaml.safe_load(text))
+        return build(None if root is None else loader.construct_document(root))
     except yaml.MarkedYAMLError as problem:
         line = problem.problem_mark.line + 1 if problem.problem_mark else 1
         raise error(f"{origin}:{line}: is not valid YAML: {problem.problem}") from problem
     except yaml.YAMLError as problem:
-        raise error(f"{origin}: is not valid YAML: {problem}") from problem
+        raise error(f"{origin}: is not valid YAML: {str(problem).splitlines()[0]}") from problem
     except WrongValueError as problem:
         key = key_of(problem.place)
         raise error(f"{origin}:{_line(root, problem.place)}: {f'{key}: ' if key else ''}{problem}") from None
@@ -71,11 +72,10 @@ class Section:
         raise WrongValueError((*self.place, key), message)
 
     def text(self, key: str, default: str | None = None) -> str:
-        """Text; not empty unless there is a default."""
-        if default is not None and key not in self:
+        """Text; where it is missing or empty the default, if there is one."""
+        if default is not None and self.value.get(key) in (None, ""):
             return default
-        value = _text(self.value[key], (*self.place, key))
-        return value if value.strip() or default is None else default
+        return _text(self.value[key], (*self.place, key))
 
     def choice(self, key: str, choices: Sequence[str], default: str | None = None) -> str:
         """One of `choices`."""
