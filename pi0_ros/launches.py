@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pi0_ros.robot import config_path, load_robot
+from pi0_ros.robot import config_path, load_robot, share_path
 
 Value = bool | int | float | str  # of a ROS parameter
 EMPTY = ""  # an argument of this value is not passed on: the node's own default, or `params_file`, decides
@@ -226,8 +226,8 @@ def _command(process: Process, values: Mapping[str, Value]) -> Command:
         robot = load_robot(str(values["robot"]))
         if robot.urdf is None:
             raise ValueError(f"rviz:=true needs `urdf` in the robot file of {robot.name}")
-        parameters["robot_description"] = config_path(*Path(robot.urdf).parts[1:]).read_text(encoding="utf-8")
-        remaps["joint_states"] = robot.state[0].topic
+        parameters["robot_description"] = share_path(robot.urdf).read_text(encoding="utf-8")
+        remaps["joint_states"] = "pi0/joint_states"  # the monitor's: all state topics in one, by the URDF's names
     return Command(
         name=process.name,
         package=process.package,
