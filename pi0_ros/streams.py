@@ -353,7 +353,7 @@ def _naming(topic: str, type_name: str, function: Callable[[Any], Any]) -> Calla
             return function(msg)
         except ImageError as error:
             raise ImageError(f"{topic}: {error}") from error
-        except AttributeError as error:
+        except (AttributeError, TypeError) as error:
             raise MessageError(f"{topic}: the message is no {type_name} ({error}): correct the robot file") from error
 
     return named
