@@ -24,6 +24,7 @@ class State(Enum):
 
 
 ARMED = (State.IDLE, State.RUNNING, State.HOLDING)
+JUMP_S = 0.1  # a clock that steps back by more than this makes all stamps worthless
 HOLD_SHARE = 0.5  # a hold decelerates with this share of the limits, an emergency stop with all of it
 
 
@@ -145,13 +146,14 @@ class Controller:
 
     def tick(self, now: float) -> Command | None:
         """Advance one control period to `now`; None when nothing is to be commanded."""
-        late = now - self._now > 1.5 * self.limiter.period
-        if now < self._now:
+        step = now - self._now
+        if step < -JUMP_S:
             self._clock_went_back(now)
         self._now = now
         if self.state in ARMED:
             self._update(now)
-        if late and self.state is State.RUNNING and self.timeline.chunk:
+        regular = 0.5 < step / self.limiter.period < 1.5
+        if self.state is State.RUNNING and self.timeline.chunk and not regular:
             self._join(self.timeline.chunk, now)  # ticks were skipped: fade what was missed, do not jump after it
         if self.state is State.RUNNING:
             self.limiter.follow(*self.timeline.sample(now))

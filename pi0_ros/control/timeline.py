@@ -53,7 +53,7 @@ class Timeline:
     def sample(self, t: float) -> tuple[np.ndarray, np.ndarray]:
         """Position and velocity [J] at time `t`; before its first action and after its last a chunk stands still."""
         position, velocity = self._plain(t)
-        if 0.0 < self._seam_s and t < self._seam_start + self._seam_s:
+        if self._seam_s > 0.0 and t < self._seam_start + self._seam_s:
             offset, offset_velocity = fade(
                 self._offset, self._offset_velocity, max(0.0, t - self._seam_start), self._seam_s
             )

@@ -143,6 +143,7 @@ class ControllerNode(Node):
                 position = joint_values(message, topic.message_names, topic.field)
             except ValueError as error:
                 self._state_problems[topic.topic] = f"{topic.topic}: {error}"
+                self.get_logger().warning(self._state_problems[topic.topic], throttle_duration_sec=5.0)
                 return
             self._state_problems.pop(topic.topic, None)
             with self._lock:
@@ -216,7 +217,7 @@ class ControllerNode(Node):
             self.get_logger().info(f"waiting to arm: {'; '.join(problems)}", throttle_duration_sec=5.0)
         controller = self.controller
         shown = (controller.state, controller.reason, controller.counts.refused, *self._state_problems.values())
-        if shown != self._shown:
+        if shown[:2] != self._shown[:2]:
             text = f"{controller.state.value}: {controller.reason}"
             if controller.state in LEVELS:
                 self.get_logger().warning(text)

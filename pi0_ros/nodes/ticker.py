@@ -14,6 +14,8 @@ from pi0_ros.control.pacing import Pacer
 
 POLL_S = 0.1  # simulated time may stand still: look at least this often whether to stop
 
+TOGETHER_S = 1e-4  # two clocks read within this time are read at the same moment
+
 
 class Ticker:
     """Calls `tick(t)` once per `period` s, `t` being the deadline in ROS time (s), from a thread of its own.
@@ -61,10 +63,19 @@ class Ticker:
             if self.pacer.deadline - now > 2 * self.pacer.period:
                 self.pacer.start(now)  # simulated time went back
             elif now >= self.pacer.deadline:
-                late = clock() - self.pacer.wake(now)
-                self._tick(self.now() - late)
+                self._tick(self._ros_time(self.pacer.wake(now)))
             elif self._simulated:
                 self._clock_moved.wait(POLL_S)
                 self._clock_moved.clear()
             else:
                 time.sleep(self.pacer.deadline - now)
+
+    def _ros_time(self, due: float) -> float:
+        """The pacing clock's `due` in ROS time, s."""
+        if self._simulated:
+            return due
+        for _ in range(3):  # read both clocks at one moment, again where something came in between
+            before, now, after = time.monotonic(), self.now(), time.monotonic()
+            if after - before < TOGETHER_S:
+                break
+        return now - (before - due)

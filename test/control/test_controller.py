@@ -255,6 +255,16 @@ def test_a_clock_that_goes_back_holds_and_then_starts_afresh():
     assert_within_limits(bench.positions(), bench.limits)
 
 
+def test_a_clock_that_is_set_back_a_little_makes_no_jump():
+    bench = Bench()
+    bench.arm()
+    bench.run(1.0)
+    bench.now -= 0.05
+    bench.run(1.0)
+    assert bench.controller.state is State.RUNNING and bench.controller.limiter.clamps.total == 0
+    assert np.abs(np.diff(bench.positions()[30:, :2], n=2, axis=0) / PERIOD**2).max() < 8.0
+
+
 def test_a_clock_that_leaps_ahead_holds():
     bench = Bench()
     bench.arm()

@@ -1,0 +1,35 @@
+"""Stands in for a policy: publishes chunks of a swinging motion until it is killed.
+
+python chunk_source.py yaw,elbow,gripper 0.5
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+import rclpy
+from rclpy.node import Node
+from trajectory_msgs.msg import JointTrajectory
+
+from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.nodes.messages import LATEST, chunk_to_message
+
+STEPS, DT, EVERY_S, LATENCY_S = 32, 0.05, 0.2, 0.1
+
+
+def main() -> None:
+    names, amplitude = tuple(sys.argv[1].split(",")), float(sys.argv[2])
+    rclpy.init()
+    publisher = Node("chunk_source").create_publisher(JointTrajectory, "pi0/chunk", LATEST)
+    while True:
+        stamp = time.time() - LATENCY_S
+        swing = amplitude * np.sin(2.0 * (stamp + DT * np.arange(STEPS)))
+        actions = np.stack([swing, 0.5 * swing, swing > 0], axis=1)
+        publisher.publish(chunk_to_message(ActionChunk(stamp, DT, actions, names)))
+        time.sleep(EVERY_S)
+
+
+if __name__ == "__main__":
+    main()

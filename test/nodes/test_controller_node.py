@@ -1,0 +1,379 @@
+"""The controller process over real DDS, with a chunk source in a third process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+rclpy = pytest.importorskip("rclpy")
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.node import Node  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
+from sensor_msgs.msg import JointState  # noqa: E402
+from std_msgs.msg import Float64MultiArray  # noqa: E402
+from std_srvs.srv import SetBool, Trigger  # noqa: E402
+from trajectory_msgs.msg import JointTrajectory  # noqa: E402
+
+from pi0_ros.control.chunk import ActionChunk  # noqa: E402
+from pi0_ros.nodes import messages  # noqa: E402
+from pi0_ros.robot import load_robot  # noqa: E402
+
+pytestmark = pytest.mark.dds
+PERIOD = 0.02
+HOME = np.array([0.2, -0.1, 0.0])
+NAMES = ("yaw", "elbow", "gripper")
+SOURCE = Path(__file__).with_name("chunk_source.py")
+
+
+@pytest.fixture
+def robot_file(tmp_path: Path) -> Path:
+    """An arm in three command groups of three message types and two state topics, one with other joint names."""
+
+    def joint(name: str, lower: float, upper: float, kind: str = "revolute", unit: str = "rad") -> dict:
+        limits = {"position": [lower, upper], "velocity": 2.0, "acceleration": 8.0}
+        return {"name": name, "unit": unit, "kind": kind, "limits": limits, "action": "absolute"}
+
+    camera = {
+        "name": "base",
+        "topic": "/arm/image",
+        "type": "sensor_msgs/msg/Image",
+        "slot": "base_0_rgb",
+        "max_age_s": 1.0,
+    }
+    document = {
+        "name": "arm",
+        "control_rate_hz": 50,
+        "policy_rate_hz": 5,
+        "dataset_fps": 20,
+        "joints": [joint("yaw", -2, 2), joint("elbow", -1, 1), joint("gripper", 0, 1, "gripper", "normalized")],
+        "cameras": [camera],
+        "state": [
+            {
+                "topic": "/arm/joint_states",
+                "type": "sensor_msgs/msg/JointState",
+                "joints": ["yaw", "elbow"],
+                "max_age_s": 2.0,
+            },
+            {
+                "topic": "/hand/joint_states",
+                "type": "sensor_msgs/msg/JointState",
+                "joints": ["gripper"],
+                "names": ["finger"],
+                "max_age_s": 2.0,
+            },
+        ],
+        "commands": [
+            {"name": "yaw", "topic": "/arm/yaw", "type": "trajectory_msgs/msg/JointTrajectory", "joints": ["yaw"]},
+            {"name": "elbow", "topic": "/arm/elbow", "type": "std_msgs/msg/Float64MultiArray", "joints": ["elbow"]},
+            {
+                "name": "hand",
+                "topic": "/hand/command",
+                "type": "sensor_msgs/msg/JointState",
+                "joints": ["gripper"],
+                "names": ["finger"],
+            },
+        ],
+        "action": {"source": "command", "max_age_s": 0.25},
+    }
+    path = tmp_path / "arm.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+class Arm(Node):
+    """The robot's side of the topics, and ears for everything that the controller says."""
+
+    def __init__(self, context: rclpy.Context) -> None:
+        super().__init__("arm", context=context)
+        self.position = HOME.copy()
+        self.state_names = ["elbow", "yaw"]  # not the robot file's order
+        self.speaks = True
+        self.stamp: float | None = None  # s; None: the system's time
+        self.sent: list[JointTrajectory] = []
+        self.yaw: list[JointTrajectory] = []
+        self.elbow: list[Float64MultiArray] = []
+        self.hand: list[JointState] = []
+        self.status = DiagnosticStatus()
+        self._arm_state = self.create_publisher(JointState, "/arm/joint_states", 10)
+        self._hand_state = self.create_publisher(JointState, "/hand/joint_states", 10)
+        self.chunks = self.create_publisher(JointTrajectory, "pi0/chunk", messages.LATEST)
+        self.create_subscription(JointTrajectory, "pi0/command", self._on_command, 200)
+        self.create_subscription(JointTrajectory, "/arm/yaw", self.yaw.append, 200)
+        self.create_subscription(Float64MultiArray, "/arm/elbow", self.elbow.append, 200)
+        self.create_subscription(JointState, "/hand/command", self.hand.append, 200)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self._arm_service = self.create_client(SetBool, "/controller/arm")
+        self._triggers = {name: self.create_client(Trigger, f"/controller/{name}") for name in ("estop", "reset")}
+        self.create_timer(PERIOD, self._speak)
+
+    @property
+    def state(self) -> str:
+        return self.values().get("state", "")
+
+    def values(self) -> dict[str, str]:
+        return messages.diagnostic_values(self.status)
+
+    def positions(self) -> np.ndarray:
+        """Everything in `pi0/command`, [n, 3]."""
+        return np.array([message.points[0].positions for message in list(self.sent)]).reshape(-1, 3)
+
+    def arm(self, yes: bool = True) -> SetBool.Response:
+        return self._call(self._arm_service, SetBool.Request(data=yes))
+
+    def trigger(self, name: str) -> Trigger.Response:
+        return self._call(self._triggers[name], Trigger.Request())
+
+    def send(self, stamp: float, goal: np.ndarray, **changes: object) -> None:
+        """Publish a chunk that stands at `goal`, its message changed by `changes`."""
+        message = messages.chunk_to_message(ActionChunk(stamp, 0.05, np.tile(goal, (24, 1)), NAMES))
+        for name, value in changes.items():
+            setattr(message, name, value)
+        self.chunks.publish(message)
+
+    def _call(self, client, request):
+        assert client.wait_for_service(timeout_sec=20.0), f"no service {client.srv_name}"
+        answer = client.call_async(request)
+        end = time.monotonic() + 20.0
+        while not answer.done() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert answer.done(), f"no answer from {client.srv_name}"
+        return answer.result()
+
+    def _speak(self) -> None:
+        if not self.speaks:
+            return
+        positions = dict(zip(NAMES, self.position.tolist()))
+        arm = JointState(name=self.state_names, position=[positions[name] for name in self.state_names])
+        hand = JointState(name=["finger"], position=[positions["gripper"]])
+        for message, publisher in ((arm, self._arm_state), (hand, self._hand_state)):
+            message.header.stamp = messages.seconds_to_stamp(time.time() if self.stamp is None else self.stamp)
+            publisher.publish(message)
+
+    def _on_command(self, message: JointTrajectory) -> None:
+        self.sent.append(message)
+        self.position = np.array(message.points[0].positions)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == "pi0_ros: controller":
+                self.status = status
+
+
+@pytest.fixture
+def arm(ros_context: rclpy.Context) -> Iterator[Arm]:
+    node, executor = Arm(ros_context), SingleThreadedExecutor(context=ros_context)
+    executor.add_node(node)
+    spinner = threading.Thread(target=executor.spin, daemon=True)
+    spinner.start()
+    yield node
+    executor.shutdown()
+    spinner.join(10.0)
+    node.destroy_node()
+
+
+@pytest.fixture
+def start(processes, robot_file: Path, arm: Arm, wait_until: Callable) -> Callable[..., int]:
+    """Starts the controller and waits until it hears the arm."""
+
+    def start(**parameters: object) -> int:
+        pid = processes.node("controller_node", **{"robot": str(robot_file), "rearm_after_s": 10.0, **parameters})
+        heard = lambda: arm.state and "no joint state" not in arm.status.message  # noqa: E731
+        wait_until(heard, 60.0, lambda: f"controller ready: {processes.tail('controller_node')}")
+        return pid
+
+    return start
+
+
+def start_chunks(processes) -> None:
+    processes.start("chunk_source", [sys.executable, str(SOURCE), ",".join(NAMES), "0.6"])
+
+
+def assert_within_limits(arm: Arm, robot_file: Path) -> None:
+    robot, positions = load_robot(str(robot_file)), arm.positions()
+    assert np.isfinite(positions).all()
+    velocity = np.diff(positions, axis=0) / PERIOD
+    assert (np.abs(velocity) <= robot.velocity * (1 + 1e-6)).all()
+    assert (np.abs(np.diff(velocity, axis=0)) / PERIOD <= robot.acceleration * (1 + 1e-6)).all()
+
+
+def test_it_follows_chunks_and_stops_on_demand(arm, start, processes, robot_file, wait_until):
+    pid = start()
+    assert "torch" not in Path(f"/proc/{pid}/maps").read_text(), "the controller process must not load torch"
+    start_chunks(processes)
+    time.sleep(1.0)
+    assert not arm.sent and not arm.yaw, "nothing is commanded before arming"
+    wait_until(lambda: arm.arm().success, 20.0, lambda: arm.status.message)
+    swung = lambda: len(arm.sent) > 150 and np.ptp(arm.positions()[:, 0]) > 0.3  # noqa: E731
+    wait_until(lambda: arm.state == "RUNNING" and swung(), 40.0, lambda: arm.status.message)
+    np.testing.assert_allclose(arm.positions()[0], HOME, atol=0.02)
+    values = arm.values()
+    assert int(values["chunks"]) > 3 and values["refused"] == "0"
+    assert {"clamps", "stale_events", "tick_p50_ms", "tick_p99_ms", "late_ticks", "reason"} <= values.keys()
+    sent = {messages.stamp_to_ns(m.header.stamp): m.points[0] for m in list(arm.sent)}
+    yaw = [message for message in list(arm.yaw) if messages.stamp_to_ns(message.header.stamp) in sent]
+    hand = [message for message in list(arm.hand) if messages.stamp_to_ns(message.header.stamp) in sent]
+    assert len(yaw) > 50 and len(hand) > 50 and len(arm.elbow) > 50
+    for message in yaw:
+        whole = sent[messages.stamp_to_ns(message.header.stamp)]
+        assert list(message.joint_names) == ["yaw"] and message.points[0].positions[0] == whole.positions[0]
+        assert message.points[0].velocities[0] == whole.velocities[0]
+    for message in hand:
+        assert list(message.name) == ["finger"]
+        assert message.position[0] == sent[messages.stamp_to_ns(message.header.stamp)].positions[2]
+    assert {message.data[0] for message in list(arm.elbow)[20:40]} <= {point.positions[1] for point in sent.values()}
+
+    assert arm.trigger("estop").success
+    wait_until(lambda: arm.state == "STOPPED", 10.0, lambda: arm.status.message)
+    assert arm.status.level == DiagnosticStatus.ERROR and "emergency stop" in arm.status.message
+    time.sleep(1.0)
+    stopped = len(arm.sent)
+    assert not np.any(arm.sent[-1].points[0].velocities)
+    refused = arm.arm()
+    assert not refused.success and "~/reset" in refused.message
+    assert arm.trigger("reset").success and not arm.trigger("reset").success
+    assert len(arm.sent) == stopped, "stopped and reset: silence"
+    wait_until(lambda: arm.arm().success, 10.0)
+    wait_until(lambda: arm.state == "RUNNING", 10.0)
+    assert_within_limits(arm, robot_file)
+
+
+def test_a_killed_policy_ends_in_a_hold_and_needs_arming(arm, start, processes, robot_file, wait_until):
+    start(auto_arm=True, rearm_after_s=2.0)
+    start_chunks(processes)
+    moving = lambda: arm.sent and abs(arm.sent[-1].points[0].velocities[0]) > 0.4  # noqa: E731
+    wait_until(moving, 40.0, lambda: arm.status.message)
+    processes.signal("chunk_source", signal.SIGKILL)
+    wait_until(lambda: arm.state == "HOLDING", 10.0, lambda: arm.status.message)
+    assert arm.status.level == DiagnosticStatus.WARN and "no newer chunk" in arm.status.message
+    wait_until(lambda: arm.state == "DISARMED", 10.0, lambda: arm.status.message)
+    assert "no newer chunk" in arm.status.message and "call ~/arm" in arm.status.message
+    positions = arm.positions()
+    np.testing.assert_array_equal(positions[-20:], np.tile(positions[-1], (20, 1)))
+    assert not np.any(arm.sent[-1].points[0].velocities)
+    assert_within_limits(arm, robot_file)
+    held = len(arm.sent)
+    start_chunks(processes)
+    time.sleep(2.0)
+    assert arm.state == "DISARMED" and len(arm.sent) == held, "a policy that comes back waits for ~/arm"
+    wait_until(lambda: arm.arm().success, 10.0, lambda: arm.status.message)
+    wait_until(lambda: arm.state == "RUNNING" and moving(), 20.0, lambda: arm.status.message)
+    assert_within_limits(arm, robot_file)
+
+
+def test_bad_chunks_are_refused_with_their_reason_and_nothing_moves(arm, start, robot_file, wait_until):
+    start(auto_arm=True)
+    wait_until(lambda: arm.state == "IDLE", 20.0, lambda: arm.status.message)
+    goal = np.array([1.0, 0.5, 1.0])
+    short = messages.chunk_to_message(ActionChunk(1.0, 0.05, np.zeros((24, 2)), NAMES[:2])).points
+    nan = messages.chunk_to_message(ActionChunk(1.0, 0.05, np.zeros((24, 3)), NAMES)).points
+    nan[5].positions = [0.0, float("nan"), 0.0]
+    for why, stamp, changes in (
+        ("NaN or infinity for elbow", 0.0, {"points": nan}),
+        ("unknown joints: knee", 0.0, {"joint_names": ["yaw", "knee", "gripper"]}),
+        ("expected 3", 0.0, {"points": short}),
+        ("in the future", 30.0, {}),
+        ("already over", -30.0, {}),
+    ):
+        arm.send(time.time() + stamp, goal, **changes)
+        wait_until(lambda why=why: why in arm.status.message, 10.0, lambda: arm.status.message)
+        assert arm.status.level == DiagnosticStatus.WARN
+    arm.send(time.time(), np.array([90.0, 0.0, 0.0]))
+    wait_until(lambda: "wrong unit" in arm.status.message, 10.0, lambda: arm.status.message)
+    assert arm.state == "IDLE" and arm.values()["chunks"] == "0"
+    positions = arm.positions()
+    np.testing.assert_array_equal(positions, np.tile(positions[0], (len(positions), 1)))
+
+
+def test_joint_states_that_are_missing_or_stale(arm, start, processes, robot_file, wait_until):
+    arm.state_names = ["elbow"]
+    processes.node("controller_node", robot=str(robot_file))
+    lacks = "/arm/joint_states: joint state lacks yaw (it has elbow)"
+    wait_until(lambda: lacks in arm.status.message, 40.0, lambda: arm.status.message)
+    answer = arm.arm()
+    assert not answer.success and lacks in answer.message and "no joint state for yaw, elbow" in answer.message
+    arm.state_names = ["elbow", "yaw"]
+    wait_until(lambda: arm.arm().success, 20.0, lambda: arm.status.message)
+    start_chunks(processes)
+    wait_until(lambda: arm.state == "RUNNING", 30.0, lambda: arm.status.message)
+    arm.speaks = False
+    wait_until(lambda: arm.state == "HOLDING", 10.0, lambda: arm.status.message)
+    assert "joint state of" in arm.status.message and "limit 2.00 s" in arm.status.message
+    wait_until(lambda: arm.state == "DISARMED", 10.0, lambda: arm.status.message)
+    answer = arm.arm()
+    assert not answer.success and "joint state of" in answer.message
+    assert_within_limits(arm, robot_file)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_last_command_of_a_stopped_process_is_a_hold(arm, start, processes, robot_file, wait_until, number):
+    start(auto_arm=True)
+    start_chunks(processes)
+    moving = lambda: arm.sent and abs(arm.sent[-1].points[0].velocities[0]) > 0.4  # noqa: E731
+    wait_until(moving, 40.0, lambda: arm.status.message)
+    processes.signal("controller_node", number)
+    wait_until(lambda: not processes.is_running("controller_node"), 10.0, "the controller's end")
+    assert processes.returncode("controller_node") == 0, processes.tail("controller_node")
+    time.sleep(0.5)
+    last = arm.sent[-1].points[0]
+    assert not np.any(last.velocities)
+    assert arm.yaw[-1].points[0].positions[0] == last.positions[0] and arm.elbow[-1].data[0] == last.positions[1]
+    assert_within_limits(arm, robot_file)
+
+
+def test_simulated_time(arm, processes, robot_file, wait_until):
+    clock = arm.create_publisher(Clock, "/clock", 10)
+    arm.stamp = 100.0
+    processes.node("controller_node", robot=str(robot_file), auto_arm=True, use_sim_time=True)
+    paused = threading.Event()
+    stop = threading.Event()
+
+    def run_clock() -> None:
+        while not stop.is_set():
+            if not paused.is_set():
+                arm.stamp += 0.01
+            clock.publish(Clock(clock=messages.seconds_to_stamp(arm.stamp)))
+            time.sleep(0.02)  # half speed
+
+    runner = threading.Thread(target=run_clock)
+    runner.start()
+    try:
+        wait_until(lambda: arm.state == "IDLE", 40.0, lambda: arm.status.message)
+        stamps = lambda: np.array([messages.stamp_to_seconds(m.header.stamp) for m in list(arm.sent)])  # noqa: E731
+        wait_until(lambda: len(arm.sent) > 100, 30.0, lambda: arm.status.message)
+        assert stamps().min() >= 100.0 and stamps().max() < 200.0
+        assert np.median(np.diff(stamps())) == pytest.approx(PERIOD, abs=1e-6)
+        arm.send(arm.stamp, np.array([0.5, 0.2, 1.0]))
+        wait_until(lambda: arm.state == "RUNNING", 10.0, lambda: arm.status.message)
+        paused.set()
+        time.sleep(0.5)
+        count = len(arm.sent)
+        time.sleep(1.0)
+        assert len(arm.sent) <= count + 1, "no ticks while time stands still"
+        paused.clear()
+        wait_until(lambda: arm.state == "HOLDING", 20.0, lambda: arm.status.message)
+        assert_within_limits(arm, robot_file)
+    finally:
+        stop.set()
+        runner.join()
+
+
+def test_a_robot_file_that_does_not_exist(ros_domain):
+    command = [sys.executable, "-m", "pi0_ros.nodes.controller_node", "--ros-args", "-p", "robot:=no_such_robot"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=dict(os.environ))
+    assert ended.returncode == 2 and "no_such_robot" in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_the_controller_imports_no_torch():
+    code = "import sys, pi0_ros.nodes.controller_node; sys.exit(int('torch' in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

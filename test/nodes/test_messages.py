@@ -1,0 +1,122 @@
+"""Messages to numpy and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+from builtin_interfaces.msg import Duration, Time
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from pi0_ros.control.chunk import ActionChunk, ChunkError
+from pi0_ros.nodes import messages
+
+NAMES = ("yaw", "elbow", "gripper")
+CHUNK = ActionChunk(1.7e9 + 0.25, 0.05, np.random.default_rng(0).standard_normal((24, 3)), NAMES)
+
+
+def test_a_chunk_survives_the_wire():
+    wire = serialize_message(messages.chunk_to_message(CHUNK))
+    chunk = messages.chunk_from_message(deserialize_message(wire, JointTrajectory), NAMES)
+    np.testing.assert_array_equal(chunk.actions, CHUNK.actions)
+    assert chunk.stamp == pytest.approx(CHUNK.stamp, abs=1e-6) and chunk.dt == pytest.approx(0.05, abs=1e-9)
+    assert chunk.names == NAMES
+
+
+def test_joints_are_found_by_name():
+    order = ("gripper", "yaw", "elbow")
+    chunk = messages.chunk_from_message(messages.chunk_to_message(CHUNK), order)
+    np.testing.assert_array_equal(chunk.actions, CHUNK.actions[:, [2, 0, 1]])
+
+
+def spoil(**changes: object) -> JointTrajectory:
+    message = messages.chunk_to_message(CHUNK)
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+def test_chunks_that_are_refused_say_why():
+    short = JointTrajectoryPoint(positions=[0.0, 0.0], time_from_start=Duration(nanosec=50_000_000))
+    good = messages.chunk_to_message(CHUNK).points
+    nan = JointTrajectoryPoint(positions=[0.0, float("nan"), 0.0], time_from_start=Duration(nanosec=50_000_000))
+    for message, why in (
+        (spoil(joint_names=["yaw", "knee", "gripper"]), "unknown joints: knee; missing joints: elbow"),
+        (spoil(joint_names=["yaw", "elbow"]), "missing joints: gripper"),
+        (spoil(joint_names=["yaw", "elbow", "gripper", "yaw"]), "repeated joints: yaw"),
+        (spoil(points=[good[0], short]), r"\[2, 3\] positions, expected 3"),
+        (spoil(points=good[:1]), "needs at least 2"),
+        (spoil(points=[good[0], nan]), "NaN or infinity for elbow"),
+        (spoil(points=[good[0], good[0]]), "time_from_start"),
+        (spoil(points=[good[0], good[1], good[3]]), "time_from_start"),
+        (spoil(points=good[1:]), "time_from_start"),
+    ):
+        with pytest.raises(ChunkError, match=why):
+            messages.chunk_from_message(message, NAMES)
+
+
+def test_a_zero_stamp_means_the_receive_time():
+    message = messages.chunk_to_message(CHUNK)
+    message.header.stamp = Time()
+    assert messages.chunk_from_message(message, NAMES, receive=12.5).stamp == 12.5
+    with pytest.raises(ChunkError, match=r"header\.stamp is zero"):
+        messages.chunk_from_message(message, NAMES)
+
+
+def test_stamps():
+    stamp = Time(sec=1_700_000_000, nanosec=123_456_789)
+    assert messages.stamp_to_ns(stamp) == 1_700_000_000_123_456_789
+    assert messages.ns_to_stamp(1_700_000_000_123_456_789) == stamp
+    assert (
+        abs(
+            messages.stamp_to_ns(messages.seconds_to_stamp(messages.stamp_to_seconds(stamp)))
+            - 1_700_000_000_123_456_789
+        )
+        < 500
+    )
+    assert messages.seconds_to_duration(1.999999999).sec == 1
+
+
+def test_joint_states_by_name_and_whole():
+    message = JointState(name=["b", "a"], position=[1.0, 2.0], effort=[3.0, float("nan")])
+    np.testing.assert_array_equal(messages.joint_values(message, ("a", "b")), [2.0, 1.0])
+    with pytest.raises(ValueError, match=r"lacks c \(it has b, a\)"):
+        messages.joint_values(message, ("a", "c"))
+    with pytest.raises(ValueError, match="2 names but 0 values in velocity"):
+        messages.joint_values(message, ("a",), "velocity")
+    with pytest.raises(ValueError, match="NaN or infinity in effort"):
+        messages.joint_values(message, ("a",), "effort")
+
+
+@pytest.mark.parametrize("type_name", messages.COMMAND_TYPES)
+def test_commands_of_every_type(type_name):
+    position, velocity = np.array([0.1, 0.2]), np.array([1.0, 2.0])
+    stamp = Time(sec=5)
+    message = messages.command_message(type_name, ("a", "b"), position, velocity, stamp, 0.02)
+    assert isinstance(message, messages.COMMAND_TYPES[type_name])
+    if type_name.endswith("JointTrajectory"):
+        point = message.points[0]
+        assert list(message.joint_names) == ["a", "b"] and message.header.stamp == stamp
+        assert list(point.positions) == [0.1, 0.2] and list(point.velocities) == [1.0, 2.0]
+        assert point.time_from_start == Duration(nanosec=20_000_000)
+    elif type_name.endswith("JointState"):
+        assert list(message.name) == ["a", "b"] and list(message.velocity) == [1.0, 2.0]
+    else:
+        assert list(message.data) == [0.1, 0.2]
+
+
+def test_an_unknown_command_type():
+    with pytest.raises(ValueError, match="expected one of"):
+        messages.command_message("std_msgs/msg/String", (), np.zeros(0), np.zeros(0), Time(), 0.02)
+
+
+def test_diagnostics():
+    values = {"state": "RUNNING", "chunks": 3, "tick_p50_ms": 0.01234567}
+    status = messages.diagnostic_status("controller", DiagnosticStatus.OK, "fine", values, "demo_arm")
+    array = messages.diagnostic_array(Time(sec=1), [status])
+    assert array.status[0].name == "pi0_ros: controller"
+    assert messages.diagnostic_values(status) == {"state": "RUNNING", "chunks": "3", "tick_p50_ms": "0.0123457"}
