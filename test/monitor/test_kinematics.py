@@ -51,7 +51,7 @@ def random_positions(urdf_joints: tuple[str, ...], count: int) -> dict[str, np.n
     return {name: generator.uniform(-1, 1, count) for name in urdf_joints}
 
 
-def check_against_yourdfpy(text: str) -> None:
+def check_against_yourdfpy(text: str, ignore: tuple[str, ...] = ()) -> None:
     yourdfpy = pytest.importorskip("yourdfpy")
     urdf = parse_urdf(text)
     reference = yourdfpy.URDF.load(io.BytesIO(text.encode()), load_meshes=False, build_scene_graph=True)
@@ -59,7 +59,7 @@ def check_against_yourdfpy(text: str) -> None:
     poses = urdf.poses(positions)
     for index in range(25):
         reference.update_cfg({name: values[index] for name, values in positions.items()})
-        for link in urdf.links:
+        for link in set(urdf.links) - set(ignore):
             expected = reference.get_transform(link, urdf.root)
             np.testing.assert_allclose(poses[link][index], expected, atol=1e-9, err_msg=link)
 
@@ -71,7 +71,8 @@ def test_every_link_of_every_joint_kind_agrees_with_yourdfpy() -> None:
 def test_the_demo_arm_agrees_with_yourdfpy() -> None:
     robot = load_robot("demo_arm")
     assert robot.urdf is not None
-    check_against_yourdfpy(share_path(robot.urdf).read_text())
+    # Its axis is not of unit length, which ROS (KDL) normalises and yourdfpy does not.
+    check_against_yourdfpy(share_path(robot.urdf).read_text(), ignore=("gripper_value",))
 
 
 def test_scalars_batches_and_joints_at_zero() -> None:

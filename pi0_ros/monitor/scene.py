@@ -1,0 +1,186 @@
+"""The three-dimensional part of the browser view: robot, ghost and whatever comes as markers, in a viser scene."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import viser
+import yourdfpy
+from viser.extras import ViserUrdf
+from visualization_msgs.msg import Marker
+
+GHOST = (217, 70, 239, 0.22)  # RGB and opacity: the colour of the late end of the planned path
+
+
+class Scene:
+    """Draws into a `viser.ViserServer`. Positions are in metres in the frame of the URDF's root link."""
+
+    def __init__(self, server: viser.ViserServer) -> None:
+        self._server = server
+        self._robots: dict[str, ViserUrdf] = {}
+        self._markers: dict[tuple[str, int], _Drawn] = {}
+        self._hidden: set[str] = set()  # first parts of marker namespaces
+        server.scene.set_up_direction("+z")
+        server.scene.add_grid(
+            "/floor",
+            3.0,
+            3.0,
+            cell_size=0.1,
+            cell_thickness=0.6,
+            cell_color=(70, 74, 82),
+            section_size=0.5,
+            section_color=(100, 106, 116),
+            plane_color=(52, 55, 62),
+            plane_opacity=1.0,
+            shadow_opacity=0.4,
+            position=(0.0, 0.0, -0.001),
+        )
+        server.initial_camera.position = (0.80, -0.50, 0.55)
+        server.initial_camera.look_at = (0.16, 0.04, 0.16)
+        server.initial_camera.fov = float(np.deg2rad(45))
+
+    def add_robot(self, urdf: str, folder: Path) -> None:
+        """Show the robot of a URDF (XML text) and its ghost; meshes are looked for beside `folder`."""
+        for name, colour in (("/robot", None), ("/ghost", GHOST)):
+            handler = lambda file: yourdfpy.filename_handler_magic(file, dir=str(folder))  # noqa: E731
+            loaded = yourdfpy.URDF.load(io.BytesIO(urdf.encode()), filename_handler=handler)
+            self._server.scene.add_frame(name, show_axes=False)
+            self._robots[name] = ViserUrdf(self._server, loaded, root_node_name=name, mesh_color_override=colour)
+        self.show_ghost(False)
+
+    def move_robot(self, positions: Mapping[str, float]) -> None:
+        """Put the robot's joints (URDF name -> rad or m) where they are."""
+        self._move("/robot", positions)
+
+    def move_ghost(self, positions: Mapping[str, float]) -> None:
+        """Put the ghost's joints (URDF name -> rad or m) where they shall be."""
+        self._move("/ghost", positions)
+
+    def show_ghost(self, visible: bool) -> None:
+        """Show or hide the ghost."""
+        if "/ghost" in self._robots:
+            self._robots["/ghost"].show_visual = visible
+
+    def show_namespace(self, namespace: str, visible: bool) -> None:
+        """Show or hide the markers whose namespace is `namespace` or begins with `namespace/`."""
+        self._hidden = self._hidden - {namespace} if visible else self._hidden | {namespace}
+        for (name, _), drawn in self._markers.items():
+            drawn.handle.visible = name.split("/")[0] not in self._hidden
+
+    def _move(self, name: str, positions: Mapping[str, float]) -> None:
+        robot = self._robots.get(name)
+        if robot is not None:
+            joints = robot.get_actuated_joint_names()
+            robot.update_cfg(np.array([positions.get(joint, 0.0) for joint in joints]))
+
+    def draw(self, marker: Marker, now: float) -> None:
+        """Add, change or delete what a marker says; `now` (s, any steady clock) starts its lifetime.
+
+        Kinds without a counterpart here (arrows, meshes, texts) are left out.
+        """
+        key = (marker.ns, marker.id)
+        if marker.action == Marker.DELETEALL:
+            self._remove(list(self._markers))
+        elif marker.action == Marker.DELETE:
+            self._remove([key])
+        elif marker.type in BUILDERS:
+            drawn = self._markers.get(key)
+            if drawn is None or drawn.shape != _shape(marker):
+                self._remove([key])
+                name = f"/markers/{marker.ns}/{marker.id}"
+                handle = BUILDERS[marker.type](self._server.scene, name, marker)
+                handle.visible = marker.ns.split("/")[0] not in self._hidden
+                drawn = self._markers[key] = _Drawn(handle, _shape(marker))
+            drawn.update(marker, now)
+
+    def forget_expired(self, now: float) -> None:
+        """Remove the markers whose lifetime is over."""
+        self._remove([key for key, drawn in self._markers.items() if now > drawn.expires])
+
+    def _remove(self, keys: list[tuple[str, int]]) -> None:
+        for key in keys:
+            if key in self._markers:
+                self._markers.pop(key).handle.remove()
+
+
+class _Drawn:
+    """One marker in the scene."""
+
+    def __init__(self, handle: Any, shape: tuple[Any, ...]) -> None:
+        self.handle = handle
+        self.shape = shape
+        self.expires = np.inf
+        self._pose: np.ndarray | None = None
+
+    def update(self, marker: Marker, now: float) -> None:
+        lifetime = marker.lifetime.sec + marker.lifetime.nanosec * 1e-9
+        self.expires = now + lifetime if lifetime > 0 else np.inf
+        position, turn = marker.pose.position, marker.pose.orientation
+        pose = np.array([position.x, position.y, position.z, turn.w, turn.x, turn.y, turn.z])
+        if self._pose is None or not np.allclose(pose, self._pose, rtol=0, atol=1e-5):
+            self.handle.position, self.handle.wxyz = pose[:3], pose[3:] if pose[3:].any() else np.array([1.0, 0, 0, 0])
+            self._pose = pose
+        if marker.type in (Marker.LINE_STRIP, Marker.LINE_LIST):
+            self.handle.points, self.handle.colors = _segments(marker)
+
+
+def _shape(marker: Marker) -> tuple[Any, ...]:
+    """What cannot be changed on a drawn marker: with another shape it is drawn anew."""
+    scale, colour = marker.scale, marker.color
+    return (marker.type, scale.x, scale.y, scale.z, colour.r, colour.g, colour.b, colour.a)
+
+
+def _rgb(colour: Any) -> tuple[int, int, int]:
+    red, green, blue = (int(round(255 * min(max(value, 0.0), 1.0))) for value in (colour.r, colour.g, colour.b))
+    return red, green, blue
+
+
+def _segments(marker: Marker) -> tuple[np.ndarray, np.ndarray]:
+    """Points float32 [N, 2, 3] and colours uint8 [N, 2, 3] of a line marker.
+
+    The browser's lines are opaque: alpha becomes darkness instead, as on a dark background.
+    """
+    points = np.array([[point.x, point.y, point.z] for point in marker.points], np.float32).reshape(-1, 3)
+    given = marker.colors if len(marker.colors) == len(points) else [marker.color] * len(points)
+    rgba = np.array([[colour.r, colour.g, colour.b, colour.a] for colour in given], np.float64).reshape(-1, 4)
+    colours = np.round(255 * np.clip(rgba[:, :3] * rgba[:, 3:], 0, 1)).astype(np.uint8)
+    if marker.type == Marker.LINE_STRIP:
+        return np.stack([points[:-1], points[1:]], axis=1), np.stack([colours[:-1], colours[1:]], axis=1)
+    even = len(points) // 2 * 2
+    return points[:even].reshape(-1, 2, 3), colours[:even].reshape(-1, 2, 3)
+
+
+def _box(scene: viser.SceneApi, name: str, marker: Marker) -> Any:
+    scale, colour = marker.scale, marker.color
+    return scene.add_box(name, _rgb(colour), (scale.x, scale.y, scale.z), opacity=_opacity(colour))
+
+
+def _cylinder(scene: viser.SceneApi, name: str, marker: Marker) -> Any:
+    scale, colour = marker.scale, marker.color
+    return scene.add_cylinder(name, scale.x / 2, scale.z, _rgb(colour), opacity=_opacity(colour))
+
+
+def _sphere(scene: viser.SceneApi, name: str, marker: Marker) -> Any:
+    return scene.add_icosphere(name, marker.scale.x / 2, _rgb(marker.color), opacity=_opacity(marker.color))
+
+
+def _lines(scene: viser.SceneApi, name: str, marker: Marker) -> Any:
+    points, colours = _segments(marker)
+    return scene.add_line_segments(name, points, colours, thickness=marker.scale.x)
+
+
+def _opacity(colour: Any) -> float | None:
+    return None if colour.a >= 1.0 else float(colour.a)
+
+
+BUILDERS: dict[int, Callable[[viser.SceneApi, str, Marker], Any]] = {
+    Marker.CUBE: _box,
+    Marker.CYLINDER: _cylinder,
+    Marker.SPHERE: _sphere,
+    Marker.LINE_STRIP: _lines,
+    Marker.LINE_LIST: _lines,
+}

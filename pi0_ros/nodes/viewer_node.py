@@ -1,0 +1,270 @@
+"""Browser view: the arm, what lies before it, its cameras, the plan, and buttons to tell it what to do.
+
+    ros2 run pi0_ros viewer_node --ros-args -p robot:=demo_arm
+
+It listens to topics only: the robot's cameras and joint states, markers (`pi0/markers` and what the parameter
+`marker_topics` names), `pi0/ghost` and `/diagnostics`. Its buttons publish prompts and call the services of the
+controller and the recorder. The page is served on this machine only, unless `host` says otherwise (`0.0.0.0`: to
+everyone who can reach it, who may then move the robot); through SSH it is `ssh -L 8080:localhost:8080 robot`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+import viser
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
+from visualization_msgs.msg import Marker, MarkerArray
+
+from pi0_ros.images import ImageError, decode_image
+from pi0_ros.monitor.kinematics import parse_urdf
+from pi0_ros.monitor.model import RobotModel, robot_model
+from pi0_ros.monitor.panel import Actions, Health, Panel, prompt_choices
+from pi0_ros.monitor.scene import Scene
+from pi0_ros.nodes.messages import LATCHED, SENSOR, diagnostic_values, joint_values
+from pi0_ros.nodes.running import run_node
+from pi0_ros.robot import StateTopic, load_robot, share_path
+
+PERIOD_S = 1 / 15
+IMAGE_PERIOD_S = 0.1
+HEALTH_STALE_S = 5.0
+IMAGE_TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
+
+
+class ViewerNode(Node):
+    """Callbacks store the newest message; a timer draws it while somebody looks."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("viewer", **kwargs)
+        self.robot = load_robot(self._declare("robot", "demo_arm", "name or path of the robot file"))
+        host = self._declare("host", "127.0.0.1", "address to serve on; 0.0.0.0: every network interface")
+        port = self._declare("port", 8080, "port to serve on; the next free one where it is taken")
+        objects = f"/{self.robot.name}/objects"
+        topics = self._declare("marker_topics", ["pi0/markers", objects], "MarkerArray topics to draw")
+        prompts = self._declare("prompts", [""], "instruction buttons; empty: made from the robot file's prompt")
+        prompt_topics = self._declare("prompt_topics", ["policy/prompt", "recorder/prompt"], "who gets instructions")
+        closed_at = self._declare("gripper_closed_at", "lower", "limit at which the URDF's gripper is closed")
+        controller = self._declare("controller", "controller", "name of the controller node")
+        recorder = self._declare("recorder", "recorder", "name of the recorder node")
+
+        self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._wake = self.create_guard_condition(self._work)
+        self._state = np.full(len(self.robot.joints), np.nan)
+        self._ghost: JointState | None = None
+        self._images: dict[str, Any] = {}
+        self._markers: dict[tuple[str, int], Marker] = {}
+        self._health: dict[str, tuple[float, DiagnosticStatus]] = {}
+        self._images_shown = 0.0
+        self._prompt = self.robot.prompt
+        self._notice = ""
+
+        self._prompt_publishers = [self.create_publisher(String, topic, LATCHED) for topic in prompt_topics]
+        self._outcome = self.create_publisher(String, f"{recorder}/outcome", 1)
+        self._arm = self.create_client(SetBool, f"{controller}/arm")
+        self._triggers = {
+            **{name: self.create_client(Trigger, f"{controller}/{name}") for name in ("estop", "reset")},
+            **{name: self.create_client(Trigger, f"{recorder}/{name}") for name in ("start", "stop", "discard")},
+        }
+        with contextlib.redirect_stdout(io.StringIO()):  # viser's banner
+            self.server = viser.ViserServer(host=host, port=port, verbose=False)
+        self.scene = Scene(self.server)
+        self.model = self._load_model(closed_at)
+        self.actions = Actions(
+            instruct=lambda text: self._later(lambda: self._instruct(text)),
+            control=lambda what: self._later(lambda: self._control(what)),
+            record=lambda what: self._later(lambda: self._record(what)),
+            show=lambda what, on: self._later(lambda: self._show(what, on)),
+        )
+        choices = [prompt for prompt in prompts if prompt] or prompt_choices(self.robot.prompt)
+        self.panel = Panel(self.server, self.robot.name, choices, self.actions)
+
+        for camera in self.robot.cameras:
+            store = partial(self._images.__setitem__, camera.name)
+            self.create_subscription(IMAGE_TYPES[camera.type], camera.topic, store, SENSOR)
+        for state in self.robot.state:
+            self.create_subscription(JointState, state.topic, partial(self._on_state, state), SENSOR)
+        for topic in topics:
+            self.create_subscription(MarkerArray, topic, self._on_markers, SENSOR)
+        self.create_subscription(JointState, "pi0/ghost", self._on_ghost, SENSOR)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self.create_timer(PERIOD_S, self._draw, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        print(
+            f"browser view: http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{self.port}", flush=True
+        )
+
+    @property
+    def port(self) -> int:
+        """The port that is served."""
+        return int(self.server.get_port())
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.server.stop()
+
+    def _declare(self, name: str, default: Any, description: str) -> Any:
+        descriptor = ParameterDescriptor(description=description, read_only=True)
+        return self.declare_parameter(name, default, descriptor).value
+
+    def _load_model(self, closed_at: str) -> RobotModel | None:
+        if self.robot.urdf is None:
+            self.get_logger().warning(f"robot {self.robot.name} names no urdf: the arm is not drawn")
+            return None
+        path = Path(share_path().joinpath(self.robot.urdf))
+        text = path.read_text("utf8")
+        model = robot_model(self.robot, parse_urdf(text, str(path)), closed_at=closed_at)
+        self.scene.add_robot(text, path.parent)
+        return model
+
+    # ------------------------------------------------------------------------------------------------------- listening
+
+    def _on_state(self, topic: StateTopic, message: JointState) -> None:
+        try:
+            self._state[self.robot.indices(topic.joints)] = joint_values(message, topic.message_names, topic.field)
+        except ValueError as error:
+            self.get_logger().warning(f"{topic.topic} not drawn: {error}", throttle_duration_sec=5.0)
+
+    def _on_ghost(self, message: JointState) -> None:
+        self._ghost = message
+
+    def _on_markers(self, array: MarkerArray) -> None:
+        for marker in array.markers:
+            root = self.model.urdf.root if self.model else marker.header.frame_id
+            if marker.header.frame_id not in (root, ""):
+                text = f"marker {marker.ns} in frame {marker.header.frame_id} not drawn: only {root} is known here"
+                self.get_logger().warning(text, throttle_duration_sec=10.0)
+            else:
+                self._markers[marker.ns, marker.id] = marker
+
+    def _on_diagnostics(self, array: DiagnosticArray) -> None:
+        for status in array.status:
+            self._health[status.name] = time.monotonic(), status
+
+    # --------------------------------------------------------------------------------------------------------- drawing
+
+    def _draw(self) -> None:
+        if not self.server.get_clients():
+            return
+        now = time.monotonic()
+        with self.server.atomic():
+            if self.model is not None and not np.isnan(self._state).any():
+                positions = self.model.urdf_positions(self._state)
+                self.scene.move_robot({name: float(value) for name, value in positions.items()})
+            if self._ghost is not None:
+                self.scene.move_ghost(dict(zip(self._ghost.name, self._ghost.position)))
+                self._ghost = None
+            drawn, self._markers = self._markers, {}
+            for marker in drawn.values():
+                self.scene.draw(marker, now)
+            self.scene.forget_expired(now)
+        if now - self._images_shown >= IMAGE_PERIOD_S and self._images:
+            self._images_shown = now
+            self._draw_images()
+        self._draw_health(now)
+
+    def _draw_images(self) -> None:
+        images = {}
+        for camera in self.robot.cameras:
+            if camera.name in self._images:
+                try:
+                    images[camera.name] = decode_image(self._images[camera.name])
+                except ImageError as error:
+                    self.get_logger().warning(f"{camera.topic} not drawn: {error}", throttle_duration_sec=5.0)
+        if images:
+            self.panel.show_images(images)
+
+    def _draw_health(self, now: float) -> None:
+        rows = []
+        for name, (heard, status) in sorted(self._health.items()):
+            silent = now - heard > HEALTH_STALE_S
+            text = f"silent for {now - heard:.0f} s" if silent else f"{status.message}{_numbers(status)}"
+            rows.append(Health(name.removeprefix("pi0_ros: "), 3 if silent else ord(status.level), text))
+        self.panel.show_health(rows)
+        self.panel.show_recording("pi0_ros: recorder" in self._health)
+        controller = self._health.get("pi0_ros: controller")
+        state = diagnostic_values(controller[1]).get("state", "") if controller else "no controller"
+        self.panel.show_headline(f"### {state}\n{self._prompt}" + (f"\n\n*{self._notice}*" if self._notice else ""))
+
+    # --------------------------------------------------------------------------------------------------------- buttons
+
+    def _later(self, work: Callable[[], None]) -> None:
+        """Do `work` in the executor's thread: the web server calls from its own."""
+        self._todo.put(work)
+        self._wake.trigger()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                work = self._todo.get_nowait()
+            except Empty:
+                return
+            work()
+
+    def _instruct(self, text: str) -> None:
+        if text.strip():
+            self._prompt = text.strip()
+            for publisher in self._prompt_publishers:
+                publisher.publish(String(data=self._prompt))
+
+    def _control(self, what: str) -> None:
+        if what in ("arm", "disarm"):
+            self._call(what, self._arm, SetBool.Request(data=what == "arm"))
+        else:
+            self._trigger(what)
+
+    def _trigger(self, name: str) -> None:
+        self._call(name, self._triggers[name], Trigger.Request())
+
+    def _record(self, what: str) -> None:
+        if what in ("success", "failure"):
+            self._outcome.publish(String(data=what))
+            what = "stop"
+        self._trigger(what)
+
+    def _show(self, what: str, visible: bool) -> None:
+        if what == "ghost":
+            self.scene.show_ghost(visible)
+        else:
+            self.scene.show_namespace(what, visible)
+
+    def _call(self, name: str, client: Any, request: Any) -> None:
+        if not client.service_is_ready():
+            self._notice = f"{name}: nobody offers {client.srv_name}"
+            return
+        client.call_async(request).add_done_callback(partial(self._answered, name))
+
+    def _answered(self, name: str, future: Any) -> None:
+        response = future.result()
+        first_line = response.message.partition("\n")[0]
+        self._notice = f"{name}: {'done' if response.success else 'refused'}{first_line and ', '}{first_line}"
+
+
+def _numbers(status: DiagnosticStatus) -> str:
+    """The few numbers of a status that say most."""
+    values = diagnostic_values(status)
+    chosen = ("latency_p50_ms", "latency_p99_ms", "tick_p99_ms", "clamps", "stale_events", "chunks", "queue")
+    found = [f"{name.replace('_', ' ')} {values[name]}" for name in chosen if name in values]
+    return f" ({', '.join(found)})" if found else ""
+
+
+def main(args: list[str] | None = None) -> int:
+    """Serve the view until SIGINT or SIGTERM."""
+    return run_node(ViewerNode, args, ViewerNode.close)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
