@@ -36,11 +36,14 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-train-demo: $(READY)
-	$(BIN)/pi0 record-demo $(RUN)/bags --episodes $(EPISODES)
-	$(BIN)/pi0 convert $(RUN)/bags $(RUN)/dataset --robot demo_arm
+# Every step goes on where it was interrupted.
+train-demo: $(READY) $(RUN)/dataset
 	$(BIN)/pi0 stats $(RUN)/dataset
-	$(BIN)/pi0 train $(RUN)/dataset --config config/train/demo.yaml --out $(RUN)/checkpoint $(ARGS)
+	$(BIN)/pi0 train $(RUN)/dataset --config config/train/demo.yaml --out $(RUN) --resume $(ARGS)
+
+$(RUN)/dataset: | $(READY)
+	$(BIN)/pi0 record-demo $(RUN)/bags --episodes $(EPISODES)
+	$(BIN)/pi0 convert $(RUN)/bags $@ --robot demo_arm
 
 clean:
 	rm -rf build dist install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
