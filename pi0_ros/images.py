@@ -122,14 +122,14 @@ def _decompress(msg: Any) -> np.ndarray:
 
 def _decompressor(msg: Any) -> Callable[[bytes], np.ndarray]:
     """The decoder for a CompressedImage, chosen by its first bytes because drivers write `format` in many ways."""
-    start = bytes(msg.data[: len(PNG)])
+    name, start = msg.format, bytes(msg.data[: len(PNG)])
     if start.startswith(JPEG):
         return _jpeg_decoder()
     if start == PNG:
         return _png_decoder()
     what = "is empty" if not start else "is neither JPEG nor PNG"
     raise ImageError(
-        f"compressed image of format {msg.format!r} {what}: name a topic with JPEG or PNG images, or the raw one"
+        f"compressed image of format {name!r} {what}: name a topic with JPEG or PNG images, or the raw one"
     )
 
 
