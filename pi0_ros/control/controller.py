@@ -120,8 +120,9 @@ class Controller:
         """Take measured positions of `joints` (indices) captured at `stamp`."""
         self.feedback.measure(stamp, joints, position)
 
-    def accept(self, chunk: ActionChunk, now: float) -> None:
-        """Take a chunk for the next tick; a late one is dropped and counted, a bad one raises `ChunkError`."""
+    def accept(self, chunk: ActionChunk, now: float) -> bool:
+        """Take a chunk for the next tick; False where it came too late (`last_refusal` says how), `ChunkError` for a bad
+        one."""
         if chunk.stamp > now + FUTURE_S:
             raise ChunkError(
                 f"stamped {chunk.stamp - now:.2f} s in the future: do policy and controller share a clock?"
@@ -131,8 +132,9 @@ class Controller:
             self.counts.dropped += 1
             order = "older than the chunk before it" if chunk.stamp <= self._newest_stamp else "already over"
             self.last_refusal = f"dropped a chunk that was {order} (observation {now - chunk.stamp:.2f} s old)"
-            return
+            return False
         self._pending, self._newest_stamp = chunk, chunk.stamp
+        return True
 
     def refuse(self, reason: str, now: float) -> None:
         """A chunk could not be used: hold until a good one comes."""

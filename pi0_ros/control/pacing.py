@@ -34,3 +34,13 @@ class Pacer:
     def lateness(self) -> np.ndarray:
         """Time from deadline to wake-up of the newest ticks, s."""
         return self._lateness[: min(self.ticks, KEPT)].copy()
+
+    def report(self) -> dict[str, float]:
+        """Counts, and median and 99th percentile of the lateness in ms."""
+        lateness = self.lateness() * 1e3 if self.ticks else np.zeros(1)
+        return {
+            "ticks": self.ticks,
+            "late_ticks": self.late_ticks,
+            "tick_p50_ms": float(np.percentile(lateness, 50)),
+            "tick_p99_ms": float(np.percentile(lateness, 99)),
+        }

@@ -22,7 +22,6 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
-from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -35,12 +34,11 @@ from pi0_ros.control.chunk import ChunkError
 from pi0_ros.control.controller import Command, Controller, Settings, State
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.timeline import INTERPOLATIONS
+from pi0_ros.nodes.command_output import CommandOutput
 from pi0_ros.nodes.messages import (
-    COMMAND_TYPES,
     LATEST,
     SENSOR,
     chunk_from_message,
-    command_message,
     diagnostic_array,
     diagnostic_status,
     joint_values,
@@ -51,7 +49,7 @@ from pi0_ros.nodes.ticker import Ticker
 from pi0_ros.robot import Robot, RobotFileError, StateTopic, load_robot
 
 LEVELS = {State.HOLDING: DiagnosticStatus.WARN, State.STOPPED: DiagnosticStatus.ERROR}
-REFUSAL_SHOWN_S = 5.0  # how long a refused chunk keeps the diagnostics at WARN
+REFUSAL_SHOWN_S = 5.0  # how long a refused or dropped chunk keeps the diagnostics at WARN
 SHUTDOWN_S = 3.0  # decelerating at shutdown takes no longer; launch sends SIGTERM 5 s after SIGINT
 
 
@@ -71,7 +69,6 @@ class ControllerNode(Node):
         self.robot = load_robot(self.get_parameter("robot").value)
         self.period = 1.0 / self.robot.control_rate_hz
         names = self.robot.joint_names
-        self._groups = [(group, [names.index(name) for name in group.joints]) for group in self.robot.commands]
         max_age = np.full(len(names), np.inf)
         for topic in self.robot.state:
             max_age[[names.index(name) for name in topic.joints]] = topic.max_age_s
@@ -82,8 +79,7 @@ class ControllerNode(Node):
         self._refused_at = -np.inf
         self._shown: tuple[object, ...] = ()
         self._shown_at = -np.inf
-        self._robot_commands = [self.create_publisher(COMMAND_TYPES[g.type], g.topic, LATEST) for g, _ in self._groups]
-        self._command = self.create_publisher(JointTrajectory, "pi0/command", QoSProfile(depth=50))
+        self.output = CommandOutput(self, self.robot)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
         self.create_subscription(JointTrajectory, "pi0/chunk", self._on_chunk, LATEST)
         for topic in self.robot.state:
@@ -108,15 +104,14 @@ class ControllerNode(Node):
             command = self.controller.tick(self.now())
             if command is None:
                 break
-            self._publish(command, self.now())
+            self.output.publish(command, self.now())
             deadline += self.period
             time.sleep(max(0.0, deadline - time.monotonic()))
         if active:
             still = np.zeros(len(self.robot.joints))
-            self._publish(Command(self.controller.limiter.position, still, still), self.now())
+            self.output.publish(Command(self.controller.limiter.position, still, still), self.now())
         self._publish_diagnostics()
-        for publisher in [*self._robot_commands, self._command]:
-            publisher.wait_for_all_acked(Duration(seconds=0.5))
+        self.output.flush(0.5)
 
     def _declare_parameters(self) -> Settings:
         default = Settings()
@@ -156,7 +151,10 @@ class ControllerNode(Node):
         try:
             chunk = chunk_from_message(message, self.robot.joint_names, now)
             with self._lock:
-                self.controller.accept(chunk, now)
+                taken = self.controller.accept(chunk, now)
+            if not taken:
+                self._refused_at = now
+                self.get_logger().warning(f"pi0/chunk: {self.controller.last_refusal}", throttle_duration_sec=1.0)
         except ChunkError as error:
             self._refused_at = now
             with self._lock:
@@ -197,19 +195,7 @@ class ControllerNode(Node):
         with self._lock:
             command = self.controller.tick(now)
         if command is not None:
-            self._publish(command, now)
-
-    def _publish(self, command: Command, now: float) -> None:
-        stamp = seconds_to_stamp(now)
-        for (group, joints), publisher in zip(self._groups, self._robot_commands):
-            position, velocity = command.position[joints], command.velocity[joints]
-            publisher.publish(command_message(group.type, group.message_names, position, velocity, stamp, self.period))
-        names = self.robot.joint_names
-        sent = command_message(
-            "trajectory_msgs/msg/JointTrajectory", names, command.position, command.velocity, stamp, 0.0
-        )
-        sent.points[0].accelerations = command.acceleration.tolist()
-        self._command.publish(sent)
+            self.output.publish(command, now)
 
     def _watch(self) -> None:
         """Arm by itself where asked, log changes, and publish diagnostics on change and twice a second."""
@@ -238,16 +224,8 @@ class ControllerNode(Node):
         if problems:
             level, text = max(level, DiagnosticStatus.WARN), f"{text}; not ready: {'; '.join(problems)}"
         if 0 <= now - self._refused_at < REFUSAL_SHOWN_S:
-            level, text = max(level, DiagnosticStatus.WARN), f"{text}; chunk refused: {values['last_refusal']}"
-        lateness = self.ticker.pacer.lateness() * 1e3
-        p50, p99 = np.percentile(lateness, [50, 99]) if len(lateness) else (0.0, 0.0)
-        values |= {
-            "rate_hz": self.robot.control_rate_hz,
-            "ticks": self.ticker.pacer.ticks,
-            "late_ticks": self.ticker.pacer.late_ticks,
-            "tick_p50_ms": round(float(p50), 4),
-            "tick_p99_ms": round(float(p99), 4),
-        }
+            level, text = max(level, DiagnosticStatus.WARN), f"{text}; last chunk trouble: {values['last_refusal']}"
+        values |= {"rate_hz": self.robot.control_rate_hz, **self.ticker.pacer.report()}
         status = diagnostic_status("controller", level, text, values, self.robot.name)
         self._diagnostics.publish(diagnostic_array(seconds_to_stamp(now), [status]))
 

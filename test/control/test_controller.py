@@ -167,7 +167,7 @@ def test_chunks_out_of_order_are_dropped():
 def test_a_chunk_that_is_over_when_it_comes_is_dropped():
     bench = Bench()
     bench.arm()
-    bench.controller.accept(path_chunk(bench.now - 3.0), bench.now)
+    assert not bench.controller.accept(path_chunk(bench.now - 3.0), bench.now)
     bench.step()
     assert bench.controller.state is State.IDLE and bench.controller.counts.dropped == 1
     assert "already over (observation 3.00 s old)" in bench.controller.last_refusal

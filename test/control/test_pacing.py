@@ -24,6 +24,13 @@ def test_a_late_wake_up_skips_and_never_bursts():
     assert pacer.late_ticks == 3 and pacer.ticks == 1
     assert pacer.deadline == pytest.approx(0.10)
     assert pacer.lateness() == pytest.approx([0.075])
+    assert pacer.report() == {
+        "ticks": 1,
+        "late_ticks": 3,
+        "tick_p50_ms": pytest.approx(75.0),
+        "tick_p99_ms": pytest.approx(75.0),
+    }
+    assert Pacer(0.02).report()["tick_p99_ms"] == 0.0
 
 
 def test_it_looks_back_on_a_limited_number_of_ticks():
