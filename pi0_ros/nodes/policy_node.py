@@ -87,6 +87,8 @@ class PolicyNode(LifecycleNode):
         """Read the robot file, load and warm up the model, subscribe; a refusal is logged and put into /diagnostics."""
         value = self._value
         started = time.perf_counter()
+        self._phase, self.refusal = "loading", ""
+        self._publish_diagnostics()  # loading a large model takes a while
         try:
             robot = load_robot(value("robot"))
             backend = make_backend(
@@ -94,11 +96,11 @@ class PolicyNode(LifecycleNode):
                 value("torch_threads"), value("num_steps"), value("timeout_s"),
             )  # fmt: skip
         except (ValueError, OSError, ImportError, RuntimeError) as error:
-            self.refusal = str(error)
+            self._phase, self.refusal = "unconfigured", str(error)
             self.get_logger().fatal(self.refusal)
             self._publish_diagnostics()
             return TransitionCallbackReturn.FAILURE
-        self.refusal, self._robot, self._backend = "", robot, backend
+        self._robot, self._backend = robot, backend
         self._buffer = ObservationBuffer(robot)
         self._runner = Runner(
             self._buffer,

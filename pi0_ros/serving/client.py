@@ -108,17 +108,16 @@ class Client:
         except ProtocolError as error:
             raise BackendError(f"observation cannot be sent: {error}") from error
         try:
-            socket.send_multipart(frames)  # waits up to SNDTIMEO for a connection
+            if not _ready(socket, zmq.POLLOUT, deadline):
+                raise self._fail(f"not reachable within {self.timeout_s:g} s; is `pi0 serve` running there?")
+            socket.send_multipart(frames, zmq.NOBLOCK)
             while True:
-                left_ms = int((deadline - time.monotonic()) * 1e3)
-                if left_ms <= 0 or not socket.poll(left_ms):
+                if not _ready(socket, zmq.POLLIN, deadline):
                     raise self._fail(f"no answer within {self.timeout_s:g} s")
-                answer = decode(socket.recv_multipart())
+                answer = decode(socket.recv_multipart(zmq.NOBLOCK))
                 if answer.id in (question.id, UNREADABLE):
                     break
                 self.late_replies += 1
-        except zmq.Again:
-            raise self._fail(f"not reachable within {self.timeout_s:g} s; is `pi0 serve` running there?") from None
         except ProtocolError as error:
             raise self._fail(f"{error}") from error
         except zmq.ZMQError as error:
@@ -129,12 +128,9 @@ class Client:
         return answer
 
     def _open(self) -> zmq.Socket[bytes]:
-        timeout_ms = max(1, int(self.timeout_s * 1e3))
         socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.IMMEDIATE, 1)  # never queue for a server that is not there
-        socket.setsockopt(zmq.SNDTIMEO, timeout_ms)
-        socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
         socket.setsockopt(zmq.SNDHWM, 2)
         socket.setsockopt(zmq.RCVHWM, 8)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
@@ -161,3 +157,8 @@ class Client:
     def _next(self) -> int:
         self._number += 1
         return self._number
+
+
+def _ready(socket: zmq.Socket[bytes], event: int, deadline: float) -> bool:
+    """Wait until `event` is possible, at most to `deadline` (of time.monotonic)."""
+    return bool(socket.poll(max(0, int((deadline - time.monotonic()) * 1e3)), event))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -22,7 +23,9 @@ SETTINGS = PolicySettings("quantile", 15.0, 7)
 def save(folder: Path, **more) -> tuple[Pi0, Path]:
     torch.manual_seed(1)
     model = Pi0(tiny_config())
-    return model, save_checkpoint(folder, model, tiny_config(), SETTINGS, tiny_robot(), tiny_stats(6), TOKENIZER, **more)
+    return model, save_checkpoint(
+        folder, model, tiny_config(), SETTINGS, tiny_robot(), tiny_stats(6), TOKENIZER, **more
+    )
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -98,10 +101,8 @@ def test_a_killed_writer_leaves_a_whole_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", rename)
         patch.setattr(module.shutil, "rmtree", lambda *args, **kwargs: None)
-        try:
+        with contextlib.suppress(Killed):
             save(tmp_path / "best", training={"step": 2})
-        except Killed:
-            pass
     assert load_checkpoint(tmp_path / "best").training == {"step": 2 if renames_done == 2 else 1}
     save(tmp_path / "best", training={"step": 3})
     assert load_checkpoint(tmp_path / "best").training == {"step": 3}

@@ -83,8 +83,14 @@ def test_reads_a_file_of_openpi() -> None:
         (lambda content: content["norm_stats"].pop("actions"), "norm_stats.actions"),
         (lambda content: content["norm_stats"]["state"].pop("q01"), "norm_stats.state"),
         (lambda content: content["norm_stats"]["state"]["std"].pop(), "norm_stats.state: 'std'"),
-        (lambda content: content["norm_stats"]["state"]["std"].__setitem__(0, -1.0), "norm_stats.state: 'std' must not"),
-        (lambda content: content["norm_stats"]["state"]["mean"].__setitem__(0, float("nan")), "norm_stats.state: 'mean'"),
+        (
+            lambda content: content["norm_stats"]["state"]["std"].__setitem__(0, -1.0),
+            "norm_stats.state: 'std' must not",
+        ),
+        (
+            lambda content: content["norm_stats"]["state"]["mean"].__setitem__(0, float("nan")),
+            "norm_stats.state: 'mean'",
+        ),
         (lambda content: content["norm_stats"]["state"].__setitem__("q99", "high"), "norm_stats.state"),
     ],
 )

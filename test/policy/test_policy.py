@@ -108,7 +108,7 @@ def test_missing_camera_is_named(policy: Policy) -> None:
         policy.infer(replace(seen, images={"base": seen.images["base"]}))
 
 
-# --- does the checkpoint fit the robot? ---------------------------------------------------------------------------------
+# --- does the checkpoint fit the robot? -------------------------------------------------------------------------------
 
 
 def other(**changes) -> Robot:
@@ -143,7 +143,7 @@ def test_topics_rates_and_limits_may_differ() -> None:
     check_robot(robot, Metadata("tiny", "pi0", tiny_robot(), 5, 20.0, 24))
 
 
-# --- backends -----------------------------------------------------------------------------------------------------------
+# --- backends ---------------------------------------------------------------------------------------------------------
 
 
 def test_local_backend(folder: Path) -> None:

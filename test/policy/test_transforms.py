@@ -133,7 +133,10 @@ def test_only_relative_joints_depend_on_the_state() -> None:
     [
         (lambda images, state: (images.pop("wrist"), (images, state))[1], "no image of camera 'wrist' .given: base"),
         (lambda images, state: ({**images, "base": images["base"][:1]}, state), "camera 'base'"),
-        (lambda images, state: ({**images, "base": images["base"].astype(np.float32)}, state), "camera 'base': float32"),
+        (
+            lambda images, state: ({**images, "base": images["base"].astype(np.float32)}, state),
+            "camera 'base': float32",
+        ),
         (lambda images, state: (images, state[:, :5]), "state has shape"),
     ],
 )
@@ -176,7 +179,8 @@ def droid_robot() -> Robot:
     """The reference's DROID observation as a robot file: 7 joints and a gripper, all absolute, two cameras."""
     names = [f"joint_{i}" for i in range(7)] + ["gripper"]
     joints = tuple(
-        Joint(name, "rad", "gripper" if name == "gripper" else "revolute", -3, 3, 1, 1, None, "absolute") for name in names
+        Joint(name, "rad", "gripper" if name == "gripper" else "revolute", -3, 3, 1, 1, None, "absolute")
+        for name in names
     )
     cameras = tuple(
         Camera(name, f"/{name}", "sensor_msgs/msg/Image", slot, 1.0)
@@ -191,7 +195,9 @@ def test_whole_pipeline_equals_the_reference_pi05_droid() -> None:
     data = dict(np.load(FIXTURES / "policy" / "e2e_droid.npz"))
     meta = json.loads(str(data["meta_json"]))
     folder = FIXTURES / "reference" / "pi05"
-    config = ModelConfig.from_dict({**json.loads((folder / "sizes.json").read_text()), "max_token_len": meta["max_token_len"]})
+    config = ModelConfig.from_dict(
+        {**json.loads((folder / "sizes.json").read_text()), "max_token_len": meta["max_token_len"]}
+    )
     stats = load_norm_stats(FIXTURES / "policy" / "droid_norm_stats.json")
     one = PolicySpec(config, PolicySettings("quantile", 15.0), droid_robot(), stats, Tokenizer.load(TOKENIZER))
     images = {
