@@ -121,8 +121,7 @@ class Controller:
         self.feedback.measure(stamp, joints, position)
 
     def accept(self, chunk: ActionChunk, now: float) -> bool:
-        """Take a chunk for the next tick; False where it came too late (`last_refusal` says how), `ChunkError` for a bad
-        one."""
+        """Take a chunk for the next tick. False: it came too late, `last_refusal` says how. `ChunkError`: it is bad."""
         if chunk.stamp > now + FUTURE_S:
             raise ChunkError(
                 f"stamped {chunk.stamp - now:.2f} s in the future: do policy and controller share a clock?"
