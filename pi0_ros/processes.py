@@ -42,7 +42,8 @@ def ros_environment(localhost: bool = False, domain_id: int | None = None) -> di
     environment.setdefault("PYTHONUNBUFFERED", "1")
     if localhost:
         environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-        environment["ROS_LOCALHOST_ONLY"] = "1" if environment.get("ROS_DISTRO") == "humble" else "0"
+        if environment.get("ROS_DISTRO") == "humble":
+            environment["ROS_LOCALHOST_ONLY"] = "1"  # newer distributions warn about it
     if domain_id is not None:
         environment["ROS_DOMAIN_ID"] = str(domain_id)
     return environment
