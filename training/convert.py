@@ -50,11 +50,14 @@ class Options:
     include_failed: bool = False
 
 
+DEFAULTS = Options()
+
+
 def convert(
     bags: Sequence[Path],
     out: Path,
     robot: Robot,
-    options: Options = Options(),
+    options: Options = DEFAULTS,
     *,
     fps: float | None = None,
     workers: int = 1,
@@ -83,9 +86,8 @@ def convert(
         raise DatasetError(f"{out} exists: choose another folder, remove it, or give --overwrite")
     found = find_bags(bags)
     staging = out.with_name(out.name + ".partial")
-    jobs = [
-        _Job(bag, None if dry_run else staging / "parts" / _key(bag, robot, options), robot, options) for bag in found
-    ]
+    settings = f"{PART_FORMAT} {robot_to_yaml(robot)} {options}"
+    jobs = [_Job(bag, None if dry_run else staging / "parts" / _key(bag, settings), robot, options) for bag in found]
     reports = list(tqdm(_run(jobs, workers), total=len(jobs), unit="bag", disable=not progress))
     if not dry_run:
         reports, parts = _consistent(jobs, reports)
@@ -138,9 +140,9 @@ def _convert_once(job: _Job) -> BagReport:
     return report
 
 
-def _key(bag: Path, robot: Robot, options: Options) -> str:
-    """Folder name of a bag's parts: the same only for the same bag, unchanged, converted in the same way."""
-    fingerprint = hashlib.sha256(f"{PART_FORMAT} {bag.resolve()} {robot_to_yaml(robot)} {options}".encode())
+def _key(bag: Path, settings: str) -> str:
+    """Folder name of a bag's parts: the same only for the same bag, unchanged, converted with the same `settings`."""
+    fingerprint = hashlib.sha256(f"{bag.resolve()} {settings}".encode())
     for file in storage_files(bag):
         stat = file.stat()
         fingerprint.update(f" {file.name} {stat.st_size} {stat.st_mtime_ns}".encode())

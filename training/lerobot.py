@@ -316,4 +316,4 @@ class Dataset:
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     """A column of equally long lists as an array [N, D]."""
     values = column.combine_chunks()
-    return values.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    return np.array(values.flatten()).reshape(len(column), -1)

@@ -86,9 +86,9 @@ def chunk_steps(action: np.ndarray, horizon: int) -> np.ndarray:
 
 def _spread(values: np.ndarray) -> tuple[float, float, float, float]:
     """Mean, std, q01, q99 of all `values`."""
-    flat = values.reshape(-1)
-    q01, q99 = np.quantile(flat, [0.01, 0.99])
-    return float(flat.mean(dtype=np.float64)), float(flat.std(dtype=np.float64)), float(q01), float(q99)
+    wide = values.reshape(-1).astype(np.float64)  # numpy rounds the quantiles' places to the type of the values
+    q01, q99 = np.quantile(wide, [0.01, 0.99])
+    return float(wide.mean()), float(wide.std()), float(q01), float(q99)
 
 
 def _widen(values: tuple[float, ...], floor: float) -> tuple[float, float, float, float]:

@@ -6,6 +6,7 @@ keeps that: its time stamps are counted anew in frames, never summed up from con
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ import av
 import numpy as np
 
 QUEUE_FRAMES = 32
+os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder prints its settings otherwise; 1: errors only
 
 
 class VideoError(ValueError):
@@ -122,7 +124,7 @@ def join_videos(parts: Sequence[Path], out: Path, fps: int) -> list[int]:
     counts: list[int] = []
     with av.open(str(parts[0])) as first, av.open(str(out), "w", format="mp4") as target:
         model = first.streams.video[0]
-        stream = target.add_stream_from_template(model)
+        stream = target.add_stream_from_template(model, opaque=True)
         stream.time_base = Fraction(1, fps)
         for part in parts:
             with av.open(str(part)) as source:

@@ -1,0 +1,102 @@
+"""Normalisation statistics against a plain computation over all chunks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from bagmaker import Recipe, make_bag
+
+from pi0_ros.cli import main
+from pi0_ros.policy.norm import load_norm_stats
+from pi0_ros.robot import load_robot
+from pi0_ros.training.convert import convert
+from pi0_ros.training.feature_stats import describe, describe_histogram, image_histogram
+from pi0_ros.training.lerobot import Dataset
+from pi0_ros.training.stats import NORM_STATS_PATH, chunk_steps, compute_norm_stats, measure
+
+ROBOT = load_robot("demo_arm")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("stats")
+    bags = [make_bag(folder / f"bags/{n}", ROBOT, Recipe(seconds=1.5 + n)) for n in range(2)]
+    convert(bags, folder / "out", ROBOT)
+    return Dataset(folder / "out")
+
+
+def plain_chunks(dataset: Dataset, horizon: int) -> np.ndarray:
+    """All relative chunks [N, horizon, J], by loops."""
+    chunks = []
+    for episode in dataset.episodes:
+        for t in range(episode.length):
+            steps = [episode.action[min(t + i, episode.length - 1)] for i in range(horizon)]
+            chunks.append(np.array(steps) - np.where(ROBOT.relative_mask, episode.state[t], 0))
+    return np.array(chunks, np.float64)
+
+
+@pytest.mark.parametrize("horizon", [8, 24, 200])
+def test_statistics_are_exact(dataset: Dataset, horizon: int) -> None:
+    stats = compute_norm_stats(dataset, ROBOT, horizon)
+    states = np.concatenate([episode.state for episode in dataset.episodes]).astype(np.float64)
+    actions = plain_chunks(dataset, horizon).reshape(-1, 6)
+    for measured, values in ((stats.state, states), (stats.actions, actions)):
+        assert np.allclose(measured.mean, values.mean(axis=0), atol=1e-6)
+        assert np.allclose(measured.std, values.std(axis=0), atol=1e-6)
+        assert np.allclose(measured.q01, np.quantile(values, 0.01, axis=0), atol=1e-6)
+        assert np.allclose(measured.q99, np.quantile(values, 0.99, axis=0), atol=1e-6)
+
+
+def test_chunks_repeat_the_last_action() -> None:
+    assert chunk_steps(np.array([1.0, 2.0, 3.0]), 3).tolist() == [[1, 2, 3], [2, 3, 3], [3, 3, 3]]
+
+
+def test_a_joint_at_rest_gets_a_floor(dataset: Dataset) -> None:
+    for episode in dataset.episodes:
+        episode.state[:, 4] = episode.action[:, 4] = 0.75
+    stats, widened = measure(dataset, ROBOT, 24)
+    floor = 0.01 * (ROBOT.upper[4] - ROBOT.lower[4])
+    assert [(item.kind, item.joint, item.width) for item in widened] == [
+        ("state", "roll", 0.0),
+        ("actions", "roll", 0.0),
+    ]
+    assert stats.state.q99[4] - stats.state.q01[4] == pytest.approx(floor)
+    assert (stats.state.q99[4] + stats.state.q01[4]) / 2 == pytest.approx(0.75)
+    assert stats.actions.std[4] == pytest.approx(floor / 4.6527, rel=1e-4)
+    del dataset.episodes  # read again, unchanged
+
+
+def test_wrong_robots_and_horizons(dataset: Dataset) -> None:
+    with pytest.raises(ValueError, match="horizon is 0"):
+        compute_norm_stats(dataset, ROBOT, 0)
+    other = dataclasses.replace(ROBOT, joints=ROBOT.joints[:5])
+    with pytest.raises(ValueError, match="has joints"):
+        compute_norm_stats(dataset, other, 24)
+
+
+def test_command_line(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stats", str(dataset.path), "--horizon", "10"]) == 0
+    printed = capsys.readouterr().out
+    assert "chunks of 10" in printed and "rad, relative" in printed
+    stats = load_norm_stats(dataset.path / NORM_STATS_PATH)
+    assert np.allclose(stats.actions.q99, compute_norm_stats(dataset, ROBOT, 10).actions.q99)
+    content = json.loads((dataset.path / NORM_STATS_PATH).read_text())
+    assert set(content["norm_stats"]) == {"state", "actions"}
+
+
+def test_describe_keeps_integers() -> None:
+    stats = describe(np.array([3, 4, 8], np.int64))
+    assert stats["min"].dtype == np.int64 and stats["max"].tolist() == [8]
+    assert stats["q50"].tolist() == [4.0] and stats["count"].tolist() == [3]
+
+
+def test_histograms_of_large_images_are_thinned() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3)).astype(np.uint8)
+    histogram = image_histogram(image)
+    assert histogram.sum() == 3 * 120 * 160
+    stats = describe_histogram(histogram, 1)
+    assert stats["mean"].shape == (3, 1, 1)
+    assert np.allclose(stats["mean"], 0.5, atol=0.01) and np.allclose(stats["q90"], 0.9, atol=0.01)
