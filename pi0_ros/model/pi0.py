@@ -58,7 +58,11 @@ class Prefix:
 
 
 class Pi0(nn.Module):
-    """pi0 or pi0.5, by its config. New weights are random; `load_model` reads trained ones."""
+    """pi0 or pi0.5, by its config. New weights are random; `load_model` reads trained ones.
+
+    Nothing reads what the last VLM layer puts out, so its query and output projections, feed-forward and second norm
+    and the final VLM norm are parameters (checkpoints have them) that no loss reaches: their gradient stays None.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -96,10 +100,7 @@ class Pi0(nn.Module):
 
     def embed_prefix(self, inputs: ModelInput) -> tuple[Tensor, Tensor]:
         """Return the token embeddings [B, P, D], images first, and their mask bool [B, P]."""
-        slots = [slot for slot in self.config.cameras if slot in inputs.images]
-        unknown = sorted(set(inputs.images) - set(slots))
-        if unknown:
-            raise ValueError(f"no camera slot {', '.join(unknown)}; the model has {', '.join(self.config.cameras)}")
+        slots = self._slots(inputs)
         scale = math.sqrt(self.config.vlm.width)
         prompt = (self.embedding(inputs.prompt_tokens) * scale).to(self.vlm.dtype)
         if not slots:
@@ -111,6 +112,20 @@ class Pi0(nn.Module):
         mask = present.T.repeat_interleave(tokens.shape[2], dim=1)
         embedded = torch.cat([*tokens, prompt], dim=1)
         return embedded, torch.cat([mask, inputs.prompt_mask], dim=1)
+
+    def _slots(self, inputs: ModelInput) -> list[str]:
+        """Return the slots that have an image, in the order of their token blocks, after checking the images."""
+        unknown = sorted(set(inputs.images) - set(self.config.cameras))
+        if unknown:
+            raise ValueError(f"no camera slot {', '.join(unknown)}; the model has {', '.join(self.config.cameras)}")
+        size = self.config.vision.image_size
+        wanted = (len(inputs.prompt_tokens), size, size, 3)
+        for slot, image in inputs.images.items():
+            if tuple(image.shape) != wanted:
+                raise ValueError(f"image of {slot} is {list(image.shape)}, the model needs {list(wanted)}")
+            if slot not in inputs.image_masks:
+                raise ValueError(f"image of {slot} has no entry in image_masks")
+        return [slot for slot in self.config.cameras if slot in inputs.images]
 
     def encode_prefix(self, inputs: ModelInput) -> Prefix:
         """Run images and prompt through the vision-language model once."""
@@ -150,10 +165,14 @@ class Pi0(nn.Module):
 
         `state` [B, A] is read by pi0 only. The prefix is read, never changed.
         """
-        if x_t.shape[0] != prefix.mask.shape[0] * prefix.draws:
+        rows, dim = prefix.mask.shape[0] * prefix.draws, self.config.action_dim
+        if x_t.ndim != 3 or x_t.shape[0] != rows or x_t.shape[2] != dim:
             raise ValueError(
-                f"{x_t.shape[0]} rows of actions for a prefix of {prefix.mask.shape[0]} rows x {prefix.draws} draws"
+                f"actions are {list(x_t.shape)}, a prefix of {prefix.mask.shape[0]} rows x {prefix.draws} draws "
+                f"needs [{rows}, horizon, {dim}]"
             )
+        if not self.config.is_pi05 and tuple(state.shape) != (rows, dim):
+            raise ValueError(f"state is {list(state.shape)}, the model needs {[rows, dim]}")
         embedded, condition = self.embed_suffix(state, x_t, time)
         embedded = embedded.to(self.expert.dtype)
         length = embedded.shape[1]

@@ -58,6 +58,11 @@ class Tokenizer:
             tokens = self._processor.encode(text, add_bos=True)
         else:
             tokens = self._processor.encode(text, add_bos=True) + self._processor.encode("\n")
+        if max(tokens) >= config.vocab_size:
+            raise TokenizerError(
+                f"token {max(tokens)} is outside the model's vocabulary of {config.vocab_size}: "
+                f"this tokenizer of {self.vocab_size} pieces belongs to another model"
+            )
         length = config.max_token_len
         if len(tokens) > length:
             logger.warning("prompt of %d tokens cut to max_token_len %d: %r", len(tokens), length, prompt)

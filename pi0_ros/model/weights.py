@@ -60,6 +60,8 @@ def save_model(model: Pi0, path: str | Path) -> None:
 def write_safetensors(tensors: Mapping[str, Tensor], path: str | Path) -> None:
     """Stream `tensors` to `path` one after the other, so that no second copy of a large model is held."""
     path = Path(path)
+    if other := {str(tensor.dtype) for tensor in tensors.values()} - {str(dtype) for dtype in _DTYPES}:
+        raise WeightsError(f"{path}: cannot write weights as {', '.join(sorted(other))}; cast them to torch.float32")
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # widest first keeps all aligned
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -70,14 +72,17 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: str | Path) -> None:
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(struct.pack("<Q", len(encoded)) + encoded)
-        for name in names:
-            data = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            file.write(data.numpy().data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(struct.pack("<Q", len(encoded)) + encoded)
+            for name in names:
+                data = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+                file.write(data.numpy().data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_model(config: ModelConfig, path: str | Path, device: torch.device | str = "cpu") -> Pi0:

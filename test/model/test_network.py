@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import reference
 import torch
 
 from pi0_ros.model import ModelConfig, ModelInput, Pi0, sample_time, sine_position_init
 from pi0_ros.model.flow import time_embedding
+from pi0_ros.model.layers import Attention, Rotary, attention_bias, fold_heads
 from pi0_ros.model.pi0 import prefix_positions
+from pi0_ros.model.weights import named_weights
 
 both_models = pytest.mark.parametrize("name", reference.MODELS)
 
@@ -56,6 +59,27 @@ def test_loss(name):
         loss = reference.model(name).loss(reference.inputs(name), *train)
     assert_close(loss, reference.tensor(name, "loss_elem_torch"), 1e-4)
     assert_close(loss.mean(-1), reference.tensor(name, "loss_jax"), 3e-4)
+
+
+@both_models
+def test_gradients(name):
+    model = reference.model(name)
+    with np.load(reference.ROOT / name / "train.npz") as arrays:
+        train = dict(arrays)
+    noise, time = torch.from_numpy(train["noise"][0]), torch.from_numpy(train["time"][0])
+    actions = reference.tensor(name, "actions")
+    model.loss(reference.inputs(name), actions, noise, time, reduction="mean").backward()
+    weights = named_weights(model)
+    wanted = {key.removeprefix("grad0/"): torch.from_numpy(train[key]) for key in train if key.startswith("grad0/")}
+    assert len(wanted) > 50
+    for key, gradient in wanted.items():
+        actual = weights[key].grad
+        if actual is None:  # the end of the last VLM layer: see Pi0
+            assert gradient.count_nonzero() == 0
+        elif not key.endswith("self_attn.k_proj.bias"):  # no influence in the vision tower, so rounding noise
+            assert_close(actual, gradient, 1e-3 * gradient.abs().max().item())
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    assert norm.item() == pytest.approx(train["grad_norm"][0], rel=1e-4)
 
 
 @both_models
@@ -125,6 +149,20 @@ def test_unknown_camera_slot_is_refused():
         reference.model("pi0").encode_prefix(named_wrong)
 
 
+def test_shapes_that_do_not_fit_are_named():
+    model, inputs = reference.model("pi0"), reference.inputs("pi0")
+    images = inputs.images | {"base_0_rgb": torch.zeros(2, 3, 224, 224)}
+    with pytest.raises(
+        ValueError, match=r"image of base_0_rgb is \[2, 3, 224, 224\], the model needs \[2, 224, 224, 3\]"
+    ):
+        model.encode_prefix(replace(inputs, images=images))
+    with pytest.raises(ValueError, match="image of left_wrist_0_rgb has no entry in image_masks"):
+        masks = {slot: mask for slot, mask in inputs.image_masks.items() if slot != "left_wrist_0_rgb"}
+        model.encode_prefix(replace(inputs, image_masks=masks))
+    with pytest.raises(ValueError, match=r"state is \[2, 6\], the model needs \[2, 32\]"):
+        model.sample_actions(replace(inputs, state=torch.zeros(2, 6)))
+
+
 @both_models
 def test_sampling_encodes_the_prefix_once_and_leaves_it_alone(name, monkeypatch):
     model = reference.model(name)
@@ -164,7 +202,7 @@ def test_draws_that_share_a_prefix_equal_a_repeated_batch(name):
         for rows in range(0, 6, 2):
             alone = model.loss(inputs, *(part[rows : rows + 2] for part in (actions, noise, time)))
             assert_close(shared[rows : rows + 2], alone, 2e-5)
-        with pytest.raises(ValueError, match="6 rows of actions for a prefix of 2 rows x 1 draws"):
+        with pytest.raises(ValueError, match=r"a prefix of 2 rows x 1 draws needs \[2, horizon, 32\]"):
             model.flow_loss(prefix, inputs.state, actions, noise, time)
 
 
@@ -187,6 +225,33 @@ def test_state_does_not_see_actions():
     allowed = (bias == 0).view(4, heads, 6)[:, 0]
     assert allowed[0].tolist() == [True, False, True, False, False, False]
     assert allowed[1:].tolist() == [[True, False, True, True, True, True]] * 3
+
+
+def test_grouped_attention_with_several_key_heads():
+    """Query head n reads key head n // group, for masks that differ from query to query."""
+    torch.manual_seed(0)
+    attention, (batch, length, heads, kv, dim) = Attention(24, 6, 2, 8), (2, 5, 6, 2, 8)
+    x = torch.randn(batch, length, 24)
+    rotary = Rotary.at(torch.arange(length).expand(batch, -1), dim)
+    allowed = torch.ones(length, length, dtype=torch.bool).tril().expand(batch, 1, -1, -1)
+    with torch.no_grad():
+        keys, values = attention.keys_values(x, rotary)
+        bias = fold_heads(attention_bias(allowed, torch.float32), heads // kv)
+        out = attention(x, rotary, keys, values, bias)
+        queries = rotary(attention.q_proj(x).view(batch, length, heads, dim))
+        mixed = torch.zeros(batch, length, heads, dim)
+        for head in range(heads):
+            k, v = keys[:, head // (heads // kv)], values[:, head // (heads // kv)]
+            logits = queries[:, :, head] @ k.transpose(1, 2) * dim**-0.5
+            mixed[:, :, head] = logits.masked_fill(~allowed[:, 0], -torch.inf).softmax(-1) @ v
+        assert_close(out, attention.o_proj(mixed.flatten(2)), 1e-5)
+
+
+def test_rotary_positions_turn_pairs_of_the_two_halves():
+    x = torch.tensor([1.0, 0.0, 0.0, 0.0]).view(1, 1, 1, 4)
+    angle = torch.tensor(3.0)
+    wanted = torch.stack([angle.cos(), torch.tensor(0.0), angle.sin(), torch.tensor(0.0)])
+    assert_close(Rotary.at(torch.tensor([[3]]), 4)(x).view(4), wanted, 1e-6)
 
 
 def test_time_embedding_ends():
@@ -236,7 +301,7 @@ def test_a_fresh_small_model_learns_one_batch(name):
     actions = torch.sin(torch.arange(config.action_horizon)[None, :, None] / 6 + phase)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses = []
-    for _ in range(40):
+    for _ in range(30):
         noise = torch.randn(8, *actions.shape[1:], generator=draw)
         prefix = model.encode_prefix(inputs).repeat(4)
         loss = model.flow_loss(
@@ -246,7 +311,7 @@ def test_a_fresh_small_model_learns_one_batch(name):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
 
 
 def test_sampling_is_repeatable_with_a_generator():

@@ -59,3 +59,9 @@ def test_not_a_tokenizer(tmp_path):
     path.write_bytes(b"not a model")
     with pytest.raises(TokenizerError, match=r"tokenizer\.model: not a SentencePiece model"):
         Tokenizer.load(path)
+
+
+def test_tokenizer_of_another_model():
+    config = replace(reference.config("pi0"), vocab_size=300)
+    with pytest.raises(TokenizerError, match="this tokenizer of 512 pieces belongs to another model"):
+        Tokenizer.load(MODEL).encode_prompt(config, "pick up the red block")

@@ -99,7 +99,19 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
     model = reference.model("pi0")
     save_model(model, path)
     before = path.read_bytes()
-    model.action_out_proj.weight.data = model.action_out_proj.weight.data.double()  # cannot be written
-    with pytest.raises(KeyError):
+
+    def full_disk(descriptor):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("pi0_ros.model.weights.os.fsync", full_disk)
+    torch.nn.init.zeros_(model.action_out_proj.weight)
+    with pytest.raises(OSError, match="No space left"):
         save_model(model, path)
     assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_dtype_that_checkpoints_do_not_have_is_refused(tmp_path):
+    model = reference.model("pi0").double()
+    with pytest.raises(WeightsError, match="cannot write weights as torch.float64"):
+        save_model(model, tmp_path / "model.safetensors")
