@@ -1,9 +1,9 @@
 """Where is the named thing? A throw-away head that teaches the vision before, and beside, the flow.
 
-A small policy that is trained on actions alone learns the motion long before it learns where its target is. The recorded
-episodes already hold the answer: wherever the gripper closes next, the arm joints say where the named object lay (a hindsight
-label). A small head regresses those joints from images and instruction only, out of the hidden states that the action
-expert can attend to, so what it teaches is in reach of the policy. The head is never shipped.
+A small policy that is trained on actions alone learns the motion long before it learns where its target is. The
+recorded episodes already hold the answer: wherever the gripper closes next, the arm joints say where the named object
+lay (a hindsight label). A small head regresses those joints from images and instruction only, out of the hidden states
+that the action expert can attend to, so what it teaches is in reach of the policy. The head is never shipped.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class GraspTargets:
     joints: float32 [N,A], arm joints at that event as (position - mean[event]) / scale; 0 where not valid.
     event: int64 [N], 0 = the gripper closes next, 1 = it opens next.
     valid: bool [N], False after the episode's last event.
-    mean: float32 [2,A] and scale: float32 [A], in the robot's units. Joints of one unit share one scale, the root mean square
-        deviation at closings, so the loss weighs joints alike and guessing the mean scores 1.
+    mean: float32 [2,A] and scale: float32 [A], in the robot's units. Joints of one unit share one scale, the root mean
+        square deviation at closings, so the loss weighs joints alike and guessing the mean scores 1.
     arm: int64 [A], indices of the arm joints in the robot's joint order.
     """
 
@@ -111,7 +111,7 @@ class GroundingHead(nn.Module):
 
 
 def grounding_loss(predicted: Tensor, joints: Tensor, event: Tensor, valid: Tensor) -> Tensor:
-    """Mean squared error of the valid rows: predicted [B,2,A], joints [B,A], event int64 [B], valid bool [B] -> scalar."""
+    """Mean squared error of the valid rows: predicted [B,2,A], joints [B,A], event int64, valid bool [B] -> scalar."""
     chosen = predicted[torch.arange(len(event), device=event.device), event]
     weight = valid.to(chosen.dtype)
     return ((chosen - joints).square().mean(-1) * weight).sum() / weight.sum().clamp(min=1.0)
@@ -130,7 +130,7 @@ def grasp_error(predicted: np.ndarray, rows: np.ndarray, targets: GraspTargets) 
 def grasp_distance_cm(
     predicted: np.ndarray, rows: np.ndarray, targets: GraspTargets, data: TrainingData, kinematics: ForwardKinematics
 ) -> np.ndarray:
-    """Distances in cm between the predicted and the true tool position of the next closing, one per row that has one ahead."""
+    """Distances in cm between predicted and true tool position at the next closing, of the rows that have one ahead."""
     ahead = targets.valid[rows] & (targets.event[rows] == 0)
     guess, truth = data.state[rows[ahead]].astype(np.float64), data.state[rows[ahead]].astype(np.float64)
     guess[:, targets.arm] = predicted[ahead, 0] * targets.scale + targets.mean[0]

@@ -1,13 +1,12 @@
 """A dataset as plain arrays in memory, and the batches that the trainer draws from it.
 
-Frames are decoded once into a uint8 cache on disk at the model's image size and mapped into memory, so a second start (a
-resume, another recipe) costs nothing. Which frames step k trains on is a pure function of (seed, stage, k): a run that was
-killed goes on exactly where an unbroken one would be, and no sampler state has to be saved.
+Frames are decoded once into a uint8 cache on disk at the model's image size and mapped into memory, so a second start
+(a resume, another recipe) costs nothing. Which frames step k trains on is a pure function of (seed, stage, k): a run
+that was killed goes on exactly where an unbroken one would be, and no sampler state has to be saved.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -90,7 +89,7 @@ def load_data(dataset: Path, image_size: int) -> TrainingData:
             if row != total:
                 raise ValueError(f"{dataset}: camera '{camera.name}' has {row} frames, the episodes have {total} rows")
             cache.flush()
-            os.replace(partial, path)
+            partial.replace(path)
         frames[camera.name] = np.load(path, mmap_mode="r")
     return TrainingData(
         frames=frames,
@@ -126,8 +125,8 @@ def chunk_rows(data: TrainingData, rows: np.ndarray, horizon: int) -> np.ndarray
 class Sampler:
     """Draws rows in proportion to their weights; the draw of a step depends on (seed, stage, step) alone.
 
-    The draw is stratified: a batch of B splits the total weight into B equal parts and takes one row from each, so every
-    batch covers all episodes evenly (less gradient noise than independent draws).
+    The draw is stratified: a batch of B splits the total weight into B equal parts and takes one row from each, so
+    every batch covers all episodes evenly (less gradient noise than independent draws).
     """
 
     def __init__(self, rows: np.ndarray, weights: np.ndarray, seed: int, stage: int) -> None:

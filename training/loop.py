@@ -3,8 +3,9 @@
     pi0 train datasets/demo --config config/train/demo.yaml --out runs/demo
     pi0 train datasets/demo --config config/train/demo.yaml --out runs/demo --resume
 
-The finished policy is <out>/checkpoint (averaged weights, robot file, statistics, tokenizer). While training it also holds
-`train_state/`, from which --resume goes on exactly where an unbroken run would be. progress.csv and curve.png lie beside it.
+The finished policy is <out>/checkpoint (averaged weights, robot file, statistics, tokenizer). While training it also
+holds `train_state/`, from which --resume goes on exactly where an unbroken run would be. progress.csv and curve.png lie
+beside it.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ from .objective import GraspLabel, Target, Trainee, as_tensor, draw_noise_and_ti
 from .optimizer import clip_gradients, learning_rate, update_average
 from .progress import Progress
 from .recipe import Recipe, RecipeError, Stage, load_recipe
+from .stats import NORM_STATS_PATH
 from .train_state import Position, read_position, read_state, write_state
 from .vocabulary import make_tokenizer
 
-STATS_PATH = "meta/pi0_norm_stats.json"
 RUNTIME_KEYS = {
     "device",
     "threads",
@@ -60,7 +61,7 @@ def train(
 ) -> Path:
     """Train on a dataset of `pi0 convert` with statistics of `pi0 stats`; returns the finished checkpoint's folder."""
     dataset, recipe = Path(dataset), load_recipe(config)
-    robot, stats = Dataset(dataset).robot, dataset / STATS_PATH
+    robot, stats = Dataset(dataset).robot, dataset / NORM_STATS_PATH
     if not stats.is_file():
         raise RecipeError(f"{stats}: no statistics; make them with `pi0 stats {dataset}`")
     size = model_config(recipe).vision.image_size
@@ -117,6 +118,8 @@ class Run:
             torch.set_num_threads(recipe.threads)
         automatic = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(automatic if recipe.device == "auto" else recipe.device)
+        native = torch.cpu._is_avx512_bf16_supported() if self.device.type == "cpu" else torch.cuda.is_bf16_supported()
+        self.autocast = native if recipe.precision == "auto" else recipe.precision == "bfloat16"
         torch.manual_seed(recipe.seed)
         config = model_config(recipe)
         self.tokenizer_path = self._tokenizer(config)
@@ -172,7 +175,7 @@ class Run:
         self.flow_weights = torch.from_numpy(np.where(gripper, stage.gripper, 1.0).astype(np.float32)).to(self.device)
 
     def restore(self) -> bool:
-        """Go to where the checkpoint in `out` stands; False where it is finished. RecipeError where the recipe changed."""
+        """Go to where the checkpoint in `out` stands; False where it is finished, RecipeError for another recipe."""
         folder = self.out / "checkpoint"
         notes = json.loads((folder / "config.json").read_text())["training"]
         recorded, wanted = (
@@ -313,7 +316,7 @@ class Run:
     def _losses(
         self, trainee: Trainee, inputs: ModelInput, target: Target
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             return self.losses(trainee, inputs, target)
 
     @torch.no_grad()
@@ -342,7 +345,7 @@ class Run:
 
 
 def row_weights(data: TrainingData, robot: Robot, stage: Stage) -> np.ndarray:
-    """How often each frame is drawn, relative to the others, float64 [N]: more around gripper events, as the stage says."""
+    """How often each frame is drawn relative to the others, float64 [N]: more around gripper events."""
     weights = np.ones(data.length)
     window = round(stage.event_window_s * data.fps)
     for start, stop in data.spans:

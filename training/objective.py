@@ -53,7 +53,8 @@ def losses(trainee: Trainee, inputs: ModelInput, target: Target) -> tuple[Tensor
     zero = prefix.hidden.new_zeros(())
     grounding, predicted = zero, prefix.hidden.new_zeros(0)
     if trainee.head is not None and target.grasp is not None:
-        predicted = trainee.head(prefix.hidden.float(), inputs.prompt_mask)
+        with torch.autocast(prefix.hidden.device.type, enabled=False):
+            predicted = trainee.head(prefix.hidden.float(), inputs.prompt_mask)
         grounding = grounding_loss(predicted, target.grasp.joints, target.grasp.event, target.grasp.valid)
     if target.actions is None:
         return zero.expand(trainee.model.config.action_dim), grounding, predicted
@@ -68,7 +69,7 @@ def draw_noise_and_time(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Standard normal noise float32 [n*B,H,A] and flow times float32 [n*B], as pi0: t ~ Beta(1.5, 1) * 0.999 + 0.001.
 
-    The n draws of one frame are stratified: one from each n-th part of the distribution, which lowers the gradient's noise.
+    The n draws of one frame are stratified, one from each n-th part of the distribution: less noise in the gradient.
     """
     noise = random.standard_normal((draws * batch, *shape), np.float32)
     uniform = (np.arange(draws)[:, None] + random.random((draws, batch))) / draws

@@ -1,4 +1,4 @@
-"""Learning-rate schedule, gradient clipping and weight averaging, as in openpi (`training/optimizer.py`, optax rules)."""
+"""Learning-rate schedule, gradient clipping and weight averaging as in openpi (optax's rules)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def learning_rate(step: int, warmup: int, steps: int, peak: float, final: float)
 
 
 def clip_gradients(parameters: Sequence[Tensor], limit: float) -> Tensor:
-    """Scale all gradients by limit/norm where their global norm exceeds `limit`; returns the norm before, a scalar tensor."""
+    """Scale all gradients by limit / norm where their global norm exceeds `limit`; returns the norm before (scalar)."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.stack(torch._foreach_norm(gradients)).norm()
     torch._foreach_mul_(gradients, (limit / norm).clamp(max=1.0))

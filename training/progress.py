@@ -9,9 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-COLUMNS = (
-    "stage", "step", "seconds", "frames_per_s", "lr", "loss", "flow", "grounding", "grad_norm", "val_flow", "val_grounding", "val_cm",
-)  # fmt: skip
+LOSSES = ("loss", "flow", "grounding", "grad_norm", "val_flow", "val_grounding", "val_cm")
+COLUMNS = ("stage", "step", "seconds", "frames_per_s", "lr", *LOSSES)
 HELP = {
     "flow": "flow matching loss",
     "grounding": "grounding loss",
@@ -25,7 +24,7 @@ class Progress:
     """Writes one CSV row per report and redraws the curve; steps count through all stages."""
 
     def __init__(self, folder: Path, total: int, done: int, boundaries: list[int]) -> None:
-        """`done` steps of `total` are behind us: later rows of an existing CSV belong to a killed run and are dropped."""
+        """`done` steps of `total` are behind us: later rows of a CSV belong to a killed run and are dropped."""
         self.csv, self.png = folder / "progress.csv", folder / "curve.png"
         self.boundaries = boundaries
         rows = [row for row in read_progress(self.csv) if row["step"] <= done] if done else []
@@ -43,8 +42,8 @@ class Progress:
         rounded = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
         with self.csv.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS).writerow(rounded)
-        shown = {key: f"{row[key]:.3g}" for key in ("flow", "grounding", "lr") if key in row}
-        self.bar.set_postfix({**shown, "frames/s": f"{row['frames_per_s']:.0f}"}, refresh=False)
+        shown = [f"{key} {row[key]:.3g}" for key in ("flow", "grounding", "lr") if key in row]
+        self.bar.set_postfix_str(", ".join([*shown, f"{row['frames_per_s']:.0f} frames/s"]), refresh=False)
 
     def say(self, text: str) -> None:
         """A line above the bar."""
@@ -63,9 +62,8 @@ def read_progress(path: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
-            rows.append(
-                {key: value if key == "stage" else (float(value) if value else None) for key, value in row.items()}
-            )
+            numbers = {key: float(value) if value else None for key, value in row.items() if key != "stage"}
+            rows.append({"stage": row["stage"], **numbers})
     return rows
 
 

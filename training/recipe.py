@@ -1,8 +1,8 @@
 """The training config (`config/train/*.yaml`) as typed, strict dataclasses.
 
-A run is a list of stages. Each stage has its own steps, batch, learning rate and loss weights; the next one starts from its
-averaged weights. Every key is described beside its field; unknown keys, wrong types and values out of range give one
-error that names file and key.
+A run is a list of stages. Each stage has its own steps, batch, learning rate and loss weights; the next one starts from
+its averaged weights. Every key is described beside its field; unknown keys, wrong types and values out of range give
+one error that names file and key.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Recipe:
     device: str = "auto"  # "auto" | "cpu" | "cuda"
     threads: int = 0  # torch threads; 0 leaves torch's choice
     compile: bool = False  # torch.compile (needs a C++ compiler); pays off from some thousand steps on
-    precision: str = "float32"  # "float32" | "bfloat16" (autocast)
+    precision: str = "auto"  # "float32" | "bfloat16" (autocast) | "auto": bfloat16 where the processor computes in it
     clip: float = 1.0  # limit of the gradient's global norm
     beta1: float = 0.9  # AdamW: decay of the mean gradient
     beta2: float = 0.95  # and of the mean squared gradient
@@ -88,7 +88,7 @@ def recipe_from_dict(content: Any, origin: str) -> Recipe:
     recipe: Recipe = _build(Recipe, {**content, "stages": stages}, origin)
     checks = [
         (recipe.normalization in ("mean_std", "quantile"), "normalization: expected mean_std or quantile"),
-        (recipe.precision in ("float32", "bfloat16"), "precision: expected float32 or bfloat16"),
+        (recipe.precision in ("auto", "float32", "bfloat16"), "precision: expected auto, float32 or bfloat16"),
         (0 <= recipe.held_out < 1, "held_out: expected 0 <= fraction < 1"),
         (min(recipe.validate_every, recipe.log_every, recipe.save_every) > 0, "*_every: expected at least 1"),
     ]

@@ -1,8 +1,8 @@
 """A small SentencePiece vocabulary from a dataset's prompts, for policies trained from scratch.
 
 Every word of the prompts is one piece; other words are spelled in letters, and what is no ASCII in bytes, so any
-instruction can be written. Special ids are those of the PaliGemma tokenizer (pad 0, eos 1, bos 2, unknown 3), the newline is one piece and
-there is no dummy prefix.
+instruction can be written. Special ids are those of the PaliGemma tokenizer (pad 0, eos 1, bos 2, unknown 3), the
+newline is one piece and there is no dummy prefix.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def make_tokenizer(prompts: Iterable[str], path: Path, size: int) -> Path:
     words = sorted({SPACE * (i > 0) + word for text in texts for i, word in enumerate(text.split())})
     if size < SMALLEST + len(words):
         raise ValueError(
-            f"vocab_size {size} is too small for the prompts' {len(words)} words: use at least {SMALLEST + len(words)}, "
+            f"vocab_size {size} is too small for the prompts' {len(words)} words: use {SMALLEST + len(words)} or more, "
             "or give `tokenizer`"
         )
     model = io.BytesIO()

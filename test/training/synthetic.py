@@ -1,4 +1,4 @@
-"""Episodes drawn by formula: coloured squares on a table; the arm goes to the named one, closes, carries it away, opens."""
+"""Episodes drawn by formula: coloured squares; the arm goes to the named one, closes, carries it away, opens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TINY = {
 
 
 def make_data(episodes: int, size: int = 24, length: int = 30, seed: int = 0) -> TrainingData:
-    """`episodes` episodes of `length` frames at 20 fps. The named square at (u, v) in [0, 1] is grasped at yaw = u - 0.5, shoulder = v - 0.5 rad."""
+    """Episodes at 20 fps. The square at (u, v) in [0, 1] is grasped at yaw u - 0.5, shoulder v - 0.5 (rad)."""
     random = np.random.default_rng(seed)
     half = max(1, size // 16)
     base, wrist, state, action, prompts = [], [], [], [], []
@@ -51,7 +51,7 @@ def make_data(episodes: int, size: int = 24, length: int = 30, seed: int = 0) ->
     )
 
 
-def make_stats(data: TrainingData, horizon: int = TINY["action_horizon"]) -> NormStats:
+def make_stats(data: TrainingData, horizon: int = 6) -> NormStats:
     """Statistics of the state and of all relative action chunks, with a floor for joints that stand still."""
     chunks = (
         data.action[chunk_rows(data, np.arange(data.length), horizon)]
