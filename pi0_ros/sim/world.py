@@ -52,12 +52,17 @@ class World:
         mujoco.mj_resetData(self.model, self.data)
         start = HOME.copy()
         start[:5] += self.rng.uniform(-1, 1, 5) * [0.35, 0.12, 0.12, 0.12, 0.0]
-        self.data.qpos[self._joint_address] = start[:5]
         for name, (x, y, angle) in zip(CUBES, sample_cubes(self.rng), strict=True):
             address = self.model.jnt_qposadr[self._cube_address[name]]
             self.data.qpos[address : address + 7] = [x, y, 0.02, np.cos(angle / 2), 0, 0, np.sin(angle / 2)]
-        self.command = start
         self._offset = np.zeros(5)
+        self.place_arm(start)
+
+    def place_arm(self, joints: np.ndarray) -> None:
+        """Put the arm at `joints` [6], at rest, without moving anything else."""
+        self.data.qpos[self._joint_address] = joints[:5]
+        self.data.qpos[self._fingers] = joints[5] * FINGER_TRAVEL
+        self.command = np.asarray(joints, dtype=np.float64).copy()
         mujoco.mj_forward(self.model, self.data)
 
     @property

@@ -1,0 +1,52 @@
+"""Still scenes of the simulated arm with the answer to "where is the red cube?": what the demo's small model learns to see on.
+
+A released pi0 starts from a vision-language model that has seen a good part of the internet; the demo's model starts from nothing.
+These scenes stand in for that: random cubes, the arm anywhere, and every cube's place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pi0_ros.sim.kinematics import inverse
+from pi0_ros.sim.world import CAMERAS, CUBES, World
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """N scenes. frames: camera -> uint8 [N,S,S,3]; state: float32 [N,6]; cubes: float32 [N,3,3], x y z (m) in CUBES order."""
+
+    frames: dict[str, np.ndarray]
+    state: np.ndarray
+    cubes: np.ndarray
+
+
+def render_scenes(count: int, seed: int, progress: Callable[[], object] = lambda: None) -> Scenes:
+    """Render `count` scenes; scene k depends on `seed + k` alone. `progress` is called after each."""
+    world = World()
+    size = world.renderer.size
+    frames = {camera: np.empty((count, size, size, 3), np.uint8) for camera in CAMERAS}
+    state, cubes = np.empty((count, 6), np.float32), np.empty((count, 3, 3), np.float32)
+    for k in range(count):
+        world.reset(seed + k)
+        places = np.array([world.cubes()[name][:3] for name in CUBES])
+        world.place_arm(_any_pose(places, world.rng))
+        for camera in CAMERAS:
+            frames[camera][k] = world.render(camera)
+        state[k], cubes[k] = world.joint_positions(), places
+        progress()
+    return Scenes(frames, state, cubes)
+
+
+def _any_pose(places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Joint positions [6]: half the time close over one of the cubes, else anywhere above the table."""
+    if rng.random() < 0.5:
+        point = places[rng.integers(len(places))] + np.append(rng.normal(0.0, 0.03, 2), rng.uniform(0.0, 0.10))
+    else:
+        radius, yaw = rng.uniform(0.15, 0.35), rng.uniform(-1.0, 1.3)
+        point = np.array([radius * np.cos(yaw), radius * np.sin(yaw), rng.uniform(0.03, 0.20)])
+    gripper = rng.uniform(0.0, 1.0) if rng.random() < 0.25 else 0.0
+    return np.append(inverse(point) + rng.normal(0.0, 0.04, 5), gripper)

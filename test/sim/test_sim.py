@@ -1,0 +1,150 @@
+"""The simulated arm: kinematics agree with the model, runs repeat, pictures show the scene, the demonstrator succeeds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from subprocess import run
+
+import numpy as np
+import pytest
+
+from pi0_ros.robot import config_path, load_robot
+from pi0_ros.sim.demonstrator import Demonstrator
+from pi0_ros.sim.kinematics import forward, inverse
+from pi0_ros.sim.scenes import render_scenes
+from pi0_ros.sim.task import WORDINGS, Score, named_colour, prompt
+from pi0_ros.sim.world import CAMERAS, CUBES, JOINTS, TICK, TRAY, Disturbance, World, in_tray
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
+
+
+def play(world: World, seed: int, colour: str, limit_s: float = 15.0) -> Score:
+    world.reset(seed)
+    demonstrator, score = Demonstrator(2 * TICK), Score()
+    command = None
+    for step in range(round(limit_s / TICK)):
+        if step % 2 == 0:
+            command = demonstrator.act(world.joint_positions(), world.cubes(), colour)
+        world.step(command)
+        score.update(world.cubes())
+        if score.success(colour):
+            break
+    return score
+
+
+def test_kinematics_are_those_of_the_model(world: World) -> None:
+    for seed in range(20):
+        world.reset(seed)
+        grasp = world.data.site("grasp").xpos
+        np.testing.assert_allclose(forward(world.joint_positions()[:5]), grasp, atol=1e-9)
+
+
+def test_inverse_undoes_forward_with_the_hand_down() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        radius, yaw, height = rng.uniform(0.15, 0.33), rng.uniform(-1.5, 1.5), rng.uniform(0.01, 0.2)
+        point = np.array([radius * np.cos(yaw), radius * np.sin(yaw), height])
+        joints = inverse(point)
+        np.testing.assert_allclose(forward(joints), point, atol=1e-9)
+        assert joints[1:4].sum() == pytest.approx(np.pi)  # pitches add up to straight down
+
+
+def test_robot_file_model_and_urdf_name_the_same_joints_and_limits(world: World) -> None:
+    yourdfpy = pytest.importorskip("yourdfpy")
+    robot = load_robot("demo_arm")
+    assert robot.joint_names == JOINTS
+    urdf = yourdfpy.URDF.load(str(config_path("robots", "demo_arm.urdf")), load_meshes=False)
+    assert tuple(urdf.actuated_joint_names) == JOINTS
+    for joint in robot.joints[:5]:
+        low, high = world.model.joint(joint.name).range
+        limit = urdf.joint_map[joint.name].limit
+        assert (joint.lower, joint.upper) == pytest.approx((low, high))
+        assert (joint.lower, joint.upper) == pytest.approx((limit.lower, limit.upper))
+    joints = np.array([0.4, 0.3, 1.4, 1.5, -0.3, 0.7])
+    world.place_arm(joints)
+    urdf.update_cfg(joints)
+    np.testing.assert_allclose(urdf.get_transform("grasp_point", "base")[:3, 3], forward(joints[:5]), atol=1e-6)
+    finger = world.data.body("left_finger").xpos - world.data.body("hand").xpos
+    assert np.linalg.norm(finger) == pytest.approx(0.7 * 0.043, abs=1e-9)
+
+
+def test_a_seed_and_commands_fix_everything(world: World) -> None:
+    def trace() -> tuple[np.ndarray, bytes]:
+        world.reset(7)
+        world.disturbance = Disturbance(0.03)
+        for _ in range(50):
+            world.step(np.array([0.3, 0.4, 1.5, 1.2, 0.0, 0.5]))
+        return world.joint_positions(), world.render("base").tobytes()
+
+    (first, picture), (second, again) = trace(), trace()
+    world.disturbance = Disturbance()
+    np.testing.assert_array_equal(first, second)
+    assert picture == again
+
+
+def test_pictures_show_the_cubes(world: World) -> None:
+    world.reset(0)
+    image = world.render("base").astype(int)
+    assert image.shape == (96, 96, 3)
+    for index in range(3):
+        others = [i for i in range(3) if i != index]
+        assert (image[..., index] > 60 + image[..., others].max(-1)).sum() > 5, CUBES[index]
+    assert not np.array_equal(world.render("wrist"), world.render("base"))
+
+
+def test_no_opengl_is_loaded() -> None:
+    code = (
+        "from pi0_ros.sim.world import World; World().render('base');"
+        "maps = open('/proc/self/maps').read(); assert 'libGL' not in maps and 'libEGL' not in maps and 'OSMesa' not in maps"
+    )
+    root = Path(__file__).parents[2]
+    assert run([sys.executable, "-c", code], cwd=root, timeout=120).returncode == 0
+
+
+def test_cubes_lie_apart_and_in_reach(world: World) -> None:
+    for seed in range(200):
+        world.reset(seed)
+        places = np.array([pose[:2] for pose in world.cubes().values()])
+        gaps = [np.linalg.norm(places[i] - places[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+        assert min(gaps) > 0.10
+        assert all(0.19 < np.linalg.norm(place) < 0.33 for place in places)
+        assert min(np.linalg.norm(places - TRAY, axis=1)) > 0.1
+
+
+@pytest.mark.parametrize("amplitude", [0.0, 0.05])
+def test_the_demonstrator_puts_the_named_cube_in_the_tray(world: World, amplitude: float) -> None:
+    world.disturbance = Disturbance(amplitude)
+    results = [play(world, seed, CUBES[seed % 3]) for seed in range(12)]
+    world.disturbance = Disturbance()
+    assert all(score.success(CUBES[seed % 3]) and score.right_cube(CUBES[seed % 3]) for seed, score in enumerate(results))
+
+
+def test_score() -> None:
+    lying = {name: np.array([0.25, -0.1 + 0.1 * i, 0.02, 1, 0, 0, 0]) for i, name in enumerate(CUBES)}
+    score = Score()
+    score.update(lying)
+    assert not score.lifted and not score.success("red")
+    score.update({**lying, "blue": np.array([0.2, 0, 0.10, 1, 0, 0, 0])})
+    assert score.lifted == ["blue"] and score.right_cube("blue") and not score.right_cube("red")
+    score.update({**lying, "blue": np.array([*TRAY, 0.024, 1, 0, 0, 0])})
+    assert score.success("blue") and not score.success("red")
+    assert not in_tray(np.array([*TRAY, 0.08]))  # held over the tray is not in it
+
+
+def test_prompts_name_one_colour() -> None:
+    for colour in CUBES:
+        assert {named_colour(prompt(colour, k)) for k in range(len(WORDINGS))} == {colour}
+    assert named_colour("put the cube in the tray") is None
+    assert named_colour("put the red cube on the blue cube") is None
+
+
+def test_scenes_depend_on_their_seed_alone() -> None:
+    scenes, later = render_scenes(3, 40), render_scenes(1, 42)
+    for camera in CAMERAS:
+        np.testing.assert_array_equal(scenes.frames[camera][2], later.frames[camera][0])
+    np.testing.assert_array_equal(scenes.cubes[2], later.cubes[0])
+    assert not np.array_equal(scenes.cubes[0], scenes.cubes[1])
