@@ -86,6 +86,18 @@ def fold_heads(bias: Tensor, group: int) -> Tensor:
     return bias if bias.shape[2] == 1 else bias.repeat_interleave(group, dim=2)
 
 
+def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    """Return softmax(q k^T / sqrt(head_dim) + bias) v for [B, heads, S, head_dim] and [B, heads, T, head_dim].
+
+    Training in bfloat16 on a CPU multiplies in the open: torch's fused backward is two to four times slower there.
+    """
+    if not (torch.is_grad_enabled() and queries.device.type == "cpu" and queries.dtype == torch.bfloat16):
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
+    logits = queries * queries.shape[-1] ** -0.5 @ keys.transpose(-1, -2)
+    logits = logits if bias is None else logits + bias.to(logits.dtype)
+    return logits.softmax(-1).to(values.dtype) @ values
+
+
 class Attention(nn.Module):
     """Grouped-query attention without biases; several query heads share each key/value head."""
 
@@ -114,7 +126,7 @@ class Attention(nn.Module):
         batch, length, _ = x.shape
         queries = rotary(self.q_proj(x).unflatten(-1, (-1, self.head_dim)))
         queries = queries.unflatten(2, (self.num_kv_heads, self.group)).transpose(1, 2).flatten(2, 3)
-        out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
+        out = attend(queries, keys, values, bias)
         out = out.unflatten(2, (length, self.group)).transpose(1, 2)
         return self.o_proj(out.reshape(batch, length, -1))
 

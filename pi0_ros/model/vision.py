@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pi0_ros.model.config import Vision
+from pi0_ros.model.layers import attend
 
 NORM_EPS = 1e-6
 
@@ -28,7 +29,7 @@ class VisionAttention(nn.Module):
             project(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
-        out = F.scaled_dot_product_attention(queries, keys, values)
+        out = attend(queries, keys, values, None)
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
 
