@@ -31,7 +31,7 @@ from pi0_ros.policy.norm import NormStats, load_norm_stats
 from pi0_ros.policy.transforms import PolicySettings, PolicySpec
 from pi0_ros.robot import Robot
 
-from .grounding import ForwardKinematics, grasp_distance_cm, grasp_error, grasp_targets, gripper_events
+from .grounding import ForwardKinematics, GraspTargets, grasp_distance_cm, grasp_error, grasp_targets, gripper_events
 from .lerobot import Dataset
 from .loader import Augmentation, Sampler, TrainingData, load_data, make_batch, split_episodes
 from .objective import GraspLabel, Target, Trainee, as_tensor, draw_noise_and_time, losses
@@ -80,13 +80,18 @@ def train_on(
     resume: bool = False,
     kinematics: ForwardKinematics | None = None,
     notes: Mapping[str, Any] | None = None,
+    targets: GraspTargets | None = None,
 ) -> Path:
-    """Train on arrays; `notes` go into the checkpoint's config.json. Returns the finished checkpoint's folder."""
+    """Train on arrays; returns the finished checkpoint's folder.
+
+    kinematics: lets the grasp error be told in cm; notes: go into the checkpoint's config.json; targets: what the
+    grounding loss asks for, instead of the hindsight labels of `grasp_targets`.
+    """
     checkpoint = out / "checkpoint"
     if checkpoint.exists() and not resume:
         raise RecipeError(f"{checkpoint} exists: go on with --resume, or choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    run = Run(data, robot, norm_stats, recipe, out, kinematics, dict(notes or {}))
+    run = Run(data, robot, norm_stats, recipe, out, kinematics, dict(notes or {}), targets)
     if resume and checkpoint.exists() and not run.restore():
         print(f"{checkpoint} is finished: nothing to do")
         return checkpoint
@@ -112,6 +117,7 @@ class Run:
         out: Path,
         kinematics: ForwardKinematics | None,
         notes: dict[str, Any],
+        targets: GraspTargets | None = None,
     ) -> None:
         self.data, self.recipe, self.out, self.kinematics = data, recipe, out, kinematics
         if recipe.threads:
@@ -127,8 +133,9 @@ class Run:
         self.spec = PolicySpec(config, settings, robot, norm_stats, Tokenizer.load(self.tokenizer_path))
         train_episodes, held_out = split_episodes(data.prompts, recipe.held_out, recipe.seed)
         self.train_rows, self.held_out_rows = data.rows_of(train_episodes), data.rows_of(held_out)
-        wants_grounding = any(stage.grounding > 0 for stage in recipe.stages)
-        self.targets = grasp_targets(data, robot, self.train_rows) if wants_grounding else None
+        self.targets = targets
+        if targets is None and any(stage.grounding > 0 for stage in recipe.stages):
+            self.targets = grasp_targets(data, robot, self.train_rows)
 
         model = load_checkpoint(recipe.init).model.train() if recipe.init is not None else Pi0(config)
         if recipe.init is None:
