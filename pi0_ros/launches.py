@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pi0_ros.monitor.kinematics import parse_urdf
 from pi0_ros.robot import config_path, load_robot, share_path
 
 Value = bool | int | float | str  # of a ROS parameter
@@ -127,6 +128,8 @@ WATCHING = (
     Process("monitor", "monitor_node", ("robot",), when="monitor"),
     Process("viewer", "viewer_node", ("robot",), when="view"),
     Process("robot_state_publisher", "robot_state_publisher", when="rviz", package="robot_state_publisher"),
+    Process("ghost_state_publisher", "robot_state_publisher", when="rviz", package="robot_state_publisher"),
+    Process("ghost_base", "static_transform_publisher", when="rviz", package="tf2_ros"),
     Process("rviz2", "rviz2", when="rviz", package="rviz2"),
 )
 
@@ -222,12 +225,21 @@ def _command(process: Process, values: Mapping[str, Value]) -> Command:
         parameters["use_sim_time"] = True
     if process.executable == "rviz2":
         options = ("-d", str(config_path("pi0.rviz")))
-    elif process.executable == "robot_state_publisher":
+    elif process.package in ("robot_state_publisher", "tf2_ros"):
         robot = load_robot(str(values["robot"]))
         if robot.urdf is None:
             raise ValueError(f"rviz:=true needs `urdf` in the robot file of {robot.name}")
-        parameters["robot_description"] = share_path(robot.urdf).read_text(encoding="utf-8")
-        remaps["joint_states"] = "pi0/joint_states"  # the monitor's: all state topics in one, by the URDF's names
+        urdf = share_path(robot.urdf).read_text(encoding="utf-8")
+        if process.package == "tf2_ros":
+            root = parse_urdf(urdf, robot.urdf).root
+            options = ("--frame-id", root, "--child-frame-id", f"ghost/{root}")
+        elif process.name == "ghost_state_publisher":
+            # The same links again, under ghost/, where the plan ends.
+            parameters |= {"robot_description": urdf, "frame_prefix": "ghost/"}
+            remaps |= {"joint_states": "pi0/ghost", "robot_description": "pi0/ghost_description"}
+        else:
+            parameters["robot_description"] = urdf
+            remaps["joint_states"] = "pi0/joint_states"  # the monitor's: all state topics in one, by the URDF's names
     return Command(
         name=process.name,
         package=process.package,

@@ -50,7 +50,7 @@ FLOORS = {
         | {"rosbags", "av", "pyarrow", "pandas", "backports", "compression"},  # compression: in Python from 3.14 on
         late={"cv2", "simplejpeg", "zstandard"},
     ),
-    "launches": Floor({"robot", "processes"}, set(), late={"launch", "launch_ros"}),
+    "launches": Floor({"robot", "processes", "monitor"}, set(), late={"launch", "launch_ros"}),
     "processes": Floor({"robot", "launches"}, set()),
     "doctor": Floor(GROUND | {"policy", "nodes"}, set(), late={"torch"}),
     "cli": Floor(set(), set()),

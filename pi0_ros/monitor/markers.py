@@ -15,8 +15,8 @@ from visualization_msgs.msg import Marker
 from pi0_ros.monitor.kinematics import quaternions
 
 # RGBA at the beginning and the end of a line, blended in between.
-PLANNED = np.array([[0.10, 0.85, 0.95, 1.0], [0.85, 0.20, 0.95, 0.75]])  # soon -> late
-EXECUTED = np.array([[1.0, 0.65, 0.10, 0.05], [1.0, 0.65, 0.10, 0.9]])  # long ago -> just now
+PLANNED = np.array([[0.0, 0.75, 1.0, 1.0], [0.9, 0.0, 0.6, 0.9]])  # soon -> late
+EXECUTED = np.array([[1.0, 0.6, 0.0, 0.05], [1.0, 0.6, 0.0, 0.9]])  # long ago -> just now
 COMMANDED = np.array([1.0, 1.0, 1.0, 0.9])
 
 

@@ -11,7 +11,7 @@ import viser
 
 COLOURS = ("red", "green", "blue")
 IMAGE_HEIGHT = 192  # pixels; small camera images are enlarged to it without smoothing
-LEVELS = ("", "⚠️ ", "⛔ ", "💤 ")  # OK, WARN, ERROR, STALE
+LEVELS = ("", " (warning)", " (error)", " (stale)")  # OK, WARN, ERROR, STALE
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Panel:
         gui.main_panel.dock_right()
         self._headline = gui.add_markdown("waiting for the robot")
         with gui.add_folder("Cameras") as self._cameras_folder:
-            self._images = gui.add_image(np.zeros((IMAGE_HEIGHT, IMAGE_HEIGHT, 3), np.uint8), format="jpeg")
+            self._images = gui.add_image(np.full((IMAGE_HEIGHT, 2 * IMAGE_HEIGHT, 3), 30, np.uint8), format="jpeg")
         with gui.add_folder("Instruction"):
             for prompt in prompts:
                 colour = next((colour for colour in COLOURS if re.search(rf"\b{colour}\b", prompt)), None)
@@ -95,7 +95,7 @@ class Panel:
 
     def show_health(self, rows: Sequence[Health]) -> None:
         """Show one line per row."""
-        text = "\n\n".join(f"{LEVELS[min(row.level, 3)]}**{row.name}** {row.text}" for row in rows)
+        text = "\n\n".join(f"**{row.name}**{LEVELS[min(row.level, 3)]} {row.text}" for row in rows)
         if text and self._health.content != text:
             self._health.content = text
 

@@ -13,7 +13,7 @@ import yourdfpy
 from viser.extras import ViserUrdf
 from visualization_msgs.msg import Marker
 
-GHOST = (217, 70, 239, 0.22)  # RGB and opacity: the colour of the late end of the planned path
+GHOST = (230, 0, 160, 0.22)  # RGB and opacity: the colour of the late end of the planned path
 
 
 class Scene:
@@ -31,16 +31,16 @@ class Scene:
             3.0,
             cell_size=0.1,
             cell_thickness=0.6,
-            cell_color=(70, 74, 82),
+            cell_color=(84, 88, 98),
             section_size=0.5,
-            section_color=(100, 106, 116),
+            section_color=(112, 118, 130),
             plane_color=(52, 55, 62),
             plane_opacity=1.0,
             shadow_opacity=0.4,
             position=(0.0, 0.0, -0.001),
         )
-        server.initial_camera.position = (0.80, -0.50, 0.55)
-        server.initial_camera.look_at = (0.16, 0.04, 0.16)
+        server.initial_camera.position = (0.95, -0.55, 0.62)
+        server.initial_camera.look_at = (0.14, 0.03, 0.19)
         server.initial_camera.fov = float(np.deg2rad(45))
 
     def add_robot(self, urdf: str, folder: Path) -> None:

@@ -195,8 +195,9 @@ class ViewerNode(Node):
             rows.append(Health(name.removeprefix("pi0_ros: "), 3 if silent else ord(status.level), text))
         self.panel.show_health(rows)
         self.panel.show_recording("pi0_ros: recorder" in self._health)
-        controller = self._health.get("pi0_ros: controller")
-        state = diagnostic_values(controller[1]).get("state", "") if controller else "no controller"
+        heard, controller = self._health.get("pi0_ros: controller", (-np.inf, None))
+        lively = controller is not None and now - heard <= HEALTH_STALE_S
+        state = diagnostic_values(controller).get("state", "") if lively else "no controller"
         self.panel.show_headline(f"### {state}\n{self._prompt}" + (f"\n\n*{self._notice}*" if self._notice else ""))
 
     # --------------------------------------------------------------------------------------------------------- buttons
