@@ -1,14 +1,21 @@
-"""A tiny robot, checkpoint and observation for tests of the policy, its server and its node."""
+"""A tiny robot, checkpoint and observation for tests of the policy, its server and its node.
+
+Run as a program, it serves a policy without a network, and so without torch: `python policy_fixtures.py ADDRESS`.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.policy.metadata import Metadata
 from pi0_ros.policy.norm import NormStats, Stats
 from pi0_ros.robot import Robot, load_robot
+from pi0_ros.serving.server import Server
 from pi0_ros.streams import Observation
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -74,3 +81,18 @@ def observation(robot: Robot, seed: int = 0, stamp_ns: int = 5 * SECOND, size: i
         prompt="put the red cube into the tray",
         ages_s={},
     )
+
+
+class HeldPolicy:
+    """Stays where it is: a chunk of the observed state."""
+
+    timing = None
+    metadata = Metadata("held", "pi0", tiny_robot(), horizon=5, fps=20.0, image_size=24)
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        actions = np.tile(observation.state, (5, 1))
+        return ActionChunk(observation.stamp_ns * 1e-9, 0.05, actions, self.metadata.robot.joint_names)
+
+
+if __name__ == "__main__":
+    Server(HeldPolicy(), sys.argv[1]).run(stop=lambda: False)

@@ -158,11 +158,11 @@ def run(args: argparse.Namespace) -> int:
     from pi0_ros.policy.backends import load_policy
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    policy = load_policy(args.checkpoint, args.device, args.seed, args.threads, args.num_steps)
+    server = Server(policy, args.bind)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, frame: stop.set())
-    policy = load_policy(args.checkpoint, args.device, args.seed, args.threads, args.num_steps)
-    server = Server(policy, args.bind)
     metadata = policy.metadata
     log.info(
         "serving %s (%s, robot '%s', %d actions at %g Hz) on %s",

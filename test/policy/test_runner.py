@@ -59,7 +59,15 @@ class Rig:
         header = SimpleNamespace(stamp=stamp)
         for camera in ROBOT.cameras:
             data = bytes(range(48))
-            image = dict(header=header, height=4, width=4, step=12, is_bigendian=0, encoding=encoding, data=data)
+            image = {
+                "header": header,
+                "height": 4,
+                "width": 4,
+                "step": 12,
+                "is_bigendian": 0,
+                "encoding": encoding,
+                "data": data,
+            }
             self.buffer.push_message(camera.topic, SimpleNamespace(**image), self.now_ns)
         state = SimpleNamespace(header=header, name=list(names), position=[0.1] * len(names))
         self.buffer.push_message(ROBOT.state[0].topic, state, self.now_ns)
@@ -103,7 +111,7 @@ def test_streams_that_are_missing_then_there_then_stale_then_there() -> None:
 
 @pytest.mark.parametrize(
     ("push", "words"),
-    [(dict(encoding="rgb9"), "rgb9"), (dict(names=ROBOT.joint_names[1:]), f"{ROBOT.joint_names[0]!r} is missing")],
+    [({"encoding": "rgb9"}, "rgb9"), ({"names": ROBOT.joint_names[1:]}, f"{ROBOT.joint_names[0]!r} is missing")],
 )
 def test_what_cannot_be_read_is_not_inferred_from(push: dict, words: str) -> None:
     rig = Rig()
