@@ -55,7 +55,7 @@ FLOORS = {
     "doctor": Floor(GROUND | {"policy", "nodes"}, set(), late={"torch"}),
     "cli": Floor(set(), set()),
 }
-# The demo's model learns to see from pictures that the simulator draws; nothing else of the training knows the simulator.
+# The demo's model learns to see from pictures that the simulator draws; no other training knows the simulator.
 ALSO = {"pi0_ros.training.pretrain_demo": {"sim"}}
 TOP = {"nodes"}  # may import everything; nobody imports it, except the doctor's live check and commands within it
 
