@@ -3,7 +3,7 @@
 `put` only appends to a queue, so a subscription callback costs microseconds and nothing is dropped while the disk is
 slow; the thread writes. The folder is called `<name>.partial` until `close` has written the index and `metadata.yaml`,
 so whatever ends without `.partial` is whole. A killed process leaves a `.partial` folder whose MCAP file lacks only its
-index and at most the last megabyte: `mcap recover` makes it readable.
+index and at most the last megabyte: `episode_recovery.py` makes it readable.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ class Recorder:
         """The process ends: an unfinished episode stays readable under its `.partial` name, which is returned."""
         if self._episode is None:
             return None
-        return self._take().leave_partial({**self._custom_data, "outcome": "interrupted"})
+        return self._take().leave_partial({**self._custom_data, "outcome": "interrupted", "success": "false"})
 
     def _take(self) -> EpisodeWriter:
         if self._episode is None:

@@ -29,6 +29,7 @@ from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
 
+from pi0_ros.nodes.episode_recovery import recover  # noqa: E402
 from pi0_ros.nodes.episode_writer import EpisodeWriter  # noqa: E402
 from pi0_ros.nodes.recorder_node import PROMPT_TOPIC, Recorder, RecorderError, next_index  # noqa: E402
 
@@ -330,8 +331,21 @@ def test_the_node_records_by_service_and_survives_kill_9(
     assert len(read(path)[BASE]) == 10
     left = tmp_path / "bags/episode_000001.partial"
     assert left.is_dir() and not (tmp_path / "bags/episode_000001").exists()
-    assert (left / "episode_000001.partial.mcap").stat().st_size > 2_000_000
     assert next_index(tmp_path / "bags") == 2
+    salvaged = read(recover(left))
+    assert len(salvaged[PROMPT_TOPIC]) == 1
+    assert 35 <= len(salvaged[BASE]) <= 60 and 35 <= len(salvaged[STATE]) <= 60
+    image = deserialize_message(salvaged[BASE][-1][1], Image)
+    assert image == driver.sent[BASE][10 + len(salvaged[BASE]) - 1]
+
+
+def test_nothing_to_recover_is_said(tmp_path: Path) -> None:
+    (tmp_path / "episode_000000.partial").mkdir()
+    with pytest.raises(ValueError, match=r"episode_000000\.partial: holds no MCAP file"):
+        recover(tmp_path / "episode_000000.partial")
+    EpisodeWriter(tmp_path / "episode_000001", {STATE: "sensor_msgs/msg/JointState"})._writer.abort()
+    with pytest.raises(ValueError, match="not one whole message"):
+        recover(tmp_path / "episode_000001.partial")
 
 
 def test_sigterm_in_the_middle_of_an_episode_keeps_it_as_partial(
