@@ -1,0 +1,287 @@
+"""Training: it learns, it goes on exactly after a kill, and its optimiser is the reference's."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from synthetic import ROBOT, TINY, make_data, make_stats
+
+from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.pi0 import ModelInput
+from pi0_ros.model.weights import disk_name, load_model
+from pi0_ros.policy.checkpoint import load_checkpoint
+from pi0_ros.training.grounding import GroundingHead, grasp_distance_cm, grasp_error, grasp_targets, grounding_loss
+from pi0_ros.training.loop import Run, row_weights, train_on
+from pi0_ros.training.objective import draw_noise_and_time
+from pi0_ros.training.optimizer import clip_gradients, learning_rate, update_average
+from pi0_ros.training.progress import read_progress
+from pi0_ros.training.recipe import Recipe, RecipeError, Stage, load_recipe, recipe_from_dict
+
+REFERENCE = Path(__file__).parents[1] / "fixtures" / "reference"
+STAGES = [
+    {"name": "ground", "steps": 8, "batch": 16, "lr": 3e-3, "warmup": 2, "flow": 0, "grounding": 1, "ema": 0.5},
+    {
+        "name": "flow", "steps": 12, "batch": 8, "draws": 3, "lr": 3e-3, "warmup": 2, "grounding": 0.1, "ema": 0.5,
+        "state_noise": 0.05, "brightness": 0.1, "shift": 1, "event_weight": 2,
+    },
+]  # fmt: skip
+
+
+def recipe(stages: list[dict[str, Any]] = STAGES, **changes: Any) -> Recipe:
+    common = {"precision": "float32", "threads": 1, "held_out": 0.2, "validation_frames": 16, "model_overrides": TINY}
+    every = {"log_every": 2, "validate_every": 5, "save_every": 3}
+    return recipe_from_dict({**common, **every, **changes, "stages": stages}, "test.yaml")
+
+
+def run_training(out: Path, wanted: Recipe, resume: bool = False) -> Path:
+    data = make_data(9, length=15)
+    return train_on(data, ROBOT, make_stats(data), wanted, out, resume)
+
+
+@pytest.mark.parametrize("loss", ["flow", "grounding"])
+def test_twenty_steps_reduce_the_loss(tmp_path: Path, loss: str) -> None:
+    weights = {"flow": float(loss == "flow"), "grounding": float(loss == "grounding")}
+    stage = {"name": "one", "steps": 20, "batch": 32, "lr": 5e-3, "warmup": 2, **weights}
+    run_training(tmp_path, recipe([stage]))
+    rows = [row[loss] for row in read_progress(tmp_path / "progress.csv")]
+    assert rows[-1] < 0.8 * rows[0]
+
+
+def test_the_finished_folder_is_a_whole_policy_with_its_history(tmp_path: Path) -> None:
+    folder = run_training(tmp_path, recipe())
+    checkpoint = load_checkpoint(folder)
+    notes = checkpoint.training
+    assert notes["finished"] and notes["stage"] == "flow" and notes["episodes"] == 9
+    assert len(notes["held_out_episodes"]) == 3  # one of each prompt
+    assert not (folder / "train_state").exists()
+    actions = checkpoint.model.sample_actions(
+        ModelInput(
+            {slot: torch.zeros(1, 24, 24, 3) for slot in checkpoint.spec.config.cameras},
+            {slot: torch.ones(1, dtype=torch.bool) for slot in checkpoint.spec.config.cameras},
+            torch.zeros(1, 16, dtype=torch.int64),
+            torch.ones(1, 16, dtype=torch.bool),
+            torch.zeros(1, 8),
+        )
+    )
+    assert torch.isfinite(actions).all()
+    rows = read_progress(tmp_path / "progress.csv")
+    assert rows[-1]["step"] == 20 and rows[-1]["val_flow"] > 0 and rows[-1]["val_grounding"] > 0
+    assert (tmp_path / "curve.png").stat().st_size > 5000
+    with pytest.raises(RecipeError, match="exists"):
+        run_training(tmp_path, recipe())
+    assert run_training(tmp_path, recipe(), resume=True) == folder  # nothing left to do
+
+
+@pytest.mark.parametrize("broken_at", [4, 8, 16])
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_at: int) -> None:
+    whole = run_training(tmp_path / "whole", recipe())
+    steps = 0
+    plain = Run.step
+
+    def failing(self: Run, *args: Any) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if steps > broken_at:
+            raise KeyboardInterrupt
+        return plain(self, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "step", failing)
+        run_training(tmp_path / "broken", recipe())
+    resumed = run_training(tmp_path / "broken", recipe(), resume=True)
+    expected, found = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+    histories = [read_progress(tmp_path / name / "progress.csv") for name in ("whole", "broken")]
+    keys = ("step", "loss", "val_flow")
+    assert [[row[key] for key in keys] for row in histories[0] if row["step"] % 6 == 0] == [
+        [row[key] for key in keys] for row in histories[1] if row["step"] % 6 == 0
+    ]
+
+
+def test_a_killed_process_leaves_a_checkpoint_to_resume(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; import test_loop as t; t.run_training(Path(sys.argv[1]), t.recipe())"
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": path})
+    try:
+        deadline = time.monotonic() + 300
+        while len(read_progress(tmp_path / "progress.csv")) < 4:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    folder = run_training(tmp_path, recipe(), resume=True)
+    assert json.loads((folder / "config.json").read_text())["training"]["finished"]
+
+
+def test_a_resume_with_another_recipe_is_refused(tmp_path: Path) -> None:
+    run_training(tmp_path, recipe(STAGES[:1]))
+    with pytest.raises(RecipeError, match="other seed"):
+        run_training(tmp_path, recipe(STAGES[:1], seed=1), resume=True)
+    run_training(tmp_path, recipe(STAGES[:1], log_every=1), resume=True)  # how it is watched may change
+
+
+def test_a_new_run_starts_from_a_checkpoint_and_leaves_frozen_parts_alone(tmp_path: Path) -> None:
+    first = run_training(tmp_path / "first", recipe(STAGES[:1]))
+    stage = {"name": "tune", "steps": 3, "batch": 4, "lr": 1e-3, "warmup": 1, "freeze": ["vision", "vlm"]}
+    second = run_training(tmp_path / "second", recipe([stage], init=str(first)))
+    before, after = (load_file(folder / "model.safetensors") for folder in (first, second))
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    frozen = {name for name in before if ".language_model.layers" in name or "vision_tower" in name}
+    assert "action_out_proj.weight" in changed and not changed & frozen
+
+
+def test_a_run_whose_loss_blows_up_stops(tmp_path: Path) -> None:
+    stage = {"name": "wild", "steps": 10, "batch": 4, "lr": 1e30, "warmup": 0}
+    with pytest.raises(ValueError, match="not finite"):
+        run_training(tmp_path, recipe([stage]))
+
+
+def test_the_learning_rate_is_the_references() -> None:
+    rates = [learning_rate(step, 1000, 30000, 2.5e-5, 2.5e-6) for step in (0, 1, 1000, 15000, 30000, 40000)]
+    np.testing.assert_allclose(rates, [2.4975e-8, 4.995e-8, 2.5e-5, 1.4359e-5, 2.5e-6, 2.5e-6], rtol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["pi0", "pi05"])
+def test_four_optimiser_steps_equal_the_reference(name: str) -> None:
+    folder = REFERENCE / name
+    config = ModelConfig.from_dict(json.loads((folder / "sizes.json").read_text()))
+    model = load_model(config, folder / "model.safetensors")
+    batch, train = np.load(folder / "expected.npz"), np.load(folder / "train.npz")
+    settings = json.loads(str(train["meta_json"]))
+    schedule, values = settings["lr_schedule"], settings["optimizer"]
+    inputs = ModelInput(
+        {c: torch.from_numpy(batch[f"image_{c}"]).float() / 255 * 2 - 1 for c in config.cameras},
+        {c: torch.from_numpy(batch[f"image_mask_{c}"]) for c in config.cameras},
+        torch.from_numpy(batch["tokens"]).long(),
+        torch.from_numpy(batch["token_mask"]),
+        torch.from_numpy(batch["state"]),
+    )
+    parameters = list(model.parameters())
+    average = [p.detach().clone() for p in parameters]
+    optimizer = torch.optim.AdamW(
+        parameters, betas=(values["b1"], values["b2"]), eps=values["eps"], weight_decay=values["weight_decay"]
+    )
+    actions = torch.from_numpy(batch["actions"])
+    for step in range(settings["steps"]):
+        rate = learning_rate(
+            step, schedule["warmup_steps"], schedule["decay_steps"], schedule["peak_lr"], schedule["decay_lr"]
+        )
+        assert rate == pytest.approx(float(train["lr"][step]), rel=1e-4)
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        noise, moment = torch.from_numpy(train["noise"][step]), torch.from_numpy(train["time"][step])
+        loss = model.loss(inputs, actions, noise, moment, reduction="mean")
+        loss.backward()
+        assert loss.item() == pytest.approx(float(train["loss"][step]), rel=2e-3)
+        norm = clip_gradients(parameters, values["clip_gradient_norm"])
+        assert norm.item() == pytest.approx(float(train["grad_norm"][step]), rel=2e-3)
+        optimizer.step()
+        update_average(average, [p.detach() for p in parameters], settings["ema_decay"])
+    start = load_file(folder / "model.safetensors")
+    averages = dict(zip(dict(model.named_parameters()), average, strict=True))
+    for own, parameter in model.named_parameters():
+        for kind, found in (("final", parameter.detach()), ("ema", averages[own])):
+            if f"{kind}/{disk_name(own)}" in train:
+                wanted = torch.from_numpy(train[f"{kind}/{disk_name(own)}"]) - start[disk_name(own)]
+                moved = found - start[disk_name(own)]
+                assert (moved - wanted).norm() < 0.02 * wanted.norm(), own
+
+
+def test_gradients_are_cut_to_the_limit_only_above_it() -> None:
+    parameters = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))]
+    for gradient, wanted in (([3.0, 0.0, 4.0], 1.0), ([0.3, 0.0, 0.4], 0.5)):
+        parameters[0].grad, parameters[1].grad = torch.tensor(gradient[:2]), torch.tensor(gradient[2:])
+        norm = clip_gradients(parameters, 1.0)
+        assert norm.item() == pytest.approx(np.linalg.norm(gradient))
+        after = torch.cat([p.grad for p in parameters if p.grad is not None]).norm().item()
+        assert after == pytest.approx(wanted)
+
+
+def test_flow_times_follow_the_distribution_of_pi0() -> None:
+    _, moments = draw_noise_and_time(np.random.default_rng(0), 5000, 4, (1, 1))
+    assert moments.min() >= 0.001 and moments.max() <= 1.0
+    assert moments.mean() == pytest.approx(0.6 * 0.999 + 0.001, abs=2e-3)  # Beta(1.5, 1) has the mean 0.6
+    parts = moments.reshape(4, 5000)
+    assert (np.diff(parts.mean(1)) > 0.1).all()  # one draw from each quarter
+
+
+def test_hindsight_labels_point_to_the_next_gripper_event() -> None:
+    data = make_data(6, length=30)
+    targets = grasp_targets(data, ROBOT)
+    closing = 15
+    for start, _ in data.spans:
+        where = data.state[start + closing, :5]
+        label = targets.joints[start] * targets.scale + targets.mean[0]
+        np.testing.assert_allclose(label, where, atol=1e-5)
+    assert targets.event[:16].tolist() == [0] * 16 and targets.event[16:26].tolist() == [1] * 10
+    assert targets.valid[:30].tolist() == [True] * 26 + [False] * 4
+    guess = np.zeros((data.length, 2, 5), np.float32)
+    rows = np.arange(data.length)
+    assert grasp_error(guess, rows, targets) == pytest.approx(1.0, abs=1e-3)  # the mean is what 1 means
+    exact = np.stack([targets.joints, targets.joints], axis=1)
+    assert grasp_error(exact, rows, targets) == 0.0
+    distances = grasp_distance_cm(guess, rows, targets, data, lambda joints: joints[:, :3])
+    assert len(distances) == 6 * 16 and 5 < np.median(distances) < 60
+    assert grasp_distance_cm(exact, rows, targets, data, lambda joints: joints[:, :3]).max() < 1e-4
+
+
+def test_the_grounding_loss_counts_valid_rows_and_its_head_reads_the_prompt_only() -> None:
+    predicted, joints = torch.zeros(3, 2, 4), torch.ones(3, 4)
+    predicted[1, 1] = 3.0
+    event, valid = torch.tensor([0, 1, 0]), torch.tensor([True, True, False])
+    assert grounding_loss(predicted, joints, event, valid).item() == pytest.approx((1 + 4) / 2)
+    head, mask = GroundingHead(8, 4), torch.tensor([[True, True, False]])
+    hidden = torch.randn(1, 7, 8)
+    other = hidden.clone()
+    other[:, :4] += 1  # images
+    other[:, 6] += 1  # padding
+    assert torch.equal(head(hidden, mask), head(other, mask))
+
+
+def test_frames_around_gripper_events_weigh_more() -> None:
+    data = make_data(1, length=30)
+    stage = Stage("s", event_weight=3.0, event_window_s=0.1, after_weight=0.5)
+    weights = row_weights(data, ROBOT, stage)
+    assert weights[:16].tolist() == [1.0] * 13 + [3.0] * 3
+    assert weights[16:].tolist() == [1.5] * 2 + [0.5] * 5 + [1.5] * 5 + [0.5] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sed": 1}, "unknown key.*sed"),
+        ({"seed": "one"}, "seed: expected int"),
+        ({"precision": "half"}, "precision"),
+        ({"stages": []}, "at least one stage"),
+        ({"stages": [{"steps": 3}]}, r"stages\[0\]: missing key\(s\) name"),
+        ({"stages": [{"name": "a", "flow": 0}]}, "nothing to learn"),
+        ({"stages": [{"name": "a", "lr": "fast"}]}, "lr: expected a number"),
+        ({"held_out": 1.5}, "held_out"),
+    ],
+)
+def test_a_wrong_recipe_names_file_and_key(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as error:
+        recipe_from_dict({"stages": [{"name": "a"}], **change}, "my.yaml")
+    assert str(error.value).startswith("my.yaml")
+
+
+def test_the_shipped_recipes_are_valid() -> None:
+    configs = sorted((Path(__file__).parents[2] / "config" / "train").glob("*.yaml"))
+    assert configs
+    for path in configs:
+        assert load_recipe(path).stages
