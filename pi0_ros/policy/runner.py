@@ -146,5 +146,5 @@ class Runner:
             self._stale_events += changed and state in ("stale", "unreadable")
             self._backend_errors += state in ("backend", "mismatch", "error")
             self._state, self._reason = state, reason
-        if changed:
+        if changed and not self._stop.is_set():  # a stopped node may have no publishers left to tell it with
             self._changed(self.health)
