@@ -14,16 +14,16 @@ from visualization_msgs.msg import Marker
 
 from pi0_ros.monitor.kinematics import quaternions
 
-# RGBA at the beginning and the end of a line, blended in between.
-PLANNED = np.array([[0.0, 0.75, 1.0, 1.0], [0.9, 0.0, 0.6, 0.9]])  # soon -> late
+# RGBA along a line, evenly spaced stops, blended in between.
+PLANNED = np.array([[0.0, 0.9, 1.0, 1.0], [0.4, 0.2, 1.0, 1.0], [1.0, 0.0, 0.6, 1.0]])  # soon -> late
 EXECUTED = np.array([[1.0, 0.6, 0.0, 0.05], [1.0, 0.6, 0.0, 0.9]])  # long ago -> just now
 COMMANDED = np.array([1.0, 1.0, 1.0, 0.9])
 
 
-def gradient(ends: np.ndarray, fractions: np.ndarray) -> np.ndarray:
-    """Colours [N, 4] at `fractions` [N] (0 .. 1) between the two rows of `ends` [2, 4]."""
-    blend = np.clip(fractions, 0.0, 1.0)[:, None]
-    return ends[0] * (1 - blend) + ends[1] * blend
+def gradient(stops: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """Colours [N, 4] at `fractions` [N] (0 .. 1) along the rows of `stops` [S, 4]."""
+    places = np.linspace(0.0, 1.0, len(stops))
+    return np.stack([np.interp(fractions, places, channel) for channel in stops.T], axis=1)
 
 
 def line_strip(

@@ -5,7 +5,7 @@
 
 It listens to `pi0/chunk`, `pi0/command` and the robot's state topics. In the frame of the URDF's root link it publishes
 
-- `pi0/markers`: every tip's planned path (cyan is soon, violet is late), executed path, and a ball where it is sent
+- `pi0/markers`: every tip's planned path (cyan is soon, magenta is late), executed path, and a ball where it is sent
 - `pi0/path`: the planned poses of the first tip, each with its time
 - `pi0/ghost`: joint states of the plan's end (or sweeping along it), for a second robot model
 - `pi0/joint_states`: the measured joints under the URDF's names and units, for robot_state_publisher

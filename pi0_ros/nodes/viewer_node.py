@@ -195,10 +195,14 @@ class ViewerNode(Node):
             rows.append(Health(name.removeprefix("pi0_ros: "), 3 if silent else ord(status.level), text))
         self.panel.show_health(rows)
         self.panel.show_recording("pi0_ros: recorder" in self._health)
-        heard, controller = self._health.get("pi0_ros: controller", (-np.inf, None))
-        lively = controller is not None and now - heard <= HEALTH_STALE_S
-        state = diagnostic_values(controller).get("state", "") if lively else "no controller"
-        self.panel.show_headline(f"### {state}\n{self._prompt}" + (f"\n\n*{self._notice}*" if self._notice else ""))
+        state = self._status_value("controller", "state", now) or "no controller"
+        prompt = self._status_value("policy", "prompt", now) or self._prompt
+        self.panel.show_headline(f"### {state}\n{prompt}" + (f"\n\n*{self._notice}*" if self._notice else ""))
+
+    def _status_value(self, name: str, key: str, now: float) -> str | None:
+        """A value of the status `pi0_ros: <name>`, None unless it was heard of late."""
+        heard, status = self._health.get(f"pi0_ros: {name}", (-np.inf, None))
+        return diagnostic_values(status).get(key) if status and now - heard <= HEALTH_STALE_S else None
 
     # --------------------------------------------------------------------------------------------------------- buttons
 
