@@ -10,7 +10,7 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 RUN ?= runs/demo
-EPISODES ?= 400
+EPISODES ?= 500
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -39,7 +39,9 @@ lint: $(READY)
 # Every step goes on where it was interrupted.
 train-demo: $(READY) $(RUN)/dataset
 	$(BIN)/pi0 stats $(RUN)/dataset
-	$(BIN)/pi0 train $(RUN)/dataset --config config/train/demo.yaml --out $(RUN) --resume $(ARGS)
+	$(BIN)/pi0 pretrain-demo --stats $(RUN)/dataset --out $(RUN)/see
+	$(BIN)/pi0 train $(RUN)/dataset --config config/train/demo.yaml --init $(RUN)/see --out $(RUN)/policy --resume $(ARGS)
+	@echo "try it: $(BIN)/pi0 demo --checkpoint $(RUN)/policy/checkpoint"
 
 $(RUN)/dataset: | $(READY)
 	$(BIN)/pi0 record-demo $(RUN)/bags --episodes $(EPISODES)

@@ -1,8 +1,7 @@
 """The `pi0` command: one table row per subcommand.
 
-A command's module offers `add_arguments(parser)` and `run(args) -> int`; the first line of its docstring is
-the help and the whole docstring, examples included, is the description. Only the chosen module is imported, so `pi0 --help`
-needs neither torch nor ROS.
+A command's module offers `add_arguments(parser)` and `run(args) -> int`; its docstring, examples included, is the
+description. Only the chosen module is imported, so `pi0 --help` needs neither torch nor ROS.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "record-demo": ("pi0_ros.nodes.record_demo", "record scripted demonstrations of the simulated arm as rosbags"),
     "convert": ("pi0_ros.training.convert", "turn rosbags into a LeRobotDataset v3"),
     "stats": ("pi0_ros.training.stats", "compute the normalisation statistics of a dataset"),
+    "pretrain-demo": ("pi0_ros.training.pretrain_demo", "teach the demo's small model to see"),
     "train": ("pi0_ros.training.loop", "train or fine-tune a policy on a dataset"),
     "eval": ("pi0_ros.training.evaluate", "compare predicted with recorded actions on held-out bags"),
     "serve": ("pi0_ros.serving.server", "serve a policy over ZeroMQ for robots without a GPU"),

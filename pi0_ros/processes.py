@@ -49,6 +49,11 @@ def ros_environment(localhost: bool = False, domain_id: int | None = None) -> di
     return environment
 
 
+def private_domain() -> int:
+    """The ROS_DOMAIN_ID that the user chose, else one of this process's own, so that a demo disturbs no robot."""
+    return int(os.environ.get("ROS_DOMAIN_ID", "0")) or 50 + os.getpid() % 50
+
+
 @dataclass(frozen=True)
 class Ended:
     """A process that ended: `returncode` as in subprocess (negative: killed by that signal)."""

@@ -58,9 +58,15 @@ def train(
     out: Path | str,
     resume: bool = False,
     kinematics: ForwardKinematics | None = None,
+    init: Path | None = None,
 ) -> Path:
-    """Train on a dataset of `pi0 convert` with statistics of `pi0 stats`; returns the finished checkpoint's folder."""
+    """Train on a dataset of `pi0 convert` with statistics of `pi0 stats`; returns the finished checkpoint's folder.
+
+    `init` replaces the config's own.
+    """
     dataset, recipe = Path(dataset), load_recipe(config)
+    if init is not None:
+        recipe = dataclasses.replace(recipe, init=str(init))
     robot, stats = Dataset(dataset).robot, dataset / NORM_STATS_PATH
     if not stats.is_file():
         raise RecipeError(f"{stats}: no statistics; make them with `pi0 stats {dataset}`")
@@ -369,11 +375,12 @@ def row_weights(data: TrainingData, robot: Robot, stage: Stage) -> np.ndarray:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, help="folder made by `pi0 convert`, with the statistics of `pi0 stats`")
     parser.add_argument("--config", type=Path, required=True, help="training config, such as config/train/demo.yaml")
+    parser.add_argument("--init", type=Path, help="checkpoint to start from, instead of the config's `init`")
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
 
 
 def run(args: argparse.Namespace) -> int:
-    checkpoint = train(args.dataset, args.config, args.out, args.resume)
+    checkpoint = train(args.dataset, args.config, args.out, args.resume, init=args.init)
     print(f"policy: {checkpoint}\ncurve:  {args.out / 'curve.png'}")
     return 0

@@ -187,9 +187,9 @@ PRESETS = {
     "demo": ModelConfig(
         model="pi0",
         vocab_size=512,
-        vlm=Expert(width=128, depth=4, mlp_dim=384, num_heads=4, num_kv_heads=1, head_dim=32),
-        expert=Expert(width=96, depth=4, mlp_dim=288, num_heads=4, num_kv_heads=1, head_dim=32),
-        vision=Vision(width=128, depth=3, mlp_dim=384, num_heads=4, patch_size=12, image_size=96),
+        vlm=Expert(width=96, depth=4, mlp_dim=256, num_heads=4, num_kv_heads=1, head_dim=32),
+        expert=Expert(width=96, depth=4, mlp_dim=256, num_heads=4, num_kv_heads=1, head_dim=32),
+        vision=Vision(width=96, depth=2, mlp_dim=256, num_heads=3, patch_size=12, image_size=96),
         action_dim=8,
         action_horizon=24,
         max_token_len=16,

@@ -1,6 +1,6 @@
 """The scripted demonstrator as a teleoperator on topics: joint states and cube markers in, commands out.
 
-    ros2 run pi0_ros demonstrator_node --ros-args -p colour:=red
+ros2 run pi0_ros demonstrator_node --ros-args -p colour:=red
 """
 
 from __future__ import annotations
@@ -8,9 +8,7 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-import rclpy
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
@@ -18,6 +16,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from visualization_msgs.msg import MarkerArray
 
 from pi0_ros.nodes.messages import LATEST
+from pi0_ros.nodes.running import run_node
 from pi0_ros.robot import load_robot
 from pi0_ros.sim.demonstrator import Demonstrator
 from pi0_ros.sim.world import JOINTS
@@ -60,22 +59,16 @@ class DemonstratorNode(Node):
         self.joints = np.array([positions[name] for name in JOINTS])
         if self.colour in self.cubes:
             command = self._demonstrator.act(self.joints, self.cubes, self.colour)
-            answer = JointTrajectory(joint_names=list(JOINTS), points=[JointTrajectoryPoint(positions=command.tolist())])
+            answer = JointTrajectory(
+                joint_names=list(JOINTS), points=[JointTrajectoryPoint(positions=command.tolist())]
+            )
             answer.header.stamp = message.header.stamp
             self._commands.publish(answer)
 
 
-def main(args: list[str] | None = None) -> None:
-    """Run the demonstrator until interrupted."""
-    rclpy.init(args=args)
-    node = DemonstratorNode()
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+def main(args: list[str] | None = None) -> int:
+    """Run the demonstrator until SIGINT or SIGTERM."""
+    return run_node(DemonstratorNode, args)
 
 
 if __name__ == "__main__":

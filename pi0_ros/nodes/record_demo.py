@@ -1,9 +1,9 @@
 """Record scripted demonstrations of the simulated arm as rosbags.
 
-The demonstrator plays the teleoperator on the robot's own topics and the recorder records them, as with a real arm. An interrupted
-run goes on where it stopped.
+The demonstrator plays the teleoperator on the robot's own topics and the recorder records them, as with a real arm.
+An interrupted run goes on where it stopped.
 
-    pi0 record-demo runs/demo/bags --episodes 400
+    pi0 record-demo runs/demo/bags --episodes 500
     pi0 record-demo /tmp/bags --episodes 3 --seed 7
 """
 
@@ -13,8 +13,16 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from rclpy.executors import Executor
+
+    from pi0_ros.nodes.demonstrator_node import DemonstratorNode
+    from pi0_ros.nodes.recorder_node import Recorder
+    from pi0_ros.nodes.sim_client import SimClient
 
 DISTURBANCES = (0.0, 0.03, 0.05)  # rad; wandering joint errors teach the policy to mend its aim
 FIRST_AIM = 0.02  # m, standard deviation of the first aim beside the cube
@@ -25,9 +33,9 @@ AFTER_SUCCESS_S = 0.8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 record-demo`."""
     parser.add_argument("out", type=Path, help="folder for the bags, one per episode")
-    parser.add_argument("--episodes", type=int, default=400, help="bags the folder shall hold (default 400)")
+    parser.add_argument("--episodes", type=int, default=500, help="bags the folder shall hold (default 500)")
     parser.add_argument("--seed", type=int, default=100_000, help="seed of the first episode (default 100000)")
-    parser.add_argument("--speed", type=float, default=50.0, help="limit on simulated seconds per second (default 50: as fast as it goes)")
+    parser.add_argument("--speed", type=float, default=50.0, help="most simulated seconds per second (default 50)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,13 +49,10 @@ def run(args: argparse.Namespace) -> int:
     from pi0_ros.nodes.demonstrator_node import DemonstratorNode
     from pi0_ros.nodes.recorder_node import Recorder
     from pi0_ros.nodes.sim_client import SimClient, spin_until
-    from pi0_ros.processes import ProcessGroup, ros_environment
+    from pi0_ros.processes import ProcessGroup, private_domain, ros_environment
     from pi0_ros.robot import load_robot
-    from pi0_ros.sim.task import named_colour, prompt
-    from pi0_ros.sim.world import CUBES
 
-    domain = int(os.environ.get("ROS_DOMAIN_ID", "0")) or 50 + os.getpid() % 50
-    environment = ros_environment(localhost=True, domain_id=domain)
+    environment = ros_environment(localhost=True, domain_id=private_domain())
     os.environ.update(environment)
     with ProcessGroup() as group:
         options = [f"speed:={args.speed}", "clock:=true", "lockstep:=true"]
@@ -63,33 +68,39 @@ def run(args: argparse.Namespace) -> int:
         done = len(list(args.out.glob("episode_*[0-9]"))) if args.out.is_dir() else 0
         failures = 0
         try:
-            if not spin_until(executor, lambda: not recorder.missing(), 30.0):
+            if not spin_until(executor, lambda: not recorder.missing(), 60.0):
                 raise TimeoutError(f"no publisher of {', '.join(recorder.missing())}\n{group.tail('sim')}")
             for number in tqdm(range(done, args.episodes), initial=done, total=args.episodes, unit="episode"):
-                rng = np.random.default_rng([args.seed + number, 7])
-                text = prompt(CUBES[rng.integers(3)], int(rng.integers(3)))
-                colour = named_colour(text) or ""
-                sim.reset(args.seed + number, DISTURBANCES[number % len(DISTURBANCES)])
-                # Joint states of the new scene only: those of the last one may still be on their way.
-                demonstrator.joints = None
-                spin_until(executor, lambda: demonstrator.joints is not None and sim.status.get("time", 0) > 0.05, 10.0)
-                recorder.start(text, {"seed": str(args.seed + number)})
-                demonstrator.begin(colour, rng.normal(0.0, FIRST_AIM, 2))
-                success = spin_until(executor, lambda: sim.in_tray(colour) or _late(sim.status), 120.0) and sim.in_tray(colour)
-                end = float(sim.status["time"]) + AFTER_SUCCESS_S
-                spin_until(executor, lambda: float(sim.status["time"]) >= end, 60.0)
-                demonstrator.rest()
-                recorder.stop("success" if success else "failure")
-                failures += not success
+                failures += not record(args.seed + number, executor, sim, demonstrator, recorder)
         finally:
             recorder.close()
             executor.shutdown()
             desk.destroy_node()
             demonstrator.destroy_node()
             rclpy.try_shutdown()
-    print(f"{args.episodes} episodes in {args.out}" + (f", {failures} of this run's failed and are marked so" if failures else ""))
+    print(
+        f"{args.episodes} episodes in {args.out}" + (f", {failures} of this run failed, marked so" if failures else "")
+    )
     return 0
 
 
-def _late(status: dict[str, float]) -> bool:
-    return float(status.get("time", 0.0)) > EPISODE_LIMIT_S
+def record(seed: int, executor: Executor, sim: SimClient, demonstrator: DemonstratorNode, recorder: Recorder) -> bool:
+    """Record one episode; True when the named cube ended in the tray."""
+    from pi0_ros.nodes.sim_client import spin_until
+    from pi0_ros.sim.task import prompt
+    from pi0_ros.sim.world import CUBES
+
+    rng = np.random.default_rng([seed, 7])
+    colour, wording = CUBES[rng.integers(3)], int(rng.integers(3))
+    sim.reset(seed, DISTURBANCES[seed % len(DISTURBANCES)])
+    # Joint states of the new scene only: those of the last one may still be on their way.
+    demonstrator.joints = None
+    spin_until(executor, lambda: demonstrator.joints is not None and sim.seconds > 0.05, 10.0)
+    recorder.start(prompt(colour, wording), {"seed": str(seed)})
+    demonstrator.begin(colour, rng.normal(0.0, FIRST_AIM, 2))
+    spin_until(executor, lambda: sim.in_tray(colour) or sim.seconds > EPISODE_LIMIT_S, 120.0)
+    success, end = sim.in_tray(colour), sim.seconds + AFTER_SUCCESS_S
+    spin_until(executor, lambda: sim.seconds >= end, 60.0)
+    demonstrator.rest()
+    recorder.stop("success" if success else "failure")
+    return success

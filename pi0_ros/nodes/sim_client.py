@@ -1,4 +1,4 @@
-"""The simulator's spectator: resets scenes and reads the score over services and topics, for recording and for the demo."""
+"""The simulator's spectator: lays out scenes and reads the score, over services and topics."""
 
 from __future__ import annotations
 
@@ -57,17 +57,28 @@ class SimClient:
             "seed": ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=seed),
             "disturbance": ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=disturbance),
         }
-        request = SetParameters.Request(parameters=[Parameter(name=name, value=value) for name, value in values.items()])
-        refused = [result.reason for result in call(self.executor, self._parameters, request).results if not result.successful]
+        request = SetParameters.Request(
+            parameters=[Parameter(name=name, value=value) for name, value in values.items()]
+        )
+        refused = [
+            result.reason for result in call(self.executor, self._parameters, request).results if not result.successful
+        ]
         if refused:
             raise ValueError(f"the simulator refused seed {seed}: {'; '.join(refused)}")
         call(self.executor, self._reset, Trigger.Request())
         self.status = {}
         fresh = spin_until(
-            self.executor, lambda: self.status.get("seed") == seed and self.status.get("time", 9.9) < 1.0, SERVICE_LIMIT_S
+            self.executor,
+            lambda: self.status.get("seed") == seed and self.status.get("time", 9.9) < 1.0,
+            SERVICE_LIMIT_S,
         )
         if not fresh:
             raise TimeoutError("no /demo_arm/status after the reset: is the simulator running?")
+
+    @property
+    def seconds(self) -> float:
+        """Simulated seconds since the scene was laid out."""
+        return float(self.status.get("time", 0.0))
 
     def in_tray(self, colour: str) -> bool:
         """The named cube, and it alone, lies in the tray."""

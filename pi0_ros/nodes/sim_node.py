@@ -3,8 +3,8 @@
     ros2 run pi0_ros sim_node --ros-args -p seed:=3
     ros2 service call /sim/reset std_srvs/srv/Trigger
 
-Beside the robot's own topics it publishes what only spectators and the scripted demonstrator may use:
-`/demo_arm/objects` (where the cubes are) and `/demo_arm/status` (seed, time, what was lifted and what lies in the tray).
+Beside the robot's own topics it publishes what only spectators and the scripted demonstrator may use: where the cubes
+are (`/demo_arm/objects`), and seed, time, what was lifted and what lies in the tray (`/demo_arm/status`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,12 @@ from pi0_ros.sim.task import Score
 from pi0_ros.sim.world import JOINTS, TICK, TRAY, Disturbance, World
 
 TICK_NS = round(TICK * 1e9)
-COLOURS = {"red": (0.85, 0.12, 0.10), "green": (0.12, 0.65, 0.18), "blue": (0.12, 0.25, 0.85), "tray": (0.2, 0.22, 0.26)}
+COLOURS = {
+    "red": (0.85, 0.12, 0.10),
+    "green": (0.12, 0.65, 0.18),
+    "blue": (0.12, 0.25, 0.85),
+    "tray": (0.2, 0.22, 0.26),
+}
 LOCKSTEP_PATIENCE_S = 0.25
 
 
@@ -45,15 +50,22 @@ class SimNode(Node):
 
     def __init__(self) -> None:
         super().__init__("sim")
-        self._declare("seed", 0, "seed of the cubes' places at the next reset", IntegerRange(from_value=0, to_value=2**31 - 1))
+        self._declare(
+            "seed", 0, "seed of the cubes' places at the next reset", IntegerRange(from_value=0, to_value=2**31 - 1)
+        )
         self._declare("speed", 1.0, "simulated seconds per second", FloatingPointRange(from_value=0.01, to_value=100.0))
-        self._declare("disturbance", 0.0, "rad, wandering joint error", FloatingPointRange(from_value=0.0, to_value=0.2))
+        self._declare(
+            "disturbance", 0.0, "rad, wandering joint error", FloatingPointRange(from_value=0.0, to_value=0.2)
+        )
         self._declare("clock", False, "publish /clock at 100 Hz and stamp with simulated time")
         self._declare("lockstep", False, "wait for a command after each joint state, as fast as the commander goes")
         self.world = World()
         self.score = Score()
         self.robot = load_robot("demo_arm")
-        self.images = {camera.name: self.create_publisher(Image, camera.topic, QoSProfile(depth=2)) for camera in self.robot.cameras}
+        self.images = {
+            camera.name: self.create_publisher(Image, camera.topic, QoSProfile(depth=2))
+            for camera in self.robot.cameras
+        }
         self.joint_states = self.create_publisher(JointState, self.robot.state[0].topic, QoSProfile(depth=10))
         self.objects = self.create_publisher(MarkerArray, "/demo_arm/objects", LATEST)
         self.status = self.create_publisher(String, "/demo_arm/status", LATCHED)
@@ -96,7 +108,13 @@ class SimNode(Node):
         lively = self._ticks - self._commanded_tick < 20
         return bool(self._value("lockstep")) and lively and self._ticks % 2 == 0 and self._answered_ns < self._now_ns
 
-    def _declare(self, name: str, default: float | bool, description: str, limits: FloatingPointRange | IntegerRange | None = None) -> None:
+    def _declare(
+        self,
+        name: str,
+        default: float | bool,
+        description: str,
+        limits: FloatingPointRange | IntegerRange | None = None,
+    ) -> None:
         descriptor = ParameterDescriptor(description=description)
         if isinstance(limits, FloatingPointRange):
             descriptor.floating_point_range = [limits]
@@ -128,10 +146,9 @@ class SimNode(Node):
         positions = dict(zip(message.joint_names, message.points[-1].positions, strict=False)) if message.points else {}
         command = np.array([positions.get(name, np.nan) for name in JOINTS])
         if not np.isfinite(command).all():
-            self.get_logger().error(
-                f"{self.robot.commands[0].topic}: command ignored, it must name {', '.join(JOINTS)} with finite positions",
-                throttle_duration_sec=1.0,
-            )
+            topic, needed = self.robot.commands[0].topic, ", ".join(JOINTS)
+            text = f"{topic}: command ignored, it must name {needed} with finite positions"
+            self.get_logger().error(text, throttle_duration_sec=1.0)
             return
         self._command = command
         self._commanded_tick = self._ticks
@@ -173,11 +190,16 @@ class SimNode(Node):
         self.status.publish(String(data=self._status_json()))
 
     def _status_json(self) -> str:
-        fields = {"seed": self._value("seed"), "time": round(self.world.time, 3), "lifted": self.score.lifted, "in_tray": self.score.in_tray}
+        fields = {
+            "seed": self._value("seed"),
+            "time": round(self.world.time, 3),
+            "lifted": self.score.lifted,
+            "in_tray": self.score.in_tray,
+        }
         return json.dumps(fields)
 
 
-def main(args: list[str] | None = None) -> None:
+def main(args: list[str] | None = None) -> int:
     """Run the simulator until SIGINT or SIGTERM."""
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     stop: list[int] = []
@@ -198,6 +220,7 @@ def main(args: list[str] | None = None) -> None:
             while (remaining := deadline - time.monotonic()) > 0 and not stop:
                 executor.spin_once(timeout_sec=remaining)
             executor.spin_once(timeout_sec=0.0)
+        return 0
     finally:
         executor.shutdown()
         node.destroy_node()

@@ -1,7 +1,7 @@
 """The scripted demonstrator: plays the teleoperator from what a person would see, joints and cubes.
 
-Each command depends on the measured state and the last command only, never on a clock or a stored phase, so a policy can
-learn the same mapping from its observation and a mishap (a push, a slipped cube) is followed by a fresh try.
+Each command depends on the measured state and the last command only, never on a clock or a stored phase, so a policy
+can learn the same mapping from its observation, and a mishap (a push, a slipped cube) is followed by a fresh try.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Demonstrator:
 
     def __init__(self, period: float = 0.02) -> None:
         self.period = period
-        self._command: np.ndarray | None = None
+        self._command = HOME.copy()
+        self._started = False
         self._velocity = np.zeros(5)
         self.offset = np.zeros(2)
 
@@ -34,11 +35,12 @@ class Demonstrator:
         """Start from measured `joints` [6]; `offset` [2] (m) is a first aim beside the cube, mended on the way down."""
         self._command = np.asarray(joints, dtype=np.float64).copy()
         self._velocity[:] = 0.0
+        self._started = True
         self.offset = np.zeros(2) if offset is None else np.asarray(offset, dtype=np.float64)
 
     def act(self, joints: np.ndarray, cubes: dict[str, np.ndarray], colour: str) -> np.ndarray:
         """Return the next command [6] for measured `joints` [6] and cube poses [7] by colour."""
-        if self._command is None:
+        if not self._started:
             self.reset(joints)
         point, gripper = self._target(joints, cubes[colour][:3])
         if point is None:
@@ -85,5 +87,4 @@ class Demonstrator:
 
     def _closing(self, away: float) -> bool:
         """Whether a grasp already under way goes on."""
-        assert self._command is not None
         return bool(self._command[5] > 0.5 and away < 0.025)

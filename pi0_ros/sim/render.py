@@ -21,6 +21,7 @@ class Renderer:
         self._plane = np.stack([columns + 0.5 - size / 2, size / 2 - rows - 0.5], axis=-1).reshape(-1, 2) * (2 / size)
         count = size * size
         self._geom = np.zeros(count, np.int32)
+        self.geoms = self._geom.reshape(size, size)  # geom id under each pixel of the last picture, -1: background
         self._distance = np.zeros(count)
         self._normal = np.zeros(count * 3)
         self._colour = np.concatenate([model.geom_rgba[:, :3], BACKGROUND[None]])  # geom id -1 is the background

@@ -1,7 +1,7 @@
-"""Still scenes of the simulated arm with the answer to "where is the red cube?": what the demo's small model learns to see on.
+"""Still scenes of the simulated arm with the answer to "where is the red cube?".
 
-A released pi0 starts from a vision-language model that has seen a good part of the internet; the demo's model starts from nothing.
-These scenes stand in for that: random cubes, the arm anywhere, and every cube's place.
+A released pi0 starts from a vision-language model that has seen a good part of the internet; the demo's small model
+starts from nothing. These scenes stand in for that: random cubes, the arm anywhere, and every cube's place.
 """
 
 from __future__ import annotations
@@ -17,17 +17,24 @@ from pi0_ros.sim.world import CAMERAS, CUBES, World
 
 @dataclass(frozen=True)
 class Scenes:
-    """N scenes. frames: camera -> uint8 [N,S,S,3]; state: float32 [N,6]; cubes: float32 [N,3,3], x y z (m) in CUBES order."""
+    """N scenes.
+
+    frames: camera -> uint8 [N,S,S,3]; state: float32 [N,6]; cubes: float32 [N,3,3], x y z (m) in CUBES order;
+    pixels: camera -> uint8 [N,3,P,P], how many pixels of each cube show in each of the P x P patches.
+    """
 
     frames: dict[str, np.ndarray]
     state: np.ndarray
     cubes: np.ndarray
+    pixels: dict[str, np.ndarray]
 
 
-def render_scenes(count: int, seed: int, progress: Callable[[], object] = lambda: None) -> Scenes:
+def render_scenes(count: int, seed: int, patches: int, progress: Callable[[], object] = lambda: None) -> Scenes:
     """Render `count` scenes; scene k depends on `seed + k` alone. `progress` is called after each."""
     world = World()
     size = world.renderer.size
+    geoms = np.array([world.model.geom(name).id for name in CUBES])
+    pixels = {camera: np.empty((count, len(CUBES), patches, patches), np.uint8) for camera in CAMERAS}
     frames = {camera: np.empty((count, size, size, 3), np.uint8) for camera in CAMERAS}
     state, cubes = np.empty((count, 6), np.float32), np.empty((count, 3, 3), np.float32)
     for k in range(count):
@@ -36,9 +43,12 @@ def render_scenes(count: int, seed: int, progress: Callable[[], object] = lambda
         world.place_arm(_any_pose(places, world.rng))
         for camera in CAMERAS:
             frames[camera][k] = world.render(camera)
+            shown = world.renderer.geoms == geoms[:, None, None]
+            side = size // patches
+            pixels[camera][k] = shown.reshape(len(CUBES), patches, side, patches, side).sum((2, 4))
         state[k], cubes[k] = world.joint_positions(), places
         progress()
-    return Scenes(frames, state, cubes)
+    return Scenes(frames, state, cubes, pixels)
 
 
 def _any_pose(places: np.ndarray, rng: np.random.Generator) -> np.ndarray:

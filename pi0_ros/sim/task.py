@@ -8,7 +8,11 @@ import numpy as np
 
 from pi0_ros.sim.world import CUBES, in_tray
 
-WORDINGS = ("put the {} cube in the tray", "place the {} block in the tray", "pick up the {} cube and drop it in the tray")
+WORDINGS = (
+    "put the {} cube in the tray",
+    "place the {} block in the tray",
+    "pick up the {} cube and drop it in the tray",
+)
 LIFTED = 0.05  # m, height of a cube's centre that counts as lifted
 
 

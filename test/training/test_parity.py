@@ -1,4 +1,4 @@
-"""One recording, two ways: played over DDS into the real policy process, and read by the converter. Equal observations."""
+"""One recording, two ways: over DDS into the real policy process, and through the converter. Equal observations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bagmaker import Recipe, make_bag
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.policy.metadata import Metadata
@@ -15,7 +16,6 @@ from pi0_ros.robot import load_robot
 from pi0_ros.streams import Observation
 from pi0_ros.training.align import rows, scan
 from pi0_ros.training.bags import Bag
-from bagmaker import Recipe, make_bag
 
 pytestmark = pytest.mark.dds
 STEP_NS = 20_000_000
@@ -98,7 +98,9 @@ def test_live_and_offline_observations_are_equal(tmp_path, processes, ros_contex
     executor = SingleThreadedExecutor(context=ros_context)
     executor.add_node(node)
     try:
-        processes.node("policy_node", backend="zmq", server=server.address, use_sim_time=True, policy_rate=10.0, timeout_s=5.0)
+        processes.node(
+            "policy_node", backend="zmq", server=server.address, use_sim_time=True, policy_rate=10.0, timeout_s=5.0
+        )
         play(path, executor, node)
     finally:
         stop.set()

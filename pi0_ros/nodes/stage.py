@@ -1,0 +1,148 @@
+"""The demo's director: lays out a scene, gives the prompt, arms the controller and keeps the score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import Executor
+from rclpy.node import Node
+from std_msgs.msg import String
+from std_srvs.srv import SetBool
+from trajectory_msgs.msg import JointTrajectory
+
+from pi0_ros.nodes.messages import LATCHED, LATEST, diagnostic_values
+from pi0_ros.nodes.sim_client import SimClient, call, spin_until
+from pi0_ros.processes import ProcessGroup
+from pi0_ros.sim.task import named_colour, prompt
+from pi0_ros.sim.world import CUBES
+
+START_LIMIT_S = 120.0
+SETTLE_S = 0.5  # between disarming and the next scene: the arm comes to rest
+STAY_S = 0.6  # the cube must stay in the tray
+ARM_LIMIT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One scored scene; `seconds` of simulated time from arming to success or to the limit."""
+
+    seed: int
+    colour: str
+    success: bool
+    lifted: str  # colour of the first cube that left the table, "" for none
+    seconds: float
+
+    @property
+    def right_cube(self) -> bool:
+        """The named cube was lifted first."""
+        return self.lifted == self.colour
+
+    def line(self) -> str:
+        """One line for people."""
+        verdict = (
+            "success" if self.success else "failed: " + (f"lifted {self.lifted}" if self.lifted else "none lifted")
+        )
+        return f"seed {self.seed:<6d} {self.colour:<6s} {self.seconds:5.1f} s  {verdict}"
+
+
+class Stage:
+    """Runs scenes; `policy` and `controller` are the newest values of their diagnostics."""
+
+    def __init__(self, executor: Executor, group: ProcessGroup) -> None:
+        self.executor, self.group = executor, group
+        self.node = Node("demo")
+        executor.add_node(self.node)
+        self.sim = SimClient(self.node, executor)
+        self.policy: Mapping[str, str] = {}
+        self.controller: Mapping[str, str] = {}
+        self.chunks = 0
+        self._prompt = self.node.create_publisher(String, "/policy/prompt", LATCHED)
+        self._arm = self.node.create_client(SetBool, "/controller/arm")
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
+        self.node.create_subscription(JointTrajectory, "/pi0/chunk", self._on_chunk, LATEST)
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self.node.destroy_node()
+
+    def wait_until_ready(self) -> None:
+        """Return when chunks flow; raises TimeoutError with the last words of the processes otherwise."""
+        if not self._spin(lambda: self.chunks > 0 and bool(self.sim.status) and bool(self.controller), START_LIMIT_S):
+            tails = "\n".join(f"--- {name}\n{self.group.tail(name)}" for name in self.group.names())
+            raise TimeoutError(f"no action chunks within {START_LIMIT_S:.0f} s; last words:\n{tails}")
+
+    def play(self, seed: int, text: str | None, limit_s: float) -> Episode:
+        """Lay out the scene of `seed`, give the prompt (None: random), arm, watch until success or `limit_s`."""
+        rng = np.random.default_rng([seed, 11])
+        text = text or prompt(CUBES[rng.integers(len(CUBES))], int(rng.integers(3)))
+        colour = named_colour(text) or ""
+        self.sim.reset(seed)
+        self._prompt.publish(String(data=text))
+        self._spin(lambda: self.policy.get("prompt") == text, 10.0)
+        seen = self.chunks
+        self._spin(lambda: self.chunks > seen + 1, 10.0)  # the first may still stem from the scene before
+        self._arm_controller()
+        start = self.sim.seconds
+        self._spin(lambda: self.sim.in_tray(colour) or self.sim.seconds > start + limit_s, 4 * limit_s)
+        seconds = self.sim.seconds - start
+        self._wait(STAY_S)
+        episode = Episode(seed, colour, self.sim.in_tray(colour), "".join(self.sim.status["lifted"][:1]), seconds)
+        call(self.executor, self._arm, SetBool.Request(data=False))
+        self._wait(SETTLE_S)
+        return episode
+
+    def _arm_controller(self) -> None:
+        answers: list[str] = []
+
+        def armed() -> bool:
+            answer = call(self.executor, self._arm, SetBool.Request(data=True))
+            answers.append(answer.message)
+            return bool(answer.success)
+
+        if not self._spin(armed, ARM_LIMIT_S):
+            raise ValueError(f"the controller refused to arm: {answers[-1]}")
+
+    def _wait(self, seconds: float) -> None:
+        self._spin(lambda: False, seconds)
+
+    def _spin(self, condition: Callable[[], bool], limit_s: float) -> bool:
+        def done() -> bool:
+            for ended in self.group.poll():
+                raise ValueError(f"{ended}\n{self.group.tail(ended.name)}")
+            return condition()
+
+        return spin_until(self.executor, done, limit_s)
+
+    def _on_chunk(self, message: JointTrajectory) -> None:
+        self.chunks += 1
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == "pi0_ros: policy":
+                self.policy = diagnostic_values(status)
+            elif status.name == "pi0_ros: controller":
+                self.controller = diagnostic_values(status)
+
+
+def summary(episodes: list[Episode], policy: Mapping[str, str], controller: Mapping[str, str]) -> str:
+    """The table at the end."""
+    times = [episode.seconds for episode in episodes if episode.success]
+    rows = [
+        ("success", _share([episode.success for episode in episodes])),
+        ("named cube lifted first", _share([episode.right_cube for episode in episodes])),
+        ("time to success, median", f"{np.median(times):.1f} s" if times else "-"),
+        ("chunk latency p50 / p99", f"{policy.get('latency_p50_ms')} / {policy.get('latency_p99_ms')} ms"),
+        ("controller tick late p50 / p99", f"{controller.get('tick_p50_ms')} / {controller.get('tick_p99_ms')} ms"),
+        ("clamps", controller.get("clamps", "?")),
+        ("stale events", f"policy {policy.get('stale_events')}, controller {controller.get('stale_events')}"),
+    ]
+    width = max(len(name) for name, _ in rows)
+    line = "-" * (width + 28)
+    return "\n".join([line, *(f"{name:<{width}s}  {value}" for name, value in rows), line])
+
+
+def _share(flags: list[bool]) -> str:
+    return f"{sum(flags)} of {len(flags)} ({100 * sum(flags) / max(1, len(flags)):.0f} %)"
