@@ -1,7 +1,7 @@
 """train or fine-tune a policy on a dataset
 
-    pi0 train datasets/demo --config config/train/demo.yaml --out runs/demo
-    pi0 train datasets/demo --config config/train/demo.yaml --out runs/demo --resume
+    pi0 train datasets/demo --config config/train/small.yaml --out runs/demo
+    pi0 train datasets/demo --config config/train/small.yaml --out runs/demo --resume
 
 The finished policy is <out>/checkpoint (averaged weights, robot file, statistics, tokenizer). While training it also
 holds `train_state/`, from which --resume goes on exactly where an unbroken run would be. progress.csv and curve.png lie
@@ -107,7 +107,10 @@ def train_on(
 def model_config(recipe: Recipe) -> ModelConfig:
     """The network's sizes: those of `init`, else the preset with its overrides."""
     if recipe.init is not None:
-        return ModelConfig.from_dict(json.loads((Path(recipe.init) / "config.json").read_text())["model"])
+        path = Path(recipe.init) / "config.json"
+        if not path.is_file():
+            raise RecipeError(f"{path}: not there; `init` (or --init) must name a checkpoint folder to start from")
+        return ModelConfig.from_dict(json.loads(path.read_text())["model"])
     return ModelConfig.from_dict({**ModelConfig.preset(recipe.model).to_dict(), **recipe.model_overrides})
 
 
@@ -374,7 +377,7 @@ def row_weights(data: TrainingData, robot: Robot, stage: Stage) -> np.ndarray:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, help="folder made by `pi0 convert`, with the statistics of `pi0 stats`")
-    parser.add_argument("--config", type=Path, required=True, help="training config, such as config/train/demo.yaml")
+    parser.add_argument("--config", type=Path, required=True, help="training config, such as config/train/small.yaml")
     parser.add_argument("--init", type=Path, help="checkpoint to start from, instead of the config's `init`")
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
