@@ -143,6 +143,8 @@ def test_a_new_run_starts_from_a_checkpoint_and_leaves_frozen_parts_alone(tmp_pa
     changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
     frozen = {name for name in before if ".language_model.layers" in name or "vision_tower" in name}
     assert "action_out_proj.weight" in changed and not changed & frozen
+    with pytest.raises(RecipeError, match="must name a checkpoint folder"):
+        run_training(tmp_path / "third", recipe([stage], init=str(tmp_path / "nowhere")))
 
 
 def test_a_run_whose_loss_blows_up_stops(tmp_path: Path) -> None:
