@@ -36,6 +36,7 @@ MAX_FRAMES = 33  # header and 32 arrays
 MAX_HEADER_BYTES = 1 << 20
 MAX_BYTES = 64 << 20  # of a whole message
 MAX_PROMPT_CHARS = 4096
+MAX_ERROR_CHARS = 2000  # an error that quotes nonsense must itself stay small enough to be sent
 DTYPES = ("uint8", "bool", "int64", "float32", "float64")
 TYPES = ("hello", "metadata", "infer", "chunk", "error")
 
@@ -102,8 +103,13 @@ def _array(entry: Any, frame: Any) -> tuple[str, np.ndarray]:
             wanted, given = math.prod(shape) * np.dtype(dtype).itemsize, memoryview(frame).nbytes
             if given != wanted:
                 raise ProtocolError(f"array '{name}' {dtype} {shape} needs {wanted} bytes, {given} came")
-            return name, np.frombuffer(frame, np.dtype(dtype)).reshape(shape)
-    raise ProtocolError(f"array entry {entry!r}: expected [name, dtype, shape] with a dtype of {', '.join(DTYPES)}")
+            try:
+                return name, np.frombuffer(frame, np.dtype(dtype)).reshape(shape)
+            except (ValueError, OverflowError) as error:  # too many dimensions, or one too long for an empty array
+                raise ProtocolError(f"array '{name:.80}': {error}") from None
+    raise ProtocolError(
+        f"array entry {entry!r:.200}: expected [name, dtype, shape] with a dtype of {', '.join(DTYPES)}"
+    )
 
 
 def _check_caps(frames: Sequence[Any]) -> None:
@@ -202,4 +208,4 @@ def parse_chunk(message: Message) -> tuple[ActionChunk, dict[str, float]]:
 
 
 def error_message(code: str, text: str, number: int) -> Message:
-    return Message("error", number, {"code": code, "message": text})
+    return Message("error", number, {"code": code, "message": text[:MAX_ERROR_CHARS]})

@@ -130,7 +130,7 @@ class Server:
 
     def _refuse(self, peer: bytes, code: str, text: str, number: int) -> None:
         self.refused += 1
-        log.warning("refused: %s", text)
+        log.warning("refused: %.500s", text)
         self._send(peer, error_message(code, text, number))
 
     def _send(self, peer: bytes, message: Message) -> None:

@@ -92,6 +92,9 @@ def test_another_version_says_so() -> None:
         (["state", "float64", [-1]], b"\0" * 8, "expected .name, dtype, shape."),
         (["state", "float64", "2"], b"\0" * 16, "expected .name, dtype, shape."),
         (["state", "float64", [2**40, 2**40]], b"\0" * 8, "needs"),
+        (["state", "uint8", [0, 2**63]], b"", "dimension"),
+        (["state", "uint8", [0, 2**26, 2**26, 2**26]], b"", "too big"),
+        (["state", "uint8", [1] * 100], b"\0", "dimension"),
         ("state", b"", "expected .name, dtype, shape."),
     ],
 )

@@ -250,7 +250,26 @@ def test_nan_from_a_server_never_becomes_a_chunk(policy: Policy) -> None:
         takes_at_most(GENEROUS_S, lambda: one.infer(observation(tiny_robot())), "NaN or infinity")
 
 
-@pytest.mark.parametrize("frames", [[], [b""], [b"garbage"], [b"\x81"] * 3, [b"x" * (2 << 20)], [b"x"] * 50])
+def _listing(entry: object) -> list[bytes]:
+    """An `infer` with one array that the header describes by `entry`."""
+    return [msgpack.packb({"pi0": 1, "type": "infer", "id": 1, "arrays": [entry]}), b""]
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [],
+        [b""],
+        [b"garbage"],
+        [b"\x81"] * 3,
+        [b"x" * (2 << 20)],
+        [b"x"] * 50,
+        _listing(["state", "uint8", [0, 2**63]]),
+        _listing(b"\0" * 900_000),
+        [msgpack.packb({"pi0": 1, "type": "\0" * 900_000, "id": 1, "arrays": []})],
+    ],
+    ids=range(9),
+)
 def test_a_client_that_talks_nonsense_harms_nobody(frames: list[bytes], policy: Policy) -> None:
     with serving(policy) as server:
         context = zmq.Context()
