@@ -72,7 +72,8 @@ def _listen(
     for report in observed:
         _subscribe(node, report, buffer)
     end = time.monotonic() + DISCOVERY_LIMIT_S
-    while not all(_offered(node, report) for report in reports) and time.monotonic() < end:
+    # Counted, not `all`: every report is filled in, whatever the ones before it lack.
+    while sum(_offered(node, report) for report in reports) < len(reports) and time.monotonic() < end:
         executor.spin_once(timeout_sec=0.1)
     end = time.monotonic() + seconds
     while time.monotonic() < end:

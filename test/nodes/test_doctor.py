@@ -77,3 +77,22 @@ def test_live_topics_of_the_simulator(processes, wait_until) -> None:
     processes.stop()
     findings = list(examine("demo_arm", live=True, seconds=0.5))
     assert _levels(findings)["/demo_arm/joint_states"] == FAIL
+
+
+@pytest.mark.dds
+def test_a_missing_camera_hides_no_other_topic(ros_context, monkeypatch) -> None:
+    """The first topic of the file has no publisher; the others are looked at all the same."""
+    from rclpy.node import Node
+    from sensor_msgs.msg import JointState
+
+    from pi0_ros.nodes import topic_check
+
+    monkeypatch.setattr(topic_check, "DISCOVERY_LIMIT_S", 3.0)
+    robot = load_robot("demo_arm")
+    driver = Node("driver", context=ros_context)
+    driver.create_publisher(JointState, robot.state[0].topic, 1)
+    reports, problems = topic_check.listen(robot, 0.1)
+    found = {report.topic: report.publishers for report in reports}
+    assert found[robot.cameras[0].topic] == set() and found[robot.state[0].topic] == {"driver"}
+    assert any(robot.cameras[0].topic in problem for problem in problems)
+    driver.destroy_node()
