@@ -1,7 +1,7 @@
 """train or fine-tune a policy on a dataset
 
-    pi0 train datasets/demo --config config/train/small.yaml --out runs/demo
-    pi0 train datasets/demo --config config/train/small.yaml --out runs/demo --resume
+    pi0 train datasets/demo --config config/train/from_scratch.yaml --out runs/demo
+    pi0 train datasets/demo --config config/train/from_scratch.yaml --out runs/demo --resume
 
 The finished policy is <out>/checkpoint (averaged weights, robot file, statistics, tokenizer). While training it also
 holds `train_state/`, from which --resume goes on exactly where an unbroken run would be. progress.csv and curve.png lie
@@ -35,7 +35,7 @@ from .grounding import ForwardKinematics, GraspTargets, grasp_distance_cm, grasp
 from .lerobot import Dataset
 from .loader import Augmentation, Sampler, TrainingData, load_data, make_batch, split_episodes
 from .objective import GraspLabel, Target, Trainee, as_tensor, draw_noise_and_time, losses
-from .optimizer import clip_gradients, learning_rate, update_average
+from .optimizer import clip_gradients, computes_bfloat16, learning_rate, update_average
 from .progress import Progress
 from .recipe import Recipe, RecipeError, Stage, load_recipe
 from .stats import NORM_STATS_PATH
@@ -133,7 +133,7 @@ class Run:
             torch.set_num_threads(recipe.threads)
         automatic = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(automatic if recipe.device == "auto" else recipe.device)
-        native = torch.cpu._is_avx512_bf16_supported() if self.device.type == "cpu" else torch.cuda.is_bf16_supported()
+        native = computes_bfloat16(self.device)
         self.autocast = native if recipe.precision == "auto" else recipe.precision == "bfloat16"
         torch.manual_seed(recipe.seed)
         config = model_config(recipe)
@@ -377,7 +377,9 @@ def row_weights(data: TrainingData, robot: Robot, stage: Stage) -> np.ndarray:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, help="folder made by `pi0 convert`, with the statistics of `pi0 stats`")
-    parser.add_argument("--config", type=Path, required=True, help="training config, such as config/train/small.yaml")
+    parser.add_argument(
+        "--config", type=Path, required=True, help="config, such as config/train/from_scratch.yaml"
+    )
     parser.add_argument("--init", type=Path, help="checkpoint to start from, instead of the config's `init`")
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")

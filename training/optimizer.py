@@ -30,3 +30,10 @@ def clip_gradients(parameters: Sequence[Tensor], limit: float) -> Tensor:
 def update_average(average: Sequence[Tensor], current: Sequence[Tensor], decay: float) -> None:
     """average = decay * average + (1 - decay) * current, in place."""
     torch._foreach_lerp_(list(average), list(current), 1.0 - decay)
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether the processor has bfloat16 arithmetic, so that autocast to it is faster and not slower."""
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    return bool(torch.cuda.is_bf16_supported())

@@ -2,9 +2,10 @@
 
 A released pi0 starts from a pre-trained vision-language model; the demo's starts from nothing. Before it learns to act
 from recorded bags it learns to point, on rendered still scenes: each image token says how much of the named cube shows
-in its patch, and the prompt's tokens say where on the table it lies. Pointing comes first and fast, and place follows
-from it; asked for the place alone, the model stays at guessing far longer. Both heads are thrown away; the weights
-are the `init` of `pi0 train`.
+in its patch, and the prompt's tokens say which joints would grasp it. Pointing comes first and fast, and the joints
+follow from it; asked for the place alone, the model stays at guessing far longer. The answers are read from the
+attention values of the later layers, which is all that the action expert will see. The heads are thrown away; the
+weights are the `init` of `pi0 train`.
 
     pi0 pretrain-demo --stats runs/demo/dataset --out runs/demo/see
 """
@@ -23,23 +24,26 @@ from torch import Tensor, nn
 
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.init import sine_position_init
-from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.pi0 import ModelInput, Pi0
 from pi0_ros.model.tokenizer import Tokenizer
 from pi0_ros.policy.checkpoint import save_checkpoint
 from pi0_ros.policy.norm import load_norm_stats
 from pi0_ros.policy.transforms import PolicySettings, PolicySpec, make_inputs
 from pi0_ros.robot import load_robot
+from pi0_ros.sim.demonstrator import GRASP_HEIGHT
+from pi0_ros.sim.kinematics import forward, inverse
 from pi0_ros.sim.scenes import Scenes, render_scenes
 from pi0_ros.sim.task import WORDINGS, prompt
 from pi0_ros.sim.world import CAMERAS, CUBES
 
-from .optimizer import clip_gradients
+from .optimizer import clip_gradients, computes_bfloat16
 from .stats import NORM_STATS_PATH
 from .vocabulary import make_tokenizer
 
 HELD_OUT = 300  # scenes for validation
 SEEN = 3  # pixels from which a cube counts as visible to a camera
-POINTING = 0.5  # weight of the pointing loss beside the place's squared error
+ARM = 4  # joints that a grasp with the hand straight down fixes: yaw, shoulder, elbow, wrist
+POINTING = 0.5  # weight of the pointing loss beside the joints' squared error
 REPORT_EVERY = 200
 
 
@@ -52,23 +56,31 @@ class Questions:
 
 
 class Pointer(nn.Module):
-    """The network and its two throw-away heads."""
+    """The network and its throw-away heads on the attention values of the layers from the middle on."""
 
     def __init__(self, model: Pi0) -> None:
         super().__init__()
-        width = model.config.vlm.width
+        sizes = model.config.vlm
+        width = sizes.num_kv_heads * sizes.head_dim
         self.model = model
-        self.point = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
-        self.place = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, 2))
+        self.first = sizes.depth // 2
+        self.point = nn.ModuleList(nn.Linear(width, 1) for _ in range(self.first, sizes.depth))
+        self.joints = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, ARM))
+            for _ in range(self.first, sizes.depth)
+        )
 
-    def forward(self, inputs: object) -> tuple[Tensor, Tensor]:
-        """Return pointing logits [B, cameras, patches] and the place [B, 2] in normalised units."""
-        hidden = self.model.encode_prefix(inputs).hidden.float()  # type: ignore[arg-type]
-        mask = inputs.prompt_mask[..., None].float()  # type: ignore[attr-defined]
-        words = (hidden[:, -mask.shape[1] :] * mask).sum(1) / mask.sum(1)
+    def forward(self, inputs: ModelInput) -> tuple[Tensor, Tensor]:
+        """Return pointing logits [layers, B, cameras, patches] and normalised grasp joints [layers, B, ARM]."""
+        mask = inputs.prompt_mask[..., None].float()
         patches = self.model.config.vision.num_positions
-        logits = self.point(hidden[:, : patches * len(CAMERAS)])[..., 0].unflatten(1, (len(CAMERAS), patches))
-        return logits, self.place(words)
+        logits, joints = [], []
+        layers = self.model.encode_prefix(inputs).cached[self.first :]
+        for (_, values), point, head in zip(layers, self.point, self.joints, strict=True):
+            seen = values.transpose(1, 2).flatten(2).float()  # [B, P, kv heads * head_dim]
+            logits.append(point(seen[:, : patches * len(CAMERAS)])[..., 0].unflatten(1, (len(CAMERAS), patches)))
+            joints.append(head((seen[:, -mask.shape[1] :] * mask).sum(1) / mask.sum(1)))
+        return torch.stack(logits), torch.stack(joints)
 
 
 def pointing_loss(logits: Tensor, pixels: Tensor) -> Tensor:
@@ -88,23 +100,23 @@ class Lesson:
 
     def __init__(self, scenes: Scenes, spec: PolicySpec) -> None:
         self.scenes, self.spec = scenes, spec
-        places = scenes.cubes[..., :2].reshape(-1, 2)
-        self.middle, self.scale = places.mean(0), float(places.std(0).max())  # m
+        points = scenes.cubes.reshape(-1, 3).astype(np.float64) * [1, 1, 0] + [0, 0, GRASP_HEIGHT]
+        joints = np.array([inverse(point)[:ARM] for point in points])
+        self.middle, self.scale = joints.mean(0), spec.norm_stats.actions.std[:ARM]  # rad; weighed as the actions are
+        self.joints = ((joints - self.middle) / self.scale).reshape(-1, len(CUBES), ARM).astype(np.float32)
 
     def losses(self, pointer: Pointer, asked: Questions, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the squared error of the place, the pointing loss, and the distance [B] in cm."""
+        """Return the squared error of the joints, the pointing loss, and the last layer's joints [B, ARM] (rad)."""
         rows, cubes = asked.scenes, asked.cubes
         words = [prompt(CUBES[cube], int(rng.integers(len(WORDINGS)))) for cube in cubes]
         images = {camera: frames[rows] for camera, frames in self.scenes.frames.items()}
-        inputs = make_inputs(self.spec, images, self.scenes.state[rows].astype(np.float64), words)
-        logits, place = pointer(inputs)
-        truth = torch.from_numpy((self.scenes.cubes[rows, cubes, :2] - self.middle) / self.scale).float()
-        pointing = torch.stack([
-            pointing_loss(logits[:, k], torch.from_numpy(self.scenes.pixels[camera][rows, cubes]).flatten(1).float())
-            for k, camera in enumerate(CAMERAS)
-        ]).sum()  # fmt: skip
-        distance = torch.linalg.norm(place.detach() - truth, dim=1) * self.scale * 100
-        return (place - truth).square().mean(), pointing, distance
+        logits, joints = pointer(make_inputs(self.spec, images, self.scenes.state[rows].astype(np.float64), words))
+        error = (joints - torch.from_numpy(self.joints[rows, cubes])).square().mean()
+        pixels = [torch.from_numpy(self.scenes.pixels[c][rows, cubes]).flatten(1).float() for c in CAMERAS]
+        pointing = torch.stack(
+            [pointing_loss(layer[:, k], shown) for layer in logits for k, shown in enumerate(pixels)]
+        ).mean()
+        return error, pointing, joints[-1].detach() * torch.from_numpy(self.scale) + torch.from_numpy(self.middle)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -148,7 +160,7 @@ def teach(pointer: Pointer, lesson: Lesson, steps: int, batch: int, peak: float)
     """Train `pointer` in place with AdamW, warm-up and cosine; return the validation errors along the way."""
     from tqdm import tqdm
 
-    parameters = list(pointer.parameters())
+    parameters, native = list(pointer.parameters()), computes_bfloat16(torch.device("cpu"))
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.95), weight_decay=1e-4)
     curve: list[dict[str, float]] = []
     bar = tqdm(range(steps), unit="step", desc="see")
@@ -158,9 +170,10 @@ def teach(pointer: Pointer, lesson: Lesson, steps: int, batch: int, peak: float)
             group["lr"] = peak * min(1.0, (step + 1) / 100) * decay
         rng = np.random.default_rng([1, step])
         asked = Questions(rng.integers(HELD_OUT, len(lesson.scenes.state), batch), rng.integers(0, len(CUBES), batch))
-        place, pointing, _ = lesson.losses(pointer, asked, rng)
+        with torch.autocast("cpu", torch.bfloat16, enabled=native):
+            joints, pointing, _ = lesson.losses(pointer, asked, rng)
         optimizer.zero_grad(set_to_none=True)
-        (place + POINTING * pointing).backward()
+        (joints + POINTING * pointing).backward()
         clip_gradients(parameters, 1.0)
         optimizer.step()
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
@@ -171,9 +184,16 @@ def teach(pointer: Pointer, lesson: Lesson, steps: int, batch: int, peak: float)
 
 @torch.no_grad()
 def examine(pointer: Pointer, lesson: Lesson) -> dict[str, float]:
-    """Errors on the held-out scenes: distance between said and true place, cm."""
+    """Errors on the held-out scenes; cm between the grasp point of the said joints and the cube."""
     rng = np.random.default_rng(5)
     asked = Questions(np.arange(HELD_OUT), rng.integers(0, len(CUBES), HELD_OUT))
-    _, pointing, distance = lesson.losses(pointer, asked, rng)
-    median, p90 = np.quantile(distance.numpy(), [0.5, 0.9])
-    return {"pointing": round(float(pointing), 3), "median_cm": round(float(median), 2), "p90_cm": round(float(p90), 2)}
+    error, pointing, joints = lesson.losses(pointer, asked, rng)
+    said = np.array([forward(np.append(row, 0.0))[:2] for row in joints.numpy()])
+    distance = 100 * np.linalg.norm(said - lesson.scenes.cubes[asked.scenes, asked.cubes, :2], axis=1)
+    numbers = {
+        "joints": error,
+        "pointing": pointing,
+        "median_cm": np.median(distance),
+        "p90_cm": np.quantile(distance, 0.9),
+    }
+    return {name: round(float(value), 4) for name, value in numbers.items()}

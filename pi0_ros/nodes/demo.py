@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if not (args.checkpoint / "config.json").is_file():
         raise ValueError(f"{args.checkpoint}: no checkpoint there; train one with `make train-demo`")
     environment = ros_environment(localhost=True, domain_id=private_domain())
-    environment.setdefault("OMP_NUM_THREADS", "1")  # the small policy is fastest on one core, and leaves the others free
+    environment.setdefault("OMP_NUM_THREADS", "1")  # fastest for a small policy
     os.environ.update(environment)
     with ProcessGroup(args.log_dir) as group:
         start(group, args, environment)

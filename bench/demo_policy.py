@@ -1,0 +1,101 @@
+"""Success of a demo policy in simulated time, without ROS: quick enough to compare checkpoints and latencies.
+
+    python bench/demo_policy.py pi0_ros/checkpoints/demo --episodes 50
+    python bench/demo_policy.py runs/demo/policy/checkpoint --latency 0.2 --every-colour
+
+The same policy, controller core and simulator as `pi0 demo`, but in one process and one thread, with a set latency
+between observation and chunk. With --every-colour each scene is played once per colour: the words alone must decide.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pi0_ros.control.controller import Controller, Settings
+from pi0_ros.nodes.controller_node import limits_of
+from pi0_ros.policy.checkpoint import load_checkpoint
+from pi0_ros.policy.policy import Policy
+from pi0_ros.sim.task import Score, prompt
+from pi0_ros.sim.world import CAMERAS, CUBES, TICK, World
+from pi0_ros.streams import Observation
+
+ARM_AFTER_S = 0.3
+STAY_S = 0.6
+
+
+def play(
+    world: World, policy: Policy, seed: int, colour: str, wording: int, args: argparse.Namespace
+) -> tuple[Score, float]:
+    """Run one scene; returns the score and the seconds until success (or the limit)."""
+    robot = policy.spec.robot
+    controller = Controller(limits_of(robot), 2 * TICK, np.full(len(robot.joints), 0.15), Settings())
+    everything = np.arange(len(robot.joints))
+    start, score = 1000.0 * (seed + 1), Score()
+    world.reset(seed)
+    images: dict[str, np.ndarray] = {}
+    waiting, next_inference, command, armed, done = None, 0.0, None, False, np.inf
+    for tick in range(round(args.limit / TICK)):
+        t = tick * TICK
+        for offset, camera in zip((1, 3), CAMERAS, strict=True):
+            if tick % 5 == offset:
+                images[camera] = world.render(camera)
+        if tick % 2 == 0:
+            state = world.joint_positions()
+            controller.measure(start + t, everything, state)
+            if len(images) == len(CAMERAS) and t >= next_inference:
+                seen = Observation(round((start + t) * 1e9), dict(images), state, prompt(colour, wording), {})
+                waiting, next_inference = (t + args.latency, policy.infer(seen)), t + 1.0 / args.rate
+            if waiting is not None and t >= waiting[0]:
+                controller.accept(waiting[1], start + t)
+                waiting = None
+            armed = armed or (t > ARM_AFTER_S and not controller.arm(start + t))
+            if (following := controller.tick(start + t)) is not None:
+                command = following.position
+        world.step(command)
+        score.update(world.cubes())
+        done = min(done, t) if score.success(colour) else np.inf
+        if t > done + STAY_S:
+            break
+    return score, min(done, args.limit)
+
+
+def main() -> int:
+    """Play, print a line per failure and the rates."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1000, help="of the first scene")
+    parser.add_argument("--latency", type=float, default=0.1, help="s, from observation to chunk")
+    parser.add_argument("--rate", type=float, default=2.5, help="chunks per second")
+    parser.add_argument("--limit", type=float, default=20.0, help="s, per scene")
+    parser.add_argument("--every-colour", action="store_true", help="each scene once per colour")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    policy, world = Policy(load_checkpoint(args.checkpoint, "cpu")), World()
+    games = []
+    for seed in range(args.seed, args.seed + args.episodes):
+        rng = np.random.default_rng([seed, 11])
+        drawn, wording = CUBES[rng.integers(3)], int(rng.integers(3))
+        games += [(seed, colour, wording) for colour in (CUBES if args.every_colour else (drawn,))]
+    results = []
+    for seed, colour, wording in tqdm(games, unit="scene", disable=None):
+        score, seconds = play(world, policy, seed, colour, wording, args)
+        results.append((score.success(colour), score.right_cube(colour), seconds))
+        if not results[-1][0]:
+            tqdm.write(f"seed {seed} {colour}: lifted {score.lifted}, in tray {score.in_tray}")
+    success, right, seconds = (np.array(column) for column in zip(*results, strict=True))
+    print(
+        f"success {success.sum()} of {len(games)}, named cube lifted first {right.sum()}, "
+        f"median {np.median(seconds):.1f} s, inference {policy.timing.total_ms if policy.timing else 0:.0f} ms"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
