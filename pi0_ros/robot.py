@@ -245,6 +245,8 @@ def _robot(document: Any) -> Robot:
     _each_joint_once("state", state, names)
     _each_joint_once("commands", commands, names)
     action = Section(file.value["action"], ("action",), ("source", "max_age_s"), (), HINTS)
+    source = action.choice("source", ACTION_SOURCES)
+    _positions_where_actions_need_them(joints, state, source)
     control_rate, policy_rate = file.positive("control_rate_hz"), file.positive("policy_rate_hz")
     if policy_rate > control_rate:
         file.wrong("policy_rate_hz", f"{policy_rate:g} Hz is above control_rate_hz, {control_rate:g} Hz: lower it")
@@ -255,7 +257,7 @@ def _robot(document: Any) -> Robot:
         cameras=cameras,
         state=state,
         commands=commands,
-        action_source=action.choice("source", ACTION_SOURCES),
+        action_source=source,
         action_max_age_s=action.positive("max_age_s"),
         control_rate_hz=control_rate,
         policy_rate_hz=policy_rate,
@@ -338,6 +340,18 @@ def _each_joint_once(section: str, groups: Sequence[StateTopic | CommandGroup], 
     if missing:
         message = f"no entry has joint {', '.join(map(repr, missing))}: add it to the `joints` of one of them"
         raise WrongValueError((section,), message)
+
+
+def _positions_where_actions_need_them(joints: Sequence[Joint], state: Sequence[StateTopic], source: str) -> None:
+    """A position relative to a velocity, or a velocity sent as a position, would move the robot anywhere."""
+    relative = {joint.name for joint in joints if joint.action == "relative"}
+    for i, item in enumerate(state):
+        found = sorted(relative.intersection(item.joints))
+        if item.field != "position" and (found or source == "next_state"):
+            why = f"the action of {found[0]} is relative" if found else "action.source is next_state"
+            raise WrongValueError(
+                ("state", i, "field"), f"{why}, which needs positions: write position, not {item.field}"
+            )
 
 
 # ---- writing

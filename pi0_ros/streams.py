@@ -306,6 +306,11 @@ def decode_state(item: StateTopic, msg: Any) -> np.ndarray:
     return _by_name(item.topic, item.message_names, msg.name, getattr(msg, item.field), item.field)
 
 
+def decode_positions(item: StateTopic, msg: Any) -> np.ndarray:
+    """Where `item.joints` are, float64 [len(joints)], whatever `field` is the policy's state. Raises `MessageError`."""
+    return _by_name(item.topic, item.message_names, msg.name, msg.position, "position")
+
+
 def decode_command(group: CommandGroup, msg: Any) -> np.ndarray:
     """The commanded positions of `group.joints`, float64 [len(joints)]. Raises `MessageError`.
 
@@ -383,8 +388,9 @@ def tick_grid(start_ns: int, end_ns: int, fps: float, streams_stamps: Iterable[n
         inside = inside[(inside >= start_ns - period) & (inside <= end_ns + period)]
         if len(inside):
             folded = (inside - start_ns) % period
+            rank = (len(inside) - 1) // 100
             apart = (np.abs(folded - phase) for phase in phases)
-            near = [np.quantile(np.minimum(far, period - far), 0.01, method="lower") for far in apart]
+            near = [np.partition(np.minimum(far, period - far), rank)[rank] for far in apart]
             slack = np.minimum(slack, near)
     first = start_ns + round(float(phases[np.argmax(slack)]))
     count = max(0, int((end_ns - first) / period + 1e-9) + 1) if end_ns >= first else 0

@@ -135,6 +135,11 @@ WRONG = {
         "max_age_s: 0.1, field: positions}",
         ["state[0].field", "did you mean 'position'"],
     ),
+    "state field of a relative action": (
+        "max_age_s: 0.1}",
+        "max_age_s: 0.1, field: velocity}",
+        ["state[0].field", "is relative, which needs positions"],
+    ),
     "state joint unknown": (
         "max_age_s: 0.1}",
         "max_age_s: 0.1, joints: [sholder]}",

@@ -25,6 +25,7 @@ from pi0_ros.streams import (
     StreamBuffer,
     UnreadableError,
     decode_command,
+    decode_positions,
     decode_state,
     tick_grid,
 )
@@ -376,6 +377,10 @@ def test_a_state_topic_may_name_another_field() -> None:
     item = StateTopic("/wheels", JOINT_STATE, ("left", "right"), 0.1, field="velocity")
     message = SimpleNamespace(name=["right", "left"], position=[], velocity=[2.0, 1.0])
     assert decode_state(item, message).tolist() == [1.0, 2.0]
+    turned = SimpleNamespace(name=["right", "left"], position=[7.0, 6.0], velocity=[2.0, 1.0])
+    assert decode_positions(item, turned).tolist() == [6.0, 7.0]  # a controller starts from these
+    with pytest.raises(MessageError, match="2 joint names and 0 position values"):
+        decode_positions(item, message)
     with pytest.raises(MessageError, match="/wheels: the message has 1 joint names and 0 velocity values"):
         decode_state(item, joint_state(0, left=1.0))
 

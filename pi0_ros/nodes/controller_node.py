@@ -41,12 +41,12 @@ from pi0_ros.nodes.messages import (
     chunk_from_message,
     diagnostic_array,
     diagnostic_status,
-    joint_values,
     seconds_to_stamp,
     stamp_to_seconds,
 )
 from pi0_ros.nodes.ticker import Ticker
 from pi0_ros.robot import Robot, RobotFileError, StateTopic, load_robot
+from pi0_ros.streams import MessageError, decode_positions
 
 LEVELS = {State.HOLDING: DiagnosticStatus.WARN, State.STOPPED: DiagnosticStatus.ERROR}
 REFUSAL_SHOWN_S = 5.0  # how long a refused or dropped chunk keeps the diagnostics at WARN
@@ -68,10 +68,9 @@ class ControllerNode(Node):
         settings = self._declare_parameters()
         self.robot = load_robot(self.get_parameter("robot").value)
         self.period = 1.0 / self.robot.control_rate_hz
-        names = self.robot.joint_names
-        max_age = np.full(len(names), np.inf)
+        max_age = np.full(len(self.robot.joints), np.inf)
         for topic in self.robot.state:
-            max_age[[names.index(name) for name in topic.joints]] = topic.max_age_s
+            max_age[self.robot.indices(topic.joints)] = topic.max_age_s
         self.controller = Controller(limits_of(self.robot), self.period, max_age, settings)
         self._lock = threading.Lock()  # around self.controller
         self._auto_arm = self.get_parameter("auto_arm").value
@@ -131,13 +130,13 @@ class ControllerNode(Node):
         self.declare_parameter(name, default, descriptor)
 
     def _listener(self, topic: StateTopic) -> Callable[[JointState], None]:
-        joints = np.array([self.robot.joint_names.index(name) for name in topic.joints])
+        joints = self.robot.indices(topic.joints)
 
         def on_state(message: JointState) -> None:
             try:
-                position = joint_values(message, topic.message_names, topic.field)
-            except ValueError as error:
-                self._state_problems[topic.topic] = f"{topic.topic}: {error}"
+                position = decode_positions(topic, message)
+            except MessageError as error:
+                self._state_problems[topic.topic] = str(error)
                 self.get_logger().warning(self._state_problems[topic.topic], throttle_duration_sec=5.0)
                 return
             self._state_problems.pop(topic.topic, None)

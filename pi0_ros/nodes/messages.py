@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,15 @@ COMMAND_TYPES: dict[str, type] = {
     "std_msgs/msg/Float64MultiArray": Float64MultiArray,
     "sensor_msgs/msg/JointState": JointState,
 }
+
+
+def message_class(kind: str) -> Any:
+    """The Python class of a message type such as `sensor_msgs/msg/Image`; ValueError where it is not installed."""
+    package, _, name = kind.partition("/msg/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"message type {kind} is not installed: {error}") from error
 
 
 def stamp_to_ns(stamp: Time) -> int:
@@ -122,23 +132,6 @@ def command_message(
         trajectory.header.stamp = stamp
         return trajectory
     raise ValueError(f"command type {type_name!r} is unknown, expected one of {', '.join(COMMAND_TYPES)}")
-
-
-def joint_values(message: JointState, names: Sequence[str], field: str = "position") -> np.ndarray:
-    """`field` of a JointState for `names`, float64 [len(names)], found by name whatever their order.
-
-    Raises ValueError for a missing joint, a field of another length than the names, or numbers that are not finite.
-    """
-    values = getattr(message, field)
-    missing = [name for name in names if name not in message.name]
-    if missing:
-        raise ValueError(f"joint state lacks {', '.join(missing)} (it has {', '.join(message.name) or 'no joints'})")
-    if len(values) != len(message.name):
-        raise ValueError(f"joint state has {len(message.name)} names but {len(values)} values in {field}")
-    found = np.array([values[message.name.index(name)] for name in names], dtype=np.float64)
-    if not np.isfinite(found).all():
-        raise ValueError(f"joint state holds NaN or infinity in {field}")
-    return found
 
 
 def diagnostic_status(

@@ -35,9 +35,10 @@ from pi0_ros.monitor import markers
 from pi0_ros.monitor.kinematics import UrdfError, parse_urdf
 from pi0_ros.monitor.model import RobotModel, robot_model
 from pi0_ros.monitor.plan import position_at, remaining
-from pi0_ros.nodes.messages import LATCHED, LATEST, SENSOR, chunk_from_message, joint_values, seconds_to_stamp
+from pi0_ros.nodes.messages import LATCHED, LATEST, SENSOR, chunk_from_message, seconds_to_stamp
 from pi0_ros.nodes.running import run_node
 from pi0_ros.robot import StateTopic, load_robot, share_path
+from pi0_ros.streams import MessageError, decode_positions
 
 PERIOD_S = 0.1
 TRAIL_STEP_S = 0.05
@@ -121,15 +122,15 @@ class MonitorNode(Node):
             self._path.publish(markers.path_message(self._header(self.chunk.stamp), poses, stamps))
 
     def _on_command(self, message: JointTrajectory) -> None:
-        if set(message.joint_names) == set(self.robot.joint_names) and message.points:
-            order = [message.joint_names.index(name) for name in self.robot.joint_names]
-            self._commanded = np.array(message.points[0].positions)[order]
+        positions = dict(zip(message.joint_names, message.points[0].positions if message.points else ()))
+        if positions.keys() == set(self.robot.joint_names):
+            self._commanded = np.array([positions[name] for name in self.robot.joint_names])
 
     def _on_state(self, topic: StateTopic, message: JointState) -> None:
         try:
-            values = joint_values(message, topic.message_names, topic.field)
-        except ValueError as error:
-            self.get_logger().warning(f"{topic.topic} not drawn: {error}", throttle_duration_sec=2.0)
+            values = decode_positions(topic, message)
+        except MessageError as error:
+            self.get_logger().warning(f"not drawn: {error}", throttle_duration_sec=2.0)
             return
         self._state[self.robot.indices(topic.joints)] = values
         if self.model is None or np.isnan(self._state).any():

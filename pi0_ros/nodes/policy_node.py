@@ -23,22 +23,16 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.control.chunk import ActionChunk
-from pi0_ros.nodes.messages import LATCHED, LATEST, chunk_to_message, diagnostic_array, diagnostic_status
+from pi0_ros.nodes.messages import LATCHED, LATEST, chunk_to_message, diagnostic_array, diagnostic_status, message_class
 from pi0_ros.policy.backends import Backend, make_backend
 from pi0_ros.policy.runner import RUNNING, STARTING, Health, Runner
 from pi0_ros.robot import Robot, load_robot
 from pi0_ros.streams import ObservationBuffer
 
-MESSAGE_TYPES: dict[str, Any] = {
-    "sensor_msgs/msg/Image": Image,
-    "sensor_msgs/msg/CompressedImage": CompressedImage,
-    "sensor_msgs/msg/JointState": JointState,
-}
 CAMERA_DEPTH, STATE_DEPTH = 1, 10
 PERIOD_S = 0.5  # of diagnostics and of looking for publishers
 LOG_AGAIN_S = 5.0  # a lasting problem is logged this often
@@ -181,7 +175,7 @@ class PolicyNode(LifecycleNode):
         kind = self._robot.topics[topic]
         depth = STATE_DEPTH if kind == "sensor_msgs/msg/JointState" else CAMERA_DEPTH
         qos = QoSProfile(depth=depth, reliability=reliability)
-        return self.create_subscription(MESSAGE_TYPES[kind], topic, partial(self._received, topic), qos)
+        return self.create_subscription(message_class(kind), topic, partial(self._received, topic), qos)
 
     def _received(self, topic: str, message: Any) -> None:
         if self._buffer is not None:

@@ -12,7 +12,6 @@ puts services, topics and diagnostics around it:
 
 from __future__ import annotations
 
-import importlib
 import re
 import sys
 import time
@@ -33,7 +32,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from pi0_ros.nodes.episode_writer import PARTIAL, EpisodeWriter
-from pi0_ros.nodes.messages import diagnostic_array, diagnostic_status
+from pi0_ros.nodes.messages import diagnostic_array, diagnostic_status, message_class
 from pi0_ros.nodes.running import run_node
 from pi0_ros.robot import Robot, load_robot
 
@@ -66,15 +65,6 @@ class Recording:
     def summary(self) -> str:
         """First line: the bag's folder. Then one line per topic with its number of messages."""
         return "\n".join([str(self.path), *(f"{topic}: {count}" for topic, count in self.counts.items())])
-
-
-def message_class(kind: str) -> Any:
-    """The Python class of a message type such as `sensor_msgs/msg/Image`."""
-    package, _, name = kind.partition("/msg/")
-    try:
-        return getattr(importlib.import_module(f"{package}.msg"), name)
-    except (ImportError, AttributeError) as error:
-        raise RecorderError(f"message type {kind} is not installed: {error}") from error
 
 
 def next_index(out_dir: Path) -> int:
@@ -239,12 +229,12 @@ class RecorderNode(Node):
         super().__init__("recorder", **kwargs)
 
         def parameter(name: str, default: str, description: str) -> str:
-            descriptor = ParameterDescriptor(description=description, read_only=name in ("robot", "out_dir"))
+            descriptor = ParameterDescriptor(description=description, read_only=True)
             return str(self.declare_parameter(name, default, descriptor).value)
 
         robot = load_robot(parameter("robot", "demo_arm", "name or path of the robot file"))
         out_dir = Path(parameter("out_dir", "bags", "folder that receives one bag per episode")).expanduser().resolve()
-        self._prompt = parameter("prompt", "", "prompt of the next episodes; empty: the robot file's")
+        self._prompt = parameter("prompt", "", "first prompt; empty: the robot file's. ~/prompt replaces it")
         self._outcome = ""
         self.recorder = Recorder(self, robot, out_dir)
         # Volatile, because a transient local subscription would not hear an ordinary publisher.

@@ -11,8 +11,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from pi0_ros.nodes.messages import SENSOR
-from pi0_ros.nodes.recorder_node import message_class
+from pi0_ros.nodes.messages import SENSOR, message_class, stamp_to_ns
 from pi0_ros.robot import Robot
 from pi0_ros.streams import ObservationBuffer, StaleError
 
@@ -88,9 +87,8 @@ def _listen(
 def _subscribe(node: Node, report: TopicReport, buffer: ObservationBuffer) -> None:
     def received(message: object) -> None:
         now_ns = node.get_clock().now().nanoseconds
-        stamp = message.header.stamp  # type: ignore[attr-defined]  # images and joint states have one
         report.arrivals.append(time.monotonic())
-        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+        stamp_ns = stamp_to_ns(message.header.stamp)  # type: ignore[attr-defined]  # images, joint states have one
         report.ages.append((now_ns - stamp_ns) * 1e-9 if stamp_ns else 0.0)
         buffer.push_message(report.topic, message, now_ns)
 

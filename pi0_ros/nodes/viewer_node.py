@@ -25,8 +25,9 @@ import viser
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import Marker, MarkerArray
@@ -36,14 +37,15 @@ from pi0_ros.monitor.kinematics import parse_urdf
 from pi0_ros.monitor.model import RobotModel, robot_model
 from pi0_ros.monitor.panel import Actions, Health, Panel, prompt_choices
 from pi0_ros.monitor.scene import Scene
-from pi0_ros.nodes.messages import LATCHED, SENSOR, diagnostic_values, joint_values
+from pi0_ros.nodes.messages import LATCHED, SENSOR, diagnostic_values, message_class
 from pi0_ros.nodes.running import run_node
 from pi0_ros.robot import StateTopic, load_robot, share_path
+from pi0_ros.streams import MessageError, decode_positions
 
 PERIOD_S = 1 / 15
 IMAGE_PERIOD_S = 0.1
 HEALTH_STALE_S = 5.0
-IMAGE_TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
+OUTCOME_S = 0.5  # longest wait for the recorder to have the outcome
 
 
 class ViewerNode(Node):
@@ -95,7 +97,7 @@ class ViewerNode(Node):
 
         for camera in self.robot.cameras:
             store = partial(self._images.__setitem__, camera.name)
-            self.create_subscription(IMAGE_TYPES[camera.type], camera.topic, store, SENSOR)
+            self.create_subscription(message_class(camera.type), camera.topic, store, SENSOR)
         for state in self.robot.state:
             self.create_subscription(JointState, state.topic, partial(self._on_state, state), SENSOR)
         for topic in topics:
@@ -134,9 +136,9 @@ class ViewerNode(Node):
 
     def _on_state(self, topic: StateTopic, message: JointState) -> None:
         try:
-            self._state[self.robot.indices(topic.joints)] = joint_values(message, topic.message_names, topic.field)
-        except ValueError as error:
-            self.get_logger().warning(f"{topic.topic} not drawn: {error}", throttle_duration_sec=5.0)
+            self._state[self.robot.indices(topic.joints)] = decode_positions(topic, message)
+        except MessageError as error:
+            self.get_logger().warning(f"not drawn: {error}", throttle_duration_sec=5.0)
 
     def _on_ghost(self, message: JointState) -> None:
         self._ghost = message
@@ -237,6 +239,7 @@ class ViewerNode(Node):
     def _record(self, what: str) -> None:
         if what in ("success", "failure"):
             self._outcome.publish(String(data=what))
+            self._outcome.wait_for_all_acked(Duration(seconds=OUTCOME_S))  # it must be there before the stop
             what = "stop"
         self._trigger(what)
 

@@ -298,7 +298,7 @@ def test_bad_chunks_are_refused_with_their_reason_and_nothing_moves(arm, start, 
 def test_joint_states_that_are_missing_or_stale(arm, start, processes, robot_file, wait_until):
     arm.state_names = ["elbow"]
     processes.node("controller_node", robot=str(robot_file))
-    lacks = "/arm/joint_states: joint state lacks yaw (it has elbow)"
+    lacks = "/arm/joint_states: joint 'yaw' is missing; the message has elbow"
     wait_until(lambda: lacks in arm.status.message, 40.0, lambda: arm.status.message)
     answer = arm.arm()
     assert not answer.success and lacks in answer.message and "no joint state for yaw, elbow" in answer.message

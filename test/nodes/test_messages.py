@@ -81,15 +81,11 @@ def test_stamps():
     assert messages.seconds_to_duration(1.999999999).sec == 1
 
 
-def test_joint_states_by_name_and_whole():
-    message = JointState(name=["b", "a"], position=[1.0, 2.0], effort=[3.0, float("nan")])
-    np.testing.assert_array_equal(messages.joint_values(message, ("a", "b")), [2.0, 1.0])
-    with pytest.raises(ValueError, match=r"lacks c \(it has b, a\)"):
-        messages.joint_values(message, ("a", "c"))
-    with pytest.raises(ValueError, match="2 names but 0 values in velocity"):
-        messages.joint_values(message, ("a",), "velocity")
-    with pytest.raises(ValueError, match="NaN or infinity in effort"):
-        messages.joint_values(message, ("a",), "effort")
+def test_types_by_name():
+    assert messages.message_class("sensor_msgs/msg/JointState") is JointState
+    for kind in ("no_such_msgs/msg/Thing", "sensor_msgs/msg/Thing"):
+        with pytest.raises(ValueError, match=f"{kind} is not installed"):
+            messages.message_class(kind)
 
 
 @pytest.mark.parametrize("type_name", messages.COMMAND_TYPES)

@@ -180,6 +180,8 @@ def test_messages_that_cannot_be_drawn_do_not_stop_it(desk: Callable[..., Desk])
     nan = JointTrajectoryPoint(positions=[float("nan")] * 6)
     watched.chunks.publish(JointTrajectory(joint_names=list(ROBOT.joint_names), points=[nan, nan]))
     watched.commands.publish(JointTrajectory(joint_names=["thumb"], points=[nan]))
+    cut = JointTrajectoryPoint(positions=[0.0])
+    watched.commands.publish(JointTrajectory(joint_names=list(ROBOT.joint_names), points=[cut]))
     watched.until(lambda: "markers" in watched.received, "markers")
     assert watched.marker("planned/roll_link") is None
     watched.publish_chunk()
