@@ -102,7 +102,7 @@ DEMO_ROBOT = Argument("robot", "demo_arm", ROBOT.help)
 PROMPT = Argument("prompt", EMPTY, "what to do, in words (default: the robot file's prompt)")
 POLICY = (
     Argument("checkpoint", EMPTY, "the checkpoint folder (not needed with backend:=zmq)"),
-    Argument("backend", "local", "local: the model runs here; zmq: on the machine that runs `pi0 serve`"),
+    Argument("backend", EMPTY, "local (default): the model runs here; zmq: on the machine that runs `pi0 serve`"),
     Argument("server", EMPTY, "address of `pi0 serve` for backend:=zmq, for example tcp://gpu-box:5555"),
     PROMPT,
     Argument("device", EMPTY, "where the model runs: cpu, cuda, cuda:1 (default: the GPU where there is one)"),
@@ -113,7 +113,7 @@ COMMON = (
     Argument("params_file", EMPTY, "ROS parameters of all nodes; config/policy.yaml shows every one"),
     Argument("log_level", "info", "debug, info, warn, error or fatal"),
 )
-MONITOR = Argument("monitor", True, "publish the planned path, the ghost and the health for RViz and Foxglove")
+MONITOR = Argument("monitor", True, "publish the planned path and the ghost for RViz and Foxglove")
 RVIZ = Argument("rviz", False, "open RViz (needs a ROS 2 installation)")
 
 
@@ -141,7 +141,13 @@ LAUNCHES: dict[str, Launch] = {
     ),
     "record": Launch(
         "Record episodes of a teleoperated robot as rosbags: call the recorder's ~/start, ~/stop and ~/discard.",
-        (ROBOT, Argument("out_dir", "bags", "folder that receives one bag per episode"), PROMPT, _view(False), *COMMON),
+        (
+            ROBOT,
+            Argument("out_dir", EMPTY, "folder that receives one bag per episode (default: bags)"),
+            PROMPT,
+            _view(False),
+            *COMMON,
+        ),
         (
             Process("recorder", "recorder_node", ("robot", "out_dir", "prompt"), required=True),
             Process("viewer", "viewer_node", ("robot",), when="view"),

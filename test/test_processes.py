@@ -123,7 +123,7 @@ def test_launch_arguments_become_typed_parameters() -> None:
     commands = {command.name: command for command in launches.resolve(launches.find("policy.launch.py"), given)}
     assert list(commands) == ["controller", "policy", "monitor"]
     assert commands["controller"].parameters == {"robot": "1", "auto_arm": False, "use_sim_time": True}
-    assert "server" not in commands["policy"].parameters  # left to the node's own default
+    assert commands["policy"].parameters.keys() == {"robot", "checkpoint", "prompt", "use_sim_time"}  # else params_file
     argv = commands["policy"].argv()
     assert 'prompt:="take: it"' in argv
     assert 'robot:="1"' in argv
