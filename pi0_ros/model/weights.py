@@ -7,10 +7,12 @@ import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.pi0 import Pi0
@@ -85,11 +87,23 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: str | Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+class _NoNormal(TorchFunctionMode):
+    """Leaves out normal first weights: they say nothing on the meta device, and drawing them loads torch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Do everything else."""
+        return None if func is nn.init.normal_ else func(*args, **(kwargs or {}))
+
+
 def load_model(config: ModelConfig, path: str | Path, device: torch.device | str = "cpu") -> Pi0:
-    """Build a `Pi0` on `device` with the weights in `path`, in evaluation mode."""
-    with torch.device("meta"):
+    """Build a `Pi0` on `device` with the weights in `path`, in evaluation mode.
+
+    Nothing is computed on the meta device (`to_empty` would): torch imports its compiler and sympy for that, seconds.
+    """
+    with torch.device("meta"), _NoNormal():
         model = Pi0(config)
-    model.to_empty(device=device)
+    memory = {name: torch.empty(p.shape, dtype=p.dtype, device=device) for name, p in model.named_parameters()}
+    model.load_state_dict(memory, assign=True)
     load_weights(model, path)
     return model.eval()
 

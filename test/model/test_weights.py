@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import reference
@@ -48,6 +51,12 @@ def test_real_size_names_shapes_and_dtypes(name):
     assert ours == {key: theirs[key] for key in ours}
     billions = sum(weight.numel() for weight in weights.values()) / 1e9
     assert billions == pytest.approx({"pi0": 3.238, "pi05": 3.353}[name], abs=5e-4)
+
+
+def test_loading_leaves_torchs_compiler_out() -> None:
+    """It takes longer to import than all else that a policy process does at its start."""
+    code = "import sys, reference; reference.model('pi0'); sys.exit(bool({'sympy', 'torch._dynamo'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, timeout=120).returncode == 0
 
 
 def test_embedding_saved_as_head_only(tmp_path):
