@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -306,8 +305,3 @@ def _node_action(command: Command) -> Any:
         emulate_tty=True,
         on_exit=Shutdown(reason=f"{command.name} ended") if command.required else None,
     )
-
-
-def has_ros_launch() -> bool:
-    """True where ROS's launch is installed (PyPI has an unrelated package called `launch`)."""
-    return importlib.util.find_spec("launch_ros") is not None

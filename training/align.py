@@ -34,10 +34,7 @@ class Scan:
     prompts: tuple[tuple[int, str], ...]  # (receive time in ns, text)
 
     def needed(self, ticks: np.ndarray) -> np.ndarray:
-        """How many messages to read for each tick so that none with a stamp up to it is missing.
-
-        Int64 [T], ascending.
-        """
+        """How many messages to read for each tick so that none with a stamp up to it is missing: int64 [T], rising."""
         order = np.argsort(self.stamps, kind="stable")
         furthest = np.maximum.accumulate(order) + 1
         found = np.searchsorted(self.stamps[order], ticks, side="right")

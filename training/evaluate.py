@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from pi0_ros.policy.checkpoint import Checkpoint, load_checkpoint
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
@@ -56,7 +57,7 @@ def predict(
     generator = torch.Generator().manual_seed(seed)
     predicted = []
     start = time.perf_counter()
-    for part in np.array_split(rows, -(-len(rows) // BATCH)):
+    for part in tqdm(np.array_split(rows, -(-len(rows) // BATCH)), unit="batch", leave=False, disable=None):
         state = data.state[part].astype(np.float64)
         images = {name: np.asarray(frames[part]) for name, frames in data.frames.items()}
         inputs = make_inputs(spec, images, state, [data.prompts[i] for i in data.episode[part]], device)

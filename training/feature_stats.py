@@ -43,10 +43,7 @@ def image_histogram(image: np.ndarray) -> np.ndarray:
 
 
 def describe_histogram(histogram: np.ndarray, frames: int) -> dict[str, np.ndarray]:
-    """Statistics.
-
-    In [0, 1] and of shape [3, 1, 1], of the pixels counted in `histogram` [3, 256]; `count` is the number of frames.
-    """
+    """Statistics of the pixels counted in `histogram` [3, 256]: in [0, 1], each [3, 1, 1]; `count` is the frames'."""
     levels = np.arange(256) / 255.0
     total = histogram.sum(axis=1, keepdims=True)
     mean = (histogram * levels).sum(axis=1, keepdims=True) / total

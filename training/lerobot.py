@@ -246,10 +246,7 @@ class Episode:
         return len(self.state)
 
     def frames(self, camera: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Frames `start` to `stop` (default.
-
-        All) of `camera`, a camera's name in the robot file: uint8 [T, H, W, 3] RGB.
-        """
+        """Frames `start` to `stop` (default: all) of `camera`, a name in the robot file: uint8 [T, H, W, 3] RGB."""
         if camera not in self.videos:
             raise DatasetError(f"no camera {camera!r} in this dataset; there are {sorted(self.videos)}")
         path, first = self.videos[camera]

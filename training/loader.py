@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from pi0_ros.images import resize_with_pad
 from pi0_ros.model.pi0 import ModelInput
@@ -67,7 +68,7 @@ class TrainingData:
 def load_data(dataset: Path, image_size: int) -> TrainingData:
     """Read a dataset written by `pi0 convert`; frames come from `<dataset>/cache/` where a fresh one lies there."""
     source = Dataset(dataset)
-    episodes = [source.episodes[i] for i in range(len(source.episodes))]
+    episodes = source.episodes
     total = sum(episode.length for episode in episodes)
     newest = (Path(dataset) / "meta" / "info.json").stat().st_mtime
     frames: dict[str, np.ndarray] = {}
@@ -81,7 +82,7 @@ def load_data(dataset: Path, image_size: int) -> TrainingData:
                 raise OSError(f"{path}: the frame cache needs {np.prod(shape) / 1e9:.1f} GB, the disk has less")
             cache = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
             row = 0
-            for episode in episodes:
+            for episode in tqdm(episodes, unit="episode", desc=f"frames of {camera.name}", leave=False, disable=None):
                 for image in episode.frames(camera.name):
                     same = image.shape[:2] == (image_size, image_size)
                     cache[row] = image if same else resize_with_pad(image, image_size, image_size)

@@ -234,7 +234,7 @@ class Run:
         )
 
     def finish(self) -> Path:
-        """Train from where the run stands to its end; an interrupt saves first."""
+        """Train from where the run stands to its end; what is interrupted goes on from its last save."""
         ends = [int(end) for end in np.cumsum([stage.steps for stage in self.recipe.stages])]
         done = [0, *ends][self.position.stage] + self.position.step
         progress = Progress(self.out, ends[-1], done, ends[:-1])

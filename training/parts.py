@@ -20,9 +20,7 @@ from pi0_ros.training.video import Codec, VideoError, VideoWriter
 
 @dataclass(frozen=True)
 class Part:
-    """A finished episode.
-
-    Its folder holds `arrays.npz` (state, action [T, J] float32, image histograms [3, 256]),
+    """A finished episode: its folder holds `arrays.npz` (state, action [T, J] float32, image histograms [3, 256]),
     `episode.json` and one mp4 per camera.
     """
 

@@ -77,10 +77,7 @@ def measure(dataset: Dataset, robot: Robot, horizon: int) -> tuple[NormStats, li
 
 
 def chunk_steps(action: np.ndarray, horizon: int) -> np.ndarray:
-    """The chunks that start at each row of one joint's `action` [T].
-
-    [T, horizon], the last action repeated at the end.
-    """
+    """The chunks [T, horizon] that start at each row of one joint's `action` [T]; its last value repeats at the end."""
     return action[np.minimum(np.arange(len(action))[:, None] + np.arange(horizon), len(action) - 1)]
 
 
@@ -92,10 +89,9 @@ def _spread(values: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def _widen(values: tuple[float, ...], floor: float) -> tuple[float, float, float, float]:
-    """`values` (mean.
+    """`values` (mean, std, q01, q99) with q99 - q01 at least `floor` around their middle, and a std to match.
 
-    Std, q01, q99) with q99 - q01 at least `floor` around their middle, and std at least what a Gaussian of that width
-    has.
+    That is at least the std of a Gaussian of that width.
     """
     mean, std, q01, q99 = values
     if q99 - q01 < floor:

@@ -72,4 +72,5 @@ def read_state(
     for name, parameter in trainee.named_parameters():
         if f"exp_avg.{name}" in tensors:
             moments = {moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in MOMENTS}
-            optimizer.state[parameter] = {"step": torch.tensor(float(position.step)), **moments}
+            steps = torch.tensor(float(position.step), device=parameter.device)  # a fused optimiser wants it there
+            optimizer.state[parameter] = {"step": steps, **moments}

@@ -46,10 +46,7 @@ def pixel_format(height: int, width: int) -> str:
 
 
 class VideoWriter:
-    """Encodes frames into an mp4 on a thread of its own.
-
-    Behind a queue that blocks when full: no frame is ever dropped.
-    """
+    """Encodes frames into an mp4 on a thread of its own, behind a queue that blocks when full: none is ever dropped."""
 
     def __init__(self, path: Path, height: int, width: int, fps: int, codec: Codec) -> None:
         self.path = path
