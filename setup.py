@@ -15,7 +15,7 @@ BASE = ["numpy>=1.22", "PyYAML>=5.4", "Pillow>=9.0", "pyzmq>=22", "msgpack>=1.0"
 POLICY = ["torch>=2.5", "safetensors>=0.4", "sentencepiece>=0.2"]
 SIM = ["mujoco==3.8.1"]
 TRAIN = [*POLICY, "av>=12", "matplotlib>=3.8", "pandas>=2.0", "pyarrow>=15"]
-VIEW = ["viser>=1.0", "yourdfpy>=0.0.58"]
+VIEW = ["viser>=1.1", "yourdfpy>=0.0.58"]
 TEST = ["pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 LINT = ["mypy>=1.13", "ruff>=0.8", "types-PyYAML"]
 COLCON = ["colcon-common-extensions>=0.3", "catkin_pkg>=1.0"]
