@@ -22,6 +22,14 @@ from pi0_ros.processes import ProcessGroup, ros_environment
 DOMAINS = range(10, 100)  # 0 is people's default; above 101 Linux's ephemeral ports begin
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core per test worker
 
+try:
+    import hypothesis
+except ImportError:  # its tests will say so
+    pass
+else:
+    hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is no failure
+    hypothesis.settings.load_profile("any machine")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, and say why."""

@@ -207,9 +207,8 @@ class Controller:
             self.disarm(f"{self.reason}; held for {self.settings.rearm_after_s:g} s, call ~/arm to go on")
 
     def _join(self, chunk: ActionChunk, now: float) -> None:
-        """Follow `chunk` from where the command is going to be at `now` when nothing changes."""
-        limiter = self.limiter
-        self.timeline.push(chunk, now, limiter.position + limiter.velocity * limiter.period, limiter.velocity)
+        """Follow `chunk` from the last command, as if sent one period ago: so even a join at every tick makes headway."""
+        self.timeline.push(chunk, now - self.limiter.period, self.limiter.position, self.limiter.velocity)
 
     def _hold(self, reason: str, now: float) -> None:
         self._held_in_motion = self.state is State.RUNNING

@@ -242,6 +242,20 @@ def test_skipped_ticks_are_not_jumped_after():
     assert bench.controller.limiter.clamps.total == 0
 
 
+@pytest.mark.parametrize(("chunk_every", "lost"), [(1, 0), (20, 1)])
+def test_joining_at_every_tick_still_makes_headway(chunk_every, lost):
+    """A chunk with every tick, or never two ticks in time: the command must not coast on at its first velocity."""
+    bench = Bench()
+    bench.arm()
+    for k in range(100):
+        if k % chunk_every == 0:
+            bench.controller.accept(path_chunk(bench.now - 0.1, offset=0.3), bench.now)
+        bench.now += lost * PERIOD
+        bench.step()
+    assert np.ptp(bench.positions()[:, 0]) > 0.3
+    assert_within_limits(bench.positions(), bench.limits)
+
+
 def test_a_clock_that_goes_back_holds_and_then_starts_afresh():
     bench = Bench()
     bench.arm()
