@@ -11,21 +11,17 @@ Listens to `pi0/chunk` and the robot file's state topics; publishes the robot fi
 from __future__ import annotations
 
 import gc
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -44,8 +40,9 @@ from pi0_ros.nodes.messages import (
     seconds_to_stamp,
     stamp_to_seconds,
 )
+from pi0_ros.nodes.running import run_node
 from pi0_ros.nodes.ticker import Ticker
-from pi0_ros.robot import Robot, RobotFileError, StateTopic, load_robot
+from pi0_ros.robot import Robot, StateTopic, load_robot
 from pi0_ros.streams import MessageError, decode_positions
 
 LEVELS = {State.HOLDING: DiagnosticStatus.WARN, State.STOPPED: DiagnosticStatus.ERROR}
@@ -231,30 +228,15 @@ class ControllerNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the controller until SIGINT or SIGTERM; the last command out is a hold."""
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    signals: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, frame: signals.append(received))
     sys.setswitchinterval(0.0005)  # s; the tick's thread gets the interpreter sooner
-    try:
-        node = ControllerNode()
-    except (RobotFileError, ValueError) as error:
-        print(f"controller_node: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 2
+    return run_node(_create, args, ControllerNode.close, alive=lambda node: node.ticker.alive)
+
+
+def _create() -> ControllerNode:
+    node = ControllerNode()
     gc.collect()
     gc.freeze()  # what exists now is never scanned again: no long collection in a tick
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        while not signals and node.ticker.alive:
-            executor.spin_once(timeout_sec=0.1)
-        return 0 if signals else 1
-    finally:
-        node.close()
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
+    return node
 
 
 if __name__ == "__main__":

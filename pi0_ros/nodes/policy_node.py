@@ -8,26 +8,23 @@ the first two steps by itself unless `autostart` is false.
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from functools import partial
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.nodes.messages import LATCHED, LATEST, chunk_to_message, diagnostic_array, diagnostic_status, message_class
+from pi0_ros.nodes.running import run_node
 from pi0_ros.policy.backends import Backend, make_backend
 from pi0_ros.policy.runner import RUNNING, STARTING, Health, Runner
 from pi0_ros.robot import Robot, load_robot
@@ -116,8 +113,10 @@ class PolicyNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to infer."""
         assert self._robot is not None and self._runner is not None
+        if not self._runner.start():
+            self.get_logger().error("not activated: the last inference is still under way; try again")
+            return TransitionCallbackReturn.FAILURE
         super().on_activate(state)
-        self._runner.start()
         rate_hz = self._value("policy_rate") or self._robot.policy_rate_hz
         self._timer = self.create_timer(1.0 / rate_hz, self._runner.wake)
         self._phase = "active"
@@ -272,24 +271,15 @@ def _descriptor(
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; 2 when the robot file or checkpoint is refused."""
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    signals: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, frame: signals.append(received))
+    return run_node(_create, args)
+
+
+def _create() -> PolicyNode:
     node = PolicyNode()
-    executor = SingleThreadedExecutor()
-    try:
-        executor.add_node(node)
-        if not node.autostart():
-            print(f"policy_node: {node.refusal}", file=sys.stderr)
-            return 2
-        while not signals:
-            executor.spin_once(timeout_sec=0.1)
-        return 0
-    finally:
-        executor.shutdown()
+    if not node.autostart():
         node.destroy_node()
-        rclpy.try_shutdown()
+        raise ValueError(node.refusal)
+    return node
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import rclpy
+from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -16,12 +17,15 @@ NodeType = TypeVar("NodeType", bound=Node)
 
 
 def run_node(
-    create: Callable[[], NodeType], args: list[str] | None = None, last_words: Callable[[NodeType], None] | None = None
+    create: Callable[[], NodeType],
+    args: list[str] | None = None,
+    last_words: Callable[[NodeType], None] | None = None,
+    alive: Callable[[NodeType], bool] = lambda node: True,
 ) -> int:
-    """Spin the node that `create` makes until SIGINT or SIGTERM; returns the process's exit status.
+    """Spin the node that `create` makes until SIGINT or SIGTERM (status 0) or until it is not `alive` (status 1).
 
     rclpy's own signal handlers would invalidate the context first; ours leave it alive, so `last_words(node)` may still
-    publish. A ValueError or OSError of `create` is printed and gives status 2.
+    publish. A ValueError or OSError of `create`, or a parameter of the wrong type or range, is printed: status 2.
     """
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     signals: list[int] = []
@@ -29,16 +33,16 @@ def run_node(
         signal.signal(number, lambda received, frame: signals.append(received))
     try:
         node = create()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ParameterException) as error:
         print(error, file=sys.stderr)
         rclpy.try_shutdown()
         return 2
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        while not signals:
+        while not signals and alive(node):
             executor.spin_once(timeout_sec=0.1)
-        return 0
+        return 0 if signals else 1
     finally:
         if last_words is not None:
             last_words(node)

@@ -76,11 +76,15 @@ class Runner:
                 ages_s=dict(self._ages_s),
             )
 
-    def start(self) -> None:
+    def start(self) -> bool:
+        """Begin to loop; False while the inference that `stop` did not wait for is still under way."""
+        if self._thread is not None and self._thread.is_alive():
+            return False
         self._stop.clear()
         self._set(STARTING, Health.reason)
         self._thread = threading.Thread(target=self._loop, name="policy", daemon=True)
         self._thread.start()
+        return True
 
     def wake(self) -> None:
         """It is time for the next chunk."""

@@ -368,10 +368,12 @@ def test_simulated_time(arm, processes, robot_file, wait_until):
         runner.join()
 
 
-def test_a_robot_file_that_does_not_exist(ros_domain):
-    command = [sys.executable, "-m", "pi0_ros.nodes.controller_node", "--ros-args", "-p", "robot:=no_such_robot"]
+@pytest.mark.parametrize("parameter", ["robot:=no_such_robot", "auto_arm:=perhaps", "blend_s:=-1.0"])
+def test_wrong_parameters_end_the_process_in_one_line(parameter, ros_domain):
+    command = [sys.executable, "-m", "pi0_ros.nodes.controller_node", "--ros-args", "-p", parameter]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=dict(os.environ))
-    assert ended.returncode == 2 and "no_such_robot" in ended.stderr and "Traceback" not in ended.stderr
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr
+    assert parameter.partition(":")[0] in ended.stderr or "no_such_robot" in ended.stderr
 
 
 def test_the_controller_imports_no_torch():

@@ -177,6 +177,7 @@ def test_nothing_is_published_once_stopped(wait_until) -> None:
     rig.runner.wake()
     wait_until(lambda: len(rig.backend.seen) == 1)
     assert not rig.runner.stop(timeout_s=0.1)
+    assert not rig.runner.start()  # never two loops on one backend
     rig.backend.gate.set()
     assert rig.runner.stop()
     assert rig.published == []
