@@ -207,7 +207,7 @@ class Controller:
             self.disarm(f"{self.reason}; held for {self.settings.rearm_after_s:g} s, call ~/arm to go on")
 
     def _join(self, chunk: ActionChunk, now: float) -> None:
-        """Follow `chunk` from the last command, as if sent one period ago: so even a join at every tick makes headway."""
+        """Follow `chunk` from the last command, as if sent one period ago: so a join at every tick makes headway."""
         self.timeline.push(chunk, now - self.limiter.period, self.limiter.position, self.limiter.velocity)
 
     def _hold(self, reason: str, now: float) -> None:
