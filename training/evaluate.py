@@ -163,13 +163,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", help="episode numbers, such as 0,3,8, or `all` (default: those held out)")
     parser.add_argument("--stride", type=int, help="frames between two predictions (default: half a chunk)")
     parser.add_argument("--out", type=Path, default=Path("eval"), help="folder for the results (default: eval)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sampling noise")
 
 
 def run(args: argparse.Namespace) -> int:
     """`pi0 eval`."""
-    checkpoint = load_checkpoint(args.checkpoint, args.device)
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    checkpoint = load_checkpoint(args.checkpoint, automatic if args.device == "auto" else args.device)
     joints = [(joint.name, joint.unit) for joint in checkpoint.spec.robot.joints]
     with tempfile.TemporaryDirectory() as scratch:
         data = open_data(args.source, checkpoint, Path(scratch))

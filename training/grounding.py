@@ -8,7 +8,6 @@ that the action expert can attend to, so what it teaches is in reach of the poli
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +19,6 @@ from pi0_ros.robot import Robot
 from .loader import TrainingData
 
 CLOSED = 0.5  # a gripper command above this (0 open .. 1 closed) means "closed"
-ForwardKinematics = Callable[
-    [np.ndarray], np.ndarray
-]  # joint positions [n,J] in the robot's units -> tool position [n,3] in metres
 
 
 @dataclass(frozen=True)
@@ -125,14 +121,3 @@ def grasp_error(predicted: np.ndarray, rows: np.ndarray, targets: GraspTargets) 
     ahead = targets.valid[rows] & (targets.event[rows] == 0)
     difference = predicted[ahead, 0] - targets.joints[rows[ahead]]
     return float(np.sqrt(np.mean(difference**2))) if ahead.any() else float("nan")
-
-
-def grasp_distance_cm(
-    predicted: np.ndarray, rows: np.ndarray, targets: GraspTargets, data: TrainingData, kinematics: ForwardKinematics
-) -> np.ndarray:
-    """Distances in cm between predicted and true tool position at the next closing, of the rows that have one ahead."""
-    ahead = targets.valid[rows] & (targets.event[rows] == 0)
-    guess, truth = data.state[rows[ahead]].astype(np.float64), data.state[rows[ahead]].astype(np.float64)
-    guess[:, targets.arm] = predicted[ahead, 0] * targets.scale + targets.mean[0]
-    truth[:, targets.arm] = targets.joints[rows[ahead]] * targets.scale + targets.mean[0]
-    return 100.0 * np.linalg.norm(kinematics(guess) - kinematics(truth), axis=-1)

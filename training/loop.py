@@ -31,7 +31,7 @@ from pi0_ros.policy.norm import NormStats, load_norm_stats
 from pi0_ros.policy.transforms import PolicySettings, PolicySpec
 from pi0_ros.robot import Robot
 
-from .grounding import ForwardKinematics, GraspTargets, grasp_distance_cm, grasp_error, grasp_targets, gripper_events
+from .grounding import grasp_error, grasp_targets, gripper_events
 from .lerobot import Dataset
 from .loader import Augmentation, Sampler, TrainingData, load_data, make_batch, split_episodes
 from .objective import GraspLabel, Target, Trainee, as_tensor, draw_noise_and_time, losses
@@ -57,7 +57,6 @@ def train(
     config: Path | str,
     out: Path | str,
     resume: bool = False,
-    kinematics: ForwardKinematics | None = None,
     init: Path | None = None,
 ) -> Path:
     """Train on a dataset of `pi0 convert` with statistics of `pi0 stats`; returns the finished checkpoint's folder.
@@ -67,14 +66,24 @@ def train(
     dataset, recipe = Path(dataset), load_recipe(config)
     if init is not None:
         recipe = dataclasses.replace(recipe, init=str(init))
-    robot, stats = Dataset(dataset).robot, dataset / NORM_STATS_PATH
-    if not stats.is_file():
-        raise RecipeError(f"{stats}: no statistics; make them with `pi0 stats {dataset}`")
-    size = model_config(recipe).vision.image_size
-    data = load_data(dataset, size)
-    return train_on(
-        data, robot, load_norm_stats(stats), recipe, Path(out), resume, kinematics, {"dataset": dataset.name}
-    )
+    config_sizes = model_config(recipe)
+    stats = read_stats(dataset, config_sizes.action_horizon)
+    data = load_data(dataset, config_sizes.vision.image_size)
+    return train_on(data, Dataset(dataset).robot, stats, recipe, Path(out), resume, {"dataset": dataset.name})
+
+
+def read_stats(dataset: Path, horizon: int) -> NormStats:
+    """The dataset's statistics; RecipeError where there are none or they are of chunks of another length."""
+    path = dataset / NORM_STATS_PATH
+    if not path.is_file():
+        raise RecipeError(f"{path}: no statistics; make them with `pi0 stats {dataset} --horizon {horizon}`")
+    made_for = json.loads(path.read_text()).get("horizon", horizon)
+    if made_for != horizon:
+        raise RecipeError(
+            f"{path}: statistics of chunks of {made_for} actions, the model predicts {horizon}; make them again with "
+            f"`pi0 stats {dataset} --horizon {horizon}`"
+        )
+    return load_norm_stats(path)
 
 
 def train_on(
@@ -84,20 +93,14 @@ def train_on(
     recipe: Recipe,
     out: Path,
     resume: bool = False,
-    kinematics: ForwardKinematics | None = None,
     notes: Mapping[str, Any] | None = None,
-    targets: GraspTargets | None = None,
 ) -> Path:
-    """Train on arrays; returns the finished checkpoint's folder.
-
-    kinematics: lets the grasp error be told in cm; notes: go into the checkpoint's config.json; targets: what the
-    grounding loss asks for, instead of the hindsight labels of `grasp_targets`.
-    """
+    """Train on arrays; returns the finished checkpoint's folder. `notes` go into its config.json."""
     checkpoint = out / "checkpoint"
     if checkpoint.exists() and not resume:
         raise RecipeError(f"{checkpoint} exists: go on with --resume, or choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    run = Run(data, robot, norm_stats, recipe, out, kinematics, dict(notes or {}), targets)
+    run = Run(data, robot, norm_stats, recipe, out, dict(notes or {}))
     if resume and checkpoint.exists() and not run.restore():
         print(f"{checkpoint} is finished: nothing to do")
         return checkpoint
@@ -107,6 +110,8 @@ def train_on(
 def model_config(recipe: Recipe) -> ModelConfig:
     """The network's sizes: those of `init`, else the preset with its overrides."""
     if recipe.init is not None:
+        if recipe.model_overrides:
+            raise RecipeError("model_overrides: not with `init`, which brings its own sizes; remove one of them")
         path = Path(recipe.init) / "config.json"
         if not path.is_file():
             raise RecipeError(f"{path}: not there; `init` (or --init) must name a checkpoint folder to start from")
@@ -124,11 +129,9 @@ class Run:
         norm_stats: NormStats,
         recipe: Recipe,
         out: Path,
-        kinematics: ForwardKinematics | None,
         notes: dict[str, Any],
-        targets: GraspTargets | None = None,
     ) -> None:
-        self.data, self.recipe, self.out, self.kinematics = data, recipe, out, kinematics
+        self.data, self.recipe, self.out = data, recipe, out
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
         automatic = "cuda" if torch.cuda.is_available() else "cpu"
@@ -142,9 +145,8 @@ class Run:
         self.spec = PolicySpec(config, settings, robot, norm_stats, Tokenizer.load(self.tokenizer_path))
         train_episodes, held_out = split_episodes(data.prompts, recipe.held_out, recipe.seed)
         self.train_rows, self.held_out_rows = data.rows_of(train_episodes), data.rows_of(held_out)
-        self.targets = targets
-        if targets is None and any(stage.grounding > 0 for stage in recipe.stages):
-            self.targets = grasp_targets(data, robot, self.train_rows)
+        wants_grounding = any(stage.grounding > 0 for stage in recipe.stages)
+        self.targets = grasp_targets(data, robot, self.train_rows) if wants_grounding else None
 
         model = load_checkpoint(recipe.init).model.train() if recipe.init is not None else Pi0(config)
         if recipe.init is None:
@@ -354,9 +356,6 @@ class Run:
         result: dict[str, float] = {"val_flow": sum(flows) / len(rows)} if stage.flow else {}
         if stage.grounding and self.targets is not None:
             result["val_grounding"] = grasp_error(np.concatenate(outputs), rows, self.targets)
-            if self.kinematics is not None:
-                distances = grasp_distance_cm(np.concatenate(outputs), rows, self.targets, self.data, self.kinematics)
-                result["val_cm"] = float(np.median(distances))
         return result
 
 
@@ -377,9 +376,7 @@ def row_weights(data: TrainingData, robot: Robot, stage: Stage) -> np.ndarray:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, help="folder made by `pi0 convert`, with the statistics of `pi0 stats`")
-    parser.add_argument(
-        "--config", type=Path, required=True, help="config, such as config/train/from_scratch.yaml"
-    )
+    parser.add_argument("--config", type=Path, required=True, help="config, such as config/train/from_scratch.yaml")
     parser.add_argument("--init", type=Path, help="checkpoint to start from, instead of the config's `init`")
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")

@@ -35,5 +35,5 @@ def update_average(average: Sequence[Tensor], current: Sequence[Tensor], decay: 
 def computes_bfloat16(device: torch.device) -> bool:
     """Whether the processor has bfloat16 arithmetic, so that autocast to it is faster and not slower."""
     if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported())
+        return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())  # torch has no public name
     return bool(torch.cuda.is_bf16_supported())

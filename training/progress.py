@@ -9,14 +9,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-LOSSES = ("loss", "flow", "grounding", "grad_norm", "val_flow", "val_grounding", "val_cm")
+LOSSES = ("loss", "flow", "grounding", "grad_norm", "val_flow", "val_grounding")
 COLUMNS = ("stage", "step", "seconds", "frames_per_s", "lr", *LOSSES)
 HELP = {
     "flow": "flow matching loss",
     "grounding": "grounding loss",
     "val_flow": "flow matching loss, held out",
     "val_grounding": "grasp error, held out (1 = guessing)",
-    "val_cm": "grasp error, held out (cm, median)",
 }
 
 

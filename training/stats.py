@@ -12,12 +12,13 @@ normalisation: its range is widened to a floor and reported.
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pi0_ros.policy.norm import NormStats, Stats, save_norm_stats
+from pi0_ros.policy.norm import NormStats, Stats
 from pi0_ros.robot import Robot
 from pi0_ros.training.lerobot import Dataset
 
@@ -124,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = Dataset(args.dataset)
     stats, widened = measure(dataset, dataset.robot, args.horizon)
     path = args.dataset / NORM_STATS_PATH
-    save_norm_stats(stats, path)
+    path.write_text(json.dumps({**stats.to_dict(), "horizon": args.horizon}, indent=2) + "\n")
     print(table(stats, dataset.robot))
     for item in widened:
         print(f"widened: {item.kind} of {item.joint}: q99 - q01 is {item.width:.2g}, floor {item.floor:.2g}")

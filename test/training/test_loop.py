@@ -21,7 +21,7 @@ from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.pi0 import ModelInput
 from pi0_ros.model.weights import disk_name, load_model
 from pi0_ros.policy.checkpoint import load_checkpoint
-from pi0_ros.training.grounding import GroundingHead, grasp_distance_cm, grasp_error, grasp_targets, grounding_loss
+from pi0_ros.training.grounding import GroundingHead, grasp_error, grasp_targets, grounding_loss
 from pi0_ros.training.loop import Run, row_weights, train_on
 from pi0_ros.training.objective import draw_noise_and_time
 from pi0_ros.training.optimizer import clip_gradients, learning_rate, update_average
@@ -138,13 +138,15 @@ def test_a_resume_with_another_recipe_is_refused(tmp_path: Path) -> None:
 def test_a_new_run_starts_from_a_checkpoint_and_leaves_frozen_parts_alone(tmp_path: Path) -> None:
     first = run_training(tmp_path / "first", recipe(STAGES[:1]))
     stage = {"name": "tune", "steps": 3, "batch": 4, "lr": 1e-3, "warmup": 1, "freeze": ["vision", "vlm"]}
-    second = run_training(tmp_path / "second", recipe([stage], init=str(first)))
+    second = run_training(tmp_path / "second", recipe([stage], init=str(first), model_overrides={}))
     before, after = (load_file(folder / "model.safetensors") for folder in (first, second))
     changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
     frozen = {name for name in before if ".language_model.layers" in name or "vision_tower" in name}
     assert "action_out_proj.weight" in changed and not changed & frozen
+    with pytest.raises(RecipeError, match="model_overrides: not with `init`"):
+        run_training(tmp_path / "third", recipe([stage], init=str(first)))
     with pytest.raises(RecipeError, match="must name a checkpoint folder"):
-        run_training(tmp_path / "third", recipe([stage], init=str(tmp_path / "nowhere")))
+        run_training(tmp_path / "third", recipe([stage], init=str(tmp_path / "nowhere"), model_overrides={}))
 
 
 def test_a_run_whose_loss_blows_up_stops(tmp_path: Path) -> None:
@@ -237,9 +239,6 @@ def test_hindsight_labels_point_to_the_next_gripper_event() -> None:
     assert grasp_error(guess, rows, targets) == pytest.approx(1.0, abs=1e-3)  # the mean is what 1 means
     exact = np.stack([targets.joints, targets.joints], axis=1)
     assert grasp_error(exact, rows, targets) == 0.0
-    distances = grasp_distance_cm(guess, rows, targets, data, lambda joints: joints[:, :3])
-    assert len(distances) == 6 * 16 and 5 < np.median(distances) < 60
-    assert grasp_distance_cm(exact, rows, targets, data, lambda joints: joints[:, :3]).max() < 1e-4
 
 
 def test_the_grounding_loss_counts_valid_rows_and_its_head_reads_the_prompt_only() -> None:
