@@ -11,6 +11,7 @@ VENV ?= .venv
 WORKERS ?= 2
 RUN ?= runs/demo
 EPISODES ?= 500
+MISHAPS ?= 200
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -45,6 +46,7 @@ train-demo: $(READY) $(RUN)/dataset
 
 $(RUN)/dataset: | $(READY)
 	$(BIN)/pi0 record-demo $(RUN)/bags --episodes $(EPISODES)
+	$(BIN)/pi0 record-demo $(RUN)/bags --episodes $$(($(EPISODES) + $(MISHAPS))) --mishaps
 	$(BIN)/pi0 convert $(RUN)/bags $@ --robot demo_arm
 
 clean:

@@ -4,6 +4,7 @@ The demonstrator plays the teleoperator on the robot's own topics and the record
 An interrupted run goes on where it stopped.
 
     pi0 record-demo runs/demo/bags --episodes 500
+    pi0 record-demo runs/demo/bags --episodes 700 --mishaps     # 200 more, to recover from missed grasps
     pi0 record-demo /tmp/bags --episodes 3 --seed 7
 """
 
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, help="folder for the bags, one per episode")
     parser.add_argument("--episodes", type=int, default=500, help="bags the folder shall hold (default 500)")
     parser.add_argument("--seed", type=int, default=100_000, help="seed of the first episode (default 100000)")
+    parser.add_argument("--mishaps", action="store_true", help="start beside a cube, as after a grasp that missed")
     parser.add_argument("--speed", type=float, default=50.0, help="most simulated seconds per second (default 50)")
 
 
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
             if not spin_until(executor, lambda: not recorder.missing(), 60.0):
                 raise TimeoutError(f"no publisher of {', '.join(recorder.missing())}\n{group.tail('sim')}")
             for number in tqdm(range(done, args.episodes), initial=done, total=args.episodes, unit="episode"):
-                failures += not record(args.seed + number, executor, sim, demonstrator, recorder)
+                failures += not record(args.seed + number, args.mishaps, executor, sim, demonstrator, recorder)
         finally:
             recorder.close()
             executor.shutdown()
@@ -84,7 +86,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def record(seed: int, executor: Executor, sim: SimClient, demonstrator: DemonstratorNode, recorder: Recorder) -> bool:
+def record(
+    seed: int, mishap: bool, executor: Executor, sim: SimClient, demonstrator: DemonstratorNode, recorder: Recorder
+) -> bool:
     """Record one episode; True when the named cube ended in the tray."""
     from pi0_ros.nodes.sim_client import spin_until
     from pi0_ros.sim.task import prompt
@@ -92,7 +96,7 @@ def record(seed: int, executor: Executor, sim: SimClient, demonstrator: Demonstr
 
     rng = np.random.default_rng([seed, 7])
     colour, wording = CUBES[rng.integers(3)], int(rng.integers(3))
-    sim.reset(seed, DISTURBANCES[seed % len(DISTURBANCES)])
+    sim.reset(seed, DISTURBANCES[seed % len(DISTURBANCES)], mishap)
     # Joint states of the new scene only: those of the last one may still be on their way.
     demonstrator.joints = None
     spin_until(executor, lambda: demonstrator.joints is not None and sim.seconds > 0.05, 10.0)

@@ -51,10 +51,11 @@ class SimClient:
         self._parameters = node.create_client(SetParameters, "/sim/set_parameters")
         node.create_subscription(String, "/demo_arm/status", self._on_status, LATCHED)
 
-    def reset(self, seed: int, disturbance: float = 0.0) -> None:
+    def reset(self, seed: int, disturbance: float = 0.0, mishap: bool = False) -> None:
         """Lay out the scene of `seed`; returns when its status has arrived."""
         values = {
             "seed": ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=seed),
+            "mishap": ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=mishap),
             "disturbance": ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=disturbance),
         }
         request = SetParameters.Request(

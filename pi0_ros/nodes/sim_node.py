@@ -57,6 +57,7 @@ class SimNode(Node):
         self._declare(
             "disturbance", 0.0, "rad, wandering joint error", FloatingPointRange(from_value=0.0, to_value=0.2)
         )
+        self._declare("mishap", False, "start beside a cube, gripper perhaps closed, as after a grasp that missed")
         self._declare("clock", False, "publish /clock at 100 Hz and stamp with simulated time")
         self._declare("lockstep", False, "wait for a command after each joint state, as fast as the commander goes")
         self.world = World()
@@ -82,8 +83,8 @@ class SimNode(Node):
 
     @property
     def period_s(self) -> float:
-        """Wall seconds per tick."""
-        return TICK / float(self._value("speed"))
+        """Wall seconds per tick; in lockstep, real time until a commander is at work."""
+        return TICK if self._value("lockstep") and not self._commanded_lately else TICK / float(self._value("speed"))
 
     def tick(self) -> None:
         """Advance the world by one TICK and publish what is due."""
@@ -105,8 +106,12 @@ class SimNode(Node):
 
     def awaits_command(self) -> bool:
         """In lockstep: the commander is at work and has not yet answered the newest joint state."""
-        lively = self._ticks - self._commanded_tick < 20
-        return bool(self._value("lockstep")) and lively and self._ticks % 2 == 0 and self._answered_ns < self._now_ns
+        unanswered = self._ticks % 2 == 0 and self._answered_ns < self._now_ns
+        return bool(self._value("lockstep")) and self._commanded_lately and unanswered
+
+    @property
+    def _commanded_lately(self) -> bool:
+        return self._ticks - self._commanded_tick < 20
 
     def _declare(
         self,
@@ -135,7 +140,7 @@ class SimNode(Node):
         return response
 
     def _reset(self) -> None:
-        self.world.reset(int(self._value("seed")))
+        self.world.reset(int(self._value("seed")), bool(self._value("mishap")))
         self.world.disturbance = Disturbance(float(self._value("disturbance")))
         self.score = Score()
         self._command = None

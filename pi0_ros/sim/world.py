@@ -46,8 +46,11 @@ class World:
         self._cube_address = {name: self.model.body(name).jntadr[0] for name in CUBES}
         self.reset(0)
 
-    def reset(self, seed: int) -> None:
-        """Put the arm near its home pose and the cubes at random places given by `seed`."""
+    def reset(self, seed: int, mishap: bool = False) -> None:
+        """Put the cubes at random places given by `seed`, and the arm near its home pose.
+
+        With `mishap` the arm stands beside a cube, its gripper perhaps closed, as after a grasp that missed.
+        """
         self.rng = np.random.default_rng(seed)
         mujoco.mj_resetData(self.model, self.data)
         start = HOME.copy()
@@ -56,7 +59,18 @@ class World:
             address = self.model.jnt_qposadr[self._cube_address[name]]
             self.data.qpos[address : address + 7] = [x, y, 0.02, np.cos(angle / 2), 0, 0, np.sin(angle / 2)]
         self._offset = np.zeros(5)
-        self.place_arm(start)
+        mujoco.mj_forward(self.model, self.data)
+        self.place_arm(self._beside_a_cube() if mishap else start)
+
+    def _beside_a_cube(self) -> np.ndarray:
+        """Joint positions [6] with the hand low beside a random cube, or higher and further off."""
+        height = self.rng.uniform(0.02, 0.13)
+        distance = self.rng.uniform(0.042, 0.06 if height < 0.06 else 0.12)
+        direction = self.rng.uniform(-np.pi, np.pi)
+        cube = self.cubes()[CUBES[self.rng.integers(3)]][:2]
+        point = np.append(cube + distance * np.array([np.cos(direction), np.sin(direction)]), height)
+        gripper = self.rng.choice([0.0, 0.97, 0.97, self.rng.uniform(0.0, 0.97)])
+        return np.append(inverse(point), gripper)
 
     def place_arm(self, joints: np.ndarray) -> None:
         """Put the arm at `joints` [6], at rest, without moving anything else."""
