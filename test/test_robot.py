@@ -174,6 +174,8 @@ def robots(draw: st.DrawFn) -> Robot:
         return draw(st.sampled_from([(), other])) if other != group else ()
 
     states, commands = groups(), groups()
+    source = draw(st.sampled_from(ACTION_SOURCES))
+    needs_positions = source == "next_state" or any(item.action == "relative" for item in joints)
     slots = draw(st.lists(st.sampled_from(["base_0_rgb", "left_wrist_0_rgb", "wrist_1_rgb"]), min_size=1, unique=True))
     count = len(slots) + len(states) + len(commands)
     topic = iter(draw(st.lists(topics, min_size=count, max_size=count, unique=True)))
@@ -194,7 +196,7 @@ def robots(draw: st.DrawFn) -> Robot:
                 STATE_TYPES[0],
                 group,
                 draw(positive),
-                draw(st.sampled_from(STATE_FIELDS)),
+                "position" if needs_positions else draw(st.sampled_from(STATE_FIELDS)),
                 message_names(group),
             )
             for group in states
@@ -203,7 +205,7 @@ def robots(draw: st.DrawFn) -> Robot:
             CommandGroup(name, next(topic), draw(st.sampled_from(COMMAND_TYPES)), group, message_names(group))
             for name, group in zip(group_names, commands)
         ),
-        action_source=draw(st.sampled_from(ACTION_SOURCES)),
+        action_source=source,
         action_max_age_s=draw(positive),
         control_rate_hz=rates[1],
         policy_rate_hz=rates[0],
