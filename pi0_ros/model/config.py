@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 MODELS = ("pi0", "pi05")
@@ -157,33 +157,23 @@ _GEMMA_2B = Expert(width=2048, depth=18, mlp_dim=16384, num_heads=8, num_kv_head
 _GEMMA_300M = Expert(width=1024, depth=18, mlp_dim=4096, num_heads=8, num_kv_heads=1, head_dim=256)
 _SIGLIP_SO400M = Vision(width=1152, depth=27, mlp_dim=4304, num_heads=16, patch_size=14, image_size=224)
 
+_PI0 = ModelConfig(
+    model="pi0",
+    vocab_size=257152,
+    vlm=_GEMMA_2B,
+    expert=_GEMMA_300M,
+    vision=_SIGLIP_SO400M,
+    action_dim=32,
+    action_horizon=50,
+    max_token_len=48,
+    cameras=_OPENPI_CAMERAS,
+    discrete_state_input=False,
+    dtype="bfloat16",
+)
+
 PRESETS = {
-    "pi0": ModelConfig(
-        model="pi0",
-        vocab_size=257152,
-        vlm=_GEMMA_2B,
-        expert=_GEMMA_300M,
-        vision=_SIGLIP_SO400M,
-        action_dim=32,
-        action_horizon=50,
-        max_token_len=48,
-        cameras=_OPENPI_CAMERAS,
-        discrete_state_input=False,
-        dtype="bfloat16",
-    ),
-    "pi05": ModelConfig(
-        model="pi05",
-        vocab_size=257152,
-        vlm=_GEMMA_2B,
-        expert=_GEMMA_300M,
-        vision=_SIGLIP_SO400M,
-        action_dim=32,
-        action_horizon=50,
-        max_token_len=200,
-        cameras=_OPENPI_CAMERAS,
-        discrete_state_input=True,
-        dtype="bfloat16",
-    ),
+    "pi0": _PI0,
+    "pi05": replace(_PI0, model="pi05", max_token_len=200, discrete_state_input=True),
     "demo": ModelConfig(
         model="pi0",
         vocab_size=512,

@@ -22,8 +22,8 @@ def world() -> World:
     return World()
 
 
-def play(world: World, seed: int, colour: str, limit_s: float = 15.0) -> Score:
-    world.reset(seed)
+def play(world: World, seed: int, colour: str, limit_s: float = 15.0, mishap: bool = False) -> Score:
+    world.reset(seed, mishap)
     demonstrator, score = Demonstrator(2 * TICK), Score()
     command = None
     for step in range(round(limit_s / TICK)):
@@ -153,3 +153,23 @@ def test_scenes_depend_on_their_seed_alone() -> None:
     assert (scenes.pixels["base"].sum((2, 3)) > 0).mean() > 0.6  # the arm may hide a cube, not most of them
     np.testing.assert_array_equal(scenes.cubes[2], later.cubes[0])
     assert not np.array_equal(scenes.cubes[0], scenes.cubes[1])
+
+
+def test_the_demonstrator_recovers_from_a_missed_grasp(world: World) -> None:
+    successes, closed = 0, 0
+    for seed in range(10):
+        world.reset(seed, mishap=True)
+        joints, colour = world.joint_positions(), CUBES[seed % 3]
+        gaps = [np.linalg.norm(forward(joints[:5])[:2] - pose[:2]) for pose in world.cubes().values()]
+        assert 0.04 < min(gaps) < 0.13
+        closed += joints[5] > 0.9
+        successes += play(world, seed, colour, limit_s=10.0, mishap=True).success(colour)
+    assert successes >= 9 and closed >= 2
+
+
+def test_places_of_the_cubes_do_not_depend_on_the_mishap(world: World) -> None:
+    world.reset(3)
+    ordinary = world.cubes()
+    world.reset(3, mishap=True)
+    for name, pose in world.cubes().items():
+        np.testing.assert_array_equal(pose, ordinary[name])
