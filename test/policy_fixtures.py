@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.norm import NormStats, Stats
 from pi0_ros.policy.metadata import Metadata
-from pi0_ros.policy.norm import NormStats, Stats
 from pi0_ros.robot import Robot, load_robot
 from pi0_ros.serving.server import Server
 from pi0_ros.streams import Observation
@@ -63,7 +63,7 @@ def tiny_checkpoint(folder: Path, robot: Robot | None = None, seed: int = 0) -> 
 
     from pi0_ros.model import Pi0
     from pi0_ros.policy.checkpoint import save_checkpoint
-    from pi0_ros.policy.transforms import PolicySettings
+    from pi0_ros.settings import PolicySettings
 
     robot = robot or tiny_robot()
     torch.manual_seed(seed)

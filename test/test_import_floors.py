@@ -32,14 +32,20 @@ class Floor:
     late: set[str] = field(default_factory=set)
 
 
-GROUND = {"robot", "images", "streams"}
+GROUND = {"robot", "images", "streams", "norm", "settings"}
 FLOORS = {
     "strict_yaml": Floor(set(), {"yaml"}),
     "robot": Floor({"strict_yaml"}, {"numpy", "yaml"}),
     "images": Floor(set(), {"numpy"}, late={"PIL", "cv2", "simplejpeg", "cv_bridge", "std_msgs", "sensor_msgs"}),
     "streams": Floor({"robot", "images"}, {"numpy"}),
+    "norm": Floor(set(), {"numpy"}),
+    "settings": Floor({"norm"}, set()),
     "control": Floor({"robot"}, {"numpy"}),
-    "model": Floor(set(), {"numpy", "torch", "safetensors", "sentencepiece"}),
+    "model": Floor(
+        {"robot", "norm", "settings"},  # its checkpoints carry them
+        {"numpy", "torch", "safetensors", "sentencepiece"},
+        late={"tensorstore", "ml_dtypes", "transformers"},
+    ),
     "policy": Floor(GROUND | {"control", "model", "serving"}, {"numpy", "torch"}),
     "serving": Floor(GROUND | {"control", "model", "policy"}, {"numpy", "zmq", "msgpack"}, late={"torch"}),
     "sim": Floor({"robot"}, {"numpy", "mujoco"}),
@@ -161,7 +167,7 @@ def test_the_small_processes_never_reach_torch(module: str) -> None:
     assert not reached & {"torch", "safetensors", "sentencepiece", "mujoco"}
 
 
-@pytest.mark.parametrize("room", ["robot", "streams", "control"])
+@pytest.mark.parametrize("room", ["robot", "streams", "norm", "settings", "control"])
 def test_the_ground_stands_on_numpy_alone(room: str) -> None:
     for module in modules():
         if room_of(module) == room:

@@ -26,10 +26,11 @@ from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.init import sine_position_init
 from pi0_ros.model.pi0 import ModelInput, Pi0
 from pi0_ros.model.tokenizer import Tokenizer
+from pi0_ros.norm import NormStats, load_norm_stats
 from pi0_ros.policy.checkpoint import load_checkpoint, save_checkpoint
-from pi0_ros.policy.norm import NormStats, load_norm_stats
-from pi0_ros.policy.transforms import PolicySettings, PolicySpec
+from pi0_ros.policy.transforms import PolicySpec
 from pi0_ros.robot import Robot
+from pi0_ros.settings import PolicySettings
 
 from .grounding import grasp_error, grasp_targets, gripper_events
 from .lerobot import Dataset

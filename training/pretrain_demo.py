@@ -26,10 +26,11 @@ from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.init import sine_position_init
 from pi0_ros.model.pi0 import ModelInput, Pi0
 from pi0_ros.model.tokenizer import Tokenizer
+from pi0_ros.norm import load_norm_stats
 from pi0_ros.policy.checkpoint import save_checkpoint
-from pi0_ros.policy.norm import load_norm_stats
-from pi0_ros.policy.transforms import PolicySettings, PolicySpec, make_inputs
+from pi0_ros.policy.transforms import PolicySpec, make_inputs
 from pi0_ros.robot import load_robot
+from pi0_ros.settings import PolicySettings
 from pi0_ros.sim.demonstrator import GRASP_HEIGHT
 from pi0_ros.sim.kinematics import forward, inverse
 from pi0_ros.sim.scenes import Scenes, render_scenes

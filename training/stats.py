@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pi0_ros.policy.norm import NormStats, Stats
+from pi0_ros.norm import NormStats, Stats
 from pi0_ros.robot import Robot
 from pi0_ros.training.lerobot import Dataset
 

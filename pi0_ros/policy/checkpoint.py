@@ -21,9 +21,10 @@ from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.model.tokenizer import Tokenizer
 from pi0_ros.model.weights import load_model, save_model
-from pi0_ros.policy.norm import NormStats, load_norm_stats, save_norm_stats
-from pi0_ros.policy.transforms import PolicySettings, PolicySpec
+from pi0_ros.norm import NormStats, load_norm_stats, save_norm_stats
+from pi0_ros.policy.transforms import PolicySpec
 from pi0_ros.robot import Robot, robot_from_yaml, robot_to_yaml
+from pi0_ros.settings import PolicySettings
 
 FORMAT, VERSION = "pi0_ros", 1
 WEIGHTS, CONFIG, ROBOT, STATS, TOKENIZER = (

@@ -14,7 +14,7 @@ from policy_fixtures import TOKENIZER, tiny_checkpoint, tiny_config, tiny_robot,
 from pi0_ros.model import Pi0
 from pi0_ros.policy import checkpoint as module
 from pi0_ros.policy.checkpoint import CheckpointError, load_checkpoint, load_spec, save_checkpoint
-from pi0_ros.policy.transforms import PolicySettings
+from pi0_ros.settings import PolicySettings
 
 FILES = {"model.safetensors", "config.json", "robot.yaml", "norm_stats.json", "tokenizer.model"}
 SETTINGS = PolicySettings("quantile", 15.0, 7)

@@ -12,7 +12,7 @@ from policy_fixtures import FIXTURES, TOKENIZER, observation, tiny_config, tiny_
 
 from pi0_ros.images import resize_with_pad
 from pi0_ros.model import ModelConfig, Tokenizer, load_model
-from pi0_ros.policy.norm import load_norm_stats, normalize
+from pi0_ros.norm import load_norm_stats, normalize
 from pi0_ros.policy.transforms import (
     PolicySettings,
     PolicySpec,

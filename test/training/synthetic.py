@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pi0_ros.policy.norm import NormStats, Stats
+from pi0_ros.norm import NormStats, Stats
 from pi0_ros.robot import load_robot
 from pi0_ros.training.loader import TrainingData, chunk_rows
 

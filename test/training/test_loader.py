@@ -11,7 +11,8 @@ from synthetic import ROBOT, TINY, make_data, make_stats
 
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.tokenizer import Tokenizer
-from pi0_ros.policy.transforms import PolicySettings, PolicySpec, make_inputs
+from pi0_ros.policy.transforms import PolicySpec, make_inputs
+from pi0_ros.settings import PolicySettings
 from pi0_ros.training.lerobot import write_dataset
 from pi0_ros.training.loader import (
     Augmentation,

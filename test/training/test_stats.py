@@ -10,7 +10,7 @@ import pytest
 from bagmaker import Recipe, make_bag
 
 from pi0_ros.cli import main
-from pi0_ros.policy.norm import load_norm_stats
+from pi0_ros.norm import load_norm_stats
 from pi0_ros.robot import load_robot
 from pi0_ros.training.convert import convert
 from pi0_ros.training.feature_stats import describe, describe_histogram, image_histogram

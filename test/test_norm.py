@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from policy_fixtures import FIXTURES, tiny_stats
 
-from pi0_ros.policy.norm import NormStats, Stats, load_norm_stats, normalize, save_norm_stats, unnormalize
+from pi0_ros.norm import NormStats, Stats, load_norm_stats, normalize, save_norm_stats, unnormalize
 
 KINDS = {"zscore": "mean_std", "quantile": "quantile"}
 
