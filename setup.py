@@ -12,7 +12,11 @@ NAME = "pi0_ros"
 NODES = ("policy", "controller", "recorder", "monitor", "viewer", "sim", "demonstrator")
 
 BASE = ["numpy>=1.22", "PyYAML>=5.4", "Pillow>=9.0", "pyzmq>=22", "msgpack>=1.0", "rosbags>=0.10", "tqdm>=4.60"]
-POLICY = ["torch>=2.5", "safetensors>=0.4", "sentencepiece>=0.2"]
+# tensorstore and ml_dtypes read JAX checkpoints, transformers reads Hugging Face tokenizers, tokenizers pi0-FAST's actions.
+POLICY = [
+    *("torch>=2.5", "safetensors>=0.4", "sentencepiece>=0.2"),
+    *("tensorstore>=0.1.50", "ml_dtypes>=0.3", "transformers>=4.48", "tokenizers>=0.21"),
+]
 SIM = ["mujoco==3.8.1"]
 TRAIN = [*POLICY, "av>=12", "matplotlib>=3.8", "pandas>=2.0", "pyarrow>=15"]
 VIEW = ["viser>=1.1", "yourdfpy>=0.0.58"]
