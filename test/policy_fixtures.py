@@ -68,7 +68,7 @@ def tiny_checkpoint(folder: Path, robot: Robot | None = None, seed: int = 0) -> 
     robot = robot or tiny_robot()
     torch.manual_seed(seed)
     model = Pi0(tiny_config())
-    settings = PolicySettings(normalization="mean_std", fps=20.0, num_steps=4)
+    settings = PolicySettings("mean_std", "mean_std", fps=20.0, num_steps=4)
     return save_checkpoint(folder, model, tiny_config(), settings, robot, tiny_stats(len(robot.joints)), TOKENIZER)
 
 

@@ -142,7 +142,7 @@ class Run:
         torch.manual_seed(recipe.seed)
         config = model_config(recipe)
         self.tokenizer_path = self._tokenizer(config)
-        settings = PolicySettings(recipe.normalization, data.fps, recipe.num_steps)
+        settings = PolicySettings(recipe.normalization, recipe.normalization, data.fps, recipe.num_steps)
         self.spec = PolicySpec(config, settings, robot, norm_stats, Tokenizer.load(self.tokenizer_path))
         train_episodes, held_out = split_episodes(data.prompts, recipe.held_out, recipe.seed)
         self.train_rows, self.held_out_rows = data.rows_of(train_episodes), data.rows_of(held_out)

@@ -103,7 +103,8 @@ class Lesson:
         self.scenes, self.spec = scenes, spec
         points = scenes.cubes.reshape(-1, 3).astype(np.float64) * [1, 1, 0] + [0, 0, GRASP_HEIGHT]
         joints = np.array([inverse(point)[:ARM] for point in points])
-        self.middle, self.scale = joints.mean(0), spec.norm_stats.actions.std[:ARM]  # rad; weighed as the actions are
+        self.middle = joints.mean(0)  # rad
+        self.scale = spec.norm_stats.actions.need("std")[:ARM]  # weighed as the actions are
         self.joints = ((joints - self.middle) / self.scale).reshape(-1, len(CUBES), ARM).astype(np.float32)
 
     def losses(self, pointer: Pointer, asked: Questions, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -143,7 +144,8 @@ def run(args: argparse.Namespace) -> int:
     wordings = [prompt(colour, k) for colour in CUBES for k in range(len(WORDINGS))]
     tokenizer = make_tokenizer(wordings, args.out.with_name(f"{args.out.name}_tokenizer.model"), config.vocab_size)
     stats = load_norm_stats(args.stats / NORM_STATS_PATH)
-    spec = PolicySpec(config, PolicySettings("mean_std", robot.dataset_fps), robot, stats, Tokenizer.load(tokenizer))
+    settings = PolicySettings("mean_std", "mean_std", robot.dataset_fps)
+    spec = PolicySpec(config, settings, robot, stats, Tokenizer.load(tokenizer))
     side = config.vision.image_size // config.vision.patch_size
     with tqdm(total=args.scenes, unit="scene", desc="render") as bar:
         lesson = Lesson(render_scenes(args.scenes, args.seed, side, bar.update), spec)

@@ -109,7 +109,7 @@ def table(stats: NormStats, robot: Robot) -> str:
         lines.append(f"{kind:{width + 17}s}      mean       std       q01       q99")
         for index, joint in enumerate(robot.joints):
             meaning = f"{joint.unit}{', relative' if kind == 'actions' and joint.action == 'relative' else ''}"
-            numbers = (array[index] for array in (values.mean, values.std, values.q01, values.q99))
+            numbers = (values.need(field)[index] for field in ("mean", "std", "q01", "q99"))
             lines.append(f"  {joint.name:{width}s} {meaning:14s}" + "".join(f" {number:9.4f}" for number in numbers))
     return "\n".join(lines)
 

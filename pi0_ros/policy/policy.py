@@ -48,7 +48,7 @@ class Policy:
             model=config.model,
             robot=self.spec.robot,
             horizon=config.action_horizon,
-            fps=self.spec.settings.fps,
+            fps=self.spec.fps,
             image_size=config.vision.image_size,
         )
 
@@ -61,7 +61,7 @@ class Policy:
         observation = Observation(
             stamp_ns=0,
             images={camera.name: black for camera in robot.cameras},
-            state=self.spec.norm_stats.state.mean,
+            state=np.clip(0.0, robot.lower, robot.upper),
             prompt=robot.prompt or "warm up",
             ages_s={},
         )
@@ -101,7 +101,7 @@ class Policy:
         )
         return ActionChunk(
             stamp=observation.stamp_ns * 1e-9,
-            dt=1.0 / self.spec.settings.fps,
+            dt=1.0 / self.spec.fps,
             actions=actions,
             names=tuple(self.spec.robot.joint_names),
         )

@@ -52,6 +52,11 @@ class PolicySpec:
                     f"the model has {', '.join(self.config.cameras)}"
                 )
 
+    @property
+    def fps(self) -> float:
+        """Actions per second: what the checkpoint says, else the rate of the robot's data."""
+        return self.settings.fps or self.robot.dataset_fps
+
 
 def to_relative(actions: np.ndarray, state: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Absolute actions [..., H, J] -> relative to `state` [..., J] where `mask` [J]; every step to the same state."""
@@ -96,7 +101,7 @@ def make_inputs(
             pixels[slot] = torch.full((batch, size, size, 3), -1.0, device=device)
         masks[slot] = torch.full((batch,), slot in names, dtype=torch.bool, device=device)
 
-    normalized = normalize(state, spec.norm_stats.state, spec.settings.normalization)
+    normalized = normalize(state, spec.norm_stats.state, spec.settings.state_normalization)
     encoded = [spec.tokenizer.encode_prompt(config, prompt, row) for prompt, row in zip(prompts, normalized)]
     return ModelInput(
         images=pixels,
@@ -112,14 +117,14 @@ def actions_to_model(
 ) -> torch.Tensor:
     """Absolute actions [B, H, J] and the state [B, J] they start from -> model units, float32 [B, H, A]."""
     relative = to_relative(np.asarray(actions, np.float64), np.asarray(state, np.float64), spec.robot.relative_mask)
-    normalized = normalize(relative, spec.norm_stats.actions, spec.settings.normalization)
+    normalized = normalize(relative, spec.norm_stats.actions, spec.settings.action_normalization)
     return _padded(normalized, spec.config.action_dim, device)
 
 
 def actions_from_model(spec: PolicySpec, actions: torch.Tensor, state: np.ndarray) -> np.ndarray:
     """Model output [B, H, A] -> absolute actions, robot units, float64 [B, H, J]; `state` as in `actions_to_model`."""
     cut = actions.detach().float().cpu().numpy()[..., : len(spec.robot.joints)]
-    relative = unnormalize(cut, spec.norm_stats.actions, spec.settings.normalization)
+    relative = unnormalize(cut, spec.norm_stats.actions, spec.settings.action_normalization)
     return to_absolute(relative, np.asarray(state, np.float64), spec.robot.relative_mask)
 
 

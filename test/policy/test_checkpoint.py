@@ -17,7 +17,7 @@ from pi0_ros.policy.checkpoint import CheckpointError, load_checkpoint, load_spe
 from pi0_ros.settings import PolicySettings
 
 FILES = {"model.safetensors", "config.json", "robot.yaml", "norm_stats.json", "tokenizer.model"}
-SETTINGS = PolicySettings("quantile", 15.0, 7)
+SETTINGS = PolicySettings("quantile", "quantile", 15.0, 7)
 
 
 def save(folder: Path, **more) -> tuple[Pi0, Path]:
@@ -142,8 +142,8 @@ def write(name: str, text: str):
         (change("extra", 1), "unknown key.*extra"),
         (change("model", "pi0"), "'model' must be a mapping"),
         (change("model.action_dim", None), "config.json: 'model': .*action_dim"),
-        (change("policy.fps", None), "config.json: 'policy': .*fps"),
-        (change("policy.normalization", "minmax"), "'policy': normalization is 'minmax'"),
+        (change("policy.fps", 0), "config.json: 'policy': .*fps"),
+        (change("policy.state_normalization", "minmax"), "'policy': normalization is 'minmax'"),
         (change("model.action_dim", 9), "model.safetensors.*action_in_proj"),
         (change("model.action_dim", 4), "6 joints, the model's action_dim is only 4"),
         (write("norm_stats.json", "{}"), "norm_stats.json.*norm_stats.state"),

@@ -30,7 +30,9 @@ def spec(normalization: str = "mean_std", **changes) -> PolicySpec:
     robot = changes.pop("robot", tiny_robot())
     config = replace(tiny_config(), **changes)
     stats = tiny_stats(len(robot.joints))
-    return PolicySpec(config, PolicySettings(normalization, 20.0), robot, stats, Tokenizer.load(TOKENIZER))
+    return PolicySpec(
+        config, PolicySettings(normalization, normalization, 20.0), robot, stats, Tokenizer.load(TOKENIZER)
+    )
 
 
 def batch(size: int, robot: Robot) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
@@ -40,7 +42,7 @@ def batch(size: int, robot: Robot) -> tuple[dict[str, np.ndarray], np.ndarray, l
 
 
 def test_relative_actions_equal_the_reference() -> None:
-    data = np.load(FIXTURES / "policy" / "transforms.npz")
+    data = np.load(FIXTURES / "reference" / "transforms.npz")
     state, mask = data["delta_state"], data["delta_mask"]
     relative = to_relative(data["delta_actions_abs"], state, mask)
     np.testing.assert_allclose(relative, data["delta_actions_rel"], rtol=1e-6)
@@ -165,7 +167,8 @@ def test_parts_that_do_not_fit_together() -> None:
     [
         ({"normalization": "minmax", "fps": 20}, "normalization is 'minmax'"),
         ({"normalization": "mean_std", "fps": 0}, "fps is 0"),
-        ({"normalization": "mean_std"}, "missing key.*fps"),
+        ({"fps": 20}, "missing key.*action_normalization, state_normalization"),
+        ({"normalization": "mean_std", "image_resize": "jax"}, "image_resize is 'jax', expected pillow or torch"),
         ({"normalization": "mean_std", "fps": 20, "speed": 1}, "unknown key.*speed"),
         ({"normalization": "mean_std", "fps": 20, "num_steps": 0}, "num_steps is 0"),
     ],
@@ -199,7 +202,9 @@ def test_whole_pipeline_equals_the_reference_pi05_droid() -> None:
         {**json.loads((folder / "sizes.json").read_text()), "max_token_len": meta["max_token_len"]}
     )
     stats = load_norm_stats(FIXTURES / "policy" / "droid_norm_stats.json")
-    one = PolicySpec(config, PolicySettings("quantile", 15.0), droid_robot(), stats, Tokenizer.load(TOKENIZER))
+    one = PolicySpec(
+        config, PolicySettings("quantile", "quantile", 15.0), droid_robot(), stats, Tokenizer.load(TOKENIZER)
+    )
     images = {
         "exterior": data["obs|observation/exterior_image_1_left"][None],
         "wrist": data["obs|observation/wrist_image_left"][None],

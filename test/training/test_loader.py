@@ -34,7 +34,7 @@ def spec(tmp_path: Path) -> PolicySpec:
     config = ModelConfig.from_dict({**ModelConfig.preset("demo").to_dict(), **TINY})
     data = make_data(6)
     tokenizer = Tokenizer.load(make_tokenizer(data.prompts, tmp_path / "t.model", config.vocab_size))
-    return PolicySpec(config, PolicySettings("mean_std", 20.0), ROBOT, make_stats(data), tokenizer)
+    return PolicySpec(config, PolicySettings("mean_std", "mean_std", 20.0), ROBOT, make_stats(data), tokenizer)
 
 
 def test_chunks_stop_at_the_last_row_of_their_episode() -> None:
