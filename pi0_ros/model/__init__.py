@@ -4,16 +4,20 @@ from pi0_ros.model.config import ConfigError, Expert, ModelConfig, Vision
 from pi0_ros.model.flow import sample_time
 from pi0_ros.model.init import sine_position_init
 from pi0_ros.model.pi0 import ModelInput, Pi0, Prefix
+from pi0_ros.model.rtc import CleanPrefix, Guidance, SoftPrefix, soft_mask
 from pi0_ros.model.tokenizer import Tokenizer, TokenizerError
 from pi0_ros.model.weights import WeightsError, load_model, load_weights, save_model
 
 __all__ = [
+    "CleanPrefix",
     "ConfigError",
     "Expert",
+    "Guidance",
     "ModelConfig",
     "ModelInput",
     "Pi0",
     "Prefix",
+    "SoftPrefix",
     "Tokenizer",
     "TokenizerError",
     "Vision",
@@ -23,4 +27,5 @@ __all__ = [
     "sample_time",
     "save_model",
     "sine_position_init",
+    "soft_mask",
 ]

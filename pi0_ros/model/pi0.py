@@ -16,6 +16,7 @@ from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.flow import integrate, interpolate, time_embedding
 from pi0_ros.model.init import init_weights
 from pi0_ros.model.layers import Rotary, attention_bias, fold_heads
+from pi0_ros.model.rtc import Guidance
 from pi0_ros.model.transformer import KeysValues, Transformer
 from pi0_ros.model.vision import VisionTower
 
@@ -197,20 +198,31 @@ class Pi0(nn.Module):
         loss = self.flow_loss(self.encode_prefix(inputs), inputs.state, actions, noise, time)
         return loss.mean() if reduction == "mean" else loss
 
-    @torch.no_grad()
     def sample_actions(
         self,
         inputs: ModelInput,
         noise: Tensor | None = None,
         num_steps: int = 10,
         generator: torch.Generator | None = None,
+        guidance: Guidance | None = None,
     ) -> Tensor:
-        """Return actions float32 [B, H, A] from `noise` (drawn when not given) in `num_steps` Euler steps."""
+        """Return actions float32 [B, H, A] from `noise` (drawn when not given) in `num_steps` Euler steps.
+
+        `guidance` makes the chunk continue known actions, see `rtc.py`.
+        """
         if noise is None:
             shape = (inputs.state.shape[0], self.config.action_horizon, self.config.action_dim)
             noise = torch.randn(shape, generator=generator, device=inputs.state.device)
-        prefix = self.encode_prefix(inputs)
-        return integrate(lambda x, time: self.velocity(prefix, inputs.state, x, time), noise, num_steps)
+        inference = torch.is_inference_mode_enabled() and guidance is None  # guidance may differentiate the velocity
+        with torch.inference_mode(inference), torch.no_grad():
+            prefix, state = self.encode_prefix(inputs), inputs.state.clone()
+
+            def velocity(x: Tensor, time: Tensor) -> Tensor:
+                return self.velocity(prefix, state, x, time)
+
+            if guidance is not None:
+                return guidance.integrate(velocity, noise, num_steps)
+            return integrate(velocity, noise, num_steps)
 
 
 def prefix_positions(mask: Tensor) -> Tensor:
