@@ -25,6 +25,7 @@ class PolicySettings:
     pad_state_text: bool = False  # old LeRobot pi0.5: the state is padded to action_dim before it becomes text
     relative_actions: tuple[bool, ...] | None = None  # per action dimension, where the files say it; else the robot's
     action_names: tuple[str, ...] | None = None  # per action dimension, where the files say it
+    rtc_trained_max_delay: int = 0  # trained to continue prefixes of up to so many actions; 0: not trained for that
 
     def __post_init__(self) -> None:
         check_normalization(self.state_normalization)
@@ -33,6 +34,8 @@ class PolicySettings:
             raise ValueError(f"fps is {self.fps!r}, expected 0 < fps <= 1000")
         if not 1 <= self.num_steps <= 1000:
             raise ValueError(f"num_steps is {self.num_steps!r}, expected 1 .. 1000")
+        if self.rtc_trained_max_delay < 0:
+            raise ValueError(f"rtc_trained_max_delay is {self.rtc_trained_max_delay!r}, expected 0 or more")
         for key, choices in (("prompt_format", PROMPT_FORMATS), ("image_resize", IMAGE_RESIZES)):
             if getattr(self, key) not in choices:
                 raise ValueError(f"{key} is {getattr(self, key)!r}, expected {' or '.join(choices)}")

@@ -35,7 +35,7 @@ from pi0_ros.settings import PolicySettings
 from .grounding import grasp_error, grasp_targets, gripper_events
 from .lerobot import Dataset
 from .loader import Augmentation, Sampler, TrainingData, load_data, make_batch, split_episodes
-from .objective import GraspLabel, Target, Trainee, as_tensor, draw_noise_and_time, losses
+from .objective import GraspLabel, Target, Trainee, as_tensor, draw_delays, draw_noise_and_time, losses
 from .optimizer import clip_gradients, computes_bfloat16, learning_rate, update_average
 from .progress import Progress
 from .recipe import Recipe, RecipeError, Stage, load_recipe
@@ -142,7 +142,15 @@ class Run:
         torch.manual_seed(recipe.seed)
         config = model_config(recipe)
         self.tokenizer_path = self._tokenizer(config)
-        settings = PolicySettings(recipe.normalization, recipe.normalization, data.fps, recipe.num_steps)
+        if recipe.rtc_max_delay >= config.action_horizon:
+            raise RecipeError(f"rtc_max_delay is {recipe.rtc_max_delay}, the chunk has {config.action_horizon} actions")
+        settings = PolicySettings(
+            recipe.normalization,
+            recipe.normalization,
+            data.fps,
+            recipe.num_steps,
+            rtc_trained_max_delay=recipe.rtc_max_delay,
+        )
         self.spec = PolicySpec(config, settings, robot, norm_stats, Tokenizer.load(self.tokenizer_path))
         train_episodes, held_out = split_episodes(data.prompts, recipe.held_out, recipe.seed)
         self.train_rows, self.held_out_rows = data.rows_of(train_episodes), data.rows_of(held_out)
@@ -324,6 +332,8 @@ class Run:
         inputs, actions = make_batch(self.data, self.spec, rows, augmentation, random, self.device)
         config, draws = self.spec.config, stage.draws if stage.flow else 0
         noise, moment = draw_noise_and_time(random, len(rows), draws, (config.action_horizon, config.action_dim))
+        if self.recipe.rtc_max_delay:
+            moment = draw_delays(random, moment, self.recipe.rtc_max_delay, config.action_horizon)
         label = None
         if stage.grounding > 0 and self.targets is not None:
             arrays = self.targets.joints[rows], self.targets.event[rows], self.targets.valid[rows]

@@ -35,7 +35,8 @@ class GraspLabel:
 class Target:
     """What one batch is to learn. A None leaves that loss out.
 
-    actions: [B,H,A] in model units; noise: [n*B,H,A] and time: [n*B] of n draws, draw after draw.
+    actions: [B,H,A] in model units; noise: [n*B,H,A] and time: [n*B] of n draws, draw after draw. For training-time
+    real-time chunking time is [n*B,H], and 0 for actions that are given: their loss does not count.
     """
 
     actions: Tensor | None
@@ -61,7 +62,10 @@ def losses(trainee: Trainee, inputs: ModelInput, target: Target) -> tuple[Tensor
     draws = len(target.time) // len(target.actions)
     state, actions = inputs.state.repeat(draws, 1), target.actions.repeat(draws, 1, 1)
     flow = trainee.model.flow_loss(prefix.repeat(draws), state, actions, target.noise, target.time)
-    return flow.mean((0, 1)), grounding, predicted
+    if target.time.ndim == 1:
+        return flow.mean((0, 1)), grounding, predicted
+    predicts = target.time[..., None] > 0
+    return (flow * predicts).sum((0, 1)) / predicts.sum(), grounding, predicted
 
 
 def draw_noise_and_time(
@@ -75,6 +79,13 @@ def draw_noise_and_time(
     uniform = (np.arange(draws)[:, None] + random.random((draws, batch))) / draws
     time = uniform.reshape(-1) ** (1 / 1.5) * 0.999 + 0.001  # Beta(a, 1) has the inverse distribution function u^(1/a)
     return noise, time.astype(np.float32)
+
+
+def draw_delays(random: np.random.Generator, time: np.ndarray, max_delay: int, horizon: int) -> np.ndarray:
+    """Flow times per action float32 [N,H] from those per row [N]: 0 for the first 0 .. max_delay actions, all alike
+    likely (training-time real-time chunking, arXiv 2512.05964)."""
+    delays = random.integers(0, max_delay, len(time), endpoint=True)
+    return np.where(np.arange(horizon) < delays[:, None], np.float32(0), time[:, None])
 
 
 def as_tensor(array: np.ndarray, device: torch.device) -> Tensor:

@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 from synthetic import ROBOT, TINY, make_data, make_stats
 
 from pi0_ros.model.config import ModelConfig
-from pi0_ros.model.pi0 import ModelInput
+from pi0_ros.model.pi0 import ModelInput, Pi0
 from pi0_ros.model.weights import disk_name, load_model
 from pi0_ros.policy.checkpoint import load_checkpoint
 from pi0_ros.training.grounding import GroundingHead, grasp_error, grasp_targets, grounding_loss
 from pi0_ros.training.loop import Run, row_weights, train_on
-from pi0_ros.training.objective import draw_noise_and_time
+from pi0_ros.training.objective import Target, Trainee, draw_delays, draw_noise_and_time, losses
 from pi0_ros.training.optimizer import clip_gradients, learning_rate, update_average
 from pi0_ros.training.progress import read_progress
 from pi0_ros.training.recipe import Recipe, RecipeError, Stage, load_recipe, recipe_from_dict
@@ -222,6 +222,34 @@ def test_flow_times_follow_the_distribution_of_pi0() -> None:
     assert moments.mean() == pytest.approx(0.6 * 0.999 + 0.001, abs=2e-3)  # Beta(1.5, 1) has the mean 0.6
     parts = moments.reshape(4, 5000)
     assert (np.diff(parts.mean(1)) > 0.1).all()  # one draw from each quarter
+
+
+def test_delays_are_drawn_evenly_and_only_the_predicted_actions_count() -> None:
+    time = np.full(6000, 0.5, np.float32)
+    times = draw_delays(np.random.default_rng(0), time, 3, 6)
+    assert times.dtype == np.float32 and set(np.unique(times)) == {0.0, 0.5}
+    given = (times == 0).sum(1)
+    assert (np.sort(times, axis=1) == times).all()  # the given actions come first
+    assert np.bincount(given).tolist() == pytest.approx([1500] * 4, abs=150)
+
+    config = ModelConfig.from_dict({**ModelConfig.preset("demo").to_dict(), **TINY})
+    trainee, random = Trainee(Pi0(config), 0), torch.Generator().manual_seed(0)
+    inputs = ModelInput({}, {}, torch.zeros(2, 16, dtype=torch.int64), torch.ones(2, 16) > 0, torch.zeros(2, 8))
+    actions, noise = torch.randn(2, 2, 6, 8, generator=random)
+    moment = torch.tensor([[0, 0, 0.5, 0.5, 0.5, 0.5], [0.25] * 6])
+    with torch.no_grad():
+        flow, _, _ = losses(trainee, inputs, Target(actions, noise, moment, None))
+        each = trainee.model.loss(inputs, actions, noise, moment)
+    wanted = torch.cat([each[0, 2:], each[1]]).mean(0)
+    torch.testing.assert_close(flow, wanted)
+
+
+def test_training_with_delays_is_written_into_the_checkpoint(tmp_path: Path) -> None:
+    stage = {"name": "one", "steps": 3, "batch": 8, "lr": 1e-3}
+    folder = run_training(tmp_path / "run", recipe([stage], rtc_max_delay=3))
+    assert load_checkpoint(folder).spec.settings.rtc_trained_max_delay == 3
+    with pytest.raises(RecipeError, match="rtc_max_delay is 6, the chunk has 6 actions"):
+        run_training(tmp_path / "other", recipe([stage], rtc_max_delay=6))
 
 
 def test_hindsight_labels_point_to_the_next_gripper_event() -> None:
