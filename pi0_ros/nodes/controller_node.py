@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -29,7 +29,9 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ros.control.chunk import ChunkError
 from pi0_ros.control.controller import Command, Controller, Settings, State
 from pi0_ros.control.limits import JointLimits
+from pi0_ros.control.pacing import LateShare
 from pi0_ros.control.timeline import INTERPOLATIONS
+from pi0_ros.nodes import realtime
 from pi0_ros.nodes.command_output import CommandOutput
 from pi0_ros.nodes.messages import (
     LATEST,
@@ -47,6 +49,7 @@ from pi0_ros.streams import MessageError, decode_positions
 
 LEVELS = {State.HOLDING: DiagnosticStatus.WARN, State.STOPPED: DiagnosticStatus.ERROR}
 REFUSAL_SHOWN_S = 5.0  # how long a refused or dropped chunk keeps the diagnostics at WARN
+LATE_SHARE = 0.05  # diagnostics warn when more than this share of the last seconds' ticks were skipped
 SHUTDOWN_S = 3.0  # decelerating at shutdown takes no longer; launch sends SIGTERM 5 s after SIGINT
 
 
@@ -84,7 +87,13 @@ class ControllerNode(Node):
         self.create_service(Trigger, "~/estop", self._on_estop)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_timer(0.05, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._late = LateShare()
+        problems = realtime.enter(self._realtime)  # before the ticker, whose thread inherits it
         self.ticker = Ticker(self, self.period, self._tick)
+        if self._realtime.priority > 1:
+            realtime.set_priority(self._realtime.priority - 1)  # callbacks: above all others, they hold the interpreter
+        if problems:
+            self.get_logger().warning(f"{'; '.join(problems)}. Going on without")
 
     def now(self) -> float:
         """ROS time in s."""
@@ -117,12 +126,24 @@ class ControllerNode(Node):
         self._declare("blend_s", default.blend_s, "s over which the offset to a new chunk fades; 0: none", 5.0)
         self._declare("chunk_timeout_s", default.chunk_timeout_s, "s, greatest age of a followed observation", 600.0)
         self._declare("rearm_after_s", default.rearm_after_s, "s, a hold that lasts longer needs ~/arm again", 86400.0)
+        self._declare(
+            "realtime.priority", 0, "SCHED_FIFO priority of the ticks' thread, 1 to 99; 0: normal scheduling", 99
+        )
+        self._declare("realtime.lock_memory", False, "keep all memory of the process in RAM (mlockall)")
+        self._declare("realtime.cpu", [-1], "cores that the process runs on; [-1]: all")
+        self._realtime = realtime.Realtime(
+            self.get_parameter("realtime.priority").value,
+            self.get_parameter("realtime.lock_memory").value,
+            [core for core in self.get_parameter("realtime.cpu").value if core >= 0],
+        )
         names = ("interpolation", "blend_s", "chunk_timeout_s", "rearm_after_s")
         return Settings(**{name: self.get_parameter(name).value for name in names})
 
-    def _declare(self, name: str, default: object, description: str, highest: float | None = None) -> None:
+    def _declare(self, name: str, default: object, description: str, highest: int | float | None = None) -> None:
         descriptor = ParameterDescriptor(description=description, read_only=True)
-        if highest is not None:
+        if isinstance(highest, int):
+            descriptor.integer_range = [IntegerRange(from_value=0, to_value=highest, step=1)]
+        elif highest is not None:
             descriptor.floating_point_range = [FloatingPointRange(from_value=0.0, to_value=highest)]
         self.declare_parameter(name, default, descriptor)
 
@@ -221,7 +242,12 @@ class ControllerNode(Node):
             level, text = max(level, DiagnosticStatus.WARN), f"{text}; not ready: {'; '.join(problems)}"
         if 0 <= now - self._refused_at < REFUSAL_SHOWN_S:
             level, text = max(level, DiagnosticStatus.WARN), f"{text}; last chunk trouble: {values['last_refusal']}"
-        values |= {"rate_hz": self.robot.control_rate_hz, **self.ticker.pacer.report()}
+        pacer = self.ticker.pacer
+        late = self._late.update(time.monotonic(), pacer.ticks, pacer.late_ticks)
+        if late > LATE_SHARE:
+            cure = "relieve the machine or set realtime.priority"
+            level, text = max(level, DiagnosticStatus.WARN), f"{text}; {late:.0%} of the ticks come too late: {cure}"
+        values |= {"rate_hz": self.robot.control_rate_hz, "late_share": late, **pacer.report()}
         status = diagnostic_status("controller", level, text, values, self.robot.name)
         self._diagnostics.publish(diagnostic_array(seconds_to_stamp(now), [status]))
 
