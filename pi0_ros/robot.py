@@ -31,6 +31,7 @@ COMMAND_TYPES = (
     "std_msgs/msg/Float64MultiArray",
     "sensor_msgs/msg/JointState",
 )
+COMMAND_POINTS = ("one", "rest")
 ACTION_SOURCES = ("command", "next_state")
 
 TOPIC_PATTERN = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
@@ -65,6 +66,7 @@ class Camera:
     type: str
     slot: str
     max_age_s: float
+    frozen_s: float | None = None  # identical pictures for longer: the camera is frozen. None: never (simulators)
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class StateTopic:
     max_age_s: float
     field: str = "position"
     names: tuple[str, ...] = ()  # what the messages call the joints; empty: the same as `joints`
+    scale: tuple[float, ...] = ()  # message = scale * value here + offset, for each joint; empty: 1
+    offset: tuple[float, ...] = ()  # empty: 0
 
     @property
     def message_names(self) -> tuple[str, ...]:
@@ -93,6 +97,9 @@ class CommandGroup:
     type: str
     joints: tuple[str, ...]
     names: tuple[str, ...] = ()  # what the messages call the joints; empty: the same as `joints`
+    scale: tuple[float, ...] = ()  # message = scale * value here + offset, for each joint; empty: 1
+    offset: tuple[float, ...] = ()  # empty: 0
+    points: str = "one"  # of a JointTrajectory: one (the next), or rest (all to the end of the plan, when it changes)
 
     @property
     def message_names(self) -> tuple[str, ...]:
@@ -222,6 +229,7 @@ HINTS = {
     "limits": "position: [lower, upper], velocity and acceleration",
     "max_age_s": "the age in seconds from which on a sample is too old",
     "source": "one of " + ", ".join(ACTION_SOURCES),
+    "points": "one of " + ", ".join(COMMAND_POINTS),
 }
 ROBOT_KEYS = (
     ("name", "control_rate_hz", "policy_rate_hz", "dataset_fps", "joints", "cameras", "state", "commands", "action"),
@@ -288,24 +296,42 @@ def _joint(value: Any, place: Place) -> Joint:
 
 
 def _camera(value: Any, place: Place) -> Camera:
-    item = Section(value, place, ("name", "topic", "type", "slot", "max_age_s"), (), HINTS)
+    item = Section(value, place, ("name", "topic", "type", "slot", "max_age_s"), ("frozen_s",), HINTS)
     slot = item.text("slot")
     if not SLOT_PATTERN.fullmatch(slot):
         item.wrong("slot", f"{slot!r} is no image slot{nearest(slot, SLOTS)}; the usual ones are {', '.join(SLOTS)}")
-    return Camera(item.text("name"), _topic(item), item.choice("type", CAMERA_TYPES), slot, item.positive("max_age_s"))
+    frozen_s = item.positive("frozen_s") if "frozen_s" in item else None
+    kind, max_age_s = item.choice("type", CAMERA_TYPES), item.positive("max_age_s")
+    return Camera(item.text("name"), _topic(item), kind, slot, max_age_s, frozen_s)
 
 
 def _state(value: Any, place: Place, known: Sequence[str]) -> StateTopic:
-    item = Section(value, place, ("topic", "type", "max_age_s"), ("joints", "names", "field"), HINTS)
+    optional = ("joints", "names", "scale", "offset", "field")
+    item = Section(value, place, ("topic", "type", "max_age_s"), optional, HINTS)
     joints, names = _joints(item, known)
-    field = item.choice("field", STATE_FIELDS, "position")
-    return StateTopic(_topic(item), item.choice("type", STATE_TYPES), joints, item.positive("max_age_s"), field, names)
+    kind, field = item.choice("type", STATE_TYPES), item.choice("field", STATE_FIELDS, "position")
+    return StateTopic(_topic(item), kind, joints, item.positive("max_age_s"), field, names, *_units(item, joints))
 
 
 def _command(value: Any, place: Place, known: Sequence[str]) -> CommandGroup:
-    item = Section(value, place, ("name", "topic", "type"), ("joints", "names"), HINTS)
+    optional = ("joints", "names", "scale", "offset", "points")
+    item = Section(value, place, ("name", "topic", "type"), optional, HINTS)
     joints, names = _joints(item, known)
-    return CommandGroup(item.text("name"), _topic(item), item.choice("type", COMMAND_TYPES), joints, names)
+    kind, points = item.choice("type", COMMAND_TYPES), item.choice("points", COMMAND_POINTS, "one")
+    if points == "rest" and kind != COMMAND_TYPES[0]:
+        item.wrong("points", f"a {kind} holds one point only: write one, or the type {COMMAND_TYPES[0]}")
+    return CommandGroup(item.text("name"), _topic(item), kind, joints, names, *_units(item, joints), points)
+
+
+def _units(item: Section, joints: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scale and offset of the entry's joints in its messages (empty where not given)."""
+    scale, offset = (item.numbers(key) if key in item else () for key in ("scale", "offset"))
+    for key, numbers in (("scale", scale), ("offset", offset)):
+        if numbers and len(numbers) != len(joints):
+            item.wrong(key, f"{len(numbers)} numbers for {len(joints)} joints: write one for each, in their order")
+    if 0.0 in scale:
+        item.wrong("scale", "0 loses the position: write the message's value for one unit here")
+    return scale, offset
 
 
 def _topic(item: Section) -> str:
@@ -367,7 +393,7 @@ def robot_to_yaml(robot: Robot) -> str:
 
     def stream(item: Camera | StateTopic | CommandGroup) -> dict[str, Any]:
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(item).items()}
-        return {key: value for key, value in values.items() if value != []}
+        return {key: value for key, value in values.items() if value not in ([], None)}
 
     document = {
         "name": robot.name,

@@ -302,13 +302,19 @@ class ObservationBuffer:
 
 
 def decode_state(item: StateTopic, msg: Any) -> np.ndarray:
-    """The values of `item.joints` in a JointState, found by name, float64 [len(joints)]. Raises `MessageError`."""
-    return _by_name(item.topic, item.message_names, msg.name, getattr(msg, item.field), item.field)
+    """The values of `item.joints` in a JointState, found by name, float64 [len(joints)]. Raises `MessageError`.
+
+    Positions and velocities are in the robot file's units, efforts in the message's.
+    """
+    values = _by_name(item.topic, item.message_names, msg.name, getattr(msg, item.field), item.field)
+    if item.field == "position":
+        return from_message_units(item, values)
+    return values / item.scale if item.scale and item.field == "velocity" else values
 
 
 def decode_positions(item: StateTopic, msg: Any) -> np.ndarray:
     """Where `item.joints` are, float64 [len(joints)], whatever `field` is the policy's state. Raises `MessageError`."""
-    return _by_name(item.topic, item.message_names, msg.name, msg.position, "position")
+    return from_message_units(item, _by_name(item.topic, item.message_names, msg.name, msg.position, "position"))
 
 
 def decode_command(group: CommandGroup, msg: Any) -> np.ndarray:
@@ -319,13 +325,24 @@ def decode_command(group: CommandGroup, msg: Any) -> np.ndarray:
     if group.type == "trajectory_msgs/msg/JointTrajectory":
         if not msg.points:
             raise MessageError(f"{group.topic}: the trajectory has no point")
-        return _by_name(group.topic, group.message_names, msg.joint_names, msg.points[0].positions, "position")
+        values = _by_name(group.topic, group.message_names, msg.joint_names, msg.points[0].positions, "position")
+        return from_message_units(group, values)
     if group.type == "sensor_msgs/msg/JointState":
-        return _by_name(group.topic, group.message_names, msg.name, msg.position, "position")
+        return from_message_units(group, _by_name(group.topic, group.message_names, msg.name, msg.position, "position"))
     if len(msg.data) != len(group.joints):
         expected = f"group {group.name} has {len(group.joints)} joints ({', '.join(group.joints)})"
         raise MessageError(f"{group.topic}: the message has {len(msg.data)} values, {expected}")
-    return _finite(group.topic, group.joints, np.array(msg.data, np.float64))
+    return from_message_units(group, _finite(group.topic, group.joints, np.array(msg.data, np.float64)))
+
+
+def to_message_units(item: StateTopic | CommandGroup, positions: np.ndarray) -> np.ndarray:
+    """Positions of `item.joints` [..., len(joints)] in the robot file's units as the topic's messages measure them."""
+    return positions * (item.scale or 1.0) + (item.offset or 0.0)
+
+
+def from_message_units(item: StateTopic | CommandGroup, positions: np.ndarray) -> np.ndarray:
+    """The inverse of `to_message_units`."""
+    return (positions - (item.offset or 0.0)) / (item.scale or 1.0)
 
 
 def _by_name(

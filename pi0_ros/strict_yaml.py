@@ -108,6 +108,10 @@ class Section:
             self.wrong(key, f"{_found(value)} stands where a list with at least one entry is needed")
         return [(item, (*place, i)) for i, item in enumerate(value)]
 
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """A list of finite numbers."""
+        return tuple(_number(item, place) for item, place in self.items(key))
+
     def names(self, key: str) -> tuple[str, ...]:
         """A list of different names."""
         items = self.items(key)

@@ -173,6 +173,14 @@ def robots(draw: st.DrawFn) -> Robot:
         other = tuple(draw(st.lists(names, min_size=len(group), max_size=len(group), unique=True)))
         return draw(st.sampled_from([(), other])) if other != group else ()
 
+    def units(group: tuple[str, ...]) -> tuple[float, ...]:
+        return tuple(draw(st.sampled_from([(), tuple(draw(positive) for _ in group)])))
+
+    def command(name: str, group: tuple[str, ...]) -> CommandGroup:
+        kind = draw(st.sampled_from(COMMAND_TYPES))
+        points = draw(st.sampled_from(["one", "rest"])) if "Trajectory" in kind else "one"
+        return CommandGroup(name, next(topic), kind, group, message_names(group), units(group), units(group), points)
+
     states, commands = groups(), groups()
     source = draw(st.sampled_from(ACTION_SOURCES))
     needs_positions = source == "next_state" or any(item.action == "relative" for item in joints)
@@ -187,7 +195,9 @@ def robots(draw: st.DrawFn) -> Robot:
         description=draw(st.just("") | names),
         joints=joints,
         cameras=tuple(
-            Camera(name, next(topic), draw(st.sampled_from(CAMERA_TYPES)), slot, draw(positive))
+            Camera(
+                name, next(topic), draw(st.sampled_from(CAMERA_TYPES)), slot, draw(positive), draw(st.none() | positive)
+            )
             for name, slot in zip(camera_names, slots)
         ),
         state=tuple(
@@ -198,13 +208,12 @@ def robots(draw: st.DrawFn) -> Robot:
                 draw(positive),
                 "position" if needs_positions else draw(st.sampled_from(STATE_FIELDS)),
                 message_names(group),
+                units(group),
+                units(group),
             )
             for group in states
         ),
-        commands=tuple(
-            CommandGroup(name, next(topic), draw(st.sampled_from(COMMAND_TYPES)), group, message_names(group))
-            for name, group in zip(group_names, commands)
-        ),
+        commands=tuple(command(name, group) for name, group in zip(group_names, commands)),
         action_source=source,
         action_max_age_s=draw(positive),
         control_rate_hz=rates[1],

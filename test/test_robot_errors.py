@@ -21,6 +21,18 @@ def refusal(text: str) -> str:
 # ---- wrong files: (what to replace, by what, parts of the message)
 
 WRONG = {
+    "scales": (
+        "names: [finger]",
+        "names: [finger], scale: [1, 2]",
+        ["20: commands[1].scale: 2 numbers for 1 joints"],
+    ),
+    "a scale of nothing": ("max_age_s: 0.1}", "max_age_s: 0.1, scale: [1, 0]}", ["state[0].scale: 0 loses"]),
+    "rest of an array": (
+        "joints: [shoulder]}",
+        "joints: [shoulder], points: rest}",
+        ["19: commands[0].points: a std_msgs/msg/Float64MultiArray holds one point only: write one"],
+    ),
+    "frozen": ("max_age_s: 0.2}", "max_age_s: 0.2, frozen_s: 0}", ["cameras[0].frozen_s: 0 is not above zero"]),
     "unknown key": (
         "dataset_fps: 20",
         "dataset_fps: 20\ncamera: []",

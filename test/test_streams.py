@@ -28,6 +28,7 @@ from pi0_ros.streams import (
     decode_positions,
     decode_state,
     tick_grid,
+    to_message_units,
 )
 
 MS = 1_000_000
@@ -383,6 +384,27 @@ def test_a_state_topic_may_name_another_field() -> None:
         decode_positions(item, message)
     with pytest.raises(MessageError, match="/wheels: the message has 1 joint names and 0 velocity values"):
         decode_state(item, joint_state(0, left=1.0))
+
+
+def test_messages_in_other_units_are_brought_into_the_robot_files() -> None:
+    """A gripper from 0 open to 1 closed is 0.08 m to 0 m wide in its messages; the other joint is in degrees there."""
+    item = StateTopic("/hand", JOINT_STATE, ("grip", "turn"), 0.1, scale=(-0.08, 180 / np.pi), offset=(0.08, 0.0))
+    assert to_message_units(item, np.array([[0.0, 0.0], [1.0, np.pi]])) == pytest.approx(
+        np.array([[0.08, 0], [0, 180]])
+    )
+    message = joint_state(0, turn=90.0, grip=0.06)
+    assert decode_state(item, message) == pytest.approx([0.25, np.pi / 2])
+    assert decode_positions(item, message) == pytest.approx([0.25, np.pi / 2])
+    moving = SimpleNamespace(name=["grip", "turn"], position=[0.06, 0.0], velocity=[-0.04, 90.0], effort=[3.0, 4.0])
+    assert decode_state(replace(item, field="velocity"), moving) == pytest.approx([0.5, np.pi / 2])
+    assert decode_state(replace(item, field="effort"), moving).tolist() == [3.0, 4.0]
+    for kind, sent in (
+        (TRAJECTORY, trajectory(0, ["turn", "grip"], [90.0, 0.06])),
+        (JOINT_STATE, message),
+        (ARRAY, array_message(0.06, 90.0)),
+    ):
+        commanded = replace(group(kind, ("grip", "turn")), scale=item.scale, offset=item.offset)
+        assert decode_command(commanded, sent) == pytest.approx([0.25, np.pi / 2])
 
 
 def test_the_action_is_the_command_as_of_the_tick(robot: Robot) -> None:
