@@ -44,7 +44,7 @@ FLOORS = {
     "model": Floor(
         {"robot", "norm", "settings"},  # its checkpoints carry them
         {"numpy", "torch", "safetensors", "sentencepiece"},
-        late={"tensorstore", "ml_dtypes", "transformers"},
+        late={"tensorstore", "ml_dtypes", "transformers", "tokenizers"},
     ),
     "policy": Floor(GROUND | {"control", "model", "serving"}, {"numpy", "torch"}),
     "serving": Floor(GROUND | {"control", "model", "policy"}, {"numpy", "zmq", "msgpack"}, late={"torch"}),

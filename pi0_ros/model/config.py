@@ -1,4 +1,4 @@
-"""Sizes of a pi0 or pi0.5 network: what they are, which ones fit together, and the named presets."""
+"""Sizes of a pi0, pi0.5 or pi0-FAST network: what they are, which ones fit together, and the named presets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-MODELS = ("pi0", "pi05")
+MODELS = ("pi0", "pi05", "pi0_fast")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -50,13 +50,13 @@ class ModelConfig:
     model: str
     vocab_size: int
     vlm: Expert
-    expert: Expert
+    expert: Expert | None  # the action expert; None for pi0-FAST, whose actions are text
     vision: Vision
     action_dim: int
     action_horizon: int
     max_token_len: int
     cameras: tuple[str, ...]  # image slots in the order of their token blocks
-    discrete_state_input: bool  # pi0.5: write the state into the prompt
+    discrete_state_input: bool  # pi0.5: write the state into the prompt (pi0-FAST always does)
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -67,9 +67,21 @@ class ModelConfig:
         """True for pi0.5: adaptive norms in the expert, and no state projection."""
         return self.model == "pi05"
 
+    @property
+    def is_fast(self) -> bool:
+        """True for pi0-FAST: no action expert, the vision-language model writes the actions as tokens."""
+        return self.model == "pi0_fast"
+
+    @property
+    def flow_expert(self) -> Expert:
+        """The action expert's sizes; ConfigError for pi0-FAST, which has none."""
+        if self.expert is None:
+            raise ConfigError(f"a {self.model} model has no action expert")
+        return self.expert
+
     @staticmethod
     def preset(name: str) -> ModelConfig:
-        """Return the named preset: `pi0`, `pi05` (real sizes) or `demo` (small, for one CPU core)."""
+        """Return the named preset: `pi0`, `pi05`, `pi0_fast` (real sizes) or `demo` (small, for one CPU core)."""
         if name not in PRESETS:
             raise ConfigError(f"there is no model preset {name!r}; choose one of {', '.join(PRESETS)}")
         return PRESETS[name]
@@ -80,13 +92,14 @@ class ModelConfig:
         values = dict(values)
         vision = dict(_section(values, "vision"))
         stated = vision.pop("num_positions", None)
+        without = values.get("model") == "pi0_fast" and values.get("expert") is None
         config = _build(
             ModelConfig,
             "model config",
             values
             | {
                 "vlm": _build(Expert, "vlm", _section(values, "vlm")),
-                "expert": _build(Expert, "expert", _section(values, "expert")),
+                "expert": None if without else _build(Expert, "expert", _section(values, "expert")),
                 "vision": _build(Vision, "vision", vision),
                 "cameras": tuple(values.get("cameras", ())),
             },
@@ -130,21 +143,22 @@ def _check(config: ModelConfig) -> None:
 
     require(config.model in MODELS, f"model is {config.model!r}; write one of {', '.join(MODELS)}")
     require(config.dtype in DTYPES, f"dtype is {config.dtype!r}; write one of {', '.join(DTYPES)}")
+    require((config.expert is None) == config.is_fast, f"expert must be {'absent' if config.is_fast else 'given'}")
+    sections = ("vlm", "vision") if config.is_fast else ("vlm", "expert", "vision")
     sizes = {
-        f"{section}.{key}": value
-        for section in ("vlm", "expert", "vision")
-        for key, value in asdict(getattr(config, section)).items()
+        f"{section}.{key}": value for section in sections for key, value in asdict(getattr(config, section)).items()
     }
     sizes |= {key: getattr(config, key) for key in ("vocab_size", "action_dim", "action_horizon", "max_token_len")}
     for key, value in sizes.items():
         require(type(value) is int and value > 0, f"{key} must be a positive integer, not {value!r}")
     vlm, expert, vision = config.vlm, config.expert, config.vision
-    for key in ("depth", "num_heads", "num_kv_heads", "head_dim"):
-        same = getattr(vlm, key) == getattr(expert, key)
-        require(same, f"vlm.{key} and expert.{key} must be equal: both experts share every attention")
+    if expert is not None:
+        for key in ("depth", "num_heads", "num_kv_heads", "head_dim"):
+            same = getattr(vlm, key) == getattr(expert, key)
+            require(same, f"vlm.{key} and expert.{key} must be equal: both experts share every attention")
+        require(expert.width % 2 == 0, "expert.width must be even, the time embedding is half sine and half cosine")
     require(vlm.num_heads % vlm.num_kv_heads == 0, "num_heads must be a multiple of num_kv_heads")
     require(vlm.head_dim % 2 == 0, "head_dim must be even, rotary positions turn pairs")
-    require(expert.width % 2 == 0, "expert.width must be even, the time embedding is half sine and half cosine")
     require(vision.width % vision.num_heads == 0, "vision.width must be a multiple of vision.num_heads")
     require(vision.image_size % vision.patch_size == 0, "vision.image_size must be a multiple of vision.patch_size")
     cameras = config.cameras
@@ -174,6 +188,15 @@ _PI0 = ModelConfig(
 PRESETS = {
     "pi0": _PI0,
     "pi05": replace(_PI0, model="pi05", max_token_len=200, discrete_state_input=True),
+    "pi0_fast": replace(
+        _PI0,
+        model="pi0_fast",
+        expert=None,
+        action_horizon=32,
+        max_token_len=250,
+        cameras=("base_0_rgb", "base_1_rgb", "wrist_0_rgb"),
+        discrete_state_input=True,
+    ),
     "demo": ModelConfig(
         model="pi0",
         vocab_size=512,

@@ -24,7 +24,7 @@ def test_presets_survive_a_round_trip(name):
 
 
 def test_unknown_preset():
-    with pytest.raises(ConfigError, match="no model preset 'pi1'; choose one of pi0, pi05, demo"):
+    with pytest.raises(ConfigError, match="no model preset 'pi1'; choose one of pi0, pi05, pi0_fast, demo"):
         ModelConfig.preset("pi1")
 
 
@@ -36,6 +36,7 @@ def test_unknown_preset():
         ("action_dim", 0, "action_dim must be a positive integer"),
         ("vlm", None, "vlm must be a mapping"),
         ("vlm.wdth", 3, r"vlm: unknown keys \['wdth'\]"),
+        ("expert", None, "expert must be a mapping"),
         ("expert.depth", 5, "vlm.depth and expert.depth must be equal"),
         ("vision.patch_size", 15, "image_size must be a multiple"),
         ("vision.num_positions", 255, "num_positions is 255, but"),
@@ -61,3 +62,14 @@ def test_missing_key_is_named():
     del sizes["action_dim"]
     with pytest.raises(ConfigError, match=r"missing keys \['action_dim'\]"):
         ModelConfig.from_dict(sizes)
+
+
+def test_pi0_fast_has_no_action_expert():
+    sizes = ModelConfig.preset("pi0_fast").to_dict()
+    assert sizes["expert"] is None
+    del sizes["expert"]
+    assert ModelConfig.from_dict(sizes) == ModelConfig.preset("pi0_fast")
+    with pytest.raises(ConfigError, match="expert must be absent"):
+        ModelConfig.from_dict(sizes | {"expert": sizes["vlm"]})
+    with pytest.raises(ConfigError, match="a pi0_fast model has no action expert"):
+        _ = ModelConfig.preset("pi0_fast").flow_expert
