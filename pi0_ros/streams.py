@@ -20,6 +20,7 @@ from pi0_ros.robot import CommandGroup, Robot, StateTopic
 
 T = TypeVar("T")
 SECOND = 1_000_000_000  # ns
+FROZEN_BYTES = 4096  # of an image are compared with the one before
 STATES_PER_IMAGE = 64  # a live buffer keeps this many times more state messages than images: they are faster and small
 
 
@@ -35,6 +36,10 @@ class UnreadableError(StaleError):
     """No observation at this time because a message cannot be decoded: waiting will not mend it."""
 
 
+class FrozenError(StaleError):
+    """No observation at this time because a camera sends one picture again and again."""
+
+
 class MessageError(ValueError):
     """A joint message that cannot be used; the message names topic and joint."""
 
@@ -45,7 +50,7 @@ class Observation:
 
     stamp_ns: int  # the tick: the time that the observation is "at"
     images: dict[str, np.ndarray]  # camera name -> uint8 [H,W,3] RGB
-    state: np.ndarray  # float64 [J], robot units and joint order
+    state: np.ndarray  # float64 [S], robot units, the robot's state joints in their order
     prompt: str
     ages_s: dict[str, float]  # topic -> tick minus the sample's stamp
 
@@ -70,6 +75,7 @@ class StreamBuffer(Generic[T]):
     def __init__(self, max_age_s: float, keep: int | None = None, topic: str = "stream", what: str = "message") -> None:
         self.max_age_s, self.keep, self.topic, self.what = max_age_s, keep, topic, what
         self.counts = StreamCounts()
+        self._max_age_ns = round(max_age_s * SECOND)
         self._stamps: list[int] = []
         self._values: list[T] = []
         self._lock = threading.Lock()
@@ -79,7 +85,7 @@ class StreamBuffer(Generic[T]):
         with self._lock:
             self.counts.messages += 1
             stamps, values = self._stamps, self._values
-            if self.keep is not None and stamps and stamp_ns < stamps[-1] - self.max_age_s * SECOND:
+            if self.keep is not None and stamps and stamp_ns < stamps[-1] - self._max_age_ns:
                 self.counts.restarts += 1
                 stamps.clear()
                 values.clear()
@@ -99,7 +105,7 @@ class StreamBuffer(Generic[T]):
         """The newest sample not newer than `t_ns` as (stamp_ns, value); None if it is too old or missing."""
         with self._lock:
             at = bisect_right(self._stamps, t_ns) - 1
-            if at < 0 or t_ns - self._stamps[at] > self.max_age_s * SECOND:
+            if at < 0 or t_ns - self._stamps[at] > self._max_age_ns:
                 return None
             return self._stamps[at], self._values[at]
 
@@ -128,9 +134,10 @@ class StreamBuffer(Generic[T]):
             if at < 0:
                 ahead = (self._stamps[0] - t_ns) / SECOND
                 return f"{self.topic}: oldest {self.what} is {ahead:.2f} s in the future{_clocks(ahead)}"
-            age = (t_ns - self._stamps[at]) / SECOND
-        if age <= self.max_age_s:
+            age_ns = t_ns - self._stamps[at]
+        if age_ns <= self._max_age_ns:
             return None
+        age = age_ns / SECOND
         return f"{self.topic}: newest {self.what} is {age:.2f} s old, limit {self.max_age_s:.2f} s{_clocks(age)}"
 
 
@@ -141,9 +148,13 @@ def _clocks(difference_s: float) -> str:
 class _Sample:
     """A message that is decoded when it is first read; its value, or why it has none, is then kept instead of it."""
 
-    __slots__ = ("_content", "_decode")
+    __slots__ = ("_content", "_decode", "received_ns", "same_since_ns")
 
-    def __init__(self, message: Any, decode: Callable[[Any], np.ndarray]) -> None:
+    def __init__(
+        self, message: Any, decode: Callable[[Any], np.ndarray], received_ns: int = 0, same_since_ns: int | None = None
+    ) -> None:
+        self.received_ns = received_ns
+        self.same_since_ns = same_since_ns  # stamp of the first of the equal images up to this one, where watched
         self._content: Any = message  # replaced once, by an array or a ValueError: safe to read from several threads
         self._decode = decode
 
@@ -182,6 +193,10 @@ class ObservationBuffer:
         self._decoders: dict[str, Callable[[Any], np.ndarray]] = {}
         self._checks: dict[str, Callable[[Any], Any]] = {}
         self._streams: dict[str, StreamBuffer[_Sample]] = {}
+        self._frozen_s = {camera.topic: camera.frozen_s for camera in robot.cameras if camera.frozen_s is not None}
+        self._pictures: dict[
+            str, tuple[bytes, int]
+        ] = {}  # of watched cameras: some bytes, and the stamp they came with
         many = None if keep is None else keep * STATES_PER_IMAGE
 
         def add(item: Any, max_age_s: float, kept: int | None, what: str, decode: Callable, check: Callable) -> None:
@@ -198,8 +213,8 @@ class ObservationBuffer:
             decode = partial(decode_command, group)
             add(group, robot.action_max_age_s, many, "command", decode, decode)
         self._observed = [*(camera.topic for camera in robot.cameras), *(item.topic for item in robot.state)]
-        self._state = [(item.topic, robot.indices(item.joints)) for item in robot.state]
-        self._commands = [(group.topic, robot.indices(group.joints)) for group in robot.commands]
+        self._state = [(item.topic, _places(item.joints, robot.state_names)) for item in robot.state]
+        self._commands = [(group.topic, _places(group.joints, robot.action_names)) for group in robot.commands]
 
     @property
     def counts(self) -> dict[str, StreamCounts]:
@@ -217,7 +232,8 @@ class ObservationBuffer:
         if stamp_ns == 0:
             stamp_ns = receive_ns
             stream.counts.receive_stamped += 1
-        stream.push(int(stamp_ns), _Sample(msg, self._decoders[topic]))
+        since_ns = self._same_since_ns(topic, msg, stamp_ns) if topic in self._frozen_s else None
+        stream.push(int(stamp_ns), _Sample(msg, self._decoders[topic], receive_ns, since_ns))
 
     def problems(self, t_ns: int) -> list[str]:
         """Why `observe` would fail at `t_ns`, a sentence for each topic; images are checked but not decoded."""
@@ -229,6 +245,7 @@ class ObservationBuffer:
                     sentences.append(self._streams[topic].problem(t_ns))
                 else:
                     found[1].check(self._checks[topic])
+                    sentences.append(self._frozen(topic, *found))
             except ValueError as error:
                 sentences.append(str(error))
         return [sentence for sentence in sentences if sentence is not None]
@@ -236,8 +253,8 @@ class ObservationBuffer:
     def observe(self, t_ns: int, prompt: str) -> Observation:
         """The observation at `t_ns`: of every stream the newest sample not newer than that.
 
-        Raises `StaleError` if a stream is missing or too old and its subclass `UnreadableError` if a message cannot be
-        decoded.
+        Raises `StaleError` if a stream is missing or too old, and its subclasses: `UnreadableError` if a message cannot
+        be decoded, `FrozenError` if a camera's pictures do not change.
         """
         values, stamps = self._read(self._observed, t_ns)
         return Observation(
@@ -249,7 +266,7 @@ class ObservationBuffer:
         )
 
     def action_at(self, t_ns: int) -> np.ndarray:
-        """The action at `t_ns`, float64 [J]: the command as-of then, or with `next_state` the state one frame later.
+        """The action at `t_ns`, float64 [A]: the command as-of then, or with `next_state` the state one frame later.
 
         Needs the command topics pushed too. Raises `StaleError` and `UnreadableError` as `observe` does.
         """
@@ -274,27 +291,57 @@ class ObservationBuffer:
 
     def _read(self, topics: Sequence[str], t_ns: int) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """Decoded values and stamps of `topics` as-of `t_ns`; all problems in one error."""
-        values, stamps, stale, unreadable = {}, {}, [], []
+        values, stamps, stale, unreadable, frozen = {}, {}, [], [], []
         for topic in topics:
             found = self._streams[topic].as_of(t_ns)
             if found is None:
                 stale.append(self._streams[topic].problem(t_ns) or f"{topic}: the message arrived only now")
                 continue
             stamps[topic] = found[0]
+            if (problem := self._frozen(topic, *found)) is not None:
+                frozen.append(problem)
             try:
                 values[topic] = found[1].value()
             except ValueError as error:
                 unreadable.append(str(error))
         if unreadable:
-            raise UnreadableError(unreadable + stale)
+            raise UnreadableError(unreadable + stale + frozen)
         if stale:
-            raise StaleError(stale)
+            raise StaleError(stale + frozen)
+        if frozen:
+            raise FrozenError(frozen)
         return values, stamps
 
-    def _gather(self, parts: Iterable[tuple[str, np.ndarray]], values: dict[str, np.ndarray]) -> np.ndarray:
-        vector = np.empty(len(self.robot.joints), np.float64)
-        for topic, indices in parts:
-            vector[indices] = values[topic]
+    def _same_since_ns(self, topic: str, msg: Any, stamp_ns: int) -> int:
+        """The stamp of the first of the equal images that end with this one; a sensor's noise makes each differ."""
+        try:
+            data = np.frombuffer(msg.data, np.uint8)
+        except (AttributeError, TypeError, ValueError):  # decoding will say what is wrong with it
+            return stamp_ns
+        picture = data[:: len(data) // FROZEN_BYTES | 1].tobytes()
+        before, since_ns = self._pictures.get(topic, (b"", stamp_ns))
+        if picture != before or since_ns > stamp_ns:
+            since_ns = stamp_ns
+        self._pictures[topic] = (picture, since_ns)
+        return since_ns
+
+    def _frozen(self, topic: str, stamp_ns: int, sample: _Sample) -> str | None:
+        """That a camera is frozen, as a sentence."""
+        if sample.same_since_ns is None:
+            return None
+        still_s, limit_s = (stamp_ns - sample.same_since_ns) / SECOND, self._frozen_s[topic]
+        if still_s <= limit_s:
+            return None
+        name = next(camera.name for camera in self.robot.cameras if camera.topic == topic)
+        return (
+            f"{topic}: camera '{name}' has sent one and the same picture for {still_s:.2f} s, limit {limit_s:.2f} s: "
+            "restart its driver (for a simulator without noise remove frozen_s from the robot file)"
+        )
+
+    def _gather(self, parts: Sequence[tuple[str, np.ndarray]], values: dict[str, np.ndarray]) -> np.ndarray:
+        vector = np.empty(sum(len(places) for _, places in parts), np.float64)
+        for topic, places in parts:
+            vector[places] = values[topic]
         return vector
 
 
@@ -343,6 +390,11 @@ def to_message_units(item: StateTopic | CommandGroup, positions: np.ndarray) -> 
 def from_message_units(item: StateTopic | CommandGroup, positions: np.ndarray) -> np.ndarray:
     """The inverse of `to_message_units`."""
     return (positions - (item.offset or 0.0)) / (item.scale or 1.0)
+
+
+def _places(joints: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """Where `joints` stand among `names`, intp [len(joints)]."""
+    return np.array([names.index(joint) for joint in joints], np.intp)
 
 
 def _by_name(

@@ -19,6 +19,7 @@ from pi0_ros import streams
 from pi0_ros.robot import CommandGroup, Robot, StateTopic, load_robot
 from pi0_ros.streams import (
     SECOND,
+    FrozenError,
     MessageError,
     ObservationBuffer,
     StaleError,
@@ -305,6 +306,56 @@ def test_pushing_decodes_nothing_and_an_image_is_decoded_once(robot: Robot, monk
     first = buffer.observe(T0 + 5 * MS, "")
     second = buffer.observe(T0 + 6 * MS, "")
     assert len(decoded) == 2 and first.images["base"] is second.images["base"]
+
+
+def noisy(seed: int) -> bytes:
+    return np.random.default_rng(seed).integers(0, 256, 64 * 64 * 3, np.uint8).tobytes()
+
+
+def watched(robot: Robot) -> Robot:
+    """The base camera counts as frozen after half a second, the wrist camera never."""
+    return replace(robot, cameras=(replace(robot.cameras[0], frozen_s=0.5), robot.cameras[1]))
+
+
+def test_a_frozen_camera_is_named_and_recovers(robot: Robot) -> None:
+    buffer = ObservationBuffer(watched(robot), keep=4)
+
+    def push(i: int, data: bytes) -> int:
+        now = T0 + i * 100 * MS
+        buffer.push_message(BASE, image(now, height=64, width=64, step=192, data=data), 0)
+        buffer.push_message(WRIST, image(now), 0)
+        buffer.push_message(STATE, joint_state(now, **dict.fromkeys(robot.joint_names, 0.0)), 0)
+        return now
+
+    for i in range(10):
+        assert buffer.observe(push(i, noisy(i)), "").images["base"].shape == (64, 64, 3)
+    for i in range(10, 15):  # the picture of i == 9 again, for 0.5 s
+        buffer.observe(push(i, noisy(9)), "")
+    now = push(15, noisy(9))
+    sentence = f"{BASE}: camera 'base' has sent one and the same picture for 0.60 s, limit 0.50 s"
+    with pytest.raises(FrozenError, match=sentence):
+        buffer.observe(now, "")
+    assert [problem.startswith(sentence) for problem in buffer.problems(now)] == [True]
+    buffer.observe(now - 100 * MS, "")  # as of then it was no longer than the limit
+    now = push(16, noisy(16))
+    assert not buffer.problems(now) and buffer.observe(now, "").images["base"].shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("pixels", [10_000, 64 * 64 * 3])
+def test_one_noisy_row_shows_that_a_camera_lives(robot: Robot, pixels: int) -> None:
+    buffer, still = ObservationBuffer(watched(robot)), bytes(921_600 - pixels)
+    for i in range(20):
+        buffer.push_message(BASE, image(T0 + i * 100 * MS, height=480, width=640, step=1920, data=still + noisy(i)), 0)
+    assert "one and the same" not in " ".join(buffer.problems(T0 + 1900 * MS))
+
+
+def test_compressed_pictures_freeze_too_and_broken_ones_are_no_worse_than_before(robot: Robot) -> None:
+    buffer = ObservationBuffer(watched(robot))
+    for data in (b"\xff\xd8\xff" + noisy(0), b"", None):
+        for i in range(20):
+            message = SimpleNamespace(header=header(T0 + i * 100 * MS), format="jpeg", data=data)
+            buffer.push_message(BASE, message, 0)
+        assert ("one and the same" in " ".join(buffer.problems(T0 + 1900 * MS))) == bool(data)
 
 
 def test_pushing_is_cheap(robot: Robot) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.policy.backends import Backend
 from pi0_ros.policy.metadata import BackendError, RobotMismatchError
-from pi0_ros.streams import ObservationBuffer, StaleError, UnreadableError
+from pi0_ros.policy.rtc import Continuation
+from pi0_ros.streams import FrozenError, ObservationBuffer, StaleError, UnreadableError
 
 WINDOW = 200  # inferences in the latency figures
 STARTING = "starting"
@@ -24,10 +25,10 @@ RUNNING = "running"
 class Health:
     """What the loop did so far and what it does now."""
 
-    state: str = STARTING  # starting | running | prompt | stale | unreadable | backend | mismatch | error
+    state: str = STARTING  # starting | running | prompt | stale | frozen | unreadable | backend | mismatch | error
     reason: str = "waiting for the first tick of the clock (with use_sim_time: for /clock)"  # "" while running
     chunks: int = 0
-    stale_events: int = 0  # how often the streams became stale or unreadable
+    stale_events: int = 0  # how often the streams became stale, frozen or unreadable
     backend_errors: int = 0
     latency_p50_ms: float = float("nan")  # tick to chunk, of the last inferences
     latency_p99_ms: float = float("nan")
@@ -38,7 +39,7 @@ class Runner:
     """Infers once for every `wake`, coalescing those that come during an inference.
 
     `now_ns` is the clock of the observations, `publish` takes each chunk, `changed` is called in the loop's thread
-    whenever the state changes. `prompt` may be set at any time; without one nothing is inferred.
+    whenever the state changes. With `continuation` each chunk is made to continue the one before. `prompt` may be set at any time; without one nothing is inferred.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class Runner:
         publish: Callable[[ActionChunk], None],
         changed: Callable[[Health], None] = lambda health: None,
         prompt: str = "",
+        continuation: Continuation | None = None,
     ) -> None:
         self.prompt = prompt
+        self._continuation = continuation
         self._buffer, self._backend = buffer, backend
         self._now_ns, self._publish, self._changed = now_ns, publish, changed
         self._state, self._reason = STARTING, Health.reason
@@ -113,12 +116,18 @@ class Runner:
             return False
         try:
             observation = self._buffer.observe(now_ns, prompt)
-            chunk = self._backend.infer(observation)
+            continuation = self._continuation
+            prefix = continuation.prefix(observation.stamp_ns * 1e-9) if continuation is not None else None
+            chunk = self._backend.infer(observation, prefix)
             if self._stop.is_set():
                 return False
+            if continuation is not None:
+                continuation.published(chunk, self._now_ns() * 1e-9)
             self._publish(chunk)
         except UnreadableError as error:
             self._set("unreadable", str(error))
+        except FrozenError as error:
+            self._set("frozen", str(error))
         except StaleError as error:
             self._set("stale", str(error))
         except BackendError as error:
@@ -147,7 +156,7 @@ class Runner:
     def _set(self, state: str, reason: str) -> None:
         with self._lock:
             changed = state != self._state
-            self._stale_events += changed and state in ("stale", "unreadable")
+            self._stale_events += changed and state in ("stale", "frozen", "unreadable")
             self._backend_errors += state in ("backend", "mismatch", "error")
             self._state, self._reason = state, reason
         if changed and not self._stop.is_set():  # a stopped node may have no publishers left to tell it with

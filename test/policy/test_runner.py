@@ -13,6 +13,7 @@ from policy_fixtures import SECOND, tiny_robot
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.policy.metadata import BackendError, RobotMismatchError
 from pi0_ros.policy.runner import Health, Runner
+from pi0_ros.robot import Robot
 from pi0_ros.streams import Observation, ObservationBuffer
 
 ROBOT = tiny_robot()
@@ -29,7 +30,7 @@ class Backend:
         self.error: Exception | None = None
         self.gate: threading.Event | None = None
 
-    def infer(self, observation: Observation) -> ActionChunk:
+    def infer(self, observation: Observation, prefix: object = None) -> ActionChunk:
         self.seen.append(observation)
         if self.gate is not None:
             self.gate.wait(10)
@@ -44,9 +45,9 @@ class Backend:
 class Rig:
     """A runner with everything around it."""
 
-    def __init__(self, prompt: str = "push") -> None:
+    def __init__(self, prompt: str = "push", robot: Robot = ROBOT) -> None:
         self.now_ns = NOW
-        self.buffer = ObservationBuffer(ROBOT)
+        self.buffer = ObservationBuffer(robot)
         self.backend = Backend()
         self.published: list[ActionChunk] = []
         self.changes: list[Health] = []
@@ -107,6 +108,17 @@ def test_streams_that_are_missing_then_there_then_stale_then_there() -> None:
     assert [health.state for health in rig.changes] == ["stale", "running", "stale", "running"]
     assert rig.runner.health.stale_events == 2
     assert len(rig.published) == len(rig.backend.seen) == 2
+
+
+def test_a_picture_that_never_changes_is_not_inferred_from() -> None:
+    rig = Rig(robot=replace(ROBOT, cameras=(replace(ROBOT.cameras[0], frozen_s=1.0), *ROBOT.cameras[1:])))
+    for _ in range(4):
+        rig.push()
+        rig.runner.step()
+        rig.now_ns += SECOND // 2
+    health = rig.runner.health
+    assert health.state == "frozen" and f"camera '{ROBOT.cameras[0].name}'" in health.reason
+    assert len(rig.published) == 3 and health.stale_events == 1
 
 
 @pytest.mark.parametrize(
