@@ -11,7 +11,7 @@ from pi0_ros.model.layers import AdaptiveRMSNorm, RMSNorm
 from pi0_ros.model.vision import VisionTower, sine_positions
 
 if TYPE_CHECKING:
-    from pi0_ros.model.pi0 import Pi0
+    from pi0_ros.model.paligemma import PaliGemma
 
 
 @torch.no_grad()
@@ -44,7 +44,7 @@ def init_weights(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def sine_position_init(model: Pi0) -> None:
+def sine_position_init(model: PaliGemma) -> None:
     """Start the learned positions of the vision tower from 2-D sines: without them small models do not localise."""
     sizes = model.config.vision
     table = sine_positions(sizes.image_size // sizes.patch_size, sizes.width)

@@ -5,7 +5,6 @@ Tensors in, tensors out. B batch, P prefix tokens, L prompt tokens, H action hor
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,32 +15,10 @@ from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.flow import integrate, interpolate, time_embedding
 from pi0_ros.model.init import init_weights
 from pi0_ros.model.layers import Rotary, attention_bias, fold_heads
+from pi0_ros.model.paligemma import ModelInput, PaliGemma
 from pi0_ros.model.rtc import Guidance
+from pi0_ros.model.text import prefix_positions
 from pi0_ros.model.transformer import KeysValues, Transformer
-from pi0_ros.model.vision import VisionTower
-
-_FLOAT32_PARTS = ("patch_embedding", "position_embedding", "input_layernorm", "post_attention_layernorm", "norm")
-
-
-@dataclass(frozen=True)
-class ModelInput:
-    """One batch of observations in model space. A slot that is absent from `images` costs nothing."""
-
-    images: dict[str, Tensor]  # slot -> float32 [B, S, S, 3] in [-1, 1]
-    image_masks: dict[str, Tensor]  # slot -> bool [B]; False: the camera is missing and has no influence
-    prompt_tokens: Tensor  # int64 [B, L]
-    prompt_mask: Tensor  # bool [B, L]
-    state: Tensor  # float32 [B, A]
-
-    def to(self, device: torch.device | str) -> ModelInput:
-        """Return the same batch on another device."""
-        return ModelInput(
-            images={slot: image.to(device) for slot, image in self.images.items()},
-            image_masks={slot: mask.to(device) for slot, mask in self.image_masks.items()},
-            prompt_tokens=self.prompt_tokens.to(device),
-            prompt_mask=self.prompt_mask.to(device),
-            state=self.state.to(device),
-        )
 
 
 @dataclass(frozen=True)
@@ -58,7 +35,7 @@ class Prefix:
         return replace(self, draws=self.draws * draws)
 
 
-class Pi0(nn.Module):
+class Pi0(PaliGemma):
     """pi0 or pi0.5, by its config. New weights are random; `load_model` reads trained ones.
 
     Nothing reads what the last VLM layer puts out, so its query and output projections, feed-forward and second norm
@@ -66,14 +43,10 @@ class Pi0(nn.Module):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        width, dim = config.expert.width, config.action_dim
-        self.vision = VisionTower(config.vision)
-        self.projector = nn.Linear(config.vision.width, config.vlm.width)
-        self.embedding = nn.Embedding(config.vocab_size, config.vlm.width)
-        self.vlm = Transformer(config.vlm)
-        self.expert = Transformer(config.expert, adaptive=config.is_pi05)
+        super().__init__(config)
+        self.sizes = config.flow_expert
+        width, dim = self.sizes.width, config.action_dim
+        self.expert = Transformer(self.sizes, adaptive=config.is_pi05)
         self.action_in_proj = nn.Linear(dim, width)
         self.action_out_proj = nn.Linear(width, dim)
         if config.is_pi05:
@@ -86,47 +59,7 @@ class Pi0(nn.Module):
         init_weights(self)
         self.set_dtype(getattr(torch, config.dtype))
 
-    def set_dtype(self, dtype: torch.dtype) -> None:
-        """Cast the transformers, keeping in float32 what the reference keeps there.
-
-        Those are the norms of the Gemma layers, the patch and position embeddings, and the projections of state,
-        action and time.
-        """
-        for part in (self.vision, self.projector, self.embedding, self.vlm, self.expert):
-            for name, parameter in part.named_parameters():
-                exact = any(piece in _FLOAT32_PARTS for piece in name.split("."))
-                parameter.data = parameter.data.to(torch.float32 if exact else dtype)
-
     # ---- prefix: images and prompt ----
-
-    def embed_prefix(self, inputs: ModelInput) -> tuple[Tensor, Tensor]:
-        """Return the token embeddings [B, P, D], images first, and their mask bool [B, P]."""
-        slots = self._slots(inputs)
-        scale = math.sqrt(self.config.vlm.width)
-        prompt = (self.embedding(inputs.prompt_tokens) * scale).to(self.vlm.dtype)
-        if not slots:
-            return prompt, inputs.prompt_mask
-        present = torch.stack([inputs.image_masks[slot] for slot in slots])  # [cameras, B]
-        images = torch.stack([inputs.images[slot] for slot in slots])
-        images = images.masked_fill(~present[..., None, None, None], 0.0).flatten(0, 1)
-        tokens = self.projector(self.vision(images)).unflatten(0, present.shape)  # [cameras, B, T, D]
-        mask = present.T.repeat_interleave(tokens.shape[2], dim=1)
-        embedded = torch.cat([*tokens, prompt], dim=1)
-        return embedded, torch.cat([mask, inputs.prompt_mask], dim=1)
-
-    def _slots(self, inputs: ModelInput) -> list[str]:
-        """Return the slots that have an image, in the order of their token blocks, after checking the images."""
-        unknown = sorted(set(inputs.images) - set(self.config.cameras))
-        if unknown:
-            raise ValueError(f"no camera slot {', '.join(unknown)}; the model has {', '.join(self.config.cameras)}")
-        size = self.config.vision.image_size
-        wanted = (len(inputs.prompt_tokens), size, size, 3)
-        for slot, image in inputs.images.items():
-            if tuple(image.shape) != wanted:
-                raise ValueError(f"image of {slot} is {list(image.shape)}, the model needs {list(wanted)}")
-            if slot not in inputs.image_masks:
-                raise ValueError(f"image of {slot} has no entry in image_masks")
-        return [slot for slot in self.config.cameras if slot in inputs.images]
 
     def encode_prefix(self, inputs: ModelInput) -> Prefix:
         """Run images and prompt through the vision-language model once."""
@@ -140,7 +73,7 @@ class Pi0(nn.Module):
     def embed_suffix(self, state: Tensor, x_t: Tensor, time: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return suffix embeddings [B, S, D] and, for pi0.5, the condition of the adaptive norms [B, 1 or H, D]."""
         actions = self.action_in_proj(x_t)
-        embedded = time_embedding(time, self.config.expert.width)
+        embedded = time_embedding(time, self.sizes.width)
         embedded = embedded[:, None] if time.ndim == 1 else embedded
         if self.config.is_pi05:
             return actions, F.silu(self.time_mlp_out(F.silu(self.time_mlp_in(embedded))))
@@ -158,8 +91,7 @@ class Pi0(nn.Module):
             return attention_bias(allowed, dtype)
         allowed = allowed.repeat(1, 1, length, 1)
         allowed[:, :, 0, mask.shape[1] + 1 :] = False
-        sizes = self.config.expert
-        return fold_heads(attention_bias(allowed, dtype), sizes.num_heads // sizes.num_kv_heads)
+        return fold_heads(attention_bias(allowed, dtype), self.sizes.num_heads // self.sizes.num_kv_heads)
 
     def velocity(self, prefix: Prefix, state: Tensor, x_t: Tensor, time: Tensor) -> Tensor:
         """Return the flow velocity float32 [B, H, A] of noisy actions `x_t` at `time` [B] (or one per action [B, H]).
@@ -179,7 +111,7 @@ class Pi0(nn.Module):
         length = embedded.shape[1]
         mask = prefix.mask.repeat(prefix.draws, 1)
         positions = mask.sum(1, keepdim=True) + torch.arange(length, device=mask.device)
-        rotary = Rotary.at(positions, self.config.expert.head_dim)
+        rotary = Rotary.at(positions, self.sizes.head_dim)
         bias = self.suffix_bias(mask, length, embedded.dtype)
         out = self.expert(embedded, rotary, bias, prefix.cached, condition)
         return self.action_out_proj(out[:, -x_t.shape[1] :].float())
@@ -223,8 +155,3 @@ class Pi0(nn.Module):
             if guidance is not None:
                 return guidance.integrate(velocity, noise, num_steps)
             return integrate(velocity, noise, num_steps)
-
-
-def prefix_positions(mask: Tensor) -> Tensor:
-    """Return positions [B, P]: padding and missing cameras use none and repeat the one before (-1 at the start)."""
-    return mask.cumsum(1) - 1

@@ -43,13 +43,14 @@ class TransformerLayer(nn.Module):
     def attend(
         self, x: Tensor, rotary: Rotary, bias: Tensor, cached: KeysValues | None, condition: Tensor | None
     ) -> tuple[Tensor, KeysValues]:
-        """Run the layer on `x` [B, S, D] over [cached | own] keys; return the result and the layer's own keys."""
+        """Run the layer on `x` [B, S, D] over [cached | own] keys and values; return the result and all of those."""
         hidden, gate = self.input_layernorm(x, condition)
-        own = self.self_attn.keys_values(hidden, rotary)
-        keys, values = own if cached is None else (extend(*pair) for pair in zip(cached, own, strict=True))
+        keys, values = self.self_attn.keys_values(hidden, rotary)
+        if cached is not None:
+            keys, values = extend(cached[0], keys), extend(cached[1], values)
         x = residual(x, self.self_attn(hidden, rotary, keys, values, bias), gate)
         hidden, gate = self.post_attention_layernorm(x, condition)
-        return residual(x, self.mlp(hidden), gate), own
+        return residual(x, self.mlp(hidden), gate), (keys, values)
 
 
 class Transformer(nn.Module):
@@ -72,16 +73,29 @@ class Transformer(nn.Module):
     def cache(self, x: Tensor, rotary: Rotary, bias: Tensor) -> tuple[list[KeysValues], Tensor]:
         """Return keys and values per layer for `x` [B, S, D], and the normed input of the last layer [B, S, D].
 
-        Nobody reads what the last layer puts out, so of that layer only the keys and values are computed.
+        No action reads what the last layer puts out, so of that layer only the keys and values are computed.
         """
         *layers, last = self._stack
         cached = []
         for layer in layers:
-            x, own = layer.attend(x, rotary, bias, None, None)
-            cached.append(own)
+            x, keys_values = layer.attend(x, rotary, bias, None, None)
+            cached.append(keys_values)
         hidden, _ = last.input_layernorm(x)
         cached.append(last.self_attn.keys_values(hidden, rotary))
         return cached, hidden
+
+    def read(
+        self, x: Tensor, rotary: Rotary, bias: Tensor, cached: Sequence[KeysValues] | None = None
+    ) -> tuple[Tensor, list[KeysValues]]:
+        """Run `x` [B, S, D] through all layers behind what was `cached`; return [B, S, D] and the longer cache.
+
+        For text: the tied head turns the result into tokens, which `cache` leaves out.
+        """
+        longer = []
+        for index, layer in enumerate(self._stack):
+            x, keys_values = layer.attend(x, rotary, bias, None if cached is None else cached[index], None)
+            longer.append(keys_values)
+        return self.norm(x)[0], longer
 
     def forward(
         self, x: Tensor, rotary: Rotary, bias: Tensor, cached: Sequence[KeysValues], condition: Tensor | None

@@ -1,0 +1,124 @@
+"""What pi0, pi0.5 and pi0-FAST share: the vision tower and the language model that reads images and a prompt.
+
+Tensors in, tensors out. B batch, P prefix tokens, L prompt tokens, A action dimensions, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.text import EOS, causal_bias, write
+from pi0_ros.model.transformer import Transformer
+from pi0_ros.model.vision import VisionTower
+
+_CAST = ("vision", "projector", "embedding", "vlm", "expert")
+_FLOAT32_PARTS = ("patch_embedding", "position_embedding", "input_layernorm", "post_attention_layernorm", "norm")
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """One batch of observations in model space. A slot that is absent from `images` costs nothing."""
+
+    images: dict[str, Tensor]  # slot -> float32 [B, S, S, 3] in [-1, 1]
+    image_masks: dict[str, Tensor]  # slot -> bool [B]; False: the camera is missing and has no influence
+    prompt_tokens: Tensor  # int64 [B, L]
+    prompt_mask: Tensor  # bool [B, L]
+    state: Tensor  # float32 [B, A]
+
+    def to(self, device: torch.device | str) -> ModelInput:
+        """Return the same batch on another device."""
+        return ModelInput(
+            images={slot: image.to(device) for slot, image in self.images.items()},
+            image_masks={slot: mask.to(device) for slot, mask in self.image_masks.items()},
+            prompt_tokens=self.prompt_tokens.to(device),
+            prompt_mask=self.prompt_mask.to(device),
+            state=self.state.to(device),
+        )
+
+
+class PaliGemma(nn.Module):
+    """SigLIP, a linear projector and Gemma, whose output head is its embedding table."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = VisionTower(config.vision)
+        self.projector = nn.Linear(config.vision.width, config.vlm.width)
+        self.embedding = nn.Embedding(config.vocab_size, config.vlm.width)
+        self.vlm = Transformer(config.vlm)
+
+    def set_dtype(self, dtype: torch.dtype) -> None:
+        """Cast the transformers, keeping in float32 what the reference keeps there.
+
+        Those are the norms of the Gemma layers, the patch and position embeddings, and the projections of state,
+        action and time.
+        """
+        for name, parameter in self.named_parameters():
+            part, *pieces = name.split(".")
+            exact = part not in _CAST or any(piece in _FLOAT32_PARTS for piece in pieces)
+            parameter.data = parameter.data.to(torch.float32 if exact else dtype)
+
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        """Return the embeddings [B, S, D] of `tokens` [B, S], scaled by sqrt(D) as Gemma reads them."""
+        return (self.embedding(tokens) * math.sqrt(self.config.vlm.width)).to(self.vlm.dtype)
+
+    def embed_prefix(self, inputs: ModelInput) -> tuple[Tensor, Tensor]:
+        """Return the token embeddings [B, P, D], images first, and their mask bool [B, P]."""
+        slots = self._slots(inputs)
+        prompt = self.embed_tokens(inputs.prompt_tokens)
+        if not slots:
+            return prompt, inputs.prompt_mask
+        present = torch.stack([inputs.image_masks[slot] for slot in slots])  # [cameras, B]
+        images = torch.stack([inputs.images[slot] for slot in slots])
+        images = images.masked_fill(~present[..., None, None, None], 0.0).flatten(0, 1)
+        tokens = self.projector(self.vision(images)).unflatten(0, present.shape)  # [cameras, B, T, D]
+        mask = present.T.repeat_interleave(tokens.shape[2], dim=1)
+        embedded = torch.cat([*tokens, prompt], dim=1)
+        return embedded, torch.cat([mask, inputs.prompt_mask], dim=1)
+
+    def _slots(self, inputs: ModelInput) -> list[str]:
+        """Return the slots that have an image, in the order of their token blocks, after checking the images."""
+        unknown = sorted(set(inputs.images) - set(self.config.cameras))
+        if unknown:
+            raise ValueError(f"no camera slot {', '.join(unknown)}; the model has {', '.join(self.config.cameras)}")
+        size = self.config.vision.image_size
+        wanted = (len(inputs.prompt_tokens), size, size, 3)
+        for slot, image in inputs.images.items():
+            if tuple(image.shape) != wanted:
+                raise ValueError(f"image of {slot} is {list(image.shape)}, the model needs {list(wanted)}")
+            if slot not in inputs.image_masks:
+                raise ValueError(f"image of {slot} has no entry in image_masks")
+        return [slot for slot in self.config.cameras if slot in inputs.images]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return float32 [..., vocabulary] of the language model's normed output [..., D]: the head is tied."""
+        return F.linear(hidden.to(self.embedding.weight.dtype), self.embedding.weight).float()
+
+    @torch.no_grad()
+    def generate_text(
+        self,
+        inputs: ModelInput,
+        max_new_tokens: int = 32,
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
+        eos: int = EOS,
+    ) -> Tensor:
+        """Return what the language model writes after images and prompt: tokens int64 [B, T], zeros behind the end.
+
+        For subtasks the prompt is `Tokenizer.encode_subtask_prompt`. Images see each other, each token of the prompt
+        sees all images and the tokens before it. Temperature 0 takes the most likely token, else one is drawn.
+        """
+        embedded, mask = self.embed_prefix(inputs)
+        bias = causal_bias(mask, _behind(mask, inputs.prompt_mask), embedded.dtype, self.config.vlm)
+        return write(self, embedded, mask, bias, max_new_tokens, temperature, generator, eos)
+
+
+def _behind(mask: Tensor, prompt_mask: Tensor) -> Tensor:
+    """Return bool [B, P], True for the whole prompt and False for the images before it."""
+    return (torch.arange(mask.shape[1], device=mask.device) >= mask.shape[1] - prompt_mask.shape[1]).expand_as(mask)
