@@ -2,45 +2,94 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from trajectory_msgs.msg import JointTrajectory
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from pi0_ros.control.controller import Command
-from pi0_ros.nodes.messages import COMMAND_TYPES, LATEST, command_message, seconds_to_stamp
-from pi0_ros.robot import Robot
+from pi0_ros.nodes.messages import COMMAND_TYPES, LATEST, seconds_to_duration, seconds_to_stamp
+from pi0_ros.robot import CommandGroup, Robot
+from pi0_ros.streams import to_message_units
 
-TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
+
+class CommandMessage:
+    """One command of a group's type: built once, refilled at every tick, so that a tick allocates next to nothing.
+
+    A JointTrajectory carries one point with velocities, to be reached `period` s after it arrives: its stamp is zero,
+    which means "begin now" to a joint_trajectory_controller. One that is stamped with the present time would be refused
+    by it whenever the way there takes longer than a period or the clocks differ. A JointState carries positions and
+    velocities, a Float64MultiArray the positions alone.
+    """
+
+    def __init__(self, group: CommandGroup, period: float) -> None:
+        names, zeros = list(group.message_names), [0.0] * len(group.joints)
+        self._group = group
+        self.message: Any
+        if group.type == "std_msgs/msg/Float64MultiArray":
+            self.message = Float64MultiArray(data=zeros)
+            self._position, self._velocity = _view(self.message.data), np.zeros(len(zeros))
+        elif group.type == "sensor_msgs/msg/JointState":
+            self.message = JointState(name=names, position=zeros, velocity=zeros)
+            self._position, self._velocity = _view(self.message.position), _view(self.message.velocity)
+        elif group.type == "trajectory_msgs/msg/JointTrajectory":
+            point = JointTrajectoryPoint(positions=zeros, velocities=zeros, time_from_start=seconds_to_duration(period))
+            self.message = JointTrajectory(joint_names=names, points=[point])
+            self._position, self._velocity = _view(point.positions), _view(point.velocities)
+        else:
+            raise ValueError(f"command type {group.type!r} is unknown, expected one of {', '.join(COMMAND_TYPES)}")
+        self._stamped = group.type == "sensor_msgs/msg/JointState"
+        self._scale = np.array(group.scale or (1.0,))
+
+    def fill(self, position: np.ndarray, velocity: np.ndarray, stamp: Time) -> Any:
+        """The message with `position` and `velocity` (float64 [J] of the group, robot file's units) of time `stamp`."""
+        self._position[:] = to_message_units(self._group, position)
+        np.multiply(velocity, self._scale, out=self._velocity)
+        if self._stamped:
+            self.message.header.stamp = stamp
+        return self.message
 
 
 class CommandOutput:
     """Publishes each command to every command group of the robot and, whole and stamped, to `pi0/command`."""
 
     def __init__(self, node: Node, robot: Robot) -> None:
-        self._names = robot.joint_names
-        self._period = 1.0 / robot.control_rate_hz
         self._groups = [
             (
-                group,
-                [self._names.index(name) for name in group.joints],
-                node.create_publisher(kind, group.topic, LATEST),
+                CommandMessage(group, 1.0 / robot.control_rate_hz),
+                robot.indices(group.joints),
+                node.create_publisher(COMMAND_TYPES[group.type], group.topic, LATEST),
             )
-            for group, kind in ((group, COMMAND_TYPES[group.type]) for group in robot.commands)
+            for group in robot.commands
         ]
-        self._sent = node.create_publisher(JointTrajectory, "pi0/command", QoSProfile(depth=50))
+        zeros = [0.0] * len(robot.joints)
+        point = JointTrajectoryPoint(positions=zeros, velocities=zeros, accelerations=zeros)
+        self._numbers = _view(point.positions), _view(point.velocities), _view(point.accelerations)
+        self._sent = JointTrajectory(joint_names=list(robot.joint_names), points=[point])
+        self._record = node.create_publisher(JointTrajectory, "pi0/command", QoSProfile(depth=50))
 
     def publish(self, command: Command, now: float) -> None:
         """Send `command` for the time `now` (ROS time, s)."""
         stamp = seconds_to_stamp(now)
-        for group, joints, publisher in self._groups:
-            position, velocity = command.position[joints], command.velocity[joints]
-            publisher.publish(command_message(group.type, group.message_names, position, velocity, stamp, self._period))
-        sent = command_message(TRAJECTORY, self._names, command.position, command.velocity, stamp, 0.0)
-        sent.points[0].accelerations = command.acceleration.tolist()
-        self._sent.publish(sent)
+        for message, joints, publisher in self._groups:
+            publisher.publish(message.fill(command.position[joints], command.velocity[joints], stamp))
+        for numbers, values in zip(self._numbers, (command.position, command.velocity, command.acceleration)):
+            numbers[:] = values
+        self._sent.header.stamp = stamp
+        self._record.publish(self._sent)
 
     def flush(self, timeout_s: float) -> None:
         """Wait until every listener has acknowledged the last command, for at most `timeout_s` per topic."""
-        for publisher in (*(publisher for _, _, publisher in self._groups), self._sent):
+        for publisher in (*(publisher for _, _, publisher in self._groups), self._record):
             publisher.wait_for_all_acked(Duration(seconds=timeout_s))
+
+
+def _view(numbers: Any) -> np.ndarray:
+    """The float64 numbers of a message's field, to be overwritten in place."""
+    return np.frombuffer(numbers, np.float64)

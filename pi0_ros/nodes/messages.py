@@ -110,30 +110,6 @@ def check_names(found: Sequence[str], expected: Sequence[str]) -> None:
         raise ChunkError(f"{text}; the robot file has {', '.join(expected)}")
 
 
-def command_message(
-    type_name: str, names: Sequence[str], position: np.ndarray, velocity: np.ndarray, stamp: Time, period: float
-) -> Any:
-    """One command (position, velocity: float64 [J] of `names`) as one of the `COMMAND_TYPES`.
-
-    A JointTrajectory carries one point with velocities, to be reached after `period` s; a JointState carries both;
-    a Float64MultiArray the positions alone.
-    """
-    if type_name == "std_msgs/msg/Float64MultiArray":
-        return Float64MultiArray(data=position.tolist())
-    if type_name == "sensor_msgs/msg/JointState":
-        state = JointState(name=list(names), position=position.tolist(), velocity=velocity.tolist())
-        state.header.stamp = stamp
-        return state
-    if type_name == "trajectory_msgs/msg/JointTrajectory":
-        point = JointTrajectoryPoint(
-            positions=position.tolist(), velocities=velocity.tolist(), time_from_start=seconds_to_duration(period)
-        )
-        trajectory = JointTrajectory(joint_names=list(names), points=[point])
-        trajectory.header.stamp = stamp
-        return trajectory
-    raise ValueError(f"command type {type_name!r} is unknown, expected one of {', '.join(COMMAND_TYPES)}")
-
-
 def diagnostic_status(
     name: str, level: bytes, message: str, values: Mapping[str, object], hardware_id: str = ""
 ) -> DiagnosticStatus:

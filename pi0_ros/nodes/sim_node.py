@@ -157,7 +157,7 @@ class SimNode(Node):
             return
         self._command = command
         self._commanded_tick = self._ticks
-        self._answered_ns = stamp_to_ns(message.header.stamp)
+        self._answered_ns = stamp_to_ns(message.header.stamp) or self._now_ns  # zero: now
 
     def _publish_joints(self) -> None:
         message = JointState(name=list(JOINTS))

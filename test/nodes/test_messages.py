@@ -88,28 +88,6 @@ def test_types_by_name():
             messages.message_class(kind)
 
 
-@pytest.mark.parametrize("type_name", messages.COMMAND_TYPES)
-def test_commands_of_every_type(type_name):
-    position, velocity = np.array([0.1, 0.2]), np.array([1.0, 2.0])
-    stamp = Time(sec=5)
-    message = messages.command_message(type_name, ("a", "b"), position, velocity, stamp, 0.02)
-    assert isinstance(message, messages.COMMAND_TYPES[type_name])
-    if type_name.endswith("JointTrajectory"):
-        point = message.points[0]
-        assert list(message.joint_names) == ["a", "b"] and message.header.stamp == stamp
-        assert list(point.positions) == [0.1, 0.2] and list(point.velocities) == [1.0, 2.0]
-        assert point.time_from_start == Duration(nanosec=20_000_000)
-    elif type_name.endswith("JointState"):
-        assert list(message.name) == ["a", "b"] and list(message.velocity) == [1.0, 2.0]
-    else:
-        assert list(message.data) == [0.1, 0.2]
-
-
-def test_an_unknown_command_type():
-    with pytest.raises(ValueError, match="expected one of"):
-        messages.command_message("std_msgs/msg/String", (), np.zeros(0), np.zeros(0), Time(), 0.02)
-
-
 def test_diagnostics():
     values = {"state": "RUNNING", "chunks": 3, "tick_p50_ms": 0.01234567}
     status = messages.diagnostic_status("controller", DiagnosticStatus.OK, "fine", values, "demo_arm")

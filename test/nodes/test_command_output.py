@@ -1,0 +1,56 @@
+"""Command messages of every type, refilled in place, in the units of their topic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+from builtin_interfaces.msg import Duration, Time
+from rclpy.serialization import deserialize_message, serialize_message
+
+from pi0_ros.nodes.command_output import CommandMessage
+from pi0_ros.nodes.messages import COMMAND_TYPES
+from pi0_ros.robot import CommandGroup
+from pi0_ros.streams import decode_command
+
+STAMP = Time(sec=5, nanosec=7)
+HAND = {"names": ("arm", "finger"), "scale": (1.0, -0.08), "offset": (0.0, 0.08)}  # 0 .. 1 is sent as 0.08 m .. 0 m
+
+
+def group(kind: str, **more: tuple) -> CommandGroup:
+    return CommandGroup("arm", "/arm", kind, ("a", "grip"), **more)
+
+
+@pytest.mark.parametrize("kind", COMMAND_TYPES)
+def test_commands_of_every_type_are_refilled_and_read_back(kind):
+    for item in (group(kind), group(kind, **HAND)):
+        message = CommandMessage(item, 0.02)
+        for position in ([0.1, 0.25], [-0.3, 1.0]):
+            filled = message.fill(np.array(position), np.array([1.0, 2.0]), STAMP)
+            received = deserialize_message(serialize_message(filled), COMMAND_TYPES[kind])
+            np.testing.assert_allclose(decode_command(item, received), position, atol=1e-15)
+
+
+def test_a_trajectory_is_one_point_with_velocities_to_be_reached_after_a_period_from_now():
+    item = group("trajectory_msgs/msg/JointTrajectory", **HAND)
+    message = CommandMessage(item, 0.02).fill(np.array([0.1, 0.25]), np.array([1.0, 2.0]), STAMP)
+    (point,) = message.points
+    assert message.header.stamp == Time(), "zero: begin now"
+    assert list(message.joint_names) == ["arm", "finger"]
+    assert list(point.positions) == pytest.approx([0.1, 0.06]) and list(point.velocities) == pytest.approx([1.0, -0.16])
+    assert point.time_from_start == Duration(nanosec=20_000_000)
+
+
+def test_a_joint_state_is_stamped_and_an_array_holds_positions():
+    position, velocity = np.array([0.1, 0.25]), np.array([1.0, 2.0])
+    state = CommandMessage(group("sensor_msgs/msg/JointState", **HAND), 0.02).fill(position, velocity, STAMP)
+    assert state.header.stamp == STAMP and list(state.name) == ["arm", "finger"]
+    assert list(state.velocity) == pytest.approx([1.0, -0.16])
+    array = CommandMessage(group("std_msgs/msg/Float64MultiArray", **HAND), 0.02).fill(position, velocity, STAMP)
+    assert list(array.data) == pytest.approx([0.1, 0.06])
+
+
+def test_an_unknown_command_type():
+    with pytest.raises(ValueError, match="expected one of"):
+        CommandMessage(group("std_msgs/msg/String"), 0.02)
