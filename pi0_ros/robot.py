@@ -1,4 +1,4 @@
-"""The robot file: joints, cameras, topics and rates of one robot as frozen dataclasses.
+"""The robot file: joints, cameras, topics and rates of one robot, read and written.
 
 Nodes, converter, trainer, simulator and doctor all read this one file. Reading is strict: a key nobody knows, a missing
 unit, a joint listed twice or limits upside down raise `RobotFileError`, which names file, line, key and remedy.
@@ -9,19 +9,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
+from pi0_ros.mapping import read_scales, write_scales
+from pi0_ros.released import read_released, write_released
+from pi0_ros.robot_types import Camera, CommandGroup, Joint, Robot, StateTopic
 from pi0_ros.strict_yaml import Place, Section, WrongValueError, key_of, nearest, read, unique
 
 UNITS = ("rad", "m", "normalized")
 KINDS = ("revolute", "prismatic", "gripper")
 KIND_UNITS = {"revolute": ("rad",), "prismatic": ("m",), "gripper": UNITS}
-ACTIONS = ("absolute", "relative")
+ACTIONS = ("absolute", "relative", "velocity")
+ROLES = ("both", "state", "action")
 SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 STATE_TYPES = ("sensor_msgs/msg/JointState",)
@@ -35,139 +37,11 @@ COMMAND_POINTS = ("one", "rest")
 ACTION_SOURCES = ("command", "next_state")
 
 TOPIC_PATTERN = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
-SLOT_PATTERN = re.compile(r"[a-z][a-z0-9_]*_\d+_rgb")
+SLOT_PATTERN = re.compile(r"[A-Za-z_]\w*")
 
 
 class RobotFileError(ValueError):
     """A robot file that cannot be used; the message names the file, the key and what to write instead."""
-
-
-@dataclass(frozen=True)
-class Joint:
-    """One joint. `unit` holds for positions; velocity, acceleration and jerk are in unit/s, unit/s^2 and unit/s^3."""
-
-    name: str
-    unit: str  # rad | m | normalized (a gripper from 0 open to 1 closed)
-    kind: str  # revolute | prismatic | gripper (grippers switch, they are never blended)
-    lower: float
-    upper: float
-    velocity: float
-    acceleration: float
-    jerk: float | None
-    action: str  # absolute | relative (to the state when the observation was captured)
-
-
-@dataclass(frozen=True)
-class Camera:
-    """One camera topic and the image slot of the model that it fills."""
-
-    name: str
-    topic: str
-    type: str
-    slot: str
-    max_age_s: float
-    frozen_s: float | None = None  # identical pictures for longer: the camera is frozen. None: never (simulators)
-
-
-@dataclass(frozen=True)
-class StateTopic:
-    """One topic that carries the measured state of `joints`."""
-
-    topic: str
-    type: str
-    joints: tuple[str, ...]
-    max_age_s: float
-    field: str = "position"
-    names: tuple[str, ...] = ()  # what the messages call the joints; empty: the same as `joints`
-    scale: tuple[float, ...] = ()  # message = scale * value here + offset, for each joint; empty: 1
-    offset: tuple[float, ...] = ()  # empty: 0
-
-    @property
-    def message_names(self) -> tuple[str, ...]:
-        """The names of `joints` inside the messages, in the same order."""
-        return self.names or self.joints
-
-
-@dataclass(frozen=True)
-class CommandGroup:
-    """Joints that are commanded together through one topic."""
-
-    name: str
-    topic: str
-    type: str
-    joints: tuple[str, ...]
-    names: tuple[str, ...] = ()  # what the messages call the joints; empty: the same as `joints`
-    scale: tuple[float, ...] = ()  # message = scale * value here + offset, for each joint; empty: 1
-    offset: tuple[float, ...] = ()  # empty: 0
-    points: str = "one"  # of a JointTrajectory: one (the next), or rest (all to the end of the plan, when it changes)
-
-    @property
-    def message_names(self) -> tuple[str, ...]:
-        """The names of `joints` inside the messages, in the same order."""
-        return self.names or self.joints
-
-
-@dataclass(frozen=True)
-class Robot:
-    """A robot as its file describes it. Vectors are in the order of `joints`."""
-
-    name: str
-    description: str
-    joints: tuple[Joint, ...]
-    cameras: tuple[Camera, ...]
-    state: tuple[StateTopic, ...]
-    commands: tuple[CommandGroup, ...]
-    action_source: str  # command (the recorded command topics) | next_state
-    action_max_age_s: float
-    control_rate_hz: float
-    policy_rate_hz: float
-    dataset_fps: float
-    prompt: str
-    urdf: str | None  # relative to the package
-
-    @property
-    def joint_names(self) -> tuple[str, ...]:
-        return tuple(joint.name for joint in self.joints)
-
-    @property
-    def lower(self) -> np.ndarray:
-        """Lower position limits, float64 [J]."""
-        return np.array([joint.lower for joint in self.joints], np.float64)
-
-    @property
-    def upper(self) -> np.ndarray:
-        """Upper position limits, float64 [J]."""
-        return np.array([joint.upper for joint in self.joints], np.float64)
-
-    @property
-    def velocity(self) -> np.ndarray:
-        """Velocity limits, float64 [J], unit/s."""
-        return np.array([joint.velocity for joint in self.joints], np.float64)
-
-    @property
-    def acceleration(self) -> np.ndarray:
-        """Acceleration limits, float64 [J], unit/s^2."""
-        return np.array([joint.acceleration for joint in self.joints], np.float64)
-
-    @property
-    def gripper_mask(self) -> np.ndarray:
-        """True where the joint is a gripper, bool [J]."""
-        return np.array([joint.kind == "gripper" for joint in self.joints], bool)
-
-    @property
-    def relative_mask(self) -> np.ndarray:
-        """True where the action is relative to the state at capture, bool [J]."""
-        return np.array([joint.action == "relative" for joint in self.joints], bool)
-
-    @property
-    def topics(self) -> dict[str, str]:
-        """Every topic of the file with its message type: cameras, then state, then commands."""
-        streams: tuple[Camera | StateTopic | CommandGroup, ...] = (*self.cameras, *self.state, *self.commands)
-        return {stream.topic: stream.type for stream in streams}
-
-    def indices(self, joints: Sequence[str]) -> np.ndarray:
-        """Where `joints` stand in the robot's order, intp [len(joints)]."""
-        return np.array([self.joint_names.index(joint) for joint in joints], np.intp)
 
 
 # ---- finding
@@ -224,7 +98,8 @@ def robot_from_yaml(text: str, origin: str) -> Robot:
 HINTS = {
     "unit": "one of " + ", ".join(UNITS),
     "kind": "one of " + ", ".join(KINDS),
-    "action": "absolute or relative for a joint; source and max_age_s for the robot",
+    "action": "absolute, relative or velocity for a joint; source and max_age_s for the robot",
+    "step": "how far an action of 1 moves the joint per frame",
     "slot": "the model's image slot, such as " + ", ".join(SLOTS),
     "limits": "position: [lower, upper], velocity and acceleration",
     "max_age_s": "the age in seconds from which on a sample is too old",
@@ -233,25 +108,27 @@ HINTS = {
 }
 ROBOT_KEYS = (
     ("name", "control_rate_hz", "policy_rate_hz", "dataset_fps", "joints", "cameras", "state", "commands", "action"),
-    ("description", "prompt", "urdf"),
+    ("description", "prompt", "urdf", "policy"),
 )
 
 
 def _robot(document: Any) -> Robot:
     file = Section(document, (), *ROBOT_KEYS, HINTS)
     joints = tuple(_joint(item, place) for item, place in file.items("joints"))
-    names = unique((("joints", i, "name"), joint.name) for i, joint in enumerate(joints))
+    unique((("joints", i, "name"), joint.name) for i, joint in enumerate(joints))
     cameras = tuple(_camera(item, place) for item, place in file.items("cameras"))
-    state = tuple(_state(item, place, names) for item, place in file.items("state"))
-    commands = tuple(_command(item, place, names) for item, place in file.items("commands"))
+    observed = [joint.name for joint in joints if joint.role != "action"]
+    moved = [joint.name for joint in joints if joint.role != "state"]
+    state = tuple(_state(item, place, observed) for item, place in file.items("state"))
+    commands = tuple(_command(item, place, moved) for item, place in file.items("commands"))
     unique((("cameras", i, "name"), camera.name) for i, camera in enumerate(cameras))
     unique((("cameras", i, "slot"), camera.slot) for i, camera in enumerate(cameras))
     unique((("commands", i, "name"), group.name) for i, group in enumerate(commands))
     streams: dict[str, Sequence[Camera | StateTopic | CommandGroup]]
     streams = {"cameras": cameras, "state": state, "commands": commands}
     unique(((key, i, "topic"), item.topic) for key, items in streams.items() for i, item in enumerate(items))
-    _each_joint_once("state", state, names)
-    _each_joint_once("commands", commands, names)
+    _each_joint_once("state", state, observed)
+    _each_joint_once("commands", commands, moved)
     action = Section(file.value["action"], ("action",), ("source", "max_age_s"), (), HINTS)
     source = action.choice("source", ACTION_SOURCES)
     _positions_where_actions_need_them(joints, state, source)
@@ -272,16 +149,31 @@ def _robot(document: Any) -> Robot:
         dataset_fps=file.positive("dataset_fps"),
         prompt=file.text("prompt", ""),
         urdf=file.text("urdf") if "urdf" in file else None,
+        released=read_released(file),
     )
 
 
 def _joint(value: Any, place: Place) -> Joint:
-    item = Section(value, place, ("name", "unit", "kind", "limits", "action"), (), HINTS)
+    role = value.get("role") if isinstance(value, dict) else None
+    needed, possible = (("action",), ("step",)) if role != "state" else ((), ())
+    keys = ("name", "unit", "kind", "limits", *needed), (*possible, "role", "model")
+    item = Section(value, place, *keys, HINTS)
     unit, kind = item.choice("unit", UNITS), item.choice("kind", KINDS)
     if unit not in KIND_UNITS[kind]:
         item.wrong("unit", f"a {kind} joint is not measured in {unit}: write {KIND_UNITS[kind][0]}")
     limits = Section(value["limits"], (*place, "limits"), ("position", "velocity", "acceleration"), ("jerk",))
     lower, upper = limits.pair("position", f"[lower, upper] in {unit}")
+    role = item.choice("role", ROLES, "both")
+    action = item.choice("action", ACTIONS) if role != "state" else ""
+    state_scale, action_scale = read_scales(item)
+    if action in ("relative", "velocity"):
+        if state_scale != action_scale:
+            item.wrong("action", f"{action} needs state and action counted alike: write absolute, or one `model`")
+        if role == "action":
+            item.wrong("action", f"{action} needs the joint in the state, too: write absolute, or the role both")
+    if (action == "velocity") != ("step" in item):
+        hint = HINTS["step"] if action == "velocity" else "only the action velocity has a step"
+        item.wrong("step", f"missing: write {hint}" if action == "velocity" else hint)
     return Joint(
         name=item.text("name"),
         unit=unit,
@@ -291,7 +183,11 @@ def _joint(value: Any, place: Place) -> Joint:
         velocity=limits.positive("velocity"),
         acceleration=limits.positive("acceleration"),
         jerk=limits.positive("jerk") if "jerk" in limits else None,
-        action=item.choice("action", ACTIONS),
+        action=action,
+        role=role,
+        state_scale=state_scale,
+        action_scale=action_scale,
+        step=item.positive("step") if action == "velocity" else 1.0,
     )
 
 
@@ -370,11 +266,15 @@ def _each_joint_once(section: str, groups: Sequence[StateTopic | CommandGroup], 
 
 def _positions_where_actions_need_them(joints: Sequence[Joint], state: Sequence[StateTopic], source: str) -> None:
     """A position relative to a velocity, or a velocity sent as a position, would move the robot anywhere."""
-    relative = {joint.name for joint in joints if joint.action == "relative"}
+    partial = [joint.name for joint in joints if joint.role != "both"]
+    if source == "next_state" and partial:
+        message = f"joint {partial[0]!r} is not in state and action both, which next_state needs: write command"
+        raise WrongValueError(("action", "source"), message)
+    relative = {joint.name for joint in joints if joint.action in ("relative", "velocity")}
     for i, item in enumerate(state):
         found = sorted(relative.intersection(item.joints))
         if item.field != "position" and (found or source == "next_state"):
-            why = f"the action of {found[0]} is relative" if found else "action.source is next_state"
+            why = f"the action of {found[0]} starts from where it is" if found else "action.source is next_state"
             raise WrongValueError(
                 ("state", i, "field"), f"{why}, which needs positions: write position, not {item.field}"
             )
@@ -389,7 +289,11 @@ def robot_to_yaml(robot: Robot) -> str:
     def joint(item: Joint) -> dict[str, Any]:
         limits = {"position": [item.lower, item.upper], "velocity": item.velocity, "acceleration": item.acceleration}
         limits |= {} if item.jerk is None else {"jerk": item.jerk}
-        return {"name": item.name, "unit": item.unit, "kind": item.kind, "limits": limits, "action": item.action}
+        content: dict[str, Any] = {"name": item.name, "unit": item.unit, "kind": item.kind, "limits": limits}
+        content |= {"action": item.action} if item.action else {}
+        content |= {"step": item.step} if item.action == "velocity" else {}
+        content |= {"role": item.role} if item.role != "both" else {}
+        return {**content, **write_scales(item)}
 
     def stream(item: Camera | StateTopic | CommandGroup) -> dict[str, Any]:
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(item).items()}
@@ -408,5 +312,6 @@ def robot_to_yaml(robot: Robot) -> str:
         "state": [stream(item) for item in robot.state],
         "commands": [stream(item) for item in robot.commands],
         "action": {"source": robot.action_source, "max_age_s": robot.action_max_age_s},
+        **write_released(robot.released),
     }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)

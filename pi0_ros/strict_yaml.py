@@ -84,11 +84,29 @@ class Section:
             self.wrong(key, f"{value!r} is not known{nearest(value, choices)}; write {' or '.join(choices)}")
         return value
 
+    def number(self, key: str) -> float:
+        """A finite number."""
+        return _number(self.value[key], (*self.place, key))
+
     def positive(self, key: str) -> float:
         """A finite number above zero."""
-        value = _number(self.value[key], (*self.place, key))
+        value = self.number(key)
         if value <= 0:
             self.wrong(key, f"{value:g} is not above zero")
+        return value
+
+    def count(self, key: str) -> int:
+        """A whole number above zero."""
+        value = self.positive(key)
+        if value != int(value):
+            self.wrong(key, f"{value:g} is no whole number")
+        return int(value)
+
+    def flag(self, key: str) -> bool:
+        """true or false."""
+        value = self.value[key]
+        if not isinstance(value, bool):
+            self.wrong(key, f"{_found(value)} stands where true or false is needed")
         return value
 
     def pair(self, key: str, what: str) -> tuple[float, float]:

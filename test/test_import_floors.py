@@ -32,10 +32,13 @@ class Floor:
     late: set[str] = field(default_factory=set)
 
 
-GROUND = {"robot", "images", "streams", "norm", "settings"}
+GROUND = {"robot", "mapping", "images", "streams", "norm", "settings"}
 FLOORS = {
     "strict_yaml": Floor(set(), {"yaml"}),
-    "robot": Floor({"strict_yaml"}, {"numpy", "yaml"}),
+    "mapping": Floor({"strict_yaml"}, {"numpy"}),
+    "released": Floor({"strict_yaml"}, set()),
+    "robot_types": Floor({"mapping", "released"}, {"numpy"}),
+    "robot": Floor({"strict_yaml", "mapping", "released", "robot_types"}, {"yaml"}),
     "images": Floor(set(), {"numpy"}, late={"PIL", "cv2", "simplejpeg", "cv_bridge", "std_msgs", "sensor_msgs"}),
     "streams": Floor({"robot", "images"}, {"numpy"}),
     "norm": Floor(set(), {"numpy"}),

@@ -5,20 +5,24 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pi0_ros import robot as robot_module
+from pi0_ros.mapping import Crank, Scale
+from pi0_ros.released import MODELS, Release, Released
 from pi0_ros.robot import (
     ACTION_SOURCES,
     ACTIONS,
     CAMERA_TYPES,
     COMMAND_TYPES,
     KIND_UNITS,
+    ROLES,
     STATE_FIELDS,
     STATE_TYPES,
     Camera,
@@ -144,6 +148,24 @@ topics = st.from_regex(r"\A(/[a-z][a-z0-9_]{0,5}){1,3}\Z")
 
 
 @st.composite
+def scales(draw: st.DrawFn, threshold: bool = False) -> Scale:
+    zero, crank = draw(st.floats(-9, 9)), None
+    if draw(st.booleans()):
+        lower = draw(st.floats(-1, 1))
+        crank = Crank(draw(positive), draw(positive), (lower, lower + draw(st.floats(1e-3, 1))))
+    return Scale(zero, zero + draw(positive), crank, draw(st.none() | st.floats(0, 1)) if threshold else None)
+
+
+@st.composite
+def released(draw: st.DrawFn) -> Released:
+    count = st.none() | st.integers(1, 300)
+    models = draw(st.sets(st.sampled_from(MODELS)))
+    flags = st.none() | st.booleans()
+    entries = [Release(name, draw(count), draw(count), draw(count), draw(flags)) for name in MODELS if name in models]
+    return Released(draw(st.just("") | names), tuple(entries))
+
+
+@st.composite
 def robots(draw: st.DrawFn) -> Robot:
     """Any robot that a file can describe."""
 
@@ -159,13 +181,25 @@ def robots(draw: st.DrawFn) -> Robot:
             velocity=draw(positive),
             acceleration=draw(positive),
             jerk=draw(st.none() | positive),
-            action=draw(st.sampled_from(ACTIONS)),
+            **meaning(),
         )
 
-    joints = tuple(joint(name) for name in draw(st.lists(names, min_size=1, max_size=5, unique=True)))
-    order = draw(st.permutations([item.name for item in joints]))
+    def meaning() -> dict[str, Any]:
+        role, action = draw(st.sampled_from(ROLES)), draw(st.sampled_from(ACTIONS))
+        if role == "state":
+            return {"action": "", "role": role, "state_scale": draw(scales())}
+        if role == "action" or action == "absolute":
+            scale = draw(scales(threshold=True))
+            return {"action": "absolute", "role": role, "state_scale": draw(scales()), "action_scale": scale}
+        scale = draw(scales())
+        step = draw(positive) if action == "velocity" else 1.0
+        return {"action": action, "role": role, "state_scale": scale, "action_scale": scale, "step": step}
 
-    def groups() -> list[tuple[str, ...]]:
+    joints = tuple(joint(name) for name in draw(st.lists(names, min_size=1, max_size=5, unique=True)))
+    assume(any(item.role != "action" for item in joints) and any(item.role != "state" for item in joints))
+
+    def groups(without: str) -> list[tuple[str, ...]]:
+        order = draw(st.permutations([item.name for item in joints if item.role != without]))
         cuts = sorted(draw(st.sets(st.integers(1, len(order) - 1), max_size=2))) if len(order) > 1 else []
         return [tuple(order[a:b]) for a, b in zip([0, *cuts], [*cuts, len(order)])]
 
@@ -181,9 +215,10 @@ def robots(draw: st.DrawFn) -> Robot:
         points = draw(st.sampled_from(["one", "rest"])) if "Trajectory" in kind else "one"
         return CommandGroup(name, next(topic), kind, group, message_names(group), units(group), units(group), points)
 
-    states, commands = groups(), groups()
-    source = draw(st.sampled_from(ACTION_SOURCES))
-    needs_positions = source == "next_state" or any(item.action == "relative" for item in joints)
+    states, commands = groups("action"), groups("state")
+    whole = all(item.role == "both" for item in joints)
+    source = draw(st.sampled_from(ACTION_SOURCES)) if whole else "command"
+    needs_positions = source == "next_state" or any(item.action in ("relative", "velocity") for item in joints)
     slots = draw(st.lists(st.sampled_from(["base_0_rgb", "left_wrist_0_rgb", "wrist_1_rgb"]), min_size=1, unique=True))
     count = len(slots) + len(states) + len(commands)
     topic = iter(draw(st.lists(topics, min_size=count, max_size=count, unique=True)))
@@ -221,10 +256,11 @@ def robots(draw: st.DrawFn) -> Robot:
         dataset_fps=draw(positive),
         prompt=draw(st.just("") | names),
         urdf=draw(st.none() | names),
+        released=draw(released()),
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(robots())
 def test_every_robot_survives_its_file(robot: Robot) -> None:
     assert robot_from_yaml(robot_to_yaml(robot), "again") == robot

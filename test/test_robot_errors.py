@@ -18,7 +18,7 @@ def refusal(text: str) -> str:
     return str(caught.value)
 
 
-# ---- wrong files: (what to replace, by what, parts of the message)
+# ---- wrong files: (what to replace, by what, parts of the message, more replacements ...)
 
 WRONG = {
     "scales": (
@@ -109,6 +109,94 @@ WRONG = {
         "action: delta",
         ["joints[0].action: 'delta' is not known", "absolute or relative"],
     ),
+    "velocity without its step": (
+        "action: relative",
+        "action: velocity",
+        ["joints[0].step: missing: write how far an action of 1 moves"],
+    ),
+    "step without a velocity": ("action: relative", "action: relative, step: 1", ["step: only the action velocity"]),
+    "role unknown": (
+        "action: relative",
+        "action: relative, role: none",
+        ["role: 'none' is not known"],
+    ),
+    "action of a joint of the state": (
+        "action: absolute",
+        "action: absolute\n    role: state",
+        ["12: joints[1].action: unknown key"],
+    ),
+    "relative action without state": (
+        "action: relative",
+        "action: relative, role: action",
+        ["joints[0].action: relative needs the joint in the state, too"],
+    ),
+    "joint of the action in a state topic": (
+        "max_age_s: 0.1}",
+        "max_age_s: 0.1, joints: [shoulder, gripper]}",
+        ["state[0].joints[1]: 'gripper' is not in the list of joints"],
+        ("action: absolute", "action: absolute\n    role: action"),
+    ),
+    "next state of a joint without action": (
+        "source: command",
+        "source: next_state",
+        ["action.source: joint 'gripper' is not in state and action both"],
+        ("    action: absolute", "    role: state"),
+        (", names: [finger]}", "}"),
+        ("joints: [gripper]", "joints: [shoulder]"),
+        ("  - {name: arm, topic: /arm/commands, type: std_msgs/msg/Float64MultiArray, joints: [shoulder]}\n", ""),
+    ),
+    "model key unknown": (
+        "action: relative",
+        "action: relative, model: {sgin: -1}",
+        ["joints[0].model.sgin: unknown key (did you mean 'sign'?)"],
+    ),
+    "model no mapping": ("action: relative", "action: relative, model: -1", ["joints[0].model: -1 stands where a map"]),
+    "sign no sign": (
+        "action: relative",
+        "action: relative, model: {sign: 2}",
+        ["model.sign: 2 is neither 1 nor -1; for a scale write zero and one"],
+    ),
+    "sign beside zero": (
+        "action: relative",
+        "action: relative, model: {sign: -1, zero: 1}",
+        ["model.sign: stands beside zero or one"],
+    ),
+    "zero is one": ("action: relative", "action: relative, model: {zero: 1}", ["model.one: 1 is also zero"]),
+    "relative with two scales": (
+        "action: relative",
+        "action: relative, model: {state: {sign: -1}}",
+        ["joints[0].action: relative needs state and action counted alike"],
+    ),
+    "crank without arm": (
+        "action: absolute",
+        "action: absolute\n    model: {crank: {horn_radius: 0.02}}",
+        ["13: joints[1].model.crank.arm_length: missing"],
+    ),
+    "crank's range upside down": (
+        "action: absolute",
+        "action: absolute\n    model: {crank: {horn_radius: 0.02, arm_length: 0.03, range: [1, 0]}}",
+        ["model.crank.range: 1 is not below 0"],
+    ),
+    "threshold of the state": (
+        "action: absolute",
+        "action: absolute\n    model: {state: {threshold: 0.5}}",
+        ["13: joints[1].model.state.threshold: unknown key"],
+    ),
+    "policy key unknown": (
+        "dataset_fps: 20",
+        "dataset_fps: 20\npolicy: {asset: droid}",
+        ["5: policy.asset: unknown key (did you mean 'asset_id'?)"],
+    ),
+    "policy horizon broken": (
+        "dataset_fps: 20",
+        "dataset_fps: 20\npolicy: {pi0: {action_horizon: 7.5}}",
+        ["policy.pi0.action_horizon: 7.5 is no whole number"],
+    ),
+    "policy flag": (
+        "dataset_fps: 20",
+        "dataset_fps: 20\npolicy: {pi05: {discrete_state_input: 1}}",
+        ["policy.pi05.discrete_state_input: 1 stands where true or false is needed"],
+    ),
     "camera name twice": (
         "name: wrist",
         "name: base",
@@ -121,8 +209,8 @@ WRONG = {
     ),
     "camera slot mistyped": (
         "left_wrist_0_rgb",
-        "left_wrist",
-        ["slot: 'left_wrist' is no image slot (did you mean 'left_wrist_0"],
+        "left wrist",
+        ["slot: 'left wrist' is no image slot (did you mean 'left_wrist_0_rgb'?)"],
     ),
     "camera type": ("sensor_msgs/msg/Image,", "sensor_msgs/Image,", ["did you mean 'sensor_msgs/msg/Image'?"]),
     "topic twice": (
@@ -150,7 +238,7 @@ WRONG = {
     "state field of a relative action": (
         "max_age_s: 0.1}",
         "max_age_s: 0.1, field: velocity}",
-        ["state[0].field", "is relative, which needs positions"],
+        ["state[0].field", "shoulder starts from where it is, which needs positions"],
     ),
     "state joint unknown": (
         "max_age_s: 0.1}",
@@ -221,10 +309,14 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("old", "new", "parts"), WRONG.values(), ids=list(WRONG))
-def test_wrong_files_are_refused_with_file_line_key_and_remedy(old: str, new: str, parts: list[str]) -> None:
-    assert old in SMALL
-    message = refusal(SMALL.replace(old, new, 1))
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=list(WRONG))
+def test_wrong_files_are_refused_with_file_line_key_and_remedy(wrong: tuple) -> None:
+    old, new, parts, *more = wrong
+    text = SMALL
+    for found, instead in ((old, new), *more):
+        assert found in text
+        text = text.replace(found, instead, 1)
+    message = refusal(text)
     assert message.startswith("small.yaml:")
     for part in parts:
         assert part in message
