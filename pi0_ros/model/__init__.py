@@ -1,18 +1,28 @@
 """The pi0 and pi0.5 network alone: tensors in, tensors out."""
 
+from pi0_ros.model.checkpoints import (
+    CheckpointError,
+    Described,
+    LoadedCheckpoint,
+    describe_checkpoint,
+    load_checkpoint,
+)
 from pi0_ros.model.config import ConfigError, Expert, ModelConfig, Vision
 from pi0_ros.model.flow import sample_time
 from pi0_ros.model.init import sine_position_init
 from pi0_ros.model.pi0 import ModelInput, Pi0, Prefix
 from pi0_ros.model.rtc import CleanPrefix, Guidance, SoftPrefix, soft_mask
 from pi0_ros.model.tokenizer import Tokenizer, TokenizerError
-from pi0_ros.model.weights import WeightsError, load_model, load_weights, save_model
+from pi0_ros.model.weights import WeightsError, load_model, save_model
 
 __all__ = [
+    "CheckpointError",
     "CleanPrefix",
     "ConfigError",
+    "Described",
     "Expert",
     "Guidance",
+    "LoadedCheckpoint",
     "ModelConfig",
     "ModelInput",
     "Pi0",
@@ -22,8 +32,9 @@ __all__ = [
     "TokenizerError",
     "Vision",
     "WeightsError",
+    "describe_checkpoint",
+    "load_checkpoint",
     "load_model",
-    "load_weights",
     "sample_time",
     "save_model",
     "sine_position_init",

@@ -1,21 +1,31 @@
-"""Weights on disk: safetensors whose tensors carry the names of the openpi torch checkpoints."""
+"""Weights by name: the openpi torch names, what other files call the same tensors, and models filled from a source.
+
+A `Source` stands for the weights of any checkpoint format under the openpi torch names. It is checked against the
+model as a whole before anything is read: a model is filled completely from it, or not at all.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import struct
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.safetensors_files import (
+    CheckpointError,
+    SafetensorsFile,
+    TensorInfo,
+    WeightsError,
+    write_safetensors,
+)
+
+__all__ = ["CheckpointError", "WeightsError", "load_model", "save_model"]
 
 _PALIGEMMA = "paligemma_with_expert.paligemma"
 _VISION = f"{_PALIGEMMA}.model.vision_tower.vision_model"
@@ -33,58 +43,123 @@ _PREFIXES = {
 EMBEDDING = f"{_PALIGEMMA}.model.language_model.embed_tokens.weight"
 TIED_HEAD = f"{_PALIGEMMA}.lm_head.weight"  # the embedding table again; files that drop one of the two keep this one
 UNUSED_HEAD = "paligemma_with_expert.gemma_expert.lm_head.weight"  # never trained, never read
-_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+# Names of LeRobot files older than September 2025 (transformers before 4.52), tried in this order.
+_OLD_NAMES = {
+    f"{_PALIGEMMA}.language_model.model.": f"{_PALIGEMMA}.model.language_model.",
+    f"{_PALIGEMMA}.language_model.lm_head.": f"{_PALIGEMMA}.lm_head.",
+    f"{_PALIGEMMA}.vision_tower.": f"{_PALIGEMMA}.model.vision_tower.",
+    f"{_PALIGEMMA}.multi_modal_projector.": f"{_PALIGEMMA}.model.multi_modal_projector.",
+}
+_STATISTICS = re.compile(r"(un)?normalize_(inputs|targets|outputs)\.")
 _LISTED = 12
 
 
-class WeightsError(ValueError):
-    """A weights file that cannot be used; the message names the file and the tensors."""
+class Source(Protocol):
+    """The weights of a checkpoint of any format, under openpi torch names, read on demand."""
+
+    @property
+    def path(self) -> Path:
+        """What errors name."""
+        ...
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """All tensors that a model is made of, in the order in which reading is cheapest."""
+        ...
+
+    @property
+    def leftovers(self) -> Mapping[str, str]:
+        """What else the files hold, by its name there, and why no model needs it."""
+        ...
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Sizes that the file tells but the tensors above do not, such as "vlm.head_dim"."""
+        ...
+
+    def pieces(self, name: str) -> Iterable[Tensor]:
+        """Yield the tensor's parts in order; each part is valid until the next one is asked for."""
+        ...
 
 
 def disk_name(name: str) -> str:
-    """Return the name on disk of the parameter `name` of a `Pi0`."""
+    """Return the name on disk of the parameter `name` of a model."""
     for own, disk in _PREFIXES.items():
         if name.startswith(own):
             return disk + name.removeprefix(own)
     return name
 
 
-def named_weights(model: Pi0) -> dict[str, nn.Parameter]:
+def named_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters of `model` under their names on disk."""
     return {disk_name(name): parameter for name, parameter in model.named_parameters()}
 
 
-def save_model(model: Pi0, path: str | Path) -> None:
+def canonical_name(name: str) -> str:
+    """Return the openpi torch name of a tensor that a torch file calls `name`.
+
+    Wrappers put `model.` (LeRobot) and `_orig_mod.` (torch.compile) in front, in any order and number.
+    """
+    while name != (name := name.removeprefix("model.").removeprefix("_orig_mod.")):
+        pass
+    for old, new in _OLD_NAMES.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
+
+
+class TorchSource:
+    """The weights in safetensors files of openpi torch, LeRobot (old and new) or this package."""
+
+    def __init__(self, path: Path, files: Iterable[SafetensorsFile]) -> None:
+        self.path = path
+        self.sizes: Mapping[str, int] = {}
+        self.statistics: dict[str, tuple[SafetensorsFile, str]] = {}  # old LeRobot files keep theirs among the weights
+        self.tensors: dict[str, TensorInfo] = {}
+        self.leftovers: dict[str, str] = {}
+        self._where: dict[str, tuple[SafetensorsFile, str]] = {}
+        for file in files:
+            for stored, info in file.tensors.items():
+                name = canonical_name(stored)
+                if _STATISTICS.match(name):
+                    self.statistics[name] = file, stored
+                    self.leftovers[stored] = "normalisation statistics, not weights"
+                elif name in self._where:
+                    raise WeightsError(f"{path}: {stored} and {self._where[name][1]} are the same tensor ({name})")
+                else:
+                    self.tensors[name], self._where[name] = info, (file, stored)
+        self._sort_out_heads()
+
+    def _sort_out_heads(self) -> None:
+        """Let the embedding come from the head where it stands alone, and set aside what no model needs."""
+        if EMBEDDING not in self.tensors and TIED_HEAD in self.tensors:
+            self.tensors[EMBEDDING], self._where[EMBEDDING] = self.tensors.pop(TIED_HEAD), self._where.pop(TIED_HEAD)
+        for name, why in (
+            (TIED_HEAD, "the policy reads the embedding table, not this copy of it"),
+            (UNUSED_HEAD, "the head of the action expert is never trained and never read"),
+        ):
+            if name in self.tensors:
+                del self.tensors[name]
+                self.leftovers[self._where[name][1]] = why
+
+    def unused(self) -> dict[str, TensorInfo]:
+        """The heads that the file has and no model reads; `pieces` reads them too."""
+        return {
+            name: self._where[name][0].tensors[self._where[name][1]]
+            for name in (TIED_HEAD, UNUSED_HEAD)
+            if name in self._where
+        }
+
+    def pieces(self, name: str) -> Iterable[Tensor]:
+        file, stored = self._where[name]
+        return file.pieces(stored)
+
+
+def save_model(model: nn.Module, path: str | Path) -> None:
     """Write the weights of `model` as safetensors; an existing file is replaced only once the new one is whole."""
-    write_safetensors(named_weights(model), path)
-
-
-def write_safetensors(tensors: Mapping[str, Tensor], path: str | Path) -> None:
-    """Stream `tensors` to `path` one after the other, so that no second copy of a large model is held."""
-    path = Path(path)
-    if other := {str(tensor.dtype) for tensor in tensors.values()} - {str(dtype) for dtype in _DTYPES}:
-        raise WeightsError(f"{path}: cannot write weights as {', '.join(sorted(other))}; cast them to torch.float32")
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # widest first keeps all aligned
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name in names:
-        tensor = tensors[name]
-        start, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
-    encoded = json.dumps(header, separators=(",", ":")).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(struct.pack("<Q", len(encoded)) + encoded)
-            for name in names:
-                data = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-                file.write(data.numpy().data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    weights = named_weights(model)
+    infos = {name: TensorInfo(tuple(weight.shape), weight.dtype) for name, weight in weights.items()}
+    write_safetensors(path, infos, lambda name: [weights[name]])
 
 
 class _NoNormal(TorchFunctionMode):
@@ -95,45 +170,50 @@ class _NoNormal(TorchFunctionMode):
         return None if func is nn.init.normal_ else func(*args, **(kwargs or {}))
 
 
-def load_model(config: ModelConfig, path: str | Path, device: torch.device | str = "cpu") -> Pi0:
-    """Build a `Pi0` on `device` with the weights in `path`, in evaluation mode.
+def meta_model(config: ModelConfig) -> Pi0:
+    """Build a model without memory: its names, shapes and dtypes."""
+    with torch.device("meta"), _NoNormal():
+        return Pi0(config)
 
+
+def model_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors that a model of this config consists of, by their names on disk."""
+    return {name: tuple(weight.shape) for name, weight in named_weights(meta_model(config)).items()}
+
+
+def filled_model(config: ModelConfig, source: Source, device: torch.device | str = "cpu") -> Pi0:
+    """Build a model on `device` with the weights of `source`, cast to `config.dtype`, in evaluation mode.
+
+    Raises WeightsError before anything is allocated when `source` is not exactly this model.
     Nothing is computed on the meta device (`to_empty` would): torch imports its compiler and sympy for that, seconds.
     """
-    with torch.device("meta"), _NoNormal():
-        model = Pi0(config)
+    model = meta_model(config)
+    check_tensors(source, {name: tuple(weight.shape) for name, weight in named_weights(model).items()})
     memory = {name: torch.empty(p.shape, dtype=p.dtype, device=device) for name, p in model.named_parameters()}
     model.load_state_dict(memory, assign=True)
-    load_weights(model, path)
+    fill(model, source)
     return model.eval()
 
 
+def load_model(config: ModelConfig, path: str | Path, device: torch.device | str = "cpu") -> Pi0:
+    """Build a model of known sizes on `device` with the weights in one safetensors file, in evaluation mode."""
+    return filled_model(config, TorchSource(Path(path), [SafetensorsFile(path)]), device)
+
+
 @torch.no_grad()
-def load_weights(model: Pi0, path: str | Path) -> None:
-    """Copy the weights in `path` into `model`, casting to its dtypes, tensor by tensor.
-
-    Raises WeightsError, before anything is copied, when the file is not whole or its tensors are not the model's.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: there is no such weights file")
+def fill(model: nn.Module, source: Source) -> None:
+    """Copy all weights of `source` into `model`, casting to its dtypes; the two must have been checked."""
     weights = named_weights(model)
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            stored = {name: name for name in file.keys() if name not in (TIED_HEAD, UNUSED_HEAD)}  # noqa: SIM118
-            if EMBEDDING not in stored and TIED_HEAD in file.keys():  # noqa: SIM118
-                stored[EMBEDDING] = TIED_HEAD
-            shapes = {name: tuple(file.get_slice(source).get_shape()) for name, source in stored.items()}
-            _check_tensors(path, {name: tuple(weight.shape) for name, weight in weights.items()}, shapes)
-            for name, source in stored.items():
-                weights[name].copy_(file.get_tensor(source))
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path}: not a whole safetensors file ({error}); copy it again, or write it with save_model"
-        ) from error
+    for name in source.tensors:
+        flat, filled = weights[name].view(-1), 0
+        for piece in source.pieces(name):
+            flat[filled : filled + piece.numel()].copy_(piece.reshape(-1))
+            filled += piece.numel()
 
 
-def _check_tensors(path: Path, wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
+def check_tensors(source: Source, wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise one WeightsError that lists what is missing, unexpected and misshapen, when `source` is not `wanted`."""
+    found = {name: info.shape for name, info in source.tensors.items()}
     problems = {
         "missing": [name for name in wanted if name not in found],
         "unexpected": [name for name in found if name not in wanted],
@@ -144,7 +224,7 @@ def _check_tensors(path: Path, wanted: Mapping[str, tuple[int, ...]], found: Map
         ],
     }
     if any(problems.values()):
-        lines = [f"{path}: these weights do not fit the model config"]
+        lines = [f"{source.path}: these weights do not fit the model config"]
         for kind, entries in problems.items():
             if entries:
                 more = f", and {len(entries) - _LISTED} more" if len(entries) > _LISTED else ""

@@ -112,7 +112,7 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
     def full_disk(descriptor):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("pi0_ros.model.weights.os.fsync", full_disk)
+    monkeypatch.setattr("pi0_ros.model.safetensors_files.os.fsync", full_disk)
     torch.nn.init.zeros_(model.action_out_proj.weight)
     with pytest.raises(OSError, match="No space left"):
         save_model(model, path)

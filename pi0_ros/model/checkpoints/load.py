@@ -1,0 +1,122 @@
+"""Any checkpoint into a model: locate, read what lies around the weights, compare, fill."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pi0_ros.model.checkpoints.described import Described, LoadedCheckpoint, Surroundings
+from pi0_ros.model.checkpoints.lerobot import read_lerobot
+from pi0_ros.model.checkpoints.locate import Located, locate, open_files
+from pi0_ros.model.checkpoints.openpi import read_openpi
+from pi0_ros.model.checkpoints.own import read_own
+from pi0_ros.model.checkpoints.sizes import infer_config, model_of
+from pi0_ros.model.config import DTYPES, ModelConfig
+from pi0_ros.model.safetensors_files import CheckpointError
+from pi0_ros.model.tokenizer import Tokenizer, TokenizerError
+from pi0_ros.model.weights import Source, TorchSource, filled_model
+
+logger = logging.getLogger(__name__)
+
+Sizes = ModelConfig | Mapping[str, Any] | None
+
+
+def load_checkpoint(
+    path: Path | str,
+    *,
+    config: Sizes = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    asset_id: str | None = None,
+    base: Path | str | None = None,
+) -> LoadedCheckpoint:
+    """Load a checkpoint of any format, or raise one CheckpointError; no weight is ever left random.
+
+    Formats: our own folder, LeRobot (any release, PEFT adapters too), openpi PyTorch, openpi JAX, one .safetensors.
+    `config` says what no file does (a `ModelConfig`, or a mapping with some of its keys: each key given wins, unless
+    the tensors show otherwise). `dtype` is float32, or bfloat16 with the parts that the reference keeps in float32.
+    `asset_id` chooses among several statistics; `base` is the folder of the model that a PEFT adapter changes.
+
+    Weights go from the file straight to `device`. Nothing here turns TF32 on: multiplications in float32 are exact
+    unless the process asked for less with `torch.set_float32_matmul_precision`, which is logged.
+    """
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise CheckpointError(f"dtype is {dtype}; models run in {' or '.join(f'torch.{known}' for known in DTYPES)}")
+    described, source = open_checkpoint(path, config=config, asset_id=asset_id, base=base)
+    described = replace(described, config=replace(described.config, dtype=name))
+    tokenizer = _tokenizer(described.tokenizer_path)
+    warn_of_tf32(torch.device(device).type, dtype)
+    model = filled_model(described.config, source, device)
+    known = {field.name: getattr(described, field.name) for field in fields(Described)}
+    return LoadedCheckpoint(**known, model=model, tokenizer=tokenizer)
+
+
+def describe_checkpoint(
+    path: Path | str, *, config: Sizes = None, asset_id: str | None = None, base: Path | str | None = None
+) -> Described:
+    """Return everything but the weights, whose names, shapes and dtypes are checked all the same; cheap."""
+    return open_checkpoint(path, config=config, asset_id=asset_id, base=base)[0]
+
+
+def open_checkpoint(
+    path: Path | str, *, config: Sizes = None, asset_id: str | None = None, base: Path | str | None = None
+) -> tuple[Described, Source]:
+    """Return the description of a checkpoint and its weights, ready to be read."""
+    located = locate(path)
+    source = _open_source(located, base)
+    around = _read_around(located, source, asset_id)
+    model_config, assumed = infer_config(source, around.stated, config)
+    described = Described(
+        path=located.path,
+        format=located.format,
+        config=model_config,
+        settings=around.settings,
+        norm_stats=around.norm_stats,
+        assets=around.assets,
+        robot=around.robot,
+        tokenizer_path=around.tokenizer_path,
+        state_dim=around.state_dim,
+        action_dim=around.action_dim,
+        training=around.training,
+        tensors=source.tensors,
+        leftovers=source.leftovers,
+        assumed=assumed,
+    )
+    return described, source
+
+
+def warn_of_tf32(device: str, dtype: torch.dtype) -> None:
+    """Say it when float32 was asked for, but the process multiplies with less (TF32: 10 bits instead of 23)."""
+    if device == "cuda" and dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+        logger.warning(
+            "float32 models run in TF32 in this process, because something set the precision of multiplications to %r; "
+            "torch.set_float32_matmul_precision('highest') makes them exact",
+            torch.get_float32_matmul_precision(),
+        )
+
+
+def _open_source(located: Located, base: Path | str | None) -> Source:
+    return TorchSource(located.weights, open_files(located.weights))
+
+
+def _read_around(located: Located, source: Source, asset_id: str | None) -> Surroundings:
+    if located.format == "pi0_ros":
+        return read_own(located.path, asset_id)
+    model = model_of(source)
+    if located.format == "lerobot":
+        assert isinstance(source, TorchSource)
+        return read_lerobot(located.path, model, source)
+    return read_openpi(located.path, model, asset_id)
+
+
+def _tokenizer(path: Path | None) -> Tokenizer | None:
+    try:
+        return Tokenizer.load(path) if path is not None else None
+    except (TokenizerError, OSError) as error:  # names the file
+        raise CheckpointError(str(error)) from error
