@@ -10,6 +10,7 @@ from pi0_ros.norm import check_normalization
 
 PROMPT_FORMATS = ("openpi", "lerobot")
 IMAGE_RESIZES = ("pillow", "torch")
+RTC_SCHEDULES = ("exp", "linear", "ones", "zeros")  # how the weights of real-time chunking fall
 
 
 @dataclass(frozen=True)

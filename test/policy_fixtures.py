@@ -14,6 +14,7 @@ import numpy as np
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.norm import NormStats, Stats
 from pi0_ros.policy.metadata import Metadata
+from pi0_ros.policy.rtc import ActionPrefix
 from pi0_ros.robot import Robot, load_robot
 from pi0_ros.serving.server import Server
 from pi0_ros.streams import Observation
@@ -89,7 +90,7 @@ class HeldPolicy:
     timing = None
     metadata = Metadata("held", "pi0", tiny_robot(), horizon=5, fps=20.0, image_size=24)
 
-    def infer(self, observation: Observation) -> ActionChunk:
+    def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
         actions = np.tile(observation.state, (5, 1))
         return ActionChunk(observation.stamp_ns * 1e-9, 0.05, actions, self.metadata.robot.joint_names)
 

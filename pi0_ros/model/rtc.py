@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from pi0_ros.model.flow import integrate
+from pi0_ros.settings import RTC_SCHEDULES
 
-SCHEDULES = ("exp", "linear", "ones", "zeros")
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (x [B, H, A], time [B] or [B, H]) -> [B, H, A]
 
 
@@ -37,8 +37,8 @@ def soft_mask(schedule: str, delay: int, end: int, horizon: int) -> Tensor:
     `end` is the paper's H - s and may exceed the horizon, as in kinetix; LeRobot's is `min(end, horizon)`, and it calls
     that end the execution horizon.
     """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule is {schedule!r}, expected one of {', '.join(SCHEDULES)}")
+    if schedule not in RTC_SCHEDULES:
+        raise ValueError(f"schedule is {schedule!r}, expected one of {', '.join(RTC_SCHEDULES)}")
     if min(delay, end) < 0:
         raise ValueError(f"delay {delay} and end {end} must not be negative")
     start = min(delay, end)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.policy.metadata import Metadata, check_robot
+from pi0_ros.policy.rtc import ActionPrefix
 from pi0_ros.robot import Robot
 from pi0_ros.serving.client import Client
 from pi0_ros.streams import Observation
@@ -27,8 +28,11 @@ class Backend(Protocol):
     def metadata(self) -> Metadata | None:
         """What the policy says about itself; None as long as a server has not been reached."""
 
-    def infer(self, observation: Observation) -> ActionChunk:
-        """Predict; BackendError when that is impossible now, RobotMismatchError when it never will be possible."""
+    def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
+        """Predict, continuing `prefix`.
+
+        BackendError when that is impossible now, RobotMismatchError when it never will be possible.
+        """
 
     def close(self) -> None:
         """Free memory and sockets."""
@@ -54,9 +58,9 @@ class LocalBackend:
     def metadata(self) -> Metadata:
         return self._metadata
 
-    def infer(self, observation: Observation) -> ActionChunk:
+    def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
         assert self._policy is not None, "the backend is closed"
-        return self._policy.infer(observation)
+        return self._policy.infer(observation, prefix)
 
     def close(self) -> None:
         self._policy = None
@@ -72,8 +76,8 @@ class ZmqBackend:
     def metadata(self) -> Metadata | None:
         return self._client.metadata
 
-    def infer(self, observation: Observation) -> ActionChunk:
-        return self._client.infer(observation)
+    def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
+        return self._client.infer(observation, prefix)
 
     def close(self) -> None:
         self._client.close()

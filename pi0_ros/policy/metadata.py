@@ -25,6 +25,7 @@ class Metadata:
     horizon: int  # actions per chunk
     fps: float  # actions per second
     image_size: int  # the model's square image side, px
+    rtc_trained_max_delay: int = 0  # continues clean prefixes of up to so many actions; 0: not trained for that
 
 
 def check_robot(robot: Robot, metadata: Metadata) -> None:

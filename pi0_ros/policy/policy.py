@@ -10,7 +10,9 @@ import torch
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.policy.checkpoint import Checkpoint
+from pi0_ros.policy.guidance import make_guidance
 from pi0_ros.policy.metadata import BackendError, Metadata
+from pi0_ros.policy.rtc import ActionPrefix, RtcSettings
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
 from pi0_ros.streams import Observation
 
@@ -50,10 +52,14 @@ class Policy:
             horizon=config.action_horizon,
             fps=self.spec.fps,
             image_size=config.vision.image_size,
+            rtc_trained_max_delay=self.spec.settings.rtc_trained_max_delay,
         )
 
     def warm_up(self) -> float:
-        """Run twice on a black observation, so that the first real chunk is as fast as the next; returns seconds."""
+        """Run on a black observation, so that the first real chunk is as fast as the next; returns seconds.
+
+        Twice as it is, and once with real-time chunking, whose way back through the expert is code of its own.
+        """
         start = time.perf_counter()
         size = self.spec.config.vision.image_size
         black = np.zeros((size, size, 3), np.uint8)
@@ -65,16 +71,18 @@ class Policy:
             prompt=robot.prompt or "warm up",
             ages_s={},
         )
-        for _ in range(2):
-            self.infer(observation)
+        still = ActionPrefix(observation.state[None], 1.0 / self.spec.fps, 1, RtcSettings("exact"))
+        for prefix in (None, None, still):
+            self.infer(observation, prefix)
         self.timing = None
         return time.perf_counter() - start
 
-    def infer(self, observation: Observation) -> ActionChunk:
+    def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
         """Predict the chunk that starts at the observation's stamp: absolute positions, robot units and joint order.
 
-        ValueError for an observation that lacks a camera or has a wrong shape; BackendError when state or actions are
-        not finite.
+        With `prefix` the chunk continues what is being executed (real-time chunking). ValueError for an observation
+        that lacks a camera or has a wrong shape, and for a prefix of another robot; BackendError when state or actions
+        are not finite.
         """
         start = time.perf_counter()
         if not np.isfinite(observation.state).all():
@@ -83,10 +91,13 @@ class Policy:
         images = {name: image[None] for name, image in observation.images.items()}
         inputs = make_inputs(self.spec, images, state, [observation.prompt], self._device)
         noise = torch.from_numpy(self._noise(observation.stamp_ns)).to(self._device)
+        guidance = make_guidance(self.spec, prefix, observation.state, self._device)
         prepared = time.perf_counter()
 
         with torch.inference_mode():
-            sampled = self.checkpoint.model.sample_actions(inputs, noise=noise, num_steps=self.num_steps).cpu()
+            sampled = self.checkpoint.model.sample_actions(
+                inputs, noise=noise, num_steps=self.num_steps, guidance=guidance
+            ).cpu()
         sampled_at = time.perf_counter()
 
         actions = actions_from_model(self.spec, sampled, state)[0]

@@ -39,7 +39,8 @@ class Runner:
     """Infers once for every `wake`, coalescing those that come during an inference.
 
     `now_ns` is the clock of the observations, `publish` takes each chunk, `changed` is called in the loop's thread
-    whenever the state changes. With `continuation` each chunk is made to continue the one before. `prompt` may be set at any time; without one nothing is inferred.
+    whenever the state changes. `prompt` may be set at any time; without one nothing is inferred. With `continuation`
+    each chunk is made to continue the one before (real-time chunking).
     """
 
     def __init__(

@@ -11,6 +11,7 @@ import zmq
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.images import resize_with_pad
 from pi0_ros.policy.metadata import BackendError, Metadata, check_robot
+from pi0_ros.policy.rtc import ActionPrefix
 from pi0_ros.robot import Robot
 from pi0_ros.serving.protocol import (
     MAX_BYTES,
@@ -71,17 +72,17 @@ class Client:
         self.metadata, self._session = metadata, session
         return metadata
 
-    def infer(self, observation: Observation) -> ActionChunk:
-        """Predict a chunk; BackendError when the server is gone, late or reports an error.
+    def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
+        """Predict a chunk that continues `prefix`; BackendError when the server is gone, late or reports an error.
 
         Images are brought to the model's size here (the very function that the server would use): less to send.
         """
         start = time.perf_counter()
         try:
-            answer = self._ask_inference(observation)
+            answer = self._ask_inference(observation, prefix)
         except _SessionError:  # the server was restarted: hear again what it is
             self.metadata = None
-            answer = self._ask_inference(observation)
+            answer = self._ask_inference(observation, prefix)
         try:
             chunk, timing = parse_chunk(answer)
         except ProtocolError as error:
@@ -94,10 +95,11 @@ class Client:
         self._drop()
         self._context.destroy(linger=0)
 
-    def _ask_inference(self, observation: Observation) -> Message:
+    def _ask_inference(self, observation: Observation, prefix: ActionPrefix | None) -> Message:
         size = (self.metadata or self.hello()).image_size
         images = {name: resize_with_pad(image, size, size) for name, image in observation.images.items()}
-        return self._ask(infer_message(replace(observation, images=images), self._session, self._name, self._next()))
+        observation = replace(observation, images=images)
+        return self._ask(infer_message(observation, self._session, self._name, self._next(), prefix))
 
     def _ask(self, question: Message) -> Message:
         """Send and wait for the answer with the same id; BackendError for an error, none, or nonsense."""

@@ -3,11 +3,12 @@
 One message is a ZeroMQ multipart message: frame 0 is a msgpack map, every further frame is the memory of one array, in
 the order of the header's `arrays` list.
 
-    {"pi0": 1, "type": "infer", "id": 7, ..., "arrays": [["state", "float64", [6]], ["image/base", "uint8", [9, 9, 3]]]}
+    {"pi0": 2, "type": "infer", "id": 7, ..., "arrays": [["state", "float64", [6]], ["image/base", "uint8", [9, 9, 3]]]}
 
     client -> server        server -> client
     hello                   metadata    robot file, horizon, fps, image size, session
     infer                   chunk       actions float64 [H, J], stamp, dt, names, timing
+      with `rtc` and the array `prefix` float64 [n, J] where the chunk is to continue another one
                             error       code, message
 
 `session` names one start of the server: an `infer` that carries another one is answered by error "session", so a client
@@ -26,10 +27,11 @@ import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.policy.metadata import Metadata
+from pi0_ros.policy.rtc import ActionPrefix, RtcSettings
 from pi0_ros.robot import robot_from_yaml, robot_to_yaml
 from pi0_ros.streams import Observation
 
-VERSION = 1
+VERSION = 2  # 1 knew no prefix: it would have been ignored in silence
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
 UNREADABLE = 0  # the id of the answer to a question whose own id could not be read
 MAX_FRAMES = 33  # header and 32 arrays
@@ -147,6 +149,7 @@ def parse_metadata(message: Message) -> tuple[Metadata, str]:
                 horizon=int(content["horizon"]),
                 fps=float(content["fps"]),
                 image_size=int(content["image_size"]),
+                rtc_trained_max_delay=int(content["rtc_trained_max_delay"]),
             ),
             session,
         )
@@ -154,8 +157,10 @@ def parse_metadata(message: Message) -> tuple[Metadata, str]:
         raise ProtocolError(f"metadata cannot be read: {error!r}") from error
 
 
-def infer_message(observation: Observation, session: str, client: str, number: int) -> Message:
-    body = {
+def infer_message(
+    observation: Observation, session: str, client: str, number: int, prefix: ActionPrefix | None = None
+) -> Message:
+    body: dict[str, Any] = {
         "session": session,
         "client": client,
         "stamp_ns": int(observation.stamp_ns),
@@ -164,7 +169,27 @@ def infer_message(observation: Observation, session: str, client: str, number: i
     }
     arrays = {"state": np.asarray(observation.state, np.float64)}
     arrays |= {f"image/{name}": image for name, image in observation.images.items()}
+    if prefix is not None:
+        body["rtc"] = {"dt": float(prefix.dt), "delay": int(prefix.delay), **asdict(prefix.settings)}
+        arrays["prefix"] = np.asarray(prefix.actions, np.float64)
     return Message("infer", number, body, arrays)
+
+
+def parse_prefix(message: Message) -> ActionPrefix | None:
+    """What the chunk of an `infer` message is to continue, if anything."""
+    content, actions = message.body.get("rtc"), message.arrays.get("prefix")
+    if content is None:
+        return None
+    match content:
+        case {"dt": float(dt), "delay": int(delay), **settings} if (
+            actions is not None and actions.dtype == np.float64 and actions.ndim == 2 and dt > 0 and delay >= 0
+        ):
+            try:
+                named: dict[str, Any] = {str(key): value for key, value in settings.items()}
+                return ActionPrefix(actions, dt, delay, RtcSettings(**named))
+            except (ValueError, TypeError) as error:
+                raise ProtocolError(f"infer: rtc: {error}") from error
+    raise ProtocolError("infer: rtc: expected dt, delay, settings and an array 'prefix' float64 [n, J]")
 
 
 def parse_observation(message: Message) -> Observation:

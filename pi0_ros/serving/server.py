@@ -37,6 +37,7 @@ from pi0_ros.serving.protocol import (
     error_message,
     metadata_message,
     parse_observation,
+    parse_prefix,
 )
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Server:
             self._refuse(peer, "session", "the server was restarted: say hello first", message.id)
         else:
             try:
-                chunk = self.policy.infer(parse_observation(message))
+                chunk = self.policy.infer(parse_observation(message), parse_prefix(message))
             except (ValueError, BackendError) as error:
                 self._refuse(peer, "infer", str(error), message.id)
             except Exception as error:  # a robot waits for the answer: say what happened and live on

@@ -222,9 +222,9 @@ def test_the_model_sees_what_was_published_and_nothing_else(
     seen: list[Observation] = []
 
     class Spy(LocalBackend):
-        def infer(self, observation: Observation) -> Any:
+        def infer(self, observation: Observation, prefix: Any = None) -> Any:
             seen.append(observation)
-            return super().infer(observation)
+            return super().infer(observation, prefix)
 
     def make_spy(kind: str, robot: Any, checkpoint: str, server: str, *more: Any) -> Spy:
         return Spy(robot, checkpoint, "cpu")

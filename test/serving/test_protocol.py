@@ -13,6 +13,7 @@ from policy_fixtures import observation, tiny_robot
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.policy.metadata import Metadata
+from pi0_ros.policy.rtc import ActionPrefix, RtcSettings
 from pi0_ros.serving import protocol
 from pi0_ros.serving.protocol import Message, ProtocolError, VersionError, decode, encode
 
@@ -33,6 +34,38 @@ def test_observation_round_trip() -> None:
         np.testing.assert_array_equal(read.images[name], image)
 
 
+def test_prefix_round_trip() -> None:
+    actions = np.full((3, 6), 0.5)
+    actions[1] = np.nan  # unknown
+    prefix = ActionPrefix(actions, 0.05, 2, RtcSettings("trained", "linear", 10.0, 7))
+    read = protocol.parse_prefix(over_the_wire(protocol.infer_message(observation(tiny_robot()), "s", "me", 7, prefix)))
+    assert read is not None and (read.dt, read.delay, read.settings) == (0.05, 2, prefix.settings)
+    np.testing.assert_array_equal(read.actions, actions)
+    plain = over_the_wire(protocol.infer_message(observation(tiny_robot()), "s", "me", 7))
+    assert protocol.parse_prefix(plain) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dt": 0.0}, "expected dt"),
+        ({"delay": -1}, "expected dt"),
+        ({"mode": "magic"}, "rtc.mode is 'magic', expected one of off, exact"),
+        ({"mask_end": "far"}, "rtc: "),
+        ({"mask_end": 10**12}, "expected 0 .. 1000"),
+        ({"strength": 3}, "unexpected keyword"),
+    ],
+)
+def test_a_wrong_prefix_is_named(change: dict[str, object], message: str) -> None:
+    sent = protocol.infer_message(
+        observation(tiny_robot()), "s", "me", 7, ActionPrefix(np.zeros((3, 6)), 0.05, 2, RtcSettings())
+    )
+    with pytest.raises(ProtocolError, match=message):
+        protocol.parse_prefix(replace(sent, body={**sent.body, "rtc": {**sent.body["rtc"], **change}}))
+    with pytest.raises(ProtocolError, match="array 'prefix'"):
+        protocol.parse_prefix(replace(sent, arrays={}))
+
+
 def test_chunk_round_trip() -> None:
     chunk = ActionChunk(12.5, 0.05, np.random.default_rng(0).normal(size=(5, 6)), tuple("abcdef"))
     read, timing = protocol.parse_chunk(over_the_wire(protocol.chunk_message(chunk, {"model_ms": 3.0}, 1)))
@@ -41,7 +74,7 @@ def test_chunk_round_trip() -> None:
 
 
 def test_metadata_round_trip() -> None:
-    metadata = Metadata("best", "pi05", tiny_robot(), 50, 15.0, 224)
+    metadata = Metadata("best", "pi05", tiny_robot(), 50, 15.0, 224, 6)
     assert protocol.parse_metadata(over_the_wire(protocol.metadata_message(metadata, "s", 1))) == (metadata, "s")
 
 
@@ -80,8 +113,8 @@ def test_any_header_is_refused_or_read(header: dict) -> None:
 
 
 def test_another_version_says_so() -> None:
-    with pytest.raises(VersionError, match="version 2, this side 1"):
-        decode([msgpack.packb({"pi0": 2, "type": "hello"})])
+    with pytest.raises(VersionError, match="version 1, this side 2"):  # of before there were prefixes
+        decode([msgpack.packb({"pi0": 1, "type": "hello"})])
 
 
 @pytest.mark.parametrize(
@@ -99,7 +132,7 @@ def test_another_version_says_so() -> None:
     ],
 )
 def test_wrong_arrays(entry: object, frame: bytes, message: str) -> None:
-    header = msgpack.packb({"pi0": 1, "type": "infer", "id": 1, "arrays": [entry]})
+    header = msgpack.packb({"pi0": protocol.VERSION, "type": "infer", "id": 1, "arrays": [entry]})
     with pytest.raises(ProtocolError, match=message):
         decode([header, frame])
 

@@ -18,6 +18,7 @@ from policy_fixtures import SECOND, observation, tiny_checkpoint, tiny_robot
 from pi0_ros.policy.backends import LocalBackend, ZmqBackend, load_policy
 from pi0_ros.policy.metadata import BackendError, RobotMismatchError
 from pi0_ros.policy.policy import Policy
+from pi0_ros.policy.rtc import ActionPrefix, RtcSettings
 from pi0_ros.serving import protocol
 from pi0_ros.serving.client import Client
 from pi0_ros.serving.protocol import Message, decode, encode
@@ -105,6 +106,21 @@ def test_remote_equals_local(policy: Policy, folder: Path) -> None:
             assert (here.stamp, here.dt, here.names) == (there.stamp, there.dt, there.names)
         assert remote.metadata == local.metadata
         remote.close()
+
+
+@pytest.mark.parametrize("mode", ["exact", "lerobot"])
+def test_a_prefix_does_the_same_remotely(policy: Policy, mode: str) -> None:
+    """The server keeps nothing between two questions: all it must know comes with each."""
+    seen = observation(tiny_robot())
+    prefix = ActionPrefix(np.tile(seen.state + 0.2, (3, 1)), 0.05, 2, RtcSettings(mode))
+    with serving(policy) as server, client(server.address) as one:
+        there = one.infer(seen, prefix).actions
+        assert not np.allclose(there, one.infer(seen).actions)
+        np.testing.assert_array_equal(policy.infer(seen, prefix).actions, there)
+        short = replace(prefix, actions=prefix.actions[:, :5])
+        takes_at_most(GENEROUS_S, lambda: one.infer(seen, short), "the robot has 6 joints")
+        untrained = replace(prefix, settings=RtcSettings("trained"))
+        takes_at_most(GENEROUS_S, lambda: one.infer(seen, untrained), "not trained with clean prefixes")
 
 
 def test_handshake_tells_what_the_policy_is(policy: Policy) -> None:
@@ -229,8 +245,11 @@ def test_answers_to_other_questions_are_dropped(policy: Policy) -> None:
         ([b"garbage"], "not a pi0_ros message|not msgpack"),
         ([b""], "not msgpack"),
         ([b"x"] * 40, "at most"),
-        ([msgpack.packb({"pi0": 99, "type": "metadata", "id": 1})], "protocol version 99, this side 1"),
-        ([msgpack.packb({"pi0": 1, "type": "metadata", "id": 1, "arrays": []})], "metadata cannot be read"),
+        ([msgpack.packb({"pi0": 99, "type": "metadata", "id": 1})], "protocol version 99, this side 2"),
+        (
+            [msgpack.packb({"pi0": protocol.VERSION, "type": "metadata", "id": 1, "arrays": []})],
+            "metadata cannot be read",
+        ),
     ],
 )
 def test_a_server_that_talks_nonsense(frames: list[bytes], message: str) -> None:
@@ -252,7 +271,7 @@ def test_nan_from_a_server_never_becomes_a_chunk(policy: Policy) -> None:
 
 def _listing(entry: object) -> list[bytes]:
     """An `infer` with one array that the header describes by `entry`."""
-    return [msgpack.packb({"pi0": 1, "type": "infer", "id": 1, "arrays": [entry]}), b""]
+    return [msgpack.packb({"pi0": protocol.VERSION, "type": "infer", "id": 1, "arrays": [entry]}), b""]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +285,7 @@ def _listing(entry: object) -> list[bytes]:
         [b"x"] * 50,
         _listing(["state", "uint8", [0, 2**63]]),
         _listing(b"\0" * 900_000),
-        [msgpack.packb({"pi0": 1, "type": "\0" * 900_000, "id": 1, "arrays": []})],
+        [msgpack.packb({"pi0": protocol.VERSION, "type": "\0" * 900_000, "id": 1, "arrays": []})],
     ],
     ids=range(9),
 )
@@ -301,7 +320,7 @@ def test_questions_that_make_no_sense_get_errors(policy: Policy) -> None:
             answer = ask(frames)
             return answer.body["code"], answer.body["message"]
 
-        other = ask([msgpack.packb({"pi0": 2, "type": "hello", "id": 1, "arrays": []})])
+        other = ask([msgpack.packb({"pi0": 1, "type": "hello", "id": 1, "arrays": []})])
         assert other.body["code"] == "version" and "install the same pi0_ros" in other.body["message"]
         assert code(encode(Message("chunk", 1)))[0] == "bad_request"
         assert code(encode(protocol.infer_message(seen, "stale", "me", 2)))[0] == "session"

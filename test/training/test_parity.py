@@ -32,7 +32,7 @@ class Listener:
         self.metadata = Metadata("listener", "pi0", self.robot, 4, 20.0, 96)
         self.seen: list[Observation] = []
 
-    def infer(self, observation: Observation) -> ActionChunk:
+    def infer(self, observation: Observation, prefix: object = None) -> ActionChunk:
         self.seen.append(observation)
         still = np.repeat(observation.state[None], 4, axis=0)
         return ActionChunk(observation.stamp_ns * 1e-9, 0.05, still, self.robot.joint_names)

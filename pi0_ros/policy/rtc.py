@@ -1,0 +1,143 @@
+"""What the next chunk must continue: what was really sent, what will be sent while the model thinks, and the plan.
+
+A chunk's action i belongs to the time `stamp + i * dt`. Of a new chunk's actions the first d will have been executed by
+the old one before the new one takes over: those up to now are read from `pi0/command`, the others, and behind them the
+plan that the old chunk still holds, from the chunk published last. What nobody knows is NaN, never zero. numpy only:
+the robot's side of a remote policy does the same.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.control.sent import SentLog
+from pi0_ros.settings import RTC_SCHEDULES
+
+MODES = ("off", "exact", "lerobot", "trained")
+QUEUE = 10  # delays remembered (as in the paper, arXiv 2506.07339)
+GAP_S = 0.25  # without a command for longer, nobody follows the chunks
+EDGE = 1e-4  # of a step: stamps are rounded
+
+
+@dataclass(frozen=True)
+class RtcSettings:
+    """How a chunk is made to continue the one before."""
+
+    mode: str = "exact"  # one of MODES; exact and lerobot guide any checkpoint, trained needs one trained for it
+    schedule: str = "exp"  # of the weights between the executed actions and the end of the mask
+    max_guidance_weight: float = 5.0  # limit of the pull; kinetix 5, LeRobot 10
+    mask_end: int = 0  # actions from here on are free; 0: as far as the previous chunk reaches (the paper's H - s)
+
+    def __post_init__(self) -> None:
+        for key, choices in (("mode", MODES), ("schedule", RTC_SCHEDULES)):
+            if getattr(self, key) not in choices:
+                raise ValueError(f"rtc.{key} is {getattr(self, key)!r}, expected one of {', '.join(choices)}")
+        if not self.max_guidance_weight > 0:
+            raise ValueError(f"rtc.max_guidance_weight is {self.max_guidance_weight}, expected more than 0")
+        if not 0 <= self.mask_end <= 1000:
+            raise ValueError(f"rtc.mask_end is {self.mask_end}, expected 0 .. 1000 actions")
+
+
+@dataclass(frozen=True)
+class ActionPrefix:
+    """What is known of a new chunk's actions before it is made."""
+
+    actions: np.ndarray  # float64 [n, J], absolute, robot units: action i of the new chunk; NaN rows are unknown
+    dt: float  # s between two actions
+    delay: int  # actions that will have been executed when the new chunk takes over
+    settings: RtcSettings
+
+
+class DelayEstimate:
+    """The longest of the last delays from an observation to the first command that followed its chunk, s."""
+
+    def __init__(self, length: int = QUEUE) -> None:
+        self._delays: deque[float] = deque(maxlen=length)
+        self._warm = False
+
+    def add(self, delay: float) -> None:
+        """Remember a delay. The very first (loading, connecting) counts only until there is another."""
+        if not self._warm and self._delays:
+            self._delays.clear()
+            self._warm = True
+        self._delays.append(delay)
+
+    def correct(self, delay: float) -> None:
+        """The last delay was this long."""
+        self._delays[-1] = delay
+
+    @property
+    def longest(self) -> float | None:
+        """None before the first."""
+        return max(self._delays, default=None)
+
+
+class Continuation:
+    """Watches commands and chunks, and says what the next chunk must continue.
+
+    Commands come in one thread, chunks and questions in another. All times are seconds of the chunks' clock.
+    """
+
+    def __init__(self, settings: RtcSettings, gripper: np.ndarray) -> None:
+        self.settings = settings
+        self.delays = DelayEstimate()
+        self._gripper = np.asarray(gripper, bool)  # [J]: these switch, and are never between two values
+        self._log = SentLog(len(self._gripper))
+        self._chunk: ActionChunk | None = None
+        self._published = -math.inf
+        self._taken_over = True
+        self._lock = threading.Lock()
+
+    def sent(self, t: float, position: np.ndarray) -> None:
+        """`position` [J] was sent to the robot for the time `t`."""
+        with self._lock:
+            span = self._log.span
+            if span is not None and t - span[1] > GAP_S:
+                self._log.clear()
+            self._log.push(t, position)
+            if not self._taken_over and t >= self._published and self._chunk is not None:
+                self._taken_over = True
+                self.delays.correct(t - self._chunk.stamp)
+
+    def published(self, chunk: ActionChunk, now: float) -> None:
+        """`chunk` goes out at `now`. Until a command follows it, this is the best guess of when it takes over."""
+        with self._lock:
+            self._chunk, self._published = chunk, now
+            self._taken_over = not chunk.stamp < now < chunk.end  # one that comes too late is never executed
+            if not self._taken_over:
+                self.delays.add(now - chunk.stamp)
+
+    def prefix(self, stamp: float) -> ActionPrefix | None:
+        """What the chunk of an observation at `stamp` must continue; None where no chunk is being executed."""
+        with self._lock:
+            chunk, published, span, delay = self._chunk, self._published, self._log.span, self.delays.longest
+            if chunk is None or span is None or delay is None or not 0 <= stamp - chunk.stamp < 1e6:
+                return None
+            if abs(stamp - span[1]) > GAP_S:
+                return None
+            times = stamp + chunk.dt * np.arange(len(chunk.actions))
+            sent = self._log.at(times)
+        steps = math.ceil(delay / chunk.dt - EDGE)
+        # One that was published before the controller was armed is not followed.
+        planned = self._planned(chunk, times) if published >= span[0] else np.full_like(sent, np.nan)
+        executed = (np.arange(len(times)) < steps)[:, None]
+        planned = np.where(executed & np.isnan(planned), sent, planned)  # behind its end a chunk stands still
+        past = (times <= span[1])[:, None]
+        actions = np.where(past, np.where((times >= span[0])[:, None], sent, np.nan), planned)
+        known = np.flatnonzero(np.isfinite(actions).all(1))
+        return ActionPrefix(actions[: known[-1] + 1], chunk.dt, steps, self.settings) if len(known) else None
+
+    def _planned(self, chunk: ActionChunk, times: np.ndarray) -> np.ndarray:
+        """The chunk's positions at `times` [n]: linear between actions, grippers held; NaN behind its end."""
+        phase = (times - chunk.stamp) / chunk.dt
+        left = np.clip(np.floor(phase + EDGE).astype(int), 0, len(chunk.actions) - 1)
+        right = np.minimum(left + 1, len(chunk.actions) - 1)
+        share = np.where(self._gripper, 0.0, np.clip(phase - left, 0.0, 1.0)[:, None])
+        positions = chunk.actions[left] + share * (chunk.actions[right] - chunk.actions[left])
+        return np.where((times <= chunk.end + EDGE * chunk.dt)[:, None], positions, np.nan)
