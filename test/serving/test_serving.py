@@ -334,7 +334,7 @@ def test_questions_that_make_no_sense_get_errors(policy: Policy) -> None:
 
 
 def test_an_error_of_the_model_becomes_the_clients(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(observation: object) -> None:
+    def broken(observation: object, prefix: object) -> None:
         raise RuntimeError("CUDA out of memory")
 
     with serving(policy) as server, client(server.address) as one:
