@@ -1,5 +1,6 @@
-"""The pi0 and pi0.5 network alone: tensors in, tensors out."""
+"""The pi0, pi0.5 and pi0-FAST networks alone: tensors in, tensors out."""
 
+from pi0_ros.model.action_tokens import ActionCodec, ActionTokens
 from pi0_ros.model.checkpoints import (
     CheckpointError,
     Described,
@@ -8,6 +9,7 @@ from pi0_ros.model.checkpoints import (
     load_checkpoint,
 )
 from pi0_ros.model.config import ConfigError, Expert, ModelConfig, Vision
+from pi0_ros.model.fast import Pi0Fast, build_model
 from pi0_ros.model.flow import sample_time
 from pi0_ros.model.init import sine_position_init
 from pi0_ros.model.pi0 import ModelInput, Pi0, Prefix
@@ -16,6 +18,8 @@ from pi0_ros.model.tokenizer import Tokenizer, TokenizerError
 from pi0_ros.model.weights import WeightsError, load_model, save_model
 
 __all__ = [
+    "ActionCodec",
+    "ActionTokens",
     "CheckpointError",
     "CleanPrefix",
     "ConfigError",
@@ -26,6 +30,7 @@ __all__ = [
     "ModelConfig",
     "ModelInput",
     "Pi0",
+    "Pi0Fast",
     "Prefix",
     "SoftPrefix",
     "Tokenizer",
@@ -34,6 +39,7 @@ __all__ = [
     "WeightsError",
     "describe_checkpoint",
     "load_checkpoint",
+    "build_model",
     "load_model",
     "sample_time",
     "save_model",

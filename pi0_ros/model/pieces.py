@@ -110,16 +110,19 @@ def file_on_this_machine() -> Path:
     """
     if named := os.environ.get(VARIABLE):
         return Path(named).expanduser()
-    cache = Path("~/.cache").expanduser()
-    openpi = Path(os.environ.get("OPENPI_DATA_HOME") or cache / "openpi").expanduser()
-    home = Path(os.environ.get("HF_HOME") or cache / "huggingface").expanduser()
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    openpi = Path(os.environ.get("OPENPI_DATA_HOME") or "~/.cache/openpi").expanduser()
     candidates = [openpi / "big_vision" / "paligemma_tokenizer.model"]
     for name in (SENTENCEPIECE, HUGGING_FACE):
-        candidates += sorted(hub.glob(f"models--google--paligemma-3b-*/snapshots/*/{name}"))
+        candidates += sorted(hub_cache().glob(f"models--google--paligemma-3b-*/snapshots/*/{name}"))
     if (found := next((path for path in candidates if path.is_file()), None)) is None:
         raise TokenizerError(f"no tokenizer in the checkpoint, and none on this machine. {_HOW_TO}")
     return found
+
+
+def hub_cache() -> Path:
+    """Return the folder in which the Hugging Face libraries keep what they downloaded."""
+    home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
 
 
 def _sentence_piece(path: Path) -> Pieces:
