@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.fast import Pi0Fast, build_model
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.model.safetensors_files import (
     CheckpointError,
@@ -170,10 +171,10 @@ class _NoNormal(TorchFunctionMode):
         return None if func is nn.init.normal_ else func(*args, **(kwargs or {}))
 
 
-def meta_model(config: ModelConfig) -> Pi0:
+def meta_model(config: ModelConfig) -> Pi0 | Pi0Fast:
     """Build a model without memory: its names, shapes and dtypes."""
     with torch.device("meta"), _NoNormal():
-        return Pi0(config)
+        return build_model(config)
 
 
 def model_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -181,7 +182,7 @@ def model_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {name: tuple(weight.shape) for name, weight in named_weights(meta_model(config)).items()}
 
 
-def filled_model(config: ModelConfig, source: Source, device: torch.device | str = "cpu") -> Pi0:
+def filled_model(config: ModelConfig, source: Source, device: torch.device | str = "cpu") -> Pi0 | Pi0Fast:
     """Build a model on `device` with the weights of `source`, cast to `config.dtype`, in evaluation mode.
 
     Raises WeightsError before anything is allocated when `source` is not exactly this model.
@@ -195,7 +196,7 @@ def filled_model(config: ModelConfig, source: Source, device: torch.device | str
     return model.eval()
 
 
-def load_model(config: ModelConfig, path: str | Path, device: torch.device | str = "cpu") -> Pi0:
+def load_model(config: ModelConfig, path: str | Path, device: torch.device | str = "cpu") -> Pi0 | Pi0Fast:
     """Build a model of known sizes on `device` with the weights in one safetensors file, in evaluation mode."""
     return filled_model(config, TorchSource(Path(path), [SafetensorsFile(path)]), device)
 

@@ -105,6 +105,8 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
         model = load_model(spec.config, folder / WEIGHTS, device)
     except (ValueError, OSError) as error:  # names the file
         raise CheckpointError(str(error)) from error
+    if not isinstance(model, Pi0):
+        raise CheckpointError(f"{folder}: a {spec.config.model} model cannot be run as a policy")
     return Checkpoint(folder, spec, model, training)
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.fast import Pi0Fast
+from pi0_ros.model.pi0 import Pi0
 from pi0_ros.model.safetensors_files import TensorInfo
 from pi0_ros.model.tokenizer import Tokenizer
 from pi0_ros.norm import NormStats
@@ -58,5 +58,5 @@ class Described:
 class LoadedCheckpoint(Described):
     """A checkpoint with its network, on its device and in evaluation mode."""
 
-    model: nn.Module  # Pi0 or Pi0Fast
+    model: Pi0 | Pi0Fast
     tokenizer: Tokenizer | None

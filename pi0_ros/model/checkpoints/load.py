@@ -10,13 +10,18 @@ from typing import Any
 
 import torch
 
+from pi0_ros.model.action_tokens import FOLDER as ACTION_TOKENS
+from pi0_ros.model.action_tokens import ActionCodec, ActionTokens
 from pi0_ros.model.checkpoints.described import Described, LoadedCheckpoint, Surroundings
+from pi0_ros.model.checkpoints.jax_names import JaxSource
 from pi0_ros.model.checkpoints.lerobot import read_lerobot
 from pi0_ros.model.checkpoints.locate import Located, locate, open_files
 from pi0_ros.model.checkpoints.openpi import read_openpi
+from pi0_ros.model.checkpoints.orbax import OrbaxLeaves
 from pi0_ros.model.checkpoints.own import read_own
 from pi0_ros.model.checkpoints.sizes import infer_config, model_of
 from pi0_ros.model.config import DTYPES, ModelConfig
+from pi0_ros.model.fast import Pi0Fast
 from pi0_ros.model.safetensors_files import CheckpointError
 from pi0_ros.model.tokenizer import Tokenizer, TokenizerError
 from pi0_ros.model.weights import Source, TorchSource, filled_model
@@ -53,6 +58,8 @@ def load_checkpoint(
     tokenizer = _tokenizer(described.tokenizer_path)
     warn_of_tf32(torch.device(device).type, dtype)
     model = filled_model(described.config, source, device)
+    if isinstance(model, Pi0Fast) and tokenizer is not None and (described.path / ACTION_TOKENS).is_dir():
+        model.codec = ActionCodec(tokenizer, _action_tokens(described.path / ACTION_TOKENS))
     known = {field.name: getattr(described, field.name) for field in fields(Described)}
     return LoadedCheckpoint(**known, model=model, tokenizer=tokenizer)
 
@@ -102,6 +109,8 @@ def warn_of_tf32(device: str, dtype: torch.dtype) -> None:
 
 
 def _open_source(located: Located, base: Path | str | None) -> Source:
+    if located.format == "openpi_jax":
+        return JaxSource(OrbaxLeaves(located.weights))
     return TorchSource(located.weights, open_files(located.weights))
 
 
@@ -118,5 +127,12 @@ def _read_around(located: Located, source: Source, asset_id: str | None) -> Surr
 def _tokenizer(path: Path | None) -> Tokenizer | None:
     try:
         return Tokenizer.load(path) if path is not None else None
+    except (TokenizerError, OSError) as error:  # names the file
+        raise CheckpointError(str(error)) from error
+
+
+def _action_tokens(folder: Path) -> ActionTokens:
+    try:
+        return ActionTokens.load(folder)
     except (TokenizerError, OSError) as error:  # names the file
         raise CheckpointError(str(error)) from error
