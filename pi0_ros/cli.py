@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("pi0_ros.training.loop", "train or fine-tune a policy on a dataset"),
     "eval": ("pi0_ros.training.evaluate", "compare predicted with recorded actions on held-out bags"),
     "serve": ("pi0_ros.serving.server", "serve a policy over ZeroMQ for robots without a GPU"),
+    "latency": ("pi0_ros.nodes.latency", "show where the time goes from a picture to the command, and what to do"),
     "doctor": ("pi0_ros.doctor", "check robot file, checkpoint and topics before anything moves"),
 }
 

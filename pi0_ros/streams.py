@@ -265,6 +265,12 @@ class ObservationBuffer:
             ages_s={topic: (t_ns - stamp) / SECOND for topic, stamp in stamps.items()},
         )
 
+    def oldest_image(self, t_ns: int) -> tuple[int, int] | None:
+        """Stamp and time of arrival (ns) of the oldest of the images that an observation at `t_ns` shows."""
+        found = [self._streams[camera.topic].as_of(t_ns) for camera in self.robot.cameras]
+        samples = [(stamp, sample.received_ns) for stamp, sample in (item for item in found if item is not None)]
+        return min(samples) if samples else None
+
     def action_at(self, t_ns: int) -> np.ndarray:
         """The action at `t_ns`, float64 [A]: the command as-of then, or with `next_state` the state one frame later.
 

@@ -14,6 +14,7 @@ import gc
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -28,6 +29,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.control.chunk import ChunkError
 from pi0_ros.control.controller import Command, Controller, Settings, State
+from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.pacing import LateShare
 from pi0_ros.control.timeline import INTERPOLATIONS
@@ -40,6 +42,7 @@ from pi0_ros.nodes.messages import (
     diagnostic_array,
     diagnostic_status,
     seconds_to_stamp,
+    stamp_to_ns,
     stamp_to_seconds,
 )
 from pi0_ros.nodes.running import run_node
@@ -49,6 +52,7 @@ from pi0_ros.streams import MessageError, decode_positions
 
 LEVELS = {State.HOLDING: DiagnosticStatus.WARN, State.STOPPED: DiagnosticStatus.ERROR}
 REFUSAL_SHOWN_S = 5.0  # how long a refused or dropped chunk keeps the diagnostics at WARN
+TRACES = 64  # chunks that wait for their latency trace to be published
 LATE_SHARE = 0.05  # diagnostics warn when more than this share of the last seconds' ticks were skipped
 SHUTDOWN_S = 3.0  # decelerating at shutdown takes no longer; launch sends SIGTERM 5 s after SIGINT
 
@@ -76,10 +80,15 @@ class ControllerNode(Node):
         self._auto_arm = self.get_parameter("auto_arm").value
         self._state_problems: dict[str, str] = {}
         self._refused_at = -np.inf
+        self._accepted: dict[float, float] = {}  # chunk's stamp -> when it came, s
+        self._followed: deque[tuple[float, float]] = deque(
+            maxlen=TRACES
+        )  # (chunk's stamp, time of its first command), s
         self._shown: tuple[object, ...] = ()
         self._shown_at = -np.inf
         self.output = CommandOutput(self, self.robot)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
+        self._latency = self.create_publisher(DiagnosticArray, "pi0/latency", QoSProfile(depth=10))
         self.create_subscription(JointTrajectory, "pi0/chunk", self._on_chunk, LATEST)
         for topic in self.robot.state:
             self.create_subscription(JointState, topic.topic, self._listener(topic), SENSOR)
@@ -169,7 +178,9 @@ class ControllerNode(Node):
             chunk = chunk_from_message(message, self.robot.joint_names, now)
             with self._lock:
                 taken = self.controller.accept(chunk, now)
-            if not taken:
+            if taken:
+                self._accepted[chunk.stamp] = now
+            else:
                 self._refused_at = now
                 self.get_logger().warning(f"pi0/chunk: {self.controller.last_refusal}", throttle_duration_sec=1.0)
         except ChunkError as error:
@@ -209,15 +220,21 @@ class ControllerNode(Node):
         return response
 
     def _tick(self, now: float) -> None:
+        controller = self.controller
         with self._lock:
-            command = self.controller.tick(now)
+            chunks = controller.counts.chunks
+            command = controller.tick(now)
+            followed = controller.timeline.chunk if controller.counts.chunks != chunks else None
         if command is not None:
             self.output.publish(command, now)
+        if followed is not None:
+            self._followed.append((followed.stamp, self.now()))
 
     def _watch(self) -> None:
         """Arm by itself where asked, log changes, and publish diagnostics on change and twice a second."""
         if self._auto_arm and (problems := self._arm()):
             self.get_logger().info(f"waiting to arm: {'; '.join(problems)}", throttle_duration_sec=5.0)
+        self._publish_traces()
         controller = self.controller
         shown = (controller.state, controller.reason, controller.counts.refused, *self._state_problems.values())
         if shown[:2] != self._shown[:2]:
@@ -229,6 +246,18 @@ class ControllerNode(Node):
         if shown != self._shown or time.monotonic() - self._shown_at >= 0.5:
             self._shown, self._shown_at = shown, time.monotonic()
             self._publish_diagnostics()
+
+    def _publish_traces(self) -> None:
+        """The controller's halves of the latency traces of the chunks that it began to follow."""
+        while self._followed:
+            stamp, commanded = self._followed.popleft()
+            accepted = self._accepted.pop(stamp, None)
+            if accepted is not None:
+                times = (stamp_to_ns(seconds_to_stamp(time)) for time in (stamp, accepted, commanded))
+                status = diagnostic_status("chunk followed", DiagnosticStatus.OK, "", controller_half(*times))
+                self._latency.publish(diagnostic_array(seconds_to_stamp(commanded), [status]))
+        while len(self._accepted) > TRACES:  # chunks that were replaced before the next tick
+            del self._accepted[next(iter(self._accepted))]
 
     def _publish_diagnostics(self) -> None:
         now = self.now()

@@ -1,7 +1,7 @@
 """The policy as a managed node: cameras, joint states and a prompt in, chunks of actions out.
 
 It subscribes to the camera and state topics of the robot file and to `~/prompt`, to nothing else, and publishes
-`pi0/chunk` and `/diagnostics`. Callbacks only store messages; inference runs in a thread of its own. Configuring loads
+`pi0/chunk`, `pi0/latency` and `/diagnostics`. Callbacks only store messages; inference runs in a thread of its own. Configuring loads
 and warms up the model, activating starts inferring, deactivating stops, cleaning up frees the memory; the node takes
 the first two steps by itself unless `autostart` is false.
 """
@@ -23,7 +23,17 @@ from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.control.chunk import ActionChunk
-from pi0_ros.nodes.messages import LATCHED, LATEST, chunk_to_message, diagnostic_array, diagnostic_status, message_class
+from pi0_ros.control.latency import policy_half
+from pi0_ros.nodes.messages import (
+    LATCHED,
+    LATEST,
+    chunk_to_message,
+    diagnostic_array,
+    diagnostic_status,
+    message_class,
+    seconds_to_stamp,
+    stamp_to_ns,
+)
 from pi0_ros.nodes.running import run_node
 from pi0_ros.policy.backends import Backend, make_backend
 from pi0_ros.policy.runner import RUNNING, STARTING, Health, Runner
@@ -70,6 +80,7 @@ class PolicyNode(LifecycleNode):
         self._logged_at = 0.0
         self._chunks = self.create_lifecycle_publisher(JointTrajectory, "pi0/chunk", LATEST)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._latency = self.create_publisher(DiagnosticArray, "pi0/latency", 10)
         self.create_timer(PERIOD_S, self._housekeeping, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------
@@ -100,6 +111,7 @@ class PolicyNode(LifecycleNode):
             publish=self._publish_chunk,
             changed=self._health_changed,
             prompt=value("prompt") or robot.prompt,
+            traced=self._publish_trace,
         )
         topics = [camera.topic for camera in robot.cameras] + [state.topic for state in robot.state]
         self._streams = {topic: self._subscribe(topic, ReliabilityPolicy.BEST_EFFORT) for topic in topics}
@@ -193,6 +205,14 @@ class PolicyNode(LifecycleNode):
 
     def _publish_chunk(self, chunk: ActionChunk) -> None:
         self._chunks.publish(chunk_to_message(chunk))
+
+    def _publish_trace(self, chunk: ActionChunk, stages_ms: dict[str, float]) -> None:
+        """The policy's half of the chunk's latency trace."""
+        now = self.get_clock().now()
+        stamp_ns = stamp_to_ns(seconds_to_stamp(chunk.stamp))
+        values = policy_half(stamp_ns, chunk.dt, len(chunk.actions), now.nanoseconds, stages_ms)
+        status = diagnostic_status("chunk published", DiagnosticStatus.OK, "", values)
+        self._latency.publish(diagnostic_array(now.to_msg(), [status]))
 
     def _follow_publishers(self) -> None:
         """Subscribe reliably where every publisher offers that (large images get lost otherwise), else best effort."""

@@ -5,6 +5,7 @@ torch is imported only by the local backend, so a robot that uses a server needs
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,6 +28,10 @@ class Backend(Protocol):
     @property
     def metadata(self) -> Metadata | None:
         """What the policy says about itself; None as long as a server has not been reached."""
+
+    @property
+    def timing(self) -> Mapping[str, float]:
+        """Milliseconds of the last inference: `policy.Timing`, and `round_trip_ms` where a server made it."""
 
     def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
         """Predict, continuing `prefix`.
@@ -58,6 +63,10 @@ class LocalBackend:
     def metadata(self) -> Metadata:
         return self._metadata
 
+    @property
+    def timing(self) -> Mapping[str, float]:
+        return vars(self._policy.timing) if self._policy is not None and self._policy.timing is not None else {}
+
     def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
         assert self._policy is not None, "the backend is closed"
         return self._policy.infer(observation, prefix)
@@ -75,6 +84,10 @@ class ZmqBackend:
     @property
     def metadata(self) -> Metadata | None:
         return self._client.metadata
+
+    @property
+    def timing(self) -> Mapping[str, float]:
+        return self._client.timing
 
     def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
         return self._client.infer(observation, prefix)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,9 +38,10 @@ class Health:
 class Runner:
     """Infers once for every `wake`, coalescing those that come during an inference.
 
-    `now_ns` is the clock of the observations, `publish` takes each chunk, `changed` is called in the loop's thread
-    whenever the state changes. `prompt` may be set at any time; without one nothing is inferred. With `continuation`
-    each chunk is made to continue the one before (real-time chunking).
+    `now_ns` is the clock of the observations, `publish` takes each chunk, `traced` then takes it with the milliseconds
+    that each stage of its way took, `changed` is called in the loop's thread whenever the state changes. `prompt` may
+    be set at any time; without one nothing is inferred. With `continuation` each chunk is made to continue the one
+    before (real-time chunking).
     """
 
     def __init__(
@@ -52,9 +53,11 @@ class Runner:
         changed: Callable[[Health], None] = lambda health: None,
         prompt: str = "",
         continuation: Continuation | None = None,
+        traced: Callable[[ActionChunk, dict[str, float]], None] = lambda chunk, stages_ms: None,
     ) -> None:
         self.prompt = prompt
         self._continuation = continuation
+        self._traced = traced
         self._buffer, self._backend = buffer, backend
         self._now_ns, self._publish, self._changed = now_ns, publish, changed
         self._state, self._reason = STARTING, Health.reason
@@ -119,12 +122,15 @@ class Runner:
             observation = self._buffer.observe(now_ns, prompt)
             continuation = self._continuation
             prefix = continuation.prefix(observation.stamp_ns * 1e-9) if continuation is not None else None
+            ready = time.perf_counter()
             chunk = self._backend.infer(observation, prefix)
             if self._stop.is_set():
                 return False
             if continuation is not None:
                 continuation.published(chunk, self._now_ns() * 1e-9)
             self._publish(chunk)
+            spent_ms = [(end - begin) * 1e3 for begin, end in ((start, ready), (start, time.perf_counter()))]
+            self._traced(chunk, self._before_ms(now_ns) | stages_ms(self._backend.timing, *spent_ms))
         except UnreadableError as error:
             self._set("unreadable", str(error))
         except FrozenError as error:
@@ -146,6 +152,11 @@ class Runner:
             return True
         return False
 
+    def _before_ms(self, now_ns: int) -> dict[str, float]:
+        """How long the oldest image was on its way here, and how long it then waited for this inference."""
+        captured_ns, received_ns = self._buffer.oldest_image(now_ns) or (now_ns, now_ns)
+        return {"receive": (received_ns - captured_ns) * 1e-6, "wait": (now_ns - received_ns) * 1e-6}
+
     def _loop(self) -> None:
         while True:
             self._wake.wait()
@@ -162,3 +173,20 @@ class Runner:
             self._state, self._reason = state, reason
         if changed and not self._stop.is_set():  # a stopped node may have no publishers left to tell it with
             self._changed(self.health)
+
+
+def stages_ms(timing: Mapping[str, float], ready_ms: float, published_ms: float) -> dict[str, float]:
+    """What the `published_ms` from the observation to the published chunk were spent on.
+
+    `ready_ms` of them passed before the backend was asked; `timing` is `Backend.timing`. What none of the other stages
+    accounts for counts as publishing.
+    """
+    preprocess = ready_ms + timing.get("prepare_ms", 0.0)
+    link = max(0.0, timing["round_trip_ms"] - timing.get("total_ms", 0.0)) if "round_trip_ms" in timing else 0.0
+    infer = timing.get("model_ms", 0.0)
+    return {
+        "preprocess": preprocess,
+        "link": link,
+        "infer": infer,
+        "publish": max(0.0, published_ms - preprocess - link - infer),
+    }

@@ -11,8 +11,9 @@ import pytest
 from policy_fixtures import SECOND, tiny_robot
 
 from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.control.latency import POLICY_STAGES
 from pi0_ros.policy.metadata import BackendError, RobotMismatchError
-from pi0_ros.policy.runner import Health, Runner
+from pi0_ros.policy.runner import Health, Runner, stages_ms
 from pi0_ros.robot import Robot
 from pi0_ros.streams import Observation, ObservationBuffer
 
@@ -24,6 +25,7 @@ class Backend:
     """Answers with the state, held; or raises what it is told to."""
 
     metadata = None
+    timing = {"prepare_ms": 2.0, "model_ms": 3.0, "finish_ms": 1.0, "total_ms": 6.0, "round_trip_ms": 10.0}
 
     def __init__(self) -> None:
         self.seen: list[Observation] = []
@@ -55,7 +57,8 @@ class Rig:
             self.buffer, self.backend, lambda: self.now_ns, self.published.append, self.changes.append, prompt
         )
 
-    def push(self, encoding: str = "rgb8", names: tuple[str, ...] = ROBOT.joint_names) -> None:
+    def push(self, encoding: str = "rgb8", names: tuple[str, ...] = ROBOT.joint_names, late_ns: int = 0) -> None:
+        """One message on every stream, stamped now; the images arrive `late_ns` later."""
         stamp = SimpleNamespace(sec=self.now_ns // SECOND, nanosec=self.now_ns % SECOND)
         header = SimpleNamespace(stamp=stamp)
         for camera in ROBOT.cameras:
@@ -69,7 +72,7 @@ class Rig:
                 "encoding": encoding,
                 "data": data,
             }
-            self.buffer.push_message(camera.topic, SimpleNamespace(**image), self.now_ns)
+            self.buffer.push_message(camera.topic, SimpleNamespace(**image), self.now_ns + late_ns)
         state = SimpleNamespace(header=header, name=list(names), position=[0.1] * len(names))
         self.buffer.push_message(ROBOT.state[0].topic, state, self.now_ns)
 
@@ -84,6 +87,34 @@ def test_a_chunk_for_what_was_seen() -> None:
     assert (health.state, health.reason, health.chunks, health.stale_events) == ("running", "", 1, 0)
     assert health.latency_p99_ms >= health.latency_p50_ms > 0
     assert set(health.ages_s) == {stream.topic for stream in (*ROBOT.cameras, *ROBOT.state)}
+
+
+def test_a_chunks_way_is_traced_stage_by_stage() -> None:
+    rig = Rig()
+    traces = []
+    rig.runner = Runner(
+        rig.buffer,
+        rig.backend,
+        lambda: rig.now_ns,
+        rig.published.append,
+        prompt="push",
+        traced=lambda *a: traces.append(a),
+    )
+    rig.push(late_ns=30_000_000)
+    rig.now_ns += 50_000_000
+    assert rig.runner.step()
+    (chunk, stages) = traces[0]
+    assert chunk is rig.published[0] and tuple(stages) == POLICY_STAGES
+    assert stages["receive"] == pytest.approx(30.0) and stages["wait"] == pytest.approx(20.0)
+    assert stages["preprocess"] >= 2.0 and stages["link"] == pytest.approx(4.0) and stages["infer"] == 3.0
+
+
+def test_the_stages_add_up() -> None:
+    local = {"prepare_ms": 2.0, "model_ms": 30.0, "finish_ms": 1.0, "total_ms": 33.0}
+    assert stages_ms(local, 5.0, 40.0) == {"preprocess": 7.0, "link": 0.0, "infer": 30.0, "publish": 3.0}
+    remote = stages_ms(local | {"round_trip_ms": 45.0}, 5.0, 52.0)
+    assert remote == {"preprocess": 7.0, "link": 12.0, "infer": 30.0, "publish": 3.0} and sum(remote.values()) == 52.0
+    assert sum(stages_ms({}, 5.0, 40.0).values()) == 40.0
 
 
 def test_starting() -> None:
