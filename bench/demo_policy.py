@@ -2,9 +2,13 @@
 
     python bench/demo_policy.py pi0_ros/checkpoints/demo --episodes 50
     python bench/demo_policy.py runs/demo/policy/checkpoint --latency 0.2 --every-colour
+    python bench/demo_policy.py pi0_ros/checkpoints/demo --latency 0.3 --rtc off exact lerobot
 
 The same policy, controller core and simulator as `pi0 demo`, but in one process and one thread, with a set latency
 between observation and chunk. With --every-colour each scene is played once per colour: the words alone must decide.
+
+With several --rtc modes the same scenes are played in each. Shown is how far a new chunk is from what was sent before
+it takes over (the frozen prefix), and how far it is from the last command when it takes over, over the arm joints.
 """
 
 from __future__ import annotations
@@ -17,10 +21,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.controller import Controller, Settings
+from pi0_ros.control.sent import SentLog
 from pi0_ros.nodes.controller_node import limits_of
 from pi0_ros.policy.checkpoint import load_checkpoint
 from pi0_ros.policy.policy import Policy
+from pi0_ros.policy.rtc import MODES, Continuation, RtcSettings
 from pi0_ros.sim.task import Score, prompt
 from pi0_ros.sim.world import CAMERAS, CUBES, TICK, World
 from pi0_ros.streams import Observation
@@ -29,13 +36,17 @@ ARM_AFTER_S = 0.3
 STAY_S = 0.6
 
 
+Differences = list[tuple[float, float]]  # of each chunk at its takeover, rad: frozen prefix, last command
+
+
 def play(
-    world: World, policy: Policy, seed: int, colour: str, wording: int, args: argparse.Namespace
-) -> tuple[Score, float]:
-    """Run one scene; returns the score and the seconds until success (or the limit)."""
+    world: World, policy: Policy, seed: int, colour: str, wording: int, rtc: RtcSettings, args: argparse.Namespace
+) -> tuple[Score, float, Differences]:
+    """Run one scene; returns the score, the seconds until success (or the limit), and what each chunk changed."""
     robot = policy.spec.robot
     controller = Controller(limits_of(robot), 2 * TICK, np.full(len(robot.joints), 0.15), Settings())
     everything = np.arange(len(robot.joints))
+    continuation, sent, found = Continuation(rtc, robot.gripper_mask), SentLog(len(robot.joints)), Differences()
     start, score = 1000.0 * (seed + 1), Score()
     world.reset(seed)
     images: dict[str, np.ndarray] = {}
@@ -50,19 +61,33 @@ def play(
             controller.measure(start + t, everything, state)
             if len(images) == len(CAMERAS) and t >= next_inference:
                 seen = Observation(round((start + t) * 1e9), dict(images), state, prompt(colour, wording), {})
-                waiting, next_inference = (t + args.latency, policy.infer(seen)), t + 1.0 / args.rate
-            if waiting is not None and t >= waiting[0]:
-                controller.accept(waiting[1], start + t)
-                waiting = None
+                chunk = policy.infer(seen, continuation.prefix(start + t))
+                waiting, next_inference = (t + args.latency, chunk), t + 1.0 / args.rate
+            if waiting is not None and t >= waiting[0] - 1e-9:
+                chunk, waiting = waiting[1], None
+                if sent.span is not None and sent.span[0] <= chunk.stamp:
+                    found.append(differences(chunk, sent, start + t, robot.gripper_mask))
+                continuation.published(chunk, start + t)
+                controller.accept(chunk, start + t)
             armed = armed or (t > ARM_AFTER_S and not controller.arm(start + t))
             if (following := controller.tick(start + t)) is not None:
                 command = following.position
+                sent.push(start + t, command)
+                continuation.sent(start + t, command)
         world.step(command)
         score.update(world.cubes())
         done = min(done, t) if score.success(colour) else np.inf
         if t > done + STAY_S:
             break
-    return score, min(done, args.limit)
+    return score, min(done, args.limit), found
+
+
+def differences(chunk: ActionChunk, sent: SentLog, now: float, gripper: np.ndarray) -> tuple[float, float]:
+    """Largest arm joint's difference between `chunk` and what was sent up to `now`, and the last command."""
+    executed = chunk.times[chunk.times < now]
+    frozen = np.abs(chunk.actions[: len(executed)] - sent.at(executed))[:, ~gripper]
+    there = [np.interp(now, chunk.times, joint) for joint in chunk.actions[:, ~gripper].T]
+    return float(frozen.max(initial=0.0)), float(np.abs(there - sent.at(np.array([now]))[0, ~gripper]).max())
 
 
 def main() -> int:
@@ -75,6 +100,10 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=2.5, help="chunks per second")
     parser.add_argument("--limit", type=float, default=20.0, help="s, per scene")
     parser.add_argument("--every-colour", action="store_true", help="each scene once per colour")
+    parser.add_argument("--rtc", nargs="+", choices=MODES, default=["off"], help="real-time chunking")
+    parser.add_argument("--schedule", default=RtcSettings.schedule)
+    parser.add_argument("--weight", type=float, default=RtcSettings.max_guidance_weight)
+    parser.add_argument("--mask-end", type=int, default=RtcSettings.mask_end)
     args = parser.parse_args()
     torch.set_num_threads(1)
     policy, world = Policy(load_checkpoint(args.checkpoint, "cpu")), World()
@@ -83,17 +112,23 @@ def main() -> int:
         rng = np.random.default_rng([seed, 11])
         drawn, wording = CUBES[rng.integers(3)], int(rng.integers(3))
         games += [(seed, colour, wording) for colour in (CUBES if args.every_colour else (drawn,))]
-    results = []
-    for seed, colour, wording in tqdm(games, unit="scene", disable=None):
-        score, seconds = play(world, policy, seed, colour, wording, args)
-        results.append((score.success(colour), score.right_cube(colour), seconds))
-        if not results[-1][0]:
-            tqdm.write(f"seed {seed} {colour}: lifted {score.lifted}, in tray {score.in_tray}")
-    success, right, seconds = (np.array(column) for column in zip(*results, strict=True))
-    print(
-        f"success {success.sum()} of {len(games)}, named cube lifted first {right.sum()}, "
-        f"median {np.median(seconds):.1f} s, inference {policy.timing.total_ms if policy.timing else 0:.0f} ms"
-    )
+    for mode in args.rtc:
+        rtc = RtcSettings(mode, args.schedule, args.weight, args.mask_end)
+        results, found = [], Differences()
+        for seed, colour, wording in tqdm(games, unit="scene", disable=None):
+            score, seconds, changes = play(world, policy, seed, colour, wording, rtc, args)
+            results.append((score.success(colour), score.right_cube(colour), seconds))
+            found += changes
+            if not results[-1][0]:
+                tqdm.write(f"seed {seed} {colour}: lifted {score.lifted}, in tray {score.in_tray}")
+        success, right, seconds = (np.array(column) for column in zip(*results, strict=True))
+        print(
+            f"rtc {mode}: success {success.sum()} of {len(games)}, named cube lifted first {right.sum()}, "
+            f"median {np.median(seconds):.1f} s, inference {policy.timing.total_ms if policy.timing else 0:.0f} ms"
+        )
+        for what, values in zip(("executed actions", "last command"), np.array(found).T, strict=True):
+            p50, p99 = np.percentile(values, (50, 99))
+            print(f"  a new chunk and the {what:16s} differ by p50 {p50:.4f}, p99 {p99:.4f} rad")
     return 0
 
 

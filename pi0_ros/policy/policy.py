@@ -13,6 +13,7 @@ from pi0_ros.policy.checkpoint import Checkpoint
 from pi0_ros.policy.guidance import make_guidance
 from pi0_ros.policy.metadata import BackendError, Metadata
 from pi0_ros.policy.rtc import ActionPrefix, RtcSettings
+from pi0_ros.policy.subtask import write_subtask
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
 from pi0_ros.streams import Observation
 
@@ -41,6 +42,7 @@ class Policy:
         self.timing: Timing | None = None  # of the last `infer`
         self._seed = seed
         self._device = next(checkpoint.model.parameters()).device
+        checkpoint.model.requires_grad_(False)  # guidance differentiates the actions alone
 
     @property
     def metadata(self) -> Metadata:
@@ -116,6 +118,10 @@ class Policy:
             actions=actions,
             names=tuple(self.spec.robot.joint_names),
         )
+
+    def write_subtask(self, observation: Observation) -> str:
+        """What the model would do next for the observation's prompt; safe beside `infer` in another thread."""
+        return write_subtask(self.spec, self.checkpoint.model, observation, self._device)
 
     def _noise(self, stamp_ns: int) -> np.ndarray:
         """float32 [1, H, A], a function of seed and stamp."""
