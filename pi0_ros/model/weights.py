@@ -54,6 +54,8 @@ _OLD_NAMES = {
 _STATISTICS = re.compile(r"(un)?normalize_(inputs|targets|outputs)\.")
 _LISTED = 12
 
+Stored = tuple[SafetensorsFile, str]  # a tensor by its name in a file
+
 
 class Source(Protocol):
     """The weights of a checkpoint of any format, under openpi torch names, read on demand."""
@@ -115,10 +117,10 @@ class TorchSource:
     def __init__(self, path: Path, files: Iterable[SafetensorsFile]) -> None:
         self.path = path
         self.sizes: Mapping[str, int] = {}
-        self.statistics: dict[str, tuple[SafetensorsFile, str]] = {}  # old LeRobot files keep theirs among the weights
+        self.statistics: dict[str, Stored] = {}  # old LeRobot files keep theirs among the weights
         self.tensors: dict[str, TensorInfo] = {}
         self.leftovers: dict[str, str] = {}
-        self._where: dict[str, tuple[SafetensorsFile, str]] = {}
+        self._where: dict[str, Stored] = {}
         for file in files:
             for stored, info in file.tensors.items():
                 name = canonical_name(stored)
@@ -154,6 +156,12 @@ class TorchSource:
     def pieces(self, name: str) -> Iterable[Tensor]:
         file, stored = self._where[name]
         return file.pieces(stored)
+
+
+def whole(source: Source, name: str) -> Tensor:
+    """Return one tensor of a source in its shape, in memory of its own."""
+    info = source.tensors[name]
+    return torch.cat([piece.reshape(-1) for piece in source.pieces(name)]).view(info.shape)
 
 
 def save_model(model: nn.Module, path: str | Path) -> None:

@@ -17,7 +17,7 @@ import torch
 from pi0_ros.model.checkpoints.described import Surroundings
 from pi0_ros.model.checkpoints.folders import read_json
 from pi0_ros.model.safetensors_files import CheckpointError, SafetensorsFile
-from pi0_ros.model.weights import TorchSource
+from pi0_ros.model.weights import Stored
 from pi0_ros.norm import FIELDS, NormStats, Stats
 from pi0_ros.robot import Robot, robot_from_yaml
 from pi0_ros.settings import PolicySettings
@@ -57,8 +57,8 @@ class Step:
     artifacts: Mapping[str, str]
 
 
-def read_lerobot(folder: Path, model: str, source: TorchSource) -> Surroundings:
-    """Read config.json and the processors; `model` is what the weights are."""
+def read_lerobot(folder: Path, model: str, old_statistics: Mapping[str, Stored]) -> Surroundings:
+    """Read config.json and the processors; `model` is what the weights are, the statistics those among them."""
     path = folder / CONFIG
     config = read_json(path) if path.is_file() else {}
     _check_config(path, config, model)
@@ -68,7 +68,7 @@ def read_lerobot(folder: Path, model: str, source: TorchSource) -> Surroundings:
     dims = {key: _dim(features.get(key)) for key in (STATE, ACTION)}
 
     stats: dict[str, Stats | None] = {}
-    buffers = _buffers(source)
+    buffers = _buffers(old_statistics)
     for feature, kind, name in ((STATE, "STATE", "normalizer_processor"), (ACTION, "ACTION", "unnormalizer_processor")):
         step = steps.get(name)
         if step is not None:
@@ -147,10 +147,10 @@ def _array(file: SafetensorsFile, name: str) -> np.ndarray:
     return torch.cat(pieces).numpy() if pieces else np.zeros(0)
 
 
-def _buffers(source: TorchSource) -> dict[str, np.ndarray]:
+def _buffers(statistics: Mapping[str, Stored]) -> dict[str, np.ndarray]:
     """The statistics that old files keep among the weights: `normalize_inputs.buffer_observation_state.mean`."""
     found = {}
-    for name, (file, stored) in source.statistics.items():
+    for name, (file, stored) in statistics.items():
         feature, _, field = name.partition(".buffer_")[2].rpartition(".")
         key = {"observation_state": STATE, "action": ACTION}.get(feature)
         if key is not None:

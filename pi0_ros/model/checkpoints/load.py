@@ -19,6 +19,7 @@ from pi0_ros.model.checkpoints.locate import Located, locate, open_files
 from pi0_ros.model.checkpoints.openpi import read_openpi
 from pi0_ros.model.checkpoints.orbax import OrbaxLeaves
 from pi0_ros.model.checkpoints.own import read_own
+from pi0_ros.model.checkpoints.peft import ADAPTER, AdapterSource, base_folder
 from pi0_ros.model.checkpoints.sizes import infer_config, model_of
 from pi0_ros.model.config import DTYPES, ModelConfig
 from pi0_ros.model.fast import Pi0Fast
@@ -111,6 +112,9 @@ def warn_of_tf32(device: str, dtype: torch.dtype) -> None:
 def _open_source(located: Located, base: Path | str | None) -> Source:
     if located.format == "openpi_jax":
         return JaxSource(OrbaxLeaves(located.weights))
+    if located.weights.name == ADAPTER:
+        changed = locate(base_folder(located.path, base))
+        return AdapterSource(located.path, _open_source(changed, None))
     return TorchSource(located.weights, open_files(located.weights))
 
 
@@ -119,8 +123,7 @@ def _read_around(located: Located, source: Source, asset_id: str | None) -> Surr
         return read_own(located.path, asset_id)
     model = model_of(source)
     if located.format == "lerobot":
-        assert isinstance(source, TorchSource)
-        return read_lerobot(located.path, model, source)
+        return read_lerobot(located.path, model, source.statistics if isinstance(source, TorchSource) else {})
     return read_openpi(located.path, model, asset_id)
 
 

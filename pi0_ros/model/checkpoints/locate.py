@@ -8,11 +8,13 @@ from pathlib import Path
 
 from pi0_ros.model.checkpoints import own
 from pi0_ros.model.checkpoints.folders import existing, read_json
+from pi0_ros.model.checkpoints.orbax import METADATA as ORBAX
+from pi0_ros.model.checkpoints.peft import ADAPTER
+from pi0_ros.model.checkpoints.peft import CONFIG as ADAPTER_CONFIG
 from pi0_ros.model.safetensors_files import CheckpointError, SafetensorsFile, WeightsError
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
-ORBAX, PARAMS = "_METADATA", "params"
+PARAMS = "params"
 _BELOW = ("pretrained_model", "last/pretrained_model", "checkpoints/last/pretrained_model")
 _SHARD = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
 _EXPECTED = (
@@ -75,16 +77,16 @@ def _folder(folder: Path) -> Located | None:
     if (folder / ORBAX).is_file():
         return Located("openpi_jax", folder.parent if folder.name == PARAMS else folder, folder)
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-    if config.get("format") == own.FORMAT:
+    if config.get("format") == own.FORMAT and (folder / WEIGHTS).is_file():
         return Located("pi0_ros", folder, folder / WEIGHTS)
-    if (folder / ADAPTER_CONFIG).is_file() and not (folder / WEIGHTS).is_file():
+    if (folder / ADAPTER_CONFIG).is_file() and (config.get("use_peft") or not (folder / WEIGHTS).is_file()):
         return Located("lerobot", folder, folder / ADAPTER)
     whole = (folder / WEIGHTS).is_file()
     if whole or (folder / INDEX).is_file() or any(map(_SHARD.fullmatch, _names(folder))):
         weights = folder / WEIGHTS if whole else folder
         wrapped = any(name.startswith("model.") for file in open_files(weights) for name in file.tensors)
         return Located("lerobot" if "type" in config or wrapped else "openpi_torch", folder, weights)
-    if "type" in config:
+    if "type" in config or config.get("format") == own.FORMAT:
         raise CheckpointError(f"{folder}: {CONFIG} is there but no {WEIGHTS}; copy or download the weights too")
     if (folder / PARAMS / ORBAX).is_file():
         return Located("openpi_jax", folder, folder / PARAMS)

@@ -1,0 +1,101 @@
+"""PEFT adapters of LeRobot fine-tunes: low-rank changes and replaced modules, merged into the base model they name."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pi0_ros.model.checkpoints.folders import read_json
+from pi0_ros.model.safetensors_files import SafetensorsFile, TensorInfo, WeightsError
+from pi0_ros.model.weights import Source, canonical_name, whole
+
+ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_FACTOR = re.compile(r"(.+)\.lora_(A|B)(?:\.default)?\.weight")
+_WRAPPERS = (".modules_to_save.default", ".modules_to_save", ".base_layer")
+
+
+def base_folder(adapter: Path, base: Path | str | None) -> Path:
+    """Return the folder of the model that an adapter changes: `base`, or the one its config names."""
+    if base is not None:
+        return Path(base).expanduser().absolute()
+    named = read_json(adapter / CONFIG).get("base_model_name_or_path")
+    for folder in (adapter / str(named), Path(str(named)).expanduser().absolute()):
+        if named and folder.is_dir():
+            return folder
+    raise WeightsError(
+        f"{adapter / CONFIG}: the adapter changes the model {named!r}, which is no folder here; download that model "
+        "and say where it is: base=..., or its folder as base_model_name_or_path"
+    )
+
+
+class AdapterSource:
+    """The weights of `base` with the adapter in `folder` merged into them, in float32 where it changes any."""
+
+    def __init__(self, folder: Path, base: Source) -> None:
+        self.path = folder / ADAPTER
+        self._base, self._file = base, SafetensorsFile(self.path)
+        self.sizes, self.leftovers = base.sizes, base.leftovers
+        config = read_json(folder / CONFIG)
+        if config.get("peft_type", "LORA") != "LORA" or config.get("use_dora"):
+            kind = "DoRA" if config.get("use_dora") else config["peft_type"]
+            raise WeightsError(f"{folder / CONFIG}: an adapter of kind {kind}, only LORA can be merged")
+        self._factors: dict[str, dict[str, str]] = {}  # tensor -> {"A": name in the file, "B": ...}
+        self._replaced: dict[str, str] = {}
+        self._scales: dict[str, float] = {}
+        for stored in self._file.tensors:
+            module = stored.removeprefix("base_model.model.")
+            if factor := _FACTOR.fullmatch(module):
+                name = f"{canonical_name(factor[1])}.weight"
+                self._factors.setdefault(name, {})[factor[2]] = stored
+                self._scales[name] = _scale(config, factor[1], self._file.tensors[stored].shape, factor[2])
+            else:
+                for wrapper in _WRAPPERS:
+                    module = module.replace(wrapper, "")
+                self._replaced[canonical_name(module)] = stored
+        self.tensors: dict[str, TensorInfo] = dict(base.tensors)
+        self._check()
+        for name in self._factors:
+            self.tensors[name] = TensorInfo(self.tensors[name].shape, torch.float32)
+        for name, stored in self._replaced.items():
+            self.tensors[name] = self._file.tensors[stored]
+
+    def pieces(self, name: str) -> Iterable[Tensor]:
+        """Yield the tensor as the adapted model has it."""
+        if stored := self._replaced.get(name):
+            return self._file.pieces(stored)
+        if name not in self._factors:
+            return self._base.pieces(name)
+        weight = whole(self._base, name).float()
+        a, b = (self._factor(name, side) for side in "AB")
+        return [weight.addmm(b, a, alpha=self._scales[name])]
+
+    def _factor(self, name: str, side: str) -> Tensor:
+        stored = self._factors[name][side]
+        return torch.cat([p.float() for p in self._file.pieces(stored)]).view(self._file.tensors[stored].shape)
+
+    def _check(self) -> None:
+        """Every tensor of the adapter must belong to one of the base, and low-rank factors must come in pairs."""
+        wrong = [f"{name} is not in the base model" for name in self._replaced if name not in self.tensors]
+        for name, pair in self._factors.items():
+            shapes = {side: self._file.tensors[stored].shape for side, stored in pair.items()}
+            weight = self.tensors[name].shape if name in self.tensors else ()
+            a, b = shapes.get("A", ()), shapes.get("B", ())
+            if not (len(a) == len(b) == 2 and a[0] == b[1] and (b[0], a[1]) == weight):
+                wrong.append(f"lora_A {list(a)} and lora_B {list(b)} do not belong to {name} {list(weight)}")
+        if wrong:
+            more = f" (and {len(wrong) - 5} more)" if len(wrong) > 5 else ""
+            raise WeightsError(f"{self.path}: not an adapter of {self._base.path}: {'; '.join(wrong[:5])}{more}")
+
+
+def _scale(config: Mapping[str, Any], module: str, shape: tuple[int, ...], side: str) -> float:
+    """alpha / rank, or alpha / sqrt(rank) when rank-stabilised; patterns may give modules an alpha of their own."""
+    rank = shape[0 if side == "A" else 1] if len(shape) == 2 else 1
+    alphas = (config.get("alpha_pattern") or {}).items()
+    alpha = next((a for key, a in alphas if re.match(rf"(.*\.)?({key})$", module)), config.get("lora_alpha", 8))
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
