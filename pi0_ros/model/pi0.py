@@ -56,6 +56,7 @@ class Pi0(PaliGemma):
             self.state_proj = nn.Linear(dim, width)
             self.action_time_mlp_in = nn.Linear(2 * width, width)
             self.action_time_mlp_out = nn.Linear(width, width)
+        self.lerobot_times = False  # sample at multiples of a step, as LeRobot does, instead of openpi's running sum
         init_weights(self)
         self.set_dtype(getattr(torch, config.dtype))
 
@@ -150,6 +151,7 @@ class Pi0(PaliGemma):
             prefix, state = self.encode_prefix(inputs), inputs.state.clone()
 
             def velocity(x: Tensor, time: Tensor) -> Tensor:
+                time = (time * num_steps).round() / num_steps if self.lerobot_times else time
                 return self.velocity(prefix, state, x, time)
 
             if guidance is not None:

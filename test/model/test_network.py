@@ -86,17 +86,33 @@ def test_gradients(name):
 @pytest.mark.parametrize(
     ("key", "steps", "limit"),
     [
-        ("actions_torch_10", 10, 1e-4),
-        ("actions_torch_3", 3, 1e-4),
-        ("actions_jax_10", 10, 3e-4),
-        ("actions_jax_3", 3, 3e-4),
-        ("actions_jax_1", 1, 3e-4),
+        ("actions_torch_10", 10, 2e-5),
+        ("actions_torch_3", 3, 2e-5),
+        ("actions_jax_10", 10, 1e-4),
+        ("actions_jax_3", 3, 1e-4),
+        ("actions_jax_1", 1, 1e-4),
     ],
 )
 def test_sampled_actions(name, key, steps, limit):
     noise = reference.tensor(name, "noise_sample")
     actions = reference.model(name).sample_actions(reference.inputs(name), noise, num_steps=steps)
     assert_close(actions, reference.tensor(name, key), limit)
+
+
+def test_sampling_times_are_those_of_the_reference_that_trained_the_model():
+    model, inputs = reference.model("pi0"), reference.inputs("pi0")
+    seen: list[torch.Tensor] = []
+    plain = model.velocity
+    model.velocity = lambda prefix, state, x, time: seen.append(time[0]) or plain(prefix, state, x, time)
+    model.sample_actions(inputs, num_steps=10)
+    total = torch.ones(())
+    for time in seen:  # openpi adds -0.1 in float32
+        assert time == total
+        total = total - 0.1
+    seen.clear()
+    model.lerobot_times = True
+    model.sample_actions(inputs, num_steps=10)
+    assert [time.item() for time in seen] == [torch.tensor(1 - step * 0.1).item() for step in range(10)]
 
 
 @both_models
