@@ -39,7 +39,7 @@ def tiny_stats(joints: int) -> NormStats:
     return NormStats(state=stats, actions=stats)
 
 
-def tiny_config():
+def tiny_config(horizon: int = 5):
     """A pi0 of a few thousand weights with two cameras of 24 px."""
     from pi0_ros.model import Expert, ModelConfig, Vision
 
@@ -51,15 +51,17 @@ def tiny_config():
         expert=expert,
         vision=Vision(width=16, depth=1, mlp_dim=16, num_heads=2, patch_size=12, image_size=24),
         action_dim=8,
-        action_horizon=5,
+        action_horizon=horizon,
         max_token_len=24,
         cameras=("base_0_rgb", "left_wrist_0_rgb"),
         discrete_state_input=False,
     )
 
 
-def tiny_checkpoint(folder: Path, robot: Robot | None = None, seed: int = 0) -> Path:
-    """Write a checkpoint with random weights; equal seeds give equal weights."""
+def tiny_checkpoint(
+    folder: Path, robot: Robot | None = None, seed: int = 0, kind: str = "pi0", horizon: int = 5
+) -> Path:
+    """Write a checkpoint of a pi0 or pi05 with random weights; equal seeds give equal weights."""
     import torch
 
     from pi0_ros.model import Pi0
@@ -68,9 +70,12 @@ def tiny_checkpoint(folder: Path, robot: Robot | None = None, seed: int = 0) -> 
 
     robot = robot or tiny_robot()
     torch.manual_seed(seed)
-    model = Pi0(tiny_config())
+    config = tiny_config(horizon)
+    if kind == "pi05":
+        config = replace(config, model=kind, discrete_state_input=True, max_token_len=64)
+    model = Pi0(config)
     settings = PolicySettings("mean_std", "mean_std", fps=20.0, num_steps=4)
-    return save_checkpoint(folder, model, tiny_config(), settings, robot, tiny_stats(len(robot.joints)), TOKENIZER)
+    return save_checkpoint(folder, model, config, settings, robot, tiny_stats(len(robot.joints)), TOKENIZER)
 
 
 def observation(robot: Robot, seed: int = 0, stamp_ns: int = 5 * SECOND, size: int = 96) -> Observation:

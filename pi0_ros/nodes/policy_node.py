@@ -1,9 +1,9 @@
 """The policy as a managed node: cameras, joint states and a prompt in, chunks of actions out.
 
 It subscribes to the camera and state topics of the robot file and to `~/prompt`, to nothing else, and publishes
-`pi0/chunk`, `pi0/latency` and `/diagnostics`. Callbacks only store messages; inference runs in a thread of its own. Configuring loads
-and warms up the model, activating starts inferring, deactivating stops, cleaning up frees the memory; the node takes
-the first two steps by itself unless `autostart` is false.
+`pi0/chunk`, `pi0/latency` and `/diagnostics`. Callbacks only store messages; inference runs in a thread of its own.
+Configuring loads and warms up the model, activating starts inferring, deactivating stops, cleaning up frees the memory;
+the node takes the first two steps by itself unless `autostart` is false.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from pi0_ros.nodes.messages import (
 from pi0_ros.nodes.running import run_node
 from pi0_ros.policy.backends import Backend, make_backend
 from pi0_ros.policy.runner import RUNNING, STARTING, Health, Runner
+from pi0_ros.policy.subtask import SubtaskLoop, make_subtask_loop
 from pi0_ros.robot import Robot, load_robot
 from pi0_ros.streams import ObservationBuffer
 
@@ -57,6 +58,7 @@ PARAMETERS: tuple[tuple[str, Any, str, tuple[float, float] | None, bool], ...] =
     ("torch_threads", 0, "CPU threads of torch, 0: torch's choice (backend local)", (0, 256), False),
     ("num_steps", 0, "flow steps per chunk, 0: the checkpoint's (backend local)", (0, 100), False),
     ("policy_rate", 0.0, "most inferences per second, 0: the robot file's policy_rate_hz", (0.0, 100.0), False),
+    ("subtask.rate_hz", 0.0, "pi0.5: how often the model names its next subtask, 0: never", (0.0, 10.0), False),
     ("autostart", True, "configure and activate without being told", None, False),
 )
 
@@ -70,6 +72,7 @@ class PolicyNode(LifecycleNode):
             self.declare_parameter(name, default, _descriptor(default, description, limits, changeable))
         self.add_on_set_parameters_callback(self._parameters_set)
         self._runner: Runner | None = None
+        self._subtasks: SubtaskLoop | None = None
         self._backend: Backend | None = None
         self._robot: Robot | None = None
         self._buffer: ObservationBuffer | None = None
@@ -79,6 +82,7 @@ class PolicyNode(LifecycleNode):
         self._phase, self.refusal = "unconfigured", ""
         self._logged_at = 0.0
         self._chunks = self.create_lifecycle_publisher(JointTrajectory, "pi0/chunk", LATEST)
+        self._subtask = self.create_publisher(String, "pi0/subtask", LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._latency = self.create_publisher(DiagnosticArray, "pi0/latency", 10)
         self.create_timer(PERIOD_S, self._housekeeping, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -97,21 +101,25 @@ class PolicyNode(LifecycleNode):
                 value("backend"), robot, value("checkpoint"), value("server"), value("device"), value("seed"),
                 value("torch_threads"), value("num_steps"), value("timeout_s"),
             )  # fmt: skip
+            buffer = ObservationBuffer(robot)
+            rate_hz = value("subtask.rate_hz")
+            subtasks = make_subtask_loop(rate_hz, backend, buffer, self._now_ns, self._publish_subtask)
         except (ValueError, OSError, ImportError, RuntimeError) as error:
             self._phase, self.refusal = "unconfigured", str(error)
             self.get_logger().fatal(self.refusal)
             self._publish_diagnostics()
             return TransitionCallbackReturn.FAILURE
         self._robot, self._backend = robot, backend
-        self._buffer = ObservationBuffer(robot)
+        self._buffer, self._subtasks = buffer, subtasks
         self._runner = Runner(
             self._buffer,
             backend,
-            now_ns=lambda: int(self.get_clock().now().nanoseconds),
+            now_ns=self._now_ns,
             publish=self._publish_chunk,
             changed=self._health_changed,
             prompt=value("prompt") or robot.prompt,
             traced=self._publish_trace,
+            instruct=subtasks.instruction if subtasks is not None else lambda task: task,
         )
         topics = [camera.topic for camera in robot.cameras] + [state.topic for state in robot.state]
         self._streams = {topic: self._subscribe(topic, ReliabilityPolicy.BEST_EFFORT) for topic in topics}
@@ -129,6 +137,8 @@ class PolicyNode(LifecycleNode):
             self.get_logger().error("not activated: the last inference is still under way; try again")
             return TransitionCallbackReturn.FAILURE
         super().on_activate(state)
+        if self._subtasks is not None:
+            self._subtasks.start()
         rate_hz = self._value("policy_rate") or self._robot.policy_rate_hz
         self._timer = self.create_timer(1.0 / rate_hz, self._runner.wake)
         self._phase = "active"
@@ -167,7 +177,8 @@ class PolicyNode(LifecycleNode):
         if self._timer is not None:
             self.destroy_timer(self._timer)
             self._timer = None
-        return self._runner is None or self._runner.stop()
+        written = self._subtasks is None or self._subtasks.stop()
+        return (self._runner is None or self._runner.stop()) and written
 
     def _release(self) -> None:
         stopped = self._stop()
@@ -176,7 +187,7 @@ class PolicyNode(LifecycleNode):
         self._streams, self._others = {}, []
         if self._backend is not None and stopped:  # a thread that hangs in the backend still uses its sockets
             self._backend.close()
-        self._backend = self._runner = self._buffer = self._robot = None
+        self._backend = self._runner = self._subtasks = self._buffer = self._robot = None
         self._phase = "unconfigured"
 
     # --- messages -----------------------------------------------------------------------------------------------------
@@ -190,7 +201,7 @@ class PolicyNode(LifecycleNode):
 
     def _received(self, topic: str, message: Any) -> None:
         if self._buffer is not None:
-            self._buffer.push_message(topic, message, int(self.get_clock().now().nanoseconds))
+            self._buffer.push_message(topic, message, self._now_ns())
 
     def _prompted(self, message: String) -> None:
         if self._runner is not None and message.data != self._runner.prompt:
@@ -205,6 +216,9 @@ class PolicyNode(LifecycleNode):
 
     def _publish_chunk(self, chunk: ActionChunk) -> None:
         self._chunks.publish(chunk_to_message(chunk))
+
+    def _publish_subtask(self, subtask: str) -> None:
+        self._subtask.publish(String(data=subtask))
 
     def _publish_trace(self, chunk: ActionChunk, stages_ms: dict[str, float]) -> None:
         """The policy's half of the chunk's latency trace."""
@@ -273,6 +287,9 @@ class PolicyNode(LifecycleNode):
         hardware = self._robot.name if self._robot is not None else ""
         status = diagnostic_status("policy", level, reason or state, values, hardware)
         self._diagnostics.publish(diagnostic_array(self.get_clock().now().to_msg(), [status]))
+
+    def _now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value

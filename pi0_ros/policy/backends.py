@@ -71,6 +71,11 @@ class LocalBackend:
         assert self._policy is not None, "the backend is closed"
         return self._policy.infer(observation, prefix)
 
+    def write_subtask(self, observation: Observation) -> str:
+        """See `Policy.write_subtask`."""
+        assert self._policy is not None, "the backend is closed"
+        return self._policy.write_subtask(observation)
+
     def close(self) -> None:
         self._policy = None
 

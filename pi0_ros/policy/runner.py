@@ -41,7 +41,7 @@ class Runner:
     `now_ns` is the clock of the observations, `publish` takes each chunk, `traced` then takes it with the milliseconds
     that each stage of its way took, `changed` is called in the loop's thread whenever the state changes. `prompt` may
     be set at any time; without one nothing is inferred. With `continuation` each chunk is made to continue the one
-    before (real-time chunking).
+    before (real-time chunking). `instruct` turns the prompt into what the model is told (`SubtaskLoop.instruction`).
     """
 
     def __init__(
@@ -53,10 +53,11 @@ class Runner:
         changed: Callable[[Health], None] = lambda health: None,
         prompt: str = "",
         continuation: Continuation | None = None,
+        instruct: Callable[[str], str] = lambda task: task,
         traced: Callable[[ActionChunk, dict[str, float]], None] = lambda chunk, stages_ms: None,
     ) -> None:
         self.prompt = prompt
-        self._continuation = continuation
+        self._continuation, self._instruct = continuation, instruct
         self._traced = traced
         self._buffer, self._backend = buffer, backend
         self._now_ns, self._publish, self._changed = now_ns, publish, changed
@@ -119,7 +120,7 @@ class Runner:
             self._set("prompt", "no prompt: publish one on ~/prompt or set the parameter `prompt`")
             return False
         try:
-            observation = self._buffer.observe(now_ns, prompt)
+            observation = self._buffer.observe(now_ns, self._instruct(prompt))
             continuation = self._continuation
             prefix = continuation.prefix(observation.stamp_ns * 1e-9) if continuation is not None else None
             ready = time.perf_counter()

@@ -202,7 +202,7 @@ def test_inputs_of_the_policy_are_topics_of_the_robot_file_and_the_prompt_only(
     assert rig.node.get_client_names_and_types_by_node("policy", "/") == []
     published = {name for name, _ in rig.node.get_publisher_names_and_types_by_node("policy", "/")}
     ros = {"/rosout", "/parameter_events", "/policy/transition_event"}
-    assert published - ros == {"/pi0/chunk", "/diagnostics"}
+    assert published - ros == {"/pi0/chunk", "/pi0/latency", "/pi0/subtask", "/diagnostics"}
 
 
 def test_the_policy_process_knows_no_simulator_and_no_demonstrator() -> None:
@@ -287,6 +287,29 @@ def test_simulated_time(rig: Rig, make_node: Callable[..., PolicyNode]) -> None:
     assert stamps == sorted(stamps) and 1000 * SECOND < stamps[0] <= rig.now_ns
 
 
+def test_chunks_follow_the_subtask(
+    rig: Rig, make_node: Callable[..., PolicyNode], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The model names its next subtask; a late listener hears it, and the chunks are inferred with it as prompt."""
+    told: list[str] = []
+    infer = LocalBackend.infer
+
+    def spy(self: LocalBackend, seen: Observation, *more: Any) -> Any:
+        told.append(seen.prompt)
+        return infer(self, seen, *more)
+
+    monkeypatch.setattr(LocalBackend, "infer", spy)
+    make_node(
+        checkpoint=str(tiny_checkpoint(tmp_path / "pi05", seed=1, kind="pi05")), **{"subtask.rate_hz": 5.0}
+    ).autostart()
+    rig.until(lambda: any(prompt not in ("", ROBOT.prompt) for prompt in told), "a chunk with a subtask")
+    heard: list[String] = []
+    rig.node.create_subscription(String, "pi0/subtask", heard.append, LATCHED)
+    rig.until(lambda: heard and heard[-1].data in told, "the subtask")
+    assert rig.status["prompt"] == ROBOT.prompt
+    rig.wait_for_chunks()
+
+
 # --- nothing moves, and why -------------------------------------------------------------------------------------------
 
 
@@ -333,6 +356,7 @@ def test_another_robots_checkpoint_ends_the_process(processes: Any, robot_file: 
         ({"checkpoint": ""}, "needs a checkpoint folder"),
         ({"robot": "no_such_robot"}, "no robot is called 'no_such_robot'"),
         ({"backend": "carrier pigeon"}, "expected one of local, zmq"),
+        ({"subtask.rate_hz": 1.0}, "only pi05 writes subtasks"),
         ({"backend": "zmq", "server": "gpu-box"}, "expected something like tcp://"),
         ({"device": "tpu"}, "tpu"),
     ],
