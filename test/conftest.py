@@ -50,6 +50,11 @@ def _has_gpu() -> bool:
 def ros_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A ROS_DOMAIN_ID that no other test of any run on this machine uses meanwhile, set in the environment with
     discovery on this machine only, quick discovery for images, and logs below `tmp_path`."""
+    yield from own_domain(tmp_path, monkeypatch)
+
+
+def own_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """What `ros_domain` does, for fixtures that live longer than one test."""
     pytest.importorskip("rclpy")
     domain, lock = _lock_a_domain()
     environment = ros_environment(localhost=True)

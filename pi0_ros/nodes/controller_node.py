@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import fields
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -32,7 +33,8 @@ from pi0_ros.control.controller import Command, Controller, Settings, State
 from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.pacing import LateShare
-from pi0_ros.control.timeline import INTERPOLATIONS
+from pi0_ros.control.pieces import INTERPOLATIONS
+from pi0_ros.control.seams import SEAMS
 from pi0_ros.nodes import realtime
 from pi0_ros.nodes.command_output import CommandOutput
 from pi0_ros.nodes.messages import (
@@ -60,7 +62,14 @@ SHUTDOWN_S = 3.0  # decelerating at shutdown takes no longer; launch sends SIGTE
 def limits_of(robot: Robot) -> JointLimits:
     """The robot file's limits as the controller takes them."""
     return JointLimits(
-        robot.joint_names, robot.lower, robot.upper, robot.velocity, robot.acceleration, robot.gripper_mask
+        robot.joint_names,
+        robot.lower,
+        robot.upper,
+        robot.velocity,
+        robot.acceleration,
+        robot.gripper_mask,
+        robot.jerk,
+        robot.tracking,
     )
 
 
@@ -111,7 +120,7 @@ class ControllerNode(Node):
     def close(self) -> None:
         """Stop ticking, decelerate to a hold, and see to it that the hold has left this process."""
         self.ticker.stop()
-        active = self.controller.state in (State.IDLE, State.RUNNING, State.HOLDING) or self.controller.limiter.moving
+        active = self.controller.state in (State.IDLE, State.RUNNING, State.HOLDING) or self.controller.moving
         self.controller.disarm("the controller process was stopped")
         deadline = time.monotonic()
         for _ in range(int(SHUTDOWN_S / self.period)):
@@ -132,8 +141,11 @@ class ControllerNode(Node):
         self._declare("robot", "demo_arm", "name or path of the robot file")
         self._declare("auto_arm", False, "arm by itself once, at the first moment that arming is not refused")
         self._declare("interpolation", default.interpolation, f"between actions: {', '.join(INTERPOLATIONS)}")
+        self._declare("seam", default.seam, f"from chunk to chunk: {', '.join(SEAMS)}")
         self._declare("blend_s", default.blend_s, "s over which the offset to a new chunk fades; 0: none", 5.0)
+        self._declare("ensemble_decay", default.ensemble_decay, "an ensemble weighs a newer chunk by exp(-this)", 10.0)
         self._declare("chunk_timeout_s", default.chunk_timeout_s, "s, greatest age of a followed observation", 600.0)
+        self._declare("tracking_s", default.tracking_s, "s a joint may lag at its velocity limit; 0: not watched", 60.0)
         self._declare("rearm_after_s", default.rearm_after_s, "s, a hold that lasts longer needs ~/arm again", 86400.0)
         self._declare(
             "realtime.priority", 0, "SCHED_FIFO priority of the ticks' thread, 1 to 99; 0: normal scheduling", 99
@@ -145,8 +157,7 @@ class ControllerNode(Node):
             self.get_parameter("realtime.lock_memory").value,
             [core for core in self.get_parameter("realtime.cpu").value if core >= 0],
         )
-        names = ("interpolation", "blend_s", "chunk_timeout_s", "rearm_after_s")
-        return Settings(**{name: self.get_parameter(name).value for name in names})
+        return Settings(**{field.name: self.get_parameter(field.name).value for field in fields(Settings)})
 
     def _declare(self, name: str, default: object, description: str, highest: int | float | None = None) -> None:
         descriptor = ParameterDescriptor(description=description, read_only=True)
@@ -263,7 +274,8 @@ class ControllerNode(Node):
         now = self.now()
         with self._lock:
             values = self.controller.report(now)
-            waiting = self.controller.feedback.not_ready(now) if self.controller.state is State.DISARMED else []
+            feedback = self.controller.feedback
+            waiting = feedback.not_ready(now) if self.controller.state is State.DISARMED else feedback.stale(now)
         problems = [*self._state_problems.values(), *waiting]
         text = f"{values['state']}: {values['reason']}"
         level = LEVELS.get(self.controller.state, DiagnosticStatus.OK)
