@@ -110,7 +110,7 @@ def test_file_round_trip(tmp_path: Path) -> None:
 
 
 def test_reads_a_file_of_openpi() -> None:
-    stats = load_norm_stats(FIXTURES / "policy" / "droid_norm_stats.json")
+    stats = load_norm_stats(FIXTURES / "reference" / "pi05" / "checkpoint" / "assets" / "droid" / "norm_stats.json")
     assert stats.state.dim == stats.actions.dim == 8
 
 

@@ -38,7 +38,8 @@ from pi0_ros.robot import (
 )
 
 SMALL = (Path(__file__).parent / "fixtures" / "small_robot.yaml").read_text(encoding="utf-8")
-SHIPPED = ("demo_arm", "aloha", "franka_droid", "so101", "ur5e")
+ALOHA, FRANKA = ("aloha", "aloha_act", "aloha_sim"), ("franka_droid", "franka_droid_fast", "franka_droid_position")
+SHIPPED = ("demo_arm", *ALOHA, *FRANKA, "libero", "libero_pi0", "so101", "ur5e")
 
 
 # ---- good files

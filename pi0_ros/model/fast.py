@@ -15,6 +15,7 @@ from pi0_ros.model.init import init_weights
 from pi0_ros.model.layers import Rotary, attention_bias
 from pi0_ros.model.paligemma import ModelInput, PaliGemma
 from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.rtc import Guidance
 from pi0_ros.model.text import causal_bias, write
 
 MAX_NEW_TOKENS = 256
@@ -82,10 +83,11 @@ class Pi0Fast(PaliGemma):
         noise: Tensor | None = None,
         num_steps: int = 10,
         generator: torch.Generator | None = None,
+        guidance: Guidance | None = None,
     ) -> Tensor:
         """Return actions float32 [B, H, A]: the most likely answer; zeros for a row that answers without actions.
 
-        `noise`, `num_steps` and `generator` are there so that it can stand for a `Pi0`: nothing is drawn here.
+        `noise` and what follows are there so that it can stand for a `Pi0`: nothing is drawn or denoised here.
         """
         if self.codec is None:
             raise ConfigError("this pi0-FAST has no action tokenizer: set its `codec`")

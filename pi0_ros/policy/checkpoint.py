@@ -1,43 +1,37 @@
-"""A checkpoint is one self-contained folder: weights, sizes, robot file, statistics and tokenizer.
+"""Checkpoints as the policy uses them: a network and everything between it and the robot.
 
     model.safetensors  config.json  robot.yaml  norm_stats.json  tokenizer.model
 
-It is written beside its place and renamed into it, so a killed writer leaves the previous checkpoint whole.
+is this package's own folder, whole in itself. Checkpoints of LeRobot and openpi are read as they are; they lack the
+robot file, which is then given, and perhaps the tokenizer.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pi0_ros.model.action_tokens import ActionCodec, ActionTokens
+from pi0_ros.model.checkpoints import CheckpointError, Described, describe_checkpoint
+from pi0_ros.model.checkpoints import load_checkpoint as load_weights
+from pi0_ros.model.checkpoints.folders import new_folder, write_json
+from pi0_ros.model.checkpoints.own import CONFIG, ROBOT, STATS, TOKENIZER, WEIGHTS, own_config
 from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.fast import Pi0Fast
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.model.tokenizer import Tokenizer
-from pi0_ros.model.weights import load_model, save_model
-from pi0_ros.norm import NormStats, load_norm_stats, save_norm_stats
+from pi0_ros.model.weights import save_model
+from pi0_ros.norm import NormStats, save_norm_stats
 from pi0_ros.policy.transforms import PolicySpec
-from pi0_ros.robot import Robot, robot_from_yaml, robot_to_yaml
+from pi0_ros.robot import Robot, robot_to_yaml
 from pi0_ros.settings import PolicySettings
 
-FORMAT, VERSION = "pi0_ros", 1
-WEIGHTS, CONFIG, ROBOT, STATS, TOKENIZER = (
-    "model.safetensors",
-    "config.json",
-    "robot.yaml",
-    "norm_stats.json",
-    "tokenizer.model",
-)
-
-
-class CheckpointError(ValueError):
-    """A checkpoint folder that cannot be used; the message names the file, the key and what to do."""
+DTYPES = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class Checkpoint:
 
     folder: Path
     spec: PolicySpec
-    model: Pi0
+    model: Pi0 | Pi0Fast
     training: Mapping[str, Any]  # free notes of the trainer: step, dataset, seeds, ...
 
 
@@ -67,118 +61,96 @@ def save_checkpoint(
     optimiser's state) into the folder before it is renamed into place.
     """
     folder = Path(folder).absolute()
-    _recover(folder)
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with new_folder(folder) as partial:
         save_model(model, partial / WEIGHTS)
-        settings = {
-            "format": FORMAT,
-            "version": VERSION,
-            "model": config.to_dict(),
-            "policy": policy_settings.to_dict(),
-            "training": dict(training or {}),
-        }
-        (partial / CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
+        write_json(partial / CONFIG, own_config(config, policy_settings, training))
         (partial / ROBOT).write_text(robot_to_yaml(robot))
         save_norm_stats(norm_stats, partial / STATS)
         shutil.copyfile(tokenizer_path, partial / TOKENIZER)
         if write_more is not None:
             write_more(partial)
-        _sync(partial)
-        if folder.exists():
-            folder.rename(_previous(folder))
-        partial.rename(folder)
-        shutil.rmtree(_previous(folder), ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        _recover(folder)
-        raise
     return folder
 
 
-def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
-    """Read a checkpoint folder; CheckpointError names the file and the key that is wrong."""
-    spec, training, folder = _load_spec(folder)
+def load_checkpoint(
+    folder: Path | str,
+    device: torch.device | str = "cpu",
+    *,
+    robot: Robot | None = None,
+    tokenizer: Path | str = "",
+    dtype: str = "auto",
+    config: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """Read a checkpoint of any format; CheckpointError names the file and the key that is wrong.
+
+    `robot` is the robot of a checkpoint that carries no robot file, `tokenizer` a file or folder for one without
+    tokenizer, `config` says sizes that neither its files nor its tensors do. `dtype` auto: that of the file.
+    """
+    described = describe(folder, robot, config)
+    spec = _spec(described, robot, tokenizer)
+    codec = ActionCodec(spec.tokenizer, ActionTokens.find(described.path)) if described.config.is_fast else None
+    wanted = getattr(torch, described.config.dtype if dtype == "auto" else dtype)
+    loaded = load_weights(folder, config=described.config, device=device, dtype=wanted)
+    if isinstance(loaded.model, Pi0Fast):
+        loaded.model.codec = codec
+    return Checkpoint(loaded.path, replace(spec, config=loaded.config), loaded.model, loaded.training)
+
+
+def load_spec(
+    folder: Path | str,
+    *,
+    robot: Robot | None = None,
+    tokenizer: Path | str = "",
+    config: Mapping[str, Any] | None = None,
+) -> PolicySpec:
+    """Everything of a checkpoint but the weights, as `load_checkpoint` reads it; cheap."""
+    return _spec(describe(folder, robot, config), robot, tokenizer)
+
+
+def describe(
+    folder: Path | str,
+    robot: Robot | None = None,
+    config: Mapping[str, Any] | None = None,
+    *,
+    asset_id: str | None = None,
+    base: Path | str | None = None,
+) -> Described:
+    """Sizes that nothing in a foreign checkpoint tells are those that the robot file knows of released ones."""
+    described = describe_checkpoint(folder, config=config, asset_id=asset_id, base=base)
+    if described.robot is None and robot is not None:
+        known = robot.released.sizes(described.config.model)
+        sizes = {key: value for key, value in known.items() if key in described.assumed}
+        if sizes:
+            return describe_checkpoint(folder, config={**(config or {}), **sizes}, asset_id=asset_id, base=base)
+    return described
+
+
+def _spec(described: Described, given: Robot | None, tokenizer: Path | str) -> PolicySpec:
+    robot = described.robot or given
+    if robot is None:
+        raise CheckpointError(
+            f"{described.path}: there is no robot file in it: say which robot it drives, with robot:=NAME for a node "
+            "or --robot NAME for a command"
+        )
+    path = tokenizer or described.tokenizer_path
     try:
-        model = load_model(spec.config, folder / WEIGHTS, device)
-    except (ValueError, OSError) as error:  # names the file
-        raise CheckpointError(str(error)) from error
-    if not isinstance(model, Pi0):
-        raise CheckpointError(f"{folder}: a {spec.config.model} model cannot be run as a policy")
-    return Checkpoint(folder, spec, model, training)
-
-
-def load_spec(folder: Path | str) -> PolicySpec:
-    """Everything of a checkpoint but the weights; cheap."""
-    return _load_spec(folder)[0]
-
-
-def _load_spec(folder: Path | str) -> tuple[PolicySpec, Mapping[str, Any], Path]:
-    folder = Path(folder).expanduser().absolute()
-    if not folder.exists() and _previous(folder).exists():
-        folder = _previous(folder)  # a writer was killed between its two renames
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such checkpoint folder")
-    if missing := [name for name in (CONFIG, ROBOT, STATS, TOKENIZER, WEIGHTS) if not (folder / name).is_file()]:
-        raise CheckpointError(f"{folder}: not a complete checkpoint, missing {', '.join(missing)}")
-    config, settings, training = _read_config(folder / CONFIG)
-    try:
-        robot = robot_from_yaml((folder / ROBOT).read_text(), str(folder / ROBOT))
-        norm_stats = load_norm_stats(folder / STATS)
-    except ValueError as error:  # each names its file
-        raise CheckpointError(str(error)) from error
-    try:
-        tokenizer = Tokenizer.load(folder / TOKENIZER)
+        pieces = Tokenizer.load(path) if path else Tokenizer.installed()
+        return PolicySpec(described.config, described.settings, robot, statistics_for(described, robot), pieces)
     except (ValueError, OSError) as error:
-        raise CheckpointError(str(error)) from error
-    try:
-        return PolicySpec(config, settings, robot, norm_stats, tokenizer), training, folder
-    except ValueError as error:
-        raise CheckpointError(f"{folder}: {error}") from error
+        raise CheckpointError(f"{described.path}: {error}") from error
 
 
-def _read_config(path: Path) -> tuple[ModelConfig, PolicySettings, Mapping[str, Any]]:
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON ({error})") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: 'format' is not '{FORMAT}': not a checkpoint of this package")
-    if content.get("version") != VERSION:
-        raise CheckpointError(f"{path}: 'version' is {content.get('version')!r}, this package reads version {VERSION}")
-    if unknown := set(content) - {"format", "version", "model", "policy", "training"}:
-        raise CheckpointError(f"{path}: unknown key(s) {', '.join(sorted(unknown))}")
-    parsed: list[Any] = []
-    for key, parse in (("model", ModelConfig.from_dict), ("policy", PolicySettings.from_dict)):
-        if not isinstance(content.get(key), dict):
-            raise CheckpointError(f"{path}: '{key}' must be a mapping")
-        try:
-            parsed.append(parse(content[key]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path}: '{key}': {error}") from error
-    return parsed[0], parsed[1], content.get("training", {})
-
-
-def _previous(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.previous")
-
-
-def _recover(folder: Path) -> None:
-    """Undo what a killed writer may have left: put the previous folder back, or drop it when its successor is there."""
-    if _previous(folder).exists():
-        if folder.exists():
-            shutil.rmtree(_previous(folder), ignore_errors=True)
-        else:
-            _previous(folder).rename(folder)
-
-
-def _sync(folder: Path) -> None:
-    """Have the files on disk before the rename makes them official."""
-    for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def statistics_for(described: Described, robot: Robot) -> NormStats:
+    """The only statistics of the checkpoint, or those that the robot file chooses."""
+    known, wanted = ", ".join(described.assets), robot.released.asset_id
+    if described.norm_stats is not None:
+        return described.norm_stats
+    if wanted in described.assets:
+        return described.assets[wanted]
+    if known:
+        has = f"has {wanted!r}, which is not among them" if wanted else "does not choose"
+        raise CheckpointError(f"it has statistics of {known}; robot '{robot.name}' {has}: write policy.asset_id there")
+    raise CheckpointError(
+        "it has no statistics of states and actions: a base model must be fine-tuned first (`pi0 train`), or put "
+        "openpi's norm_stats.json into its folder assets/NAME/"
+    )

@@ -21,9 +21,11 @@ def make_guidance(
 
     ValueError when the prefix is not this robot's, or the checkpoint was not trained for the mode `trained`.
     """
+    if spec.config.is_fast:
+        return None  # its actions are text: nothing is denoised that could be guided
     if prefix is None or prefix.settings.mode == "off" or abs(prefix.dt * spec.fps - 1) > 1e-3:
         return None  # a prefix of other steps is of the policy before this one
-    horizon, joints = spec.config.action_horizon, len(spec.robot.joints)
+    horizon, joints = spec.config.action_horizon, len(spec.robot.action_names)
     if prefix.actions.ndim != 2 or prefix.actions.shape[1] != joints:
         raise ValueError(f"the prefix has shape {list(prefix.actions.shape)}, the robot has {joints} joints")
     given = prefix.actions[:horizon]

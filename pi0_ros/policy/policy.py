@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from pi0_ros.policy.metadata import BackendError, Metadata
 from pi0_ros.policy.rtc import ActionPrefix, RtcSettings
 from pi0_ros.policy.subtask import write_subtask
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
+from pi0_ros.robot import Joint
 from pi0_ros.streams import Observation
 
 
@@ -69,11 +71,11 @@ class Policy:
         observation = Observation(
             stamp_ns=0,
             images={camera.name: black for camera in robot.cameras},
-            state=np.clip(0.0, robot.lower, robot.upper),
+            state=_nearest_to_zero(robot.state_joints),
             prompt=robot.prompt or "warm up",
             ages_s={},
         )
-        still = ActionPrefix(observation.state[None], 1.0 / self.spec.fps, 1, RtcSettings("exact"))
+        still = ActionPrefix(_nearest_to_zero(robot.action_joints)[None], 1.0 / self.spec.fps, 1, RtcSettings("exact"))
         for prefix in (None, None, still):
             self.infer(observation, prefix)
         self.timing = None
@@ -116,7 +118,7 @@ class Policy:
             stamp=observation.stamp_ns * 1e-9,
             dt=1.0 / self.spec.fps,
             actions=actions,
-            names=tuple(self.spec.robot.joint_names),
+            names=self.spec.robot.action_names,
         )
 
     def write_subtask(self, observation: Observation) -> str:
@@ -128,3 +130,8 @@ class Policy:
         config = self.spec.config
         generator = np.random.default_rng([self._seed, stamp_ns])
         return generator.standard_normal((1, config.action_horizon, config.action_dim), dtype=np.float32)
+
+
+def _nearest_to_zero(joints: Sequence[Joint]) -> np.ndarray:
+    """A place for each joint within its limits."""
+    return np.array([np.clip(0.0, joint.lower, joint.upper) for joint in joints])

@@ -12,7 +12,7 @@ import torch
 from policy_fixtures import TOKENIZER, tiny_checkpoint, tiny_config, tiny_robot, tiny_stats
 
 from pi0_ros.model import Pi0
-from pi0_ros.policy import checkpoint as module
+from pi0_ros.model.checkpoints import folders as module
 from pi0_ros.policy.checkpoint import CheckpointError, load_checkpoint, load_spec, save_checkpoint
 from pi0_ros.settings import PolicySettings
 
@@ -133,19 +133,19 @@ def write(name: str, text: str):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "robot.yaml").unlink(), "missing robot.yaml"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "missing model.safetensors"),
+        (lambda folder: (folder / "robot.yaml").unlink(), "no robot file in it: say which robot it drives"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "config.json is there but no model.safetensors"),
         (write("config.json", "{"), r"config.json: not JSON"),
-        (write("config.json", "[]"), r"config.json: 'format' is not 'pi0_ros'"),
-        (change("format", "other"), "'format' is not 'pi0_ros'"),
+        (write("config.json", "[]"), "config.json: expected a JSON mapping"),
+        (change("format", "other"), "how many heads the vision tower"),
         (change("version", 2), "'version' is 2"),
         (change("extra", 1), "unknown key.*extra"),
         (change("model", "pi0"), "'model' must be a mapping"),
         (change("model.action_dim", None), "config.json: 'model': .*action_dim"),
         (change("policy.fps", 0), "config.json: 'policy': .*fps"),
         (change("policy.state_normalization", "minmax"), "'policy': normalization is 'minmax'"),
-        (change("model.action_dim", 9), "model.safetensors.*action_in_proj"),
-        (change("model.action_dim", 4), "6 joints, the model's action_dim is only 4"),
+        (change("model.action_dim", 9), "model.safetensors: its files say action_dim 9, its tensors 8"),
+        (change("model.action_dim", 4), "its files say action_dim 4, its tensors 8"),
         (write("norm_stats.json", "{}"), "norm_stats.json.*norm_stats.state"),
         (write("robot.yaml", "name: x"), "robot.yaml"),
         (write("tokenizer.model", "nonsense"), "tokenizer.model"),
@@ -162,7 +162,7 @@ def test_every_defect_is_named(damage, message: str, tmp_path: Path) -> None:
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no such checkpoint folder"):
+    with pytest.raises(CheckpointError, match="there is no such checkpoint"):
         load_checkpoint(tmp_path / "nothing")
 
 

@@ -1,8 +1,7 @@
-"""Transforms: the reference's numbers, one path for one and for many, and a whole reference pipeline end to end."""
+"""Transforms: shapes, one path for one and for many, and parts that do not fit together."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,19 +10,18 @@ import torch
 from policy_fixtures import FIXTURES, TOKENIZER, observation, tiny_config, tiny_robot, tiny_stats
 
 from pi0_ros.images import resize_with_pad
-from pi0_ros.model import ModelConfig, Tokenizer, load_model
-from pi0_ros.norm import load_norm_stats, normalize
+from pi0_ros.model import Tokenizer
+from pi0_ros.norm import NormStats, Stats, normalize
 from pi0_ros.policy.transforms import (
     PolicySettings,
     PolicySpec,
+    _pixels,
     actions_from_model,
     actions_to_model,
     make_inputs,
     pad_dim,
-    to_absolute,
-    to_relative,
 )
-from pi0_ros.robot import Camera, Joint, Robot, StateTopic
+from pi0_ros.robot import Robot
 
 
 def spec(normalization: str = "mean_std", **changes) -> PolicySpec:
@@ -39,14 +37,6 @@ def batch(size: int, robot: Robot) -> tuple[dict[str, np.ndarray], np.ndarray, l
     many = [observation(robot, seed, size=40) for seed in range(size)]
     images = {name: np.stack([one.images[name] for one in many]) for name in many[0].images}
     return images, np.stack([one.state for one in many]), [f"do {i}" for i in range(size)]
-
-
-def test_relative_actions_equal_the_reference() -> None:
-    data = np.load(FIXTURES / "reference" / "transforms.npz")
-    state, mask = data["delta_state"], data["delta_mask"]
-    relative = to_relative(data["delta_actions_abs"], state, mask)
-    np.testing.assert_allclose(relative, data["delta_actions_rel"], rtol=1e-6)
-    np.testing.assert_allclose(to_absolute(relative, state, mask), data["delta_roundtrip"], rtol=1e-6)
 
 
 def test_pad_dim_pads_and_never_cuts() -> None:
@@ -160,6 +150,49 @@ def test_parts_that_do_not_fit_together() -> None:
     good = spec()
     with pytest.raises(ValueError, match="norm_stats.state has 5 dimensions.*6 joints"):
         replace(good, norm_stats=tiny_stats(5))
+    without = NormStats(tiny_stats(6).state, Stats(np.zeros(6), np.ones(6)))
+    with pytest.raises(ValueError, match="norm_stats.actions: the statistics have no 'q01'"):
+        replace(good, norm_stats=without, settings=PolicySettings("quantile", "quantile"))
+
+
+def test_statistics_may_be_wider_than_the_robot_and_fps_that_of_its_data() -> None:
+    """openpi's base models have statistics of 32 dimensions; no file of theirs says how fast they act."""
+    one, wide = spec(), replace(spec(), norm_stats=tiny_stats(9), settings=PolicySettings("mean_std", "mean_std"))
+    images, state, prompts = batch(2, one.robot)
+    assert wide.fps == one.robot.dataset_fps
+    found = make_inputs(replace(one, norm_stats=wide.norm_stats), images, state, prompts)
+    cut = NormStats(*(Stats(*(v[:6] for v in s.present().values())) for s in vars(wide.norm_stats).values()))
+    np.testing.assert_array_equal(found.state, make_inputs(replace(one, norm_stats=cut), images, state, prompts).state)
+
+
+def test_a_checkpoint_that_contradicts_the_robot_file() -> None:
+    """LeRobot says which actions are relative, and their names."""
+    good = spec()
+    names = [f"{name}.pos" for name in good.robot.joint_names]
+    mask = tuple(good.robot.relative_mask.tolist())
+    agreeing = replace(good.settings, relative_actions=mask, action_names=tuple(names))
+    replace(good, settings=agreeing)
+    with pytest.raises(ValueError, match="actions of .* are relative, the checkpoint those of none: correct `action`"):
+        replace(good, settings=replace(good.settings, relative_actions=(False,) * 6))
+    with pytest.raises(ValueError, match="the checkpoint has 5 actions, robot .* has 6"):
+        replace(good, settings=replace(good.settings, action_names=tuple(names[:5])))
+    with pytest.raises(ValueError, match="in the order .*: put the joints of the robot file into the checkpoint's"):
+        replace(good, settings=replace(good.settings, action_names=tuple(reversed(names))))
+    replace(good, settings=replace(good.settings, action_names=tuple("abcdef")))  # other names say nothing
+
+
+def test_lerobots_resize_equals_the_reference() -> None:
+    data = np.load(FIXTURES / "reference" / "lerobot_transforms.npz")
+    found = _pixels(data["lrresize_in_u8"][None], 224, "torch", "cpu")[0]
+    np.testing.assert_allclose((found[::4, ::4] + 1) / 2, data["lrresize_out"], atol=1e-6)
+
+
+def test_openpis_resize_equals_the_reference() -> None:
+    data = np.load(FIXTURES / "reference" / "transforms.npz")
+    for i in range(4):
+        found = _pixels(data[f"resize{i}_in"][None], 224, "pillow", "cpu")[0]
+        expected = data[f"resize{i}_pil"].astype(np.float32) / 255 * 2 - 1
+        np.testing.assert_allclose(found, expected, atol=1.01 * 2 / 255)  # one grey level between Pillow's versions
 
 
 @pytest.mark.parametrize(
@@ -176,51 +209,3 @@ def test_parts_that_do_not_fit_together() -> None:
 def test_wrong_settings(content: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PolicySettings.from_dict(content)
-
-
-def droid_robot() -> Robot:
-    """The reference's DROID observation as a robot file: 7 joints and a gripper, all absolute, two cameras."""
-    names = [f"joint_{i}" for i in range(7)] + ["gripper"]
-    joints = tuple(
-        Joint(name, "rad", "gripper" if name == "gripper" else "revolute", -3, 3, 1, 1, None, "absolute")
-        for name in names
-    )
-    cameras = tuple(
-        Camera(name, f"/{name}", "sensor_msgs/msg/Image", slot, 1.0)
-        for name, slot in (("exterior", "base_0_rgb"), ("wrist", "left_wrist_0_rgb"))
-    )
-    state = (StateTopic("/joint_states", "sensor_msgs/msg/JointState", tuple(names), 1.0),)
-    return Robot("droid", "", joints, cameras, state, (), "command", 1.0, 50.0, 5.0, 15.0, "", None)
-
-
-def test_whole_pipeline_equals_the_reference_pi05_droid() -> None:
-    """Raw observation -> model input -> sampled actions -> robot actions, as openpi computes them."""
-    data = dict(np.load(FIXTURES / "policy" / "e2e_droid.npz"))
-    meta = json.loads(str(data["meta_json"]))
-    folder = FIXTURES / "reference" / "pi05"
-    config = ModelConfig.from_dict(
-        {**json.loads((folder / "sizes.json").read_text()), "max_token_len": meta["max_token_len"]}
-    )
-    stats = load_norm_stats(FIXTURES / "policy" / "droid_norm_stats.json")
-    one = PolicySpec(
-        config, PolicySettings("quantile", "quantile", 15.0), droid_robot(), stats, Tokenizer.load(TOKENIZER)
-    )
-    images = {
-        "exterior": data["obs|observation/exterior_image_1_left"][None],
-        "wrist": data["obs|observation/wrist_image_left"][None],
-    }
-    state = np.concatenate([data["obs|observation/joint_position"], data["obs|observation/gripper_position"]])[None]
-
-    inputs = make_inputs(one, images, state, [meta["prompt"]])
-    for slot in ("base_0_rgb", "left_wrist_0_rgb"):
-        pixels = data[f"model_image_{slot}"].astype(np.float32) / 255 * 2 - 1
-        np.testing.assert_allclose(inputs.images[slot][0].numpy(), pixels, atol=1.01 * 2 / 255)  # one grey level
-    assert {slot: bool(mask[0]) for slot, mask in inputs.image_masks.items()} == meta["image_masks"]
-    np.testing.assert_allclose(inputs.state[0].numpy(), data["model_state"], atol=1e-5)
-    assert inputs.prompt_tokens[0].tolist() == data["model_tokens"].tolist()
-    assert inputs.prompt_mask[0].tolist() == data["model_token_mask"].tolist()
-
-    model = load_model(config, folder / "model.safetensors")
-    sampled = model.sample_actions(inputs, noise=torch.from_numpy(data["noise"])[None], num_steps=meta["num_steps"])
-    np.testing.assert_allclose(sampled[0].numpy(), data["model_actions"], atol=5e-4)
-    np.testing.assert_allclose(actions_from_model(one, sampled, state)[0], data["out_actions"], atol=5e-4)
