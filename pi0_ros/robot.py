@@ -24,6 +24,7 @@ KINDS = ("revolute", "prismatic", "gripper")
 KIND_UNITS = {"revolute": ("rad",), "prismatic": ("m",), "gripper": UNITS}
 ACTIONS = ("absolute", "relative", "velocity")
 ROLES = ("both", "state", "action")
+LIMITS = ("jerk", "tracking")  # that a joint may have besides position, velocity and acceleration
 SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 STATE_TYPES = ("sensor_msgs/msg/JointState",)
@@ -161,7 +162,7 @@ def _joint(value: Any, place: Place) -> Joint:
     unit, kind = item.choice("unit", UNITS), item.choice("kind", KINDS)
     if unit not in KIND_UNITS[kind]:
         item.wrong("unit", f"a {kind} joint is not measured in {unit}: write {KIND_UNITS[kind][0]}")
-    limits = Section(value["limits"], (*place, "limits"), ("position", "velocity", "acceleration"), ("jerk",))
+    limits = Section(value["limits"], (*place, "limits"), ("position", "velocity", "acceleration"), LIMITS)
     lower, upper = limits.pair("position", f"[lower, upper] in {unit}")
     role = item.choice("role", ROLES, "both")
     action = item.choice("action", ACTIONS) if role != "state" else ""
@@ -183,6 +184,7 @@ def _joint(value: Any, place: Place) -> Joint:
         velocity=limits.positive("velocity"),
         acceleration=limits.positive("acceleration"),
         jerk=limits.positive("jerk") if "jerk" in limits else None,
+        tracking=limits.positive("tracking") if "tracking" in limits else None,
         action=action,
         role=role,
         state_scale=state_scale,
@@ -288,7 +290,7 @@ def robot_to_yaml(robot: Robot) -> str:
 
     def joint(item: Joint) -> dict[str, Any]:
         limits = {"position": [item.lower, item.upper], "velocity": item.velocity, "acceleration": item.acceleration}
-        limits |= {} if item.jerk is None else {"jerk": item.jerk}
+        limits |= {key: value for key in LIMITS if (value := getattr(item, key)) is not None}
         content: dict[str, Any] = {"name": item.name, "unit": item.unit, "kind": item.kind, "limits": limits}
         content |= {"action": item.action} if item.action else {}
         content |= {"step": item.step} if item.action == "velocity" else {}

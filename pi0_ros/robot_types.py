@@ -28,6 +28,7 @@ class Joint:
     state_scale: Scale = SAME  # how the model counts the joint
     action_scale: Scale = SAME
     step: float = 1.0  # of a velocity: how far an action of 1 moves per frame, as the model counts the joint
+    tracking: float | None = None  # distance from its command that is too far. None: the controller's usual
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,16 @@ class Robot:
     def acceleration(self) -> np.ndarray:
         """Acceleration limits, float64 [J], unit/s^2."""
         return np.array([joint.acceleration for joint in self.joints], np.float64)
+
+    @property
+    def jerk(self) -> np.ndarray:
+        """Jerk limits, float64 [J], unit/s^3; infinite where the file has none."""
+        return np.array([np.inf if joint.jerk is None else joint.jerk for joint in self.joints], np.float64)
+
+    @property
+    def tracking(self) -> np.ndarray:
+        """Distances from the command that are too far, float64 [J], unit; infinite where the file has none."""
+        return np.array([np.inf if joint.tracking is None else joint.tracking for joint in self.joints], np.float64)
 
     @property
     def gripper_mask(self) -> np.ndarray:

@@ -182,6 +182,7 @@ def robots(draw: st.DrawFn) -> Robot:
             velocity=draw(positive),
             acceleration=draw(positive),
             jerk=draw(st.none() | positive),
+            tracking=draw(st.none() | positive),
             **meaning(),
         )
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
 
+from pi0_ros.control.axis import TickAxis
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.feedback import FUTURE_S, Feedback
 from pi0_ros.control.limits import JointLimits, Limiter
+from pi0_ros.control.seams import Ensemble
+from pi0_ros.control.smoothing import Smoother
 from pi0_ros.control.timeline import Timeline
+from pi0_ros.control.tracking import Tracking
 
 
 class State(Enum):
@@ -25,17 +29,22 @@ class State(Enum):
 
 ARMED = (State.IDLE, State.RUNNING, State.HOLDING)
 JUMP_S = 0.1  # a clock that steps back by more than this makes all stamps worthless
+LEAP_S = 1.0  # and so does one that leaps ahead by more than this between two ticks
 HOLD_SHARE = 0.5  # a hold decelerates with this share of the limits, an emergency stop with all of it
+FAR = 1e6  # no joint without position limits goes this far
 
 
 @dataclass(frozen=True)
 class Settings:
     """Behaviour that is no property of the robot. Seconds."""
 
-    interpolation: str = "cubic"  # hold, linear or cubic
+    interpolation: str = "cubic"  # hold, linear, cubic or quintic
+    seam: str = "blend"  # from chunk to chunk: replace, blend, ensemble or rtc
     blend_s: float = 0.2  # over which the offset between command and new chunk fades; 0 replaces at once
+    ensemble_decay: float = 0.01  # an ensemble weighs a chunk that is one step newer by exp(-this)
     chunk_timeout_s: float = 2.0  # greatest age of the observation behind the chunk that is followed
     rearm_after_s: float = 1.0  # a hold that lasts longer disarms
+    tracking_s: float = 0.15  # a joint may lag by what it goes in this time at its velocity limit; 0: not watched
 
 
 @dataclass(frozen=True)
@@ -65,19 +74,32 @@ class Controller:
 
     def __init__(self, limits: JointLimits, period: float, max_age: np.ndarray, settings: Settings) -> None:
         self.limits = limits
+        self.period = period
         self.settings = settings
         self.feedback = Feedback(limits, max_age)
-        self.limiter = Limiter(limits, period)
-        self.timeline = Timeline(limits, settings.interpolation, settings.blend_s)
+        self.smoother = Smoother(limits, period)
+        allowed = replace(limits, acceleration=self.smoother.acceleration)
+        self.limiter = Limiter(allowed, period)
+        self.timeline = Timeline(allowed, period, settings.interpolation, settings.seam, settings.blend_s)
+        self.tracking = Tracking(limits, settings.tracking_s)
         self.counts = Counts()
         self.state = State.DISARMED
         self.reason = "call ~/arm to start"
         self.last_refusal = ""
+        self.joined_at_step = 0.0  # how many steps of the chunk that is followed were past when it was taken up
+        ensemble = Ensemble(settings.ensemble_decay, settings.interpolation, limits.gripper)
+        self._ensemble = ensemble if settings.seam == "ensemble" else None
+        self._axis = TickAxis(period)
+        self._sent, self._sent_velocity = np.zeros((2, len(limits.names)))
         self._pending: ActionChunk | None = None
         self._newest_stamp = -np.inf
-        self._now = -np.inf
         self._held_since = 0.0
         self._held_in_motion = False
+
+    @property
+    def moving(self) -> bool:
+        """Whether the command has not come to rest."""
+        return self.limiter.moving or not self.smoother.settled
 
     # --- what people ask for
 
@@ -88,11 +110,14 @@ class Controller:
         if self.state is State.STOPPED:
             return [f"stopped ({self.reason}): call ~/reset first"]
         problems = self.feedback.not_ready(now)
-        if self.limiter.moving:
+        if self.moving:
             problems.append("the command is still decelerating")
         if not problems:
             self._forget_chunks()
             self.limiter.start(self.feedback.position)
+            self.smoother.start(self.feedback.position)
+            self.tracking.restart()
+            self._sent[:], self._sent_velocity[:] = self.feedback.position, 0.0
             self._enter(State.IDLE, "armed, waiting for the first chunk")
         return problems
 
@@ -132,7 +157,7 @@ class Controller:
             order = "older than the chunk before it" if chunk.stamp <= self._newest_stamp else "already over"
             self.last_refusal = f"dropped a chunk that was {order} (observation {now - chunk.stamp:.2f} s old)"
             return False
-        self._pending, self._newest_stamp = chunk, chunk.stamp
+        self._pending, self._newest_stamp = self._ensemble.add(chunk) if self._ensemble else chunk, chunk.stamp
         return True
 
     def refuse(self, reason: str, now: float) -> None:
@@ -147,23 +172,43 @@ class Controller:
 
     def tick(self, now: float) -> Command | None:
         """Advance one control period to `now`; None when nothing is to be commanded."""
-        step = now - self._now
-        if step < -JUMP_S:
-            self._clock_went_back(now)
-        self._now = now
+        step = self._axis.step(now)
+        if not -JUMP_S <= step <= LEAP_S:
+            self._clock_jumped(step, now)
+        regular = self._axis.tick(now)
         if self.state in ARMED:
             self._update(now)
-        regular = 0.5 < step / self.limiter.period < 1.5
-        if self.state is State.RUNNING and self.timeline.chunk and not regular:
-            self._join(self.timeline.chunk, now)  # ticks were skipped: fade what was missed, do not jump after it
+        limiter, timeline, t = self.limiter, self.timeline, self._axis.t + self.smoother.ahead
         if self.state is State.RUNNING:
-            self.limiter.follow(*self.timeline.sample(now))
-        elif self.state in ARMED or self.limiter.moving:
-            self.limiter.brake(1.0 if self.state is State.STOPPED else HOLD_SHARE)
-        else:
-            return None
-        limiter = self.limiter
-        return Command(limiter.position.copy(), limiter.velocity.copy(), limiter.acceleration.copy())
+            if not regular and timeline.chunk:  # ticks were skipped: fade what was missed, do not jump after it
+                self._join(timeline.chunk)
+            limiter.follow(*timeline.sample(t))
+        elif self.state is State.STOPPED:
+            limiter.brake()
+        elif limiter.moving:
+            if not regular or timeline.idle:
+                velocity = limiter.velocity + limiter.acceleration * (
+                    self.period / 2
+                )  # the difference is half a tick old
+                timeline.stop(t - self.period, limiter.position, velocity, limiter.acceleration)
+            if t < timeline.end:
+                limiter.follow(*timeline.sample(t))
+            else:
+                limiter.brake(HOLD_SHARE)
+        elif self.state in ARMED:
+            limiter.brake()
+        if self.state in ARMED or self.moving or self._sent_velocity.any():
+            return self._send()
+        return None
+
+    def _send(self) -> Command:
+        """The limiter's command after the jerk limits, with its differences over one period."""
+        position = self._sent.copy()
+        self.smoother.push(self.limiter.position, out=self._sent)
+        velocity = (self._sent - position) / self.period
+        acceleration = (velocity - self._sent_velocity) / self.period
+        self._sent_velocity[:] = velocity
+        return Command(self._sent.copy(), velocity, acceleration)
 
     def report(self, now: float) -> dict[str, object]:
         """State, reason and counts as the diagnostics show them."""
@@ -182,22 +227,27 @@ class Controller:
             "clamps_acceleration": clamps.acceleration,
             "clamps_gripper": clamps.gripper,
             "chunk_age_s": round(now - chunk.stamp, 3) if chunk else "",
+            "chunk_step": round((now - chunk.stamp) / chunk.dt, 1) if chunk else "",
+            "joined_at_step": round(self.joined_at_step, 1),
+            **self.timeline.seams.report(),
             "joint_state_age_s": round(self.feedback.age(now), 3),
         }
 
     def _update(self, now: float) -> None:
-        stale = self.feedback.stale(now)
-        chunk = self._pending
-        if stale:
+        stale = "; ".join(self.feedback.stale(now))
+        problem = stale or self.tracking.away(self.feedback.position, self._sent, now)
+        chunk, reached = self._pending, now + self.smoother.ahead
+        if problem:
             if self.state is not State.HOLDING:
                 self.counts.stale_events += self.state is State.RUNNING
-                self._hold("; ".join(stale), now)
-        elif chunk is not None and now <= self._expiry(chunk):
+                self._hold(problem, now)
+        elif chunk is not None and reached <= self._expiry(chunk):
             self._pending = None
-            self._join(chunk, now)
+            self._join(chunk)
+            self.joined_at_step = (now - chunk.stamp) / chunk.dt
             self.counts.chunks += 1
             self._enter(State.RUNNING, "following chunks")
-        elif self.state is State.RUNNING and self.timeline.chunk and now > self._expiry(self.timeline.chunk):
+        elif self.state is State.RUNNING and self.timeline.chunk and reached > self._expiry(self.timeline.chunk):
             self.counts.stale_events += 1
             age = now - self.timeline.chunk.stamp
             self._hold(f"no newer chunk: the last one is over, its observation is {age:.2f} s old", now)
@@ -206,9 +256,11 @@ class Controller:
         if self.state is State.HOLDING and now - self._held_since > self.settings.rearm_after_s:
             self.disarm(f"{self.reason}; held for {self.settings.rearm_after_s:g} s, call ~/arm to go on")
 
-    def _join(self, chunk: ActionChunk, now: float) -> None:
+    def _join(self, chunk: ActionChunk) -> None:
         """Follow `chunk` from the last command, as if sent one period ago: so a join at every tick makes headway."""
-        self.timeline.push(chunk, now - self.limiter.period, self.limiter.position, self.limiter.velocity)
+        limiter, before = self.limiter, self._axis.t + self.smoother.ahead - self.period
+        self.timeline.origin = self._axis.origin
+        self.timeline.push(chunk, before, limiter.position, limiter.velocity, limiter.acceleration)
 
     def _hold(self, reason: str, now: float) -> None:
         self._held_in_motion = self.state is State.RUNNING
@@ -216,15 +268,25 @@ class Controller:
         self.timeline.clear()
         self._enter(State.HOLDING, reason)
 
-    def _clock_went_back(self, now: float) -> None:
-        self.feedback.clear()
+    def _clock_jumped(self, step: float, now: float) -> None:
+        first = np.isinf(step)
+        self._axis.restart(now)
+        if first:
+            return
         self._forget_chunks()
+        if step < 0:
+            self.feedback.clear()
         if self.state in ARMED:
-            self._hold(f"the clock went back by {self._now - now:.3f} s", now)
+            way = (
+                f"went back by {-step:.3f} s"
+                if step < 0
+                else f"leapt ahead by {step:.3f} s, or the process stood still"
+            )
+            self._hold(f"the clock {way}", now)
 
     def _check_reach(self, chunk: ActionChunk) -> None:
         """Raise `ChunkError` where an action is outside the limits by more than their range: no clamp mends that."""
-        lower, upper = self.limits.lower, self.limits.upper
+        lower, upper = np.maximum(self.limits.lower, -FAR), np.minimum(self.limits.upper, FAR)
         excess = np.maximum(lower - chunk.actions, chunk.actions - upper) / (upper - lower)
         i, j = np.unravel_index(int(np.argmax(excess)), excess.shape)
         if excess[i, j] > 1.0:
@@ -235,6 +297,8 @@ class Controller:
 
     def _forget_chunks(self) -> None:
         self.timeline.clear()
+        if self._ensemble:
+            self._ensemble.clear()
         self._pending = None
         self._newest_stamp = -np.inf
 

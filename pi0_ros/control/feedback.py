@@ -26,12 +26,17 @@ class Feedback:
         """Forget everything, as after a jump of the clock."""
         self.position = np.full(len(self.limits.names), np.nan)
         self.stamp = np.full(len(self.limits.names), -np.inf)
+        self._fresh_from, self._fresh_until = np.inf, -np.inf
         self._history: deque[tuple[float, np.ndarray]] = deque()
 
     def measure(self, stamp: float, joints: np.ndarray, position: np.ndarray) -> None:
-        """Take the positions of `joints` (indices) captured at `stamp`; the caller has refused NaN."""
+        """Take the positions of `joints` (indices) captured at `stamp`. NaN and infinity count as not measured."""
+        if not np.isfinite(position).all():
+            return
         self.position[joints] = position
         self.stamp[joints] = stamp
+        self._fresh_from = self.stamp.max() - FUTURE_S
+        self._fresh_until = (self.stamp + self.max_age).min()
         while self._history and not stamp - 4 * REST_WINDOW_S <= self._history[0][0] <= stamp:
             self._history.popleft()
         self._history.append((stamp, self.position.copy()))
@@ -42,9 +47,9 @@ class Feedback:
 
     def stale(self, now: float) -> list[str]:
         """Sentences about joints whose state is missing, too old or from the future; empty when all is well."""
-        age = now - self.stamp
-        if np.all((age <= self.max_age) & (age >= -FUTURE_S)):
+        if self._fresh_from <= now <= self._fresh_until:
             return []
+        age = now - self.stamp
         names, problems = np.array(self.limits.names), []
         never, future = np.isinf(age), age < -FUTURE_S
         old = (age > self.max_age) & ~never

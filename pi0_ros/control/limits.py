@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,15 +19,26 @@ class JointLimits:
     velocity: np.ndarray  # per s, both directions
     acceleration: np.ndarray  # per s^2, both directions
     gripper: np.ndarray  # bool [J]: joints that switch and never blend
+    jerk: np.ndarray = field(default_factory=lambda: np.array(np.inf))  # per s^3, both directions; one number: for all
+    tracking: np.ndarray = field(default_factory=lambda: np.array(np.inf))  # distance from the command that is too far
 
     def __post_init__(self) -> None:
-        for field in ("lower", "upper", "velocity", "acceleration"):
-            object.__setattr__(self, field, np.asarray(getattr(self, field), dtype=np.float64))
+        for name in ("lower", "upper", "velocity", "acceleration"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
         object.__setattr__(self, "gripper", np.asarray(self.gripper, dtype=bool))
-        arrays = (self.lower, self.upper, self.velocity, self.acceleration, self.gripper)
+        for name in ("jerk", "tracking"):
+            value = np.asarray(getattr(self, name), dtype=np.float64)
+            object.__setattr__(self, name, np.full(len(self.names), value) if value.ndim == 0 else value)
+        arrays = (self.lower, self.upper, self.velocity, self.acceleration, self.gripper, self.jerk, self.tracking)
         if any(array.shape != (len(self.names),) for array in arrays):
             raise ValueError(f"limits must hold one value per joint ({len(self.names)} joints)")
-        good = (self.lower < self.upper) & (self.velocity > 0) & (self.acceleration > 0)
+        good = (
+            (self.lower < self.upper)
+            & (self.velocity > 0)
+            & (self.acceleration > 0)
+            & (self.jerk > 0)
+            & (self.tracking > 0)
+        )
         if not good.all():
             raise ValueError("limits upside down or not positive for " + ", ".join(np.array(self.names)[~good]))
 
@@ -49,35 +60,28 @@ class Clamps:
         return self.position + self.velocity + self.acceleration
 
 
-def speed_to_stop_within(distance: np.ndarray, acceleration: np.ndarray, period: float) -> np.ndarray:
-    """Greatest speed with which joints can still stop within `distance` >= 0, in steps of `period` s.
-
-    A joint that moves at speed `v` for this step and then loses `a * period` each step travels
-    `period * ((n + 1) * v - a * period * n * (n + 1) / 2)` with `n = floor(v / (a * period))`: linear between
-    multiples of `a * period`, so its inverse is exact. Units: distance u, acceleration u/s^2, result u/s.
-    """
-    steps = np.floor((np.sqrt(1.0 + 8.0 * distance / (acceleration * period * period)) - 1.0) / 2.0)
-    return (distance / period + acceleration * period * steps * (steps + 1.0) / 2.0) / (steps + 1.0)
-
-
 class Limiter:
     """Turns targets into commands within position, velocity and acceleration limits, one control period at a time.
 
     Velocity is the command's difference over one period, acceleration the velocity's difference: what a robot that is
     fed one command per period can see. From any state it has reached, the limiter can stop inside the position
-    limits.
+    limits. The arrays `position`, `velocity` and `acceleration` [J] are its own and change with every call.
     """
 
     def __init__(self, limits: JointLimits, period: float) -> None:
         self.limits = limits
         self.period = period
-        self.position = np.zeros(len(limits.names))
-        self.velocity = np.zeros(len(limits.names))
-        self.acceleration = np.zeros(len(limits.names))
+        joints = len(limits.names)
+        self.position, self.velocity, self.acceleration = np.zeros((3, joints))
         self.clamps = Clamps()
+        self._change = limits.acceleration * period
         self._reach = (
             limits.velocity**2 / limits.acceleration + 2.0 * limits.velocity * period
         )  # more than stopping takes
+        self._slowest, self._tight, self._steady = -limits.velocity, TOLERANCE * limits.velocity, ~limits.gripper
+        self._target, self._target_velocity, self._wanted, self._allowed, self._before = np.zeros((5, joints))
+        self._excess = np.zeros((3, joints))
+        self._distances, self._speeds, self._steps = np.zeros((3, 3, joints))  # rows: behind, room up, room down
 
     @property
     def moving(self) -> bool:
@@ -85,9 +89,8 @@ class Limiter:
 
     def start(self, position: np.ndarray) -> None:
         """Start at rest from a measured position [J]; a joint found outside its limits may only move back inside."""
-        self.position = np.array(position, dtype=np.float64)
-        self.velocity = np.zeros_like(self.position)
-        self.acceleration = np.zeros_like(self.position)
+        self.position[:] = position
+        self.velocity[:] = self.acceleration[:] = 0.0
 
     def follow(self, position: np.ndarray, velocity: np.ndarray) -> None:
         """Advance one period towards a target that is at `position` [J] by then and moves with `velocity` [J].
@@ -95,39 +98,86 @@ class Limiter:
         The target is met exactly where the limits allow; where it was lost, it is caught up as fast as the limits allow
         without overshoot.
         """
-        limits = self.limits
-        target = np.clip(position, limits.lower, limits.upper)
-        target_velocity = np.clip(velocity, -limits.velocity, limits.velocity)
-        behind = target - target_velocity * self.period - self.position
-        catch_up = speed_to_stop_within(np.minimum(np.abs(behind), self._reach), limits.acceleration, self.period)
-        wanted = target_velocity + np.copysign(catch_up, behind)
-        allowed = np.clip(wanted, -limits.velocity, limits.velocity)
-        before = allowed.copy()
-        self._advance(allowed)
-        self._count(np.abs(position - target), np.abs(wanted - before), np.abs(before - self.velocity))
+        limits, period = self.limits, self.period
+        target, target_velocity, wanted, allowed = self._target, self._target_velocity, self._wanted, self._allowed
+        np.minimum(np.maximum(position, limits.lower, out=target), limits.upper, out=target)
+        np.minimum(np.maximum(velocity, self._slowest, out=target_velocity), limits.velocity, out=target_velocity)
+        behind = np.multiply(target_velocity, -period, out=wanted)
+        behind += target
+        behind -= self.position
+        np.abs(behind, out=self._distances[0])
+        self._stopping_speeds()
+        np.copysign(self._speeds[0], behind, out=wanted)
+        wanted += target_velocity
+        np.minimum(np.maximum(wanted, self._slowest, out=allowed), limits.velocity, out=allowed)
+        excess = self._excess
+        np.subtract(position, target, out=excess[0])
+        np.subtract(wanted, allowed, out=excess[1])
+        np.subtract(allowed, self._advance(allowed), out=excess[2])
+        np.abs(excess, out=excess)
+        if (excess > self._tight).any():
+            self._count(excess)
 
     def brake(self, share: float = 1.0) -> None:
         """Advance one period while decelerating to rest with `share` of the acceleration limits (more where a position
         limit is near). All joints stop together, so the path keeps its direction."""
-        steps = np.max(np.abs(self.velocity) / (share * self.limits.acceleration * self.period), initial=0.0)
-        self._advance(self.velocity * (1.0 - 1.0 / steps) if steps > 1.0 else np.zeros_like(self.velocity))
+        steps = float(np.max(np.abs(self.velocity) / self._change, initial=0.0)) / share
+        self._distances[0] = 0.0
+        self._stopping_speeds()
+        self._advance(np.multiply(self.velocity, 1.0 - 1.0 / steps if steps > 1.0 else 0.0, out=self._allowed))
 
-    def _advance(self, velocity: np.ndarray) -> None:
-        limits, change = self.limits, self.limits.acceleration * self.period
-        room_up = np.clip(limits.upper - self.position, 0.0, self._reach)
-        room_down = np.clip(self.position - limits.lower, 0.0, self._reach)
-        velocity = np.clip(velocity, self.velocity - change, self.velocity + change)
-        velocity = np.minimum(velocity, speed_to_stop_within(room_up, limits.acceleration, self.period))
-        velocity = np.maximum(velocity, -speed_to_stop_within(room_down, limits.acceleration, self.period))
-        highest = np.maximum(limits.upper, self.position)
-        lowest = np.minimum(limits.lower, self.position)
-        self.acceleration = (velocity - self.velocity) / self.period
-        self.velocity = velocity
-        self.position = np.clip(self.position + velocity * self.period, lowest, highest)
+    def _stopping_speeds(self) -> None:
+        """Speeds with which the joints can still stop within what is behind, and before their limits."""
+        distances = self._distances
+        np.subtract(self.limits.upper, self.position, out=distances[1])
+        np.subtract(self.position, self.limits.lower, out=distances[2])
+        np.minimum(np.maximum(distances, 0.0, out=distances), self._reach, out=distances)
+        speed_to_stop_within(distances, self.limits.acceleration, self.period, self._speeds, self._steps)
 
-    def _count(self, position: np.ndarray, velocity: np.ndarray, acceleration: np.ndarray) -> None:
-        tight, steady = TOLERANCE * self.limits.velocity, ~self.limits.gripper
-        self.clamps.position += int(np.count_nonzero((position > TOLERANCE) & steady))
-        self.clamps.gripper += int(np.count_nonzero((position > TOLERANCE) & ~steady))
-        self.clamps.velocity += int(np.count_nonzero((velocity > tight) & steady))
-        self.clamps.acceleration += int(np.count_nonzero((acceleration > tight) & steady))
+    def _advance(self, velocity: np.ndarray) -> np.ndarray:
+        """Take on `velocity` [J] as far as acceleration and position limits allow, and return what became of it."""
+        limits, before = self.limits, self._before
+        before[:] = self.velocity
+        taken = np.maximum(velocity, np.subtract(before, self._change, out=self.velocity), out=self.velocity)
+        np.minimum(taken, np.add(before, self._change, out=self._target_velocity), out=taken)
+        np.minimum(taken, self._speeds[1], out=taken)
+        np.maximum(taken, np.negative(self._speeds[2], out=self._speeds[2]), out=taken)
+        np.divide(np.subtract(taken, before, out=self.acceleration), self.period, out=self.acceleration)
+        highest = np.maximum(limits.upper, self.position, out=before)
+        lowest = np.minimum(limits.lower, self.position, out=self._target_velocity)
+        self.position += np.multiply(taken, self.period, out=self._speeds[0])
+        np.minimum(np.maximum(self.position, lowest, out=self.position), highest, out=self.position)
+        return taken
+
+    def _count(self, excess: np.ndarray) -> None:
+        over = excess > self._tight
+        position, velocity, acceleration = np.count_nonzero(over & self._steady, axis=1)
+        self.clamps.position += int(position)
+        self.clamps.velocity += int(velocity)
+        self.clamps.acceleration += int(acceleration)
+        self.clamps.gripper += int(np.count_nonzero(over[0] & self.limits.gripper))
+
+
+def speed_to_stop_within(
+    distance: np.ndarray, acceleration: np.ndarray, period: float, out: np.ndarray, steps: np.ndarray
+) -> np.ndarray:
+    """Greatest speed with which joints can still stop within `distance` >= 0, in steps of `period` s.
+
+    A joint that moves at speed `v` for this step and then loses `a * period` each step travels
+    `period * ((n + 1) * v - a * period * n * (n + 1) / 2)` with `n = floor(v / (a * period))`: linear between
+    multiples of `a * period`, so its inverse is exact. Units: distance u, acceleration u/s^2, result u/s.
+    """
+    change = acceleration * period
+    np.multiply(distance, 8.0 / (change * period), out=steps)
+    steps += 1.0
+    np.sqrt(steps, out=steps)
+    steps -= 1.0
+    steps *= 0.5
+    np.floor(steps, out=steps)
+    np.multiply(
+        steps, 0.5 * change, out=out
+    )  # (d / h + change n (n + 1) / 2) / (n + 1) = d / (h (n + 1)) + change n / 2
+    steps += 1.0
+    steps *= period
+    out += np.divide(distance, steps, out=steps)
+    return out

@@ -40,10 +40,13 @@ def path_chunk(stamp: float, steps: int = 24, dt: float = 0.05, offset: float = 
 class Bench:
     """A controller, the clock that drives it, and what it sent. The robot is where it was told to be."""
 
-    def __init__(self, limits: JointLimits | None = None, settings: Settings | None = None) -> None:
+    def __init__(
+        self, limits: JointLimits | None = None, settings: Settings | None = None, period: float = PERIOD
+    ) -> None:
         self.limits = limits or arm_limits()
+        self.period = period
         joints = len(self.limits.names)
-        self.controller = Controller(self.limits, PERIOD, np.full(joints, 0.15), settings or Settings())
+        self.controller = Controller(self.limits, period, np.full(joints, 0.15), settings or Settings())
         self.now = START
         self.measured = np.clip(np.zeros(joints), self.limits.lower, self.limits.upper)
         self.feedback_works = True
@@ -52,7 +55,7 @@ class Bench:
     def step(self, ticks: int = 1) -> None:
         """Let `ticks` control periods pass."""
         for _ in range(ticks):
-            self.now += PERIOD
+            self.now += self.period
             if self.feedback_works:
                 self.controller.measure(self.now, np.arange(len(self.measured)), self.measured)
             command = self.controller.tick(self.now)
@@ -62,13 +65,13 @@ class Bench:
 
     def arm(self) -> None:
         """Rest for a moment, then arm."""
-        self.step(20)
+        self.step(int(0.4 / self.period))
         assert self.controller.arm(self.now) == []
 
     def run(self, seconds: float, every: float = 0.4, delay: float = 0.1) -> None:
         """Follow the path's chunks for `seconds`."""
-        for tick in range(round(seconds / PERIOD)):
-            if tick % round(every / PERIOD) == 0:
+        for tick in range(round(seconds / self.period)):
+            if tick % round(every / self.period) == 0:
                 self.controller.accept(path_chunk(self.now - delay), self.now)
             self.step()
 
@@ -78,12 +81,14 @@ class Bench:
 
 
 def assert_within_limits(positions: np.ndarray, limits: JointLimits, period: float = PERIOD) -> None:
-    """Positions, one per period, break no position, velocity or acceleration limit, starting from rest."""
+    """Positions, one per period, break no position, velocity, acceleration or jerk limit, starting from rest."""
     assert np.isfinite(positions).all()
     assert (positions >= limits.lower - 1e-9).all() and (positions <= limits.upper + 1e-9).all()
     velocity = np.diff(positions, axis=0, prepend=positions[:1]) / period
     acceleration = np.diff(velocity, axis=0, prepend=np.zeros((1, positions.shape[1]))) / period
-    # Rounding of positions, twice differentiated, is what the slack is for.
+    jerk = np.diff(acceleration, axis=0, prepend=np.zeros((1, positions.shape[1]))) / period
+    # Rounding of positions, differentiated again and again, is what the slack is for.
     slack = 1e-12 * np.maximum(1.0, np.abs(positions).max())
     assert (np.abs(velocity) <= limits.velocity * (1 + 1e-9) + 2 * slack / period).all()
     assert (np.abs(acceleration) <= limits.acceleration * (1 + 1e-9) + 4 * slack / period**2).all()
+    assert (np.abs(jerk) <= limits.jerk * (1 + 1e-9) + 8 * slack / period**3).all()

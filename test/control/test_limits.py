@@ -15,7 +15,7 @@ positive = st.floats(0.01, 100.0)
 
 @given(distance=st.floats(0.0, 50.0), acceleration=positive, period=st.floats(0.001, 0.05))
 def test_stopping_from_that_speed_takes_exactly_that_distance(distance, acceleration, period):
-    speed = float(speed_to_stop_within(np.array(distance), np.array(acceleration), period))
+    speed = float(speed_to_stop_within(np.full(1, distance), np.full(1, acceleration), period, *np.zeros((2, 1)))[0])
     travelled, change = 0.0, acceleration * period
     for k in range(int(np.ceil(speed / change)) + 1):
         travelled += max(0.0, speed - k * change) * period
@@ -37,10 +37,10 @@ def test_a_step_is_reached_as_fast_as_allowed_and_without_overshoot():
     limiter = Limiter(limits, PERIOD)
     limiter.start(np.zeros(3))
     goal = np.array([1.5, -0.9, 1.0])
-    sent = [limiter.position]
+    sent = [limiter.position.copy()]
     for _ in range(150):
         limiter.follow(goal, np.zeros(3))
-        sent.append(limiter.position)
+        sent.append(limiter.position.copy())
     sent = np.array(sent)
     assert_within_limits(sent, limits)
     np.testing.assert_allclose(sent[-1], goal, atol=1e-12)
@@ -55,10 +55,10 @@ def test_targets_beyond_the_position_limits_are_clamped_and_counted():
     limits = arm_limits()
     limiter = Limiter(limits, PERIOD)
     limiter.start(np.zeros(3))
-    sent = [limiter.position]
+    sent = [limiter.position.copy()]
     for _ in range(200):
         limiter.follow(np.array([9.0, 0.0, 9.0]), np.array([50.0, 0.0, 0.0]))
-        sent.append(limiter.position)
+        sent.append(limiter.position.copy())
     assert_within_limits(np.array(sent), limits)
     assert limiter.position[0] == pytest.approx(2.0) and limiter.position[2] == pytest.approx(1.0)
     assert limiter.clamps.position == 200 and limiter.clamps.gripper == 200
@@ -85,10 +85,10 @@ def test_a_joint_found_outside_its_limits_only_moves_back():
     limits = arm_limits()
     limiter = Limiter(limits, PERIOD)
     limiter.start(np.array([2.05, 0.0, -0.01]))
-    sent = [limiter.position]
+    sent = [limiter.position.copy()]
     for target in (5.0, 5.0, -1.0, *[1.9] * 200):
         limiter.follow(np.array([target, 0.0, 0.5]), np.zeros(3))
-        sent.append(limiter.position)
+        sent.append(limiter.position.copy())
     sent = np.array(sent)
     assert sent[:, 0].max() == 2.05 and sent[:, 2].min() == -0.01
     np.testing.assert_allclose(sent[-1], [1.9, 0.0, 0.5], atol=1e-9)
@@ -103,7 +103,9 @@ def test_unlimited_joints_turn_for_ever():
     assert limiter.position[0] == pytest.approx(2.5 * 499 * PERIOD)
 
 
-@pytest.mark.parametrize("change", [{"lower": [2.0]}, {"velocity": [0.0]}, {"acceleration": [np.nan]}])
+@pytest.mark.parametrize(
+    "change", [{"lower": [2.0]}, {"velocity": [0.0]}, {"acceleration": [np.nan]}, {"jerk": [0.0]}, {"tracking": [-1.0]}]
+)
 def test_limits_that_make_no_sense_name_the_joint(change):
     good = {"lower": [-1.0], "upper": [1.0], "velocity": [1.0], "acceleration": [1.0], "gripper": [False]}
     with pytest.raises(ValueError, match="elbow"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from arms import PERIOD, Bench, assert_within_limits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,23 +13,31 @@ from hypothesis import strategies as st
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.controller import Settings, State
 from pi0_ros.control.limits import JointLimits
+from pi0_ros.control.pieces import INTERPOLATIONS
+from pi0_ros.control.seams import SEAMS
 
 NAMES = ("a", "b", "c", "g")
 
 
 @st.composite
 def limits(draw: st.DrawFn) -> JointLimits:
-    """Slow and fast joints, narrow and wide ranges, not all around zero."""
+    """Slow and fast joints, narrow and wide ranges, not all around zero, some with jerk limits."""
     number = lambda low, high: np.array([draw(st.floats(low, high)) for _ in NAMES])  # noqa: E731
     lower = number(-4.0, 3.0)
     gripper = np.array([False, False, False, True])
-    return JointLimits(NAMES, lower, lower + number(0.05, 6.0), number(0.05, 8.0), number(0.1, 60.0), gripper)
+    plain = JointLimits(NAMES, lower, lower + number(0.05, 6.0), number(0.05, 8.0), number(0.1, 60.0), gripper)
+    jerk = draw(st.none() | st.lists(st.sampled_from([5.0, 100.0, 3000.0, np.inf]), min_size=4, max_size=4))
+    return plain if jerk is None else replace(plain, jerk=np.array(jerk))
 
 
 @st.composite
 def events(draw: st.DrawFn) -> list[tuple]:
     """What happens between the ticks: chunks late, lost, shuffled or bad, lost joint states, stops, skipped ticks."""
-    kinds = ["chunk"] * 8 + ["nothing"] * 4 + ["refuse", "silence", "skip", "back", "disarm", "estop", "arm"]
+    kinds = (
+        ["chunk"] * 8
+        + ["nothing"] * 4
+        + ["refuse", "silence", "skip", "back", "leap", "push", "disarm", "estop", "arm"]
+    )
     number = st.integers(0, 2**31)
     return draw(st.lists(st.tuples(st.sampled_from(kinds), number, st.integers(1, 25)), min_size=1, max_size=25))
 
@@ -34,7 +45,7 @@ def events(draw: st.DrawFn) -> list[tuple]:
 def chunk(bench: Bench, seed: int) -> ActionChunk:
     """Smooth, rough or absurd actions, now and then beyond the limits; delay -0.05 to 1.5 s."""
     random = np.random.default_rng(seed)
-    steps, dt = int(random.integers(2, 40)), float(random.choice([0.01, 0.02, 0.05, 0.2]))
+    steps, dt = int(random.integers(1, 40)), float(random.choice([0.01, 0.02, 0.05, 0.2]))
     low, high = bench.limits.lower, bench.limits.upper
     middle, reach = (low + high) / 2, (high - low) / 2 * random.choice([0.1, 0.9, 1.5, 2.5])
     if random.random() < 0.5:
@@ -48,6 +59,8 @@ def chunk(bench: Bench, seed: int) -> ActionChunk:
 def happen(bench: Bench, kind: str, seed: int) -> None:
     controller = bench.controller
     bench.feedback_works = kind != "silence"
+    if kind == "push":  # the arm is held back or moved by a hand
+        bench.measured = bench.measured + 0.2 * np.sin(seed + np.arange(len(NAMES)))
     if kind == "chunk":
         try:
             controller.accept(chunk(bench, seed), bench.now)
@@ -56,9 +69,11 @@ def happen(bench: Bench, kind: str, seed: int) -> None:
     elif kind == "refuse":
         controller.refuse("test", bench.now)
     elif kind == "skip":
-        bench.now += (seed % 7) * PERIOD
+        bench.now += (seed % 7) * bench.period
     elif kind == "back":
-        bench.now -= (seed % 100) * PERIOD
+        bench.now -= (seed % 100) * bench.period
+    elif kind == "leap":
+        bench.now += 50.0
     elif kind == "disarm":
         controller.disarm("test")
     elif kind == "estop":
@@ -69,23 +84,32 @@ def happen(bench: Bench, kind: str, seed: int) -> None:
         controller.arm(bench.now)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.parametrize("seam", SEAMS)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     limits=limits(),
     events=events(),
-    interpolation=st.sampled_from(["hold", "linear", "cubic"]),
     blend_s=st.sampled_from([0.0, 0.05, 0.2, 1.0]),
+    period=st.sampled_from([0.05, 0.02, 0.004, 0.001]),
 )
-def test_output_is_always_within_the_limits(limits, events, interpolation, blend_s):
-    bench = Bench(limits, Settings(interpolation=interpolation, blend_s=blend_s))
+def test_output_is_always_within_the_limits(seam, interpolation, limits, events, blend_s, period):
+    bench = Bench(limits, Settings(interpolation=interpolation, seam=seam, blend_s=blend_s), period)
     bench.measured = limits.lower + 0.3 * (limits.upper - limits.lower)
     bench.arm()
     start = bench.measured
     for kind, seed, ticks in events:
         happen(bench, kind, seed)
         bench.step(ticks)
-    sent = [command.position for command in bench.sent if command is not None]
-    assert_within_limits(np.array([start, *sent]), limits)  # silence means rest: it is one motion all the same
+    pieces: list[list[np.ndarray]] = [[start]]
+    for before, after in zip([None, *bench.sent[:-1]], bench.sent, strict=True):
+        if before is None and after is not None and not after.velocity.any():
+            pieces.append([])  # armed again, from where the robot was found
+        if after is not None:
+            pieces[-1].append(after.position)
+    for sent in pieces[0] and [np.array(piece) for piece in pieces if piece]:
+        inside = replace(limits, lower=np.minimum(limits.lower, sent[0]), upper=np.maximum(limits.upper, sent[0]))
+        assert_within_limits(sent, inside, period)
 
 
 @settings(max_examples=30, deadline=None)

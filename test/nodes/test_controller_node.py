@@ -187,7 +187,9 @@ def start(processes, robot_file: Path, arm: Arm, wait_until: Callable) -> Callab
     """Starts the controller and waits until it hears the arm."""
 
     def start(**parameters: object) -> int:
-        pid = processes.node("controller_node", **{"robot": str(robot_file), "rearm_after_s": 10.0, **parameters})
+        pid = processes.node(
+            "controller_node", **{"robot": str(robot_file), "rearm_after_s": 10.0, "tracking_s": 0.0, **parameters}
+        )
         heard = lambda: arm.state and "no joint state" not in arm.status.message  # noqa: E731
         wait_until(heard, 60.0, lambda: f"controller ready: {processes.tail('controller_node')}")
         return pid
@@ -297,7 +299,7 @@ def test_bad_chunks_are_refused_with_their_reason_and_nothing_moves(arm, start, 
 
 def test_joint_states_that_are_missing_or_stale(arm, start, processes, robot_file, wait_until):
     arm.state_names = ["elbow"]
-    processes.node("controller_node", robot=str(robot_file))
+    processes.node("controller_node", robot=str(robot_file), tracking_s=0.0)
     lacks = "/arm/joint_states: joint 'yaw' is missing; the message has elbow"
     wait_until(lambda: lacks in arm.status.message, 40.0, lambda: arm.status.message)
     answer = arm.arm()
