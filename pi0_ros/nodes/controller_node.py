@@ -295,7 +295,7 @@ class ControllerNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the controller until SIGINT or SIGTERM; the last command out is a hold."""
-    sys.setswitchinterval(0.0005)  # s; the tick's thread gets the interpreter sooner
+    sys.setswitchinterval(0.0001)  # s; the tick's thread gets the interpreter sooner
     return run_node(_create, args, ControllerNode.close, alive=lambda node: node.ticker.alive)
 
 
