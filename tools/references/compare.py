@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pi0_ros.model import ModelInput, load_checkpoint
+from pi0_ros.model import ModelInput, Pi0, load_checkpoint
+from pi0_ros.model.fast import Pi0Fast
 
 LIMIT = 1e-4
 
@@ -56,6 +58,7 @@ def flow_row(case: dict[str, Any], folder: Path, arrays: dict[str, np.ndarray], 
     """Compare loss and actions of a pi0 or pi0.5 case."""
     checkpoint = load_checkpoint(folder / "checkpoint", config=unsaid(case))
     model, inputs = checkpoint.model, model_input(case, arrays)
+    assert isinstance(model, Pi0)
     chunk = {name: torch.from_numpy(arrays[name]) for name in ("actions", "noise_train", "time_train", "noise_sample")}
     with torch.no_grad():
         loss = model.loss(inputs, chunk["actions"], chunk["noise_train"], chunk["time_train"]).numpy()
@@ -72,6 +75,7 @@ def flow_row(case: dict[str, Any], folder: Path, arrays: dict[str, np.ndarray], 
             row["scale"] = float(np.abs(arrays[name]).max())
     if bf16 and "actions_10_bf16" in arrays:
         low = load_checkpoint(folder / "checkpoint", config=unsaid(case), dtype=torch.bfloat16).model
+        assert isinstance(low, Pi0)
         ours = low.sample_actions(inputs, chunk["noise_sample"], num_steps=10).numpy()
         row["bf16 ref-fp32"] = largest(arrays["actions_10_bf16"], arrays["actions_10"])
         row["bf16 ours-fp32"] = largest(ours, arrays["actions_10"])
@@ -79,13 +83,22 @@ def flow_row(case: dict[str, Any], folder: Path, arrays: dict[str, np.ndarray], 
 
 
 def fast_row(case: dict[str, Any], folder: Path, arrays: dict[str, np.ndarray]) -> dict[str, float]:
-    """Compare the teacher-forced loss and the greedy tokens of a pi0-FAST case."""
+    """Compare the teacher-forced loss and the greedy tokens of a pi0-FAST case; `tokens` counts those that differ."""
     model = load_checkpoint(folder / "checkpoint", config=unsaid(case)).model
+    assert isinstance(model, Pi0Fast)
+    answer = torch.from_numpy(arrays["token_loss_mask"])
     inputs = model_input(case, arrays)
-    causal = torch.from_numpy(arrays["token_loss_mask"])
+    question = replace(inputs, prompt_mask=inputs.prompt_mask & ~answer)
     with torch.no_grad():
-        loss = model.loss(inputs, causal).numpy()
-    raise SystemExit(f"not written: {loss}")
+        loss = model.loss(inputs, answer).numpy()
+    written = model.sample_tokens(question, max_new_tokens=arrays["greedy_tokens"].shape[1]).numpy()
+    padded = np.zeros_like(arrays["greedy_tokens"])
+    padded[:, : written.shape[1]] = written
+    return {
+        "loss": largest(loss, arrays["loss_per_row"]),
+        "tokens": float((padded != arrays["greedy_tokens"]).sum()),
+        "scale": float(arrays["loss_per_row"].max()),
+    }
 
 
 def largest(ours: np.ndarray, reference: np.ndarray) -> float:

@@ -9,6 +9,7 @@ import torch
 from common import draw_weight
 
 _KINDS = (  # part of a parameter's name -> kind of `draw_weight`; the first that fits
+    ("lora_", "adaptive"),
     (".bias", "bias"),
     (".dense.weight", "adaptive"),
     ("layer_norm", "layer_norm"),

@@ -23,6 +23,7 @@ from pi0_ros.model.checkpoints.peft import ADAPTER, AdapterSource, base_folder
 from pi0_ros.model.checkpoints.sizes import infer_config, model_of
 from pi0_ros.model.config import DTYPES, ModelConfig
 from pi0_ros.model.fast import Pi0Fast
+from pi0_ros.model.pi0 import Pi0
 from pi0_ros.model.safetensors_files import CheckpointError
 from pi0_ros.model.tokenizer import Tokenizer, TokenizerError
 from pi0_ros.model.weights import Source, TorchSource, filled_model
@@ -61,6 +62,8 @@ def load_checkpoint(
     model = filled_model(described.config, source, device)
     if isinstance(model, Pi0Fast) and tokenizer is not None and (described.path / ACTION_TOKENS).is_dir():
         model.codec = ActionCodec(tokenizer, _action_tokens(described.path / ACTION_TOKENS))
+    if isinstance(model, Pi0):
+        model.lerobot_times = described.settings.prompt_format == "lerobot"
     known = {field.name: getattr(described, field.name) for field in fields(Described)}
     return LoadedCheckpoint(**known, model=model, tokenizer=tokenizer)
 
