@@ -4,9 +4,12 @@ from pi0_ros.model.action_tokens import ActionCodec, ActionTokens
 from pi0_ros.model.checkpoints import (
     CheckpointError,
     Described,
+    Differences,
     LoadedCheckpoint,
+    convert_checkpoint,
     describe_checkpoint,
     load_checkpoint,
+    verify_checkpoints,
 )
 from pi0_ros.model.config import ConfigError, Expert, ModelConfig, Vision
 from pi0_ros.model.fast import Pi0Fast, build_model
@@ -24,6 +27,7 @@ __all__ = [
     "CleanPrefix",
     "ConfigError",
     "Described",
+    "Differences",
     "Expert",
     "Guidance",
     "LoadedCheckpoint",
@@ -37,6 +41,7 @@ __all__ = [
     "TokenizerError",
     "Vision",
     "WeightsError",
+    "convert_checkpoint",
     "describe_checkpoint",
     "load_checkpoint",
     "build_model",
@@ -45,4 +50,5 @@ __all__ = [
     "save_model",
     "sine_position_init",
     "soft_mask",
+    "verify_checkpoints",
 ]

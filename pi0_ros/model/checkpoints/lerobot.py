@@ -6,7 +6,7 @@ Releases before the processors (September 2025) keep the statistics as buffers a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 
 from pi0_ros.model.checkpoints.described import Surroundings
 from pi0_ros.model.checkpoints.folders import read_json
+from pi0_ros.model.pieces import file_in
 from pi0_ros.model.safetensors_files import CheckpointError, SafetensorsFile
 from pi0_ros.model.weights import Stored
 from pi0_ros.norm import FIELDS, NormStats, Stats
@@ -225,13 +226,17 @@ def _relative(
     else:
         keys = ("use_relative_actions", "relative_exclude_joints", "action_feature_names")
         enabled, excluded, names = (config.get(key) for key in keys)
-    words = [str(word).lower() for word in excluded or () if word]
     called = tuple(map(str, names)) if names else None
     if enabled is None or action_dim is None:
         return None, called
-    absolute = [any(word in name.lower() for word in words) for name in called or ()][:action_dim]
+    absolute = absolute_names([str(word) for word in excluded or ()], called or ())[:action_dim]
     absolute += [False] * (action_dim - len(absolute))
     return tuple(bool(enabled) and not stays for stays in absolute), called
+
+
+def absolute_names(words: Sequence[str], names: Sequence[str]) -> list[bool]:
+    """Tell for each name whether it contains one of the words, whatever the case: that action stays absolute."""
+    return [any(word.lower() in name.lower() for word in words if word) for name in names]
 
 
 def _robot(folder: Path) -> Robot | None:
@@ -247,7 +252,8 @@ def _robot(folder: Path) -> Robot | None:
 def _tokenizer(folder: Path, step: Step | None) -> Path | None:
     """The tokenizer that the folder ships, if it does."""
     name = step.artifacts.get("tokenizer_name") if step is not None else None
-    path = folder / (name or "tokenizer")
-    if name and not path.exists():
-        raise CheckpointError(f"{folder / PREPROCESSOR}: its tokenizer {path} is missing; copy the whole folder")
-    return path if path.exists() else None
+    if name and not (folder / name).exists():
+        raise CheckpointError(
+            f"{folder / PREPROCESSOR}: its tokenizer {folder / name} is missing; copy the whole folder"
+        )
+    return file_in(folder)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pi0_ros.model.checkpoints.described import Surroundings
 from pi0_ros.model.checkpoints.folders import read_json
+from pi0_ros.model.pieces import file_in
 from pi0_ros.model.safetensors_files import CheckpointError
 from pi0_ros.norm import NormStats, load_norm_stats
 from pi0_ros.settings import PolicySettings
@@ -34,6 +35,7 @@ def read_openpi(folder: Path, model: str, asset_id: str | None = None) -> Surrou
         stated=stated,
         norm_stats=chosen,
         assets=assets,
+        tokenizer_path=file_in(folder),
         state_dim=chosen.state.dim if chosen else None,
         action_dim=chosen.actions.dim if chosen else None,
     )

@@ -15,6 +15,7 @@ from pi0_ros.model.checkpoints.described import Surroundings
 from pi0_ros.model.checkpoints.folders import read_json
 from pi0_ros.model.checkpoints.openpi import choose, read_assets
 from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.pieces import file_in
 from pi0_ros.model.safetensors_files import CheckpointError
 from pi0_ros.norm import load_norm_stats
 from pi0_ros.robot import robot_from_yaml
@@ -28,7 +29,6 @@ WEIGHTS, CONFIG, ROBOT, STATS, TOKENIZER = (
     "norm_stats.json",
     "tokenizer.model",
 )
-TOKENIZER_FOLDER = "tokenizer"
 
 
 def own_config(
@@ -56,14 +56,13 @@ def read_own(folder: Path, asset_id: str | None = None) -> Surroundings:
     except (ValueError, OSError) as error:  # each names its file
         raise CheckpointError(str(error)) from error
     chosen = choose(assets, asset_id, folder) if asset_id is not None or own_stats is None else own_stats
-    tokenizers = [path for path in (folder / TOKENIZER, folder / TOKENIZER_FOLDER) if path.exists()]
     return Surroundings(
         settings=settings,
         stated=config.to_dict(),
         norm_stats=chosen,
         assets=assets,
         robot=robot,
-        tokenizer_path=tokenizers[0] if tokenizers else None,
+        tokenizer_path=file_in(folder),
         state_dim=chosen.state.dim if chosen else None,
         action_dim=chosen.actions.dim if chosen else None,
         training=training,

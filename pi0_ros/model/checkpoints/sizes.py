@@ -90,8 +90,8 @@ def infer_config(
     check_tensors(source, model_shapes(config))
     if not heads_known:
         raise CheckpointError(
-            f"{source.path}: no tensor and no file tells how many heads the vision tower of width "
-            f"{config.vision.width} has; say it with config={{'vision': {{'num_heads': ...}}}}"
+            f"{source.path}: no tensor and no file tells how many heads the vision tower (width {config.vision.width}) "
+            f"has; say it with config={{'vision': {{'num_heads': ...}}}} (of commands: --config FILE)"
         )
     assumed = [key for key in released if key not in said and key not in seen and key not in ("model", "dtype")]
     return config, tuple(assumed)

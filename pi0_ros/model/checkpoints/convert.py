@@ -1,0 +1,211 @@
+"""One checkpoint format into another, tensor by tensor: never more in memory than one layer's weight.
+
+What the target format has and the source has not is said in `docs/checkpoints.md`. Weights keep their bits unless
+another dtype is asked for; statistics are said again in the target's terms.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pi0_ros.model.action_tokens import FOLDER as ACTION_TOKENS
+from pi0_ros.model.checkpoints.described import Described
+from pi0_ros.model.checkpoints.folders import new_folder, write_json
+from pi0_ros.model.checkpoints.lerobot_files import TOKENIZER as TOKENIZER_FOLDER
+from pi0_ros.model.checkpoints.lerobot_files import tokenizer_files, write_lerobot_files
+from pi0_ros.model.checkpoints.load import Sizes, open_checkpoint
+from pi0_ros.model.checkpoints.openpi import ASSETS, default_settings
+from pi0_ros.model.checkpoints.own import CONFIG, ROBOT, STATS, WEIGHTS, own_config
+from pi0_ros.model.checkpoints.restate import restate
+from pi0_ros.model.config import DTYPES, ModelConfig
+from pi0_ros.model.safetensors_files import CheckpointError, TensorInfo, write_safetensors
+from pi0_ros.model.weights import EMBEDDING, TIED_HEAD, UNUSED_HEAD, Source, TorchSource, meta_model, named_weights
+from pi0_ros.norm import NormStats, save_norm_stats
+from pi0_ros.robot import Robot, robot_to_yaml
+
+TARGETS = ("pi0_ros", "lerobot", "openpi")
+Progress = Callable[[int, int], None]  # bytes written, bytes in all
+_PIECE = 2**24  # elements
+
+
+def convert_checkpoint(
+    src: Path | str,
+    dst: Path | str,
+    to: str = "pi0_ros",
+    *,
+    config: Sizes = None,
+    robot: Robot | None = None,
+    asset_id: str | None = None,
+    tokenizer: Path | None = None,
+    base: Path | str | None = None,
+    dtype: torch.dtype | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the checkpoint `src`, of any format, as the new folder `dst` in the format `to`; returns the folder.
+
+    `config`, `asset_id` and `base` are those of `load_checkpoint`. `robot` and `tokenizer` go into the new folder where
+    `src` has none or others. `dtype` None keeps every tensor as it is; bfloat16 spares the parts that stay float32.
+    CheckpointError when `src` cannot be read, `to` cannot say what it is, or something is already at `dst`.
+    """
+    if to not in TARGETS:
+        raise CheckpointError(f"there is no format {to!r} to convert to; write one of {', '.join(TARGETS)}")
+    dst = Path(dst).expanduser().absolute()
+    if dst.exists():
+        raise CheckpointError(f"{dst}: something is there already; name a new folder")
+    described, source = open_checkpoint(src, config=config, asset_id=asset_id, base=base)
+    described = replace(described, robot=robot or described.robot, tokenizer_path=tokenizer or described.tokenizer_path)
+    weights = _Weights.of(described, source, to, dtype)
+    if dtype is not None:
+        described = replace(described, config=_with_dtype(described.config, dtype))
+    with new_folder(dst) as folder:
+        if to == "lerobot":
+            write_lerobot_files(described, folder)
+        elif to == "openpi":
+            _write_openpi_files(described, folder, asset_id)
+        else:
+            _write_own_files(described, folder)
+        if to != "openpi" and described.robot is not None:
+            (folder / ROBOT).write_text(robot_to_yaml(described.robot))
+        if (described.path / ACTION_TOKENS).is_dir():
+            shutil.copytree(described.path / ACTION_TOKENS, folder / ACTION_TOKENS)
+        weights.write(folder / WEIGHTS, progress)
+        open_checkpoint(folder, config=described.config)  # what cannot be read again is not left behind
+    return dst
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """The tensors of the target file and where each comes from."""
+
+    tensors: Mapping[str, TensorInfo]
+    pieces: Callable[[str], Iterable[Tensor]]
+    metadata: Mapping[str, str]
+
+    @staticmethod
+    def of(described: Described, source: Source, to: str, dtype: torch.dtype | None) -> _Weights:
+        """Plan the file. The heads, which no model reads, come as the target's own files have them:
+
+        ours     as the source has them, but a head that equals the embedding table is left out
+        LeRobot  both; the embedding table and zeros stand in for what the source does not have
+        openpi   the embedding table stands under the head's name; the expert's head as for LeRobot
+        """
+        config = described.config
+        if to == "openpi" and config.is_fast:
+            raise CheckpointError(f"{source.path}: openpi has no pi0-FAST in PyTorch to convert to")
+        kept = dict(source.unused()) if isinstance(source, TorchSource) else {}
+        if TIED_HEAD in kept and (to == "openpi" or _equal(source, TIED_HEAD, kept[TIED_HEAD])):
+            del kept[TIED_HEAD]
+        origins: dict[str, tuple[str, TensorInfo]] = {}
+        for name, info in source.tensors.items():
+            origins[TIED_HEAD if to == "openpi" and name == EMBEDDING else name] = name, info
+            if name == EMBEDDING and to == "lerobot" and TIED_HEAD not in kept:
+                origins[TIED_HEAD] = name, info  # right behind the table, while that is at hand
+        origins |= {name: (name, info) for name, info in kept.items()}
+        if to != "pi0_ros" and not config.is_fast and UNUSED_HEAD not in origins:
+            table = source.tensors[EMBEDDING].dtype
+            origins[UNUSED_HEAD] = "", TensorInfo((config.vocab_size, config.flow_expert.width), table)
+        dtypes = _dtypes(config, dtype)
+        prefix = "model." if to == "lerobot" else ""
+        tensors = {
+            prefix + name: replace(info, dtype=dtypes.get(name, dtype or info.dtype))
+            for name, (_, info) in origins.items()
+        }
+
+        def pieces(name: str) -> Iterable[Tensor]:
+            origin, info = origins[name.removeprefix(prefix)]
+            return source.pieces(origin) if origin else _zeros(info)
+
+        return _Weights(tensors, pieces, {EMBEDDING: TIED_HEAD} if to == "openpi" else {})
+
+    def write(self, path: Path, progress: Progress | None) -> None:
+        total, done = sum(info.nbytes for info in self.tensors.values()), 0
+
+        def counted(name: str) -> Iterable[Tensor]:
+            nonlocal done
+            yield from self.pieces(name)
+            done += self.tensors[name].nbytes
+            if progress is not None:
+                progress(done, total)
+
+        write_safetensors(path, self.tensors, counted, self.metadata)
+
+
+def _with_dtype(config: ModelConfig, dtype: torch.dtype) -> ModelConfig:
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise CheckpointError(f"dtype is {dtype}; checkpoints are written in {' or '.join(DTYPES)}, or as they are")
+    return replace(config, dtype=name)
+
+
+def _dtypes(config: ModelConfig, dtype: torch.dtype | None) -> Mapping[str, torch.dtype]:
+    """The dtype of every tensor a model of `dtype` has; empty: as they are."""
+    if dtype is None:
+        return {}
+    return {name: weight.dtype for name, weight in named_weights(meta_model(_with_dtype(config, dtype))).items()}
+
+
+def _equal(source: Source, name: str, info: TensorInfo) -> bool:
+    """Tell whether the tensor `name` is the embedding table bit by bit."""
+    if info != source.tensors[EMBEDDING]:
+        return False
+    pairs = zip(source.pieces(name), source.pieces(EMBEDDING), strict=True)
+    return all(torch.equal(one, other) for one, other in pairs)
+
+
+def _zeros(info: TensorInfo) -> Iterable[Tensor]:
+    left = info.nbytes // info.dtype.itemsize
+    while left > 0:
+        yield torch.zeros(min(left, _PIECE), dtype=info.dtype)
+        left -= _PIECE
+
+
+def _write_own_files(described: Described, folder: Path) -> None:
+    write_json(folder / CONFIG, own_config(described.config, described.settings, described.training))
+    if described.norm_stats is not None:
+        save_norm_stats(described.norm_stats, folder / STATS)
+    _write_assets(described.assets, folder)
+    copies = tokenizer_files(described.tokenizer_path) if described.tokenizer_path is not None else {}
+    place = folder / TOKENIZER_FOLDER if len(copies) > 1 else folder
+    place.mkdir(exist_ok=True)
+    for name, file in copies.items():
+        shutil.copyfile(file, place / name)
+
+
+def _write_openpi_files(described: Described, folder: Path, asset_id: str | None) -> None:
+    """Write config.json, as openpi's converter does, and the statistics in the kind that openpi uses for the model."""
+    config, settings = described.config, described.settings
+    content: dict[str, Any] = {
+        "action_dim": config.action_dim,
+        "action_horizon": config.action_horizon,
+        "paligemma_variant": "gemma_2b",
+        "action_expert_variant": "gemma_300m",
+        "precision": config.dtype,
+    }
+    write_json(folder / CONFIG, content)
+    assets = dict(described.assets)
+    if described.norm_stats is not None and all(stats is not described.norm_stats for stats in assets.values()):
+        assets[asset_id or (described.robot.name if described.robot is not None else "robot")] = described.norm_stats
+    theirs = default_settings(config.model)
+    _write_assets(
+        {
+            key: NormStats(
+                restate(stats.state, settings.state_normalization, theirs.state_normalization, config.action_dim),
+                restate(stats.actions, settings.action_normalization, theirs.action_normalization, config.action_dim),
+            )
+            for key, stats in assets.items()
+        },
+        folder,
+    )
+
+
+def _write_assets(assets: Mapping[str, NormStats], folder: Path) -> None:
+    for key, stats in assets.items():
+        (folder / ASSETS / key).mkdir(parents=True)
+        save_norm_stats(stats, folder / ASSETS / key / STATS)

@@ -1,0 +1,112 @@
+"""Do two checkpoints, of whatever formats, act the same?"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pi0_ros.model.checkpoints.load import Sizes, load_checkpoint, open_checkpoint
+from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.safetensors_files import CheckpointError
+from pi0_ros.model.weights import Source, whole
+
+_COMPARED = ("model", "vocab_size", "vlm", "expert", "vision", "action_dim")
+_PART = 2**24  # elements compared at once
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How far two checkpoints are apart."""
+
+    actions: float  # largest absolute difference of sampled actions (pi0-FAST: of the logits), in model units
+    scale: float  # largest absolute action of the first one
+    weights: Mapping[str, float]  # tensors that differ -> largest absolute difference, largest first
+    config: Mapping[str, tuple[Any, Any]]  # keys of the config that differ, which weights do not show
+
+    @property
+    def equal(self) -> bool:
+        """True when all weights are the same numbers; differing configs can still make differing policies."""
+        return not self.weights
+
+
+def verify_checkpoints(
+    a: Path | str,
+    b: Path | str,
+    *,
+    config: Sizes = None,
+    base: Path | str | None = None,
+    device: torch.device | str = "cpu",
+    batch: int = 2,
+    num_steps: int = 10,
+    seed: int = 0,
+) -> Differences:
+    """Compare the weights of two checkpoints and their actions on the same random inputs, in float32.
+
+    Cameras are matched by their order, since formats name them differently. The models are loaded one after the other.
+    CheckpointError when they are not models of the same sizes.
+    """
+    opened = [open_checkpoint(path, config=config, base=base) for path in (a, b)]
+    (first, one), (second, other) = opened
+    for key in _COMPARED:
+        ours, theirs = getattr(first.config, key), getattr(second.config, key)
+        if ours != theirs:
+            raise CheckpointError(f"{first.path} and {second.path}: {key} is {ours} and {theirs}, nothing to compare")
+    if len(first.config.cameras) != len(second.config.cameras):
+        raise CheckpointError(
+            f"{first.path} has {len(first.config.cameras)} cameras, {second.path} {len(second.config.cameras)}; "
+            "say config={'cameras': [...]}"
+        )
+    weights = _weight_differences(one, other)
+    del opened, one, other
+    outputs = []
+    for path, described in ((a, first), (b, second)):
+        model = load_checkpoint(path, config=described.config, device=device, base=base).model
+        outputs.append(_outputs(model, first.config, batch, num_steps, seed).cpu())
+        del model
+        gc.collect()
+    difference = (outputs[0] - outputs[1]).abs().max().item()
+    ours, theirs = first.config.to_dict(), second.config.to_dict()
+    config_differences = {key: (ours[key], theirs[key]) for key in ours if ours[key] != theirs[key] and key != "dtype"}
+    return Differences(difference, outputs[0].abs().max().item(), weights, config_differences)
+
+
+def _weight_differences(one: Source, other: Source) -> dict[str, float]:
+    found = {}
+    for name in one.tensors:
+        parts = zip(whole(one, name).flatten().split(_PART), whole(other, name).flatten().split(_PART), strict=True)
+        largest = max(((x.float() - y.float()).abs().max().item() for x, y in parts), default=0.0)
+        if largest > 0:
+            found[name] = largest
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+@torch.no_grad()
+def _outputs(model: Any, config: ModelConfig, batch: int, num_steps: int, seed: int) -> Tensor:
+    """What the model makes of random inputs drawn from `seed`: actions, or for pi0-FAST the logits of an answer."""
+    generator = torch.Generator().manual_seed(seed)
+    size, device = config.vision.image_size, next(model.parameters()).device
+    length = config.max_token_len
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    inputs = ModelInput(
+        images={slot: draw(batch, size, size, 3).clamp(-1, 1) for slot in model.config.cameras},
+        image_masks={slot: torch.ones(batch, dtype=torch.bool) for slot in model.config.cameras},
+        prompt_tokens=torch.randint(config.vocab_size, (batch, length), generator=generator),
+        prompt_mask=torch.arange(length).expand(batch, -1) < max(2, length // 2),
+        state=draw(batch, config.action_dim),
+    ).to(device)
+    if isinstance(model, Pi0):
+        noise = draw(batch, config.action_horizon, config.action_dim).to(device)
+        return model.sample_actions(inputs, noise, num_steps)
+    answer = (torch.arange(length) >= length // 4).expand(batch, -1) & inputs.prompt_mask.cpu()
+    return torch.as_tensor(model.answer_logits(inputs, answer.to(device)))
