@@ -43,7 +43,8 @@ class Finding:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 doctor`."""
     parser.add_argument("--robot", required=True, help="a name in config/robots, or the path of a robot file")
-    parser.add_argument("--checkpoint", type=Path, help="the checkpoint that shall drive it")
+    parser.add_argument("--checkpoint", type=Path, help="the checkpoint that shall drive it, of any format")
+    parser.add_argument("--tokenizer", default="", help="tokenizer file or folder, for a checkpoint without one")
     parser.add_argument("--live", action="store_true", help="also listen to the robot's topics")
     parser.add_argument("--seconds", type=float, default=3.0, help="how long to listen (default 3)")
     parser.add_argument("--use-sim-time", action="store_true", help="ages against /clock")
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """`pi0 doctor`: 0 when no finding is a FAIL."""
     failed = False
-    for finding in examine(args.robot, args.checkpoint, args.live, args.seconds, args.use_sim_time):
+    for finding in examine(args.robot, args.checkpoint, args.live, args.seconds, args.use_sim_time, args.tokenizer):
         failed |= finding.level == FAIL
         print(layout(finding, colour=sys.stdout.isatty()), flush=True)
     print("Something must be mended first." if failed else "Nothing stands in the way.")
@@ -83,6 +84,7 @@ def examine(
     live: bool = False,
     seconds: float = 3.0,
     use_sim_time: bool = False,
+    tokenizer: str = "",
 ) -> Iterator[Finding]:
     """All findings, in the order in which they should be mended."""
     try:
@@ -93,7 +95,7 @@ def examine(
     cameras = ", ".join(f"{camera.name} ({camera.slot})" for camera in robot.cameras)
     yield Finding(OK, "robot file", f"{robot.name}: {len(robot.joints)} joints; cameras {cameras}")
     if checkpoint is not None:
-        yield check_checkpoint(robot, checkpoint)
+        yield check_checkpoint(robot, checkpoint, tokenizer)
     yield check_torch()
     has_ros = importlib.util.find_spec("rclpy") is not None
     yield check_ros(has_ros)
@@ -107,7 +109,7 @@ def examine(
         yield check_observation(problems)
 
 
-def check_checkpoint(robot: Robot, folder: Path) -> Finding:
+def check_checkpoint(robot: Robot, folder: Path, tokenizer: str = "") -> Finding:
     """The checkpoint is whole and was made for this robot."""
     try:
         from pi0_ros.policy.checkpoint import load_spec
@@ -115,10 +117,10 @@ def check_checkpoint(robot: Robot, folder: Path) -> Finding:
     except ImportError as error:
         return Finding(WARN, "checkpoint", f"not looked at: {error}", "run this on the machine of the policy process")
     try:
-        spec = load_spec(folder)
+        spec = load_spec(folder, robot=robot, tokenizer=tokenizer)
         config = spec.config
         about = Metadata(
-            folder.name, config.model, spec.robot, config.action_horizon, spec.settings.fps, config.vision.image_size
+            folder.name, config.model, spec.robot, config.action_horizon, spec.fps, config.vision.image_size
         )
         check_robot(robot, about)
     except (ValueError, OSError) as error:

@@ -35,7 +35,7 @@ def test_up_ends_with_the_reason_of_a_required_process(processes, tmp_path: Path
 def test_the_controller_outlives_a_policy_that_refuses(processes, tmp_path: Path, wait_until) -> None:
     pytest.importorskip("torch")
     processes.start("up", [*UP, "policy", "robot:=demo_arm", "checkpoint:=/nowhere", "monitor:=false"])
-    processes.wait_for_output("up", "/nowhere: no such checkpoint folder")
+    processes.wait_for_output("up", "/nowhere: there is no such checkpoint")
     processes.wait_for_output("up", "[controller]")
     assert processes.is_running("up")
     processes.signal("up", signal.SIGTERM)

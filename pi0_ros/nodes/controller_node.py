@@ -60,7 +60,13 @@ SHUTDOWN_S = 3.0  # decelerating at shutdown takes no longer; launch sends SIGTE
 
 
 def limits_of(robot: Robot) -> JointLimits:
-    """The robot file's limits as the controller takes them."""
+    """The robot file's limits as the controller takes them; ValueError for a robot that it cannot drive."""
+    partial = [joint.name for joint in robot.joints if joint.role != "both"]
+    if partial:
+        raise ValueError(
+            f"robot '{robot.name}' is not for the controller, which commands positions from where the joints are: "
+            f"{', '.join(partial)} is not in state and action both. Run the policy alone and follow its pi0/chunk"
+        )
     return JointLimits(
         robot.joint_names,
         robot.lower,

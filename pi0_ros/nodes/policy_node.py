@@ -54,6 +54,8 @@ PARAMETERS: tuple[tuple[str, Any, str, tuple[float, float] | None, bool], ...] =
     ("timeout_s", 2.0, "longest wait for a server's answer, s", (0.01, 60.0), False),
     ("prompt", "", "what to do; empty: the robot file's prompt. ~/prompt replaces it", None, True),
     ("device", "auto", "torch device: auto, cpu, cuda, cuda:1 ... (backend local)", None, False),
+    ("dtype", "auto", "numbers of the model: auto (the checkpoint's), float32, bfloat16 (backend local)", None, False),
+    ("tokenizer", "", "tokenizer file or folder, for a checkpoint without one (backend local)", None, False),
     ("seed", 0, "seed of the sampling noise (backend local)", (0, 2**31 - 1), False),
     ("torch_threads", 0, "CPU threads of torch, 0: torch's choice (backend local)", (0, 256), False),
     ("num_steps", 0, "flow steps per chunk, 0: the checkpoint's (backend local)", (0, 100), False),
@@ -99,7 +101,7 @@ class PolicyNode(LifecycleNode):
             robot = load_robot(value("robot"))
             backend = make_backend(
                 value("backend"), robot, value("checkpoint"), value("server"), value("device"), value("seed"),
-                value("torch_threads"), value("num_steps"), value("timeout_s"),
+                value("torch_threads"), value("num_steps"), value("timeout_s"), value("tokenizer"), value("dtype"),
             )  # fmt: skip
             buffer = ObservationBuffer(robot)
             rate_hz = value("subtask.rate_hz")

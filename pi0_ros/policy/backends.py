@@ -54,8 +54,10 @@ class LocalBackend:
         seed: int = 0,
         torch_threads: int = 0,
         num_steps: int = 0,
+        tokenizer: Path | str = "",
+        dtype: str = "auto",
     ) -> None:
-        policy = load_policy(checkpoint, device, seed, torch_threads, num_steps, robot)
+        policy = load_policy(checkpoint, device, seed, torch_threads, num_steps, robot, tokenizer, dtype)
         self._policy: Policy | None = policy
         self._metadata = policy.metadata
 
@@ -111,12 +113,14 @@ def make_backend(
     torch_threads: int = 0,
     num_steps: int = 0,
     timeout_s: float = 2.0,
+    tokenizer: Path | str = "",
+    dtype: str = "auto",
 ) -> Backend:
     """The backend called `kind`: "local" needs `checkpoint`, "zmq" needs `server`."""
     if kind == "local":
         if not str(checkpoint):
             raise ValueError("backend 'local' needs a checkpoint folder: set the parameter `checkpoint`")
-        return LocalBackend(robot, checkpoint, device, seed, torch_threads, num_steps)
+        return LocalBackend(robot, checkpoint, device, seed, torch_threads, num_steps, tokenizer, dtype)
     if kind == "zmq":
         if not server:
             raise ValueError("backend 'zmq' needs an address: set the parameter `server`, e.g. tcp://127.0.0.1:5555")
@@ -131,9 +135,13 @@ def load_policy(
     torch_threads: int = 0,
     num_steps: int = 0,
     robot: Robot | None = None,
+    tokenizer: Path | str = "",
+    dtype: str = "auto",
 ) -> Policy:
-    """Load and warm up; `torch_threads` and `num_steps` 0 mean torch's and the checkpoint's own.
+    """Load a checkpoint of any format and warm up; `torch_threads` and `num_steps` 0 mean torch's and the checkpoint's.
 
+    A checkpoint of LeRobot or openpi carries no robot file: `robot` is the one that it drives. Where it has no
+    tokenizer either, `tokenizer` is the file or folder of one. `dtype` auto means that of the weights.
     CheckpointError for a bad folder, RobotMismatchError when `robot` is given and the checkpoint is for another one.
     """
     import torch
@@ -145,7 +153,8 @@ def load_policy(
         torch.set_num_threads(torch_threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    policy = Policy(load_checkpoint(checkpoint, device), seed, num_steps or None)
+    loaded = load_checkpoint(checkpoint, device, robot=robot, tokenizer=tokenizer, dtype=dtype)
+    policy = Policy(loaded, seed, num_steps or None)
     if robot is not None:
         check_robot(robot, policy.metadata)
     policy.warm_up()

@@ -86,6 +86,8 @@ def load_checkpoint(
     `robot` is the robot of a checkpoint that carries no robot file, `tokenizer` a file or folder for one without
     tokenizer, `config` says sizes that neither its files nor its tensors do. `dtype` auto: that of the file.
     """
+    if dtype not in DTYPES:
+        raise CheckpointError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
     described = describe(folder, robot, config)
     spec = _spec(described, robot, tokenizer)
     codec = ActionCodec(spec.tokenizer, ActionTokens.find(described.path)) if described.config.is_fast else None

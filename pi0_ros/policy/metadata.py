@@ -26,12 +26,16 @@ class Metadata:
     fps: float  # actions per second
     image_size: int  # the model's square image side, px
     rtc_trained_max_delay: int = 0  # continues clean prefixes of up to so many actions; 0: not trained for that
+    image_resize: str = "pillow"  # how images are brought to `image_size`; a client can do what needs no torch
+
+
+JOINT_KEYS = ("unit", "kind", "action", "role", "step", "state_scale", "action_scale")  # what the policy depends on
 
 
 def check_robot(robot: Robot, metadata: Metadata) -> None:
     """RobotMismatchError, listing every disagreement, when `metadata`'s policy cannot drive `robot`.
 
-    Joints (names, order, unit, kind, absolute or relative action) and cameras (name, slot) must agree; topics, rates
+    Joints (names, order, unit, kind, meaning of the action, `model`) and cameras (name, slot) must agree; topics, rates
     and limits may differ: they belong to the machine, not to the policy.
     """
     ours, theirs = robot, metadata.robot
@@ -40,7 +44,7 @@ def check_robot(robot: Robot, metadata: Metadata) -> None:
         found.append(f"joints are {list(ours.joint_names)} here and {list(theirs.joint_names)} in the checkpoint")
     else:
         for ours_joint, theirs_joint in zip(ours.joints, theirs.joints, strict=True):
-            for key in ("unit", "kind", "action"):
+            for key in JOINT_KEYS:
                 here, there = getattr(ours_joint, key), getattr(theirs_joint, key)
                 if here != there:
                     found.append(f"joint '{ours_joint.name}': {key} is '{here}' here and '{there}' in the checkpoint")

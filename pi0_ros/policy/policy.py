@@ -56,6 +56,7 @@ class Policy:
             horizon=config.action_horizon,
             fps=self.spec.fps,
             image_size=config.vision.image_size,
+            image_resize=self.spec.settings.image_resize,
             rtc_trained_max_delay=self.spec.settings.rtc_trained_max_delay,
         )
 

@@ -75,7 +75,8 @@ class Client:
     def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
         """Predict a chunk that continues `prefix`; BackendError when the server is gone, late or reports an error.
 
-        Images are brought to the model's size here (the very function that the server would use): less to send.
+        Images are brought to the model's size here (the very function that the server would use): less to send. Only
+        LeRobot's models get them whole, because their resizing needs torch.
         """
         start = time.perf_counter()
         try:
@@ -96,9 +97,11 @@ class Client:
         self._context.destroy(linger=0)
 
     def _ask_inference(self, observation: Observation, prefix: ActionPrefix | None) -> Message:
-        size = (self.metadata or self.hello()).image_size
-        images = {name: resize_with_pad(image, size, size) for name, image in observation.images.items()}
-        observation = replace(observation, images=images)
+        metadata = self.metadata or self.hello()
+        if metadata.image_resize == "pillow":
+            size = metadata.image_size
+            images = {name: resize_with_pad(image, size, size) for name, image in observation.images.items()}
+            observation = replace(observation, images=images)
         return self._ask(infer_message(observation, self._session, self._name, self._next(), prefix))
 
     def _ask(self, question: Message) -> Message:

@@ -149,6 +149,7 @@ def parse_metadata(message: Message) -> tuple[Metadata, str]:
                 horizon=int(content["horizon"]),
                 fps=float(content["fps"]),
                 image_size=int(content["image_size"]),
+                image_resize=str(content["image_resize"]),
                 rtc_trained_max_delay=int(content["rtc_trained_max_delay"]),
             ),
             session,

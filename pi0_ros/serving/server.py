@@ -2,6 +2,7 @@
 
     pi0 serve --checkpoint runs/stack_cups/best
     pi0 serve --checkpoint runs/stack_cups/best --bind tcp://0.0.0.0:5555 --device cuda
+    pi0 serve --checkpoint pi05_droid --robot franka_droid       (a checkpoint of openpi or LeRobot, as downloaded)
 
 The default address is reachable from this machine only. There is no password and no encryption: on a network, use a
 trusted one or an SSH tunnel (`ssh -L 5555:127.0.0.1:5555 gpu-box`). On the robot:
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 import zmq
 
 from pi0_ros.policy.metadata import BackendError
+from pi0_ros.robot import load_robot
 from pi0_ros.serving.protocol import (
     DEFAULT_ADDRESS,
     MAX_BYTES,
@@ -147,9 +149,12 @@ def _client(peer: bytes, message: Message) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, help="checkpoint folder")
+    parser.add_argument("--checkpoint", required=True, help="checkpoint folder: this package's, LeRobot's or openpi's")
+    parser.add_argument("--robot", help="robot file, by name or path; needed where the checkpoint carries none")
+    parser.add_argument("--tokenizer", default="", help="tokenizer file or folder, for a checkpoint without one")
     parser.add_argument("--bind", default=DEFAULT_ADDRESS, help="address to listen on (default %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default %(default)s)")
+    parser.add_argument("--dtype", default="auto", help="auto (the checkpoint's), float32 or bfloat16")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sampling noise (default %(default)s)")
     parser.add_argument("--num-steps", type=int, default=0, help="flow steps (default 0: the checkpoint's)")
     parser.add_argument("--threads", type=int, default=0, help="torch CPU threads (default 0: torch's choice)")
@@ -159,7 +164,10 @@ def run(args: argparse.Namespace) -> int:
     from pi0_ros.policy.backends import load_policy
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
-    policy = load_policy(args.checkpoint, args.device, args.seed, args.threads, args.num_steps)
+    robot = load_robot(args.robot) if args.robot else None
+    policy = load_policy(
+        args.checkpoint, args.device, args.seed, args.threads, args.num_steps, robot, args.tokenizer, args.dtype
+    )
     server = Server(policy, args.bind)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -27,6 +27,7 @@ from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
 from pi0_ros.control.chunk import ActionChunk  # noqa: E402
 from pi0_ros.nodes import messages  # noqa: E402
+from pi0_ros.nodes.controller_node import limits_of  # noqa: E402
 from pi0_ros.robot import load_robot  # noqa: E402
 
 pytestmark = pytest.mark.dds
@@ -376,6 +377,11 @@ def test_wrong_parameters_end_the_process_in_one_line(parameter, ros_domain):
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=dict(os.environ))
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
     assert parameter.partition(":")[0] in ended.stderr or "no_such_robot" in ended.stderr
+
+
+def test_a_robot_that_is_not_for_the_controller_is_refused_in_one_sentence():
+    with pytest.raises(ValueError, match="'libero' is not for the controller.*finger_right, gripper is not"):
+        limits_of(load_robot("libero"))
 
 
 def test_the_controller_imports_no_torch():

@@ -35,7 +35,19 @@ def test_a_missing_checkpoint_fails(tmp_path) -> None:
     pytest.importorskip("torch")
     found = next(f for f in examine("demo_arm", tmp_path / "nothing") if f.subject == "checkpoint")
     assert found.level == FAIL
-    assert "no such checkpoint folder" in found.text
+    assert "there is no such checkpoint" in found.text
+
+
+def test_a_checkpoint_without_robot_file_is_for_the_robot_at_hand(tmp_path) -> None:
+    """As those of LeRobot and openpi; whether it fits is told without the weights being read."""
+    pytest.importorskip("torch")
+    from policy_fixtures import tiny_checkpoint
+
+    folder = tiny_checkpoint(tmp_path / "foreign", load_robot("ur5e"))
+    (folder / "robot.yaml").unlink()
+    found = {name: next(f for f in examine(name, folder) if f.subject == "checkpoint") for name in ("ur5e", "aloha")}
+    assert "pi0, 5 actions of 0.050 s: a chunk lasts 0.25 s, the next comes after 0.50 s" in found["ur5e"].text
+    assert found["aloha"].level == FAIL and "14 joints" in found["aloha"].text
 
 
 def test_a_profile_that_does_not_exist_fails() -> None:

@@ -352,7 +352,7 @@ def test_another_robots_checkpoint_ends_the_process(processes: Any, robot_file: 
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"checkpoint": "/no/such/folder"}, "no such checkpoint folder"),
+        ({"checkpoint": "/no/such/folder"}, "there is no such checkpoint"),
         ({"checkpoint": ""}, "needs a checkpoint folder"),
         ({"robot": "no_such_robot"}, "no robot is called 'no_such_robot'"),
         ({"backend": "carrier pigeon"}, "expected one of local, zmq"),

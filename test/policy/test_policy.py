@@ -12,6 +12,7 @@ import pytest
 import torch
 from policy_fixtures import SECOND, observation, tiny_checkpoint, tiny_robot
 
+from pi0_ros.mapping import Scale
 from pi0_ros.policy.backends import LocalBackend, ZmqBackend, load_policy, make_backend
 from pi0_ros.policy.checkpoint import load_checkpoint
 from pi0_ros.policy.metadata import BackendError, Metadata, RobotMismatchError, check_robot
@@ -127,6 +128,8 @@ def joints(index: int, **changes) -> tuple:
         (other(joints=joints(0, name="base_yaw")), "joints are .*'base_yaw'"),
         (other(joints=tuple(reversed(tiny_robot().joints))), "joints are"),
         (other(joints=joints(1, action="absolute")), "joint 'shoulder': action is 'absolute' here and 'relative'"),
+        (other(joints=joints(1, action="velocity", step=0.2)), "action is 'velocity' here.*step is '0.2' here"),
+        (other(joints=joints(5, action_scale=Scale(0.0, 0.8))), "action_scale is 'Scale.zero=0.0, one=0.8"),
         (other(joints=joints(1, unit="m", kind="prismatic")), "joint 'shoulder': unit is 'm'.*kind is 'prismatic'"),
         (other(cameras=tiny_robot().cameras[:1]), "cameras"),
         (other(cameras=tuple(replace(c, slot="right_wrist_0_rgb") for c in tiny_robot().cameras)), "right_wrist_0_rgb"),

@@ -54,4 +54,4 @@ def test_serve_and_stop(tmp_path: Path) -> None:
 
 def test_a_bad_checkpoint_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["serve", "--checkpoint", str(tmp_path / "nothing")]) == 2
-    assert "nothing: no such checkpoint folder" in capsys.readouterr().err
+    assert "nothing: there is no such checkpoint" in capsys.readouterr().err

@@ -13,16 +13,19 @@ import msgpack
 import numpy as np
 import pytest
 import zmq
-from policy_fixtures import SECOND, observation, tiny_checkpoint, tiny_robot
+from policy_fixtures import FIXTURES, SECOND, observation, tiny_checkpoint, tiny_robot
 
 from pi0_ros.policy.backends import LocalBackend, ZmqBackend, load_policy
+from pi0_ros.policy.checkpoint import load_checkpoint
 from pi0_ros.policy.metadata import BackendError, RobotMismatchError
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.rtc import ActionPrefix, RtcSettings
+from pi0_ros.robot import load_robot
 from pi0_ros.serving import protocol
 from pi0_ros.serving.client import Client
 from pi0_ros.serving.protocol import Message, decode, encode
 from pi0_ros.serving.server import Server
+from pi0_ros.streams import Observation
 
 GENEROUS_S = 20.0  # machines are busy: for answers that do come
 SHORT_S = 0.4  # for answers that never come
@@ -106,6 +109,21 @@ def test_remote_equals_local(policy: Policy, folder: Path) -> None:
             assert (here.stamp, here.dt, here.names) == (there.stamp, there.dt, there.names)
         assert remote.metadata == local.metadata
         remote.close()
+
+
+def test_a_checkpoint_of_lerobot_is_served_like_any() -> None:
+    """Its state is wider than its action, and its images are resized on the server, by torch."""
+    robot, folder = load_robot("libero"), FIXTURES / "reference" / "lerobot" / "pi05"
+    policy = Policy(load_checkpoint(folder, robot=robot, config={"vision": {"num_heads": 4}}), seed=4)
+    assert policy.warm_up() > 0
+    random = np.random.default_rng(0)
+    images = {camera.name: random.integers(0, 256, (60, 80, 3), np.uint8) for camera in robot.cameras}
+    seen = Observation(SECOND, images, random.uniform(-1, 1, 8), "open the drawer", {})
+    with serving(policy) as server, client(server.address, robot=robot) as one:
+        there = one.infer(seen)
+        assert there.names == robot.action_names and there.actions.shape[1] == 7
+        np.testing.assert_array_equal(there.actions, policy.infer(seen).actions)
+        assert one.metadata == policy.metadata and policy.metadata.image_resize == "torch"
 
 
 @pytest.mark.parametrize("mode", ["exact", "lerobot"])
