@@ -14,9 +14,12 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from pi0_ros.control.controller import Command
+from pi0_ros.control.plan import Plan
 from pi0_ros.nodes.messages import COMMAND_TYPES, LATEST, seconds_to_duration, seconds_to_stamp
 from pi0_ros.robot import CommandGroup, Robot
 from pi0_ros.streams import to_message_units
+
+SOONEST_S = 0.005  # a plan's first point is reached no sooner after it is sent
 
 
 class CommandMessage:
@@ -60,13 +63,19 @@ class CommandOutput:
     """Publishes each command to every command group of the robot and, whole and stamped, to `pi0/command`."""
 
     def __init__(self, node: Node, robot: Robot) -> None:
-        self._groups = [
-            (
-                CommandMessage(group, 1.0 / robot.control_rate_hz),
-                robot.indices(group.joints),
-                node.create_publisher(COMMAND_TYPES[group.type], group.topic, LATEST),
-            )
+        publishers = {
+            group.name: node.create_publisher(COMMAND_TYPES[group.type], group.topic, LATEST)
             for group in robot.commands
+        }
+        self._each_tick = [
+            (CommandMessage(group, 1.0 / robot.control_rate_hz), robot.indices(group.joints), publishers[group.name])
+            for group in robot.commands
+            if group.points == "one"
+        ]
+        self._planned = [
+            (group, robot.indices(group.joints), publishers[group.name])
+            for group in robot.commands
+            if group.points == "rest"
         ]
         zeros = [0.0] * len(robot.joints)
         point = JointTrajectoryPoint(positions=zeros, velocities=zeros, accelerations=zeros)
@@ -74,20 +83,49 @@ class CommandOutput:
         self._sent = JointTrajectory(joint_names=list(robot.joint_names), points=[point])
         self._record = node.create_publisher(JointTrajectory, "pi0/command", QoSProfile(depth=50))
 
+    @property
+    def wants_plans(self) -> bool:
+        """Whether a command group takes whole plans instead of every command."""
+        return bool(self._planned)
+
     def publish(self, command: Command, now: float) -> None:
-        """Send `command` for the time `now` (ROS time, s)."""
+        """Send `command` for the time `now` (ROS time, s) to the groups that take every command."""
         stamp = seconds_to_stamp(now)
-        for message, joints, publisher in self._groups:
+        for message, joints, publisher in self._each_tick:
             publisher.publish(message.fill(command.position[joints], command.velocity[joints], stamp))
         for numbers, values in zip(self._numbers, (command.position, command.velocity, command.acceleration)):
             numbers[:] = values
         self._sent.header.stamp = stamp
         self._record.publish(self._sent)
 
+    def publish_plan(self, plan: Plan, begun_s: float) -> None:
+        """Send `plan`, which began `begun_s` ago, to the groups that take plans."""
+        for group, joints, publisher in self._planned:
+            publisher.publish(plan_message(group, joints, plan, begun_s))
+
     def flush(self, timeout_s: float) -> None:
         """Wait until every listener has acknowledged the last command, for at most `timeout_s` per topic."""
-        for publisher in (*(publisher for _, _, publisher in self._groups), self._record):
+        each_tick, planned = ([publisher for _, _, publisher in groups] for groups in (self._each_tick, self._planned))
+        for publisher in (*each_tick, *planned, self._record):
             publisher.wait_for_all_acked(Duration(seconds=timeout_s))
+
+
+def plan_message(group: CommandGroup, joints: np.ndarray, plan: Plan, begun_s: float) -> JointTrajectory:
+    """The part of `plan` that is still to come `begun_s` after it began, for the group's `joints` (indices).
+
+    Its stamp is zero, "begin now". The last point is always there, and its velocity is zero.
+    """
+    left = plan.times - begun_s
+    left[-1] = max(left[-1], SOONEST_S)
+    points = [
+        JointTrajectoryPoint(
+            positions=to_message_units(group, plan.positions[i, joints]).tolist(),
+            velocities=(plan.velocities[i, joints] * (group.scale or 1.0)).tolist(),
+            time_from_start=seconds_to_duration(left[i]),
+        )
+        for i in np.flatnonzero(left >= SOONEST_S)
+    ]
+    return JointTrajectory(joint_names=list(group.message_names), points=points)
 
 
 def _view(numbers: Any) -> np.ndarray:

@@ -34,6 +34,7 @@ from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.pacing import LateShare
 from pi0_ros.control.pieces import INTERPOLATIONS
+from pi0_ros.control.plan import fork, rest_of_plan
 from pi0_ros.control.seams import SEAMS
 from pi0_ros.nodes import realtime
 from pi0_ros.nodes.command_output import CommandOutput
@@ -102,6 +103,9 @@ class ControllerNode(Node):
         self._shown: tuple[object, ...] = ()
         self._shown_at = -np.inf
         self.output = CommandOutput(self, self.robot)
+        self._replan = self.create_guard_condition(self._publish_plan) if self.output.wants_plans else None
+        self._sent: tuple[Command, float] | None = None  # the last command and its time
+        self._planned: tuple[int, State] | None = None  # what the last plan was made for
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
         self._latency = self.create_publisher(DiagnosticArray, "pi0/latency", QoSProfile(depth=10))
         self.create_subscription(JointTrajectory, "pi0/chunk", self._on_chunk, LATEST)
@@ -128,6 +132,8 @@ class ControllerNode(Node):
         self.ticker.stop()
         active = self.controller.state in (State.IDLE, State.RUNNING, State.HOLDING) or self.controller.moving
         self.controller.disarm("the controller process was stopped")
+        if self.output.wants_plans:
+            self._publish_plan()
         deadline = time.monotonic()
         for _ in range(int(SHUTDOWN_S / self.period)):
             command = self.controller.tick(self.now())
@@ -242,10 +248,22 @@ class ControllerNode(Node):
             chunks = controller.counts.chunks
             command = controller.tick(now)
             followed = controller.timeline.chunk if controller.counts.chunks != chunks else None
+            self._sent = (command, now) if command is not None else None
         if command is not None:
             self.output.publish(command, now)
+            if self._replan is not None and self._planned != (controller.counts.chunks, controller.state):
+                self._planned = controller.counts.chunks, controller.state
+                self._replan.trigger()  # the other thread looks ahead, which takes longer than a tick may
         if followed is not None:
             self._followed.append((followed.stamp, self.now()))
+
+    def _publish_plan(self) -> None:
+        """The rest of the motion, to the command groups that take it whole."""
+        with self._lock:
+            if self._sent is None:
+                return
+            (command, sent), ahead = self._sent, fork(self.controller)
+        self.output.publish_plan(rest_of_plan(ahead, command.position, sent), self.now() - sent)
 
     def _watch(self) -> None:
         """Arm by itself where asked, log changes, and publish diagnostics on change and twice a second."""

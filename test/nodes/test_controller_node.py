@@ -251,6 +251,36 @@ def test_it_follows_chunks_and_stops_on_demand(arm, start, processes, robot_file
     assert_within_limits(arm, robot_file)
 
 
+def test_a_group_that_takes_plans_gets_each_one_whole(arm, start, robot_file, wait_until):
+    document = yaml.safe_load(robot_file.read_text())
+    document["commands"][0]["points"] = "rest"
+    robot_file.write_text(yaml.safe_dump(document))
+    start(auto_arm=True)
+    wait_until(lambda: arm.state == "IDLE" and len(arm.sent) > 30, 20.0, lambda: arm.status.message)
+    arm.send(time.time(), np.array([0.9, 0.0, 0.0]))
+    rests = lambda: not np.any(arm.sent[-1].points[0].velocities)  # noqa: E731
+    wait_until(lambda: arm.state == "HOLDING" and rests(), 20.0, lambda: arm.status.message)
+    assert len(arm.yaw) < 6, "a few plans, not one per tick"
+    robot = load_robot(str(robot_file))
+    for plan in arm.yaw:
+        assert messages.stamp_to_ns(plan.header.stamp) == 0 and list(plan.joint_names) == ["yaw"]
+        times = np.array([messages.stamp_to_ns(point.time_from_start) for point in plan.points]) * 1e-9
+        path = np.array([point.positions[0] for point in plan.points])
+        assert (np.diff(times) > 0).all() and times[0] > 0 and plan.points[-1].velocities[0] == 0.0
+        assert (np.abs(np.diff(path)) <= robot.velocity[0] * np.diff(times) * (1 + 1e-6)).all()
+    assert max(len(plan.points) for plan in arm.yaw) > 20
+    assert arm.yaw[-1].points[-1].positions[0] == pytest.approx(arm.positions()[-1, 0], abs=1e-6)
+
+    arm.send(time.time(), np.array([-0.9, 0.0, 0.0]))
+    moving = lambda: arm.sent[-1].points[0].velocities[0] < -0.5  # noqa: E731
+    wait_until(moving, 20.0, lambda: arm.status.message)
+    count = len(arm.yaw)
+    assert arm.trigger("estop").success
+    wait_until(lambda: len(arm.yaw) > count and rests(), 10.0)
+    stop = arm.yaw[-1].points
+    assert stop[-1].velocities[0] == 0.0 and stop[-1].positions[0] == pytest.approx(arm.positions()[-1, 0], abs=1e-6)
+
+
 def test_a_killed_policy_ends_in_a_hold_and_needs_arming(arm, start, processes, robot_file, wait_until):
     start(auto_arm=True, rearm_after_s=2.0)
     start_chunks(processes)
