@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pretrain-demo": ("pi0_ros.training.pretrain_demo", "teach the demo's small model to see"),
     "train": ("pi0_ros.training.loop", "train or fine-tune a policy on a dataset"),
     "eval": ("pi0_ros.training.evaluate", "compare predicted with recorded actions on held-out bags"),
+    "checkpoint": ("pi0_ros.checkpoint_cli", "look at, convert and compare checkpoints of every public pi0 format"),
     "serve": ("pi0_ros.serving.server", "serve a policy over ZeroMQ for robots without a GPU"),
     "latency": ("pi0_ros.nodes.latency", "show where the time goes from a picture to the command, and what to do"),
     "doctor": ("pi0_ros.doctor", "check robot file, checkpoint and topics before anything moves"),
@@ -42,8 +43,10 @@ def main(argv: list[str] | None = None) -> int:
         prog=f"pi0 {chosen}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.add_arguments(parser)
+    # Options may stand between positional arguments; argparse does not do that for commands with actions of their own.
+    parse = parser.parse_args if hasattr(module, "ACTIONS") else parser.parse_intermixed_args
     try:
-        return int(module.run(parser.parse_intermixed_args(argv[1:])))
+        return int(module.run(parse(argv[1:])))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

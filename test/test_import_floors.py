@@ -61,6 +61,7 @@ FLOORS = {
     ),
     "launches": Floor({"robot", "processes", "monitor"}, set(), late={"launch", "launch_ros"}),
     "processes": Floor({"robot", "launches"}, set()),
+    "checkpoint_cli": Floor(GROUND | {"model", "policy"}, {"numpy", "torch", "yaml", "tqdm"}),
     "doctor": Floor(GROUND | {"policy", "nodes"}, set(), late={"torch"}),
     "cli": Floor(set(), set()),
 }

@@ -12,8 +12,9 @@ import sentencepiece
 VARIABLE = "PI0_TOKENIZER"  # environment variable that names a tokenizer for checkpoints that carry none
 SENTENCEPIECE, HUGGING_FACE = "tokenizer.model", "tokenizer.json"
 _LFS = b"version https://git-lfs"
+TOKENIZER_URL = "https://storage.googleapis.com/big_vision/paligemma_tokenizer.model"
 _HOW_TO = f"""pi0 and pi0.5 read PaliGemma's tokenizer, which many checkpoints leave out. Get it in one of two ways:
-  1. curl -O https://storage.googleapis.com/big_vision/paligemma_tokenizer.model
+  1. curl -O {TOKENIZER_URL}
      (the public file gs://big_vision/paligemma_tokenizer.model, 4 MB)
   2. accept the licence on https://huggingface.co/google/paligemma-3b-pt-224 (a gated repository), then
      `hf auth login` and `hf download google/paligemma-3b-pt-224 {SENTENCEPIECE}`, which is found without more ado
