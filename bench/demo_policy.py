@@ -23,11 +23,12 @@ from tqdm import tqdm
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.controller import Controller, Settings
+from pi0_ros.control.seams import SEAMS
 from pi0_ros.control.sent import SentLog
 from pi0_ros.nodes.controller_node import limits_of
 from pi0_ros.policy.checkpoint import load_checkpoint
 from pi0_ros.policy.policy import Policy
-from pi0_ros.policy.rtc import MODES, Continuation, RtcSettings
+from pi0_ros.policy.rtc import MODES, ActionPrefix, Continuation, RtcSettings
 from pi0_ros.sim.task import Score, prompt
 from pi0_ros.sim.world import CAMERAS, CUBES, TICK, World
 from pi0_ros.streams import Observation
@@ -36,7 +37,7 @@ ARM_AFTER_S = 0.3
 STAY_S = 0.6
 
 
-Differences = list[tuple[float, float]]  # of each chunk at its takeover, rad: frozen prefix, last command
+Differences = list[tuple[float, float, float]]  # of each chunk at its takeover, rad: see `differences`
 
 
 def play(
@@ -44,7 +45,7 @@ def play(
 ) -> tuple[Score, float, Differences]:
     """Run one scene; returns the score, the seconds until success (or the limit), and what each chunk changed."""
     robot = policy.spec.robot
-    controller = Controller(limits_of(robot), 2 * TICK, np.full(len(robot.joints), 0.15), Settings())
+    controller = Controller(limits_of(robot), 2 * TICK, np.full(len(robot.joints), 0.15), Settings(seam=args.seam))
     everything = np.arange(len(robot.joints))
     continuation, sent, found = Continuation(rtc, robot.gripper_mask), SentLog(len(robot.joints)), Differences()
     start, score = 1000.0 * (seed + 1), Score()
@@ -61,12 +62,13 @@ def play(
             controller.measure(start + t, everything, state)
             if len(images) == len(CAMERAS) and t >= next_inference:
                 seen = Observation(round((start + t) * 1e9), dict(images), state, prompt(colour, wording), {})
-                chunk = policy.infer(seen, continuation.prefix(start + t))
-                waiting, next_inference = (t + args.latency, chunk), t + 1.0 / args.rate
+                prefix = continuation.prefix(start + t)
+                chunk = policy.infer(seen, prefix)
+                waiting, next_inference = (t + args.latency, chunk, prefix), t + 1.0 / args.rate
             if waiting is not None and t >= waiting[0] - 1e-9:
-                chunk, waiting = waiting[1], None
-                if sent.span is not None and sent.span[0] <= chunk.stamp:
-                    found.append(differences(chunk, sent, start + t, robot.gripper_mask))
+                (_, chunk, prefix), waiting = waiting, None
+                if prefix is not None and sent.span is not None and sent.span[0] <= chunk.stamp:
+                    found.append(differences(chunk, prefix, sent, start + t, robot.gripper_mask))
                 continuation.published(chunk, start + t)
                 controller.accept(chunk, start + t)
             armed = armed or (t > ARM_AFTER_S and not controller.arm(start + t))
@@ -82,12 +84,18 @@ def play(
     return score, min(done, args.limit), found
 
 
-def differences(chunk: ActionChunk, sent: SentLog, now: float, gripper: np.ndarray) -> tuple[float, float]:
-    """Largest arm joint's difference between `chunk` and what was sent up to `now`, and the last command."""
+def differences(
+    chunk: ActionChunk, prefix: ActionPrefix, sent: SentLog, now: float, gripper: np.ndarray
+) -> tuple[float, float, float]:
+    """Largest differences of an arm joint: `chunk` and what was sent up to `now`, and the last command; foresight."""
     executed = chunk.times[chunk.times < now]
-    frozen = np.abs(chunk.actions[: len(executed)] - sent.at(executed))[:, ~gripper]
+    went = sent.at(executed)[:, ~gripper]
+    frozen = np.abs(chunk.actions[: len(executed), ~gripper] - went).max(initial=0.0)
     there = [np.interp(now, chunk.times, joint) for joint in chunk.actions[:, ~gripper].T]
-    return float(frozen.max(initial=0.0)), float(np.abs(there - sent.at(np.array([now]))[0, ~gripper]).max())
+    seam = np.abs(there - sent.at(np.array([now]))[0, ~gripper]).max()
+    known = min(len(executed), len(prefix.actions))
+    foreseen = np.abs(prefix.actions[:known, ~gripper] - went[:known]).max(initial=0.0)
+    return float(frozen), float(seam), float(foreseen)
 
 
 def main() -> int:
@@ -101,6 +109,7 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=20.0, help="s, per scene")
     parser.add_argument("--every-colour", action="store_true", help="each scene once per colour")
     parser.add_argument("--rtc", nargs="+", choices=MODES, default=["off"], help="real-time chunking")
+    parser.add_argument("--seam", choices=SEAMS, default=Settings.seam)
     parser.add_argument("--schedule", default=RtcSettings.schedule)
     parser.add_argument("--weight", type=float, default=RtcSettings.max_guidance_weight)
     parser.add_argument("--mask-end", type=int, default=RtcSettings.mask_end)
@@ -126,9 +135,10 @@ def main() -> int:
             f"rtc {mode}: success {success.sum()} of {len(games)}, named cube lifted first {right.sum()}, "
             f"median {np.median(seconds):.1f} s, inference {policy.timing.total_ms if policy.timing else 0:.0f} ms"
         )
-        for what, values in zip(("executed actions", "last command"), np.array(found).T, strict=True):
-            p50, p99 = np.percentile(values, (50, 99))
-            print(f"  a new chunk and the {what:16s} differ by p50 {p50:.4f}, p99 {p99:.4f} rad")
+        pairs = ("new chunk and executed actions", "new chunk and last command", "foreseen and executed actions")
+        for what, values in zip(pairs, np.array(found).T, strict=True):
+            p50, p90, p99 = np.percentile(values, (50, 90, 99))
+            print(f"  {what:30s} differ by p50 {p50:.4f}, p90 {p90:.4f}, p99 {p99:.4f} rad")
     return 0
 
 

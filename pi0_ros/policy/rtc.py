@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.control.pieces import chunk_pieces
 from pi0_ros.control.sent import SentLog
 from pi0_ros.settings import RTC_SCHEDULES
 
@@ -23,6 +24,7 @@ MODES = ("off", "exact", "lerobot", "trained")
 QUEUE = 10  # delays remembered (as in the paper, arXiv 2506.07339)
 GAP_S = 0.25  # without a command for longer, nobody follows the chunks
 EDGE = 1e-4  # of a step: stamps are rounded
+FADE_S = 0.2  # what the commands are beside the plan is taken to fade as the controller's seams do
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,10 @@ class Continuation:
             if abs(stamp - span[1]) > GAP_S:
                 return None
             times = stamp + chunk.dt * np.arange(len(chunk.actions))
-            sent = self._log.at(times)
+            sent, last = self._log.at(times), (span[1], self._log.at(np.array([span[1]])))
         steps = math.ceil(delay / chunk.dt - EDGE)
-        # One that was published before the controller was armed is not followed.
-        planned = self._planned(chunk, times) if published >= span[0] else np.full_like(sent, np.nan)
+        # A chunk that was published before the controller was armed is not followed.
+        planned = self._expected(chunk, times, *last) if published >= span[0] else np.full_like(sent, np.nan)
         executed = (np.arange(len(times)) < steps)[:, None]
         planned = np.where(executed & np.isnan(planned), sent, planned)  # behind its end a chunk stands still
         past = (times <= span[1])[:, None]
@@ -133,11 +135,14 @@ class Continuation:
         known = np.flatnonzero(np.isfinite(actions).all(1))
         return ActionPrefix(actions[: known[-1] + 1], chunk.dt, steps, self.settings) if len(known) else None
 
-    def _planned(self, chunk: ActionChunk, times: np.ndarray) -> np.ndarray:
-        """The chunk's positions at `times` [n]: linear between actions, grippers held; NaN behind its end."""
-        phase = (times - chunk.stamp) / chunk.dt
-        left = np.clip(np.floor(phase + EDGE).astype(int), 0, len(chunk.actions) - 1)
-        right = np.minimum(left + 1, len(chunk.actions) - 1)
-        share = np.where(self._gripper, 0.0, np.clip(phase - left, 0.0, 1.0)[:, None])
-        positions = chunk.actions[left] + share * (chunk.actions[right] - chunk.actions[left])
-        return np.where((times <= chunk.end + EDGE * chunk.dt)[:, None], positions, np.nan)
+    def _expected(self, chunk: ActionChunk, times: np.ndarray, now: float, position: np.ndarray) -> np.ndarray:
+        """Where `chunk` leads from a command at `position` [1, J] sent for `now`: float64 [n, J] at `times`.
+
+        As the controller does it: between its actions, grippers held, and the offset to it faded. NaN behind its end.
+        """
+        plan = chunk_pieces(chunk, "cubic", self._gripper, chunk.stamp)
+        since, edge = times - chunk.stamp, EDGE * chunk.dt
+        offset = np.where(self._gripper, 0.0, position - plan.positions(np.array([now - chunk.stamp])))
+        left = 1.0 - np.clip((times - now) / FADE_S, 0.0, 1.0)[:, None]
+        expected = plan.positions(since + edge) + offset * left**2 * (3.0 - 2.0 * left)
+        return np.where((since <= chunk.end - chunk.stamp + edge)[:, None], expected, np.nan)
