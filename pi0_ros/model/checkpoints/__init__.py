@@ -1,6 +1,6 @@
 """Checkpoints of every public pi0 format: described, loaded, converted and compared."""
 
-from pi0_ros.model.checkpoints.convert import TARGETS, convert_checkpoint
+from pi0_ros.model.checkpoints.convert import TARGETS, Conversion, convert_checkpoint, plan_conversion
 from pi0_ros.model.checkpoints.described import Described, LoadedCheckpoint, Surroundings
 from pi0_ros.model.checkpoints.load import describe_checkpoint, load_checkpoint
 from pi0_ros.model.checkpoints.verify import Differences, verify_checkpoints
@@ -9,6 +9,7 @@ from pi0_ros.model.safetensors_files import CheckpointError
 __all__ = [
     "TARGETS",
     "CheckpointError",
+    "Conversion",
     "Described",
     "Differences",
     "LoadedCheckpoint",
@@ -16,5 +17,6 @@ __all__ = [
     "convert_checkpoint",
     "describe_checkpoint",
     "load_checkpoint",
+    "plan_conversion",
     "verify_checkpoints",
 ]

@@ -21,6 +21,7 @@ from pi0_ros.model.checkpoints.folders import new_folder, write_json
 from pi0_ros.model.checkpoints.lerobot_files import TOKENIZER as TOKENIZER_FOLDER
 from pi0_ros.model.checkpoints.lerobot_files import tokenizer_files, write_lerobot_files
 from pi0_ros.model.checkpoints.load import Sizes, open_checkpoint
+from pi0_ros.model.checkpoints.locate import locate
 from pi0_ros.model.checkpoints.openpi import ASSETS, default_settings
 from pi0_ros.model.checkpoints.own import CONFIG, ROBOT, STATS, WEIGHTS, own_config
 from pi0_ros.model.checkpoints.restate import restate
@@ -54,30 +55,82 @@ def convert_checkpoint(
     `src` has none or others. `dtype` None keeps every tensor as it is; bfloat16 spares the parts that stay float32.
     CheckpointError when `src` cannot be read, `to` cannot say what it is, or something is already at `dst`.
     """
+    more: dict[str, Any] = {"robot": robot, "tokenizer": tokenizer, "base": base, "dtype": dtype}
+    return plan_conversion(src, to, config=config, asset_id=asset_id, **more).write(dst, progress)
+
+
+def plan_conversion(
+    src: Path | str,
+    to: str = "pi0_ros",
+    *,
+    config: Sizes = None,
+    robot: Robot | None = None,
+    asset_id: str | None = None,
+    tokenizer: Path | None = None,
+    base: Path | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Conversion:
+    """Prepare `convert_checkpoint`: everything is checked, no weight is read and nothing written."""
     if to not in TARGETS:
         raise CheckpointError(f"there is no format {to!r} to convert to; write one of {', '.join(TARGETS)}")
-    dst = Path(dst).expanduser().absolute()
-    if dst.exists():
-        raise CheckpointError(f"{dst}: something is there already; name a new folder")
     described, source = open_checkpoint(src, config=config, asset_id=asset_id, base=base)
     described = replace(described, robot=robot or described.robot, tokenizer_path=tokenizer or described.tokenizer_path)
     weights = _Weights.of(described, source, to, dtype)
     if dtype is not None:
         described = replace(described, config=_with_dtype(described.config, dtype))
-    with new_folder(dst) as folder:
-        if to == "lerobot":
+    return Conversion(described, to, asset_id, weights)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A checkpoint about to be written in the format `to`."""
+
+    described: Described  # of the source, with the robot, the tokenizer and the dtype of the target
+    to: str
+    asset_id: str | None
+    weights: _Weights
+
+    def write_files(self, folder: Path) -> None:
+        """Write all small files, which is everything but the weights, into an existing folder."""
+        described = self.described
+        if self.to == "lerobot":
             write_lerobot_files(described, folder)
-        elif to == "openpi":
-            _write_openpi_files(described, folder, asset_id)
+        elif self.to == "openpi":
+            _write_openpi_files(described, folder, self.asset_id)
         else:
             _write_own_files(described, folder)
-        if to != "openpi" and described.robot is not None:
+        if self.to != "openpi" and described.robot is not None:
             (folder / ROBOT).write_text(robot_to_yaml(described.robot))
         if (described.path / ACTION_TOKENS).is_dir():
             shutil.copytree(described.path / ACTION_TOKENS, folder / ACTION_TOKENS)
-        weights.write(folder / WEIGHTS, progress)
-        open_checkpoint(folder, config=described.config)  # what cannot be read again is not left behind
-    return dst
+
+    def check_target(self, dst: Path | str, overwrite: bool = False) -> Path:
+        """Return `dst` as an absolute path; CheckpointError when it is taken or its disk too full.
+
+        `overwrite` allows another checkpoint there, never anything else.
+        """
+        dst = Path(dst).expanduser().absolute()
+        if dst.exists():
+            if not overwrite:
+                raise CheckpointError(f"{dst}: something is there already; name a new folder, or overwrite it")
+            if locate(dst).path != dst or dst.resolve() == self.described.path.resolve():
+                raise CheckpointError(f"{dst}: only another checkpoint's own folder can be overwritten; name a new one")
+        disk = next(folder for folder in dst.parents if folder.exists())
+        if (free := shutil.disk_usage(disk).free) < self.weights.nbytes:
+            raise CheckpointError(
+                f"{dst}: the disk has {free / 2**30:.1f} GiB left, the weights need {self.weights.nbytes / 2**30:.1f}; "
+                "make room, choose another disk, or write bfloat16"
+            )
+        return dst
+
+    def write(self, dst: Path | str, progress: Progress | None = None, overwrite: bool = False) -> Path:
+        """Write the folder `dst`, which appears when it is whole; returns it."""
+        dst = self.check_target(dst, overwrite)
+        with new_folder(dst) as folder:
+            self.write_files(folder)
+            self.weights.write(folder / WEIGHTS, progress)
+            open_checkpoint(folder, config=self.described.config)  # what cannot be read again is not left behind
+        return dst
 
 
 @dataclass(frozen=True)
@@ -124,15 +177,22 @@ class _Weights:
 
         return _Weights(tensors, pieces, {EMBEDDING: TIED_HEAD} if to == "openpi" else {})
 
+    @property
+    def nbytes(self) -> int:
+        """The size of the file, but for its header."""
+        return sum(info.nbytes for info in self.tensors.values())
+
     def write(self, path: Path, progress: Progress | None) -> None:
-        total, done = sum(info.nbytes for info in self.tensors.values()), 0
+        """Write the file; `progress` hears of every piece."""
+        total, done = self.nbytes, 0
 
         def counted(name: str) -> Iterable[Tensor]:
             nonlocal done
-            yield from self.pieces(name)
-            done += self.tensors[name].nbytes
-            if progress is not None:
-                progress(done, total)
+            for piece in self.pieces(name):
+                yield piece
+                done += piece.numel() * self.tensors[name].dtype.itemsize
+                if progress is not None:
+                    progress(done, total)
 
         write_safetensors(path, self.tensors, counted, self.metadata)
 
