@@ -28,6 +28,10 @@ _HOW_TO = f"""pi0-FAST needs the folder of an action tokenizer. The public one:
 Put it into the checkpoint folder as {FOLDER}/, or name it: {VARIABLE}=/path/to/{FOLDER}"""
 
 
+class NoActionsError(ValueError):
+    """An answer of pi0-FAST that holds no chunk of actions."""
+
+
 def cosine_basis(length: int) -> np.ndarray:
     """Return the orthonormal DCT-II as a matrix [length, length]: `basis @ x` transforms, `basis.T @ c` goes back."""
     time, frequency = np.arange(length), np.arange(length)[:, None]
@@ -85,13 +89,10 @@ class ActionTokens:
         return list(self._tokenizer.encode("".join(map(chr, characters))).ids)
 
     def decode(self, tokens: Sequence[int], horizon: int, dim: int) -> np.ndarray:
-        """Return the chunk float32 [H, A]; tokens that do not spell H x A coefficients give zeros and a warning."""
+        """Return the chunk float32 [H, A]; NoActionsError when the tokens do not spell H x A coefficients."""
         text = self._tokenizer.decode(list(tokens), skip_special_tokens=False) if min(tokens, default=0) >= 0 else ""
         if len(text) != horizon * dim:
-            logger.warning(
-                "%d action tokens spell %d numbers, not %d x %d: zeros instead", len(tokens), len(text), horizon, dim
-            )
-            return np.zeros((horizon, dim), np.float32)
+            raise NoActionsError(f"{len(tokens)} action tokens spell {len(text)} numbers, not {horizon} x {dim}")
         coefficients = (np.array([ord(character) for character in text]) + self.min_token).reshape(horizon, dim)
         return (cosine_basis(horizon).T @ (coefficients / self.scale)).astype(np.float32)
 
@@ -102,11 +103,20 @@ class ActionCodec:
 
     words: Tokenizer
     actions: ActionTokens
+    strict: bool = False  # an answer without actions is an error, not zeros: zeros are the middle of a joint's range
 
     def decode(self, written: np.ndarray, horizon: int, dim: int) -> np.ndarray:
-        """Return the chunk float32 [H, A] in what the model wrote, int64 [T]; zeros where there is none."""
-        tokens = self.words.decode_action_answer(written)
-        if tokens is None:
-            logger.warning("the model wrote no actions but %r: zeros instead", self.words.decode(written))
+        """Return the chunk float32 [H, A] in what the model wrote, int64 [T].
+
+        An answer without one gives zeros and a warning, as in openpi, or NoActionsError if `strict`.
+        """
+        try:
+            tokens = self.words.decode_action_answer(written)
+            if tokens is None:
+                raise NoActionsError(f"the model wrote no actions but {self.words.decode(written)!r}")
+            return self.actions.decode(tokens, horizon, dim)
+        except NoActionsError as error:
+            if self.strict:
+                raise
+            logger.warning("%s: zeros instead", error)
             return np.zeros((horizon, dim), np.float32)
-        return self.actions.decode(tokens, horizon, dim)

@@ -18,7 +18,8 @@ _HOW_TO = f"""pi0 and pi0.5 read PaliGemma's tokenizer, which many checkpoints l
      (the public file gs://big_vision/paligemma_tokenizer.model, 4 MB)
   2. accept the licence on https://huggingface.co/google/paligemma-3b-pt-224 (a gated repository), then
      `hf auth login` and `hf download google/paligemma-3b-pt-224 {SENTENCEPIECE}`, which is found without more ado
-Put the file into the checkpoint folder as {SENTENCEPIECE}, or name it: {VARIABLE}=/path/to/paligemma_tokenizer.model"""
+Put the file into the checkpoint folder as {SENTENCEPIECE}, or name it: `tokenizer:=/path/to/the.model` (policy node),
+`--tokenizer` (pi0 serve, pi0 doctor), or for all of them {VARIABLE}=/path/to/the.model in the environment"""
 
 
 class TokenizerError(ValueError):

@@ -2,7 +2,8 @@
 
 The rules of the two references: openpi `models/pi0_fast.py` (action tokens; the prompt is read in both directions) and
 the public fork `BrunoFANG1/openpi_subtask_generation` (subtasks of pi0.5; the prompt is read causally). They move the
-prompt to the right end of a fixed window; leaving it in place under its mask gives the same numbers.
+prompt to the right end of a fixed window; leaving it in place under its mask gives the same numbers. With one
+exception: where a camera is missing, their window slides over its tokens and off the first image. Here it is left out.
 """
 
 from __future__ import annotations

@@ -69,6 +69,8 @@ class Tokenizer:
         `config.discrete_state_input`. `prompt_format` and `pad_state_text` are those of `PolicySettings`: LeRobot's
         pi0 takes the text as it is, and its old pi0.5 wrote the state padded to `config.action_dim`.
         """
+        if config.is_fast and prompt_format != "openpi":
+            raise TokenizerError("LeRobot's pi0_fast writes prompt and actions otherwise: use an openpi checkpoint")
         if config.is_fast or (config.is_pi05 and config.discrete_state_input):
             text = self._state_prompt(config, prompt, state, pad_state_text)
             return self._fit(config, [self._pieces.bos, *self._pieces.encode(text)], prompt)

@@ -16,7 +16,7 @@ from gemma_oracle import Oracle, small_input
 from test_text import CONFIG as PI05
 
 from pi0_ros.model import ConfigError, ModelConfig, Pi0, Pi0Fast, Tokenizer, TokenizerError, build_model
-from pi0_ros.model.action_tokens import ActionCodec, ActionTokens, cosine_basis
+from pi0_ros.model.action_tokens import ActionCodec, ActionTokens, NoActionsError, cosine_basis
 from pi0_ros.model.weights import named_weights
 
 MODEL = reference.ROOT / "tokenizer" / "tiny.model"
@@ -162,11 +162,22 @@ def test_the_tokens_are_those_of_the_definition(action_folder):
 
 
 @pytest.mark.parametrize("tokens", [[], [0], [5] * 300, [-1, 3], [10**6]])
-def test_tokens_of_the_wrong_length_are_zeros(tokens, action_folder, caplog):
-    decoded = ActionTokens.load(action_folder).decode(tokens, 8, 3)
+def test_tokens_of_the_wrong_length_are_zeros(tokens, action_folder, caplog, monkeypatch):
+    """As in openpi; a robot is told instead."""
+    codec = ActionCodec(Tokenizer.load(MODEL), ActionTokens.load(action_folder))
+    monkeypatch.setattr(Tokenizer, "decode_action_answer", lambda self, written: tokens)
+    decoded = codec.decode(np.zeros(5, np.int64), 8, 3)
     assert decoded.shape == (8, 3)
     assert not decoded.any()
     assert "not 8 x 3: zeros instead" in caplog.text
+    with pytest.raises(NoActionsError, match="not 8 x 3"):
+        replace(codec, strict=True).decode(np.zeros(5, np.int64), 8, 3)
+
+
+def test_an_answer_without_actions_can_be_an_error(action_folder):
+    codec = ActionCodec(Tokenizer.load(MODEL), ActionTokens.load(action_folder), strict=True)
+    with pytest.raises(NoActionsError, match="the model wrote no actions but ' red block'"):
+        codec.decode(np.array([344, 345, 1, 0]), 8, 3)
 
 
 def test_coefficients_below_the_smallest_are_cut(action_folder):

@@ -157,6 +157,12 @@ def test_state_in_the_prompt_is_needed(model):
         Tokenizer.load(MODEL).encode_prompt(config, "fold the towel")
 
 
+def test_lerobots_pi0_fast_is_another_one():
+    config = config_of({"format": "pi0_fast", "max_len": 40})
+    with pytest.raises(TokenizerError, match="LeRobot's pi0_fast"):
+        Tokenizer.load(MODEL).encode_prompt(config, "fold the towel", [0.0], prompt_format="lerobot")
+
+
 def test_tokenizer_of_another_model():
     config = replace(reference.config("pi0"), vocab_size=300)
     with pytest.raises(TokenizerError, match="this tokenizer of 512 pieces belongs to another model"):
@@ -216,7 +222,13 @@ def test_one_that_lies_on_this_machine(variable, path, tmp_path, monkeypatch):
     for name in ("PI0_TOKENIZER", "OPENPI_DATA_HOME", "HF_HOME", "HF_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "empty"))
-    for words in ("paligemma_tokenizer.model", "google/paligemma-3b-pt-224", "hf auth login", "PI0_TOKENIZER="):
+    for words in (
+        "paligemma_tokenizer.model",
+        "google/paligemma-3b-pt-224",
+        "hf auth login",
+        "PI0_TOKENIZER=",
+        "--tokenizer",
+    ):
         with pytest.raises(TokenizerError, match=words):
             Tokenizer.installed()
     file = tmp_path / path
