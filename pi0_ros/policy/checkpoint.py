@@ -90,7 +90,9 @@ def load_checkpoint(
         raise CheckpointError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
     described = describe(folder, robot, config)
     spec = _spec(described, robot, tokenizer)
-    codec = ActionCodec(spec.tokenizer, ActionTokens.find(described.path)) if described.config.is_fast else None
+    codec = None
+    if described.config.is_fast:  # a robot holds rather than follow an answer without actions
+        codec = ActionCodec(spec.tokenizer, ActionTokens.find(described.path), strict=True)
     wanted = getattr(torch, described.config.dtype if dtype == "auto" else dtype)
     loaded = load_weights(folder, config=described.config, device=device, dtype=wanted)
     if isinstance(loaded.model, Pi0Fast):

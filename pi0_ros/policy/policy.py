@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.model.action_tokens import NoActionsError
 from pi0_ros.policy.checkpoint import Checkpoint
 from pi0_ros.policy.guidance import make_guidance
 from pi0_ros.policy.metadata import BackendError, Metadata
@@ -78,7 +80,8 @@ class Policy:
         )
         still = ActionPrefix(_nearest_to_zero(robot.action_joints)[None], 1.0 / self.spec.fps, 1, RtcSettings("exact"))
         for prefix in (None, None, still):
-            self.infer(observation, prefix)
+            with suppress(NoActionsError):  # pi0-FAST may have nothing to say about black pictures
+                self.infer(observation, prefix)
         self.timing = None
         return time.perf_counter() - start
 
