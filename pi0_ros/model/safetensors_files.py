@@ -22,7 +22,7 @@ from torch import Tensor
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _WRITTEN = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
-_PIECE = 64 * 2**20  # bytes
+_PIECE = 16 * 2**20  # bytes
 _MAX_HEADER = 100 * 2**20  # bytes; the format's own limit
 
 
@@ -71,7 +71,7 @@ class SafetensorsFile:
             raise _not_whole(self.path, f"it ends after {size} bytes, its header promises {self._start + end}")
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """Yield the flattened tensor in pieces of at most 64 MiB: views of the mapping; pages go back after use."""
+        """Yield the flattened tensor in pieces of at most 16 MiB: views of the mapping; pages go back after use."""
         info, offset = self.tensors[name], self._offsets[name]
         end = offset + info.nbytes
         while offset < end:

@@ -101,10 +101,9 @@ def named_weights(model: nn.Module) -> dict[str, nn.Parameter]:
 def canonical_name(name: str) -> str:
     """Return the openpi torch name of a tensor that a torch file calls `name`.
 
-    Wrappers put `model.` (LeRobot) and `_orig_mod.` (torch.compile) in front, in any order and number.
+    LeRobot puts `model.` in front, and torch.compile `_orig_mod.` wherever it wraps a module.
     """
-    while name != (name := name.removeprefix("model.").removeprefix("_orig_mod.")):
-        pass
+    name = name.replace("_orig_mod.", "").removeprefix("model.")
     for old, new in _OLD_NAMES.items():
         if name.startswith(old):
             return new + name.removeprefix(old)
