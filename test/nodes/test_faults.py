@@ -37,6 +37,8 @@ AGE_S, FROZEN_S = 1.0, 0.8
 BARE = tiny_robot()
 ROBOT = replace(
     BARE,
+    # An untrained policy would sometimes send the gripper so far beyond 0 .. 1 that its chunk is refused.
+    joints=tuple(replace(j, lower=-4.0, upper=4.0) if j.kind == "gripper" else j for j in BARE.joints),
     cameras=tuple(replace(camera, max_age_s=AGE_S, frozen_s=FROZEN_S) for camera in BARE.cameras),
     state=tuple(replace(item, max_age_s=AGE_S) for item in BARE.state),
 )
