@@ -99,6 +99,15 @@ def chunk_from_message(message: JointTrajectory, names: Sequence[str], receive: 
     return ActionChunk(stamp * 1e-9 if stamp or receive is None else receive, dt, actions, tuple(names))
 
 
+def sent_from_message(message: JointTrajectory, names: Sequence[str]) -> np.ndarray:
+    """The positions float64 [J] in a message of `pi0/command`, of the joints `names`; `ChunkError` where one lacks."""
+    positions = dict(zip(message.joint_names, message.points[0].positions if message.points else ()))
+    try:
+        return np.array([positions[name] for name in names], dtype=np.float64)
+    except KeyError as error:
+        raise ChunkError(f"no position of {error.args[0]}; the robot file has {', '.join(names)}") from None
+
+
 def check_names(found: Sequence[str], expected: Sequence[str]) -> None:
     """Raise `ChunkError` unless `found` holds every name of `expected` once and no other."""
     unknown = [name for name in found if name not in expected]

@@ -22,7 +22,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.latency import policy_half
 from pi0_ros.nodes.messages import (
     LATCHED,
@@ -32,16 +32,19 @@ from pi0_ros.nodes.messages import (
     diagnostic_status,
     message_class,
     seconds_to_stamp,
+    sent_from_message,
     stamp_to_ns,
+    stamp_to_seconds,
 )
 from pi0_ros.nodes.running import run_node
 from pi0_ros.policy.backends import Backend, make_backend
+from pi0_ros.policy.rtc import Continuation, RtcSettings, check_trained
 from pi0_ros.policy.runner import RUNNING, STARTING, Health, Runner
 from pi0_ros.policy.subtask import SubtaskLoop, make_subtask_loop
 from pi0_ros.robot import Robot, load_robot
 from pi0_ros.streams import ObservationBuffer
 
-CAMERA_DEPTH, STATE_DEPTH = 1, 10
+CAMERA_DEPTH, STATE_DEPTH, COMMAND_DEPTH = 1, 10, 50
 PERIOD_S = 0.5  # of diagnostics and of looking for publishers
 LOG_AGAIN_S = 5.0  # a lasting problem is logged this often
 
@@ -61,6 +64,16 @@ PARAMETERS: tuple[tuple[str, Any, str, tuple[float, float] | None, bool], ...] =
     ("num_steps", 0, "flow steps per chunk, 0: the checkpoint's (backend local)", (0, 100), False),
     ("policy_rate", 0.0, "most inferences per second, 0: the robot file's policy_rate_hz", (0.0, 100.0), False),
     ("subtask.rate_hz", 0.0, "pi0.5: how often the model names its next subtask, 0: never", (0.0, 10.0), False),
+    ("rtc.mode", "auto", "continue the running chunk (docs/rtc.md): auto, off, exact, lerobot or trained", None, False),
+    (
+        "rtc.schedule",
+        "exp",
+        "how the guidance falls behind the executed actions: exp, linear, ones, zeros",
+        None,
+        False,
+    ),
+    ("rtc.max_guidance_weight", 5.0, "limit of the pull toward the running chunk", (0.1, 100.0), False),
+    ("rtc.mask_end", 0, "actions from here on are free, 0: as far as the running chunk reaches", (0, 1000), False),
     ("autostart", True, "configure and activate without being told", None, False),
 )
 
@@ -78,6 +91,7 @@ class PolicyNode(LifecycleNode):
         self._backend: Backend | None = None
         self._robot: Robot | None = None
         self._buffer: ObservationBuffer | None = None
+        self._continuation: Continuation | None = None
         self._streams: dict[str, Any] = {}  # topic -> subscription
         self._others: list[Any] = []  # prompt subscriptions
         self._timer: Any = None
@@ -103,6 +117,7 @@ class PolicyNode(LifecycleNode):
                 value("backend"), robot, value("checkpoint"), value("server"), value("device"), value("seed"),
                 value("torch_threads"), value("num_steps"), value("timeout_s"), value("tokenizer"), value("dtype"),
             )  # fmt: skip
+            continuation = self._make_continuation(robot, backend)
             buffer = ObservationBuffer(robot)
             rate_hz = value("subtask.rate_hz")
             subtasks = make_subtask_loop(rate_hz, backend, buffer, self._now_ns, self._publish_subtask)
@@ -112,7 +127,7 @@ class PolicyNode(LifecycleNode):
             self._publish_diagnostics()
             return TransitionCallbackReturn.FAILURE
         self._robot, self._backend = robot, backend
-        self._buffer, self._subtasks = buffer, subtasks
+        self._buffer, self._subtasks, self._continuation = buffer, subtasks, continuation
         self._runner = Runner(
             self._buffer,
             backend,
@@ -120,6 +135,7 @@ class PolicyNode(LifecycleNode):
             publish=self._publish_chunk,
             changed=self._health_changed,
             prompt=value("prompt") or robot.prompt,
+            continuation=continuation,
             traced=self._publish_trace,
             instruct=subtasks.instruction if subtasks is not None else lambda task: task,
         )
@@ -127,6 +143,9 @@ class PolicyNode(LifecycleNode):
         self._streams = {topic: self._subscribe(topic, ReliabilityPolicy.BEST_EFFORT) for topic in topics}
         # Two, because a transient local subscription alone would not hear a plain `ros2 topic pub`.
         self._others = [self.create_subscription(String, "~/prompt", self._prompted, qos) for qos in (LATCHED, LATEST)]
+        if continuation is not None:  # best effort: a policy that hangs must never hold up the controller
+            qos = QoSProfile(depth=COMMAND_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
+            self._others.append(self.create_subscription(JointTrajectory, "pi0/command", self._commanded, qos))
         self._phase = "inactive"
         described = f"checkpoint {value('checkpoint')}" if value("backend") == "local" else f"server {value('server')}"
         self.get_logger().info(f"robot '{robot.name}', {described}, ready in {time.perf_counter() - started:.1f} s")
@@ -189,7 +208,7 @@ class PolicyNode(LifecycleNode):
         self._streams, self._others = {}, []
         if self._backend is not None and stopped:  # a thread that hangs in the backend still uses its sockets
             self._backend.close()
-        self._backend = self._runner = self._subtasks = self._buffer = self._robot = None
+        self._backend = self._runner = self._subtasks = self._buffer = self._robot = self._continuation = None
         self._phase = "unconfigured"
 
     # --- messages -----------------------------------------------------------------------------------------------------
@@ -204,6 +223,24 @@ class PolicyNode(LifecycleNode):
     def _received(self, topic: str, message: Any) -> None:
         if self._buffer is not None:
             self._buffer.push_message(topic, message, self._now_ns())
+
+    def _make_continuation(self, robot: Robot, backend: Backend) -> Continuation | None:
+        """What makes each chunk continue the one before; None where that is off. ValueError for what cannot be."""
+        names = ("mode", "schedule", "max_guidance_weight", "mask_end")
+        settings = RtcSettings(**{name: self._value(f"rtc.{name}") for name in names})
+        if backend.metadata is not None:
+            check_trained(settings, backend.metadata)
+        return Continuation(settings, robot.gripper_mask) if settings.mode != "off" else None
+
+    def _commanded(self, message: JointTrajectory) -> None:
+        if self._continuation is None or self._robot is None:
+            return
+        try:
+            position = sent_from_message(message, self._robot.action_names)
+        except ChunkError as error:
+            self.get_logger().warning(f"pi0/command not used: {error}", throttle_duration_sec=5.0)
+        else:
+            self._continuation.sent(stamp_to_seconds(message.header.stamp), position)
 
     def _prompted(self, message: String) -> None:
         if self._runner is not None and message.data != self._runner.prompt:
@@ -284,6 +321,7 @@ class PolicyNode(LifecycleNode):
             "latency_p99_ms": health.latency_p99_ms,
             "stale_events": health.stale_events,
             "backend_errors": health.backend_errors,
+            **(self._continuation.report() if self._continuation is not None else {"rtc_mode": "off"}),
             **{f"age_s {topic}": age for topic, age in health.ages_s.items()},
         }
         hardware = self._robot.name if self._robot is not None else ""

@@ -19,7 +19,7 @@ def make_guidance(
 ) -> Guidance | None:
     """The guidance toward `prefix` for an observation with `state` [J]; None where there is nothing to continue.
 
-    ValueError when the prefix is not this robot's, or the checkpoint was not trained for the mode `trained`.
+    ValueError when the prefix is not this robot's. Mode `trained` goes as far as the checkpoint was trained.
     """
     if spec.config.is_fast:
         return None  # its actions are text: nothing is denoised that could be guided
@@ -30,7 +30,10 @@ def make_guidance(
         raise ValueError(f"the prefix has shape {list(prefix.actions.shape)}, the robot has {joints} joints")
     given = prefix.actions[:horizon]
     known = np.isfinite(given).all(1)
-    if prefix.settings.mode == "trained":
+    mode = prefix.settings.mode
+    if mode == "auto":
+        mode = "trained" if spec.settings.rtc_trained_max_delay else "exact"
+    if mode == "trained":
         return _clean(spec, given, known, prefix.delay, state, device)
     end = prefix.settings.mask_end or int(known.nonzero()[0].max(initial=-1)) + 1
     mask = soft_mask(prefix.settings.schedule, prefix.delay, end, horizon)
@@ -40,7 +43,7 @@ def make_guidance(
     used = model[:horizon].isfinite() & model[horizon].isnan()
     if not used.any():
         return None
-    weights, jacobian = mask[:, None].to(device) * used, prefix.settings.mode == "exact"
+    weights, jacobian = mask[:, None].to(device) * used, mode == "exact"
     return SoftPrefix(model[None, :horizon], weights, prefix.settings.max_guidance_weight, jacobian)
 
 
@@ -48,10 +51,6 @@ def _clean(
     spec: PolicySpec, given: np.ndarray, known: np.ndarray, delay: int, state: np.ndarray, device: torch.device | str
 ) -> Guidance | None:
     limit = spec.settings.rtc_trained_max_delay
-    if limit == 0:
-        raise ValueError(
-            "rtc.mode is trained, but the checkpoint was not trained with clean prefixes (`rtc_max_delay`): use exact"
-        )
     if delay > limit:
         log.warning(
             "%d actions pass before a chunk takes over, the checkpoint was trained for %d at most", delay, limit

@@ -15,7 +15,7 @@ from pi0_ros.model.action_tokens import NoActionsError
 from pi0_ros.policy.checkpoint import Checkpoint
 from pi0_ros.policy.guidance import make_guidance
 from pi0_ros.policy.metadata import BackendError, Metadata
-from pi0_ros.policy.rtc import ActionPrefix, RtcSettings
+from pi0_ros.policy.rtc import ActionPrefix, RtcSettings, check_trained
 from pi0_ros.policy.subtask import write_subtask
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
 from pi0_ros.robot import Joint
@@ -99,6 +99,8 @@ class Policy:
         images = {name: image[None] for name, image in observation.images.items()}
         inputs = make_inputs(self.spec, images, state, [observation.prompt], self._device)
         noise = torch.from_numpy(self._noise(observation.stamp_ns)).to(self._device)
+        if prefix is not None:
+            check_trained(prefix.settings, self.metadata)
         guidance = make_guidance(self.spec, prefix, observation.state, self._device)
         prepared = time.perf_counter()
 

@@ -18,9 +18,10 @@ import numpy as np
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.pieces import chunk_pieces
 from pi0_ros.control.sent import SentLog
+from pi0_ros.policy.metadata import Metadata
 from pi0_ros.settings import RTC_SCHEDULES
 
-MODES = ("off", "exact", "lerobot", "trained")
+MODES = ("auto", "off", "exact", "lerobot", "trained")
 QUEUE = 10  # delays remembered (as in the paper, arXiv 2506.07339)
 GAP_S = 0.25  # without a command for longer, nobody follows the chunks
 EDGE = 1e-4  # of a step: stamps are rounded
@@ -31,7 +32,8 @@ FADE_S = 0.2  # what the commands are beside the plan is taken to fade as the co
 class RtcSettings:
     """How a chunk is made to continue the one before."""
 
-    mode: str = "exact"  # one of MODES; exact and lerobot guide any checkpoint, trained needs one trained for it
+    mode: str = "auto"  # one of MODES; exact and lerobot guide any checkpoint, trained needs one trained for it;
+    # auto: trained where it is, else exact
     schedule: str = "exp"  # of the weights between the executed actions and the end of the mask
     max_guidance_weight: float = 5.0  # limit of the pull; kinetix 5, LeRobot 10
     mask_end: int = 0  # actions from here on are free; 0: as far as the previous chunk reaches (the paper's H - s)
@@ -44,6 +46,15 @@ class RtcSettings:
             raise ValueError(f"rtc.max_guidance_weight is {self.max_guidance_weight}, expected more than 0")
         if not 0 <= self.mask_end <= 1000:
             raise ValueError(f"rtc.mask_end is {self.mask_end}, expected 0 .. 1000 actions")
+
+
+def check_trained(settings: RtcSettings, metadata: Metadata) -> None:
+    """ValueError when the mode is `trained` and the policy is not."""
+    if settings.mode == "trained" and metadata.rtc_trained_max_delay == 0:
+        raise ValueError(
+            f"rtc.mode is trained, but checkpoint '{metadata.checkpoint}' was not trained to continue a prefix "
+            "(`rtc_max_delay` of its training config): use auto or exact"
+        )
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,8 @@ class Continuation:
         self._chunk: ActionChunk | None = None
         self._published = -math.inf
         self._taken_over = True
+        self._given: ActionPrefix | None = None  # to the inference under way
+        self._report: dict[str, object] = {}
         self._lock = threading.Lock()
 
     def sent(self, t: float, position: np.ndarray) -> None:
@@ -114,9 +127,22 @@ class Continuation:
             self._taken_over = not chunk.stamp < now < chunk.end  # one that comes too late is never executed
             if not self._taken_over:
                 self.delays.add(now - chunk.stamp)
+            self._report = self._compared(chunk, self._given)
+
+    def report(self) -> dict[str, object]:
+        """Of the last chunk: its mode, how many actions were known and how many of them executed meanwhile, and how far
+        it is from those, the arm joint that differs most, in its unit; for the diagnostics."""
+        with self._lock:
+            return {"rtc_mode": self.settings.mode, **self._report}
 
     def prefix(self, stamp: float) -> ActionPrefix | None:
         """What the chunk of an observation at `stamp` must continue; None where no chunk is being executed."""
+        given = self._prefix(stamp)
+        with self._lock:
+            self._given = given
+        return given
+
+    def _prefix(self, stamp: float) -> ActionPrefix | None:
         with self._lock:
             chunk, published, span, delay = self._chunk, self._published, self._log.span, self.delays.longest
             if chunk is None or span is None or delay is None or not 0 <= stamp - chunk.stamp < 1e6:
@@ -134,6 +160,13 @@ class Continuation:
         actions = np.where(past, np.where((times >= span[0])[:, None], sent, np.nan), planned)
         known = np.flatnonzero(np.isfinite(actions).all(1))
         return ActionPrefix(actions[: known[-1] + 1], chunk.dt, steps, self.settings) if len(known) else None
+
+    def _compared(self, chunk: ActionChunk, given: ActionPrefix | None) -> dict[str, object]:
+        known = given.actions[: len(chunk.actions)] if given is not None else chunk.actions[:0]
+        executed = min(len(known), given.delay) if given is not None else 0
+        differences = np.abs(chunk.actions[:executed] - known[:executed])[:, ~self._gripper]
+        difference = float(np.nanmax(differences)) if np.isfinite(differences).any() else math.nan
+        return {"rtc_known": len(known), "rtc_executed": executed, "rtc_difference": difference}
 
     def _expected(self, chunk: ActionChunk, times: np.ndarray, now: float, position: np.ndarray) -> np.ndarray:
         """Where `chunk` leads from a command at `position` [1, J] sent for `now`: float64 [n, J] at `times`.

@@ -186,7 +186,7 @@ def test_process_publishes_chunks_and_stops_cleanly(rig: Rig, processes: Any, ro
     assert processes.returncode("policy_node") == 0
 
 
-def test_inputs_of_the_policy_are_topics_of_the_robot_file_and_the_prompt_only(
+def test_inputs_of_the_policy_are_topics_of_the_robot_file_the_prompt_and_what_was_sent(
     rig: Rig, processes: Any, robot_file: Path, folder: Path
 ) -> None:
     """What the process hears and asks, as the ROS graph sees it: no ground truth, no service of anyone."""
@@ -196,7 +196,7 @@ def test_inputs_of_the_policy_are_topics_of_the_robot_file_and_the_prompt_only(
     def subscribed() -> set[str]:
         return {name for name, _ in rig.node.get_subscriber_names_and_types_by_node("policy", "/")}
 
-    wanted = {BASE, WRIST, STATE, "/policy/prompt"}
+    wanted = {BASE, WRIST, STATE, "/policy/prompt", "/pi0/command"}
     rig.until(lambda: wanted <= subscribed(), "the whole graph")
     assert subscribed() - {"/parameter_events", "/clock"} == wanted
     assert rig.node.get_client_names_and_types_by_node("policy", "/") == []

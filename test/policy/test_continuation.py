@@ -160,10 +160,26 @@ def test_a_clock_that_goes_back_ends_the_record() -> None:
     assert one.prefix(START - 50.0) is None
 
 
+def test_the_report_compares_the_chunk_with_what_was_executed() -> None:
+    one = following(START + 0.3, chunk_at(START), START + 0.1)
+    assert one.report() == {
+        "rtc_mode": "auto",
+        "rtc_known": 0,
+        "rtc_executed": 0,
+        "rtc_difference": pytest.approx(np.nan, nan_ok=True),
+    }
+    given = one.prefix(START + 0.3)
+    assert given is not None
+    one.published(chunk_at(START + 0.3, offset=0.04), START + 0.42)
+    report = one.report()
+    assert (report["rtc_known"], report["rtc_executed"]) == (14, given.delay)
+    assert report["rtc_difference"] == pytest.approx(0.04, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"mode": "guided"}, "rtc.mode is 'guided', expected one of off, exact, lerobot, trained"),
+        ({"mode": "guided"}, "rtc.mode is 'guided', expected one of auto, off, exact, lerobot, trained"),
         ({"schedule": "cosine"}, "rtc.schedule is 'cosine', expected one of exp"),
         ({"max_guidance_weight": 0.0}, "rtc.max_guidance_weight is 0.0"),
         ({"mask_end": -1}, "rtc.mask_end is -1"),
@@ -263,8 +279,18 @@ def test_a_delay_that_was_not_trained_for_is_limited(spec: PolicySpec, caplog: p
         guidance = make_guidance(trained(spec, 2), prefix_of(4, 3, "trained"), STATE)
     assert isinstance(guidance, CleanPrefix) and guidance.actions.shape[1] == 2
     assert "3 actions pass before a chunk takes over, the checkpoint was trained for 2 at most" in caplog.text
-    with pytest.raises(ValueError, match="was not trained with clean prefixes.*use exact"):
-        make_guidance(spec, prefix_of(4, 3, "trained"), STATE)
+
+
+def test_a_checkpoint_that_was_not_trained_for_it_says_so(folder: Path) -> None:
+    policy = Policy(load_checkpoint(folder))
+    with pytest.raises(ValueError, match="'tiny' was not trained to continue a prefix.*use auto or exact"):
+        policy.infer(observation(ROBOT), prefix_of(4, 3, "trained"))
+
+
+def test_auto_takes_what_the_checkpoint_can(spec: PolicySpec) -> None:
+    prefix = prefix_of(4, 2, "auto")
+    guided, clean = make_guidance(spec, prefix, STATE), make_guidance(trained(spec, 3), prefix, STATE)
+    assert isinstance(guided, SoftPrefix) and guided.jacobian and isinstance(clean, CleanPrefix)
 
 
 def test_a_prefix_of_another_robot_is_refused(spec: PolicySpec) -> None:

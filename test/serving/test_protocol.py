@@ -50,7 +50,7 @@ def test_prefix_round_trip() -> None:
     [
         ({"dt": 0.0}, "expected dt"),
         ({"delay": -1}, "expected dt"),
-        ({"mode": "magic"}, "rtc.mode is 'magic', expected one of off, exact"),
+        ({"mode": "magic"}, "rtc.mode is 'magic', expected one of auto, off, exact"),
         ({"mask_end": "far"}, "rtc: "),
         ({"mask_end": 10**12}, "expected 0 .. 1000"),
         ({"strength": 3}, "unexpected keyword"),

@@ -138,7 +138,7 @@ def test_a_prefix_does_the_same_remotely(policy: Policy, mode: str) -> None:
         short = replace(prefix, actions=prefix.actions[:, :5])
         takes_at_most(GENEROUS_S, lambda: one.infer(seen, short), "the robot has 6 joints")
         untrained = replace(prefix, settings=RtcSettings("trained"))
-        takes_at_most(GENEROUS_S, lambda: one.infer(seen, untrained), "not trained with clean prefixes")
+        takes_at_most(GENEROUS_S, lambda: one.infer(seen, untrained), "not trained to continue a prefix")
 
 
 def test_handshake_tells_what_the_policy_is(policy: Policy) -> None:
