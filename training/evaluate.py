@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from pi0_ros.policy.checkpoint import Checkpoint, load_checkpoint
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
+from pi0_ros.robot import Robot, load_robot
 
 from .loader import TrainingData, chunk_rows, load_data
 
@@ -35,7 +36,7 @@ BATCH = 32  # chunks predicted together
 class Predictions:
     """Chunks predicted from n rows of a dataset, robot units and joint order.
 
-    rows: int64 [n]; predicted, recorded: float64 [n,H,J] absolute; held: float64 [n,J], the state that the chunk starts
+    rows: int64 [n]; predicted, recorded: float64 [n,H,A] absolute; held: float64 [n,A], the state that the chunk starts
     from; seconds: of computation for all of them.
     """
 
@@ -66,7 +67,18 @@ def predict(
         predicted.append(actions_from_model(spec, sampled, state))
     seconds = time.perf_counter() - start
     recorded = data.action[chunk_rows(data, rows, shape[0])].astype(np.float64)
-    return Predictions(rows, np.concatenate(predicted), recorded, data.state[rows].astype(np.float64), seconds)
+    return Predictions(
+        rows, np.concatenate(predicted), recorded, _held(spec.robot, data.state[rows], recorded), seconds
+    )
+
+
+def _held(robot: Robot, state: np.ndarray, recorded: np.ndarray) -> np.ndarray:
+    """Where the joints of the action are, float64 [N, A]; for one without a state, the first recorded action."""
+    held = recorded[:, 0].copy()
+    for index, joint in enumerate(robot.action_joints):
+        if joint.role == "both":
+            held[:, index] = state[:, robot.state_names.index(joint.name)]
+    return held
 
 
 def errors(predictions: Predictions, joints: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -143,14 +155,13 @@ def open_data(sources: Sequence[Path], checkpoint: Checkpoint, scratch: Path) ->
     else:
         from .convert import convert
 
-        print(convert(sources, scratch / "dataset", robot, fps=checkpoint.spec.settings.fps).summary())
+        print(convert(sources, scratch / "dataset", robot, fps=checkpoint.spec.fps).summary())
         data = load_data(scratch / "dataset", size)
-    if data.state.shape[1] != len(robot.joints) or set(data.frames) != {camera.name for camera in robot.cameras}:
+    widths, joints = (data.state.shape[1], data.action.shape[1]), (len(robot.state_names), len(robot.action_names))
+    if widths != joints or set(data.frames) != {camera.name for camera in robot.cameras}:
         raise ValueError(f"{sources[0]}: joints or cameras are not those of the checkpoint's robot '{robot.name}'")
-    if data.fps != checkpoint.spec.settings.fps:
-        raise ValueError(
-            f"{sources[0]}: {data.fps:g} frames/s, the checkpoint was trained at {checkpoint.spec.settings.fps:g}"
-        )
+    if data.fps != checkpoint.spec.fps:
+        raise ValueError(f"{sources[0]}: {data.fps:g} frames/s, the checkpoint was trained at {checkpoint.spec.fps:g}")
     return data
 
 
@@ -160,6 +171,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", type=Path, nargs="+", help="a dataset of `pi0 convert`, or rosbags or folders of them"
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
+    parser.add_argument("--robot", help="robot file, by name or path; needed where the checkpoint carries none")
+    parser.add_argument("--tokenizer", default="", help="tokenizer file or folder, for a checkpoint without one")
     parser.add_argument("--episodes", help="episode numbers, such as 0,3,8, or `all` (default: those held out)")
     parser.add_argument("--stride", type=int, help="frames between two predictions (default: half a chunk)")
     parser.add_argument("--out", type=Path, default=Path("eval"), help="folder for the results (default: eval)")
@@ -170,8 +183,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """`pi0 eval`."""
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    checkpoint = load_checkpoint(args.checkpoint, automatic if args.device == "auto" else args.device)
-    joints = [(joint.name, joint.unit) for joint in checkpoint.spec.robot.joints]
+    robot = load_robot(args.robot) if args.robot else None
+    device = automatic if args.device == "auto" else args.device
+    checkpoint = load_checkpoint(args.checkpoint, device, robot=robot, tokenizer=args.tokenizer)
+    joints = [(joint.name, joint.unit) for joint in checkpoint.spec.robot.action_joints]
     with tempfile.TemporaryDirectory() as scratch:
         data = open_data(args.source, checkpoint, Path(scratch))
         if args.episodes == "all":

@@ -82,7 +82,7 @@ def grasp_targets(data: TrainingData, robot: Robot, rows: np.ndarray | None = No
         ]
     )
     deviation = position[used & (event == 0)].std(0)
-    units = np.array([robot.joints[j].unit for j in arm])
+    units = np.array([robot.action_joints[j].unit for j in arm])
     scale = np.empty(len(arm))
     for unit in set(units.tolist()):
         scale[units == unit] = max(float(np.sqrt(np.mean(deviation[units == unit] ** 2))), 1e-3)

@@ -185,8 +185,10 @@ def _info(
     robot: Robot, shapes: Mapping[str, tuple[int, int, int]], fps: int, codec: Codec, totals: tuple[int, int, int]
 ) -> dict[str, Any]:
     """`meta/info.json`; `totals` are episodes, frames, tasks."""
-    vector = {"dtype": "float32", "shape": [len(robot.joints)], "names": list(robot.joint_names)}
-    features: dict[str, Any] = {STATE: vector, ACTION: vector}
+    features: dict[str, Any] = {
+        key: {"dtype": "float32", "shape": [len(names)], "names": list(names)}
+        for key, names in ((STATE, robot.state_names), (ACTION, robot.action_names))
+    }
     for camera, shape in shapes.items():
         features[image_key(camera)] = {
             "dtype": "video",

@@ -22,12 +22,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from pi0_ros.model.checkpoints import CheckpointError, describe_checkpoint, load_checkpoint
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.init import sine_position_init
 from pi0_ros.model.pi0 import ModelInput, Pi0
+from pi0_ros.model.pieces import file_on_this_machine
 from pi0_ros.model.tokenizer import Tokenizer
 from pi0_ros.norm import NormStats, load_norm_stats
-from pi0_ros.policy.checkpoint import load_checkpoint, save_checkpoint
+from pi0_ros.policy.checkpoint import save_checkpoint
 from pi0_ros.policy.transforms import PolicySpec
 from pi0_ros.robot import Robot
 from pi0_ros.settings import PolicySettings
@@ -109,14 +111,13 @@ def train_on(
 
 
 def model_config(recipe: Recipe) -> ModelConfig:
-    """The network's sizes: those of `init`, else the preset with its overrides."""
+    """The network's sizes: those of `init`, else of the preset, with overrides (of `init`: what its weights allow)."""
     if recipe.init is not None:
-        if recipe.model_overrides:
-            raise RecipeError("model_overrides: not with `init`, which brings its own sizes; remove one of them")
-        path = Path(recipe.init) / "config.json"
-        if not path.is_file():
-            raise RecipeError(f"{path}: not there; `init` (or --init) must name a checkpoint folder to start from")
-        return ModelConfig.from_dict(json.loads(path.read_text())["model"])
+        try:
+            config = describe_checkpoint(recipe.init, config=recipe.model_overrides).config
+        except CheckpointError as error:
+            raise RecipeError(f"{error}; `init` (or --init) must name a checkpoint folder to start from") from error
+        return dataclasses.replace(config, dtype="float32")
     return ModelConfig.from_dict({**ModelConfig.preset(recipe.model).to_dict(), **recipe.model_overrides})
 
 
@@ -157,7 +158,9 @@ class Run:
         wants_grounding = any(stage.grounding > 0 for stage in recipe.stages)
         self.targets = grasp_targets(data, robot, self.train_rows) if wants_grounding else None
 
-        model = load_checkpoint(recipe.init).model.train() if recipe.init is not None else Pi0(config)
+        model = Pi0(config) if recipe.init is None else load_checkpoint(recipe.init, config=config).model.train()
+        if not isinstance(model, Pi0):
+            raise RecipeError(f"{recipe.init}: a {config.model} model; pi0 and pi05 can be trained here")
         if recipe.init is None:
             sine_position_init(model)
         self.trainee = Trainee(model, len(self.targets.arm) if self.targets is not None else 0).to(self.device)
@@ -178,7 +181,7 @@ class Run:
         if self.recipe.tokenizer is not None:
             return Path(self.recipe.tokenizer)
         if self.recipe.init is not None:
-            return Path(self.recipe.init) / "tokenizer.model"
+            return describe_checkpoint(self.recipe.init, config=config).tokenizer_path or file_on_this_machine()
         return make_tokenizer(self.data.prompts, self.out / "tokenizer.model", config.vocab_size)
 
     def _enter(self, stage: Stage) -> None:
@@ -197,7 +200,7 @@ class Run:
         weights = row_weights(self.data, self.spec.robot, stage)[self.train_rows]
         self.sampler = Sampler(self.train_rows, weights, self.recipe.seed, self.position.stage)
         self.augmentation = Augmentation(stage.state_noise, stage.brightness, stage.shift)
-        width, joints = self.spec.config.action_dim, len(self.spec.robot.joints)
+        width, joints = self.spec.config.action_dim, len(self.spec.robot.action_names)
         gripper = np.pad(self.spec.robot.gripper_mask, (0, width - joints))
         self.flow_weights = torch.from_numpy(np.where(gripper, stage.gripper, 1.0).astype(np.float32)).to(self.device)
 
@@ -358,7 +361,7 @@ class Run:
         )
         random = sampler.generator(0)
         rows = sampler.draw(random, min(self.recipe.validation_frames, len(self.held_out_rows)))
-        joints = len(self.spec.robot.joints)
+        joints = len(self.spec.robot.action_names)
         flows, outputs = [], []
         for part in np.array_split(rows, -(-len(rows) // stage.batch)):
             flow, _, predicted = self._losses(self.average, *self._batch(part, stage, Augmentation(), random))

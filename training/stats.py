@@ -3,23 +3,24 @@
     pi0 stats dataset/                     writes dataset/meta/pi0_norm_stats.json and prints a table
     pi0 stats dataset/ --horizon 50        for a policy with chunks of 50 actions
 
-State statistics run over every frame. Action statistics run over every step of every chunk, after the relative
-transform (minus the state at the chunk's first frame, for joints whose action is relative) and with the last action
-repeated at an episode's end, as in training. Quantiles are exact. A joint that hardly moves would be blown up by
-normalisation: its range is widened to a floor and reported.
+State statistics run over every frame. Action statistics run over every step of every chunk, with the last action
+repeated at an episode's end, as in training. Both are of values as the model counts them (the robot file's `model` and
+`action`: relative actions are less the state at the chunk's first frame). Quantiles are exact. A joint that hardly
+moves would be blown up by normalisation: its range is widened to a floor and reported.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from pi0_ros.mapping import SAME, Scale, actions_to_model
 from pi0_ros.norm import NormStats, Stats
-from pi0_ros.robot import Robot
+from pi0_ros.robot import Joint, Robot
 from pi0_ros.training.lerobot import Dataset
 
 NORM_STATS_PATH = "meta/pi0_norm_stats.json"
@@ -34,7 +35,7 @@ class Widened:
 
     kind: str  # state | actions
     joint: str
-    width: float  # q99 - q01 as measured, robot units
+    width: float  # q99 - q01 as measured
     floor: float
 
 
@@ -54,27 +55,44 @@ def measure(dataset: Dataset, robot: Robot, horizon: int) -> tuple[NormStats, li
         raise ValueError(
             f"{dataset.path} has joints {dataset.robot.joint_names}, robot {robot.name} has {robot.joint_names}"
         )
-    episodes = dataset.episodes
-    states: list[tuple[float, ...]] = []
-    actions: list[tuple[float, ...]] = []
-    for index, joint in enumerate(robot.joints):  # one at a time: the chunks of all would need J times the memory
-        state = [episode.state[:, index] for episode in episodes]
-        origins = state if joint.action == "relative" else [np.zeros_like(values) for values in state]
-        action = [episode.action[:, index] for episode in episodes]
-        chunks = [chunk_steps(values, horizon) - origin[:, None] for values, origin in zip(action, origins)]
-        states.append(_spread(np.concatenate(state)))
-        actions.append(_spread(np.concatenate(chunks)))
     widened: list[Widened] = []
     stats = {}
-    for kind, measured in (("state", states), ("actions", actions)):
-        floored = []
-        for joint, values in zip(robot.joints, measured, strict=True):
-            floor = FLOOR * (joint.upper - joint.lower)
-            if values[3] - values[2] < floor:
-                widened.append(Widened(kind, joint.name, values[3] - values[2], floor))
-            floored.append(_widen(values, floor))
-        stats[kind] = Stats(*np.array(floored, np.float64).T)
+    for kind, joints in (("state", robot.state_joints), ("actions", robot.action_joints)):
+        found = []
+        for joint in joints:  # one at a time: the chunks of all would need A times the memory
+            if kind == "state":
+                measured, floor = _spread(_states(dataset, joint, robot)), FLOOR * _range(joint, joint.state_scale)
+            else:
+                chunks = _chunks(dataset, joint, robot, horizon)
+                measured, floor = _spread(chunks), FLOOR * _range(joint, joint.action_scale) / joint.step
+            if measured[3] - measured[2] < floor:
+                widened.append(Widened(kind, joint.name, measured[3] - measured[2], floor))
+            found.append(_widen(measured, floor))
+        stats[kind] = Stats(*np.array(found, np.float64).T)
     return NormStats(stats["state"], stats["actions"]), widened
+
+
+def _states(dataset: Dataset, joint: Joint, robot: Robot) -> np.ndarray:
+    """One joint's states as the model counts them, float64 [T] of all episodes."""
+    place = robot.state_names.index(joint.name)
+    return joint.state_scale.to_model(np.concatenate([episode.state[:, place] for episode in dataset.episodes]))
+
+
+def _chunks(dataset: Dataset, joint: Joint, robot: Robot, horizon: int) -> np.ndarray:
+    """One joint's actions as the model counts them, in chunks from every frame on: float64 [T, horizon]."""
+    alone, place = replace(robot, joints=(joint,)), robot.action_names.index(joint.name)
+    observed = [robot.state_names.index(name) for name in alone.state_names]
+    found = []
+    for episode in dataset.episodes:
+        chunks = chunk_steps(episode.action[:, place], horizon)
+        found.append(actions_to_model(alone, chunks[..., None], episode.state[:, observed])[..., 0])
+    return np.concatenate(found)
+
+
+def _range(joint: Joint, scale: Scale) -> float:
+    """The joint's whole way as the model counts it."""
+    lower, upper = scale.to_model(np.array([joint.lower, joint.upper]))
+    return abs(float(upper - lower))
 
 
 def chunk_steps(action: np.ndarray, horizon: int) -> np.ndarray:
@@ -106,11 +124,13 @@ def table(stats: NormStats, robot: Robot) -> str:
     width = max(len(name) for name in robot.joint_names)
     lines = []
     for kind, values in (("state", stats.state), ("actions", stats.actions)):
-        lines.append(f"{kind:{width + 17}s}      mean       std       q01       q99")
-        for index, joint in enumerate(robot.joints):
-            meaning = f"{joint.unit}{', relative' if kind == 'actions' and joint.action == 'relative' else ''}"
+        lines.append(f"{kind:{width + 21}s}      mean       std       q01       q99")
+        for index, joint in enumerate(robot.state_joints if kind == "state" else robot.action_joints):
+            scale = joint.state_scale if kind == "state" else joint.action_scale
+            how = f", {joint.action}" if kind == "actions" and joint.action != "absolute" else ""
+            meaning = f"{joint.unit if scale == SAME else 'as model'}{how}"
             numbers = (values.need(field)[index] for field in ("mean", "std", "q01", "q99"))
-            lines.append(f"  {joint.name:{width}s} {meaning:14s}" + "".join(f" {number:9.4f}" for number in numbers))
+            lines.append(f"  {joint.name:{width}s} {meaning:18s}" + "".join(f" {number:9.4f}" for number in numbers))
     return "\n".join(lines)
 
 

@@ -24,6 +24,7 @@ from pi0_ros.model.checkpoints.own import CONFIG, ROBOT, STATS, TOKENIZER, WEIGH
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.fast import Pi0Fast
 from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.pieces import HUGGING_FACE
 from pi0_ros.model.tokenizer import Tokenizer
 from pi0_ros.model.weights import save_model
 from pi0_ros.norm import NormStats, save_norm_stats
@@ -58,7 +59,7 @@ def save_checkpoint(
     """Write a checkpoint folder, replacing an older one at the same place; returns the folder.
 
     `training` is stored in config.json as it is (JSON); `write_more(path)` may put further files (such as the
-    optimiser's state) into the folder before it is renamed into place.
+    optimiser's state) into the folder before it is renamed into place. `tokenizer_path` is a .model or tokenizer.json.
     """
     folder = Path(folder).absolute()
     with new_folder(folder) as partial:
@@ -66,7 +67,9 @@ def save_checkpoint(
         write_json(partial / CONFIG, own_config(config, policy_settings, training))
         (partial / ROBOT).write_text(robot_to_yaml(robot))
         save_norm_stats(norm_stats, partial / STATS)
-        shutil.copyfile(tokenizer_path, partial / TOKENIZER)
+        shutil.copyfile(
+            tokenizer_path, partial / (HUGGING_FACE if str(tokenizer_path).endswith(".json") else TOKENIZER)
+        )
         if write_more is not None:
             write_more(partial)
     return folder

@@ -143,10 +143,24 @@ def test_a_new_run_starts_from_a_checkpoint_and_leaves_frozen_parts_alone(tmp_pa
     changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
     frozen = {name for name in before if ".language_model.layers" in name or "vision_tower" in name}
     assert "action_out_proj.weight" in changed and not changed & frozen
-    with pytest.raises(RecipeError, match="model_overrides: not with `init`"):
-        run_training(tmp_path / "third", recipe([stage], init=str(first)))
+    with pytest.raises(RecipeError, match="config say action_dim 9, its tensors"):
+        run_training(tmp_path / "third", recipe([stage], init=str(first), model_overrides={"action_dim": 9}))
     with pytest.raises(RecipeError, match="must name a checkpoint folder"):
         run_training(tmp_path / "third", recipe([stage], init=str(tmp_path / "nowhere"), model_overrides={}))
+
+
+def test_a_run_starts_from_a_checkpoint_of_another_project(tmp_path: Path) -> None:
+    """Its weights and its tokenizer; robot file and statistics are those of the data, chunks as long as asked for."""
+    init = REFERENCE / "lerobot" / "pi05"
+    stage = {"name": "tune", "steps": 1, "batch": 2, "lr": 1e-3, "warmup": 1}
+    sizes = {"vision": {"num_heads": 4}, "action_horizon": 4}  # no file tells the heads of so small a model
+    wanted = recipe([stage], init=str(init), model_overrides=sizes, normalization="quantile", validation_frames=2)
+    checkpoint = load_checkpoint(run_training(tmp_path, wanted))
+    assert checkpoint.spec.config.action_horizon == 4 and checkpoint.spec.robot == ROBOT
+    assert (checkpoint.folder / "tokenizer.model").read_bytes() == (init / "tokenizer/tokenizer.model").read_bytes()
+    before, after = (load_file(folder / "model.safetensors") for folder in (init, checkpoint.folder))
+    name = "action_in_proj.weight"
+    assert 0 < (before[f"model.{name}"] - after[name]).abs().max() < 0.01
 
 
 def test_a_run_whose_loss_blows_up_stops(tmp_path: Path) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from bagmaker import Recipe, make_bag
+from policy_fixtures import FIXTURES
 
 from pi0_ros.cli import main
+from pi0_ros.mapping import actions_to_model, state_to_model
 from pi0_ros.norm import load_norm_stats
-from pi0_ros.robot import load_robot
+from pi0_ros.robot import Joint, load_robot
 from pi0_ros.training.convert import convert
 from pi0_ros.training.feature_stats import describe, describe_histogram, image_histogram
 from pi0_ros.training.lerobot import Dataset
-from pi0_ros.training.stats import NORM_STATS_PATH, chunk_steps, compute_norm_stats, measure
+from pi0_ros.training.stats import NORM_STATS_PATH, _spread, chunk_steps, compute_norm_stats, measure
 
 ROBOT = load_robot("demo_arm")
 
@@ -48,6 +51,40 @@ def test_statistics_are_exact(dataset: Dataset, horizon: int) -> None:
         assert np.allclose(measured.std, values.std(axis=0), atol=1e-6)
         assert np.allclose(measured.q01, np.quantile(values, 0.01, axis=0), atol=1e-6)
         assert np.allclose(measured.q99, np.quantile(values, 0.99, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["aloha", "franka_droid", "libero_pi0"])
+def test_statistics_are_of_values_as_the_model_counts_them(name: str) -> None:
+    """After signs, cranks, velocities and relative actions, as openpi computes them; state and action may differ."""
+    robot, random = load_robot(name), np.random.default_rng(1)
+
+    def walk(joints: tuple[Joint, ...]) -> np.ndarray:
+        lower, upper = (np.array([getattr(joint, end) for joint in joints]) for end in ("lower", "upper"))
+        return lower + (upper - lower) * random.uniform(0.2, 0.8, (30, len(joints)))
+
+    episodes = [SimpleNamespace(state=walk(robot.state_joints), action=walk(robot.action_joints)) for _ in range(2)]
+    stats = compute_norm_stats(SimpleNamespace(robot=robot, episodes=episodes), robot, 7)  # type: ignore[arg-type]
+    states = np.concatenate([state_to_model(robot, episode.state) for episode in episodes])
+    chunks = [
+        actions_to_model(robot, episode.action[np.minimum(t + np.arange(7), 29)], episode.state[t])
+        for episode in episodes
+        for t in range(30)
+    ]
+    for found, values in ((stats.state, states), (stats.actions, np.concatenate(chunks))):
+        np.testing.assert_allclose(found.mean, values.mean(0), atol=1e-9)
+        np.testing.assert_allclose(found.q99, np.quantile(values, 0.99, axis=0), atol=1e-9)
+
+
+def test_statistics_agree_with_openpis() -> None:
+    """Means and deviations are equal; its quantiles are edges of histogram bins: as many values lie below, give or take
+    one."""
+    reference = np.load(FIXTURES / "reference" / "transforms.npz")
+    values = reference["stats_batches"].reshape(-1, 3)
+    mean, std, *quantiles = np.array([_spread(column) for column in values.T]).T
+    np.testing.assert_allclose(mean, reference["stats_mean"], atol=1e-9)
+    np.testing.assert_allclose(std, reference["stats_std"], rtol=1e-9)
+    for ours, key in zip(quantiles, ("stats_q01", "stats_q99")):
+        assert (np.abs((values < ours).sum(0) - (values < reference[key]).sum(0)) <= 1).all()
 
 
 def test_chunks_repeat_the_last_action() -> None:
