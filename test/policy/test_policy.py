@@ -159,6 +159,19 @@ def test_local_backend(folder: Path) -> None:
     backend.close()
 
 
+def test_a_checkpoint_without_robot_file_drives_the_robot_at_hand(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "foreign")
+    (folder / "robot.yaml").unlink()
+    robot = other(name="another", cameras=tiny_robot().cameras[:1])
+    backend = make_backend("local", robot, checkpoint=folder, device="cpu", dtype="bfloat16")
+    assert backend.metadata.robot == robot
+    assert backend.infer(observation(robot)).actions.shape == (5, 6)
+    with pytest.raises(ValueError, match="no robot file in it: say which robot"):
+        load_policy(folder, device="cpu")
+    with pytest.raises(ValueError, match="dtype is 'half', expected one of auto, float32, bfloat16"):
+        load_policy(folder, device="cpu", robot=robot, dtype="half")
+
+
 def test_torch_threads(folder: Path) -> None:
     before = torch.get_num_threads()
     try:
