@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -208,6 +209,120 @@ def test_old_lerobot_processors_are_noted(tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     (note,) = summary.notes(describe_checkpoint(folder, config=HEADS))
     assert "older LeRobot" in note
+
+
+# ---- convert and verify
+
+
+def converted(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """What a conversion prints, its progress bar left out."""
+    assert main(["checkpoint", "convert", *argv]) == 0
+    return capsys.readouterr().out
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_convert_writes_what_its_dry_run_lists(capsys, tmp_path: Path) -> None:
+    source, folder = str(PLACES["openpi_pi05"]), tmp_path / "new" / "droid"
+    options = ["--to", "pi0_ros", "--robot", "franka_droid", "--tokenizer", str(REFERENCE / "tokenizer/tiny.model")]
+    listing = converted(capsys, source, str(folder), *options, "--dry-run")
+    assert list(tmp_path.iterdir()) == []
+    report = converted(capsys, source, str(folder), *options)
+    listed = [line.split()[-1] for line in listing.splitlines() if line.startswith("  ") and "iB  " in line]
+    assert sorted(listed) == sorted(contents(folder))
+    assert "no file of it says max_token_len 200" in report
+    assert "tokenizer" not in report.partition("note")[2]
+    assert [path.name for path in folder.parent.iterdir()] == ["droid"]
+    described = describe_checkpoint(folder)
+    assert (described.robot, described.config.action_horizon) == (load_robot("franka_droid"), 15)
+    assert facts(printed(capsys, "info", str(folder)))["tokenizer"] == "tokenizer.model, in the checkpoint"
+
+
+def test_verify_finds_a_conversion_equal_and_a_change_not(capsys, heads, tmp_path: Path) -> None:
+    source = str(PLACES["openpi_pi0"])
+    converted(capsys, source, str(tmp_path / "theirs"), "--to", "lerobot", "--robot", "aloha")
+    both = [source, str(tmp_path / "theirs"), "--asset", "trossen", "--config", heads, "--num", "1", "--steps", "1"]
+    report = printed(capsys, "verify", *both)
+    assert report.endswith("The same policy.\n")
+    assert "equal, every bit" in report
+    assert "equal: chosen state, chosen actions" in report
+    assert "image_resize: pillow | torch (as the format has it)" in report
+    other = printed_failing(capsys, "verify", *both[:3], "physical-intelligence/libero", *both[4:])
+    assert "They differ in their statistics." in other  # of another robot
+    converted(capsys, source, str(tmp_path / "half"), "--to", "pi0_ros", "--dtype", "bfloat16", "--asset", "trossen")
+    half = [source, str(tmp_path / "half"), "--num", "1", "--steps", "1"]
+    report = printed_failing(capsys, "verify", *half)
+    assert "tensors differ" in report
+    assert "They differ in their actions." in report
+    printed(capsys, "verify", *half, "--tolerance", "1")
+
+
+def printed_failing(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """What is printed with exit status 1."""
+    assert main(["checkpoint", *argv]) == 1
+    return capsys.readouterr().out
+
+
+def test_verify_tells_settings_apart(capsys, tmp_path: Path) -> None:
+    shutil.copytree(DEMO, tmp_path / "slow")
+    path = tmp_path / "slow/config.json"
+    content = json.loads(path.read_text())
+    content["policy"]["fps"] = 10
+    path.write_text(json.dumps(content))
+    report = printed_failing(capsys, "verify", str(DEMO), str(tmp_path / "slow"), "--num", "1", "--steps", "1")
+    assert "fps: 20 | 10" in report
+    assert report.endswith("They differ in fps.\n")
+
+
+def test_convert_leaves_out_loud_what_the_target_cannot_hold(capsys, tmp_path: Path) -> None:
+    source = str(PLACES["openpi_pi0"])
+    report = converted(capsys, source, str(tmp_path / "a"), "--to", "lerobot", "--dry-run")
+    assert "none is chosen" in report
+    assert "gated google/paligemma-3b-pt-224" in report
+    report = converted(capsys, source, str(tmp_path / "a"), "--to", "lerobot", "--robot", "aloha", "--dry-run")
+    assert "left_gripper" in report  # its crank is in the robot file alone
+    report = converted(capsys, source, str(tmp_path / "a"), "--to", "pi0_ros", "--dry-run")
+    assert "no robot file in it" in report
+
+
+def test_convert_replaces_checkpoints_only(capsys, tmp_path: Path) -> None:
+    source, home = str(PLACES["openpi_pi05"]), tmp_path / "home"
+    (home / "droid").mkdir(parents=True)
+    (home / "precious.txt").write_text("mine")
+    convert = ("convert", source, "--to", "pi0_ros")
+    assert "something is there already" in printed(capsys, *convert, str(home), status=2)
+    assert "no checkpoint here" in printed(capsys, *convert, str(home), "--overwrite", status=2)
+    shutil.copytree(PLACES["lerobot_pi0"], home / "run/pretrained_model")
+    message = printed(capsys, *convert, str(home / "run"), "--overwrite", status=2)
+    assert "only another checkpoint's own folder" in message
+    assert (home / "run/pretrained_model/config.json").is_file()
+    converted(capsys, source, str(home / "new"), "--to", "openpi")
+    converted(capsys, source, str(home / "new"), "--to", "pi0_ros", "--overwrite")
+    assert describe_checkpoint(home / "new").format == "pi0_ros"
+    message = printed(
+        capsys, "convert", str(home / "new"), str(home / "new"), "--to", "openpi", "--overwrite", status=2
+    )
+    assert "only another checkpoint" in message
+    assert {path.name for path in home.iterdir()} == {"droid", "precious.txt", "run", "new"}
+
+
+def test_a_full_disk_is_seen_before_anything_is_written(capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    message = printed(capsys, "convert", str(DEMO), str(tmp_path / "new"), "--to", "lerobot", "--dry-run", status=2)
+    assert "GiB left" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_conversion_that_fails_leaves_nothing(capsys, tmp_path: Path, monkeypatch) -> None:
+    def broken(self: TorchSource, name: str) -> Any:
+        yield from ()
+
+    monkeypatch.setattr(TorchSource, "pieces", broken)
+    message = printed(capsys, "convert", str(DEMO), str(tmp_path / "new"), "--to", "pi0_ros", status=2)
+    assert "are not a tensor of shape" in message
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- errors: one line, exit status 2

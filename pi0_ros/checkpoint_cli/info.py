@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,11 +28,12 @@ from pi0_ros.checkpoint_cli.summary import (
     summarize,
     used_dim,
 )
+from pi0_ros.checkpoint_cli.text import labelled, size, value
 from pi0_ros.model import Described, Tokenizer, TokenizerError
 from pi0_ros.model.pieces import TOKENIZER_URL
 from pi0_ros.robot import Robot, load_robot
 
-WIDTH, INDENT = 118, 13
+INDENT = 13
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,9 +64,7 @@ def lines(described: Described, robot: Robot | None = None) -> Iterator[str]:
     yield f"{described.path}: {FORMATS[described.format]}, {MODELS[described.config.model]}"
     yield ""
     for label, text in _facts(described):
-        first, *rest = textwrap.wrap(text, WIDTH - INDENT, break_on_hyphens=False, break_long_words=False) or [""]
-        yield f"{label:{INDENT}s}{first}"
-        yield from (" " * INDENT + line for line in rest)
+        yield from labelled(label, text, INDENT)
     if described.norm_stats is not None:
         yield ""
         yield from _table(described)
@@ -79,11 +77,11 @@ def _facts(described: Described) -> Iterator[tuple[str, str]]:
     dtypes = " and ".join(summary["dtypes"])
     yield (
         "weights",
-        f"{_count(summary['parameters'])} parameters in {dtypes}, {_bytes(summary['bytes_on_disk'])} on disk",
+        f"{_count(summary['parameters'])} parameters in {dtypes}, {size(summary['bytes_on_disk'])} on disk",
     )
     yield "sizes", size_name(config)
-    size = config.vision.image_size
-    yield "images", f"{', '.join(config.cameras)} (in this order, {size} x {size})"
+    side = config.vision.image_size
+    yield "images", f"{', '.join(config.cameras)} (in this order, {side} x {side})"
     yield "state", f"{_of(described.state_dim, config.action_dim)}, {_kind(settings.state_normalization)}"
     kind, width = _kind(settings.action_normalization), _of(described.action_dim, config.action_dim)
     yield "actions", f"{config.action_horizon} steps of {width}, {kind}; {_meaning(described)}"
@@ -96,7 +94,7 @@ def _facts(described: Described) -> Iterator[tuple[str, str]]:
         fields = " ".join(asset.actions.present())
         yield label, f"{name}: state {used_dim(asset.state)}, actions {used_dim(asset.actions)} ({fields})"
     if guessed := [key for key in summary["assumed"] if "." not in key]:
-        values = ", ".join(f"{key} {_value(getattr(config, key))}" for key in guessed)
+        values = ", ".join(f"{key} {value(getattr(config, key))}" for key in guessed)
         yield (
             "assumed",
             f"{values}: no file says it; where it is wrong, the robot file's `policy` can say it, or --config",
@@ -187,13 +185,5 @@ def _of(dim: int | None, width: int) -> str:
     return f"{dim} numbers in {width}" if dim else f"up to {width} numbers"
 
 
-def _value(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 def _count(number: int) -> str:
     return f"{number / 1e9:.3f} billion" if number >= 1e9 else f"{number / 1e6:.3g} million"
-
-
-def _bytes(number: float) -> str:
-    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from pi0_ros.model.checkpoints.described import Described
 from pi0_ros.model.checkpoints.load import Sizes, load_checkpoint, open_checkpoint
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.model.safetensors_files import CheckpointError
 from pi0_ros.model.weights import Source, whole
+from pi0_ros.norm import Stats, unnormalize
 
 _COMPARED = ("model", "vocab_size", "vlm", "expert", "vision", "action_dim")
+_KINDS = {"state_normalization", "action_normalization"}  # formats say the same statistics in different ways
 _PART = 2**24  # elements compared at once
 
 
@@ -29,7 +34,9 @@ class Differences:
     actions: float  # largest absolute difference of sampled actions (pi0-FAST: of the logits), in model units
     scale: float  # largest absolute action of the first one
     weights: Mapping[str, float]  # tensors that differ -> largest absolute difference, largest first
-    config: Mapping[str, tuple[Any, Any]]  # keys of the config that differ, which weights do not show
+    config: Mapping[str, tuple[Any, Any]]  # keys of the config that differ, where files say both
+    statistics: Mapping[str, float]  # those that both have -> largest difference, in model units
+    settings: Mapping[str, tuple[Any, Any]]  # settings that differ, where both say something
 
     @property
     def equal(self) -> bool:
@@ -42,6 +49,7 @@ def verify_checkpoints(
     b: Path | str,
     *,
     config: Sizes = None,
+    asset_id: str | None = None,
     base: Path | str | None = None,
     device: torch.device | str = "cpu",
     batch: int = 2,
@@ -51,6 +59,7 @@ def verify_checkpoints(
     """Compare the weights of two checkpoints and their actions on the same random inputs, in float32.
 
     Cameras are matched by their order, since formats name them differently. The models are loaded one after the other.
+    `asset_id` chooses the statistics of the one that has several, to be compared with the only ones of the other.
     CheckpointError when they are not models of the same sizes.
     """
     opened = [open_checkpoint(path, config=config, base=base) for path in (a, b)]
@@ -73,9 +82,46 @@ def verify_checkpoints(
         del model
         gc.collect()
     difference = (outputs[0] - outputs[1]).abs().max().item()
-    ours, theirs = first.config.to_dict(), second.config.to_dict()
-    config_differences = {key: (ours[key], theirs[key]) for key in ours if ours[key] != theirs[key] and key != "dtype"}
-    return Differences(difference, outputs[0].abs().max().item(), weights, config_differences)
+    return Differences(
+        actions=difference,
+        scale=outputs[0].abs().max().item(),
+        weights=weights,
+        config=_differences(
+            first.config.to_dict(), second.config.to_dict(), {"dtype", *first.assumed, *second.assumed}
+        ),
+        statistics=_statistics_differences(first, second, asset_id),
+        settings=_differences(first.settings.to_dict(), second.settings.to_dict(), _KINDS),
+    )
+
+
+def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], leave_out: set[str]) -> dict[str, tuple[Any, Any]]:
+    """The keys of both whose values differ."""
+    keys = [key for key in ours if key in theirs and key not in leave_out]
+    return {key: (ours[key], theirs[key]) for key in keys if ours[key] != theirs[key]}
+
+
+def _statistics_differences(first: Described, second: Described, asset_id: str | None) -> dict[str, float]:
+    """What the same model units mean in robot units, by the statistics that both have."""
+    pairs = {key: (stats, second.assets[key]) for key, stats in first.assets.items() if key in second.assets}
+    chosen = [described.assets.get(asset_id or "", described.norm_stats) for described in (first, second)]
+    listed = any(one is chosen[0] and other is chosen[1] for one, other in pairs.values())
+    if chosen[0] is not None and chosen[1] is not None and not listed:
+        pairs["chosen"] = chosen[0], chosen[1]
+    found = {}
+    for key, (ours, theirs) in pairs.items():
+        for part, kind in (("state", "state_normalization"), ("actions", "action_normalization")):
+            kinds = getattr(first.settings, kind), getattr(second.settings, kind)
+            found[f"{key} {part}"] = _apart(getattr(ours, part), getattr(theirs, part), *kinds)
+    return found
+
+
+def _apart(ours: Stats, theirs: Stats, our_kind: str, their_kind: str) -> float:
+    """The largest difference between -1 and 1, in model units of the first; infinite for different dimensions."""
+    if ours.dim and theirs.dim and ours.dim != theirs.dim:
+        return math.inf
+    ends = np.outer((-1.0, 1.0), np.ones(ours.dim or theirs.dim))
+    one, other = unnormalize(ends, ours, our_kind), unnormalize(ends, theirs, their_kind)
+    return float((np.abs(one - other) / np.maximum(np.abs(one[1] - one[0]) / 2, 1e-3)).max(initial=0.0))
 
 
 def _weight_differences(one: Source, other: Source) -> dict[str, float]:

@@ -10,7 +10,7 @@ import pytest
 import reference
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from pi0_ros.model import (
     CheckpointError,
@@ -245,6 +245,24 @@ def test_verify_finds_what_differs(tmp_path):
 
 
 def test_verify_names_what_weights_do_not_show(tmp_path):
-    ours = convert_checkpoint(reference.ROOT / "pi0" / "checkpoint", tmp_path / "ours", config={"action_horizon": 9})
-    found = verify_checkpoints(reference.ROOT / "pi0" / "checkpoint", ours, num_steps=2)
-    assert found.equal and found.config == {"action_horizon": (50, 9)} and found.actions == 0
+    source = reference.ROOT / "pi0" / "checkpoint"
+    ours, other = (convert_checkpoint(source, tmp_path / str(n), config={"action_horizon": n}) for n in (9, 11))
+    found = verify_checkpoints(ours, other, num_steps=2)
+    assert found.equal and found.config == {"action_horizon": (9, 11)} and found.actions == 0
+    assert not verify_checkpoints(source, ours, num_steps=1).config  # of the source's horizon nothing is known
+
+
+def test_verify_compares_what_statistics_mean(tmp_path):
+    source = reference.ROOT / "pi0" / "checkpoint"
+    lerobot = convert_checkpoint(source, tmp_path / "lerobot", "lerobot", asset_id="trossen")
+    found = verify_checkpoints(source, lerobot, config=HEADS, asset_id="trossen", num_steps=1).statistics
+    assert found.keys() == {"chosen state", "chosen actions"} and max(found.values()) < 1e-6
+    moved = convert_checkpoint(source, tmp_path / "moved", "lerobot", asset_id="trossen")
+    path = next(moved.glob("*unnormalizer_processor.safetensors"))
+    arrays = load_file(path)
+    arrays["action.mean"][3] += 0.1 * arrays["action.std"][3]
+    save_file(arrays, path)
+    found = verify_checkpoints(lerobot, moved, config=HEADS, num_steps=1).statistics
+    assert found["chosen state"] == 0 and found["chosen actions"] == pytest.approx(0.1, rel=1e-4)
+    other = verify_checkpoints(source, lerobot, config=HEADS, asset_id="physical-intelligence/libero", num_steps=1)
+    assert other.statistics["chosen actions"] == np.inf  # seven dimensions against fourteen
