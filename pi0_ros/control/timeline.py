@@ -89,7 +89,7 @@ class Timeline:
         self.chunk, self._plan = chunk, plan
         if self.seam != "replace":
             shortest = RTC_FADE_STEPS * chunk.dt if self.seam == "rtc" else self.blend_s
-            duration = fade_duration(motion, plan, now, self.limits, usual_acceleration(chunk), shortest)
+            duration = fade_duration(motion, self.limits, usual_acceleration(chunk), shortest)
             self._fades.add(now, duration, motion)
 
     def stop(self, now: float, position: np.ndarray, velocity: np.ndarray, acceleration: np.ndarray) -> None:

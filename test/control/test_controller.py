@@ -47,11 +47,11 @@ def test_idle_holds_where_the_robot_is():
 
 def test_the_first_motion_starts_from_the_measured_position_within_the_limits():
     bench = Bench()
-    bench.measured = np.array([-1.5, 0.8, 0.0])
+    bench.measured = np.array([-0.8, 0.5, 0.0])
     bench.arm()
     bench.run(6.0)
     sent = bench.positions()
-    np.testing.assert_allclose(sent[0], [-1.5, 0.8, 0.0], atol=0.01)
+    np.testing.assert_allclose(sent[0], [-0.8, 0.5, 0.0], atol=0.01)
     assert_within_limits(sent, bench.limits)
     assert bench.controller.state is State.RUNNING
     np.testing.assert_allclose(sent[-1][:2], path(bench.now - START)[:2], atol=5e-3)

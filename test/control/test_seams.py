@@ -36,12 +36,13 @@ def test_a_chunk_at_every_step_gives_acts_average(interpolation):
         )
 
 
-def test_the_oldest_weighs_most_and_the_uncovered_steps_are_the_newest_alone():
-    ensemble = Ensemble(0.5, "cubic", NO_GRIPPER)
-    ensemble.add(chunk(0.0, np.zeros((10, 3))))
-    mean = ensemble.add(chunk(4 * DT, np.ones((10, 3)))).actions
-    np.testing.assert_allclose(mean[:6], np.exp(-2.0) / (1 + np.exp(-2.0)))
-    np.testing.assert_array_equal(mean[6:], 1.0)
+def test_the_oldest_weighs_most_and_hands_over_smoothly_where_it_ends():
+    ensemble = Ensemble(0.1, "cubic", NO_GRIPPER)
+    ensemble.add(chunk(0.0, np.zeros((20, 3))))
+    mean = ensemble.add(chunk(8 * DT, np.ones((20, 3)))).actions[:, 0]
+    np.testing.assert_allclose(mean[:5], np.exp(-0.8) / (1 + np.exp(-0.8)))
+    np.testing.assert_array_equal(mean[12:], 1.0)
+    assert (np.diff(mean[4:13]) > 0).all() and np.diff(mean).max() < 0.2
 
 
 def test_between_steps_the_older_chunk_is_interpolated():

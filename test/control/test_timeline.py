@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.pieces import Fades
-from pi0_ros.control.seams import SEAM_SHARE, SEAMS, SPEED_SHARE, fade_duration
+from pi0_ros.control.seams import LONGEST_S, SEAM_SHARE, SEAMS, fade_duration
 from pi0_ros.control.timeline import Timeline
 
 STILL = np.zeros(3)
@@ -140,18 +140,24 @@ joint_values = st.lists(st.floats(-1.0, 1.0), min_size=3, max_size=3).map(np.arr
 @given(offset=joint_values, velocity=joint_values, shortest=st.floats(0.05, 1.0))
 def test_a_fade_stays_within_its_share_of_the_limits(offset, velocity, shortest):
     limits = arm_limits()
-    plan = Timeline(limits, PERIOD, seam="replace")
-    plan.push(ActionChunk(0.0, 0.1, np.zeros((90, 3)), NAMES), 0.0, STILL, STILL, STILL)
-    motion = np.stack([offset, velocity / 2, np.zeros(3)])
-    duration = fade_duration(motion, plan._plan, 0.0, limits, np.full(3, 1e3), shortest)
+    motion = np.stack([offset, velocity, np.zeros(3)])
+    duration = fade_duration(motion, limits, np.full(3, 1e3), shortest)
     assert duration >= shortest
     left = Fades(3)
     left.add(0.0, duration, motion)
     times = np.linspace(0.0, duration, 400)
-    speed = np.abs([left.sample(t)[1].copy() for t in times])
-    effort = np.abs(np.gradient([left.sample(t)[1].copy() for t in times], times, axis=0))
+    speeds = np.array([left.sample(t)[1].copy() for t in times])
+    effort = np.abs(np.gradient(speeds, times, axis=0))
+    allowed = np.maximum(SEAM_SHARE * limits.velocity, np.abs(velocity))
     assert (effort <= SEAM_SHARE * limits.acceleration * 1.05).all(), "5 %: the fade is looked at in twelve places"
-    assert (speed <= SPEED_SHARE * limits.velocity * 1.01).all()
+    assert (np.abs(speeds) <= 1.05 * allowed).all()
+
+
+def test_a_fade_is_drawn_out_until_it_is_calm():
+    motion = np.array([[0.02, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    lively = fade_duration(motion, arm_limits(), np.full(3, 20.0), 0.1)
+    calm = fade_duration(motion, arm_limits(), np.full(3, 3.0), 0.1)
+    assert lively < 0.15 < calm <= LONGEST_S
 
 
 def test_chunks_that_come_faster_than_the_fade_still_converge():
