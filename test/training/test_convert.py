@@ -21,7 +21,8 @@ from pi0_ros.robot import Robot, load_robot
 from pi0_ros.streams import ObservationBuffer
 from pi0_ros.training.align import Scan
 from pi0_ros.training.bags import Bag, read_bag
-from pi0_ros.training.convert import Options, convert
+from pi0_ros.training.convert import convert
+from pi0_ros.training.cut import Options
 from pi0_ros.training.lerobot import Dataset, DatasetError
 from pi0_ros.training.report import Report
 from pi0_ros.training.video import VideoWriter
