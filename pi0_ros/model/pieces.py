@@ -63,6 +63,9 @@ class HuggingFacePieces:
     """A tokenizer.json as the Hugging Face libraries write it; their library `tokenizers` reads it."""
 
     def __init__(self, tokenizer: Any, path: Path) -> None:
+        # A tokenizer that was saved after use, as LeRobot's trainer does it, would still cut and pad.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         self._tokenizer = tokenizer
         self.vocab_size = int(tokenizer.get_vocab_size(with_added_tokens=False))
         ids = {name: tokenizer.token_to_id(name) for name in ("<bos>", "<eos>", "<pad>")}

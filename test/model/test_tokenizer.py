@@ -111,6 +111,19 @@ def test_the_hugging_face_library_gives_the_same_tokens(tokenizers, tmp_path):
         assert [bool(m) for m in given["attention_mask"]] == case["mask"]
 
 
+def test_a_tokenizer_that_was_saved_after_use_neither_cuts_nor_pads(tokenizers, tmp_path):
+    """LeRobot's trainer saves it so: with the truncation and the padding of its last call in tokenizer.json."""
+    transformers = pytest.importorskip("transformers")
+    used = transformers.AutoTokenizer.from_pretrained(hugging_face.convert(MODEL, tmp_path))
+    for length in (4, 40):
+        used("fold the towel", max_length=length, truncation=True, padding="max_length", padding_side="right")
+        used.save_pretrained(tmp_path / "saved")
+        assert json.loads((tmp_path / "saved" / "tokenizer.json").read_text())["padding"] is not None
+        for text in ("fold the towel", ""):
+            saved = Tokenizer.load(tmp_path / "saved")._pieces.encode(text)
+            assert saved == tokenizers["sentencepiece"]._pieces.encode(text)
+
+
 def test_state_bins_at_the_edges():
     edges = [-1 + i / 128 for i in range(256)]
     assert state_bins(edges) == list(range(256))

@@ -34,8 +34,6 @@ def unsaid(case: dict[str, Any]) -> dict[str, Any]:
         config |= {key: sizes[key] for key in ("action_horizon", "max_token_len", "cameras")}
     if sizes["model"] == "pi0_fast":
         config["action_dim"] = sizes["action_dim"]
-    if case.get("lora"):
-        config["lora"] = case["lora"]
     return config
 
 

@@ -20,16 +20,20 @@ from unittest import mock
 
 import numpy as np
 import torch
-from common import draw_sizes, draw_stats, new_case, parser, save_case
+from common import draw_sizes, draw_stats, draw_text, new_case, parser, save_case
 from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
+from lerobot.lerobot_types import TransitionKey
 from lerobot.policies.pi0 import modeling_pi0
 from lerobot.policies.pi0.configuration_pi0 import PI0Config
-from lerobot.policies.pi0.processor_pi0 import make_pi0_pre_post_processors
+from lerobot.policies.pi0.processor_pi0 import Pi0NewLineProcessor, make_pi0_pre_post_processors
 from lerobot.policies.pi05 import modeling_pi05
 from lerobot.policies.pi05.configuration_pi05 import PI05Config
-from lerobot.policies.pi05.processor_pi05 import make_pi05_pre_post_processors
-from lerobot.processor import PolicyProcessorPipeline, tokenizer_processor
-from lerobot.processor.converters import policy_action_to_transition, transition_to_policy_action
+from lerobot.policies.pi05.processor_pi05 import (
+    Pi05PrepareStateTokenizerProcessorStep,
+    make_pi05_pre_post_processors,
+)
+from lerobot.processor import PolicyProcessorPipeline, TokenizerProcessorStep, tokenizer_processor
+from lerobot.processor.converters import create_transition, policy_action_to_transition, transition_to_policy_action
 from peft import LoraConfig, PeftModel
 from torch_weights import cast_parameters, draw_parameters, shrink
 from transformers import GemmaTokenizer
@@ -230,6 +234,28 @@ def make_case(out: Path, seed: int, name: str, kind: str, tokenizer: Any) -> Non
     save_case(folder, case, PACKAGES, arrays | outputs)
 
 
+def make_prompts(out: Path, count: int, tokenizer: Any) -> None:
+    """Run drawn instructions and states through LeRobot's prompt steps; the tokenizer is saved beside the result."""
+    rng = np.random.default_rng(count)
+    entries = []
+    for _ in range(count):
+        entry: dict[str, Any] = {"prompt": draw_text(rng), "max_len": int(rng.choice([5, 12, 48, 100, 200]))}
+        state = rng.normal(0, 0.7, int(rng.integers(1, 15))).astype(np.float32)
+        state[rng.random(len(state)) < 0.2] = rng.choice([-1, 1, 0, 127 / 128, -1 + 1 / 128])
+        entry["state"] = state.tolist()
+        steps = {"lerobot_pi0": Pi0NewLineProcessor(), "lerobot_pi05": Pi05PrepareStateTokenizerProcessorStep()}
+        for name, step in steps.items():
+            words = TokenizerProcessorStep(tokenizer=tokenizer, max_length=entry["max_len"])
+            observation = {"observation.state": torch.from_numpy(state)[None]}
+            transition = create_transition(observation=observation, complementary_data={"task": [entry["prompt"]]})
+            seen = words(step(transition))[TransitionKey.OBSERVATION]
+            tokens, mask = (seen[f"observation.language.{part}"][0] for part in ("tokens", "attention_mask"))
+            entry[name] = {"tokens": tokens.tolist(), "mask": mask.tolist()}
+        entries.append(entry)
+    tokenizer.save_pretrained(out / "tokenizer")
+    (out / "prompts-lerobot.json").write_text(json.dumps(entries))
+
+
 def check(folder: Path, converted: Path) -> None:
     """Load `converted` with LeRobot, run the case's observations through it and print the difference."""
     case = json.loads((folder / "case.json").read_text())
@@ -245,12 +271,16 @@ if __name__ == "__main__":
     command = parser(__doc__.splitlines()[0])
     command.add_argument("--kinds", nargs="+", default=["plain", "drawn", "peft", "bfloat16"])
     command.add_argument("--tokenizer", type=Path, help="a SentencePiece model of at most 512 pieces")
+    command.add_argument("--prompts", type=int, default=0, help="write prompts-lerobot.json instead of policies")
     command.add_argument("--check", type=Path, nargs=2, metavar=("CASE", "FOLDER"), help="run FOLDER on CASE's inputs")
     options = command.parse_args()
     if options.check:
         check(*options.check)
         raise SystemExit
     made = tokenizer_from(options.tokenizer)
+    if options.prompts:
+        make_prompts(options.out.absolute(), options.prompts, made)
+        raise SystemExit
     for one_kind in options.kinds:
         for one_model in options.models:
             for one_seed in options.seeds:

@@ -5,7 +5,7 @@ Needs openpi's source tree on the path and what its pyproject.toml pins of jax, 
     python openpi_jax.py --out cases --seeds 0 1 2 --models pi0 pi05 pi0_fast
 
 Kinds: `network` (checkpoint written by openpi's own `save_state`), `released` (no `value` leaves, as in the released
-checkpoints) and `lora` (every combination of experts with LoRA, ranks drawn, scale from alpha and rank).
+checkpoints) and `lora` (every combination of experts with LoRA, ranks drawn, also rank-stabilised).
 """
 
 from __future__ import annotations
@@ -198,7 +198,8 @@ def make_case(out: Path, seed: int, name: str, kind: str) -> None:
     lora_config = variants = None
     if kind == "lora":
         rank = int(rng.choice([2, 3, 4]))
-        lora_config = {"rank": rank, "alpha": float(rng.choice([rank, rank, 1.0, 7.0])), "rslora": bool(seed % 2)}
+        rslora = bool(seed % 2)  # no file states alpha: only a scale of one, as in openpi's configs, can be loaded
+        lora_config = {"rank": rank, "alpha": rank**0.5 if rslora else float(rank), "rslora": rslora}
         combination = ("both", "vlm", "expert")[seed % 3] if name != "pi0_fast" else "vlm"
         variants = (
             "gemma_2b_lora" if combination in ("both", "vlm") else "gemma_2b",
