@@ -75,9 +75,10 @@ def lines(described: Described, robot: Robot | None = None) -> Iterator[str]:
 def _facts(described: Described) -> Iterator[tuple[str, str]]:
     config, settings, summary = described.config, described.settings, summarize(described)
     dtypes = " and ".join(summary["dtypes"])
+    held, stored = size(summary["bytes"]), size(summary["bytes_on_disk"])
     yield (
         "weights",
-        f"{_count(summary['parameters'])} parameters in {dtypes}, {size(summary['bytes_on_disk'])} on disk",
+        f"{_count(summary['parameters'])} parameters in {dtypes}, {held}; the whole checkpoint: {stored} on disk",
     )
     yield "sizes", size_name(config)
     side = config.vision.image_size

@@ -35,6 +35,7 @@ def summarize(described: Described) -> dict[str, Any]:
         "model": config.model,
         "parameters": sum(counts.values()),
         "dtypes": {str(dtype).removeprefix("torch."): count for dtype, count in counts.most_common()},
+        "bytes": sum(info.nbytes for info in described.tensors.values()),
         "bytes_on_disk": bytes_on_disk(described),
         "config": config.to_dict(),
         "assumed": assumed(described),
