@@ -224,7 +224,10 @@ def test_guidance_is_in_model_units_and_masks_what_is_unknown(spec: PolicySpec, 
     assert (guidance.jacobian, guidance.max_weight) == (mode == "exact", 3.0)
     mask = soft_mask("exp", 2, 4, 5)
     mask[1] = 0.0
-    assert torch.equal(guidance.weights, torch.cat([mask[:, None].expand(5, 6), torch.zeros(5, 2)], dim=1))
+    weights = torch.cat([mask[:, None].expand(5, 6), torch.zeros(5, 2)], dim=1)
+    weights[2:, 5] = 0.0  # the gripper: what is executed counts, its plan does not
+    assert ROBOT.gripper_mask.tolist() == [False] * 5 + [True]
+    assert torch.equal(guidance.weights, weights)
     back = actions_from_model(spec, guidance.actions, STATE[None])[0]
     np.testing.assert_allclose(back[[0, 2, 3]], prefix.actions[[0, 2, 3]], atol=1e-5)
 
