@@ -163,6 +163,14 @@ def whole(source: Source, name: str) -> Tensor:
     return torch.cat([piece.reshape(-1) for piece in source.pieces(name)]).view(info.shape)
 
 
+def equals_embedding(source: Source, name: str) -> bool:
+    """Tell whether the unused tensor `name` of a source is its embedding table bit by bit."""
+    if not isinstance(source, TorchSource) or source.unused().get(name) != source.tensors[EMBEDDING]:
+        return False
+    pairs = zip(source.pieces(name), source.pieces(EMBEDDING), strict=True)
+    return all(torch.equal(one, other) for one, other in pairs)
+
+
 def save_model(model: nn.Module, path: str | Path) -> None:
     """Write the weights of `model` as safetensors; an existing file is replaced only once the new one is whole."""
     weights = named_weights(model)

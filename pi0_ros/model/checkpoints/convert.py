@@ -20,14 +20,23 @@ from pi0_ros.model.checkpoints.described import Described
 from pi0_ros.model.checkpoints.folders import new_folder, write_json
 from pi0_ros.model.checkpoints.lerobot_files import TOKENIZER as TOKENIZER_FOLDER
 from pi0_ros.model.checkpoints.lerobot_files import tokenizer_files, write_lerobot_files
-from pi0_ros.model.checkpoints.load import Sizes, open_checkpoint
+from pi0_ros.model.checkpoints.load import Sizes, check_head, open_checkpoint
 from pi0_ros.model.checkpoints.locate import locate
 from pi0_ros.model.checkpoints.openpi import ASSETS, default_settings
 from pi0_ros.model.checkpoints.own import CONFIG, ROBOT, STATS, WEIGHTS, own_config
 from pi0_ros.model.checkpoints.restate import restate
 from pi0_ros.model.config import DTYPES, ModelConfig
 from pi0_ros.model.safetensors_files import CheckpointError, TensorInfo, write_safetensors
-from pi0_ros.model.weights import EMBEDDING, TIED_HEAD, UNUSED_HEAD, Source, TorchSource, meta_model, named_weights
+from pi0_ros.model.weights import (
+    EMBEDDING,
+    TIED_HEAD,
+    UNUSED_HEAD,
+    Source,
+    TorchSource,
+    equals_embedding,
+    meta_model,
+    named_weights,
+)
 from pi0_ros.norm import NormStats, save_norm_stats
 from pi0_ros.robot import Robot, robot_to_yaml
 
@@ -152,8 +161,9 @@ class _Weights:
         config = described.config
         if to == "openpi" and config.is_fast:
             raise CheckpointError(f"{source.path}: openpi has no pi0-FAST in PyTorch to convert to")
-        kept = dict(source.unused()) if isinstance(source, TorchSource) else {}
-        if TIED_HEAD in kept and (to == "openpi" or _equal(source, TIED_HEAD, kept[TIED_HEAD])):
+        check_head(config, source)
+        kept = source.unused() if isinstance(source, TorchSource) else {}
+        if TIED_HEAD in kept and (to == "openpi" or equals_embedding(source, TIED_HEAD)):
             del kept[TIED_HEAD]
         origins: dict[str, tuple[str, TensorInfo]] = {}
         for name, info in source.tensors.items():
@@ -209,14 +219,6 @@ def _dtypes(config: ModelConfig, dtype: torch.dtype | None) -> Mapping[str, torc
     if dtype is None:
         return {}
     return {name: weight.dtype for name, weight in named_weights(meta_model(_with_dtype(config, dtype))).items()}
-
-
-def _equal(source: Source, name: str, info: TensorInfo) -> bool:
-    """Tell whether the tensor `name` is the embedding table bit by bit."""
-    if info != source.tensors[EMBEDDING]:
-        return False
-    pairs = zip(source.pieces(name), source.pieces(EMBEDDING), strict=True)
-    return all(torch.equal(one, other) for one, other in pairs)
 
 
 def _zeros(info: TensorInfo) -> Iterable[Tensor]:

@@ -26,7 +26,7 @@ from pi0_ros.model.fast import Pi0Fast
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.model.safetensors_files import CheckpointError
 from pi0_ros.model.tokenizer import Tokenizer, TokenizerError
-from pi0_ros.model.weights import Source, TorchSource, filled_model
+from pi0_ros.model.weights import TIED_HEAD, Source, TorchSource, equals_embedding, filled_model
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ def load_checkpoint(
     described, source = open_checkpoint(path, config=config, asset_id=asset_id, base=base)
     described = replace(described, config=replace(described.config, dtype=name))
     tokenizer = _tokenizer(described.tokenizer_path)
+    check_head(described.config, source)
     warn_of_tf32(torch.device(device).type, dtype)
     model = filled_model(described.config, source, device)
     if isinstance(model, Pi0Fast) and tokenizer is not None and (described.path / ACTION_TOKENS).is_dir():
@@ -100,6 +101,20 @@ def open_checkpoint(
         assumed=assumed,
     )
     return described, source
+
+
+def check_head(config: ModelConfig, source: Source) -> None:
+    """Refuse a pi0-FAST whose output head went its own way: this package's writes through the embedding table.
+
+    For the other models the head says nothing about actions.
+    """
+    if not config.is_fast or not isinstance(source, TorchSource) or TIED_HEAD not in source.unused():
+        return
+    if not equals_embedding(source, TIED_HEAD):
+        raise CheckpointError(
+            f"{source.path}: its output head {TIED_HEAD} is not the embedding table (LeRobot trains them apart); "
+            "pi0-FAST models whose head is a weight of its own cannot be run"
+        )
 
 
 def warn_of_tf32(device: str, dtype: torch.dtype) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorstore
@@ -33,7 +34,11 @@ def write_orbax(
         store = {"driver": "file", "path": f"{folder}/{name}/"}
         if ocdbt:
             store = {"driver": "ocdbt", "base": f"file://{folder.absolute()}/", "path": f"{name}/"}
-        spec = {"driver": "zarr3" if zarr3 else "zarr", "kvstore": store, "store_data_equal_to_fill_value": True}
+        spec: dict[str, Any] = {"kvstore": store, "store_data_equal_to_fill_value": True}
+        # orbax compresses with zstd; tensorstore's own choice cannot hold chunks of more than 2 GiB
+        spec |= (
+            {"driver": "zarr3"} if zarr3 else {"driver": "zarr", "metadata": {"compressor": {"id": "zstd", "level": 1}}}
+        )
         layout = tensorstore.ChunkLayout(chunk_shape=chunks(leaf, array.shape))
         opened = tensorstore.open(spec, create=True, dtype=array.dtype, shape=array.shape, chunk_layout=layout)
         opened.result().write(array).result()
