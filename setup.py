@@ -20,7 +20,8 @@ POLICY = [
 SIM = ["mujoco==3.8.1"]
 TRAIN = [*POLICY, "av>=12", "matplotlib>=3.8", "pandas>=2.0", "pyarrow>=15"]
 VIEW = ["viser>=1.1", "yourdfpy>=0.0.58"]
-TEST = ["pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.100"]
+# protobuf: transformers turns a SentencePiece model into its own tokenizer with it, as LeRobot does.
+TEST = ["pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.100", "protobuf>=4"]
 LINT = ["mypy>=1.13", "ruff>=0.8", "types-PyYAML"]
 COLCON = ["colcon-common-extensions>=0.3", "catkin_pkg>=1.0"]
 
