@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from pi0_ros.control.chunk import ActionChunk
-from pi0_ros.control.controller import Controller, Settings
+from pi0_ros.control.controller import Command, Controller, Settings
 from pi0_ros.control.seams import SEAMS
 from pi0_ros.control.sent import SentLog
 from pi0_ros.nodes.controller_node import limits_of
@@ -38,21 +39,43 @@ STAY_S = 0.6
 
 
 Differences = list[tuple[float, float, float]]  # of each chunk at its takeover, rad: see `differences`
+Watch = Callable[[float, Command | None, Controller], None]  # is shown every tick: the time and what was sent
+
+
+def scenes(first: int, number: int) -> list[tuple[int, str, int]]:
+    """Seed, colour and wording of `number` scenes."""
+    found = []
+    for seed in range(first, first + number):
+        rng = np.random.default_rng([seed, 11])
+        found.append((seed, CUBES[rng.integers(3)], int(rng.integers(3))))
+    return found
 
 
 def play(
-    world: World, policy: Policy, seed: int, colour: str, wording: int, rtc: RtcSettings, args: argparse.Namespace
+    world: World,
+    policy: Policy,
+    scene: tuple[int, str, int],
+    rtc: RtcSettings,
+    settings: Settings,
+    latency: Callable[[], float],
+    rate: float,
+    limit: float,
+    watch: Watch = lambda now, command, controller: None,
 ) -> tuple[Score, float, Differences]:
-    """Run one scene; returns the score, the seconds until success (or the limit), and what each chunk changed."""
+    """Run one scene of at most `limit` s with `rate` chunks per second, each as late as `latency` says (s).
+
+    Returns the score, the seconds until success (or the limit), and what each chunk changed.
+    """
+    seed, colour, wording = scene
     robot = policy.spec.robot
-    controller = Controller(limits_of(robot), 2 * TICK, np.full(len(robot.joints), 0.15), Settings(seam=args.seam))
+    controller = Controller(limits_of(robot), 2 * TICK, np.full(len(robot.joints), 0.15), settings)
     everything = np.arange(len(robot.joints))
     continuation, sent, found = Continuation(rtc, robot.gripper_mask), SentLog(len(robot.joints)), Differences()
     start, score = 1000.0 * (seed + 1), Score()
     world.reset(seed)
     images: dict[str, np.ndarray] = {}
     waiting, next_inference, command, armed, done = None, 0.0, None, False, np.inf
-    for tick in range(round(args.limit / TICK)):
+    for tick in range(round(limit / TICK)):
         t = tick * TICK
         for offset, camera in zip((1, 3), CAMERAS, strict=True):
             if tick % 5 == offset:
@@ -64,7 +87,7 @@ def play(
                 seen = Observation(round((start + t) * 1e9), dict(images), state, prompt(colour, wording), {})
                 prefix = continuation.prefix(start + t)
                 chunk = policy.infer(seen, prefix)
-                waiting, next_inference = (t + args.latency, chunk, prefix), t + 1.0 / args.rate
+                waiting, next_inference = (t + latency(), chunk, prefix), t + 1.0 / rate
             if waiting is not None and t >= waiting[0] - 1e-9:
                 (_, chunk, prefix), waiting = waiting, None
                 if prefix is not None and sent.span is not None and sent.span[0] <= chunk.stamp:
@@ -76,12 +99,13 @@ def play(
                 command = following.position
                 sent.push(start + t, command)
                 continuation.sent(start + t, command)
+            watch(start + t, following, controller)
         world.step(command)
         score.update(world.cubes())
         done = min(done, t) if score.success(colour) else np.inf
         if t > done + STAY_S:
             break
-    return score, min(done, args.limit), found
+    return score, min(done, limit), found
 
 
 def differences(
@@ -116,16 +140,18 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(1)
     policy, world = Policy(load_checkpoint(args.checkpoint, "cpu")), World()
-    games = []
-    for seed in range(args.seed, args.seed + args.episodes):
-        rng = np.random.default_rng([seed, 11])
-        drawn, wording = CUBES[rng.integers(3)], int(rng.integers(3))
-        games += [(seed, colour, wording) for colour in (CUBES if args.every_colour else (drawn,))]
+    games = scenes(args.seed, args.episodes)
+    if args.every_colour:
+        games = [(seed, colour, wording) for seed, _, wording in games for colour in CUBES]
+    settings = Settings(seam=args.seam)
     for mode in args.rtc:
         rtc = RtcSettings(mode, args.schedule, args.weight, args.mask_end)
         results, found = [], Differences()
         for seed, colour, wording in tqdm(games, unit="scene", disable=None):
-            score, seconds, changes = play(world, policy, seed, colour, wording, rtc, args)
+            scene = (seed, colour, wording)
+            score, seconds, changes = play(
+                world, policy, scene, rtc, settings, lambda: args.latency, args.rate, args.limit
+            )
             results.append((score.success(colour), score.right_cube(colour), seconds))
             found += changes
             if not results[-1][0]:

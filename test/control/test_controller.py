@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from arms import ALL, NAMES, PERIOD, START, Bench, assert_within_limits, path, path_chunk
+from arms import ALL, NAMES, PERIOD, START, Bench, arm_limits, assert_within_limits, path, path_chunk
 
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.controller import Settings, State
@@ -294,3 +296,72 @@ def test_the_report_holds_plain_values():
     report = bench.controller.report(START)
     assert report["state"] == "DISARMED" and report["clamps"] == 0
     assert all(isinstance(value, (str, int, float)) for value in report.values())
+
+
+def test_a_leap_of_the_clock_is_named():
+    bench = Bench()
+    bench.arm()
+    bench.run(1.0)
+    bench.now += 100.0
+    bench.step()
+    assert bench.controller.reason.startswith("the clock leapt ahead by 100.0")
+    bench.run(1.0)
+    assert bench.controller.state is State.RUNNING
+    assert_within_limits(bench.positions(), bench.limits)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_joint_states_that_are_no_numbers_count_as_lost(number):
+    bench = Bench()
+    bench.arm()
+    bench.run(1.0)
+    for _ in range(12):
+        bench.feedback_works = False
+        bench.controller.measure(bench.now, ALL, np.array([0.0, number, 0.0]))
+        bench.step()
+    assert bench.controller.state is State.HOLDING and "joint state of" in bench.controller.reason
+    assert_within_limits(bench.positions(), bench.limits)
+
+
+def test_a_hold_decelerates_smoothly():
+    bench = Bench()
+    bench.arm()
+    bench.run(1.4)
+    bench.step(60)
+    assert bench.controller.state is State.HOLDING
+    sent = bench.positions()
+    acceleration = np.diff(sent, n=2, axis=0)[-90:, :2] / PERIOD**2
+    assert (np.abs(acceleration) < 0.6 * bench.limits.acceleration[:2]).all()
+    assert np.abs(np.diff(acceleration, axis=0)).max() < 0.25 * bench.limits.acceleration[:2].min(), "no step in it"
+
+
+def test_at_1000_hz_the_clocks_rounding_does_not_shake_the_arm():
+    bench = Bench(period=0.001)
+    bench.arm()
+    bench.run(4.0)
+    acceleration = np.diff(bench.positions()[-1000:, :2], n=2, axis=0) / 1e-6
+    times = bench.now - START - 0.001 * np.arange(999, 1, -1)
+    wanted = np.stack([-1.44 * np.sin(1.2 * times), -0.486 * np.sin(0.9 * times)], axis=1)
+    # Sampled at the clock's own time, rounded to 0.24 us at today's dates, the differences would be 0.5 off.
+    np.testing.assert_allclose(acceleration, wanted, atol=0.3)
+    rattle = np.diff(acceleration, axis=0)
+    assert np.percentile(np.abs(rattle), 99) < 0.05
+
+
+@pytest.mark.parametrize("jerk", [100.0, 2000.0])
+@pytest.mark.parametrize("period", [0.02, 0.002])
+def test_jerk_limits_are_kept_and_cost_no_time(jerk, period):
+    limits = replace(arm_limits(), jerk=np.array([jerk, jerk, np.inf]))
+    bench = Bench(limits, period=period)
+    bench.arm()
+    bench.run(4.0, delay=0.1)
+    sent, t = bench.positions(), bench.now - START - period * np.arange(len(bench.positions()))[::-1]
+    np.testing.assert_allclose(sent[-round(1 / period) :, :2], path(t)[-round(1 / period) :, :2], atol=2e-3)
+    before = bench.sent[-1]
+    bench.controller.estop("emergency stop")
+    bench.step()
+    change = np.sign(before.velocity) * (bench.sent[-1].acceleration - before.acceleration)
+    assert (change[:2] < 0).all(), "an emergency stop acts within one tick, as hard as the jerk limit lets it"
+    bench.step(round(1.0 / period))
+    assert bench.sent[-1] is None
+    assert_within_limits(bench.positions(), limits, period)
