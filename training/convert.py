@@ -29,7 +29,8 @@ from tqdm import tqdm
 from pi0_ros.robot import Robot, load_robot, robot_to_yaml
 from pi0_ros.training.bags import BagError, custom_data, find_bags, storage_files
 from pi0_ros.training.cut import DEFAULTS, Options, convert_bag, part_name
-from pi0_ros.training.lerobot import DatasetError, write_dataset
+from pi0_ros.training.lerobot import DatasetError
+from pi0_ros.training.lerobot_v30 import write_dataset
 from pi0_ros.training.parts import Part
 from pi0_ros.training.report import BagReport, Report
 from pi0_ros.training.video import CODECS

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pi0_ros.training.feature_stats import image_histogram
 from pi0_ros.training.video import Codec, VideoError, VideoWriter
@@ -21,7 +23,7 @@ from pi0_ros.training.video import Codec, VideoError, VideoWriter
 @dataclass(frozen=True)
 class Part:
     """A finished episode: its folder holds `arrays.npz` (state, action [T, J] float32, image histograms [3, 256]),
-    `episode.json` and one mp4 per camera.
+    `episode.json`, one mp4 per camera and, where the episode has further columns, `extra.parquet`.
     """
 
     folder: Path
@@ -40,6 +42,11 @@ class Part:
         """`state` and `action` float32 [T, J], and `histogram.<camera>` int64 [3, 256]."""
         with np.load(self.folder / "arrays.npz") as content:
             return {name: content[name] for name in content.files}
+
+    def extra(self) -> pa.Table | None:
+        """The columns that the episode has besides state and action, one row per frame."""
+        path = self.folder / "extra.parquet"
+        return pq.read_table(path) if path.exists() else None
 
     def video(self, camera: str) -> Path:
         """The episode's mp4 of `camera`."""
@@ -79,11 +86,18 @@ class PartWriter:
         self._states.append(np.array(state, np.float32))
         self._actions.append(np.array(action, np.float32))
 
-    def close(self, prompt: str) -> Part:
-        """Finish the files and return the part. Raises `VideoError` when a video does not hold one frame per row."""
+    def close(self, prompt: str, extra: pa.Table | None = None) -> Part:
+        """Finish the files and return the part; `extra` are further columns, one row per frame.
+
+        Raises `VideoError` when a video does not hold one frame per row.
+        """
         for writer in self._videos.values():
             if (frames := writer.close()) != len(self):
                 raise VideoError(f"{writer.path}: {frames} frames for {len(self)} rows")
+        if extra is not None:
+            if len(extra) != len(self):
+                raise ValueError(f"{self.folder}: {len(extra)} rows of extra columns for {len(self)} frames")
+            pq.write_table(extra, self.folder / "extra.parquet")
         histograms = {f"histogram.{camera}": histogram for camera, histogram in self._histograms.items()}
         arrays = {"state": np.stack(self._states), "action": np.stack(self._actions), **histograms}
         np.savez(self.folder / "arrays.npz", allow_pickle=False, **arrays)

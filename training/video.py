@@ -119,7 +119,8 @@ def join_videos(parts: Sequence[Path], out: Path, fps: int) -> list[int]:
     Raises `VideoError` when a part differs in codec or size from the first.
     """
     counts: list[int] = []
-    with av.open(str(parts[0])) as first, av.open(str(out), "w", format="mp4") as target:
+    # without write_btrt=0, the first part's bit rate would be noted as that of the whole
+    with av.open(str(parts[0])) as first, av.open(str(out), "w", "mp4", options={"write_btrt": "0"}) as target:
         model = first.streams.video[0]
         stream = target.add_stream_from_template(model, opaque=True)
         stream.time_base = Fraction(1, fps)
@@ -137,6 +138,12 @@ def join_videos(parts: Sequence[Path], out: Path, fps: int) -> list[int]:
                 target.mux(packet)
             counts.append(len(packets))
     return counts
+
+
+def payload_bytes(path: Path) -> int:
+    """Bytes of the compressed frames in a video, without its container: joining adds them up exactly."""
+    with av.open(str(path)) as container:
+        return sum(packet.size for packet in container.demux(container.streams.video[0]))
 
 
 def _settings(stream: av.VideoStream) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -15,8 +16,9 @@ import pytest
 from bagmaker import image_at
 
 from pi0_ros.robot import Robot, load_robot
-from pi0_ros.training import lerobot
-from pi0_ros.training.lerobot import Dataset, DatasetError, write_dataset
+from pi0_ros.training import lerobot_v30
+from pi0_ros.training.lerobot import Dataset, DatasetError
+from pi0_ros.training.lerobot_v30 import write_dataset
 from pi0_ros.training.parts import Part, PartWriter
 from pi0_ros.training.video import CODECS, VideoError, VideoWriter, join_videos, read_frames
 
@@ -27,14 +29,20 @@ PROMPTS = ("red", "green", "red")
 
 
 def make_part(
-    folder: Path, length: int, prompt: str, seed: int, size: tuple[int, int] = (48, 64), codec: str = "h264"
+    folder: Path,
+    length: int,
+    prompt: str,
+    seed: int,
+    size: tuple[int, int] = (48, 64),
+    codec: str = "h264",
+    extra: pa.Table | None = None,
 ) -> Part:
     random = np.random.default_rng(seed)
     writer = PartWriter(folder, FPS, CODECS[codec])
     for number in range(length):
         images = {camera.name: image_at(number + seed, *size, shade=3 * i) for i, camera in enumerate(ROBOT.cameras)}
         writer.add(random.normal(size=6), random.normal(size=6) + seed, images)
-    return writer.close(prompt)
+    return writer.close(prompt, extra)
 
 
 def make_dataset(folder: Path, **more: object) -> list[Part]:
@@ -165,9 +173,9 @@ def test_reader(out: Path, parts: list[Part]) -> None:
 
 
 def test_files_roll_over_when_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lerobot, "VIDEO_MB", 1e-6)
-    monkeypatch.setattr(lerobot, "DATA_MB", 1e-6)
-    monkeypatch.setattr(lerobot, "CHUNK_FILES", 2)
+    monkeypatch.setattr(lerobot_v30, "VIDEO_MB", 1e-6)
+    monkeypatch.setattr(lerobot_v30, "DATA_MB", 1e-6)
+    monkeypatch.setattr(lerobot_v30, "CHUNK_FILES", 2)
     make_dataset(tmp_path)
     names = [path.relative_to(tmp_path / "out/data").as_posix() for path in (tmp_path / "out/data").rglob("*.parquet")]
     assert sorted(names) == ["chunk-000/file-000.parquet", "chunk-000/file-001.parquet", "chunk-001/file-000.parquet"]
@@ -241,3 +249,79 @@ def test_foreign_folders_are_refused(tmp_path: Path, out: Path) -> None:
 def test_the_robot_travels_inside(out: Path) -> None:
     robot: Robot = load_robot(out / "meta/pi0_robot.yaml")
     assert robot == ROBOT
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("limit_mb", [100.0, 0.005, 1e-6], ids=["one file", "some files", "a file for each"])
+def test_appending_gives_what_joining_all_at_once_gives(
+    tmp_path: Path, parts: list[Part], monkeypatch: pytest.MonkeyPatch, limit_mb: float
+) -> None:
+    monkeypatch.setattr(lerobot_v30, "VIDEO_MB", limit_mb)
+    monkeypatch.setattr(lerobot_v30, "DATA_MB", limit_mb)
+    write_dataset(tmp_path / "whole", parts, ROBOT, FPS, CODECS["h264"], {})
+    base: Path | None = None
+    for number, part in enumerate(parts):
+        before = files(base) if base else {}
+        write_dataset(tmp_path / f"{number}", [part], ROBOT, FPS, CODECS["h264"], {}, base)
+        assert (files(base) if base else {}) == before
+        base = tmp_path / f"{number}"
+    assert base and files(base) == files(tmp_path / "whole")
+    assert len(list((base / "data").rglob("*.parquet"))) == {100.0: 1, 0.005: 2, 1e-6: 3}[limit_mb]
+
+
+def test_what_can_not_be_appended(tmp_path: Path, parts: list[Part], out: Path) -> None:
+    def append(part: Part, robot: Robot = ROBOT, fps: int = FPS, codec: str = "h264", base: Path = out) -> None:
+        write_dataset(tmp_path / "never", [part], robot, fps, CODECS[codec], {}, base)
+
+    with pytest.raises(DatasetError, match="has 20 fps, the new episodes 10"):
+        append(parts[0], fps=10)
+    with pytest.raises(DatasetError, match="differs in: prompt; append with --robot"):
+        append(parts[0], dataclasses.replace(ROBOT, prompt="other"))
+    with pytest.raises(DatasetError, match=r"'observation.images.base'.*h264.*av1"):
+        append(parts[0], codec="av1")
+    with pytest.raises(DatasetError, match=r"'observation.images.base'.*\[48, 64, 3\].*\[32, 32, 3\]"):
+        append(make_part(tmp_path / "small", 5, "red", 0, size=(32, 32)))
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    (copy / "meta/pi0_image_levels.json").unlink()
+    with pytest.raises(DatasetError, match="pi0_image_levels.json: missing"):
+        append(parts[0], base=copy)
+    assert not (tmp_path / "never").exists()
+
+
+def test_extra_columns(tmp_path: Path) -> None:
+    """A mask, a vector and lists of language rows; an episode without labels has empty lists."""
+    labels = [{"role": "assistant", "content": "grasp", "style": "subtask", "timestamp": 0.0}]
+    vectors = np.arange(60, dtype=np.float32).reshape(30, 2)
+    first = pa.table(
+        {
+            "idle": np.arange(30) % 2 == 0,
+            "torque": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 2),
+            "language_persistent": [labels] * 30,
+        }
+    )
+    plain = [make_part(tmp_path / "a", 30, "red", 0, extra=first)]
+    plain += [make_part(tmp_path / "b", 5, "red", 0, extra=first.slice(0, 5).drop_columns("language_persistent"))]
+    write_dataset(tmp_path / "out", plain, ROBOT, FPS, CODECS["h264"], {})
+    write_dataset(tmp_path / "first", plain[:1], ROBOT, FPS, CODECS["h264"], {})
+    write_dataset(tmp_path / "both", plain[1:], ROBOT, FPS, CODECS["h264"], {}, tmp_path / "first")
+    assert files(tmp_path / "both") == files(tmp_path / "out")
+    info = json.loads((tmp_path / "out/meta/info.json").read_text())["features"]
+    assert info["idle"] == {"dtype": "bool", "shape": [1], "names": None}
+    assert info["torque"] == {"dtype": "float32", "shape": [2], "names": None}
+    assert info["language_persistent"] == {"dtype": "language", "shape": [1], "names": None}
+    rows = pq.read_table(tmp_path / "out/data/chunk-000/file-000.parquet").to_pylist()
+    assert [row["idle"] for row in rows] == [*[True, False] * 15, True, False, True, False, True]
+    assert np.array_equal([row["torque"] for row in rows[:30]], vectors)
+    assert rows[29]["language_persistent"] == labels and rows[30]["language_persistent"] == []
+    stats = json.loads((tmp_path / "out/meta/stats.json").read_text())
+    assert stats["idle"]["mean"] == [pytest.approx(18 / 35)] and "language_persistent" not in stats
+    assert stats["torque"]["max"] == [58.0, 59.0]
+    other = make_part(tmp_path / "c", 5, "red", 0)
+    with pytest.raises(DatasetError, match="'idle', others do not"):
+        write_dataset(tmp_path / "never", [*plain, other], ROBOT, FPS, CODECS["h264"], {})
+    with pytest.raises(ValueError, match="30 rows of extra columns for 5 frames"):
+        make_part(tmp_path / "d", 5, "red", 0, extra=first)

@@ -13,7 +13,7 @@ from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.tokenizer import Tokenizer
 from pi0_ros.policy.transforms import PolicySpec, make_inputs
 from pi0_ros.settings import PolicySettings
-from pi0_ros.training.lerobot import write_dataset
+from pi0_ros.training.lerobot_v30 import write_dataset
 from pi0_ros.training.loader import (
     Augmentation,
     Sampler,

@@ -1,0 +1,204 @@
+"""Writing a LeRobotDataset v3.0: finished episodes are joined into a new dataset or added to an old one.
+
+Layout: `meta/{info.json, stats.json, tasks.parquet, episodes/}`, `data/` (one row group per episode), `videos/<key>/`
+(many episodes per mp4, found by time stamps that are exact frame counts / fps), and of our own `meta/pi0_robot.yaml`,
+`meta/pi0_conversion.json` and `meta/pi0_image_levels.json`. Written without lerobot and torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pi0_ros.robot import Robot, robot_to_yaml
+from pi0_ros.training.append import Base, link
+from pi0_ros.training.feature_stats import describe, describe_histogram, to_json
+from pi0_ros.training.features import common_schema, common_shapes, features, numbers, row_bytes, tabulate
+from pi0_ros.training.lerobot import (
+    CODEBASE_VERSION,
+    CONVERSION_PATH,
+    DATA_PATH,
+    EPISODES_PATH,
+    LEVELS_PATH,
+    ROBOT_PATH,
+    VIDEO_PATH,
+    DatasetError,
+    image_key,
+    write_json,
+)
+from pi0_ros.training.parts import Part
+from pi0_ros.training.video import Codec, join_videos, payload_bytes
+
+CHUNK_FILES = 1000  # files per chunk folder
+DATA_MB = 100  # a data file is closed before it grows beyond this
+VIDEO_MB = 200  # the same for videos
+
+
+def write_dataset(
+    out: Path,
+    parts: Sequence[Part],
+    robot: Robot,
+    fps: int,
+    codec: Codec,
+    conversion: Mapping[str, Any],
+    base: Path | None = None,
+) -> None:
+    """Join `parts`, in their order, into a dataset in the new folder `out`. The parts stay as they are.
+
+    With `base`, the episodes of that dataset come first, as if all had been joined at once; its files stay as they are
+    too, those that don't change are linked. `conversion` becomes `meta/pi0_conversion.json`. Raises `DatasetError` when
+    image sizes or columns differ or a video's frame count is not the row count.
+    """
+    if not parts:
+        raise DatasetError(f"{out}: no episode to write")
+    shapes = common_shapes(parts)
+    old = Base.load(base) if base is not None else None
+    schema = common_schema([*([old.extra_columns()] if old else ()), *(part.extra() for part in parts)])
+    wanted = features(robot, shapes, fps, codec, schema)
+    if old:
+        old.check(robot, fps, wanted)
+    (out / "meta").mkdir(parents=True)
+    tasks = list(dict.fromkeys([*(old.tasks if old else ()), *(part.prompt for part in parts)]))
+    first, start = (len(old.episodes), old.frames) if old else (0, 0)
+    tables, rows = [], []
+    for number, (part, (table, stats)) in enumerate(
+        zip(parts, tabulate(parts, schema, fps, tasks, first, start), strict=True), start=first
+    ):
+        tables.append(table)
+        rows.append(_episode_row(number, start, part, stats))
+        start += part.length
+    places = [_write_data(out, tables, old), *(_write_videos(out, parts, camera, fps, old) for camera in shapes)]
+    for row, *found in zip(rows, *places, strict=True):
+        for place in found:
+            row.update(place)
+    episodes = out / EPISODES_PATH.format(chunk_index=0, file_index=0)
+    episodes.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist([*(old.episodes if old else ()), *rows]), episodes)
+    # lerobot takes a task from the index of a pandas frame, so pandas has to write it
+    frame = pd.DataFrame({"task_index": np.arange(len(tasks))}, index=pd.Index(tasks, name="task"))
+    frame.to_parquet(out / "meta/tasks.parquet")
+    _write_stats(out, tables, parts, start, old)
+    totals = {"total_episodes": first + len(parts), "total_frames": start, "total_tasks": len(tasks)}
+    info = {
+        "codebase_version": CODEBASE_VERSION,
+        "robot_type": robot.name,
+        **totals,
+        "chunks_size": CHUNK_FILES,
+        "data_files_size_in_mb": DATA_MB,
+        "video_files_size_in_mb": VIDEO_MB,
+        "fps": fps,
+        "splits": {"train": f"0:{totals['total_episodes']}"},
+        "data_path": DATA_PATH,
+        "video_path": VIDEO_PATH if shapes else None,
+        "features": wanted,
+    }
+    write_json(out / "meta/info.json", info)
+    write_json(out / CONVERSION_PATH, conversion)
+    (out / ROBOT_PATH).write_text(robot_to_yaml(robot))
+
+
+def _episode_row(number: int, start: int, part: Part, stats: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
+    """An episode's row of `meta/episodes`, but for the places of its data and videos."""
+    row: dict[str, Any] = {"episode_index": number, "tasks": [part.prompt], "length": part.length}
+    row |= {"dataset_from_index": start, "dataset_to_index": start + part.length}
+    row |= {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
+    for feature, statistics in to_json(stats).items():
+        row |= {f"stats/{feature}/{name}": values for name, values in statistics.items()}
+    return row
+
+
+def _write_stats(out: Path, tables: Sequence[pa.Table], parts: Sequence[Part], frames: int, old: Base | None) -> None:
+    """`meta/stats.json`, exact over all episodes, and the image levels from which those of images come."""
+    columns = [*([numbers(table) for table in old.tables()] if old else []), *map(numbers, tables)]
+    total = {name: describe(np.concatenate([values[name] for values in columns])) for name in columns[0]}
+    levels = {camera: old.levels[camera] if old else np.zeros((3, 256), np.int64) for camera in parts[0].shapes}
+    for part in parts:
+        arrays = part.arrays()
+        levels = {camera: counts + arrays[f"histogram.{camera}"] for camera, counts in levels.items()}
+    total |= {image_key(camera): describe_histogram(counts, frames) for camera, counts in levels.items()}
+    write_json(out / "meta/stats.json", to_json(total))
+    write_json(out / LEVELS_PATH, {camera: counts.tolist() for camera, counts in levels.items()}, indent=None)
+
+
+def _place(prefix: str, file: int) -> dict[str, int]:
+    return {f"{prefix}/chunk_index": file // CHUNK_FILES, f"{prefix}/file_index": file % CHUNK_FILES}
+
+
+def _path(out: Path, template: str, file: int, **names: str) -> Path:
+    """Path of file number `file` counted over all chunks; its folder is made."""
+    path = out / template.format(chunk_index=file // CHUNK_FILES, file_index=file % CHUNK_FILES, **names)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _write_data(out: Path, tables: Sequence[pa.Table], old: Base | None) -> list[dict[str, Any]]:
+    """Write `data/`, one row group per episode; return each new episode's place."""
+    width, schema = row_bytes(tables[0].schema), tables[0].schema
+    full = old.data_files if old else []
+    growing = pq.ParquetFile(full[-1]) if full else None
+    used = growing.metadata.num_rows * width if growing else None
+    places: list[dict[str, Any]] = []
+    for file, group in _fill([len(table) * width for table in tables], DATA_MB, len(full), used):
+        with pq.ParquetWriter(_path(out, DATA_PATH, file), schema) as writer:
+            if growing and file < len(full):
+                for old_group in range(growing.num_row_groups):
+                    writer.write_table(growing.read_row_group(old_group).cast(schema))
+            for number in group:
+                writer.write_table(tables[number], row_group_size=len(tables[number]))
+                places.append(_place("data", file))
+    _link_rest(full, out, DATA_PATH)
+    return places
+
+
+def _write_videos(out: Path, parts: Sequence[Part], camera: str, fps: int, old: Base | None) -> list[dict[str, Any]]:
+    """Write `videos/` of one camera; return each new episode's file and time span in it."""
+    key = image_key(camera)
+    prefix = f"videos/{key}"
+    full = old.videos(camera) if old else []
+    used = payload_bytes(full[-1]) if full else None
+    videos = [part.video(camera) for part in parts]
+    places: list[dict[str, Any]] = []
+    for file, group in _fill([payload_bytes(video) for video in videos], VIDEO_MB, len(full), used):
+        growing = full[file:]
+        path = _path(out, VIDEO_PATH, file, video_key=key)
+        counts = join_videos([*growing, *(videos[number] for number in group)], path, fps)
+        first = sum(counts[: len(growing)])
+        for number, count in zip(group, counts[len(growing) :], strict=True):
+            if count != parts[number].length:
+                raise DatasetError(f"{videos[number]}: {count} frames for {parts[number].length} rows")
+            span = {f"{prefix}/from_timestamp": first / fps, f"{prefix}/to_timestamp": (first + count) / fps}
+            places.append({**_place(prefix, file), **span})
+            first += count
+    _link_rest(full, out, VIDEO_PATH, video_key=key)
+    return places
+
+
+def _fill(sizes: Sequence[int], limit_mb: float, files: int, used: int | None) -> Iterator[tuple[int, list[int]]]:
+    """Which file gets which of `sizes` (bytes): (file number, indices), in order.
+
+    A file stays below `limit_mb` unless one size alone is larger. There are `files` files already, with `used` bytes in
+    the last one.
+    """
+    file = files - 1
+    group: list[int] = []
+    for index, size in enumerate(sizes):
+        if used is None or used + size > limit_mb * 2**20:
+            if group:
+                yield file, group
+            file, group, used = file + 1, [], 0
+        group.append(index)
+        used += size
+    yield file, group
+
+
+def _link_rest(files: Sequence[Path], out: Path, template: str, **names: str) -> None:
+    """Take over those of the old dataset's `files` that did not grow."""
+    for number, file in enumerate(files):
+        if not (path := _path(out, template, number, **names)).exists():
+            link(file, path)
