@@ -7,6 +7,7 @@ import math
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -88,7 +89,7 @@ def test_info_of_openpi_jax_names_both_statistics_and_the_robots_that_fit(capsys
 
 def test_info_takes_sizes_and_statistics_from_a_robot_file(capsys, heads) -> None:
     report = printed(capsys, "info", str(PLACES["openpi_pi05"]), "--config", heads, "--robot", "franka_droid")
-    assert facts(report)["actions"].startswith("15 steps of 8 numbers")  # policy.pi05 of that file
+    assert facts(report)["actions"].startswith("15 steps of 8 of 32 numbers")  # policy.pi05 of that file
     assert report.endswith("robot:=franka_droid fits.\n")
     report = printed(capsys, "info", str(PLACES["openpi_pi0"]), "--config", heads, "--robot", "aloha")
     assert "numbers of trossen" in report
@@ -195,6 +196,7 @@ def test_notes_tell_what_is_special(tmp_path: Path) -> None:
     assert "the state reach 98.5" in degrees
     blind = describe_checkpoint(folder, config=HEADS | {"discrete_state_input": False})
     assert any("does not see where the robot is" in note for note in summary.notes(blind))
+    assert any("LoRA" in note for note in summary.notes(replace(blind, merged=42)))
     shutil.rmtree(folder / "assets")
     (base,) = summary.notes(describe_checkpoint(folder, config=HEADS))
     assert "no statistics" in base

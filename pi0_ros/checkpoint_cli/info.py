@@ -163,12 +163,15 @@ def _robot_file(described: Described, robot: Robot | None) -> Iterator[str]:
         yield "It drives every robot whose file has the same joints and camera slots as the one in the checkpoint;"
         yield "topics, rates and limits may differ."
         return
-    known = robot_file.shipped_robots()
-    found = [robot for robot in known if robot_file.fits(described, robot)]
+    shipped = robot_file.shipped_robots()
+    found = [robot for robot in shipped if robot_file.fits(described, robot)]
     width = max((len(robot.name) for robot in found), default=0)
     yield "Robot files that fit:" if found else "None of the robot files of this package fits."
-    yield from (f"  robot:={robot.name:{width}s}  {robot.description}" for robot in found)
-    near = [robot.name for robot in known if robot_file.alike(described, robot) and not found]
+    for robot in found:
+        says = [f"{key} {count}" for key, count in robot.released.sizes(described.config.model).items()]
+        known = f" ({', '.join(says)})" if says else ""
+        yield f"  robot:={robot.name:{width}s}  {robot.description}{known}"
+    near = [robot.name for robot in shipped if robot_file.alike(described, robot) and not found]
     if near:
         yield f"As many joints have {', '.join(near)}; --robot {near[0]} says what differs."
     yield "A robot file of your own must say (docs/new_robot.md explains the other keys, `pi0 doctor` checks it):"
@@ -177,13 +180,14 @@ def _robot_file(described: Described, robot: Robot | None) -> Iterator[str]:
 
 
 def _kind(normalization: str) -> str:
-    return normalization.replace("lerobot_", "").replace("_", "/") + (
-        " as in LeRobot" if normalization.startswith("lerobot") else ""
-    )
+    if normalization == "identity":
+        return "not normalised"
+    by = normalization.removeprefix("lerobot_").replace("_", "/")
+    return f"normalised by {by}" + (" as in LeRobot" if normalization.startswith("lerobot") else "")
 
 
 def _of(dim: int | None, width: int) -> str:
-    return f"{dim} numbers in {width}" if dim else f"up to {width} numbers"
+    return f"{dim} of {width} numbers" if dim else f"up to {width} numbers"
 
 
 def _count(number: int) -> str:

@@ -46,6 +46,7 @@ def summarize(described: Described) -> dict[str, Any]:
         "assets": {name: asset.to_dict()["norm_stats"] for name, asset in described.assets.items()},
         "tokenizer": str(described.tokenizer_path) if described.tokenizer_path else None,
         "robot": described.robot.name if described.robot else None,
+        "merged": described.merged,
         "leftovers": dict(described.leftovers),
         "training": dict(described.training),
         "notes": notes(described),
@@ -62,8 +63,8 @@ def notes(described: Described) -> list[str]:
     """What a user of this very checkpoint should know, each in one sentence."""
     config, settings, stats = described.config, described.settings, described.norm_stats
     found = []
-    if any("lora" in name for name in described.leftovers):
-        found.append("LoRA: the low-rank factors are merged into the weights when it is loaded or converted")
+    if described.merged:
+        found.append(f"LoRA: factors are merged into {described.merged} weights while they are read")
     if any("buffer_" in name for name in described.leftovers):
         found.append("LeRobot layout of before September 2025: names are translated, statistics read from the weights")
     if config.is_pi05 and not config.discrete_state_input:

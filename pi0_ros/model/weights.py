@@ -76,6 +76,11 @@ class Source(Protocol):
         ...
 
     @property
+    def merged(self) -> int:
+        """How many tensors are weights of the files with low-rank factors (LoRA) merged into them."""
+        ...
+
+    @property
     def sizes(self) -> Mapping[str, int]:
         """Sizes that the file tells but the tensors above do not, such as "vlm.head_dim"."""
         ...
@@ -115,6 +120,7 @@ class TorchSource:
 
     def __init__(self, path: Path, files: Iterable[SafetensorsFile]) -> None:
         self.path = path
+        self.merged = 0
         self.sizes: Mapping[str, int] = {}
         self.statistics: dict[str, Stored] = {}  # old LeRobot files keep theirs among the weights
         self.tensors: dict[str, TensorInfo] = {}

@@ -51,6 +51,7 @@ class Described:
     training: Mapping[str, Any]
     tensors: Mapping[str, TensorInfo]  # under openpi torch names
     leftovers: Mapping[str, str]  # tensors that no model needs -> why
+    merged: int  # tensors into which low-rank factors (LoRA) are merged when they are read
     assumed: tuple[str, ...]  # keys of the config that nothing in the checkpoint tells: the released models' values
 
 

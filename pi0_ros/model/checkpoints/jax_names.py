@@ -163,6 +163,11 @@ class JaxSource:
                 self.tensors[leaf] = info
 
     @property
+    def merged(self) -> int:
+        """Tensors with LoRA factors."""
+        return sum(piece.factors is not None for piece in self._slices.values())
+
+    @property
     def sizes(self) -> Mapping[str, int]:
         """Heads, which JAX keeps as axes of their own."""
         leaves = self._params.leaves

@@ -98,6 +98,7 @@ def open_checkpoint(
         training=around.training,
         tensors=source.tensors,
         leftovers=source.leftovers,
+        merged=source.merged,
         assumed=assumed,
     )
     return described, source

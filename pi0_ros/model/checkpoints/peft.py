@@ -30,7 +30,7 @@ def base_folder(adapter: Path, base: Path | str | None) -> Path:
             return folder
     raise WeightsError(
         f"{adapter / CONFIG}: the adapter changes the model {named!r}, which is no folder here; download that model "
-        "and say where it is: base=..., or its folder as base_model_name_or_path"
+        "and say where it is: base=... (of commands: --base), or its folder as base_model_name_or_path"
     )
 
 
@@ -58,6 +58,7 @@ class AdapterSource:
                 for wrapper in _WRAPPERS:
                     module = module.replace(wrapper, "")
                 self._replaced[canonical_name(module)] = stored
+        self.merged = base.merged + len(self._factors)
         self.tensors: dict[str, TensorInfo] = dict(base.tensors)
         self._check()
         for name in self._factors:

@@ -321,7 +321,7 @@ def test_an_adapter_is_merged_into_its_base(config, scale, tmp_path):
     changed = {name for name in base if not torch.equal(found[name], base[name])}
     assert len(changed) == 3 * 2 + 2
     described = describe_checkpoint(tmp_path / "adapter", config=HEADS)
-    assert described.config.cameras[0] == "cam_high" and described.norm_stats is not None
+    assert described.config.cameras[0] == "cam_high" and described.norm_stats is not None and described.merged == 6
 
 
 def test_modules_to_save_may_keep_their_wrappers_name(tmp_path):

@@ -161,6 +161,7 @@ def with_factors(leaves: dict[str, np.ndarray], rank: int = 3) -> dict[str, np.n
 def test_lora_leaves_are_merged_into_every_layer(tmp_path):
     leaves = with_factors(read_orbax(reference.ROOT / "pi0" / "checkpoint" / "params"))
     write_orbax(tmp_path / "params", leaves)
+    assert describe_checkpoint(tmp_path).merged == 3 * 2 * 7  # layers, experts, projections
     found = weights_of(tmp_path)
     layer, stack = "paligemma_with_expert.gemma_expert.model.layers.2", "PaliGemma/llm/layers"
     q, a, b = (leaves[f"{stack}/attn/q_einsum_1/{part}"][2] for part in ("w", "lora_a", "lora_b"))

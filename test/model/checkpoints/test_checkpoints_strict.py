@@ -47,6 +47,7 @@ def test_all_sizes_but_the_vision_heads_are_read_off_the_shapes(name, tmp_path):
 class Shapes:
     """The tensors of a released file without their numbers."""
 
+    merged = 0
     sizes: dict[str, int] = {}
     leftovers: dict[str, str] = {}
 
