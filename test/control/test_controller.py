@@ -335,17 +335,21 @@ def test_a_hold_decelerates_smoothly():
     assert np.abs(np.diff(acceleration, axis=0)).max() < 0.25 * bench.limits.acceleration[:2].min(), "no step in it"
 
 
-def test_at_1000_hz_the_clocks_rounding_does_not_shake_the_arm():
-    bench = Bench(period=0.001)
+def test_at_1000_hz_a_clock_with_jitter_does_not_shake_the_arm():
+    bench, random = Bench(period=0.001), np.random.default_rng(0)
     bench.arm()
-    bench.run(4.0)
+    start = bench.now
+    for tick in range(4000):
+        bench.now = start + 0.001 * tick
+        if tick % 400 == 0:
+            bench.controller.accept(path_chunk(bench.now - 0.1), bench.now)
+        bench.now += random.normal(0.0, 2e-5)
+        bench.step()
     acceleration = np.diff(bench.positions()[-1000:, :2], n=2, axis=0) / 1e-6
-    times = bench.now - START - 0.001 * np.arange(999, 1, -1)
+    times = start + 4.0 - START - 0.001 * np.arange(999, 1, -1)
     wanted = np.stack([-1.44 * np.sin(1.2 * times), -0.486 * np.sin(0.9 * times)], axis=1)
-    # Sampled at the clock's own time, rounded to 0.24 us at today's dates, the differences would be 0.5 off.
-    np.testing.assert_allclose(acceleration, wanted, atol=0.3)
-    rattle = np.diff(acceleration, axis=0)
-    assert np.percentile(np.abs(rattle), 99) < 0.05
+    # Sampled at the clock's own times the path would shake by some 50 rad/s^2.
+    np.testing.assert_allclose(acceleration, wanted, atol=0.4)
 
 
 @pytest.mark.parametrize("jerk", [100.0, 2000.0])
