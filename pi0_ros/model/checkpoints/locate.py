@@ -34,11 +34,11 @@ class Located:
 
 def locate(path: Path | str) -> Located:
     """Find the checkpoint at `path`; CheckpointError says what is there and what was expected."""
-    path = existing(Path(path).expanduser().absolute())
+    asked, path = str(path), existing(Path(path).expanduser().absolute())
     if path.is_file():
         return _file(path)
     if not path.is_dir():
-        raise CheckpointError(f"{path}: there is no such checkpoint")
+        raise CheckpointError(f"{path}: there is no such checkpoint{_how_to_get(asked)}")
     for folder in (path, *(path / below for below in _BELOW)):
         if found := _folder(folder):
             return found
@@ -93,6 +93,15 @@ def _folder(folder: Path) -> Located | None:
     if (folder / PARAMS).is_dir():
         raise CheckpointError(f"{folder / PARAMS}: no {ORBAX}, so it is no whole orbax checkpoint; copy it again")
     return None
+
+
+def _how_to_get(asked: str) -> str:
+    """A hint for names of checkpoints that lie elsewhere."""
+    if asked.startswith("gs:/"):
+        return f"; download it first: gsutil -m cp -r {asked} FOLDER"
+    if re.fullmatch(r"[\w-]+/[\w.-]+", asked):
+        return f"; if it is a name on the Hugging Face hub, download it first: hf download {asked} --local-dir FOLDER"
+    return ""
 
 
 def _names(folder: Path) -> list[str]:

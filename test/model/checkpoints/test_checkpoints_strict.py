@@ -258,6 +258,18 @@ def test_folders_that_are_no_checkpoint(files, message, tmp_path):
     assert str(tmp_path) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("lerobot/pi05_base", "hf download lerobot/pi05_base --local-dir FOLDER"),
+        ("gs://openpi-assets/checkpoints/pi0_base", "gsutil -m cp -r gs://openpi-assets/checkpoints/pi0_base FOLDER"),
+    ],
+)
+def test_names_of_what_lies_elsewhere(name, command):
+    with pytest.raises(CheckpointError, match=command):
+        load_checkpoint(name)
+
+
 def test_nothing_and_other_files(tmp_path):
     with pytest.raises(CheckpointError, match="there is no such checkpoint"):
         load_checkpoint(tmp_path / "nowhere")
