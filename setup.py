@@ -11,7 +11,16 @@ from setuptools import find_packages, setup
 NAME = "pi0_ros"
 NODES = ("policy", "controller", "recorder", "monitor", "viewer", "sim", "demonstrator")
 
-BASE = ["numpy>=1.22", "PyYAML>=5.4", "Pillow>=9.0", "pyzmq>=22", "msgpack>=1.0", "rosbags>=0.10", "tqdm>=4.60"]
+BASE = [
+    "numpy>=1.22",
+    "PyYAML>=5.4",
+    "Pillow>=9.0",
+    "pyzmq>=22",
+    "msgpack>=1.0",
+    "rosbags>=0.10",
+    "lz4>=3.0",
+    "tqdm>=4.60",
+]
 # tensorstore and ml_dtypes read JAX checkpoints, transformers reads Hugging Face tokenizers, tokenizers pi0-FAST's actions.
 POLICY = [
     *("torch>=2.5", "safetensors>=0.4", "sentencepiece>=0.2"),

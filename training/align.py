@@ -14,7 +14,7 @@ import numpy as np
 
 from pi0_ros.robot import Robot
 from pi0_ros.streams import SECOND, Observation, ObservationBuffer, StaleError, tick_grid
-from pi0_ros.training.bags import Bag, BagError, header_stamp_ns
+from pi0_ros.training.bags import Bag, BagError, DamagedError, header_stamp_ns
 
 PROMPT_TOPIC = "/pi0/prompt"
 PROMPT_TYPE = "std_msgs/msg/String"
@@ -81,7 +81,7 @@ def check_topics(bag: Bag, robot: Robot) -> None:
 def scan(bag: Bag, robot: Robot) -> Scan:
     """Read the stamps of all needed messages.
 
-    Raises `BagError` where a topic yields fewer messages than the recording advertises.
+    Raises `DamagedError` where a topic yields fewer messages than the recording advertises.
     """
     wanted = needed_topics(robot)
     stamped = {topic for topic in wanted if bag.has_header(topic)}
@@ -105,8 +105,10 @@ def scan(bag: Bag, robot: Robot) -> Scan:
     names = np.array(topics)
     by_topic = {topic: np.sort(all_stamps[names == topic]) for topic in wanted}
     for topic, found in by_topic.items():
-        if len(found) != bag.info.topics[topic].count:
-            raise BagError(f"{topic}: {len(found)} messages could be read, {bag.info.topics[topic].count} are recorded")
+        if len(found) != bag.info.topics[topic].count and not bag.salvage:
+            raise DamagedError(
+                f"{topic}: {len(found)} messages could be read, {bag.info.topics[topic].count} are recorded"
+            )
     return Scan(tuple(topics), all_stamps, by_topic, fallbacks, tuple(prompts))
 
 

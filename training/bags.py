@@ -1,32 +1,37 @@
-"""Reading rosbag2 recordings (MCAP or sqlite3, split, compressed or not) without ROS.
+"""Reading rosbag2 recordings (MCAP or sqlite3, split, compressed or not) without ROS, whole or damaged.
 
 The storage files are opened one by one and merged by receive time; `metadata.yaml` is read for its `custom_data` and
 never believed for the messages: a topic whose quality-of-service text differs between `metadata.yaml` and the storage
 file would silently be skipped by readers that trust it, and after a power cut there is no `metadata.yaml` at all.
-Message types come from the definitions inside the bag; types without a definition (Humble's sqlite3 files have none)
-are taken from ROS 2 Jazzy's standard set. Nothing is ever written into a bag.
+A file that its reader refuses is read by what is left in it (`salvage_mcap.py`, `salvage_sqlite.py`), and
+`BagInfo.damage` says what is lost. Message types come from the definitions inside the bag (`message_types.py`).
+Nothing is ever written into a bag, or beside it.
 """
 
 from __future__ import annotations
 
-import functools
 import heapq
 import re
 import shutil
+import sqlite3
 import struct
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from rosbags.interfaces import MessageDefinitionFormat
 from rosbags.rosbag2 import Reader
-from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
+
+from pi0_ros.training import salvage_mcap, salvage_sqlite
+from pi0_ros.training.bag_metadata import Metadata, MetadataError, metadata_path, parse_metadata, read_metadata
+from pi0_ros.training.message_types import typestore
+from pi0_ros.training.salvage_mcap import SalvagedMcap, SalvageError
+from pi0_ros.training.salvage_sqlite import SalvagedSqlite
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -35,7 +40,7 @@ else:
 
 STORAGE_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 _SPLIT = re.compile(r"_\d+(?=\.)")  # in `name_0.mcap`: the number of a split file
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser is ten times faster where it is built in
+SIDECARS = ("-wal", "-journal")  # what sqlite3 leaves beside a file that was not closed
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # CDR always starts with a zero byte, so a compressed message can't be mistaken
 
 
@@ -43,19 +48,24 @@ class BagError(ValueError):
     """A recording that can't be read; the message names the file and says why."""
 
 
+class DamagedError(BagError):
+    """A recording whose damage showed while it was read; `Bag(path, salvage=True)` reads what is left."""
+
+
 @dataclass(frozen=True)
 class TopicInfo:
-    """Message type and advertised number of messages of one recorded topic."""
+    """Message type and number of messages of one recorded topic."""
 
     type: str
-    count: int
+    count: int  # that the storage files say they hold; of a salvaged file, that are left
+    advertised: int  # that were recorded, as far as storage files and `metadata.yaml` say
 
 
 @dataclass(frozen=True)
 class BagInfo:
     """What a recording says about itself.
 
-    Times are receive times in nanoseconds; `custom_data` comes from `metadata.yaml`.
+    Times are receive times in nanoseconds; `custom_data` comes from `metadata.yaml`, or from its copy in the files.
     """
 
     path: Path
@@ -64,6 +74,8 @@ class BagInfo:
     start_ns: int
     end_ns: int
     custom_data: dict[str, str]
+    damage: tuple[str, ...] = ()  # sentences on messages that are lost
+    notes: tuple[str, ...] = ()  # sentences on what is odd but loses nothing
 
     @property
     def duration_s(self) -> float:
@@ -122,29 +134,27 @@ def storage_files(path: Path) -> tuple[Path, ...]:
 
 
 def custom_data(path: Path) -> dict[str, str]:
-    """`custom_data` of the `metadata.yaml` beside the storage files; empty without one.
-
-    Raises `BagError` for broken YAML.
-    """
-    metadata = (path if path.is_dir() else path.parent) / "metadata.yaml"
-    if not metadata.is_file():
-        return {}
+    """`custom_data` of the `metadata.yaml` beside the storage files; empty without one, or with a broken one."""
     try:
-        content = yaml.load(metadata.read_text(), Loader=YAML_LOADER)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BagError(f"{metadata}: not valid YAML: {error}") from error
-    information = content.get("rosbag2_bagfile_information") if isinstance(content, dict) else None
-    data = information.get("custom_data") if isinstance(information, dict) else None
-    return {str(key): str(value) for key, value in data.items()} if isinstance(data, dict) else {}
+        return (read_metadata(path) or Metadata()).custom_data
+    except MetadataError:  # said in `BagInfo.notes`
+        return {}
 
 
 class Bag:
-    """One open recording, a context manager: `raw` gives undecoded messages, `decode` decodes one."""
+    """One open recording, a context manager: `raw` gives undecoded messages, `decode` decodes one.
 
-    def __init__(self, path: Path) -> None:
+    With `salvage` the storage files are read by what is left in them from the start, instead of only where their
+    reader refuses them.
+    """
+
+    def __init__(self, path: Path, salvage: bool = False) -> None:
         self.path = Path(path)
+        self.salvage = salvage
         self._stack = ExitStack()
-        self._readers: list[Reader] = []
+        self._readers: list[Reader | SalvagedMcap | SalvagedSqlite] = []
+        self._damage: list[str] = []
+        self._notes: list[str] = []
         self._types: dict[str, str] = {}
         self._store: Typestore
         self.info: BagInfo
@@ -162,45 +172,116 @@ class Bag:
 
     def _open(self) -> None:
         files = storage_files(self.path)
+        readable: list[Path] = []
         for file in files:
             try:
-                self._readers.append(self._stack.enter_context(Reader(self._decompressed(file))))
-            except Exception as error:  # the readers raise their storage library's own errors
-                raise BagError(f"{file}: can't be read: {error}") from error
+                readable.append(self._readable(file))
+                self._readers.append(self._reader(readable[-1], file.name))
+            except (SalvageError, OSError) as error:
+                self._damage.append(f"{file.name}: can't be read: {error}")
+        if not self._readers:
+            raise BagError(f"{self.path}: {'; '.join(self._damage)}")
+        metadata = self._metadata(readable)
+        missing = sorted(set(metadata.files) - {file.name for file in files}) if self.path.is_dir() else []
+        self._damage += [f"{name}: metadata.yaml names this file, but it is not there" for name in missing]
         connections = [connection for reader in self._readers for connection in reader.connections]
-        counts: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         for connection in connections:
+            counts[connection.topic] += connection.msgcount
             known = self._types.setdefault(connection.topic, connection.msgtype)
-            if known != connection.msgtype:
-                raise BagError(f"{self.path}: topic {connection.topic} has two types, {known} and {connection.msgtype}")
-            counts[connection.topic] = counts.get(connection.topic, 0) + connection.msgcount
+            if connection.msgtype not in known.split(" and "):
+                self._types[connection.topic] = f"{known} and {connection.msgtype}"
         definitions = {(c.msgtype, c.msgdef.format, c.msgdef.data) for c in connections}
-        self._store = _typestore(frozenset(definitions))
+        self._store = typestore(frozenset(definitions))
+        told = metadata.counts if self.path.is_dir() else {}
+        if told and not self._damage and any(counts[topic] != count for topic, count in told.items()):
+            self._notes.append("metadata.yaml counts the messages otherwise than the storage files, which are believed")
+            told = {}
+        topics = {
+            topic: TopicInfo(self._types[topic], counts[topic], max(counts[topic], told.get(topic, 0)))
+            for topic in sorted(counts)
+        }
+        lost = {topic: info.advertised - info.count for topic, info in topics.items() if info.advertised > info.count}
+        if lost:
+            per_topic = ", ".join(f"{count} of {topics[topic].advertised} on {topic}" for topic, count in lost.items())
+            self._damage.append(f"lost, by what metadata.yaml says: {per_topic}")
         filled = [reader for reader in self._readers if reader.message_count]
         self.info = BagInfo(
             path=self.path,
             files=files,
-            topics={topic: TopicInfo(self._types[topic], counts[topic]) for topic in sorted(counts)},
+            topics=topics,
             start_ns=min((reader.start_time for reader in filled), default=0),
-            end_ns=max((reader.end_time for reader in filled), default=1)
-            - 1,  # rosbags' end is one past the last message
-            custom_data=custom_data(self.path),
+            end_ns=max((reader.end_time for reader in filled), default=1) - 1,  # ends are one past the last message
+            custom_data=metadata.custom_data,
+            damage=tuple(self._damage),
+            notes=tuple(self._notes),
         )
 
-    def _decompressed(self, file: Path) -> Path:
-        """`file` itself, or its unpacked copy in a temporary folder that lives as long as the bag is open."""
-        if file.suffix != ".zstd":
+    def _readable(self, file: Path) -> Path:
+        """`file` itself, or a copy in a temporary folder that lives as long as the bag is open.
+
+        Compressed files are unpacked there, as far as that goes, and sqlite3 replays there what was not yet part of
+        the file when its writer was killed.
+        """
+        left = [sidecar for end in SIDECARS if (sidecar := Path(f"{file}{end}")).is_file() and sidecar.stat().st_size]
+        if file.suffix != ".zstd" and not left:
             return file
-        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pi0_bag_"))
-        unpacked = Path(folder) / file.stem
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pi0_bag_")))
+        if left:
+            for part in (file, *left):
+                shutil.copyfile(part, folder / part.name)
+            database = sqlite3.connect(folder / file.name)
+            with suppress(sqlite3.DatabaseError):  # the reader will say what is wrong with it
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            database.close()
+            self._notes.append(f"{file.name}: its writer was killed; {left[0].name} is read too")
+            return folder / file.name
+        unpacked = folder / file.stem
         with zstd.open(file, "rb") as source, unpacked.open("wb") as target:
-            shutil.copyfileobj(source, target)
+            try:
+                shutil.copyfileobj(source, target)
+            except (EOFError, zstd.ZstdError) as error:
+                self._damage.append(f"{file.name}: can't be unpacked to its end: {error}")
         return unpacked
+
+    def _reader(self, file: Path, name: str) -> Reader | SalvagedMcap | SalvagedSqlite:
+        """The file's reader, or what is left of it. Raises `SalvageError` where that is nothing."""
+        refused = ""
+        if not self.salvage:
+            try:
+                return self._stack.enter_context(Reader(file))
+            except Exception as error:  # the readers raise their storage library's own errors
+                refused = str(error)
+        salvaged = (SalvagedMcap if file.suffix == ".mcap" else SalvagedSqlite)(file)
+        self._stack.callback(salvaged.close)
+        self._damage += [f"{name}: {sentence}" for sentence in salvaged.damage]
+        if refused and not salvaged.damage:
+            self._notes.append(f"{name}: read by its records, since its reader says: {refused}")
+        return salvaged
+
+    def _metadata(self, files: Collection[Path]) -> Metadata:
+        """What `metadata.yaml` says, or the text inside the storage files where it is missing or broken."""
+        if self.path.is_dir():
+            try:
+                if (found := read_metadata(self.path)) is not None:
+                    return found
+                self._notes.append("metadata.yaml is missing")
+            except MetadataError as error:
+                self._notes.append(f"{metadata_path(self.path).name} is broken: {error}")
+        elif custom := custom_data(self.path):
+            return Metadata(custom)
+        inside = Metadata()
+        for file in files:
+            stored = salvage_mcap.stored_metadata if file.suffix == ".mcap" else salvage_sqlite.stored_metadata
+            with suppress(MetadataError, OSError, struct.error, UnicodeDecodeError, sqlite3.DatabaseError):
+                inside = parse_metadata(stored(file))
+        return Metadata(inside.custom_data)  # each file's copy counts only what was written before it
 
     def raw(self, topics: Collection[str] | None = None) -> Iterator[tuple[str, int, bytes]]:
         """(topic, receive time in ns, CDR bytes) in order of receive time; all topics where `topics` is None.
 
-        Raises `BagError` where the storage is damaged; what was yielded until then is good.
+        Of a salvaged file in the file's order. Raises `DamagedError` where the storage is damaged; what was yielded
+        until then is good.
         """
         streams = []
         for reader in self._readers:
@@ -211,12 +292,17 @@ class Bag:
         try:
             for connection, receive_ns, data in merged:
                 if data[:4] == ZSTD_MAGIC:
-                    data = zstd.decompress(data)
+                    try:
+                        data = zstd.decompress(data)
+                    except zstd.ZstdError:
+                        if not self.salvage:
+                            raise
+                        continue  # counted as one that could not be read
                 yield connection.topic, receive_ns, data
         except GeneratorExit:
             raise
         except Exception as error:  # the readers raise their storage library's own errors
-            raise BagError(f"{self.path}: damaged storage: {error}") from error
+            raise DamagedError(f"{self.path}: damaged storage: {error}") from error
 
     def decode(self, topic: str, data: bytes) -> Any:
         """The message of `topic` in CDR bytes `data`. Raises `BagError` where bytes and type do not agree."""
@@ -227,7 +313,7 @@ class Bag:
 
     def has_header(self, topic: str) -> bool:
         """Whether the messages of `topic` start with a `std_msgs/msg/Header`, hence with a time stamp."""
-        fields = self._store.fielddefs[self._types[topic]][1]
+        fields = self._store.fielddefs.get(self._types[topic], ([], []))[1]
         return bool(fields) and fields[0][1][1] == "std_msgs/msg/Header"
 
 
@@ -251,18 +337,3 @@ def bag_info(path: Path) -> BagInfo:
     """Topics, counts, times and custom data of the recording at `path`."""
     with Bag(path) as bag:
         return bag.info
-
-
-@functools.lru_cache(maxsize=8)
-def _typestore(definitions: frozenset[tuple[str, MessageDefinitionFormat, str]]) -> Typestore:
-    """Types of ROS 2 Jazzy, overruled by the definitions that travel in the bag."""
-    types = dict(get_typestore(Stores.ROS2_JAZZY).fielddefs)
-    for name, kind, text in sorted(definitions, key=lambda definition: definition[0]):
-        if kind == MessageDefinitionFormat.MSG:
-            types.update(get_types_from_msg(text, name))
-        elif kind == MessageDefinitionFormat.IDL:
-            for part in text.split("=" * 80 + "\n"):
-                types.update(get_types_from_idl(part.split("\n", 1)[1] if part.startswith("IDL: ") else part))
-    store = get_typestore(Stores.EMPTY)
-    store.register(types)
-    return store

@@ -1,0 +1,41 @@
+"""Message types of a recording: the definitions that travel inside, else those of ROS 2 Jazzy.
+
+Humble's sqlite3 files carry no definitions at all. A definition that can't be parsed leaves only its own type unknown:
+a recording holds topics that nobody converts, and these must not stop the others.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from rosbags.interfaces import MessageDefinitionFormat
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+Definition = tuple[str, MessageDefinitionFormat, str]  # type, kind of text, text
+
+
+@functools.lru_cache(maxsize=8)
+def typestore(definitions: frozenset[Definition]) -> Typestore:
+    """Types of ROS 2 Jazzy, overruled by `definitions` as far as these can be parsed."""
+    types: dict[str, Any] = dict(get_typestore(Stores.ROS2_JAZZY).fielddefs)
+    for name, kind, text in sorted(definitions, key=lambda definition: definition[0]):
+        try:
+            types.update(_parse(name, kind, text))
+        except Exception:  # the parsers raise their own errors; decoding a message of this type says so
+            continue
+    store = get_typestore(Stores.EMPTY)
+    store.register(types)
+    return store
+
+
+def _parse(name: str, kind: MessageDefinitionFormat, text: str) -> Mapping[str, Any]:
+    if kind == MessageDefinitionFormat.MSG:
+        return get_types_from_msg(text, name)
+    found: dict[str, Any] = {}
+    if kind == MessageDefinitionFormat.IDL:
+        for part in text.split("=" * 80 + "\n"):
+            found.update(get_types_from_idl(part.split("\n", 1)[1] if part.startswith("IDL: ") else part))
+    return found
