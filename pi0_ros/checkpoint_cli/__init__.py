@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-import argparse
-
 from pi0_ros.checkpoint_cli import convert, info, verify
 
 ACTIONS = {
@@ -18,19 +16,3 @@ ACTIONS = {
     "convert": (convert, "write a checkpoint in another format"),
     "verify": (verify, "compare the actions, weights, statistics and settings of two checkpoints"),
 }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command line of `pi0 checkpoint`."""
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    for name, (module, summary) in ACTIONS.items():
-        action = actions.add_parser(
-            name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        module.add_arguments(action)
-        action.set_defaults(action=module.run)
-
-
-def run(args: argparse.Namespace) -> int:
-    """`pi0 checkpoint`: the chosen action's exit status."""
-    return int(args.action(args))

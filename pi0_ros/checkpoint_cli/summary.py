@@ -88,9 +88,8 @@ def notes(described: Described) -> list[str]:
 
 
 def assumed(described: Described) -> list[str]:
-    """Keys of the config that no file says; `discrete_state_input` is a question for openpi's pi0.5 alone."""
-    asked = described.config.is_pi05 and described.format.startswith("openpi")
-    return [key for key in described.assumed if key != "discrete_state_input" or asked]
+    """Keys of the config that no file says; `discrete_state_input` is a question for pi0.5 alone."""
+    return [key for key in described.assumed if key != "discrete_state_input" or described.config.is_pi05]
 
 
 def asset_id(described: Described) -> str | None:

@@ -13,7 +13,7 @@ import pytest
 from policy_fixtures import FIXTURES, TOKENIZER
 
 from pi0_ros.mapping import SAME
-from pi0_ros.policy.checkpoint import CheckpointError, load_checkpoint, load_spec
+from pi0_ros.policy.checkpoint import CheckpointError, describe, load_checkpoint, load_spec
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.transforms import make_inputs
 from pi0_ros.robot import Robot, load_robot
@@ -223,6 +223,14 @@ def test_sizes_that_a_released_checkpoint_does_not_tell_come_from_the_robot_file
     folder, vision = REFERENCE / "pi05" / "checkpoint", {"vision": {"num_heads": 4}}
     loaded = load_checkpoint(folder, robot=load_robot("franka_droid"), tokenizer=TOKENIZER, config=vision)
     assert (loaded.spec.config.action_horizon, loaded.spec.config.max_token_len, loaded.spec.fps) == (15, 200, 15.0)
+
+
+def test_lerobots_pi05_keeps_the_state_in_its_prompt_on_the_robot_of_openpis() -> None:
+    """libero.yaml says that openpi's pi05_libero has none; LeRobot's policies have no such choice."""
+    described = describe(REFERENCE / "lerobot" / "pi05", load_robot("libero"), {"vision": {"num_heads": 4}})
+    assert described.config.discrete_state_input
+    described = describe(REFERENCE / "pi05" / "checkpoint", load_robot("libero"), {"vision": {"num_heads": 4}})
+    assert not described.config.discrete_state_input
 
 
 def test_without_tokenizer_the_error_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

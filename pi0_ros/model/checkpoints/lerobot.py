@@ -99,7 +99,7 @@ def read_lerobot(folder: Path, model: str, old_statistics: Mapping[str, Stored])
             action_names=names,
             rtc_trained_max_delay=int(config.get("rtc_training_max_delay") or 0),
         ),
-        stated=_sizes(config, tokenizer, features),
+        stated={**_sizes(config, tokenizer, features), "discrete_state_input": model != "pi0"},  # no choice in LeRobot
         norm_stats=NormStats(stats[STATE] or Stats(), stats[ACTION] or Stats()) if known else None,
         robot=_robot(folder),
         tokenizer_path=_tokenizer(folder, tokenizer),

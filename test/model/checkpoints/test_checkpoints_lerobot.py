@@ -62,7 +62,7 @@ def test_what_a_pi0_folder_says():
     np.testing.assert_array_equal(found.norm_stats.actions.need("max"), stored["action.max"].numpy())
     assert found.tokenizer_path == LEROBOT / "pi0" / "tokenizer" / "tokenizer.model"
     assert len(found.leftovers) == 2 and all(name.endswith("lm_head.weight") for name in found.leftovers)
-    assert found.assumed == ("discrete_state_input",)
+    assert found.assumed == ()
 
 
 def test_what_a_pi05_folder_says():
