@@ -28,6 +28,7 @@ POLICY = [
 ]
 SIM = ["mujoco==3.8.1"]
 TRAIN = [*POLICY, "av>=12", "matplotlib>=3.8", "pandas>=2.0", "pyarrow>=15"]
+RAY = ["ray>=2.10"]
 VIEW = ["viser>=1.1", "yourdfpy>=0.0.58"]
 # protobuf: transformers turns a SentencePiece model into its own tokenizer with it, as LeRobot does.
 TEST = ["pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.100", "protobuf>=4"]
@@ -67,6 +68,7 @@ setup(
         "sim": SIM,
         "train": TRAIN,
         "view": VIEW,
+        "ray": RAY,
         "test": TEST,
         "dev": [*TRAIN, *SIM, *VIEW, *TEST, *LINT, *COLCON],
     },

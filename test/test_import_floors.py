@@ -57,7 +57,7 @@ FLOORS = {
         GROUND | {"control", "model", "policy"},
         {"numpy", "torch", "safetensors", "sentencepiece", "yaml", "tqdm", "matplotlib", "PIL"}
         | {"rosbags", "lz4", "av", "pyarrow", "pandas", "backports", "compression"},  # compression: in Python from 3.14 on
-        late={"cv2", "simplejpeg", "zstandard"},
+        late={"cv2", "simplejpeg", "zstandard", "ray"},
     ),
     "launches": Floor({"robot", "processes", "monitor"}, set(), late={"launch", "launch_ros"}),
     "processes": Floor({"robot", "launches"}, set()),

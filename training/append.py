@@ -27,6 +27,7 @@ from pi0_ros.training.lerobot import (
     DatasetError,
     image_key,
 )
+from pi0_ros.training.video import Codec
 
 
 @dataclass(frozen=True)
@@ -72,24 +73,31 @@ class Base:
         """The mp4 files of `camera`, in order."""
         return _files(self.dataset.path / "videos" / image_key(camera), "mp4")
 
-    def check(self, robot: Robot, fps: int, features: Mapping[str, Any]) -> None:
-        """Raises `DatasetError` where the new episodes' robot file, frame rate or `features` are not this dataset's."""
-        path = self.dataset.path
-        if self.dataset.fps != fps:
-            raise DatasetError(
-                f"{path} has {self.dataset.fps} fps, the new episodes {fps}: give --fps {self.dataset.fps}"
-            )
+    def check_settings(self, robot: Robot, fps: int, codec: Codec) -> None:
+        """Raises `DatasetError` where episodes of `robot` at `fps` in `codec` can't be added."""
+        path, has = self.dataset.path, self.dataset.fps
+        if has != fps:
+            raise DatasetError(f"{path} has {has} fps, the new episodes {fps}: give --fps {has}")
         ours, theirs = dataclasses.asdict(robot), dataclasses.asdict(self.dataset.robot)
         if different := [name for name in ours if ours[name] != theirs[name]]:
             raise DatasetError(
                 f"{path} was made with another robot file, which differs in: {', '.join(different)}; "
                 f"append with --robot {path}/meta/pi0_robot.yaml, or convert into another folder"
             )
+        codecs = {feature.get("info", {}).get("video.codec") for feature in self.dataset.info["features"].values()}
+        if other := codecs - {None, codec.name}:
+            was = other.pop()
+            raise DatasetError(f"{path}: its videos are {was}, the new ones {codec.name}: give --codec {was}")
+
+    def check_features(self, features: Mapping[str, Any]) -> None:
+        """Raises `DatasetError` where the new episodes' `features` are not this dataset's."""
         old = self.dataset.info["features"]
         for name in {**old, **features}:
             was, will = old.get(name, "absent"), features.get(name, "absent")
             if was != will:
-                raise DatasetError(f"{path}: feature {name!r} is {was} in the dataset, {will} in the new episodes")
+                raise DatasetError(
+                    f"{self.dataset.path}: feature {name!r} is {was} in the dataset, {will} in the new episodes"
+                )
 
 
 def converted_before(dataset: Path) -> set[str]:

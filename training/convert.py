@@ -1,8 +1,9 @@
-"""Turn rosbags into a LeRobotDataset v3.
+"""Turn rosbags into a LeRobotDataset.
 
     pi0 convert bags/ dataset/ --robot demo_arm              every bag below bags/
     pi0 convert ep1 ep2 dataset/ --robot my_robot.yaml --task "fold the towel"
     pi0 convert bags/ dataset/ --robot my_robot --dry-run    read and report, write nothing
+    pi0 convert bags/ dataset/ --robot my_robot --append     add the bags that are not in it yet
 
 One bag is one episode. A stream that pauses for longer than its maximum age splits the episode (or rejects the bag,
 `--gaps reject`): frames are neither invented nor dropped from the middle. Bags that their recorder marked as failed
@@ -14,28 +15,33 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
-import json
-import multiprocessing
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from pi0_ros.robot import Robot, load_robot, robot_to_yaml
-from pi0_ros.training.bags import BagError, custom_data, find_bags, storage_files
-from pi0_ros.training.cut import DEFAULTS, Options, convert_bag, part_name
+from pi0_ros.training.append import Base, converted_before, joined_report
+from pi0_ros.training.bags import find_bags
+from pi0_ros.training.cut import DEFAULTS, Options, part_name
+from pi0_ros.training.jobs import Engine, Job, run_here
 from pi0_ros.training.lerobot import DatasetError
+from pi0_ros.training.lerobot_v21 import write_dataset_v21
 from pi0_ros.training.lerobot_v30 import write_dataset
 from pi0_ros.training.parts import Part
+from pi0_ros.training.ray_engine import run_on_ray
 from pi0_ros.training.report import BagReport, Report
+from pi0_ros.training.staging import Staging, identity
 from pi0_ros.training.video import CODECS
 
-PART_FORMAT = 1  # raised whenever finished parts of an older version must not be reused
+PART_FORMAT = 2  # raised whenever finished parts of an older version must not be reused
+FORMATS = ("v3.0", "v2.1")
+ENGINES = ("local", "ray")
+ALREADY = "it is already in the dataset"
 
 
 def convert(
@@ -46,18 +52,54 @@ def convert(
     *,
     fps: float | None = None,
     workers: int = 1,
+    engine: Engine | None = None,
+    format: str = "v3.0",
     dry_run: bool = False,
     overwrite: bool = False,
+    append: bool = False,
     progress: bool = False,
 ) -> Report:
     """Convert the recordings at `bags` (bags or folders of bags) into the dataset `out`.
 
-    `fps` overrules the robot file's. Raises `BagError` where a path holds no bag, `DatasetError` where `out` exists
-    or no bag gave an episode, `VideoError` and `OSError` where writing fails; a bag that can't be used is reported,
-    not raised.
+    `fps` overrules the robot file's; `engine` (default: this machine with `workers` processes) runs the jobs. With
+    `append`, `out` grows by the bags that are not in it. Raises `BagError` where a path holds no bag, `DatasetError`
+    where `out` exists (with `append`: does not, or does not fit) or no bag gave an episode, `VideoError` and `OSError`
+    where writing fails; a bag that can't be used is reported, not raised.
     """
     begin = time.monotonic()
-    robot = robot if fps is None else dataclasses.replace(robot, dataset_fps=float(fps))
+    robot = _checked(robot if fps is None else dataclasses.replace(robot, dataset_fps=float(fps)))
+    if append and (overwrite or format != "v3.0"):
+        raise DatasetError("--append adds to datasets of format v3.0, and goes without --overwrite")
+    found = find_bags(bags)
+    staging = Staging(out)
+    with nullcontext() if dry_run else staging.held():
+        if append and not out.exists():
+            raise DatasetError(f"{out}: no dataset to append to; leave out --append")
+        if out.exists() and not (overwrite or append or dry_run):
+            raise DatasetError(f"{out} exists: choose another folder, remove it, or give --append or --overwrite")
+        if append:
+            Base.load(out).check_settings(robot, int(robot.dataset_fps), CODECS[options.codec])
+        before = converted_before(out) if append else set()
+        identities = {bag: identity(bag) for bag in found}
+        known = [BagReport(str(bag), "skipped", ALREADY, identity=i) for bag, i in identities.items() if i in before]
+        new = [bag for bag in found if identities[bag] not in before]
+        settings = f"{PART_FORMAT} {robot_to_yaml(robot)} {options}"
+        jobs = [Job(bag, None if dry_run else staging.parts_of(bag, settings), robot, options) for bag in new]
+        run = engine or partial(run_here, workers=workers)
+        done = dict(tqdm(run(jobs), total=len(jobs), unit="bag", disable=not progress))
+        reports = [dataclasses.replace(done[i], identity=identities[bag]) for i, bag in enumerate(new)]
+        if not dry_run:
+            reports, parts = _consistent(jobs, reports)
+            if parts:
+                _join(staging, parts, reports, robot, options, format, append)
+            elif not known:
+                why = "\n".join(f"  {report.bag}: {report.reason}" for report in reports)
+                raise DatasetError(f"no episode in {len(reports)} bags:\n{why}")
+    return Report(None if dry_run else out, (*known, *reports), int(robot.dataset_fps), time.monotonic() - begin)
+
+
+def _checked(robot: Robot) -> Robot:
+    """`robot`, when LeRobot can say its frame rate and names. Raises `DatasetError` otherwise."""
     if robot.dataset_fps != int(robot.dataset_fps):
         raise DatasetError(
             f"{robot.name}: dataset_fps is {robot.dataset_fps:g}; LeRobot needs a whole number, give --fps"
@@ -67,82 +109,33 @@ def convert(
             raise DatasetError(
                 f"{robot.name}: the name {name!r} holds a '/', which LeRobot refuses: rename it in the robot file"
             )
-    if out.exists() and not (overwrite or dry_run):
-        raise DatasetError(f"{out} exists: choose another folder, remove it, or give --overwrite")
-    found = find_bags(bags)
-    staging = out.with_name(out.name + ".partial")
-    settings = f"{PART_FORMAT} {robot_to_yaml(robot)} {options}"
-    jobs = [_Job(bag, None if dry_run else staging / "parts" / _key(bag, settings), robot, options) for bag in found]
-    reports = list(tqdm(_run(jobs, workers), total=len(jobs), unit="bag", disable=not progress))
-    if not dry_run:
-        reports, parts = _consistent(jobs, reports)
-        if not parts:
-            why = "\n".join(f"  {report.bag}: {report.reason}" for report in reports)
-            raise DatasetError(f"no episode in {len(reports)} bags:\n{why}")
-        whole = staging / "dataset"
-        shutil.rmtree(whole, ignore_errors=True)
-        conversion = {"robot": robot.name, "fps": int(robot.dataset_fps), "options": dataclasses.asdict(options)}
-        conversion["bags"] = [report.to_dict() for report in reports]
-        write_dataset(whole, parts, robot, int(robot.dataset_fps), CODECS[options.codec], conversion)
-        if out.exists():
-            out.rename(staging / f"replaced-{time.time_ns()}")
-        whole.rename(out)
-        shutil.rmtree(staging)
-    return Report(None if dry_run else out, tuple(reports), int(robot.dataset_fps), time.monotonic() - begin)
+    return robot
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One bag and the folder of its parts (None: nothing is written)."""
-
-    bag: Path
-    folder: Path | None
-    robot: Robot
-    options: Options
-
-
-def _run(jobs: Sequence[_Job], workers: int) -> Iterator[BagReport]:
-    """Reports of all jobs, in their order."""
-    if workers <= 1:
-        yield from map(_convert_once, jobs)
-        return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_convert_once, jobs)
-
-
-def _convert_once(job: _Job) -> BagReport:
-    """The report of a bag that was finished before, or is converted now; a folder under its final name is whole."""
-    if job.folder is None:
-        return convert_bag(job.bag, None, job.robot, job.options)
-    if job.folder.is_dir():
-        return BagReport.from_dict(json.loads((job.folder / "report.json").read_text()))
-    unfinished = job.folder.with_name(job.folder.name + ".partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    report = convert_bag(job.bag, unfinished, job.robot, job.options)
-    (unfinished / "report.json").write_text(json.dumps(report.to_dict()))
-    unfinished.rename(job.folder)
-    return report
+def _join(
+    staging: Staging,
+    parts: Sequence[Part],
+    reports: Sequence[BagReport],
+    robot: Robot,
+    options: Options,
+    format: str,
+    append: bool,
+) -> None:
+    """Make the dataset of `parts` and put it in its place."""
+    fps, codec = int(robot.dataset_fps), CODECS[options.codec]
+    conversion: dict[str, Any] = {"robot": robot.name, "fps": fps, "options": dataclasses.asdict(options)}
+    conversion["bags"] = [report.to_dict() for report in reports]
+    if format == "v2.1":
+        write_dataset_v21(staging.dataset, parts, robot, fps, codec, conversion)
+    elif append:
+        report = joined_report(staging.out, conversion)
+        write_dataset(staging.dataset, parts, robot, fps, codec, report, staging.out)
+    else:
+        write_dataset(staging.dataset, parts, robot, fps, codec, conversion)
+    staging.replace()
 
 
-def _key(bag: Path, settings: str) -> str:
-    """Folder name of a bag's parts: the same only for the same bag, unchanged, converted with the same `settings`."""
-    fingerprint = hashlib.sha256(f"{bag.resolve()} {settings}".encode())
-    for file in storage_files(bag):
-        stat = file.stat()
-        fingerprint.update(f" {file.name} {stat.st_size} {stat.st_mtime_ns}".encode())
-    fingerprint.update(json.dumps(_custom_data_or_nothing(bag), sort_keys=True).encode())
-    return f"{bag.name}-{fingerprint.hexdigest()[:16]}"
-
-
-def _custom_data_or_nothing(bag: Path) -> dict[str, str]:
-    try:
-        return custom_data(bag)
-    except BagError:  # reported when the bag is opened
-        return {}
-
-
-def _consistent(jobs: Sequence[_Job], reports: Sequence[BagReport]) -> tuple[list[BagReport], list[Part]]:
+def _consistent(jobs: Sequence[Job], reports: Sequence[BagReport]) -> tuple[list[BagReport], list[Part]]:
     """All reports and parts, those bags rejected whose image sizes differ from the first one's."""
     kept: list[BagReport] = []
     parts: list[Part] = []
@@ -177,23 +170,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-length", type=float, default=1.0, metavar="S", help="shortest episode in seconds (default: %(default)s)"
     )
     parser.add_argument("--include-failed", action="store_true", help="also convert bags marked as failed")
-    parser.add_argument("--workers", type=int, default=1, help="bags converted at the same time (default: %(default)s)")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    parser.add_argument("--workers", type=int, help="bags converted at the same time (default: 1; with Ray, all CPUs)")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="local", help="where: on this machine or a Ray cluster (default: local)"
+    )
+    parser.add_argument("--ray-address", metavar="HOST:PORT", help="the cluster (default: one started on this machine)")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="v3.0", help="LeRobotDataset format; openpi reads v2.1 (default: v3.0)"
+    )
+    exclusive = parser.add_mutually_exclusive_group()
+    exclusive.add_argument("--append", action="store_true", help="add the bags that are not yet in the dataset OUT")
+    exclusive.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--dry-run", action="store_true", help="read and report, write nothing")
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert and print the summary; exit status 1 when a dry run finds bags that would be rejected, 0 otherwise."""
     options = Options(args.task, args.codec, args.gaps, args.min_length, args.include_failed)
+    if args.engine == "ray":
+        engine: Engine = partial(run_on_ray, tasks=args.workers, address=args.ray_address)
+    else:
+        engine = partial(run_here, workers=args.workers or 1)
     report = convert(
         args.bags,
         args.out,
         load_robot(args.robot),
         options,
         fps=args.fps,
-        workers=args.workers,
+        engine=engine,
+        format=args.format,
         dry_run=args.dry_run,
         overwrite=args.overwrite,
+        append=args.append,
         progress=True,
     )
     print(report.summary())

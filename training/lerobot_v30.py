@@ -33,7 +33,7 @@ from pi0_ros.training.lerobot import (
     write_json,
 )
 from pi0_ros.training.parts import Part
-from pi0_ros.training.video import Codec, join_videos, payload_bytes
+from pi0_ros.training.video import Codec, frame_sizes, join_videos
 
 CHUNK_FILES = 1000  # files per chunk folder
 DATA_MB = 100  # a data file is closed before it grows beyond this
@@ -62,7 +62,8 @@ def write_dataset(
     schema = common_schema([*([old.extra_columns()] if old else ()), *(part.extra() for part in parts)])
     wanted = features(robot, shapes, fps, codec, schema)
     if old:
-        old.check(robot, fps, wanted)
+        old.check_settings(robot, fps, codec)
+        old.check_features(wanted)
     (out / "meta").mkdir(parents=True)
     tasks = list(dict.fromkeys([*(old.tasks if old else ()), *(part.prompt for part in parts)]))
     first, start = (len(old.episodes), old.frames) if old else (0, 0)
@@ -161,10 +162,10 @@ def _write_videos(out: Path, parts: Sequence[Part], camera: str, fps: int, old: 
     key = image_key(camera)
     prefix = f"videos/{key}"
     full = old.videos(camera) if old else []
-    used = payload_bytes(full[-1]) if full else None
+    used = sum(frame_sizes(full[-1])) if full else None
     videos = [part.video(camera) for part in parts]
     places: list[dict[str, Any]] = []
-    for file, group in _fill([payload_bytes(video) for video in videos], VIDEO_MB, len(full), used):
+    for file, group in _fill([sum(frame_sizes(video)) for video in videos], VIDEO_MB, len(full), used):
         growing = full[file:]
         path = _path(out, VIDEO_PATH, file, video_key=key)
         counts = join_videos([*growing, *(videos[number] for number in group)], path, fps)

@@ -140,10 +140,10 @@ def join_videos(parts: Sequence[Path], out: Path, fps: int) -> list[int]:
     return counts
 
 
-def payload_bytes(path: Path) -> int:
-    """Bytes of the compressed frames in a video, without its container: joining adds them up exactly."""
+def frame_sizes(path: Path) -> list[int]:
+    """Bytes of each compressed frame in a video; joining videos keeps them."""
     with av.open(str(path)) as container:
-        return sum(packet.size for packet in container.demux(container.streams.video[0]))
+        return [packet.size for packet in container.demux(container.streams.video[0]) if packet.size]
 
 
 def _settings(stream: av.VideoStream) -> tuple[object, ...]:

@@ -5,10 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -330,34 +326,6 @@ def test_a_changed_bag_or_option_is_converted_again(tmp_path: Path, monkeypatch:
     with pytest.raises(ZeroDivisionError):
         convert([bag], tmp_path / "out", ROBOT, Options(task="fold"))
     assert len(list(parts.iterdir())) == 3
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments_the_result_is_the_same(tmp_path: Path) -> None:
-    bags = tmp_path / "bags"
-    for number in range(6):
-        make_bag(bags / f"{number}", ROBOT, Recipe(seconds=2.0 + number / 3))
-    convert([bags], tmp_path / "unbroken", ROBOT)
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "pi0_ros.cli", "convert", str(bags), str(out), "--robot", "demo_arm"]
-    random = np.random.default_rng(1)
-    kills = 0
-    for _ in range(40):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        parts = out.with_name("out.partial") / "parts"
-        deadline = time.monotonic() + 60
-        while process.poll() is None and not parts.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)  # let it get past its imports
-        time.sleep(random.uniform(0, 0.4))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if out.exists():
-            break
-        kills += 1
-    assert kills >= 2
-    if not out.exists():
-        convert([bags], out, ROBOT)
-    assert files(out) == files(tmp_path / "unbroken")
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
