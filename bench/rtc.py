@@ -7,6 +7,7 @@ python bench/rtc.py --sizes pi05 --device cuda
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -66,9 +67,11 @@ def measure(name: str, args: argparse.Namespace) -> None:
 
     parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     print(f"{name}: {parameters:.1f} M parameters, {args.device}, {args.threads} thread(s), {args.steps} steps")
-    times = {"images and prompt alone": milliseconds(encode, args.device, args.repeats)}
+    clock = time.process_time if args.device == "cpu" and args.threads == 1 else time.perf_counter  # others may be busy
+    times = {"images and prompt alone": milliseconds(encode, args.device, args.repeats, clock)}
     times |= {
-        f"chunk, {mode}": milliseconds(partial(sample, g), args.device, args.repeats) for mode, g in modes.items()
+        f"chunk, {mode}": milliseconds(partial(sample, g), args.device, args.repeats, clock)
+        for mode, g in modes.items()
     }
     for what, (best, median) in times.items():
         share = best / times["chunk, plain"][0]
