@@ -244,7 +244,8 @@ def test_convert_writes_what_its_dry_run_lists(capsys, tmp_path: Path) -> None:
 
 def test_verify_finds_a_conversion_equal_and_a_change_not(capsys, heads, tmp_path: Path) -> None:
     source = str(PLACES["openpi_pi0"])
-    converted(capsys, source, str(tmp_path / "theirs"), "--to", "lerobot", "--robot", "aloha")
+    report = converted(capsys, source, str(tmp_path / "theirs"), "--to", "lerobot", "--robot", "aloha")
+    assert report.endswith(f"pi0 checkpoint verify {source} {tmp_path / 'theirs'} --asset trossen\n")
     both = [source, str(tmp_path / "theirs"), "--asset", "trossen", "--config", heads, "--num", "1", "--steps", "1"]
     report = printed(capsys, "verify", *both)
     assert report.endswith("The same policy.\n")
@@ -285,8 +286,10 @@ def test_convert_leaves_out_loud_what_the_target_cannot_hold(capsys, tmp_path: P
     assert "gated google/paligemma-3b-pt-224" in report
     report = converted(capsys, source, str(tmp_path / "a"), "--to", "lerobot", "--robot", "aloha", "--dry-run")
     assert "left_gripper" in report  # its crank is in the robot file alone
+    assert "{vision: {num_heads: 4}}" in " ".join(report.split())
     report = converted(capsys, source, str(tmp_path / "a"), "--to", "pi0_ros", "--dry-run")
     assert "no robot file in it" in report
+    assert "num_heads" not in report
 
 
 def test_convert_replaces_checkpoints_only(capsys, tmp_path: Path) -> None:
@@ -351,6 +354,7 @@ def test_broken_checkpoints_are_one_line(capsys, heads, tmp_path: Path, make: An
 def test_what_the_user_got_wrong_is_one_line(capsys, heads, tmp_path: Path) -> None:
     place = str(PLACES["openpi_pi0"])
     assert "no such checkpoint" in printed(capsys, "info", str(tmp_path / "nothing"), status=2)
+    assert " gs://bucket/name FOLDER" in printed(capsys, "info", "gs://bucket/name", status=2)
     assert "--config FILE" in printed(
         capsys, "info", str(PLACES["torch_pi0"]), status=2
     )  # heads of an odd vision tower

@@ -26,7 +26,7 @@ from pi0_ros.mapping import SAME
 from pi0_ros.model import Tokenizer
 from pi0_ros.model.checkpoints import TARGETS, Conversion, plan_conversion
 from pi0_ros.model.checkpoints.own import WEIGHTS
-from pi0_ros.model.config import DTYPES
+from pi0_ros.model.config import DTYPES, ModelConfig
 from pi0_ros.robot import load_robot
 
 NAMES = {"pi0_ros": FORMATS["pi0_ros"], "lerobot": FORMATS["lerobot"], "openpi": FORMATS["openpi_torch"]}
@@ -80,8 +80,16 @@ def run(args: argparse.Namespace) -> int:
             bar.update(done - bar.n)
 
         plan.write(args.dst, progress, args.overwrite)
-    print(f"Written. Compare the two with: pi0 checkpoint verify {args.src} {args.dst}")
+    print(f"Written. Compare the two with: pi0 checkpoint verify {args.src} {args.dst}{_options(args, plan)}")
     return 0
+
+
+def _options(args: argparse.Namespace, plan: Conversion) -> str:
+    """What `verify` has to be told, too."""
+    told = {"--config": args.config, "--base": args.base}
+    if len(plan.described.assets) > 1:
+        told["--asset"] = plan.asset_id
+    return "".join(f" {option} {content}" for option, content in told.items() if content)
 
 
 def _files(plan: Conversion) -> Iterator[tuple[str, int]]:
@@ -106,7 +114,11 @@ def _notes(plan: Conversion, guessed: list[str]) -> Iterator[str]:
         known = ", ".join(described.assets)
         lack = "LeRobot has one place for statistics, which stays empty" if to == "lerobot" else "all go along"
         yield f"statistics of {known}: none is chosen, {lack}; --asset or --robot chooses"
-    if described.tokenizer_path is None:
+    vision, released = described.config.vision, ModelConfig.preset("pi0").vision
+    if to != "pi0_ros" and (vision.width, vision.num_heads) != (released.width, released.num_heads):
+        heads = f"{{vision: {{num_heads: {vision.num_heads}}}}}"
+        yield f"no file of this format tells the heads of this vision tower: read it with --config FILE and {heads}"
+    if described.tokenizer_path is None and to != "openpi":
         fetch = "LeRobot fetches it from the gated google/paligemma-3b-pt-224" if to == "lerobot" else "see `info`"
         yield f"no tokenizer in it: {fetch}, or give --tokenizer"
     joints = described.robot.joints if described.robot is not None and to == "lerobot" else ()

@@ -97,8 +97,9 @@ def _folder(folder: Path) -> Located | None:
 
 def _how_to_get(asked: str) -> str:
     """A hint for names of checkpoints that lie elsewhere."""
-    if asked.startswith("gs:/"):
-        return f"; download it first: gsutil -m cp -r {asked} FOLDER"
+    if asked.startswith("gs:/"):  # one slash is left of two in a Path
+        bucket = asked.removeprefix("gs:").lstrip("/")
+        return f"; download it first: gsutil -m cp -r gs://{bucket} FOLDER"
     if re.fullmatch(r"[\w-]+/[\w.-]+", asked):
         return f"; if it is a name on the Hugging Face hub, download it first: hf download {asked} --local-dir FOLDER"
     return ""
