@@ -367,6 +367,13 @@ def test_what_the_user_got_wrong_is_one_line(capsys, heads, tmp_path: Path) -> N
     assert "action_horizon" in message  # the keys that there are
 
 
+def test_a_library_that_is_missing_is_one_line(capsys, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorstore", None)
+    message = printed(capsys, "info", str(PLACES["openpi_pi0"]), status=2)
+    assert "pip install tensorstore" in message
+    assert message.count("\n") == 1
+
+
 def test_a_robot_that_chooses_no_statistics_leaves_them_open() -> None:
     described = describe_for(PLACES["openpi_pi0"], load_robot("so101"), HEADS, None, None)
     assert described.norm_stats is None

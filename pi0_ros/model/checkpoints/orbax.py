@@ -48,8 +48,10 @@ class OrbaxLeaves:
 
     def _store(self, leaf: str, cached: int = 0) -> Any:
         """Open a leaf's array; chunks that overlap a slice along the first `cached` axes stay decoded."""
-        import tensorstore
-
+        try:
+            import tensorstore
+        except ImportError as error:
+            raise WeightsError(f"{self.path}: openpi's JAX format needs `pip install tensorstore ml_dtypes`") from error
         store = self._opened(tensorstore, leaf, 0)
         if not cached:
             return store
