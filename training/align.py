@@ -7,17 +7,18 @@ The second pushes messages into the very `ObservationBuffer` that the live polic
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from pi0_ros.robot import Robot
 from pi0_ros.streams import SECOND, Observation, ObservationBuffer, StaleError, tick_grid
 from pi0_ros.training.bags import Bag, BagError, DamagedError, header_stamp_ns
+from pi0_ros.training.options import PROMPT_TOPIC
 
-PROMPT_TOPIC = "/pi0/prompt"
 PROMPT_TYPE = "std_msgs/msg/String"
+LONGEST_S = 7 * 86400
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Scan:
     by_topic: dict[str, np.ndarray]
     fallbacks: dict[str, int]  # messages whose header stamp was zero, so that the receive time counts
     prompts: tuple[tuple[int, str], ...]  # (receive time in ns, text)
+    events: dict[str, list[tuple[int, bytes]]] = field(
+        default_factory=dict
+    )  # (receive time in ns, CDR) of other topics
 
     def needed(self, ticks: np.ndarray) -> np.ndarray:
         """How many messages to read for each tick so that none with a stamp up to it is missing: int64 [T], rising."""
@@ -78,22 +82,23 @@ def check_topics(bag: Bag, robot: Robot) -> None:
             raise BagError(f"{topic} holds {recorded.type}, the robot file says {kind}")
 
 
-def scan(bag: Bag, robot: Robot) -> Scan:
-    """Read the stamps of all needed messages.
+def scan(bag: Bag, robot: Robot, prompt_topic: str = PROMPT_TOPIC, events: Collection[str] = ()) -> Scan:
+    """Read the stamps of all needed messages, and whole those on the topics `events`.
 
     Raises `DamagedError` where a topic yields fewer messages than the recording advertises.
     """
     wanted = needed_topics(robot)
     stamped = {topic for topic in wanted if bag.has_header(topic)}
-    prompt = bag.info.topics.get(PROMPT_TOPIC)
-    listened = {*wanted, PROMPT_TOPIC} if prompt and prompt.type == PROMPT_TYPE else set(wanted)
+    prompt = bag.info.topics.get(prompt_topic)
+    prompted = prompt is not None and prompt.type == PROMPT_TYPE
+    said: dict[str, list[tuple[int, bytes]]] = {topic: [] for topic in (*events, *([prompt_topic] if prompted else []))}
     topics: list[str] = []
     stamps: list[int] = []
-    prompts: list[tuple[int, str]] = []
     fallbacks = dict.fromkeys(wanted, 0)
-    for topic, receive_ns, data in bag.raw(listened):
+    for topic, receive_ns, data in bag.raw({*wanted, *said}):
+        if topic in said:
+            said[topic].append((receive_ns, data))
         if topic not in wanted:
-            prompts.append((receive_ns, bag.decode(topic, data).data))
             continue
         stamp = header_stamp_ns(data) if topic in stamped else receive_ns
         if not stamp:
@@ -109,7 +114,8 @@ def scan(bag: Bag, robot: Robot) -> Scan:
             raise DamagedError(
                 f"{topic}: {len(found)} messages could be read, {bag.info.topics[topic].count} are recorded"
             )
-    return Scan(tuple(topics), all_stamps, by_topic, fallbacks, tuple(prompts))
+    prompts = tuple((stamp, bag.decode(prompt_topic, data).data) for stamp, data in said.get(prompt_topic, ()))
+    return Scan(tuple(topics), all_stamps, by_topic, fallbacks, prompts, said)
 
 
 def action_lead_ns(robot: Robot) -> int:
@@ -117,19 +123,26 @@ def action_lead_ns(robot: Robot) -> int:
     return round(SECOND / robot.dataset_fps) if robot.action_source == "next_state" else 0
 
 
-def ticks_of(found: Scan, robot: Robot) -> np.ndarray:
-    """The episode's tick grid at the robot file's `dataset_fps`, int64 ns: while all streams last."""
-    start = max(int(stamps[0]) for stamps in found.by_topic.values())
-    end = min(int(found.by_topic[topic][-1]) for topic in observed_topics(robot)) - action_lead_ns(robot)
+def ticks_of(found: Scan, robot: Robot, start_ns: int = 0, end_ns: int = 2**63 - 1) -> np.ndarray:
+    """The tick grid of an episode from `start_ns` to before `end_ns` at the robot file's `dataset_fps`, int64 ns: while
+    all streams last. Empty where one has no message at all.
+
+    Raises `BagError` where the stamps span more than a week, as they do when clocks differ.
+    """
+    if not all(map(len, found.by_topic.values())):
+        return np.zeros(0, np.int64)
+    start = max(start_ns, *(int(stamps[0]) for stamps in found.by_topic.values()))
+    last = min(int(found.by_topic[topic][-1]) for topic in observed_topics(robot)) - action_lead_ns(robot)
+    end = min(end_ns - 1, last)
+    if end - start > LONGEST_S * SECOND:
+        raise BagError(f"the stamps span {(end - start) / SECOND / 86400:.0f} days: the clocks of the streams differ")
     return tick_grid(start, end, robot.dataset_fps, [found.by_topic[camera.topic] for camera in robot.cameras])
 
 
-def rows(
-    bag: Bag, robot: Robot, found: Scan, ticks: np.ndarray, prompt: str | None, default_prompt: str
-) -> Iterator[Row]:
-    """One row per tick, in order.
+def rows(bag: Bag, robot: Robot, found: Scan, ticks: np.ndarray, prompt_at: Callable[[int], str]) -> Iterator[Row]:
+    """One row per tick of `ticks` (ns, rising), in order; `prompt_at` a tick is its prompt.
 
-    `prompt` overrules what was said in the recording, `default_prompt` stands in where nothing was.
+    A message that can't be decoded takes its place all the same: ticks that would show it have no observation.
     """
     buffer = ObservationBuffer(robot, keep=None)
     messages = bag.raw(set(found.by_topic))
@@ -137,11 +150,15 @@ def rows(
     for tick, needed in zip(ticks.tolist(), found.needed(ticks + action_lead_ns(robot)).tolist(), strict=True):
         while pushed < needed:
             topic, receive_ns, data = next(messages)
-            buffer.push_message(topic, bag.decode(topic, data), receive_ns)
+            try:
+                message = bag.decode(topic, data)
+            except BagError as error:
+                message = error  # which the buffer raises where a tick needs this message
+            buffer.push_message(topic, message, receive_ns)
             pushed += 1
         buffer.forget(tick)
         try:
-            observation = buffer.observe(tick, prompt or found.prompt_at(tick) or default_prompt)
+            observation = buffer.observe(tick, prompt_at(tick))
             yield Row(tick, observation, buffer.action_at(tick), "")
         except StaleError as error:
             yield Row(tick, None, None, str(error))

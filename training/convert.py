@@ -5,10 +5,11 @@
     pi0 convert bags/ dataset/ --robot my_robot --dry-run    read and report, write nothing
     pi0 convert bags/ dataset/ --robot my_robot --append     add the bags that are not in it yet
 
-One bag is one episode. A stream that pauses for longer than its maximum age splits the episode (or rejects the bag,
-`--gaps reject`): frames are neither invented nor dropped from the middle. Bags that their recorder marked as failed
-are skipped (`--include-failed` takes them). Finished bags wait in OUT.partial; a conversion that was stopped goes on
-from there when the same command is given again, and the dataset appears under its name only when it is whole.
+One bag is one episode, unless marks in it or an annotation file say otherwise (docs/data.md). A stream that pauses for
+longer than its maximum age splits the episode (or rejects the bag, `--gaps reject`): frames are neither invented nor
+dropped from the middle. What is marked as failed is skipped (`--include-failed` takes it). Finished bags wait in
+OUT.partial; a conversion that was stopped goes on from there when the same command is given again, and the dataset
+appears under its name only when it is whole.
 """
 
 from __future__ import annotations
@@ -25,20 +26,23 @@ from typing import Any
 from tqdm import tqdm
 
 from pi0_ros.robot import Robot, load_robot, robot_to_yaml
+from pi0_ros.training.annotations import check_bags
 from pi0_ros.training.append import Base, converted_before, joined_report
 from pi0_ros.training.bags import find_bags
-from pi0_ros.training.cut import DEFAULTS, Options, part_name
+from pi0_ros.training.cut import part_name
 from pi0_ros.training.jobs import Engine, Job, run_here
 from pi0_ros.training.lerobot import DatasetError
 from pi0_ros.training.lerobot_v21 import write_dataset_v21
 from pi0_ros.training.lerobot_v30 import write_dataset
+from pi0_ros.training.options import DEFAULTS, Options, add_episode_arguments, options_of
 from pi0_ros.training.parts import Part
 from pi0_ros.training.ray_engine import run_on_ray
 from pi0_ros.training.report import BagReport, Report
 from pi0_ros.training.staging import Staging, identity
+from pi0_ros.training.timing import camera_fps
 from pi0_ros.training.video import CODECS
 
-PART_FORMAT = 2  # raised whenever finished parts of an older version must not be reused
+PART_FORMAT = 3  # raised whenever finished parts of an older version must not be reused
 FORMATS = ("v3.0", "v2.1")
 ENGINES = ("local", "ray")
 ALREADY = "it is already in the dataset"
@@ -50,7 +54,7 @@ def convert(
     robot: Robot,
     options: Options = DEFAULTS,
     *,
-    fps: float | None = None,
+    fps: float | str | None = None,
     workers: int = 1,
     engine: Engine | None = None,
     format: str = "v3.0",
@@ -61,16 +65,24 @@ def convert(
 ) -> Report:
     """Convert the recordings at `bags` (bags or folders of bags) into the dataset `out`.
 
-    `fps` overrules the robot file's; `engine` (default: this machine with `workers` processes) runs the jobs. With
-    `append`, `out` grows by the bags that are not in it. Raises `BagError` where a path holds no bag, `DatasetError`
-    where `out` exists (with `append`: does not, or does not fit) or no bag gave an episode, `VideoError` and `OSError`
-    where writing fails; a bag that can't be used is reported, not raised.
+    `fps` overrules the robot file's ("auto": what the slowest camera gives); `engine` (default: this machine with
+    `workers` processes) runs the jobs. With `append`, `out` grows by the bags that are not in it. Raises `BagError`
+    where a path holds no bag, `AnnotationError` where annotations do not fit the bags, `DatasetError` where `out`
+    exists (with `append`: does not, or does not fit) or no bag gave an episode, `VideoError` and `OSError` where
+    writing fails; a bag that can't be used is reported, not raised.
     """
     begin = time.monotonic()
-    robot = _checked(robot if fps is None else dataclasses.replace(robot, dataset_fps=float(fps)))
+    _check_names(robot)
+    found = find_bags(bags)
+    check_bags(options.annotations, found)
+    fps = camera_fps(found, robot) if fps == "auto" else fps
+    robot = robot if fps is None else dataclasses.replace(robot, dataset_fps=float(fps))
+    if robot.dataset_fps != int(robot.dataset_fps):
+        raise DatasetError(
+            f"{robot.name}: dataset_fps is {robot.dataset_fps:g}; LeRobot needs a whole number, give --fps"
+        )
     if append and (overwrite or format != "v3.0"):
         raise DatasetError("--append adds to datasets of format v3.0, and goes without --overwrite")
-    found = find_bags(bags)
     staging = Staging(out)
     with nullcontext() if dry_run else staging.held():
         if append and not out.exists():
@@ -98,18 +110,13 @@ def convert(
     return Report(None if dry_run else out, (*known, *reports), int(robot.dataset_fps), time.monotonic() - begin)
 
 
-def _checked(robot: Robot) -> Robot:
-    """`robot`, when LeRobot can say its frame rate and names. Raises `DatasetError` otherwise."""
-    if robot.dataset_fps != int(robot.dataset_fps):
-        raise DatasetError(
-            f"{robot.name}: dataset_fps is {robot.dataset_fps:g}; LeRobot needs a whole number, give --fps"
-        )
+def _check_names(robot: Robot) -> None:
+    """Raises `DatasetError` where LeRobot refuses a name."""
     for name in (*robot.joint_names, *(camera.name for camera in robot.cameras)):
         if "/" in name:
             raise DatasetError(
                 f"{robot.name}: the name {name!r} holds a '/', which LeRobot refuses: rename it in the robot file"
             )
-    return robot
 
 
 def _join(
@@ -155,21 +162,22 @@ def _sizes(part: Part) -> str:
     return ", ".join(f"{camera} {width}x{height}" for camera, (height, width, _) in part.shapes.items())
 
 
+def _fps(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `pi0 convert`."""
     parser.add_argument("bags", nargs="+", type=Path, metavar="BAGS", help="bag folders or files, or folders of bags")
     parser.add_argument("out", type=Path, metavar="OUT", help="the dataset's folder, made new")
     parser.add_argument("--robot", required=True, help="name or path of the robot file")
-    parser.add_argument("--fps", type=int, help="frames per second (default: the robot file's dataset_fps)")
-    parser.add_argument("--task", help="prompt of all episodes, overruling what was recorded")
+    parser.add_argument(
+        "--fps",
+        type=_fps,
+        help="frames per second, or auto: the slowest camera's (default: the robot file's dataset_fps)",
+    )
     parser.add_argument("--codec", choices=sorted(CODECS), default="h264", help="video codec (default: %(default)s)")
-    parser.add_argument(
-        "--gaps", choices=("split", "reject"), default="split", help="at a gap, split or reject (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--min-length", type=float, default=1.0, metavar="S", help="shortest episode in seconds (default: %(default)s)"
-    )
-    parser.add_argument("--include-failed", action="store_true", help="also convert bags marked as failed")
+    add_episode_arguments(parser)
     parser.add_argument("--workers", type=int, help="bags converted at the same time (default: 1; with Ray, all CPUs)")
     parser.add_argument(
         "--engine", choices=ENGINES, default="local", help="where: on this machine or a Ray cluster (default: local)"
@@ -186,7 +194,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert and print the summary; exit status 1 when a dry run finds bags that would be rejected, 0 otherwise."""
-    options = Options(args.task, args.codec, args.gaps, args.min_length, args.include_failed)
+    options = options_of(args)
     if args.engine == "ray":
         engine: Engine = partial(run_on_ray, tasks=args.workers, address=args.ray_address)
     else:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pi0_ros.robot import Robot
-from pi0_ros.training.cut import Options, convert_bag
+from pi0_ros.training.cut import convert_bag
 from pi0_ros.training.lerobot import DatasetError
+from pi0_ros.training.options import Options
 from pi0_ros.training.report import BagReport
 
 

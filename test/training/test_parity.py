@@ -113,7 +113,8 @@ def test_live_and_offline_observations_are_equal(tmp_path, processes, ros_contex
     assert len(live) >= 5, processes.tail("policy_node")
     ticks = np.array([observation.stamp_ns for observation in live])
     with Bag(path) as bag:
-        offline = list(rows(bag, robot, scan(bag, robot), ticks, None, robot.prompt))
+        found = scan(bag, robot)
+        offline = list(rows(bag, robot, found, ticks, lambda tick: found.prompt_at(tick) or robot.prompt))
     for ours, theirs in zip(live, offline, strict=True):
         assert theirs.observation is not None, theirs.problem
         np.testing.assert_array_equal(ours.state, theirs.observation.state)

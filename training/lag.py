@@ -1,0 +1,132 @@
+"""How much later a camera shows a motion than the joints report it, estimated from a recording alone.
+
+What moves in the picture (mean change between images) is compared with how fast the joints are, shifted against each
+other; the shift with the best correlation is the lag. It holds the camera's exposure and transfer as far as its stamps
+do not know of them. An estimate needs some seconds of motion that starts and stops, seen by the camera; without a clear
+best there is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pi0_ros.robot import Robot
+from pi0_ros.streams import SECOND, Observation
+
+SEARCH_S = 0.5  # lags from minus to plus this are compared
+GRID_S = 0.01
+LEAST_S = 3.0  # of rows without a gap
+LEAST_CORRELATION = 0.4
+CLEAR = 0.98  # lags whose correlation reaches this share of the best can't be told from it
+PIXELS = (24, 32)  # of an image are compared with the one before
+
+
+@dataclass(frozen=True)
+class LagReport:
+    """Camera-to-joint lag: positive where the picture is late. `lag_s` is None where the recording does not tell."""
+
+    camera: str
+    lag_s: float | None
+    plus_minus_s: float | None
+    correlation: float  # the best, 1 at most
+
+
+@dataclass
+class _Series:
+    """Samples of one stream: times in ns, values."""
+
+    times: list[int] = field(default_factory=list)
+    values: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, stamp_ns: int, value: np.ndarray) -> None:
+        if not self.times or stamp_ns > self.times[-1]:
+            self.times.append(stamp_ns)
+            self.values.append(value)
+
+    def changes(self, origin_ns: int) -> tuple[np.ndarray, np.ndarray]:
+        """Times halfway between samples in s after `origin_ns` [N-1], and changes per second [N-1, ...]."""
+        times = (np.array(self.times, np.int64) - origin_ns) / SECOND
+        spans = np.diff(times)
+        values = np.stack(self.values).reshape(len(times), -1)
+        return (times[1:] + times[:-1]) / 2, np.diff(values, axis=0) / spans[:, None]
+
+
+class LagMeter:
+    """Takes the observations of a recording one by one and estimates the lag of each camera."""
+
+    def __init__(self, robot: Robot) -> None:
+        self._robot = robot
+        self._topics = {camera.name: camera.topic for camera in robot.cameras}
+        self._groups = [
+            (item.topic, [robot.state_names.index(joint) for joint in item.joints])
+            for item in robot.state
+            if item.field == "position"
+        ]
+        spans = [joint.upper - joint.lower for joint in robot.state_joints]
+        self._scale = 1 / np.array(spans, np.float64)
+        self._series: dict[str, _Series] = {}
+        self._runs: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []  # speed and change of each camera on a grid
+
+    def add(self, observation: Observation) -> None:
+        """Take the next tick's observation."""
+        stamps = {topic: observation.stamp_ns - round(age * SECOND) for topic, age in observation.ages_s.items()}
+        for camera, topic in self._topics.items():
+            image = observation.images[camera]
+            small = image[:: max(1, image.shape[0] // PIXELS[0]), :: max(1, image.shape[1] // PIXELS[1])]
+            self._series.setdefault(topic, _Series()).add(stamps[topic], small.astype(np.float32))
+        for topic, places in self._groups:
+            value = observation.state[places] * self._scale[places]
+            self._series.setdefault(topic, _Series()).add(stamps[topic], value)
+
+    def gap(self) -> None:
+        """What comes next does not follow what came last."""
+        series, self._series = self._series, {}
+        if len(series) < len(self._topics) + len(self._groups) or any(len(s.times) < 3 for s in series.values()):
+            return
+        origin = min(s.times[0] for s in series.values())
+        changes = {topic: s.changes(origin) for topic, s in series.items()}
+        start = max(times[0] for times, _ in changes.values())
+        grid = np.arange(start, min(times[-1] for times, _ in changes.values()), GRID_S)
+        if len(grid) * GRID_S < LEAST_S:
+            return
+        speeds = [np.interp(grid, times, (rates**2).sum(1)) for times, rates in (changes[t] for t, _ in self._groups)]
+        energies = {
+            camera: np.interp(grid, changes[topic][0], np.abs(changes[topic][1]).mean(1))
+            for camera, topic in self._topics.items()
+        }
+        self._runs.append((np.sqrt(np.sum(speeds, axis=0)), energies))
+
+    def reports(self) -> tuple[LagReport, ...]:
+        """The estimates, a camera each; empty where no stretch was long enough."""
+        if not self._runs or not self._groups:
+            return ()
+        return tuple(self._report(camera) for camera in self._topics)
+
+    def _report(self, camera: str) -> LagReport:
+        shifts = np.arange(-round(SEARCH_S / GRID_S), round(SEARCH_S / GRID_S) + 1)
+        sums = np.zeros((len(shifts), 3))  # products of picture and joints, squares of each
+        for speed, energies in self._runs:
+            edge = shifts[-1]
+            picture = _centred(energies[camera][edge:-edge])
+            for row, shift in enumerate(shifts):
+                joints = _centred(speed[edge - shift : len(speed) - edge - shift])
+                sums[row] += (picture @ joints, picture @ picture, joints @ joints)
+        correlation = sums[:, 0] / np.sqrt(sums[:, 1] * sums[:, 2] + 1e-30)
+        best = int(np.argmax(correlation))
+        peak = float(correlation[best])
+        alike = shifts[correlation >= CLEAR * peak] * GRID_S if peak > 0 else shifts * GRID_S
+        unclear = peak < LEAST_CORRELATION or alike[0] <= -SEARCH_S + GRID_S or alike[-1] >= SEARCH_S - GRID_S
+        if unclear:
+            return LagReport(camera, None, None, round(peak, 3))
+        left, middle, right = correlation[best - 1 : best + 2]
+        vertex = 0.5 * (left - right) / (left - 2 * middle + right)  # of the parabola through the three
+        lag = (shifts[best] + vertex) * GRID_S
+        return LagReport(camera, round(float(lag), 3), round(float(np.ptp(alike) / 2), 3), round(peak, 3))
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    """Without its mean, and with high peaks lowered: pictures change less than twofold at double speed."""
+    lowered = np.sqrt(values)
+    return np.asarray(lowered - lowered.mean())
