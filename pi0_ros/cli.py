@@ -1,7 +1,8 @@
 """The `pi0` command: one table row per subcommand.
 
 A command's module offers `add_arguments(parser)` and `run(args) -> int`; its docstring, examples included, is the
-description. Only the chosen module is imported, so `pi0 --help` needs neither torch nor ROS.
+description. A command with actions offers `ACTIONS` instead: name -> (such a module, summary). Only the chosen module
+is imported, so `pi0 --help` needs neither torch nor ROS.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from types import ModuleType
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("pi0_ros.nodes.demo", "run the simulated arm with its trained policy, scored"),
     "up": ("pi0_ros.processes", "start, watch and stop the processes of a launch file where `ros2 launch` is absent"),
     "record-demo": ("pi0_ros.nodes.record_demo", "record scripted demonstrations of the simulated arm as rosbags"),
     "convert": ("pi0_ros.training.convert", "turn rosbags into a LeRobotDataset v3"),
+    "bag": ("pi0_ros.training.bag_cli", "check recordings before anyone leaves the robot"),
+    "dataset": ("pi0_ros.training.dataset_cli", "look at, check, merge and draw datasets"),
     "stats": ("pi0_ros.training.stats", "compute the normalisation statistics of a dataset"),
     "pretrain-demo": ("pi0_ros.training.pretrain_demo", "teach the demo's small model to see"),
     "train": ("pi0_ros.training.loop", "train or fine-tune a policy on a dataset"),
@@ -42,17 +46,31 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog=f"pi0 {chosen}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    module.add_arguments(parser)
-    # Options may stand between positional arguments; argparse does not do that for commands with actions of their own.
-    parse = parser.parse_args if hasattr(module, "ACTIONS") else parser.parse_intermixed_args
+    if hasattr(module, "ACTIONS"):
+        _add_actions(parser, module.ACTIONS)
+        args = parser.parse_args(argv[1:])
+    else:
+        module.add_arguments(parser)
+        parser.set_defaults(run=module.run)
+        args = parser.parse_intermixed_args(argv[1:])  # options may stand between positional arguments
     try:
-        return int(module.run(parse(argv[1:])))
+        return int(args.run(args))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
         print(f"pi0 {chosen}: {error}", file=sys.stderr)
         return 2
+
+
+def _add_actions(parser: argparse.ArgumentParser, actions: dict[str, tuple[ModuleType, str]]) -> None:
+    choices = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for name, (module, summary) in actions.items():
+        action = choices.add_parser(
+            name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(action)
+        action.set_defaults(run=module.run)
 
 
 if __name__ == "__main__":

@@ -182,6 +182,13 @@ class Robot:
         streams: tuple[Camera | StateTopic | CommandGroup, ...] = (*self.cameras, *self.state, *self.commands)
         return {stream.topic: stream.type for stream in streams}
 
+    @property
+    def max_ages_s(self) -> dict[str, float]:
+        """The greatest age of each topic's samples in seconds."""
+        cameras = {camera.topic: camera.max_age_s for camera in self.cameras}
+        states = {item.topic: item.max_age_s for item in self.state}
+        return {**{group.topic: self.action_max_age_s for group in self.commands}, **cameras, **states}
+
     def indices(self, joints: Sequence[str]) -> np.ndarray:
         """Where `joints` stand in the robot's order, intp [len(joints)]."""
         return np.array([self.joint_names.index(joint) for joint in joints], np.intp)

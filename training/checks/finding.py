@@ -1,0 +1,37 @@
+"""What a check found: how bad it is, where, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SEVERITIES = ("error", "warning", "note")  # error: a trainer stops or learns nonsense
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found; `check` is a short name of what was looked at."""
+
+    severity: str  # one of SEVERITIES
+    check: str
+    what: str
+    todo: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def error(check: str, what: str, todo: str = "") -> Finding:
+    """Something that a trainer stops at or learns nonsense from."""
+    return Finding("error", check, what, todo)
+
+
+def warning(check: str, what: str, todo: str = "") -> Finding:
+    """Something that is rarely meant."""
+    return Finding("warning", check, what, todo)
+
+
+def note(check: str, what: str, todo: str = "") -> Finding:
+    """Something good to know."""
+    return Finding("note", check, what, todo)

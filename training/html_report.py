@@ -1,0 +1,134 @@
+"""A page about a dataset in one file that opens anywhere: every picture is inside, nothing is loaded from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+STYLE = """
+:root { --ink: #1d2733; --soft: #5c6b7a; --line: #dde3ea; --paper: #ffffff; --shade: #f4f6f9; --mark: #0072B2; }
+* { box-sizing: border-box; }
+body { margin: 0; color: var(--ink); background: var(--shade); font: 15px/1.5 system-ui, sans-serif; }
+main { max-width: 1180px; margin: 0 auto; padding: 24px; }
+section { background: var(--paper); border: 1px solid var(--line); border-radius: 8px; }
+section { padding: 16px 22px; margin: 0 0 18px; }
+h1 { font-size: 24px; margin: 4px 0 16px; overflow-wrap: anywhere; }
+h2 { font-size: 18px; margin: 4px 0 10px; }
+h3 { font-size: 14px; margin: 16px 0 4px; color: var(--soft); font-weight: 600; }
+p.note { color: var(--soft); margin: 4px 0 10px; }
+img { max-width: 100%; height: auto; display: block; }
+.scroll { overflow-x: auto; max-height: 480px; overflow-y: auto; }
+table { border-collapse: collapse; font-size: 14px; min-width: 50%; }
+th, td { text-align: left; padding: 3px 14px 3px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { color: var(--soft); font-weight: 600; position: sticky; top: 0; background: var(--paper); }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+a { color: var(--mark); text-decoration: none; } a:hover { text-decoration: underline; }
+.error, .rejected { color: #B23A00; font-weight: 600; } .warning, .skipped { color: #8A5A00; font-weight: 600; }
+.converted, .good { color: #00704F; } .top { float: right; font-size: 13px; }
+"""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A cell that leads to a place on the page."""
+
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A cell in the colour of what it says: error, warning, note, converted, skipped, rejected."""
+
+    text: str
+
+
+Cell = str | int | Link | Marked
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file's bytes and what it shows; `heading`: the title stands above it, too."""
+
+    data: bytes
+    title: str
+    heading: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A head and rows; numbers, formatted ones too, stand to the right."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A box of the page: a heading and what is below it, texts in between."""
+
+    title: str
+    content: Sequence[str | Table | Picture] = field(default_factory=tuple)
+    anchor: str = ""
+
+
+def write_page(path: Path, title: str, parts: Sequence[Part]) -> None:
+    """Write the page, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(_page(title, parts)), encoding="utf-8")
+    partial.replace(path)
+
+
+def _page(title: str, parts: Sequence[Part]) -> Iterator[str]:
+    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    yield f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
+    yield f'<body id="top">\n<main>\n<h1>{_text(title)}</h1>\n'
+    for part in parts:
+        anchor = f' id="{_text(part.anchor)}"' if part.anchor else ""
+        back = '<a class="top" href="#top">to the top</a>' if part.anchor else ""
+        yield f"<section{anchor}>\n{back}<h2>{_text(part.title)}</h2>\n"
+        for item in part.content:
+            yield from _item(item)
+        yield "</section>\n"
+    yield "</main>\n</body>\n</html>\n"
+
+
+def _item(item: str | Table | Picture) -> Iterator[str]:
+    if isinstance(item, str):
+        yield f'<p class="note">{_text(item)}</p>\n'
+    elif isinstance(item, Picture):
+        kind = "png" if item.data.startswith(b"\x89PNG") else "jpeg"
+        data = base64.b64encode(item.data).decode("ascii")
+        yield f"<h3>{_text(item.title)}</h3>\n" if item.heading else ""
+        yield f'<img alt="{_text(item.title)}" src="data:image/{kind};base64,{data}">\n'
+    else:
+        yield '<div class="scroll"><table>\n<tr>'
+        yield "".join(f"<th>{_text(name)}</th>" for name in item.head) + "</tr>\n"
+        for row in item.rows:
+            yield "<tr>" + "".join(map(_cell, row)) + "</tr>\n"
+        yield "</table></div>\n"
+
+
+def _cell(cell: Cell) -> str:
+    if isinstance(cell, Link):
+        return f'<td><a href="#{_text(cell.anchor)}">{_text(cell.text)}</a></td>'
+    if isinstance(cell, Marked):
+        return f'<td class="{_text(cell.text)}">{_text(cell.text)}</td>'
+    return f'<td class="number">{cell}</td>' if _is_number(cell) else f"<td>{_text(cell)}</td>"
+
+
+def _is_number(cell: str | int) -> bool:
+    """Whether a cell is a number, formatted or not."""
+    try:
+        float(str(cell).removesuffix("%"))
+    except ValueError:
+        return False
+    return True
+
+
+def _text(text: object) -> str:
+    return html.escape(str(text), quote=True)
