@@ -32,9 +32,10 @@ class Floor:
     late: set[str] = field(default_factory=set)
 
 
-GROUND = {"robot", "mapping", "images", "streams", "norm", "settings"}
+GROUND = {"robot", "mapping", "images", "streams", "norm", "settings", "text"}
 FLOORS = {
     "strict_yaml": Floor(set(), {"yaml"}),
+    "text": Floor(set(), set()),
     "mapping": Floor({"strict_yaml"}, {"numpy"}),
     "released": Floor({"strict_yaml"}, set()),
     "robot_types": Floor({"mapping", "released"}, {"numpy"}),
