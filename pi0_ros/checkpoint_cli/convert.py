@@ -21,13 +21,13 @@ from tqdm import tqdm
 
 from pi0_ros.checkpoint_cli.options import BASE_HELP, CONFIG_HELP, describe_for, read_config
 from pi0_ros.checkpoint_cli.summary import FORMATS, MODELS, asset_id, assumed
-from pi0_ros.checkpoint_cli.text import labelled, size, value
 from pi0_ros.mapping import SAME
 from pi0_ros.model import Tokenizer
 from pi0_ros.model.checkpoints import TARGETS, Conversion, plan_conversion
 from pi0_ros.model.checkpoints.own import WEIGHTS
 from pi0_ros.model.config import DTYPES, ModelConfig
 from pi0_ros.robot import load_robot
+from pi0_ros.text import labelled, size, value
 
 NAMES = {"pi0_ros": FORMATS["pi0_ros"], "lerobot": FORMATS["lerobot"], "openpi": FORMATS["openpi_torch"]}
 INDENT = 8

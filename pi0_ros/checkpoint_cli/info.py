@@ -28,10 +28,10 @@ from pi0_ros.checkpoint_cli.summary import (
     summarize,
     used_dim,
 )
-from pi0_ros.checkpoint_cli.text import labelled, size, value
 from pi0_ros.model import Described, Tokenizer, TokenizerError
 from pi0_ros.model.pieces import TOKENIZER_URL
 from pi0_ros.robot import Robot, load_robot
+from pi0_ros.text import labelled, size, value
 
 INDENT = 13
 

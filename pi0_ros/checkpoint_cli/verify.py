@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pi0_ros.checkpoint_cli.options import BASE_HELP, CONFIG_HELP, read_config
-from pi0_ros.checkpoint_cli.text import labelled, value
 from pi0_ros.model.checkpoints import Differences, verify_checkpoints
+from pi0_ros.text import labelled, value
 
 INDENT = 12
 SAME_STATISTICS = 1e-5  # model units: formats round statistics and add epsilons of their own
