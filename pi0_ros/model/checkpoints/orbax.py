@@ -16,6 +16,7 @@ from torch import Tensor
 from pi0_ros.model.checkpoints.folders import read_json
 from pi0_ros.model.safetensors_files import DTYPES, TensorInfo, WeightsError
 
+_CACHE_SPARE = 2**26  # bytes; a cache of exactly the chunk's size keeps nothing
 METADATA, MANIFEST = "_METADATA", "manifest.ocdbt"
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values()}
 
@@ -58,7 +59,7 @@ class OrbaxLeaves:
         chunk, shape = store.chunk_layout.read_chunk.shape, store.shape
         padded = [math.ceil(size / part) * part for size, part in zip(shape, chunk, strict=True)]
         needed = math.prod(chunk[:cached]) * math.prod(padded[cached:]) * store.dtype.numpy_dtype.itemsize
-        return self._opened(tensorstore, leaf, needed)
+        return self._opened(tensorstore, leaf, needed + _CACHE_SPARE)
 
     def _opened(self, tensorstore: Any, leaf: str, cache_bytes: int) -> Any:
         name, base = self._arrays[leaf], self.path.resolve()

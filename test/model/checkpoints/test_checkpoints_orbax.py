@@ -19,6 +19,7 @@ from pi0_ros.model import CheckpointError, ModelConfig, describe_checkpoint, loa
 from pi0_ros.model.checkpoints.jax_names import JaxSource
 from pi0_ros.model.checkpoints.load import open_checkpoint
 from pi0_ros.model.checkpoints.lora import merge_leaf
+from pi0_ros.model.checkpoints.orbax import OrbaxLeaves
 from pi0_ros.model.checkpoints.sizes import infer_config
 from pi0_ros.model.safetensors_files import TensorInfo
 from pi0_ros.model.weights import model_shapes, whole
@@ -287,3 +288,22 @@ def test_unknown_missing_and_misshapen_leaves_are_listed_together(tmp_path):
     assert "1 missing: paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight" in message
     assert "1 unexpected: PaliGemma/llm/surprise" in message
     assert "state_proj.weight is [32, 14], the model needs [32, 32]" in message
+
+
+def test_a_chunk_of_all_layers_is_decoded_once(tmp_path):
+    """More than the spare part of the cache, so that only a cache of the right size keeps it."""
+    import tensorstore
+
+    leaf = "PaliGemma/llm/layers/mlp/gating_einsum"
+    weights = np.random.default_rng(0).standard_normal((8, 2, 1024, 1280), dtype=np.float32)
+    source = JaxSource(OrbaxLeaves(write_orbax(tmp_path / "params", {leaf: weights})))
+
+    def bytes_read() -> int:
+        (metric,) = tensorstore.experimental_collect_matching_metrics("/tensorstore/kvstore/file/bytes_read")
+        return metric["values"][0]["value"]
+
+    before = bytes_read()
+    for number, name in enumerate(source.tensors):
+        layer, part = divmod(number, 2)
+        np.testing.assert_array_equal(whole(source, name).numpy(), weights[layer, part].T)
+    assert 0.5 * weights.nbytes < bytes_read() - before < 1.5 * weights.nbytes
