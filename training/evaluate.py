@@ -61,7 +61,7 @@ def predict(
     for part in tqdm(np.array_split(rows, -(-len(rows) // BATCH)), unit="batch", leave=False, disable=None):
         state = data.state[part].astype(np.float64)
         images = {name: np.asarray(frames[part]) for name, frames in data.frames.items()}
-        inputs = make_inputs(spec, images, state, [data.prompts[i] for i in data.episode[part]], device)
+        inputs = make_inputs(spec, images, state, data.prompts_of(part), device)
         noise = torch.randn(len(part), *shape, generator=generator).to(device)
         sampled = checkpoint.model.sample_actions(inputs, noise, spec.settings.num_steps)
         predicted.append(actions_from_model(spec, sampled, state))
@@ -150,13 +150,14 @@ def held_out_episodes(checkpoint: Checkpoint, dataset: str, data: TrainingData) 
 def open_data(sources: Sequence[Path], checkpoint: Checkpoint, scratch: Path) -> TrainingData:
     """A dataset folder, or rosbags that are converted into `scratch` with the checkpoint's own robot file."""
     robot, size = checkpoint.spec.robot, checkpoint.spec.config.vision.image_size
+    labels = checkpoint.training.get("recipe", {}).get("prompts") == "subtask"
     if len(sources) == 1 and (sources[0] / "meta" / "info.json").is_file():
-        data = load_data(sources[0], size)
+        data = load_data(sources[0], size, labels)
     else:
         from .convert import convert
 
         print(convert(sources, scratch / "dataset", robot, fps=checkpoint.spec.fps).summary())
-        data = load_data(scratch / "dataset", size)
+        data = load_data(scratch / "dataset", size, labels)
     widths, joints = (data.state.shape[1], data.action.shape[1]), (len(robot.state_names), len(robot.action_names))
     if widths != joints or set(data.frames) != {camera.name for camera in robot.cameras}:
         raise ValueError(f"{sources[0]}: joints or cameras are not those of the checkpoint's robot '{robot.name}'")

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pi0_ros.robot import robot_from_yaml
+from pi0_ros.training.language import IDLE, PERSISTENT, Label, labels_of
 from pi0_ros.training.video import read_frames
 
 CODEBASE_VERSION = "v3.0"
@@ -57,6 +58,8 @@ class Episode:
     action: np.ndarray  # float32 [T, J], absolute
     fps: int
     videos: dict[str, tuple[Path, int]]  # camera -> (mp4, the episode's first frame in it)
+    idle: np.ndarray  # bool [T]: where no training sample should start
+    labels: tuple[Label, ...] = ()  # (second, text), each until the next one
 
     @property
     def length(self) -> int:
@@ -102,10 +105,12 @@ class Dataset:
     def episodes(self) -> list[Episode]:
         """All episodes, with states and actions in memory and frames on disk."""
         files = sorted((self.path / "data").glob("chunk-*/file-*.parquet"))
-        table = pa.concat_tables([pq.read_table(file, columns=[STATE, ACTION, "task_index"]) for file in files])
+        extra = [name for name in (IDLE, PERSISTENT) if name in self.info["features"]]
+        table = pa.concat_tables([pq.read_table(file, columns=[STATE, ACTION, "task_index", *extra]) for file in files])
         state, action = (matrix(table.column(name)) for name in (STATE, ACTION))
         tasks = pd.read_parquet(self.path / "meta/tasks.parquet").index
         task_index = table.column("task_index").to_numpy()
+        idle = table.column(IDLE).to_numpy() if IDLE in extra else np.zeros(len(state), bool)
         if len(state) != len(self):
             raise DatasetError(f"{self.path}: {len(state)} rows, meta/info.json says {len(self)}")
         rows: list[dict[str, Any]] = []
@@ -117,9 +122,9 @@ class Dataset:
             start, end = row["dataset_from_index"], row["dataset_to_index"]
             videos = {camera: self._video(row, image_key(camera)) for camera in self.cameras}
             prompt = str(tasks[task_index[start]])
-            episodes.append(
-                Episode(row["episode_index"], prompt, state[start:end], action[start:end], self.fps, videos)
-            )
+            labels = labels_of(table.column(PERSISTENT)[start].as_py()) if PERSISTENT in extra else ()
+            numbers = (state[start:end], action[start:end], self.fps)
+            episodes.append(Episode(row["episode_index"], prompt, *numbers, videos, idle[start:end], labels))
         return episodes
 
     def _video(self, row: Mapping[str, Any], key: str) -> tuple[Path, int]:

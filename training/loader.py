@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from pi0_ros.images import resize_with_pad
 from pi0_ros.model.pi0 import ModelInput
 from pi0_ros.policy.transforms import PolicySpec, actions_to_model, make_inputs
 
-from .lerobot import Dataset
+from .language import label_index
+from .lerobot import Dataset, Episode
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class TrainingData:
     """N frames of E episodes, episode after episode, in the robot file's units and joint order.
 
     frames: camera name -> uint8 [N,H,W,3] RGB; state, action: float32 [N,J], action absolute;
-    episode: int64 [N], ascending from 0 to E-1 without holes; prompts: E strings; fps: frames per second.
+    episode: int64 [N], ascending from 0 to E-1 without holes; prompts: E strings; fps: frames per second;
+    idle: bool [N], where no sample should start (None: nowhere); label: int64 [N], which of `labels` says what a frame
+    is about, finer than the prompt, -1 for none (None: nowhere).
     """
 
     frames: Mapping[str, np.ndarray]
@@ -37,6 +41,9 @@ class TrainingData:
     episode: np.ndarray
     prompts: tuple[str, ...]
     fps: float
+    idle: np.ndarray | None = None
+    label: np.ndarray | None = None
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.episode)
@@ -60,13 +67,29 @@ class TrainingData:
         edges = np.searchsorted(self.episode, np.arange(len(self.prompts) + 1))
         return [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that a frame's prompt can be."""
+        return (*self.prompts, *self.labels)
+
+    def prompts_of(self, rows: np.ndarray) -> list[str]:
+        """What to tell the model at `rows`: the label, where there is one, else the episode's prompt."""
+        labels = np.full(len(rows), -1) if self.label is None else self.label[rows]
+        return [
+            self.prompts[i] if label < 0 else self.labels[label]
+            for i, label in zip(self.episode[rows], labels, strict=True)
+        ]
+
     def rows_of(self, episodes: Sequence[int]) -> np.ndarray:
         """All rows of these episodes, int64 ascending."""
         return np.flatnonzero(np.isin(self.episode, np.asarray(episodes, np.int64)))
 
 
-def load_data(dataset: Path, image_size: int) -> TrainingData:
-    """Read a dataset written by `pi0 convert`; frames come from `<dataset>/cache/` where a fresh one lies there."""
+def load_data(dataset: Path, image_size: int, labels: bool = False) -> TrainingData:
+    """Read a dataset written by `pi0 convert`; frames come from `<dataset>/cache/` where a fresh one lies there.
+
+    With `labels` a frame's label takes the place of its episode's prompt.
+    """
     source = Dataset(dataset)
     episodes = source.episodes
     total = sum(episode.length for episode in episodes)
@@ -99,7 +122,19 @@ def load_data(dataset: Path, image_size: int) -> TrainingData:
         episode=np.repeat(np.arange(len(episodes)), [episode.length for episode in episodes]),
         prompts=tuple(episode.prompt for episode in episodes),
         fps=source.fps,
+        idle=np.concatenate([episode.idle for episode in episodes]),
+        **(_labels(episodes) if labels else {}),
     )
+
+
+def _labels(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """The fields `labels` and `label` of the training data."""
+    texts = list(dict.fromkeys(text for episode in episodes for _, text in episode.labels))
+    found = []
+    for episode in episodes:
+        numbers = np.array([*(texts.index(text) for _, text in episode.labels), -1])
+        found.append(numbers[label_index(episode.labels, episode.length, episode.fps)])
+    return {"labels": tuple(texts), "label": np.concatenate(found)}
 
 
 def _is_fresh(path: Path, shape: tuple[int, ...], newest: float) -> bool:
@@ -182,7 +217,7 @@ def make_batch(
         offsets = {n: random.integers(-augmentation.shift, augmentation.shift + 1, (len(rows), 2)) for n in images}
         images = {name: shift_images(image, offsets[name]) for name, image in images.items()}
     state = data.state[rows].astype(np.float64)
-    inputs = make_inputs(spec, images, state, [data.prompts[i] for i in data.episode[rows]], device)
+    inputs = make_inputs(spec, images, state, data.prompts_of(rows), device)
     if augmentation.brightness:
         factor = 1.0 + augmentation.brightness * random.uniform(-1.0, 1.0, (len(rows), 1, 1, 1)).astype(np.float32)
         gain = torch.from_numpy(factor).to(device)

@@ -71,7 +71,7 @@ def train(
         recipe = dataclasses.replace(recipe, init=str(init))
     config_sizes = model_config(recipe)
     stats = read_stats(dataset, config_sizes.action_horizon)
-    data = load_data(dataset, config_sizes.vision.image_size)
+    data = load_data(dataset, config_sizes.vision.image_size, recipe.prompts == "subtask")
     return train_on(data, Dataset(dataset).robot, stats, recipe, Path(out), resume, {"dataset": dataset.name})
 
 
@@ -155,6 +155,8 @@ class Run:
         self.spec = PolicySpec(config, settings, robot, norm_stats, Tokenizer.load(self.tokenizer_path))
         train_episodes, held_out = split_episodes(data.prompts, recipe.held_out, recipe.seed)
         self.train_rows, self.held_out_rows = data.rows_of(train_episodes), data.rows_of(held_out)
+        if recipe.skip_idle and data.idle is not None:
+            self.train_rows = self.train_rows[~data.idle[self.train_rows]]
         wants_grounding = any(stage.grounding > 0 for stage in recipe.stages)
         self.targets = grasp_targets(data, robot, self.train_rows) if wants_grounding else None
 
@@ -182,7 +184,7 @@ class Run:
             return Path(self.recipe.tokenizer)
         if self.recipe.init is not None:
             return describe_checkpoint(self.recipe.init, config=config).tokenizer_path or file_on_this_machine()
-        return make_tokenizer(self.data.prompts, self.out / "tokenizer.model", config.vocab_size)
+        return make_tokenizer(self.data.texts, self.out / "tokenizer.model", config.vocab_size)
 
     def _enter(self, stage: Stage) -> None:
         """A fresh optimiser and sampler for a stage."""

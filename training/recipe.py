@@ -57,6 +57,8 @@ class Recipe:
     normalization: str = "mean_std"  # "mean_std" | "quantile"
     num_steps: int = 10  # Euler steps of the finished policy
     rtc_max_delay: int = 0  # > 0: learn to continue a prefix of up to so many given actions (rtc.mode trained)
+    prompts: str = "task"  # "task" | "subtask": a frame's label, where it has one, instead of its episode's prompt
+    skip_idle: bool = False  # start no sample where the dataset's column `idle` is true
     seed: int = 0
     device: str = "auto"  # "auto" | "cpu" | "cuda"
     threads: int = 0  # torch threads; 0 leaves torch's choice
@@ -90,6 +92,7 @@ def recipe_from_dict(content: Any, origin: str) -> Recipe:
     checks = [
         (recipe.normalization in ("mean_std", "quantile"), "normalization: expected mean_std or quantile"),
         (recipe.precision in ("auto", "float32", "bfloat16"), "precision: expected auto, float32 or bfloat16"),
+        (recipe.prompts in ("task", "subtask"), "prompts: expected task or subtask"),
         (recipe.rtc_max_delay >= 0, "rtc_max_delay: expected 0 or more actions"),
         (0 <= recipe.held_out < 1, "held_out: expected 0 <= fraction < 1"),
         (min(recipe.validate_every, recipe.log_every, recipe.save_every) > 0, "*_every: expected at least 1"),

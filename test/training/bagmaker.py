@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
@@ -48,6 +50,13 @@ def image_message(ns: int, pixels: np.ndarray, encoding: str = "rgb8") -> Any:
         step=pixels.shape[1] * 3,
         data=np.ascontiguousarray(pixels).reshape(-1),
     )
+
+
+def compressed_message(ns: int, pixels: np.ndarray, quality: int = 90) -> Any:
+    jpeg = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(jpeg, "JPEG", quality=quality)
+    data = np.frombuffer(jpeg.getvalue(), np.uint8)
+    return TYPES["sensor_msgs/msg/CompressedImage"](header=header(ns), format="rgb8; jpeg compressed bgr8", data=data)
 
 
 def joint_message(ns: int, names: Sequence[str], position: np.ndarray) -> Any:
@@ -94,6 +103,8 @@ class Recipe:
     storage: StoragePlugin = StoragePlugin.MCAP
     keep: Callable[[str, float], bool] = lambda topic, t_s: True  # False drops the message
     change: Callable[[str, float, Any], Any] = lambda topic, t_s, message: message
+    extra: Sequence[tuple[float, str, str, Any]] = ()  # (second, topic, type, message)
+    rates: dict[str, float] = field(default_factory=dict)  # cameras' topics that do not run at camera_hz
     stamped: bool = True  # False: all header stamps are zero
     jitter_s: float = 0.0
 
@@ -111,10 +122,12 @@ def messages(robot: Robot, recipe: Recipe) -> list[tuple[int, str, str, Any]]:
         message = recipe.change(topic, t_s, make(ns if recipe.stamped else 0))
         found.append((ns + round(recipe.delay_s * 1e9), topic, kind, message))
 
-    for number in range(int(recipe.seconds * recipe.camera_hz) + 1):
-        for place, camera in enumerate(robot.cameras):
+    for place, camera in enumerate(robot.cameras):
+        rate = recipe.rates.get(camera.topic, recipe.camera_hz)
+        make = compressed_message if "Compressed" in camera.type else image_message
+        for number in range(int(recipe.seconds * rate) + 1):
             pixels = image_at(number, *recipe.size, shade=3 * place)
-            put(camera.topic, camera.type, number / recipe.camera_hz, lambda ns, p=pixels: image_message(ns, p))
+            put(camera.topic, camera.type, number / rate, lambda ns, p=pixels, m=make: m(ns, p))
     for number in range(int(recipe.seconds * recipe.joint_hz) + 1):
         t_s = number / recipe.joint_hz
         for item in robot.state:
@@ -126,6 +139,8 @@ def messages(robot: Robot, recipe: Recipe) -> list[tuple[int, str, str, Any]]:
             put(group.topic, group.type, t_s, lambda ns, p=goal: trajectory_message(ns, names, p))
     for t_s, text in recipe.prompts:
         found.append((START_NS + round(t_s * 1e9), "/pi0/prompt", "std_msgs/msg/String", string_message(text)))
+    for t_s, topic, kind, message in recipe.extra:
+        found.append((START_NS + round(t_s * 1e9), topic, kind, message))
     return sorted(found, key=lambda item: item[0])
 
 
