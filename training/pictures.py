@@ -36,6 +36,12 @@ def sharpness(image: np.ndarray) -> float:
     return float(laplacian.var() / max(grey.var(), 1e-6))
 
 
+def blocks(image: np.ndarray, side: int = 8) -> np.ndarray:
+    """Mean colour of every block of side x side pixels, float64 [H // side, W // side, 3]."""
+    rows, columns = (length // side for length in image.shape[:2])
+    return image[: rows * side, : columns * side].reshape(rows, side, columns, side, 3).mean(axis=(1, 3))
+
+
 def contact_sheet(pictures: Sequence[np.ndarray], labels: Sequence[str], columns: int) -> Image.Image:
     """All pictures [H, W, 3] in rows of `columns`, each above its label."""
     height, width = pictures[0].shape[:2]

@@ -114,16 +114,17 @@ def lag_frames(folder: DatasetFolder) -> float | None:
     reach = max(2, round(LAG_S * folder.fps))
     shifts = np.arange(-reach, reach + 1)
     sums = np.zeros((len(shifts), folder.columns[STATE].shape[1]))
-    power = np.zeros((2, sums.shape[1]))
+    power = np.zeros((2, *sums.shape))
     for entry in folder.entries:
         rows = folder.rows(entry)
         state, action = (np.diff(folder.columns[key][rows].astype(np.float64), axis=0) for key in (STATE, ACTION))
         if len(state) <= 2 * reach:
             continue
         inner = slice(reach, len(state) - reach)
-        power += (state[inner] ** 2).sum(axis=0), (action[inner] ** 2).sum(axis=0)
         for place, shift in enumerate(shifts):
-            sums[place] += (action[inner] * state[inner.start + shift : inner.stop + shift]).sum(axis=0)
+            a, s = action[inner], state[inner.start + shift : inner.stop + shift]
+            sums[place] += (a * s).sum(axis=0)
+            power[:, place] += (a**2).sum(axis=0), (s**2).sum(axis=0)
     scale = np.sqrt(power.prod(axis=0))
     correlation = sums / np.where(scale > 0, scale, np.inf)
     best = correlation.argmax(axis=0)
