@@ -117,6 +117,23 @@ def tabulate(
         start += part.length
 
 
+def total_stats(
+    columns: Sequence[Mapping[str, np.ndarray]], levels: Mapping[str, np.ndarray], frames: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """Exact statistics over all `columns`, one mapping for each episode or file, and over all image `levels`."""
+    total = {name: describe(np.concatenate([values[name] for values in columns])) for name in columns[0]}
+    return total | {image_key(camera): describe_histogram(counts, frames) for camera, counts in levels.items()}
+
+
+def image_levels(parts: Sequence[Part]) -> dict[str, np.ndarray]:
+    """How often each level occurs in each channel of each camera's pictures: camera -> int64 [3, 256]."""
+    levels = {camera: np.zeros((3, 256), np.int64) for camera in parts[0].shapes}
+    for part in parts:
+        arrays = part.arrays()
+        levels = {camera: counts + arrays[f"histogram.{camera}"] for camera, counts in levels.items()}
+    return levels
+
+
 def _vectors(values: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 

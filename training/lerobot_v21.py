@@ -12,7 +12,15 @@ import pyarrow.parquet as pq
 from pi0_ros.robot import Robot, robot_to_yaml
 from pi0_ros.training.append import link
 from pi0_ros.training.feature_stats import to_json
-from pi0_ros.training.features import common_schema, common_shapes, features, tabulate
+from pi0_ros.training.features import (
+    common_schema,
+    common_shapes,
+    features,
+    image_levels,
+    numbers,
+    tabulate,
+    total_stats,
+)
 from pi0_ros.training.lerobot import CONVERSION_PATH, ROBOT_PATH, DatasetError, image_key, write_json
 from pi0_ros.training.parts import Part
 from pi0_ros.training.video import Codec, frame_sizes
@@ -40,8 +48,9 @@ def write_dataset_v21(
     found = {name: feature for name, feature in found.items() if name not in language}
     (out / "meta").mkdir(parents=True)
     tasks = list(dict.fromkeys(part.prompt for part in parts))
-    episodes, statistics = [], []
+    episodes, statistics, columns = [], [], []
     for number, (part, (table, stats)) in enumerate(zip(parts, tabulate(parts, schema, fps, tasks), strict=True)):
+        columns.append(numbers(table))
         pq.write_table(table.drop_columns(language), _path(out, DATA_PATH, number))
         for camera in shapes:
             frames = len(frame_sizes(part.video(camera)))
@@ -51,7 +60,7 @@ def write_dataset_v21(
         episodes.append({"episode_index": number, "tasks": [part.prompt], "length": part.length})
         known = {name: {key: values[key] for key in STATISTICS} for name, values in stats.items()}
         statistics.append({"episode_index": number, "stats": to_json(known)})
-    info = {
+    info: dict[str, Any] = {
         "codebase_version": "v2.1",
         "robot_type": robot.name,
         "total_episodes": len(parts),
@@ -70,6 +79,8 @@ def write_dataset_v21(
     _write_lines(out / "meta/tasks.jsonl", ({"task_index": i, "task": task} for i, task in enumerate(tasks)))
     _write_lines(out / "meta/episodes.jsonl", episodes)
     _write_lines(out / "meta/episodes_stats.jsonl", statistics)
+    # no reader of v2.1 needs it, but it is exact, which merged statistics of episodes are not
+    write_json(out / "meta/stats.json", to_json(total_stats(columns, image_levels(parts), info["total_frames"])))
     write_json(out / CONVERSION_PATH, conversion)
     (out / ROBOT_PATH).write_text(robot_to_yaml(robot))
 

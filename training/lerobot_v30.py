@@ -18,8 +18,17 @@ import pyarrow.parquet as pq
 
 from pi0_ros.robot import Robot, robot_to_yaml
 from pi0_ros.training.append import Base, link
-from pi0_ros.training.feature_stats import describe, describe_histogram, to_json
-from pi0_ros.training.features import common_schema, common_shapes, features, numbers, row_bytes, tabulate
+from pi0_ros.training.feature_stats import to_json
+from pi0_ros.training.features import (
+    common_schema,
+    common_shapes,
+    features,
+    image_levels,
+    numbers,
+    row_bytes,
+    tabulate,
+    total_stats,
+)
 from pi0_ros.training.lerobot import (
     CODEBASE_VERSION,
     CONVERSION_PATH,
@@ -116,14 +125,11 @@ def _episode_row(number: int, start: int, part: Part, stats: Mapping[str, Mappin
 
 def _write_stats(out: Path, tables: Sequence[pa.Table], parts: Sequence[Part], frames: int, old: Base | None) -> None:
     """`meta/stats.json`, exact over all episodes, and the image levels from which those of images come."""
-    columns = [*([numbers(table) for table in old.tables()] if old else []), *map(numbers, tables)]
-    total = {name: describe(np.concatenate([values[name] for values in columns])) for name in columns[0]}
-    levels = {camera: old.levels[camera] if old else np.zeros((3, 256), np.int64) for camera in parts[0].shapes}
-    for part in parts:
-        arrays = part.arrays()
-        levels = {camera: counts + arrays[f"histogram.{camera}"] for camera, counts in levels.items()}
-    total |= {image_key(camera): describe_histogram(counts, frames) for camera, counts in levels.items()}
-    write_json(out / "meta/stats.json", to_json(total))
+    columns = [*(map(numbers, old.tables()) if old else ()), *map(numbers, tables)]
+    levels = image_levels(parts)
+    if old:
+        levels = {camera: old.levels[camera] + counts for camera, counts in levels.items()}
+    write_json(out / "meta/stats.json", to_json(total_stats(columns, levels, frames)))
     write_json(out / LEVELS_PATH, {camera: counts.tolist() for camera, counts in levels.items()}, indent=None)
 
 
