@@ -13,6 +13,7 @@ from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.tokenizer import Tokenizer
 from pi0_ros.policy.transforms import PolicySpec, make_inputs
 from pi0_ros.settings import PolicySettings
+from pi0_ros.training.language import episode_columns
 from pi0_ros.training.lerobot_v30 import write_dataset
 from pi0_ros.training.loader import (
     Augmentation,
@@ -138,6 +139,25 @@ def test_frames_of_a_dataset_are_decoded_once(tmp_path: Path) -> None:
     again = load_data(folder, 32)
     assert np.array_equal(again.frames["wrist"], loaded.frames["wrist"])
     assert not list(folder.rglob("*.partial"))
+
+
+def test_labels_take_the_place_of_prompts_and_idle_rows_are_known(tmp_path: Path) -> None:
+    data = make_data(2, size=32, length=12)
+    parts = []
+    idle, labels = np.arange(12) > 8, ((0.1, "reach"), (0.3, "grasp"))
+    for number, (start, stop) in enumerate(data.spans):
+        writer = PartWriter(tmp_path / f"part{number}", 20, CODECS["h264"])
+        for row in range(start, stop):
+            writer.add(data.state[row], data.action[row], {name: frames[row] for name, frames in data.frames.items()})
+        parts.append(writer.close(data.prompts[number], episode_columns(idle, labels if number else ())))
+    folder = tmp_path / "dataset"
+    write_dataset(folder, parts, ROBOT, 20, CODECS["h264"], {})
+    first, second = data.prompts
+    plain, labelled = load_data(folder, 32), load_data(folder, 32, labels=True)
+    assert plain.prompts_of(np.arange(24)) == [first] * 12 + [second] * 12
+    assert labelled.prompts_of(np.arange(24)) == [first] * 12 + [second] * 2 + ["reach"] * 4 + ["grasp"] * 6
+    assert labelled.texts == (first, second, "reach", "grasp") and plain.texts == data.prompts
+    assert plain.idle is not None and plain.idle.tolist() == [*idle, *idle]
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from bagmaker import Recipe, make_bag
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.policy.metadata import Metadata
-from pi0_ros.robot import load_robot
+from pi0_ros.robot import Robot, load_robot, robot_to_yaml
 from pi0_ros.streams import Observation
 from pi0_ros.training.align import rows, scan
 from pi0_ros.training.bags import Bag
@@ -27,8 +28,8 @@ class Listener:
 
     timing = None
 
-    def __init__(self) -> None:
-        self.robot = load_robot("demo_arm")
+    def __init__(self, robot: Robot) -> None:
+        self.robot = robot
         self.metadata = Metadata("listener", "pi0", self.robot, 4, 20.0, 96)
         self.seen: list[Observation] = []
 
@@ -38,17 +39,16 @@ class Listener:
         return ActionChunk(observation.stamp_ns * 1e-9, 0.05, still, self.robot.joint_names)
 
 
-def play(path: Path, executor, node) -> None:
+def play(path: Path, robot: Robot, executor, node) -> None:
     """Publish a bag's cameras and states with `/clock` between them: time moves on once a step's messages are out."""
     from rclpy.duration import Duration
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from rosgraph_msgs.msg import Clock
-    from sensor_msgs.msg import Image, JointState
+    from sensor_msgs.msg import CompressedImage, Image, JointState
 
     from pi0_ros.nodes.messages import ns_to_stamp
 
-    kinds = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/JointState": JointState}
-    robot = load_robot("demo_arm")
+    kinds = {f"sensor_msgs/msg/{kind.__name__}": kind for kind in (Image, CompressedImage, JointState)}
     topics = {**{c.topic: c.type for c in robot.cameras}, **{s.topic: s.type for s in robot.state}}
     qos = QoSProfile(depth=20, reliability=ReliabilityPolicy.RELIABLE)
     publishers = {topic: node.create_publisher(kinds[kind], topic, qos) for topic, kind in topics.items()}
@@ -79,17 +79,24 @@ def play(path: Path, executor, node) -> None:
         now += STEP_NS
 
 
-def test_live_and_offline_observations_are_equal(tmp_path, processes, ros_context) -> None:
-    """Jittered stamps, cameras at another rate than the joints: every observation that the policy process made is the
-    converter's observation at the same tick, to the last pixel."""
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
+
+
+@pytest.mark.parametrize(("kind", "second_hz"), [("sensor_msgs/msg/Image", 20.0), (COMPRESSED, 12.5)])
+def test_live_and_offline_observations_are_equal(tmp_path, processes, ros_context, kind: str, second_hz: float) -> None:
+    """Jittered stamps, cameras at other rates than the joints and than each other, raw or compressed: every observation
+    that the policy process made is the converter's observation at the same tick, to the last pixel."""
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.node import Node
 
     from pi0_ros.serving.server import Server
 
-    robot = load_robot("demo_arm")
-    path = make_bag(tmp_path / "bag", robot, Recipe(seconds=1.6, jitter_s=0.004, delay_s=0.0))
-    listener = Listener()
+    demo = load_robot("demo_arm")
+    robot = replace(demo, cameras=tuple(replace(camera, type=kind) for camera in demo.cameras))
+    (tmp_path / "robot.yaml").write_text(robot_to_yaml(robot))
+    rates = {robot.cameras[1].topic: second_hz}
+    path = make_bag(tmp_path / "bag", robot, Recipe(seconds=1.6, jitter_s=0.004, delay_s=0.0, rates=rates))
+    listener = Listener(robot)
     server = Server(listener, "tcp://127.0.0.1:*")  # type: ignore[arg-type]
     stop = threading.Event()
     thread = threading.Thread(target=server.run, args=(stop.is_set,))
@@ -99,9 +106,15 @@ def test_live_and_offline_observations_are_equal(tmp_path, processes, ros_contex
     executor.add_node(node)
     try:
         processes.node(
-            "policy_node", backend="zmq", server=server.address, use_sim_time=True, policy_rate=20.0, timeout_s=5.0
+            "policy_node",
+            robot=str(tmp_path / "robot.yaml"),
+            backend="zmq",
+            server=server.address,
+            use_sim_time=True,
+            policy_rate=20.0,
+            timeout_s=5.0,
         )
-        play(path, executor, node)
+        play(path, robot, executor, node)
     finally:
         stop.set()
         thread.join()
