@@ -15,7 +15,7 @@ from pi0_ros.training.checks.finding import Finding, error, warning
 from pi0_ros.training.pictures import contrast, is_black, sharpness
 
 BRIGHT, FLAT = 250.0, 2.0  # mean grey level, standard deviation of it
-BLURRED = 1e-3  # of `sharpness`
+BLURRED = 0.02  # of `sharpness`: details of less than about 2 % of the picture's width are gone
 SAME_S = 1.0  # a picture that stays the same for longer is worth a word
 MOVES = 0.02  # of a joint's range between its limits
 BEYOND = 0.1  # of that range: measured further outside, the unit is wrong
@@ -52,7 +52,7 @@ def _camera(bag: Bag, stream: Stream, camera: Camera) -> Iterator[Finding]:
     elif (spread := np.median([contrast(picture) for picture in pictures])) < FLAT:
         yield warning("pictures", f"{name} shows hardly anything (contrast {spread:.1f} of 255)", "covered, or fogged?")
     elif (sharp := max(map(sharpness, pictures))) < BLURRED:
-        yield warning("pictures", f"{name} is blurred (sharpness {sharp:.1e})", "focus it, clean the lens")
+        yield warning("pictures", f"{name} is blurred (sharpness {sharp:.3f})", "focus it, clean the lens")
     limit = camera.frozen_s or SAME_S
     if stream.same_s > 0.9 * stream.span_s and len(stream.stamps) > 2:
         yield error("pictures", f"{name} sends one and the same picture all the time", "restart its driver")
