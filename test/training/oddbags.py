@@ -87,7 +87,8 @@ def write_mcap(
     chunk: int = 20,
     spoil: Callable[[int, bytes], bytes] = lambda number, data: data,
 ) -> Path:
-    """An MCAP file without index: messages (ns, topic, type, message) in chunks of so many (`compression` None: none).
+    """An MCAP file without index: messages (ns, topic, type, message) in chunks of so many (`compression` None: none);
+    a memoryview in place of a message is its content.
 
     `spoil` may change the compressed content of chunk `number` after its checksum was taken.
     """
@@ -98,10 +99,10 @@ def write_mcap(
         head += record(3, struct.pack("<H", number) + text(kind) + text("ros2msg") + text(definition))
         head += record(4, struct.pack("<HH", number, number) + text(topic) + text("cdr") + text(""))
     numbers = {topic: number for number, topic in enumerate(topics, 1)}
-    body = [
-        (ns, record(5, struct.pack("<HIQQ", numbers[topic], 0, ns, ns) + bytes(STORE.serialize_cdr(message, kind))))
-        for ns, topic, kind, message in found
-    ]
+    body = []
+    for ns, topic, kind, message in found:
+        data = message if isinstance(message, memoryview) else STORE.serialize_cdr(message, kind)
+        body.append((ns, record(5, struct.pack("<HIQQ", numbers[topic], 0, ns, ns) + bytes(data))))
     content = MAGIC + record(1, text(profile) + text("by hand"))
     if compression is None:
         content += head + b"".join(data for _, data in body)
