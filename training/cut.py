@@ -38,9 +38,7 @@ def convert_bag(path: Path, folder: Path | None, robot: Robot, options: Options)
         except DamagedError:  # nothing was written yet: damage shows in the first pass
             return _convert(path, True, folder, robot, options)
     except BagError as error:
-        if folder is not None:
-            for part in folder.glob("episode-*"):
-                shutil.rmtree(part)
+        _clear(folder)
         return BagReport(str(path), "rejected", str(error))
 
 
@@ -51,7 +49,20 @@ def _convert(path: Path, salvage: bool, folder: Path | None, robot: Robot, optio
             return BagReport(str(path), "skipped", why, duration)
         if bag.info.damage and options.damaged == "reject":
             raise BagError(f"{path}: {'; '.join(bag.info.damage)}")
-        return _cut(bag, folder, robot, options)
+        try:
+            return _cut(bag, folder, robot, options)
+        except DamagedError:
+            raise
+        except BagError as error:
+            _clear(folder)
+            notes = (*bag.info.damage, *bag.info.notes)
+            return BagReport(str(path), "rejected", str(error), duration, notes=notes)
+
+
+def _clear(folder: Path | None) -> None:
+    """Remove the episodes that a recording gave before it was rejected."""
+    for part in folder.glob("episode-*") if folder is not None else ():
+        shutil.rmtree(part)
 
 
 def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options) -> BagReport:

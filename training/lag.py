@@ -8,6 +8,7 @@ best there is none.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,23 +35,33 @@ class LagReport:
 
 
 @dataclass
-class _Series:
-    """Samples of one stream: times in ns, values."""
+class _Changes:
+    """How fast one stream's values change: of neighbouring samples the time halfway (ns), and the rate per second.
+
+    Only these numbers are kept, so that hours of images fit into memory.
+    """
 
     times: list[int] = field(default_factory=list)
-    values: list[np.ndarray] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    last: tuple[int, np.ndarray] | None = None
 
-    def add(self, stamp_ns: int, value: np.ndarray) -> None:
-        if not self.times or stamp_ns > self.times[-1]:
-            self.times.append(stamp_ns)
-            self.values.append(value)
+    def add(self, stamp_ns: int, value: np.ndarray, size: Callable[[np.ndarray], float]) -> None:
+        """Take a sample, if it is a new one; `size` says how large a difference of two samples is."""
+        if self.last is not None and stamp_ns <= self.last[0]:
+            return
+        if self.last is not None:
+            before_ns, before = self.last
+            self.times.append((before_ns + stamp_ns) // 2)
+            self.rates.append(size(value - before) * SECOND / (stamp_ns - before_ns))
+        self.last = stamp_ns, value
 
-    def changes(self, origin_ns: int) -> tuple[np.ndarray, np.ndarray]:
-        """Times halfway between samples in s after `origin_ns` [N-1], and changes per second [N-1, ...]."""
-        times = (np.array(self.times, np.int64) - origin_ns) / SECOND
-        spans = np.diff(times)
-        values = np.stack(self.values).reshape(len(times), -1)
-        return (times[1:] + times[:-1]) / 2, np.diff(values, axis=0) / spans[:, None]
+
+def _pixel_size(difference: np.ndarray) -> float:
+    return float(np.abs(difference).mean())
+
+
+def _joint_size(difference: np.ndarray) -> float:
+    return float(np.sqrt((difference**2).sum()))
 
 
 class LagMeter:
@@ -66,7 +77,7 @@ class LagMeter:
         ]
         spans = [joint.upper - joint.lower for joint in robot.state_joints]
         self._scale = 1 / np.array(spans, np.float64)
-        self._series: dict[str, _Series] = {}
+        self._changes: dict[str, _Changes] = {}
         self._runs: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []  # speed and change of each camera on a grid
 
     def add(self, observation: Observation) -> None:
@@ -75,28 +86,24 @@ class LagMeter:
         for camera, topic in self._topics.items():
             image = observation.images[camera]
             small = image[:: max(1, image.shape[0] // PIXELS[0]), :: max(1, image.shape[1] // PIXELS[1])]
-            self._series.setdefault(topic, _Series()).add(stamps[topic], small.astype(np.float32))
+            self._changes.setdefault(topic, _Changes()).add(stamps[topic], small.astype(np.float32), _pixel_size)
         for topic, places in self._groups:
             value = observation.state[places] * self._scale[places]
-            self._series.setdefault(topic, _Series()).add(stamps[topic], value)
+            self._changes.setdefault(topic, _Changes()).add(stamps[topic], value, _joint_size)
 
     def gap(self) -> None:
         """What comes next does not follow what came last."""
-        series, self._series = self._series, {}
-        if len(series) < len(self._topics) + len(self._groups) or any(len(s.times) < 3 for s in series.values()):
+        changes, self._changes = self._changes, {}
+        if not changes or any(len(stream.times) < 2 for stream in changes.values()):
             return
-        origin = min(s.times[0] for s in series.values())
-        changes = {topic: s.changes(origin) for topic, s in series.items()}
-        start = max(times[0] for times, _ in changes.values())
-        grid = np.arange(start, min(times[-1] for times, _ in changes.values()), GRID_S)
+        origin = min(stream.times[0] for stream in changes.values())
+        times = {topic: (np.array(stream.times) - origin) / SECOND for topic, stream in changes.items()}
+        grid = np.arange(max(at[0] for at in times.values()), min(at[-1] for at in times.values()), GRID_S)
         if len(grid) * GRID_S < LEAST_S:
             return
-        speeds = [np.interp(grid, times, (rates**2).sum(1)) for times, rates in (changes[t] for t, _ in self._groups)]
-        energies = {
-            camera: np.interp(grid, changes[topic][0], np.abs(changes[topic][1]).mean(1))
-            for camera, topic in self._topics.items()
-        }
-        self._runs.append((np.sqrt(np.sum(speeds, axis=0)), energies))
+        rates = {topic: np.interp(grid, times[topic], stream.rates) for topic, stream in changes.items()}
+        speed = np.sqrt(np.sum([rates[topic] ** 2 for topic, _ in self._groups], axis=0))
+        self._runs.append((speed, {camera: rates[topic] for camera, topic in self._topics.items()}))
 
     def reports(self) -> tuple[LagReport, ...]:
         """The estimates, a camera each; empty where no stretch was long enough."""
