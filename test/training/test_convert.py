@@ -13,7 +13,7 @@ import pytest
 from bagmaker import START_NS, Recipe, image_at, make_bag, state_at
 
 from pi0_ros.cli import main
-from pi0_ros.robot import Robot, load_robot
+from pi0_ros.robot import Robot, load_robot, robot_from_yaml, robot_to_yaml
 from pi0_ros.streams import ObservationBuffer
 from pi0_ros.training.align import Scan
 from pi0_ros.training.bags import Bag, read_bag
@@ -339,3 +339,27 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "x real time" in printed
     assert main(arguments) == 2
     assert "exists" in capsys.readouterr().err
+
+
+def test_message_units_and_joints_of_state_or_action_alone(tmp_path: Path) -> None:
+    """Topics in degrees with an offset, a joint that is only measured and one that is only commanded: robot units."""
+    names = ROBOT.joint_names
+    measured, commanded = names[:5], (*names[:4], names[5])
+    degrees = (180 / np.pi,) * 5
+    roles = {names[4]: "state", names[5]: "action"}
+    joints = tuple(dataclasses.replace(joint, role=roles.get(joint.name, "both")) for joint in ROBOT.joints)
+    joints = (*joints[:4], dataclasses.replace(joints[4], action=""), dataclasses.replace(joints[5], action="absolute"))
+    state = dataclasses.replace(ROBOT.state[0], joints=measured, scale=degrees, offset=(1.0, 2.0, 3.0, 4.0, 5.0))
+    group = dataclasses.replace(ROBOT.commands[0], joints=commanded, scale=(-1.0, 1.0, 1.0, 1.0, 100.0))
+    robot = dataclasses.replace(ROBOT, joints=joints, state=(state,), commands=(group,))
+    assert robot_from_yaml(robot_to_yaml(robot), "robot.yaml") == robot
+    report = one(tmp_path, Recipe(seconds=2.0), robot=robot)
+    dataset = Dataset(tmp_path / "out")
+    (episode,) = dataset.episodes
+    assert dataset.info["features"]["observation.state"]["names"] == list(measured)
+    assert dataset.info["features"]["action"]["names"] == list(commanded)
+    ticks = (report.bags[0].episodes[0].start_ns - START_NS) * 1e-9 + np.arange(episode.length) / 20
+    shown = np.floor(ticks * 50 + 1e-6) / 50
+    states, goals = np.array([state_at(t, 6) for t in shown]), np.array([state_at(t + 0.1, 6) for t in shown])
+    assert np.allclose(episode.state, (states[:, :5] - [1, 2, 3, 4, 5]) * np.pi / 180, atol=1e-6)
+    assert np.allclose(episode.action, goals[:, [0, 1, 2, 3, 5]] / [-1, 1, 1, 1, 100], atol=1e-6)
