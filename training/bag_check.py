@@ -28,8 +28,9 @@ from pi0_ros.text import labelled, table
 from pi0_ros.training.align import action_lead_ns, needed_topics, observed_topics
 from pi0_ros.training.bag_content import check_cameras, check_joints
 from pi0_ros.training.bag_streams import IMAGE_TYPES, JOINT_TYPES, Recorded, Stream, read_streams
-from pi0_ros.training.bags import Bag, BagError, find_bags
-from pi0_ros.training.checks.finding import Finding, error, note, warning
+from pi0_ros.training.bags import Bag, BagError, DamagedError, find_bags
+from pi0_ros.training.checks.finding import SEVERITIES, Finding, error, note, warning
+from pi0_ros.training.episodes import flaw
 
 KEPT = {"image": 8, "joints": 600}  # messages that are decoded
 USUAL_GAP_S = 0.5  # longer is a gap, where no robot file says what is
@@ -82,11 +83,17 @@ class BagCheck:
 def check_bag(path: Path, robot: Robot | None = None) -> BagCheck:
     """Look at the recording at `path`; `robot` None: the one that its recorder noted, if that is known here."""
     try:
-        with Bag(path) as bag:
-            robot = robot or _noted_robot(bag.info.custom_data.get("robot", ""))
-            return _check(bag, robot)
+        try:
+            return _open(path, robot, salvage=False)
+        except DamagedError:  # shows only while messages are read
+            return _open(path, robot, salvage=True)
     except BagError as problem:
         return BagCheck(path, robot.name if robot else None, 0.0, (error("reading", str(problem)),))
+
+
+def _open(path: Path, robot: Robot | None, salvage: bool) -> BagCheck:
+    with Bag(path, salvage) as bag:
+        return _check(bag, robot or _noted_robot(bag.info.custom_data.get("robot", "")))
 
 
 def _noted_robot(name: str) -> Robot | None:
@@ -111,7 +118,6 @@ def _check(bag: Bag, robot: Robot | None) -> BagCheck:
         topics = {topic: kind for topic, kind in needed_topics(robot).items() if recorded.get(topic) == kind}
     keep = {topic: KEPT["image" if kind in IMAGE_TYPES else "joints"] for topic, kind in topics.items()}
     found = read_streams(bag, topics, keep)
-    findings += _outcome(bag)
     findings += _reading(bag, found)
     for stream in found.streams.values():
         if len(stream.stamps):
@@ -128,7 +134,7 @@ def _check(bag: Bag, robot: Robot | None) -> BagCheck:
             )
         findings += check_cameras(bag, found, robot)
         findings += check_joints(bag, found, robot)
-    findings.sort(key=lambda finding: ("error", "warning", "note").index(finding.severity))
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     duration = round(bag.info.duration_s, 3)
     fps = robot.dataset_fps if robot else 0.0
     name = robot.name if robot else None
@@ -145,21 +151,17 @@ def _topics(needed: dict[str, str], recorded: dict[str, str]) -> Iterator[Findin
             yield error("topics", f"{topic} holds {recorded[topic]}, the robot file says {kind}", "mend the robot file")
 
 
-def _outcome(bag: Bag) -> Iterator[Finding]:
-    data = bag.info.custom_data
-    if bag.path.name.endswith(".partial"):
-        yield warning("outcome", "the recorder did not finish it", "`pi0 convert` skips it without --include-failed")
-    elif data.get("success", "").lower() in ("false", "0", "no") or data.get("outcome", "").lower().startswith("fail"):
-        yield note("outcome", "marked as a failure: `pi0 convert` skips it without --include-failed")
-
-
 def _reading(bag: Bag, found: Recorded) -> Iterator[Finding]:
-    if found.damage:
-        yield warning("reading", found.damage, "what was read before is judged here; record it again if you can")
+    if why := flaw(bag.path, bag.info.custom_data, include_failed=False):
+        yield note("outcome", f"{why}: `pi0 convert` skips it")
+    for damage in bag.info.damage:
+        yield warning("reading", damage, "what is left is judged here; record it again if you can")
+    for text in bag.info.notes:
+        yield note("reading", text)
     for topic, stream in found.streams.items():
-        advertised = bag.info.topics[topic].count
-        if len(stream.stamps) != advertised and not found.damage:
-            yield error("reading", f"{topic}: {len(stream.stamps)} messages can be read, {advertised} are recorded")
+        lost = bag.info.topics[topic].advertised - len(stream.stamps)
+        if lost > 0 and not bag.info.damage:
+            yield error("reading", f"{topic}: {lost} of {lost + len(stream.stamps)} recorded messages can't be read")
 
 
 def _stamps(stream: Stream) -> Iterator[Finding]:

@@ -13,12 +13,12 @@ import numpy as np
 
 from pi0_ros.streams import FROZEN_BYTES
 from pi0_ros.training.align import PROMPT_TOPIC, PROMPT_TYPE
-from pi0_ros.training.bags import Bag, BagError, header_stamp_ns
+from pi0_ros.training.bags import Bag, header_stamp_ns
+from pi0_ros.training.timing import interval_s, missing
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 JOINT_TYPES = ("sensor_msgs/msg/JointState",)
 STAMP_BYTES = 12  # of a message with a header: encapsulation and stamp, which differ in equal pictures
-SMALLEST_STEP = 1e-9
 
 
 @dataclass
@@ -45,22 +45,15 @@ class Stream:
         return float(np.ptp(self.stamps)) * 1e-9 if len(self.stamps) else 0.0
 
     @property
-    def interval_s(self) -> float:
-        """The usual time between two messages: the median; 0 where there are not two."""
-        return float(np.median(np.diff(self.ordered))) * 1e-9 if len(self.stamps) > 1 else 0.0
-
-    @property
     def rate_hz(self) -> float:
-        """The usual rate: one over the median interval."""
-        return 1.0 / self.interval_s if self.interval_s > SMALLEST_STEP else 0.0
+        """The usual rate: one over the median interval; 0 where there are not two messages."""
+        usual = interval_s(self.ordered)
+        return 1.0 / usual if usual > 0 else 0.0
 
     @property
     def missing(self) -> int:
         """How many messages fell out between others, judged by the usual interval."""
-        if self.interval_s <= SMALLEST_STEP:
-            return 0
-        steps = np.diff(self.ordered) * 1e-9 / self.interval_s
-        return int(np.maximum(np.round(steps[steps > 1.5]) - 1, 0).sum())
+        return missing(self.ordered)
 
     @property
     def delay_s(self) -> float:
@@ -76,11 +69,10 @@ class Stream:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What `read_streams` found: the streams by topic, the prompts said in the recording, and why it ended early."""
+    """What `read_streams` found: the streams by topic, and the prompts said in the recording."""
 
     streams: dict[str, Stream]
     prompts: tuple[tuple[int, str], ...]  # receive time in ns, text
-    damage: str
 
 
 def read_streams(bag: Bag, topics: Mapping[str, str], keep: Mapping[str, int]) -> Recorded:
@@ -95,24 +87,21 @@ def read_streams(bag: Bag, topics: Mapping[str, str], keep: Mapping[str, int]) -
     pictures = {topic: _Sameness() for topic, kind in topics.items() if kind in IMAGE_TYPES}
     said = bag.info.topics.get(PROMPT_TOPIC)
     listened = {*topics, PROMPT_TOPIC} if said and said.type == PROMPT_TYPE else set(topics)
-    prompts, damage = [], ""
-    try:
-        for topic, receive_ns, data in bag.raw(listened):
-            if topic not in stamps:
-                prompts.append((receive_ns, str(bag.decode(topic, data).data)))
-                continue
-            stamp = header_stamp_ns(data) if topic in stamped else receive_ns
-            if not stamp:
-                zero[topic] += 1
-                stamp = receive_ns
-            if len(stamps[topic]) in wanted[topic]:
-                kept[topic].append(data)
-            stamps[topic].append(stamp)
-            received[topic].append(receive_ns)
-            if topic in pictures:
-                pictures[topic].add(stamp, data)
-    except BagError as problem:
-        damage = str(problem)
+    prompts = []
+    for topic, receive_ns, data in bag.raw(listened):
+        if topic not in stamps:
+            prompts.append((receive_ns, str(bag.decode(topic, data).data)))
+            continue
+        stamp = header_stamp_ns(data) if topic in stamped else receive_ns
+        if not stamp:
+            zero[topic] += 1
+            stamp = receive_ns
+        if len(stamps[topic]) in wanted[topic]:
+            kept[topic].append(data)
+        stamps[topic].append(stamp)
+        received[topic].append(receive_ns)
+        if topic in pictures:
+            pictures[topic].add(stamp, data)
     streams = {
         topic: Stream(
             topic,
@@ -126,7 +115,7 @@ def read_streams(bag: Bag, topics: Mapping[str, str], keep: Mapping[str, int]) -
         )
         for topic, kind in topics.items()
     }
-    return Recorded(streams, tuple(prompts), damage)
+    return Recorded(streams, tuple(prompts))
 
 
 class _Sameness:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pi0_ros.training.folder import DatasetFolder, Entry
+from pi0_ros.training.language import IDLE, PERSISTENT, Label, labels_of
 from pi0_ros.training.lerobot import ACTION, STATE
 from pi0_ros.training.pictures import contact_sheet
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#999999"
 SHEET_FRAMES, SHEET_COLUMNS = 12, 6
 LEAST_SHARE = 0.2  # of a joint's range in all episodes is always shown, so that one that hardly moves looks so
-IDLE_STEP = 1e-3  # a command that changes less between two frames stands still
+ON_TIME = ("data", "axes fraction")  # a place in seconds and in shares of the axes' height
+SMALL: dict[str, Any] = {"fontsize": "x-small", "color": GREEN, "clip_on": True}
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -44,7 +46,7 @@ def png(figure: Figure, dpi: int = 100) -> bytes:
 
 
 def traces(folder: DatasetFolder, entry: Entry) -> Figure:
-    """State and action of one episode over time, an axis for each dimension; where no command changes it is shaded."""
+    """State and action of one episode over time, an axis for each dimension; idle frames are shaded, labels marked."""
     rows = folder.rows(entry)
     series: dict[str, tuple[np.ndarray, list[str], list[str]]] = {
         key: (folder.columns[key][rows].reshape(entry.length, -1), folder.names(key), folder.units(key))
@@ -57,6 +59,7 @@ def traces(folder: DatasetFolder, entry: Entry) -> Figure:
     figure = new_figure(11, 1.5 * lines + 1.1)
     grid = figure.subplots(lines, columns, sharex=True, squeeze=False)
     seconds = np.arange(entry.length) / folder.fps
+    shaded, labels = _idle(folder, entry), _labels(folder, entry)
     for place, axes in enumerate(grid.T.reshape(-1)):
         if place >= len(names):
             axes.set_axis_off()
@@ -71,8 +74,12 @@ def traces(folder: DatasetFolder, entry: Entry) -> Figure:
                 )
                 unit = units[dim] or unit
                 spread = max(spread, float(np.ptp(folder.columns[key][:, dim])))
-        for start, stop in _still(series.get(ACTION, (None,))[0]):
+        for start, stop in shaded:
             axes.axvspan(start / folder.fps, stop / folder.fps, color=GREY, alpha=0.15, linewidth=0)
+        for at, text in labels:
+            axes.axvline(at, color=GREEN, linewidth=1, linestyle=":")
+            if place == 0:
+                axes.annotate(text, (at, 0), (2, 3), xycoords=ON_TIME, textcoords="offset points", **SMALL)
         axes.set_title(names[place] + (f" ({unit})" if unit else ""), fontsize="small", loc="left", pad=3)
         _at_least(axes, LEAST_SHARE * spread)
         axes.grid(alpha=0.3)
@@ -98,13 +105,20 @@ def _last(column: Any) -> int:
     return max(place for place, axes in enumerate(column) if axes.axison)
 
 
-def _still(action: np.ndarray | None, least: int = 5) -> list[tuple[int, int]]:
-    """Stretches of `least` frames or more without a change of the action: (first frame, the one after the last)."""
-    if action is None or len(action) < 2:
+def _idle(folder: DatasetFolder, entry: Entry) -> list[tuple[int, int]]:
+    """Stretches of the episode that the column `idle` marks: (first frame, the one after the last)."""
+    if IDLE not in folder.columns:
         return []
-    still = np.concatenate([[False], (np.abs(np.diff(action, axis=0)) < IDLE_STEP).all(axis=1), [False]])
-    edges = np.flatnonzero(np.diff(still.astype(int)))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if b - a >= least]
+    idle = np.concatenate([[False], folder.columns[IDLE][folder.rows(entry)], [False]])
+    edges = np.flatnonzero(np.diff(idle.astype(int)))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
+def _labels(folder: DatasetFolder, entry: Entry) -> tuple[Label, ...]:
+    """The episode's labels: (seconds, text)."""
+    if PERSISTENT not in folder.features:
+        return ()
+    return labels_of(folder.episode_table(entry, [PERSISTENT]).column(PERSISTENT)[0].as_py())
 
 
 def stream_ages(conversion: Mapping[str, Any], limits: Mapping[str, float]) -> Figure | None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pi0_ros.robot import load_robot
+from pi0_ros.training.language import episode_columns
+from pi0_ros.training.lerobot_v21 import write_dataset_v21
 from pi0_ros.training.lerobot_v30 import write_dataset
 from pi0_ros.training.parts import PartWriter
 from pi0_ros.training.video import CODECS
@@ -51,8 +53,12 @@ def make(
     draw: Picture = picture,
     seed: int = 0,
     bags: Sequence[dict[str, object]] = (),
+    v21: bool = False,
 ) -> Path:
-    """Write a dataset to `folder`; `change` sees each episode's state and action [T, 6], `draw` makes the pictures."""
+    """Write a dataset to `folder`; `change` sees each episode's state and action [T, 6], `draw` makes the pictures.
+
+    The first tenth of every episode is idle, its middle has the label "grasp".
+    """
     parts = []
     for episode, (length, prompt) in enumerate(zip(lengths, prompts, strict=True)):
         moves = commands(length, seed + episode)
@@ -61,6 +67,8 @@ def make(
         for number in range(length):
             images = {camera.name: draw(number, episode, place) for place, camera in enumerate(ROBOT.cameras)}
             writer.add(state[number], action[number], images)
-        parts.append(writer.close(prompt))
-    write_dataset(folder, parts, ROBOT, FPS, CODECS["h264"], {"robot": "demo_arm", "fps": FPS, "bags": list(bags)})
+        idle = np.arange(length) < length // 10
+        parts.append(writer.close(prompt, episode_columns(idle, [(length / 2 / FPS, "grasp")])))
+    write = write_dataset_v21 if v21 else write_dataset
+    write(folder, parts, ROBOT, FPS, CODECS["h264"], {"robot": "demo_arm", "fps": FPS, "bags": list(bags)})
     return folder

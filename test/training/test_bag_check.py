@@ -204,4 +204,4 @@ def test_joints(tmp_path: Path, topic: str, edit: Callable[[float, Any], Any], s
 def test_prompt_and_outcome(tmp_path: Path) -> None:
     result = check(tmp_path, prompts=(), custom_data={"outcome": "failure"})
     assert "prompt: none recorded, so the robot file's: 'put the red cube in the tray'" in found(result, "warning")
-    assert "marked as a failure" in found(result, "note")
+    assert "outcome is 'failure': `pi0 convert` skips it" in found(result, "note")

@@ -35,7 +35,7 @@ def write_dataset_page(
 
 def episode_part(folder: DatasetFolder, entry: Entry, pictures: Sequence[Picture]) -> Part:
     """The part of the page about one episode."""
-    length = f"{entry.length} frames, {entry.length / folder.fps:.1f} s. Grey: no command changes."
+    length = f"{entry.length} frames, {entry.length / folder.fps:.1f} s. Grey: idle frames; green: labels."
     return Part(f"Episode {entry.index}: {' / '.join(entry.tasks)}", [length, *pictures], f"episode-{entry.index}")
 
 

@@ -4,8 +4,8 @@
     pi0 dataset plot datasets/towels --html                12 episodes, evenly spread, and report.html
     pi0 dataset plot datasets/towels --all --out /tmp/towels --html
 
-The page is one file with every picture inside: it opens anywhere, without a network. Grey in the traces: no command
-changes.
+The page is one file with every picture inside: it opens anywhere, without a network. Grey in the traces: idle
+frames; green: labels.
 """
 
 from __future__ import annotations
