@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -296,6 +297,19 @@ def test_the_grounding_loss_counts_valid_rows_and_its_head_reads_the_prompt_only
     assert torch.equal(head(hidden, mask), head(other, mask))
 
 
+def test_idle_frames_start_no_sample_and_labels_are_in_the_vocabulary(tmp_path: Path) -> None:
+    plain = make_data(6, length=15)
+    label = np.where(np.arange(plain.length) % 3 == 0, 0, -1)
+    idle = np.arange(plain.length) % 5 == 0
+    data = dataclasses.replace(plain, idle=idle, label=label, labels=("grasp",))
+    every, active = (Run(data, ROBOT, make_stats(data), recipe(skip_idle=skip), tmp_path, {}) for skip in (False, True))
+    assert np.array_equal(active.train_rows, every.train_rows[~idle[every.train_rows]])
+    assert 0 < len(active.train_rows) < len(every.train_rows)
+    assert np.array_equal(active.held_out_rows, every.held_out_rows)
+    tokens, mask = active.spec.tokenizer.encode_prompt(active.spec.config, "grasp")
+    assert mask.sum() == 1 + 1 + 1  # begin, one piece, newline
+
+
 def test_frames_around_gripper_events_weigh_more() -> None:
     data = make_data(1, length=30)
     stage = Stage("s", event_weight=3.0, event_window_s=0.1, after_weight=0.5)
@@ -310,6 +324,7 @@ def test_frames_around_gripper_events_weigh_more() -> None:
         ({"sed": 1}, "unknown key.*sed"),
         ({"seed": "one"}, "seed: expected int"),
         ({"precision": "half"}, "precision"),
+        ({"prompts": "labels"}, "prompts: expected task or subtask"),
         ({"stages": []}, "at least one stage"),
         ({"stages": [{"steps": 3}]}, r"stages\[0\]: missing key\(s\) name"),
         ({"stages": [{"name": "a", "flow": 0}]}, "nothing to learn"),
