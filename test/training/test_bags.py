@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import yaml
 from bagmaker import START_NS, STORE, Recipe, joint_message, make_bag, messages
+from rosbags.interfaces import MessageDefinitionFormat
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from pi0_ros.robot import load_robot
 from pi0_ros.training.bags import Bag, BagError, bag_info, custom_data, find_bags, header_stamp_ns, read_bag
+from pi0_ros.training.message_types import typestore
 
 ROBOT = load_robot("demo_arm")
 SHORT = Recipe(seconds=0.3, custom_data={"prompt": "put the red cube in the tray", "outcome": "success"})
@@ -141,6 +143,21 @@ def test_own_types_come_from_the_recording(tmp_path: Path) -> None:
         ((_, _, data),) = bag.raw()
         assert bag.decode("/torque", data).torque.tolist() == [1.5, 2.5]
         assert header_stamp_ns(data) == 123
+
+
+def test_types_defined_in_idl(tmp_path: Path) -> None:
+    """As rosbag2 keeps types that have no .msg file: all needed definitions in one text, each below its name."""
+    rule = "=" * 80
+    parts = {
+        "my_msgs/msg/Pair": "struct Pair { double first; my_msgs::msg::Inner second; };",
+        "my_msgs/msg/Inner": "struct Inner { long number; };",
+    }
+    modules = (f"IDL: {name}\nmodule my_msgs {{ module msg {{ {idl} }}; }};\n" for name, idl in parts.items())
+    text = f"{rule}\n".join(modules)
+    store = typestore(frozenset({("my_msgs/msg/Pair", MessageDefinitionFormat.IDL, text)}))
+    inner = store.types["my_msgs/msg/Inner"](number=7)
+    data = store.serialize_cdr(store.types["my_msgs/msg/Pair"](first=1.5, second=inner), "my_msgs/msg/Pair")
+    assert store.deserialize_cdr(data, "my_msgs/msg/Pair").second.number == 7
 
 
 def test_header_stamp_in_both_byte_orders() -> None:
