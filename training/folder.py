@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -176,8 +176,14 @@ class DatasetFolder:
         return {key: np.concatenate(arrays) for key, arrays in whole.items()}
 
     def episode_table(self, entry: Entry, columns: list[str] | None = None) -> pa.Table:
-        """An episode's rows as they are stored; all columns, or these."""
-        return pq.read_table(entry.data, columns=columns, filters=[("episode_index", "=", entry.index)])
+        """An episode's rows as they are stored; all columns, or these. Raises `DatasetError` where there are none."""
+        if columns is not None:
+            return pq.read_table(entry.data, columns=columns, filters=[("episode_index", "=", entry.index)])
+        table = _last_read(entry.data, entry.data.stat().st_mtime_ns)  # the next episode is in the same file
+        rows = np.flatnonzero(table.column("episode_index").to_numpy() == entry.index)
+        if not len(rows):
+            raise DatasetError(f"{entry.data}: no row of episode {entry.index}")
+        return table.slice(rows[0], len(rows))
 
     def rows(self, entry: Entry) -> slice:
         """The rows of an episode within `columns`."""
@@ -255,6 +261,11 @@ def picture_statistics(folder: DatasetFolder) -> list[dict[str, Any]]:
         }
         for row in folder.lines("meta/episodes_stats.jsonl")
     ]
+
+
+@lru_cache(maxsize=1)
+def _last_read(file: Path, changed_ns: int) -> pa.Table:
+    return pq.read_table(file)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -94,9 +94,8 @@ def test_older_format_becomes_v30(tmp_path: Path, capsys: pytest.CaptureFixture[
     folders = DatasetFolder(old), Dataset(tmp_path / "new")
     for entry, episode in zip(folders[0].entries, folders[1].episodes, strict=True):
         assert np.array_equal(folders[0].columns["action"][folders[0].rows(entry)], episode.action)
-        assert np.array_equal(
-            folders[0].frames(entry, "observation.images.base", [7])[0], episode.frames("base", 7, 8)[0]
-        )
+        (frame,) = folders[0].frames(entry, "observation.images.base", [7])
+        assert np.array_equal(frame, episode.frames("base", 7, 8)[0])
     assert not [f for f in check_dataset(tmp_path / "new", full=True) if f.severity != "note"]
 
 

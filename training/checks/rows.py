@@ -35,7 +35,9 @@ def check_files(folder: DatasetFolder) -> Iterator[Finding]:
         yield warning("files", f"{path.relative_to(folder.path)} belongs to no episode", "remove it")
     if not folder.is_v3:
         yield note(
-            "format", f"{folder.version}: LeRobot 0.4 and later and `pi0 train` read v3.0 only", _upgrade(folder)
+            "format",
+            f"{folder.version}: LeRobot 0.4 and later and `pi0 train` read v3.0 only",
+            f"`pi0 dataset merge OUT {folder.path}` writes v3.0, with the same videos",
         )
     if STATE not in folder.features or ACTION not in folder.features:
         missing = [key for key in (STATE, ACTION) if key not in folder.features]
@@ -53,10 +55,6 @@ def check_files(folder: DatasetFolder) -> Iterator[Finding]:
                 "leave the wrong one absolute",
                 "write a flat list into meta/info.json",
             )
-
-
-def _upgrade(folder: DatasetFolder) -> str:
-    return f"python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id=... --root={folder.path}"
 
 
 def check_rows(folder: DatasetFolder) -> Iterator[Finding]:
