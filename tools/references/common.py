@@ -121,24 +121,8 @@ def draw_stats(rng: np.random.Generator, dim: int) -> dict[str, np.ndarray]:
 
 def draw_text(rng: np.random.Generator) -> str:
     """Draw an instruction: words, underscores, line breaks, digits, other scripts, sometimes nothing or very long."""
-    words = [
-        "pick",
-        "up",
-        "the",
-        "Red_block",
-        "fold\nit",
-        "  ",
-        "_",
-        "\n",
-        "42",
-        "Tür",
-        "開けて",
-        "🤖",
-        ";",
-        "Action:",
-        "\t",
-        "<eos>",
-    ]
+    words = ["pick", "up", "the", "Red_block", "fold\nit", "  ", "_", "\n", "42", "Tür", "開けて", "🤖", ";"]
+    words += ["Action:", "\t", "<eos>"]
     return str(rng.choice([" ", "", "_"])).join(rng.choice(words, int(rng.choice([0, 1, 3, 6, 10, 60]))))
 
 

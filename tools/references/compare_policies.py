@@ -199,12 +199,10 @@ def fast_prompt(
     codec = ActionCodec(words, ActionTokens.load(fast))
     spelled = codec.actions.encode(np.asarray(entry["actions"]))
     tokens, mask, answer = words.encode_action_answer(config, entry["prompt"], entry["state"], spelled)
-    wanted = entry["fast"]["answer"]
+    expected = [entry["fast"]["answer"][part] for part in ("tokens", "mask", "loss")]
     same = [tokens.tolist(), mask.astype(int).tolist(), answer.astype(int).tolist()]
     found["answers"] = found.get("answers", 0) + 1
-    found["answers differ"] = found.get("answers differ", 0) + (
-        same != [wanted["tokens"], wanted["mask"], wanted["loss"]]
-    )
+    found["answers differ"] = found.get("answers differ", 0) + (same != expected)
     for written, decoded in zip(entry["fast"]["written"], entry["fast"]["decoded"], strict=True):
         kind = "error of theirs" if isinstance(decoded, str) else "decoded"
         found[kind] = found.get(kind, 0) + 1

@@ -6,7 +6,7 @@ Needs LeRobot (its `pi` and `peft` extras) and a small SentencePiece model, from
 
 Folders are written by LeRobot's own `save_pretrained`, processors with random statistics, normalisations, relative
 actions and cameras included. Raw observations go through the saved processors and the reloaded policy to actions.
-`--check FOLDER` is the other direction: load a folder that pi0_ros wrote and run the case's observations through it.
+`--check CASES CONVERTED` is the other direction: load what `convert_cases.py` wrote and run the inputs through it.
 """
 
 from __future__ import annotations
@@ -256,15 +256,28 @@ def make_prompts(out: Path, count: int, tokenizer: Any) -> None:
     (out / "prompts-lerobot.json").write_text(json.dumps(entries))
 
 
+@torch.no_grad()
 def check(folder: Path, converted: Path) -> None:
-    """Load `converted` with LeRobot, run the case's observations through it and print the difference."""
+    """Load `converted` with LeRobot, run the case's inputs through it and print the difference from the case."""
     case = json.loads((folder / "case.json").read_text())
     arrays = dict(np.load(folder / "expected.npz"))
     with small(case["sizes"]):
         policy = MODELS[case["model"]][1].from_pretrained(converted)
-    outputs = run(policy, converted, arrays, case["tasks"])
-    difference = np.abs(outputs["actions_out"] - arrays["actions_out"]).max()
-    print(f"{converted.name}: actions of LeRobot differ by {difference:.2e}")
+    if case["reference"] == "lerobot":
+        difference = np.abs(run(policy, converted, arrays, case["tasks"])["actions_out"] - arrays["actions_out"]).max()
+    else:
+        for name in ("policy_preprocessor.json", "policy_postprocessor.json"):
+            PolicyProcessorPipeline.from_pretrained(converted, config_filename=name)
+        tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
+        cameras = [f"image_{key.rpartition('.')[2]}" for key in policy.config.image_features]
+        images = [tensors[name].permute(0, 3, 1, 2).float() / 255 * 2 - 1 for name in cameras]
+        masks = [tensors[name.replace("image_", "image_mask_", 1)] for name in cameras]
+        rest = [tensors["state"]] if case["model"] == "pi0" else []
+        actions = policy.model.sample_actions(
+            images, masks, tensors["tokens"], tensors["token_mask"], *rest, noise=tensors["noise_sample"], num_steps=10
+        )
+        difference = np.abs(actions.numpy() - arrays["actions_10"]).max()
+    print(f"{folder.name}: actions of LeRobot differ by {difference:.1e}", flush=True)
 
 
 if __name__ == "__main__":
@@ -272,10 +285,13 @@ if __name__ == "__main__":
     command.add_argument("--kinds", nargs="+", default=["plain", "drawn", "peft", "bfloat16"])
     command.add_argument("--tokenizer", type=Path, help="a SentencePiece model of at most 512 pieces")
     command.add_argument("--prompts", type=int, default=0, help="write prompts-lerobot.json instead of policies")
-    command.add_argument("--check", type=Path, nargs=2, metavar=("CASE", "FOLDER"), help="run FOLDER on CASE's inputs")
+    command.add_argument("--check", type=Path, nargs=2, metavar=("CASES", "CONVERTED"))
     options = command.parse_args()
     if options.check:
-        check(*options.check)
+        cases, converted_cases = options.check
+        for one_case in sorted(converted_cases.iterdir()):
+            if (one_case / "lerobot").is_dir():
+                check(cases / one_case.name, one_case / "lerobot")
         raise SystemExit
     made = tokenizer_from(options.tokenizer)
     if options.prompts:

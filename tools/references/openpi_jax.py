@@ -95,7 +95,7 @@ def _draw(rng: np.random.Generator, path: tuple[str, ...], shape: tuple[int, ...
     in_norm = any("LayerNorm" in part or part == "encoder_norm" for part in path)
     kind = {"scale": "layer_norm" if in_norm else "norm", "bias": "bias"}.get(name, "")
     kind = {"pos_embedding": "position", "input_embedding": "embedding"}.get(name, kind)
-    if name == "kernel" and any(part.endswith("norm_1") for part in path):
+    if "lora" in name or (name == "kernel" and any(part.endswith("norm_1") for part in path)):
         kind = "adaptive"
     fan_in = int(np.prod(shape[:-1])) if name == "kernel" and len(shape) == 4 and "embedding" in path else shape[-2:][0]
     return draw_weight(rng, kind, shape, fan_in)

@@ -3,6 +3,7 @@
 Needs openpi's source tree on the path and transformers 4.53.2 with openpi's `transformers_replace` copied over it:
 
     python openpi_torch.py --out cases --seeds 0 1 2 --models pi0 pi05
+    python openpi_torch.py --out cases --check cases converted  # what `convert_cases.py` wrote
 
 Weights are written by `safetensors.torch.save_model`, as openpi's training script and its converter do: `train` in
 float32 with statistics, `converted` in bfloat16 with the converter's config.json.
@@ -130,10 +131,32 @@ def make_case(out: Path, seed: int, name: str, kind: str) -> None:
     save_case(folder, case | {"asset_id": "droid"}, PACKAGES, arrays | outputs)
 
 
+def check(folder: Path, converted: Path) -> None:
+    """Load `converted` as openpi does, run the case's inputs through it and print the difference from the case."""
+    case = json.loads((folder / "case.json").read_text())
+    arrays = dict(np.load(folder / "expected.npz"))
+    if case["sizes"]["vlm"]["num_heads"] != 8:  # written into openpi's torch code
+        return
+    model = build(case["sizes"], "float32")
+    safetensors.torch.load_model(model, converted / "model.safetensors")
+    actions = outputs_of(model, arrays, case["sizes"])["actions_10"]
+    stats = normalize.load(next((converted / "assets").rglob("norm_stats.json")).parent)
+    wanted = normalize.load(folder / "checkpoint" / "assets" / case["asset_id"])
+    apart = max(np.abs(np.asarray(stats[k].std) - np.asarray(wanted[k].std)).max() for k in wanted)
+    difference = np.abs(actions - arrays["actions_10"]).max()
+    print(f"{folder.name}: actions of openpi torch differ by {difference:.1e}, statistics by {apart:.1e}", flush=True)
+
+
 if __name__ == "__main__":
     command = parser(__doc__.splitlines()[0])
     command.add_argument("--kinds", nargs="+", default=["train", "converted"], choices=["train", "converted"])
+    command.add_argument("--check", type=Path, nargs=2, metavar=("CASES", "CONVERTED"))
     options = command.parse_args()
+    if options.check:
+        for one_case in sorted(options.check[1].iterdir()):
+            if (one_case / "openpi").is_dir() and one_case.name.startswith("openpi"):
+                check(options.check[0] / one_case.name, one_case / "openpi")
+        raise SystemExit
     for one_kind in options.kinds:
         for one_model in options.models:
             for one_seed in options.seeds:
