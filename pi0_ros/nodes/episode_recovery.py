@@ -1,40 +1,21 @@
-"""Make readable what a killed recorder left behind.
+"""Make a whole bag of what a killed recorder left behind.
 
     python -m pi0_ros.nodes.episode_recovery bags/episode_000007.partial
 
-writes `bags/episode_000007_recovered` with every message of every whole MCAP chunk (all but at most the last megabyte),
-marked as no success, and leaves the `.partial` folder as it is.
+writes `bags/episode_000007_recovered` with every message that reached the disk (all but at most the last half second),
+marked as no success, and leaves the `.partial` folder as it is. `pi0 convert --include-failed` reads both.
 """
 
 from __future__ import annotations
 
 import argparse
-import struct
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-from pi0_ros.nodes.episode_writer import PARTIAL, EpisodeWriter
-
-MAGIC = b"\x89MCAP0\r\n"
-SCHEMA, CHANNEL, MESSAGE, CHUNK = 0x03, 0x04, 0x05, 0x06  # record kinds of the MCAP format
-CHUNK_HEADER = 28  # bytes of a chunk before its compression: two times, size, checksum
-
-
-def records(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(kind, content) of every whole record in `data`, those inside uncompressed chunks included."""
-    position = 0
-    while position + 9 <= len(data):
-        kind, length = data[position], struct.unpack_from("<Q", data, position + 1)[0]
-        content = data[position + 9 : position + 9 + length]
-        if len(content) < length:
-            return
-        if kind == CHUNK:
-            compression = struct.unpack_from("<I", content, CHUNK_HEADER)[0]
-            yield from records(content[CHUNK_HEADER + 4 + compression + 8 :])
-        else:
-            yield kind, content
-        position += 9 + length
+from pi0_ros.nodes.episode_writer import PARTIAL
+from pi0_ros.nodes.mcap_writer import McapWriter, finish_bag
+from pi0_ros.training.bag_metadata import MetadataError, parse_metadata
+from pi0_ros.training.salvage_mcap import SalvagedMcap, SalvageError
 
 
 def recover(partial: Path) -> Path:
@@ -43,33 +24,25 @@ def recover(partial: Path) -> Path:
     Raises ValueError when there is no MCAP file or no whole message in it, FileExistsError when that was done before.
     """
     files = sorted(partial.glob("*.mcap"))
-    if not files or files[0].open("rb").read(len(MAGIC)) != MAGIC:
+    if not files:
         raise ValueError(f"{partial}: holds no MCAP file")
-    data = memoryview(files[0].read_bytes())[len(MAGIC) :]
-    types: dict[int, str] = {}
-    topics: dict[int, tuple[str, str]] = {}  # channel -> (topic, type)
-    messages: list[tuple[int, int, memoryview]] = []  # (channel, receive time in ns, data)
-    for kind, content in records(data):
-        if kind == SCHEMA:
-            types[struct.unpack_from("<H", content)[0]] = _string(content, 2)
-        elif kind == CHANNEL:
-            channel, schema = struct.unpack_from("<HH", content)
-            topics[channel] = _string(content, 4), types[schema]
-        elif kind == MESSAGE:
-            channel, _, stamp_ns = struct.unpack_from("<HIQ", content)
-            messages.append((channel, stamp_ns, content[22:]))
-    if not messages:
-        raise ValueError(f"{files[0]}: not one whole message is in it; nothing can be recovered")
-    name = partial.name.removesuffix(PARTIAL)
-    episode = EpisodeWriter(partial.with_name(f"{name}_recovered"), dict(topics.values()))
-    for channel, stamp_ns, content in messages:
-        episode.put(topics[channel][0], stamp_ns, bytes(content))
-    return episode.close({"outcome": "interrupted", "success": "false"})
-
-
-def _string(content: memoryview, offset: int) -> str:
-    length = struct.unpack_from("<I", content, offset)[0]
-    return str(content[offset + 4 : offset + 4 + length], "utf8")
+    try:
+        left = SalvagedMcap(files[0])
+    except SalvageError as error:
+        raise ValueError(f"{files[0]}: {error}; nothing can be recovered") from error
+    try:
+        custom_data = parse_metadata(left.metadata).custom_data
+    except MetadataError:
+        custom_data = {}
+    folder = partial.with_name(f"{partial.name.removesuffix(PARTIAL)}_recovered")
+    folder.mkdir()
+    writer = McapWriter(folder / f"{folder.name}.mcap")
+    for connection in left.connections:
+        writer.add_topic(connection.topic, connection.msgtype)
+    for connection, stamp_ns, data in left.messages(left.connections):
+        writer.write(connection.topic, stamp_ns, data)
+    finish_bag(writer, {**custom_data, "outcome": "interrupted", "success": "false"})
+    return folder
 
 
 def main() -> int:

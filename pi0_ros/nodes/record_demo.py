@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rclpy.executors import Executor
 
     from pi0_ros.nodes.demonstrator_node import DemonstratorNode
-    from pi0_ros.nodes.recorder_node import Recorder
+    from pi0_ros.nodes.recorder import Recorder
     from pi0_ros.nodes.sim_client import SimClient
 
 DISTURBANCES = (0.0, 0.03, 0.05)  # rad; wandering joint errors teach the policy to mend its aim
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from pi0_ros.nodes.demonstrator_node import DemonstratorNode
-    from pi0_ros.nodes.recorder_node import Recorder
+    from pi0_ros.nodes.recorder import Recorder
     from pi0_ros.nodes.sim_client import SimClient, spin_until
     from pi0_ros.processes import ProcessGroup, private_domain, ros_environment
     from pi0_ros.robot import load_robot
