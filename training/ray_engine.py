@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import logging
+import socket
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -31,10 +33,14 @@ def run_on_ray(
         import ray
     except ImportError as error:
         raise DatasetError("--engine ray needs Ray: pip install 'pi0_ros[ray]'") from error
-    try:
-        ray.init(address=address, num_cpus=None if address else tasks, log_to_driver=False, include_dashboard=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise DatasetError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
+    inside = ray.is_initialized()  # called from a program that has its cluster already
+    if not inside:
+        _check_reachable(address)
+        cpus = None if address else tasks
+        try:
+            ray.init(address, num_cpus=cpus, log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise DatasetError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
     try:
         limit = tasks or max(1, int(ray.cluster_resources().get("CPU", 1)))
         remote = ray.remote(num_cpus=1, max_retries=3)(_convert_and_pack)  # tried again when its machine goes away
@@ -44,7 +50,8 @@ def run_on_ray(
         running: dict[Any, int] = {}
         while waiting or running:
             while waiting and len(running) < limit:
-                running[remote.remote(jobs[waiting[0]])] = waiting.pop(0)
+                number = waiting.pop(0)
+                running[remote.remote(jobs[number])] = number
             (done,), _ = ray.wait(list(running), num_returns=1)
             number = running.pop(done)
             yield number, _unpack(jobs[number], *ray.get(done))
@@ -55,7 +62,19 @@ def run_on_ray(
             f"the Ray cluster failed: {error}; finished bags are kept, give the command again"
         ) from error
     finally:
-        ray.shutdown()
+        if not inside:
+            ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Raises `DatasetError` where nothing listens at HOST:PORT; Ray itself would wait for many minutes."""
+    if address is None or "://" in address or ":" not in address:
+        return
+    host, port = address.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise DatasetError(f"no Ray cluster at {address}: {error}") from error
 
 
 def _convert_and_pack(job: Job) -> tuple[BagReport, bytes]:
