@@ -21,17 +21,17 @@ BASE = [
     "lz4>=3.0",
     "tqdm>=4.60",
 ]
-# tensorstore and ml_dtypes read JAX checkpoints, transformers reads Hugging Face tokenizers, tokenizers pi0-FAST's actions.
+# tensorstore and ml_dtypes read JAX checkpoints, tokenizers those of Hugging Face and pi0-FAST's actions.
 POLICY = [
     *("torch>=2.5", "safetensors>=0.4", "sentencepiece>=0.2"),
-    *("tensorstore>=0.1.50", "ml_dtypes>=0.3", "transformers>=4.48", "tokenizers>=0.21"),
+    *("tensorstore>=0.1.50", "ml_dtypes>=0.3", "tokenizers>=0.21"),
 ]
 SIM = ["mujoco==3.8.1"]
 TRAIN = [*POLICY, "av>=12", "matplotlib>=3.8", "pandas>=2.0", "pyarrow>=15"]
 RAY = ["ray>=2.10"]
 VIEW = ["viser>=1.1", "yourdfpy>=0.0.58"]
-# protobuf: transformers turns a SentencePiece model into its own tokenizer with it, as LeRobot does.
-TEST = ["pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.100", "protobuf>=4"]
+# transformers: prompts are compared with its own; it needs protobuf to read a SentencePiece model, as LeRobot does.
+TEST = ["pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.100", "transformers>=4.48", "protobuf>=4"]
 LINT = ["mypy>=1.13", "ruff>=0.8", "types-PyYAML"]
 COLCON = ["colcon-common-extensions>=0.3", "catkin_pkg>=1.0"]
 
