@@ -80,10 +80,10 @@ class SubtaskLoop:
             return self._subtask or task
 
     def start(self) -> None:
-        """Begin to write."""
-        if self._thread is None:
-            self._stop.clear()
-            self._thread = threading.Thread(target=self._loop, name="subtask", daemon=True)
+        """Begin to write; a thread that `stop` did not wait for ends beside the new one."""
+        if self._thread is None or self._stop.is_set():
+            self._stop = threading.Event()
+            self._thread = threading.Thread(target=self._loop, args=(self._stop,), name="subtask", daemon=True)
             self._thread.start()
 
     def stop(self, timeout_s: float = 10.0) -> bool:
@@ -120,11 +120,11 @@ class SubtaskLoop:
         if new and not self._stop.is_set():
             self._publish(subtask)
 
-    def _loop(self) -> None:
-        while not self._stop.is_set():
+    def _loop(self, stop: threading.Event) -> None:
+        while not stop.is_set():
             self._new_task.wait(self._period_s)
             self._new_task.clear()
-            if not self._stop.is_set():
+            if not stop.is_set():
                 self.step()
 
 

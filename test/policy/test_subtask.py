@@ -151,3 +151,27 @@ def test_only_pi05_in_this_process_can_do_it(tmp_path):
     with pytest.raises(ValueError, match="set `backend` to local"):
         make_subtask_loop(0.5, remote, buffer, lambda: 0, print)
     remote.close()
+
+
+def test_it_starts_again_while_a_subtask_is_still_being_written():
+    rig, hanging, written = Rig(), threading.Event(), threading.Event()
+    rig.answers = {"clean up": "pick up the cup"}
+    answer = rig.write
+
+    def write(asked: Observation) -> str:
+        if not hanging.is_set():
+            hanging.set()
+            written.wait(10)
+        return answer(asked)
+
+    rig.loop._write = write
+    rig.loop.instruction("clean up")
+    rig.loop.start()
+    assert hanging.wait(10) and not rig.loop.stop(timeout_s=0.01)
+    rig.loop.start()
+    deadline = threading.Event()
+    while not rig.published and not deadline.wait(0.01):
+        assert len(rig.asked) < 10_000
+    assert rig.loop.stop()
+    written.set()
+    assert rig.loop.instruction("clean up") == "pick up the cup"
