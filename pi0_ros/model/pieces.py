@@ -88,18 +88,22 @@ def load_pieces(path: Path) -> Pieces:
 
     TokenizerError names the file and what is wrong with it; where there is none, how to get it.
     """
-    if path.is_dir():
-        found = file_in(path)
-        if found is None:
-            raise TokenizerError(f"{path}: neither {SENTENCEPIECE} nor {HUGGING_FACE} is in it. {_HOW_TO}")
-        path = found
-    if not path.is_file():
-        raise TokenizerError(f"{path}: there is no such tokenizer file. {_HOW_TO}")
+    path = file_of(path)
     with path.open("rb") as file:
         head = file.read(len(_LFS))
     if head == _LFS:
         raise TokenizerError(f"{path}: a git-lfs pointer, not the tokenizer itself; fetch it with `git lfs pull`")
     return _hugging_face(path) if path.suffix == ".json" else _sentence_piece(path)
+
+
+def file_of(path: Path) -> Path:
+    """Return the tokenizer's file: `path` itself, or the one in it; TokenizerError where there is none."""
+    found = file_in(path) if path.is_dir() else path
+    if found is None:
+        raise TokenizerError(f"{path}: neither {SENTENCEPIECE} nor {HUGGING_FACE} is in it. {_HOW_TO}")
+    if not found.is_file():
+        raise TokenizerError(f"{path}: there is no such tokenizer file. {_HOW_TO}")
+    return found
 
 
 def file_in(folder: Path) -> Path | None:

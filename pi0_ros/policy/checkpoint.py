@@ -24,7 +24,7 @@ from pi0_ros.model.checkpoints.own import CONFIG, ROBOT, STATS, TOKENIZER, WEIGH
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.fast import Pi0Fast
 from pi0_ros.model.pi0 import Pi0
-from pi0_ros.model.pieces import HUGGING_FACE
+from pi0_ros.model.pieces import HUGGING_FACE, file_of
 from pi0_ros.model.tokenizer import Tokenizer
 from pi0_ros.model.weights import save_model
 from pi0_ros.norm import NormStats, save_norm_stats
@@ -59,17 +59,16 @@ def save_checkpoint(
     """Write a checkpoint folder, replacing an older one at the same place; returns the folder.
 
     `training` is stored in config.json as it is (JSON); `write_more(path)` may put further files (such as the
-    optimiser's state) into the folder before it is renamed into place. `tokenizer_path` is a .model or tokenizer.json.
+    optimiser's state) into the folder before it is renamed into place. `tokenizer_path` is a .model, a
+    tokenizer.json or the folder of one.
     """
-    folder = Path(folder).absolute()
+    folder, tokenizer = Path(folder).absolute(), file_of(Path(tokenizer_path))
     with new_folder(folder) as partial:
         save_model(model, partial / WEIGHTS)
         write_json(partial / CONFIG, own_config(config, policy_settings, training))
         (partial / ROBOT).write_text(robot_to_yaml(robot))
         save_norm_stats(norm_stats, partial / STATS)
-        shutil.copyfile(
-            tokenizer_path, partial / (HUGGING_FACE if str(tokenizer_path).endswith(".json") else TOKENIZER)
-        )
+        shutil.copyfile(tokenizer, partial / (HUGGING_FACE if tokenizer.suffix == ".json" else TOKENIZER))
         if write_more is not None:
             write_more(partial)
     return folder

@@ -26,6 +26,7 @@ from pi0_ros.model.checkpoints.openpi import ASSETS, default_settings
 from pi0_ros.model.checkpoints.own import CONFIG, ROBOT, STATS, WEIGHTS, own_config
 from pi0_ros.model.checkpoints.restate import restate
 from pi0_ros.model.config import DTYPES, ModelConfig
+from pi0_ros.model.pieces import TokenizerError, file_of
 from pi0_ros.model.safetensors_files import CheckpointError, TensorInfo, write_safetensors
 from pi0_ros.model.weights import (
     EMBEDDING,
@@ -83,7 +84,9 @@ def plan_conversion(
     if to not in TARGETS:
         raise CheckpointError(f"there is no format {to!r} to convert to; write one of {', '.join(TARGETS)}")
     described, source = open_checkpoint(src, config=config, asset_id=asset_id, base=base)
-    described = replace(described, robot=robot or described.robot, tokenizer_path=tokenizer or described.tokenizer_path)
+    if tokenizer is not None:
+        described = replace(described, tokenizer_path=_tokenizer_file(tokenizer))
+    described = replace(described, robot=robot or described.robot)
     weights = _Weights.of(described, source, to, dtype)
     if dtype is not None:
         described = replace(described, config=_with_dtype(described.config, dtype))
@@ -207,6 +210,19 @@ class _Weights:
         write_safetensors(path, self.tensors, counted, self.metadata)
 
 
+def _tokenizer_file(path: Path) -> Path:
+    try:
+        return file_of(path)
+    except TokenizerError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def _check_asset(name: str) -> None:
+    """The id of statistics names a folder inside the checkpoint."""
+    if {"", ".", ".."} & {*name.split("/")}:
+        raise CheckpointError(f"{name!r} cannot be the id of statistics: write a name, such as trossen")
+
+
 def _with_dtype(config: ModelConfig, dtype: torch.dtype) -> ModelConfig:
     name = str(dtype).removeprefix("torch.")
     if name not in DTYPES:
@@ -269,5 +285,6 @@ def _write_openpi_files(described: Described, folder: Path, asset_id: str | None
 
 def _write_assets(assets: Mapping[str, NormStats], folder: Path) -> None:
     for key, stats in assets.items():
+        _check_asset(key)
         (folder / ASSETS / key).mkdir(parents=True)
         save_norm_stats(stats, folder / ASSETS / key / STATS)

@@ -65,15 +65,15 @@ def read_lerobot(folder: Path, model: str, old_statistics: Mapping[str, Stored])
     _check_config(path, config, model)
     steps = {step.name: step for file in (POSTPROCESSOR, PREPROCESSOR) for step in _read_processor(folder / file)}
     modes = {"STATE": _DEFAULT_MODES[model], "ACTION": _DEFAULT_MODES[model]} | _modes(config)
-    features = {**_mapping(path, config, "input_features"), **_mapping(path, config, "output_features")}
-    dims = {key: _dim(features.get(key)) for key in (STATE, ACTION)}
+    features = {**(config.get("input_features") or {}), **(config.get("output_features") or {})}
+    dims = {key: _dim(path, features, key) for key in (STATE, ACTION)}
 
     stats: dict[str, Stats | None] = {}
     buffers = _buffers(old_statistics)
     for feature, kind, name in ((STATE, "STATE", "normalizer_processor"), (ACTION, "ACTION", "unnormalizer_processor")):
         step = steps.get(name)
         if step is not None:
-            modes[kind] = (step.config.get("norm_map") or modes).get(kind, "IDENTITY")
+            modes[kind] = str((step.config.get("norm_map") or modes).get(kind, "IDENTITY"))
             _check_epsilon(folder, step)
         found = _stats(folder, feature, step.stats if step is not None else buffers)
         stats[feature], dims[feature] = found, dims[feature] or (found.dim if found else None)
@@ -87,19 +87,25 @@ def read_lerobot(folder: Path, model: str, old_statistics: Mapping[str, Stored])
     }
     tokenizer = steps.get("tokenizer_processor")
     relative, names = _relative(config, steps.get("relative_actions_processor"), dims[ACTION])
-    return Surroundings(
-        settings=PolicySettings(
+    num_steps = _count(path, config, "num_inference_steps") or _count(path, config, "num_steps") or 10
+    trained_max_delay = _count(path, config, "rtc_training_max_delay")
+    try:
+        settings = PolicySettings(
             state_normalization=kinds[STATE],
             action_normalization=kinds[ACTION],
-            num_steps=int(config.get("num_inference_steps", config.get("num_steps", 10))),
+            num_steps=num_steps,
             prompt_format="lerobot",
             image_resize="torch",
             pad_state_text=model == "pi05" and bool(steps) and "relative_actions_processor" not in steps,
             relative_actions=relative if known else None,  # a base model without statistics is still to be fine-tuned
             action_names=names,
-            rtc_trained_max_delay=int(config.get("rtc_training_max_delay") or 0),
-        ),
-        stated={**_sizes(config, tokenizer, features), "discrete_state_input": model != "pi0"},  # no choice in LeRobot
+            rtc_trained_max_delay=trained_max_delay,
+        )
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return Surroundings(
+        settings=settings,
+        stated={**_sizes(path, config, tokenizer, features), "discrete_state_input": model != "pi0"},  # no choice there
         norm_stats=NormStats(stats[STATE] or Stats(), stats[ACTION] or Stats()) if known else None,
         robot=_robot(folder),
         tokenizer_path=_tokenizer(folder, tokenizer),
@@ -110,6 +116,8 @@ def read_lerobot(folder: Path, model: str, old_statistics: Mapping[str, Stored])
 
 def _check_config(path: Path, config: Mapping[str, Any], model: str) -> None:
     """Refuse what this package would compute differently."""
+    lists = dict.fromkeys(("relative_exclude_joints", "action_feature_names"), list)
+    _check_kinds(path, config, input_features=dict, output_features=dict, **lists)
     if config and config.get("type") not in TYPES:
         raise CheckpointError(f"{path}: a policy of type {config.get('type')!r}, this package reads {', '.join(TYPES)}")
     if config and config["type"] != model:
@@ -132,6 +140,7 @@ def _read_processor(path: Path) -> Iterable[Step]:
         raise CheckpointError(f"{path}: 'steps' must be a list of mappings")
     found = []
     for entry in steps:
+        _check_step(path, entry)
         name = str(entry.get("registry_name", entry.get("class", "")))
         if name not in _STEPS:
             logger.warning("%s: the step %r is unknown and will not be done here", path, name)
@@ -141,6 +150,19 @@ def _read_processor(path: Path) -> Iterable[Step]:
             stats = {key: _array(file, key) for key in file.tensors}
         found.append(Step(name, entry.get("config") or {}, stats, entry.get("artifacts") or {}))
     return found
+
+
+def _check_step(path: Path, entry: Mapping[str, Any]) -> None:
+    """CheckpointError where a key that is read here holds another kind of value than LeRobot writes."""
+    _check_kinds(path, entry, config=dict, artifacts=dict, state_file=str)
+    _check_kinds(path, entry.get("artifacts") or {}, tokenizer_name=str)
+    _check_kinds(path, entry.get("config") or {}, norm_map=dict, exclude_joints=list, action_names=list)
+
+
+def _check_kinds(path: Path, content: Mapping[str, Any], **kinds: type) -> None:
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key) or kind(), kind):
+            raise CheckpointError(f"{path}: '{key}' is {content[key]!r}, expected a {kind.__name__}")
 
 
 def _array(file: SafetensorsFile, name: str) -> np.ndarray:
@@ -179,19 +201,29 @@ def _check_epsilon(folder: Path, step: Step) -> None:
         raise CheckpointError(f"{folder}: {step.name} has eps {step.config['eps']}, only {_EPSILON} can be read")
 
 
-def _mapping(path: Path, config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = config.get(key) or {}
-    if not isinstance(value, Mapping):
-        raise CheckpointError(f"{path}: '{key}' must be a mapping of features")
+def _count(path: Path, config: Mapping[str, Any], key: str) -> int:
+    """A whole number from 0 on; 0 where there is none."""
+    value = config.get(key) or 0
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise CheckpointError(f"{path}: '{key}' is {value!r}, expected a whole number")
     return value
 
 
-def _dim(feature: Any) -> int | None:
-    shape = feature.get("shape") if isinstance(feature, Mapping) else None
-    return int(shape[0]) if shape else None
+def _shape(path: Path, key: str, value: Any) -> list[int]:
+    """A list of sizes."""
+    if not isinstance(value, list) or not all(type(size) is int and 0 < size < 2**31 for size in value):
+        raise CheckpointError(f"{path}: '{key}' is {value!r}, expected a list of sizes")
+    return value
 
 
-def _sizes(config: Mapping[str, Any], tokenizer: Step | None, features: Mapping[str, Any]) -> dict[str, Any]:
+def _dim(path: Path, features: Mapping[str, Any], key: str) -> int | None:
+    shape = features[key].get("shape") if isinstance(features.get(key), Mapping) else None
+    return _shape(path, f"{key}.shape", shape)[0] if shape else None
+
+
+def _sizes(
+    path: Path, config: Mapping[str, Any], tokenizer: Step | None, features: Mapping[str, Any]
+) -> dict[str, Any]:
     """The sizes that files say, with the keys of ModelConfig."""
     stated: dict[str, Any] = {}
     for theirs, ours in (("chunk_size", "action_horizon"), ("max_action_dim", "action_dim")):
@@ -201,11 +233,11 @@ def _sizes(config: Mapping[str, Any], tokenizer: Step | None, features: Mapping[
     if length or "tokenizer_max_length" in config:
         stated["max_token_len"] = length or config["tokenizer_max_length"]
     images = [key for key, value in features.items() if isinstance(value, Mapping) and value.get("type") == "VISUAL"]
-    images += [f"{IMAGES}empty_camera_{i}" for i in range(int(config.get("empty_cameras") or 0))]
+    images += [f"{IMAGES}empty_camera_{i}" for i in range(_count(path, config, "empty_cameras"))]
     if images:
         stated["cameras"] = list(dict.fromkeys(slot_of(key) for key in images))
     if resolution := config.get("image_resolution"):
-        stated["vision"] = {"image_size": int(resolution[0])}
+        stated["vision"] = {"image_size": _shape(path, "image_resolution", resolution)[0]}
     return stated
 
 
@@ -256,4 +288,4 @@ def _tokenizer(folder: Path, step: Step | None) -> Path | None:
         raise CheckpointError(
             f"{folder / PREPROCESSOR}: its tokenizer {folder / name} is missing; copy the whole folder"
         )
-    return file_in(folder)
+    return (file_in(folder / name) if name else None) or file_in(folder)

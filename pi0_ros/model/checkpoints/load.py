@@ -15,7 +15,7 @@ from pi0_ros.model.action_tokens import ActionCodec, ActionTokens
 from pi0_ros.model.checkpoints.described import Described, LoadedCheckpoint, Surroundings
 from pi0_ros.model.checkpoints.jax_names import JaxSource
 from pi0_ros.model.checkpoints.lerobot import read_lerobot
-from pi0_ros.model.checkpoints.locate import Located, locate, open_files
+from pi0_ros.model.checkpoints.locate import CONFIG, Located, locate, open_files
 from pi0_ros.model.checkpoints.openpi import read_openpi
 from pi0_ros.model.checkpoints.orbax import OrbaxLeaves
 from pi0_ros.model.checkpoints.own import read_own
@@ -59,7 +59,7 @@ def load_checkpoint(
     described = replace(described, config=replace(described.config, dtype=name))
     tokenizer = _tokenizer(described.tokenizer_path)
     check_head(described.config, source)
-    warn_of_tf32(torch.device(device).type, dtype)
+    warn_of_tf32(check_device(device).type, dtype)
     model = filled_model(described.config, source, device)
     if isinstance(model, Pi0Fast) and tokenizer is not None and (described.path / ACTION_TOKENS).is_dir():
         model.codec = ActionCodec(tokenizer, _action_tokens(described.path / ACTION_TOKENS))
@@ -82,7 +82,7 @@ def open_checkpoint(
     """Return the description of a checkpoint and its weights, ready to be read."""
     located = locate(path)
     source = _open_source(located, base)
-    around = _read_around(located, source, asset_id)
+    around = _read_around(_surroundings_of(located, base), source, asset_id)
     model_config, assumed = infer_config(source, around.stated, config)
     described = Described(
         path=located.path,
@@ -109,6 +109,8 @@ def check_head(config: ModelConfig, source: Source) -> None:
 
     For the other models the head says nothing about actions.
     """
+    while isinstance(source, AdapterSource):
+        source = source.base
     if not config.is_fast or not isinstance(source, TorchSource) or TIED_HEAD not in source.unused():
         return
     if not equals_embedding(source, TIED_HEAD):
@@ -116,6 +118,14 @@ def check_head(config: ModelConfig, source: Source) -> None:
             f"{source.path}: its output head {TIED_HEAD} is not the embedding table (LeRobot trains them apart); "
             "pi0-FAST models whose head is a weight of its own cannot be run"
         )
+
+
+def check_device(device: torch.device | str) -> torch.device:
+    """Return a device that works; CheckpointError where it does not exist here."""
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise CheckpointError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from None
 
 
 def warn_of_tf32(device: str, dtype: torch.dtype) -> None:
@@ -135,6 +145,13 @@ def _open_source(located: Located, base: Path | str | None) -> Source:
         changed = locate(base_folder(located.path, base))
         return AdapterSource(located.path, _open_source(changed, None))
     return TorchSource(located.weights, open_files(located.weights))
+
+
+def _surroundings_of(located: Located, base: Path | str | None) -> Located:
+    """Where the other files are: an adapter that was saved without them has those of its base."""
+    if located.weights.name == ADAPTER and not (located.path / CONFIG).is_file():
+        return locate(base_folder(located.path, base))
+    return located
 
 
 def _read_around(located: Located, source: Source, asset_id: str | None) -> Surroundings:

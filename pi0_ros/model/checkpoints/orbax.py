@@ -96,7 +96,7 @@ def _array_names(path: Path, metadata: dict[str, Any]) -> dict[str, str]:
         ]
     except (AttributeError, KeyError, TypeError):
         raise WeightsError(f"{path / METADATA}: 'tree_metadata' does not list arrays; copy the folder again") from None
-    if not keys or any(key[0] != "params" or len(key) < 2 for key in keys):
+    if not keys or any(len(key) < 2 or key[0] != "params" for key in keys):
         raise WeightsError(f"{path}: not the weights of a model (the item is called params/, beside train_state/)")
     last = -1 if all(key[-1] == "value" for key in keys) else None
     return {"/".join(key[1:last]): ".".join(key) for key in keys}

@@ -17,6 +17,8 @@ from pi0_ros.model.weights import Source, canonical_name, whole
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _FACTOR = re.compile(r"(.+)\.lora_(A|B)(?:\.default)?\.weight")
+# First weights that PEFT takes out of the base model, which then is another one than the files of the base hold.
+_FROM_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 _WRAPPERS = (".modules_to_save.default", ".modules_to_save", ".base_layer")
 
 
@@ -39,12 +41,17 @@ class AdapterSource:
 
     def __init__(self, folder: Path, base: Source) -> None:
         self.path = folder / ADAPTER
-        self._base, self._file = base, SafetensorsFile(self.path)
+        self.base, self._file = base, SafetensorsFile(self.path)
         self.sizes, self.leftovers = base.sizes, base.leftovers
         config = read_json(folder / CONFIG)
         if config.get("peft_type", "LORA") != "LORA" or config.get("use_dora"):
             kind = "DoRA" if config.get("use_dora") else config["peft_type"]
             raise WeightsError(f"{folder / CONFIG}: an adapter of kind {kind}, only LORA can be merged")
+        if str(start := config.get("init_lora_weights")).startswith(_FROM_BASE):
+            raise WeightsError(
+                f"{folder / CONFIG}: 'init_lora_weights' is {start!r}, which changes the base model too; save the "
+                "adapter with PEFT's `path_initial_model_for_weight_conversion`, which makes it a plain one"
+            )
         self._factors: dict[str, dict[str, str]] = {}  # tensor -> {"A": name in the file, "B": ...}
         self._replaced: dict[str, str] = {}
         self._scales: dict[str, float] = {}
@@ -71,8 +78,8 @@ class AdapterSource:
         if stored := self._replaced.get(name):
             return self._file.pieces(stored)
         if name not in self._factors:
-            return self._base.pieces(name)
-        weight = whole(self._base, name).float()
+            return self.base.pieces(name)
+        weight = whole(self.base, name).float()
         a, b = (self._factor(name, side) for side in "AB")
         return [weight.addmm(b, a, alpha=self._scales[name])]
 
@@ -83,6 +90,7 @@ class AdapterSource:
     def _check(self) -> None:
         """Every tensor of the adapter must belong to one of the base, and low-rank factors must come in pairs."""
         wrong = [f"{name} is not in the base model" for name in self._replaced if name not in self.tensors]
+        wrong += [f"{name} is both replaced and changed" for name in self._replaced if name in self._factors]
         for name, pair in self._factors.items():
             shapes = {side: self._file.tensors[stored].shape for side, stored in pair.items()}
             weight = self.tensors[name].shape if name in self.tensors else ()
@@ -91,7 +99,7 @@ class AdapterSource:
                 wrong.append(f"lora_A {list(a)} and lora_B {list(b)} do not belong to {name} {list(weight)}")
         if wrong:
             more = f" (and {len(wrong) - 5} more)" if len(wrong) > 5 else ""
-            raise WeightsError(f"{self.path}: not an adapter of {self._base.path}: {'; '.join(wrong[:5])}{more}")
+            raise WeightsError(f"{self.path}: not an adapter of {self.base.path}: {'; '.join(wrong[:5])}{more}")
 
 
 def _scale(config: Mapping[str, Any], module: str, shape: tuple[int, ...], side: str) -> float:

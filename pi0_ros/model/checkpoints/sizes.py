@@ -179,6 +179,8 @@ def _dtype(source: Source) -> str:
 
 def _flat(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """{"vlm": {"width": 64}} -> {"vlm.width": 64}; unknown keys are errors."""
+    if not isinstance(values, Mapping):
+        raise CheckpointError(f"{where}: expected a mapping of sizes, not {values!r}")
     flat: dict[str, Any] = {}
     nested = ModelConfig.preset("pi0").to_dict()
     for key, value in values.items():
@@ -191,6 +193,8 @@ def _flat(values: Mapping[str, Any], where: str) -> dict[str, Any]:
             flat |= {f"{key}.{inner}": number for inner, number in value.items()}
         elif isinstance(section, dict) and not (key == "expert" and value is None):
             raise CheckpointError(f"{where}: {key} must be a mapping of sizes, not {value!r}")
+        elif key == "cameras" and not isinstance(value, list | tuple):
+            raise CheckpointError(f"{where}: cameras must be a list of image slots, not {value!r}")
         else:
             flat[key] = list(value) if key == "cameras" else value
     return flat

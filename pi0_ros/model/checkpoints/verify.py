@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pi0_ros.model.checkpoints.described import Described
-from pi0_ros.model.checkpoints.load import Sizes, load_checkpoint, open_checkpoint
+from pi0_ros.model.checkpoints.load import Sizes, check_device, load_checkpoint, open_checkpoint
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.model.pi0 import Pi0
@@ -62,6 +62,9 @@ def verify_checkpoints(
     `asset_id` chooses the statistics of the one that has several, to be compared with the only ones of the other.
     CheckpointError when they are not models of the same sizes.
     """
+    if batch < 1:
+        raise CheckpointError(f"{batch} random inputs compare nothing: say 1 or more")
+    check_device(device)
     opened = [open_checkpoint(path, config=config, base=base) for path in (a, b)]
     (first, one), (second, other) = opened
     for key in _COMPARED:
@@ -128,8 +131,8 @@ def _weight_differences(one: Source, other: Source) -> dict[str, float]:
     found = {}
     for name in one.tensors:
         parts = zip(whole(one, name).flatten().split(_PART), whole(other, name).flatten().split(_PART), strict=True)
-        largest = max(((x.float() - y.float()).abs().max().item() for x, y in parts), default=0.0)
-        if largest > 0:
+        largest = float(np.max([(x.float() - y.float()).abs().max().item() for x, y in parts], initial=0.0))
+        if largest != 0:  # so is what is not a number
             found[name] = largest
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
@@ -152,6 +155,7 @@ def _outputs(model: Any, config: ModelConfig, batch: int, num_steps: int, seed: 
         state=draw(batch, config.action_dim),
     ).to(device)
     if isinstance(model, Pi0):
+        model.lerobot_times = False  # a matter of the format: its last bit of time shows in the actions
         noise = draw(batch, config.action_horizon, config.action_dim).to(device)
         return model.sample_actions(inputs, noise, num_steps)
     answer = (torch.arange(length) >= length // 4).expand(batch, -1) & inputs.prompt_mask.cpu()

@@ -266,3 +266,39 @@ def test_verify_compares_what_statistics_mean(tmp_path):
     assert found["chosen state"] == 0 and found["chosen actions"] == pytest.approx(0.1, rel=1e-4)
     other = verify_checkpoints(source, lerobot, config=HEADS, asset_id="physical-intelligence/libero", num_steps=1)
     assert other.statistics["chosen actions"] == np.inf  # seven dimensions against fourteen
+
+
+def test_statistics_stay_inside_the_folder(tmp_path):
+    for name in ("../../elsewhere", "/elsewhere", "a//b"):
+        with pytest.raises(CheckpointError, match=f"'{name}' cannot be the id of statistics"):
+            convert_checkpoint(LEROBOT / "pi0", tmp_path / "new", "openpi", config=HEADS, asset_id=name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("to", ["pi0_ros", "lerobot"])
+def test_the_tokenizer_may_be_named_by_its_folder(to, tmp_path):
+    source, folder = reference.ROOT / "pi0" / "checkpoint", LEROBOT / "pi0" / "tokenizer"
+    convert_checkpoint(source, tmp_path / "new", to, asset_id="trossen", tokenizer=folder)
+    found = describe_checkpoint(tmp_path / "new", config=HEADS)
+    assert found.tokenizer_path.read_bytes() == (folder / "tokenizer.model").read_bytes()
+    with pytest.raises(CheckpointError, match="neither tokenizer.model nor tokenizer.json is in it"):
+        convert_checkpoint(source, tmp_path / "other", to, asset_id="trossen", tokenizer=tmp_path)
+
+
+def test_verify_sees_what_is_not_a_number(tmp_path):
+    convert_checkpoint(LEROBOT / "pi0", tmp_path / "ours", config=HEADS)
+    tensors = load_file(tmp_path / "ours" / "model.safetensors")
+    tensors["state_proj.bias"][-1] = torch.nan
+    save_file(tensors, tmp_path / "ours" / "model.safetensors")
+    found = verify_checkpoints(LEROBOT / "pi0", tmp_path / "ours", config=HEADS, num_steps=1)
+    assert found.weights.keys() == {"state_proj.bias"} and np.isnan(found.actions)
+
+
+def test_verify_gives_both_models_the_same_times(tmp_path):
+    convert_checkpoint(reference.ROOT / "pi0" / "checkpoint", tmp_path / "new", "lerobot", asset_id="trossen")
+    assert verify_checkpoints(reference.ROOT / "pi0" / "checkpoint", tmp_path / "new", config=HEADS).actions == 0
+
+
+def test_verify_needs_an_input():
+    with pytest.raises(CheckpointError, match="0 random inputs compare nothing"):
+        verify_checkpoints(LEROBOT / "pi0", LEROBOT / "pi0", config=HEADS, batch=0)

@@ -68,6 +68,20 @@ def test_a_head_of_its_own_is_refused(jax_folder, tmp_path):
         convert_checkpoint(tmp_path / "new", tmp_path / "ours", config=HEADS)
 
 
+def test_a_head_of_its_own_is_refused_below_an_adapter(jax_folder, tmp_path):
+    base, folder = tmp_path / "base", tmp_path / "adapter"
+    convert_checkpoint(jax_folder, base, "lerobot")
+    tensors = load_file(base / "model.safetensors")
+    tensors[f"model.{TIED_HEAD}"][3] += 1
+    save_file(tensors, base / "model.safetensors")
+    folder.mkdir()
+    name = next(name for name in tensors if name.endswith("language_model.norm.weight"))
+    save_file({f"base_model.model.{name}": tensors[name] + 1}, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    with pytest.raises(CheckpointError, match="is not the embedding table"):
+        load_checkpoint(folder, config=HEADS)
+
+
 def test_openpi_has_no_pi0_fast_in_torch(jax_folder, tmp_path):
     with pytest.raises(CheckpointError, match="openpi has no pi0-FAST in PyTorch"):
         convert_checkpoint(jax_folder, tmp_path / "new", "openpi")

@@ -134,7 +134,12 @@ def test_empty_cameras_of_the_config_are_slots(tmp_path):
         ({"use_visual_memory": True}, "'use_visual_memory' is on"),
         ({"max_action_dim": 24}, "its files say action_dim 24, its tensors 32"),
         ({"image_resolution": [336, 336]}, "its files say vision.image_size 336, its tensors 224"),
-        ({"input_features": [1]}, "'input_features' must be a mapping"),
+        ({"input_features": [1]}, r"'input_features' is \[1\], expected a dict"),
+        ({"num_inference_steps": "ten"}, "'num_inference_steps' is 'ten', expected a whole number"),
+        ({"num_inference_steps": 4000}, "num_steps is 4000, expected 1 .. 1000"),
+        ({"empty_cameras": [1]}, r"'empty_cameras' is \[1\], expected a whole number"),
+        ({"image_resolution": 224}, "'image_resolution' is 224, expected a list of sizes"),
+        ({"action_feature_names": "hand"}, "'action_feature_names' is 'hand', expected a list"),
     ],
 )
 def test_configs_that_the_weights_or_the_network_contradict(config, message, tmp_path):
@@ -152,6 +157,8 @@ def test_configs_that_the_weights_or_the_network_contradict(config, message, tmp
         ("policy_postprocessor.json", '{"steps": 3}', "'steps' must be a list"),
         ("policy_preprocessor_step_6_normalizer_processor.safetensors", None, "there is no such weights file"),
         ("policy_postprocessor_step_0_unnormalizer_processor.safetensors", "x" * 40, "not a whole safetensors file"),
+        ("policy_preprocessor.json", '{"steps": [{"config": 3}]}', "'config' is 3, expected a dict"),
+        ("policy_preprocessor.json", '{"steps": [{"state_file": 3}]}', "'state_file' is 3, expected a str"),
         ("tokenizer/tokenizer.model", "no model", "tokenizer.model: not a SentencePiece model"),
         ("model.safetensors", None, "config.json is there but no model.safetensors"),
     ],
@@ -364,6 +371,29 @@ def test_an_adapter_of_another_model_is_an_error(damage, message, tmp_path):
     save_file(tensors, tmp_path / "adapter" / "adapter_model.safetensors")
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(tmp_path / "adapter", config=HEADS)
+
+
+def test_an_adapter_without_files_of_its_own_has_those_of_its_base(tmp_path):
+    adapter(tmp_path / "adapter", str(LEROBOT / "pi0"))
+    for file in [*(tmp_path / "adapter").glob("policy_*"), tmp_path / "adapter" / "config.json"]:
+        file.unlink()
+    found, base = (describe_checkpoint(path, config=HEADS) for path in (tmp_path / "adapter", LEROBOT / "pi0"))
+    assert (found.config, found.settings, found.state_dim) == (base.config, base.settings, base.state_dim)
+    assert found.path == tmp_path / "adapter" and found.merged == 6
+
+
+def test_a_weight_is_not_replaced_and_changed(tmp_path):
+    tensors = adapter(tmp_path / "adapter", str(LEROBOT / "pi0"))
+    name = next(name for name in tensors if "lora_A" in name).replace("lora_A", "base_layer")
+    save_file({**tensors, name: torch.zeros(128, 32)}, tmp_path / "adapter" / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match="is both replaced and changed"):
+        describe_checkpoint(tmp_path / "adapter", config=HEADS)
+
+
+def test_first_weights_taken_out_of_the_base_are_refused(tmp_path):
+    adapter(tmp_path / "adapter", str(LEROBOT / "pi0"), init_lora_weights="pissa_niter_4")
+    with pytest.raises(CheckpointError, match="'init_lora_weights' is 'pissa_niter_4', which changes the base"):
+        describe_checkpoint(tmp_path / "adapter", config=HEADS)
 
 
 @pytest.mark.parametrize(("config", "kind"), [({"use_dora": True}, "DoRA"), ({"peft_type": "IA3"}, "IA3")])

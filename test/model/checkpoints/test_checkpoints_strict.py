@@ -232,6 +232,12 @@ def test_every_float_is_cast_on_the_way(dtype, tmp_path):
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "toaster"])
+def test_a_device_that_is_not_here(device):
+    with pytest.raises(CheckpointError, match=f"device '{device}' cannot be used: "):
+        load_checkpoint(reference.ROOT / "pi0", config=HEADS, device=device)
+
+
 def test_a_dtype_that_no_model_runs_in():
     with pytest.raises(CheckpointError, match="models run in torch.float32 or torch.bfloat16"):
         load_checkpoint(reference.ROOT / "pi0" / "model.safetensors", config=HEADS, dtype=torch.float16)
@@ -268,6 +274,15 @@ def test_folders_that_are_no_checkpoint(files, message, tmp_path):
 def test_names_of_what_lies_elsewhere(name, command):
     with pytest.raises(CheckpointError, match=command):
         load_checkpoint(name)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [([1], r"expected a mapping of sizes, not \[1\]"), ({"cameras": "base_0_rgb"}, "cameras must be a list of image")],
+)
+def test_sizes_of_another_kind(config, message):
+    with pytest.raises(CheckpointError, match=message):
+        describe_checkpoint(reference.ROOT / "pi0", config=config)
 
 
 def test_nothing_and_other_files(tmp_path):
