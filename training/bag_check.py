@@ -308,7 +308,7 @@ def lines(check: BagCheck, verbose: bool) -> Iterator[str]:
         rows += f", {sum(check.pieces) / check.fps:.1f} of {check.duration_s:.1f} s"
     yield f"{check.path}: {check.verdict}{because}{rows}"
     for finding in check.findings:
-        if finding.severity == "note" and not verbose:
+        if finding.severity == "note" and finding.check != "outcome" and not verbose:
             continue
         text = finding.what + (f" -> {finding.todo}" if finding.todo else "")
         yield from labelled(f"  {finding.severity:8s} {finding.check}", text, 20)

@@ -30,6 +30,7 @@ from pi0_ros.training.annotations import check_bags
 from pi0_ros.training.append import Base, converted_before, joined_report
 from pi0_ros.training.bags import find_bags
 from pi0_ros.training.cut import part_name
+from pi0_ros.training.dataset_cli.plot import draw_some
 from pi0_ros.training.jobs import Engine, Job, run_here
 from pi0_ros.training.lerobot import DatasetError
 from pi0_ros.training.lerobot_v21 import write_dataset_v21
@@ -190,6 +191,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     exclusive.add_argument("--append", action="store_true", help="add the bags that are not yet in the dataset OUT")
     exclusive.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--dry-run", action="store_true", help="read and report, write nothing")
+    parser.add_argument(
+        "--plots", type=Path, metavar="DIR", help="then draw the dataset there, as `pi0 dataset plot --html` does"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -213,4 +217,6 @@ def run(args: argparse.Namespace) -> int:
         progress=True,
     )
     print(report.summary())
+    if args.plots and report.out:
+        print(f"page: {draw_some(report.out, args.plots)}")
     return int(args.dry_run and any(bag.status == "rejected" for bag in report.bags))

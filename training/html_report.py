@@ -24,6 +24,7 @@ img { max-width: 100%; height: auto; display: block; }
 table { border-collapse: collapse; font-size: 14px; min-width: 50%; }
 th, td { text-align: left; padding: 3px 14px 3px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; position: sticky; top: 0; background: var(--paper); }
+td:first-child { white-space: nowrap; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 a { color: var(--mark); text-decoration: none; } a:hover { text-decoration: underline; }
 .error, .rejected { color: #B23A00; font-weight: 600; } .warning, .skipped { color: #8A5A00; font-weight: 600; }

@@ -154,7 +154,9 @@ def stream_ages(conversion: Mapping[str, Any], limits: Mapping[str, float]) -> F
         axes.margins(x=0.01)
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize="small")
-    grid[-1].set_xlabel("bag, in the order of the conversion", fontsize="small")
+    grid[-1].set_xlim(-0.5 - len(bags) / 100, len(bags) - 0.5 + len(bags) / 100)
+    grid[-1].xaxis.get_major_locator().set_params(integer=True)
+    grid[-1].set_xlabel("recording, in the order of the conversion, counted from 0", fontsize="small")
     figure.suptitle("age of the streams at their use", fontsize="medium")
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize="small")
     return figure

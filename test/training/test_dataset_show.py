@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bagmaker import Recipe, make_bag
 from PIL import Image
 
 from pi0_ros.cli import main
@@ -164,3 +165,11 @@ def test_a_page_is_written_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
     assert "&lt;title&gt;" in page and "x &amp; y" in page
     assert '<td class="number">1</td>' in page and '<td class="number">2.5%</td>' in page
+
+
+def test_convert_draws_on_request(tmp_path: Path) -> None:
+    bag = make_bag(tmp_path / "bag", motion.ROBOT, Recipe(seconds=1.5))
+    words = ["convert", str(bag), str(tmp_path / "out"), "--robot", "demo_arm", "--plots", str(tmp_path / "plots")]
+    assert main(words) == 0
+    page = (tmp_path / "plots/report.html").read_text()
+    assert "/demo_arm/joint_states" in page and "All are drawn below." in page

@@ -6,11 +6,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pi0_ros.text import numbers
 from pi0_ros.training.checks import check_dataset
 from pi0_ros.training.dataset_cli.info import SPREAD, facts, summarize
 from pi0_ros.training.folder import DatasetFolder, Entry
 from pi0_ros.training.html_report import Cell, Link, Marked, Part, Picture, Table, write_page
+
+STREAM_FIELDS = (
+    *("messages", "rate_hz", "jitter_s", "age_p50_s", "age_p95_s", "age_max_s"),
+    *("drops", "repeats", "skips", "stamp_fallbacks"),
+)
+STREAM_HEAD = (
+    *("topic", "messages", "Hz", "jitter ms", "age p50 ms", "p95 ms", "max ms", "limit ms"),
+    *("lost", "repeats", "skips", "without stamp"),
+)
 
 
 def write_dataset_page(
@@ -27,7 +38,7 @@ def write_dataset_page(
     tasks = Table(("task", "episodes"), [(f'"{task}"', count) for task, count in summary["tasks"].items()])
     parts = [Part("What is in it", [about, tasks]), _findings(folder.path), _values(summary, values)]
     if streams:
-        parts.append(Part("Streams", [_stream_table(folder), *streams]))
+        parts.append(Part("Streams", [_stream_table(folder), *_lags(folder.conversion["bags"]), *streams]))
     if folder.conversion.get("bags"):
         parts.append(_recordings(folder.conversion["bags"]))
     write_page(path, f"Dataset {folder.path.resolve().name}", [*parts, _episode_list(folder, drawn), *episodes])
@@ -63,41 +74,46 @@ def _values(summary: Mapping[str, Any], pictures: Sequence[Picture]) -> Part:
 
 
 def _stream_table(folder: DatasetFolder) -> Table:
+    """A row for each topic over all recordings: usual values are medians, `max` and `p95` the worst."""
     limits, bags = folder.robot.max_ages_s if folder.robot else {}, folder.conversion["bags"]
     streams = [stream for bag in bags for stream in bag.get("streams", ())]
+    frames = sum(episode["frames"] for bag in bags for episode in bag.get("episodes", ()))
     rows: list[list[Cell]] = []
     for topic in dict.fromkeys(stream["topic"] for stream in streams):
-        found = [stream for stream in streams if stream["topic"] == topic]
-        messages = sum(stream["messages"] for stream in found)
-        frames = sum(e["frames"] for bag in bags for e in bag.get("episodes", ()))
-        middle = sorted(stream["age_p50_s"] for stream in found)[len(found) // 2]
+        found = {name: np.array([s.get(name, 0) for s in streams if s["topic"] == topic]) for name in STREAM_FIELDS}
+        messages = int(found["messages"].sum())
+        times = {
+            "jitter": np.median(found["jitter_s"]),
+            "p50": np.median(found["age_p50_s"]),
+            "p95": found["age_p95_s"].max(),
+            "max": found["age_max_s"].max(),
+        }
         rows.append(
             [
                 topic,
                 messages,
-                f"{sorted(stream['rate_hz'] for stream in found)[len(found) // 2]:.1f}",
-                f"{middle * 1e3:.1f}",
-                f"{max(stream['age_p95_s'] for stream in found) * 1e3:.1f}",
-                f"{max(stream['age_max_s'] for stream in found) * 1e3:.1f}",
+                f"{np.median(found['rate_hz']):.1f}",
+                *(f"{value * 1e3:.1f}" for value in times.values()),
                 f"{limits[topic] * 1e3:g}" if topic in limits else "",
-                f"{sum(stream['repeats'] for stream in found) / max(1, frames):.1%}",
-                f"{sum(stream['skips'] for stream in found) / max(1, messages):.1%}",
-                sum(stream["stamp_fallbacks"] for stream in found),
+                int(found["drops"].sum()),
+                f"{found['repeats'].sum() / max(1, frames):.1%}",
+                f"{found['skips'].sum() / max(1, messages):.1%}",
+                int(found["stamp_fallbacks"].sum()),
             ]
         )
-    head = (
-        "topic",
-        "messages",
-        "Hz",
-        "age p50 ms",
-        "p95 ms",
-        "max ms",
-        "limit ms",
-        "repeats",
-        "skips",
-        "without stamp",
-    )
-    return Table(head, rows)
+    return Table(STREAM_HEAD, rows)
+
+
+def _lags(bags: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each camera whose lag behind the joints some recordings tell."""
+    told: dict[str, list[float]] = {}
+    for lag in (lag for bag in bags for lag in bag.get("lags", ()) if lag["lag_s"] is not None):
+        told.setdefault(lag["camera"], []).append(lag["lag_s"])
+    return [
+        f"Camera {camera} shows motions {np.median(lags) * 1e3:.0f} ms after the joints report them (median of "
+        f"{len(lags)} recordings)."
+        for camera, lags in told.items()
+    ]
 
 
 def _recordings(bags: Sequence[Mapping[str, Any]]) -> Part:
@@ -105,6 +121,7 @@ def _recordings(bags: Sequence[Mapping[str, Any]]) -> Part:
     for bag in bags:
         gaps = bag.get("gaps", ())
         why = [bag["reason"]] if bag.get("reason") else []
+        why += bag.get("notes", ())
         why += [f"gap of {gap['length_s']:.2f} s at {gap['at_s']:.2f} s: {gap['why']}" for gap in gaps]
         lengths = [episode["frames"] for episode in bag.get("episodes", ())]
         name = Path(bag["bag"]).name

@@ -55,6 +55,13 @@ def _spread(total: int, most: int | None) -> list[int]:
     return [int(number) for number in np.unique(np.linspace(0, total - 1, count).round())]
 
 
+def draw_some(dataset: Path, out: Path) -> Path:
+    """Draw some episodes of a dataset, evenly spread, into `out`; return the path of the page."""
+    folder = DatasetFolder(dataset)
+    draw(folder, _spread(len(folder.entries), DEFAULT_EPISODES), out, page=True)
+    return out / PAGE
+
+
 def draw(folder: DatasetFolder, numbers: Sequence[int], out: Path, page: bool) -> list[Path]:
     """Write the pictures of these episodes into `out`, and `report.html` where `page` is wanted; return the PNGs.
 
