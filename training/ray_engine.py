@@ -38,7 +38,8 @@ def run_on_ray(
         _check_reachable(address)
         cpus = None if address else tasks
         try:
-            ray.init(address, num_cpus=cpus, log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
+            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+            ray.init(address, num_cpus=cpus, include_dashboard=False, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise DatasetError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
     try:
