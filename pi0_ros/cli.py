@@ -15,6 +15,7 @@ from types import ModuleType
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("pi0_ros.nodes.demo", "run the simulated arm with its trained policy, scored"),
     "up": ("pi0_ros.processes", "start, watch and stop the processes of a launch file where `ros2 launch` is absent"),
+    "record": ("pi0_ros.nodes.record", "record episodes by keys, with live rates, ages and losses"),
     "record-demo": ("pi0_ros.nodes.record_demo", "record scripted demonstrations of the simulated arm as rosbags"),
     "convert": ("pi0_ros.training.convert", "turn rosbags into a LeRobotDataset v3"),
     "bag": ("pi0_ros.training.bag_cli", "check recordings before anyone leaves the robot"),
