@@ -59,6 +59,14 @@ class Stats:
         """D; 0 where there are no statistics at all (which only "identity" can use)."""
         return next((len(value) for value in self.present().values()), 0)
 
+    @property
+    def used_dim(self) -> int:
+        """The dimensions that really move: openpi's base models pad their statistics with numbers that never vary."""
+        spread = self.std if self.std is not None else self.q99 if self.q99 is not None else self.max
+        if spread is None or not spread.any():
+            return self.dim
+        return int(np.flatnonzero(spread)[-1]) + 1
+
     def present(self) -> dict[str, np.ndarray]:
         """The fields that are there."""
         return {field: value for field in FIELDS if (value := getattr(self, field)) is not None}

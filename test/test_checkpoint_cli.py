@@ -181,8 +181,8 @@ def test_the_shipped_robot_files_find_their_checkpoints() -> None:
 
 def test_padding_of_statistics_is_no_joint() -> None:
     std = np.array([0.5, 0.0, 0.2, 0.0, 0.0])
-    assert summary.used_dim(Stats(mean=np.zeros(5), std=std)) == 3  # the second joint merely never moved
-    assert summary.used_dim(Stats(mean=np.zeros(5), std=np.zeros(5))) == 5
+    assert Stats(mean=np.zeros(5), std=std).used_dim == 3  # the second joint merely never moved
+    assert Stats(mean=np.zeros(5), std=np.zeros(5)).used_dim == 5
 
 
 def test_notes_tell_what_is_special(tmp_path: Path) -> None:
@@ -284,12 +284,22 @@ def test_convert_leaves_out_loud_what_the_target_cannot_hold(capsys, tmp_path: P
     report = converted(capsys, source, str(tmp_path / "a"), "--to", "lerobot", "--dry-run")
     assert "none is chosen" in report
     assert "gated google/paligemma-3b-pt-224" in report
+    assert "whether actions are relative to the state: absolute is written" in " ".join(report.split())
     report = converted(capsys, source, str(tmp_path / "a"), "--to", "lerobot", "--robot", "aloha", "--dry-run")
     assert "left_gripper" in report  # its crank is in the robot file alone
+    assert "relative to the state" not in report and "does not fit" not in report
     assert "{vision: {num_heads: 4}}" in " ".join(report.split())
     report = converted(capsys, source, str(tmp_path / "a"), "--to", "pi0_ros", "--dry-run")
     assert "no robot file in it" in report
     assert "num_heads" not in report
+
+
+def test_convert_says_that_a_robot_does_not_fit(capsys, tmp_path: Path) -> None:
+    options = [str(tmp_path / "new"), "--dry-run", "--asset", "trossen", "--to", "pi0_ros", "--robot"]
+    report = converted(capsys, str(PLACES["openpi_pi0"]), *options, "franka_droid_fast")
+    assert "note franka_droid_fast does not fit: camera 'wrist'" in " ".join(report.replace("robot file", "").split())
+    droid = [str(PLACES["openpi_pi05"]), *options[:2], "--to", "lerobot", "--robot", "franka_droid"]
+    assert "knows no velocities" in converted(capsys, *droid)
 
 
 def test_convert_replaces_checkpoints_only(capsys, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 from pi0_ros.checkpoint_cli.options import BASE_HELP, CONFIG_HELP, describe_for, read_config
+from pi0_ros.checkpoint_cli.robot_file import misfit
 from pi0_ros.checkpoint_cli.summary import FORMATS, MODELS, asset_id, assumed
 from pi0_ros.mapping import SAME
 from pi0_ros.model import Tokenizer
@@ -121,6 +122,12 @@ def _notes(plan: Conversion, guessed: list[str]) -> Iterator[str]:
     if described.tokenizer_path is None and to != "openpi":
         fetch = "LeRobot fetches it from the gated google/paligemma-3b-pt-224" if to == "lerobot" else "see `info`"
         yield f"no tokenizer in it: {fetch}, or give --tokenizer"
+    if described.robot is not None and (reason := misfit(described, described.robot)) is not None:
+        yield f"robot file {described.robot.name} does not fit: {reason}"
+    if to == "lerobot" and described.robot is None and described.settings.relative_actions is None:
+        yield "no file of it says whether actions are relative to the state: absolute is written; --robot says better"
     joints = described.robot.joints if described.robot is not None and to == "lerobot" else ()
     if turned := [joint.name for joint in joints if (joint.state_scale, joint.action_scale) != (SAME, SAME)]:
         yield f"LeRobot has no `model` of a joint: what drives it must turn or scale {', '.join(turned)} itself"
+    if speeds := [joint.name for joint in joints if joint.action == "velocity"]:
+        yield f"LeRobot knows no velocities: what drives it must add up those of {', '.join(speeds)} itself"

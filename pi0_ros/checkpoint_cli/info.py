@@ -26,7 +26,6 @@ from pi0_ros.checkpoint_cli.summary import (
     range_of,
     size_name,
     summarize,
-    used_dim,
 )
 from pi0_ros.model import Described, Tokenizer, TokenizerError
 from pi0_ros.model.pieces import TOKENIZER_URL
@@ -93,7 +92,7 @@ def _facts(described: Described) -> Iterator[tuple[str, str]]:
     for label, name in zip(("statistics", *[""] * len(described.assets)), described.assets):
         asset = described.assets[name]
         fields = " ".join(asset.actions.present())
-        yield label, f"{name}: state {used_dim(asset.state)}, actions {used_dim(asset.actions)} ({fields})"
+        yield label, f"{name}: state {asset.state.used_dim}, actions {asset.actions.used_dim} ({fields})"
     if guessed := [key for key in summary["assumed"] if "." not in key]:
         values = ", ".join(f"{key} {value(getattr(config, key))}" for key in guessed)
         yield (
@@ -135,7 +134,7 @@ def _table(described: Described) -> Iterator[str]:
     """The numbers that normalise each dimension."""
     stats, settings = described.norm_stats, described.settings
     assert stats is not None
-    count = max(used_dim(stats.state), used_dim(stats.actions))
+    count = max(stats.state.used_dim, stats.actions.used_dim)
     names = [joint_name(described, index) for index in range(count)]
     width = max(map(len, names))
     cells = [

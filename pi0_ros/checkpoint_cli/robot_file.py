@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pi0_ros.checkpoint_cli.summary import asset_id, assumed, joint_name, used_dim
+from pi0_ros.checkpoint_cli.summary import asset_id, assumed, joint_name
 from pi0_ros.model import Described
 from pi0_ros.policy.checkpoint import statistics_for
 from pi0_ros.policy.fit import check_fit
@@ -52,8 +52,8 @@ def misfit(described: Described, robot: Robot) -> str | None:
 def snippet(described: Described) -> str:
     """The keys of a robot file that this checkpoint decides, as YAML to be completed."""
     config, settings, stats = described.config, described.settings, described.norm_stats
-    state_dim = used_dim(stats.state) if stats else described.state_dim
-    action_dim = used_dim(stats.actions) if stats else described.action_dim
+    state_dim = stats.state.used_dim if stats else described.state_dim
+    action_dim = stats.actions.used_dim if stats else described.action_dim
     lines = []
     if state_dim is None or action_dim is None:
         hint = "see --asset ID" if described.assets else f"at most {config.action_dim}"

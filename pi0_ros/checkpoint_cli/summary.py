@@ -103,14 +103,6 @@ def joint_name(described: Described, index: int) -> str:
     return names[index].removesuffix(".pos") if index < len(names) else f"joint_{index + 1}"
 
 
-def used_dim(stats: Stats) -> int:
-    """The dimensions that statistics really have: openpi's base models pad theirs with numbers that never vary."""
-    spread = stats.std if stats.std is not None else stats.q99 if stats.q99 is not None else stats.max
-    if spread is None or not spread.any():
-        return stats.dim
-    return int(np.flatnonzero(spread)[-1]) + 1
-
-
 def range_of(stats: Stats, dim: int, normalization: str) -> str:
     """The two numbers that normalise dimension `dim`: `mean ± std`, or `lower .. upper`; empty where there are none."""
     fields = NORMALIZATIONS.get(normalization) or next(

@@ -97,8 +97,16 @@ def _features(described: Described) -> dict[str, dict[str, Any]]:
     config = described.config
     size = config.vision.image_size
     images = {f"{IMAGES}{slot}": {"type": "VISUAL", "shape": [3, size, size]} for slot in config.cameras}
-    state, action = (dim or config.action_dim for dim in (described.state_dim, described.action_dim))
+    state, action = _dims(described)
     return {**images, STATE: {"type": "STATE", "shape": [state]}, ACTION: {"type": "ACTION", "shape": [action]}}
+
+
+def _dims(described: Described) -> tuple[int, int]:
+    """Numbers of state and action: the robot's, where it is known; openpi's base models pad their statistics."""
+    if (robot := described.robot) is not None:
+        return len(robot.state_joints), len(robot.action_joints)
+    width = described.config.action_dim
+    return described.state_dim or width, described.action_dim or width
 
 
 def _config(
@@ -135,7 +143,7 @@ def _config(
 def _relative(described: Described) -> dict[str, Any]:
     """Say which actions are relative the way LeRobot does: by words in the names of those that are not."""
     settings, robot = described.settings, described.robot
-    dim = described.action_dim or described.config.action_dim
+    dim = _dims(described)[1]
     mask = settings.relative_actions
     if mask is None:
         mask = tuple(map(bool, robot.relative_mask)) if robot is not None else (False,) * dim
@@ -157,14 +165,15 @@ def _relative(described: Described) -> dict[str, Any]:
 def _statistics(described: Described) -> dict[str, torch.Tensor]:
     if described.norm_stats is None:
         return {}
-    dim, settings = described.config.action_dim, described.settings
+    settings, (state, action) = described.settings, _dims(described)
     found: dict[str, torch.Tensor] = {}
-    for feature, stats, kind in (
-        (STATE, described.norm_stats.state, settings.state_normalization),
-        (ACTION, described.norm_stats.actions, settings.action_normalization),
+    for feature, stats, kind, dim in (
+        (STATE, described.norm_stats.state, settings.state_normalization, state),
+        (ACTION, described.norm_stats.actions, settings.action_normalization, action),
     ):
         said: Stats = restate(stats, kind, MODES[_MODE_OF[kind]], dim)
-        found |= {f"{feature}.{field}": torch.from_numpy(array).float() for field, array in said.present().items()}
+        arrays = {f"{feature}.{field}": array[:dim] for field, array in said.present().items()}
+        found |= {name: torch.from_numpy(array).float() for name, array in arrays.items()}
     return found
 
 

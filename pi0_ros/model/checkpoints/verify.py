@@ -120,9 +120,10 @@ def _statistics_differences(first: Described, second: Described, asset_id: str |
 
 def _apart(ours: Stats, theirs: Stats, our_kind: str, their_kind: str) -> float:
     """The largest difference between -1 and 1, in model units of the first; infinite for different dimensions."""
-    if ours.dim and theirs.dim and ours.dim != theirs.dim:
+    dim = min(ours.dim or theirs.dim, theirs.dim or ours.dim)
+    if dim < max(ours.used_dim, theirs.used_dim):
         return math.inf
-    ends = np.outer((-1.0, 1.0), np.ones(ours.dim or theirs.dim))
+    ends = np.outer((-1.0, 1.0), np.ones(dim))
     one, other = unnormalize(ends, ours, our_kind), unnormalize(ends, theirs, their_kind)
     return float((np.abs(one - other) / np.maximum(np.abs(one[1] - one[0]) / 2, 1e-3)).max(initial=0.0))
 

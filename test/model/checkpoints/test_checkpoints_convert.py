@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -302,3 +303,19 @@ def test_verify_gives_both_models_the_same_times(tmp_path):
 def test_verify_needs_an_input():
     with pytest.raises(CheckpointError, match="0 random inputs compare nothing"):
         verify_checkpoints(LEROBOT / "pi0", LEROBOT / "pi0", config=HEADS, batch=0)
+
+
+def test_lerobot_gets_the_robots_dimensions_of_padded_statistics(tmp_path):
+    shutil.copytree(reference.ROOT / "pi0" / "checkpoint", tmp_path / "base")
+    file = tmp_path / "base/assets/trossen/norm_stats.json"
+    content = json.loads(file.read_text())
+    for part in content["norm_stats"].values():
+        part.update({field: values + [0.0] * (32 - len(values)) for field, values in part.items()})
+    file.write_text(json.dumps(content))
+    options = {"asset_id": "trossen", "robot": load_robot("aloha")}
+    convert_checkpoint(tmp_path / "base", tmp_path / "new", "lerobot", **options)
+    found = describe_checkpoint(tmp_path / "new", config=HEADS)
+    assert (found.state_dim, found.action_dim) == (14, 14)
+    assert (found.norm_stats.state.dim, len(found.settings.relative_actions)) == (14, 14)
+    statistics = verify_checkpoints(tmp_path / "base", tmp_path / "new", config=HEADS, asset_id="trossen").statistics
+    assert statistics and max(statistics.values()) < 1e-6
