@@ -52,6 +52,7 @@ class AdapterSource:
                 f"{folder / CONFIG}: 'init_lora_weights' is {start!r}, which changes the base model too; save the "
                 "adapter with PEFT's `path_initial_model_for_weight_conversion`, which makes it a plain one"
             )
+        alphas, root = _alphas(folder / CONFIG, config), bool(config.get("use_rslora"))
         self._factors: dict[str, dict[str, str]] = {}  # tensor -> {"A": name in the file, "B": ...}
         self._replaced: dict[str, str] = {}
         self._scales: dict[str, float] = {}
@@ -60,7 +61,7 @@ class AdapterSource:
             if factor := _FACTOR.fullmatch(module):
                 name = f"{canonical_name(factor[1])}.weight"
                 self._factors.setdefault(name, {})[factor[2]] = stored
-                self._scales[name] = _scale(config, factor[1], self._file.tensors[stored].shape, factor[2])
+                self._scales[name] = _scale(alphas, root, factor[1], self._file.tensors[stored].shape, factor[2])
             else:
                 for wrapper in _WRAPPERS:
                     module = module.replace(wrapper, "")
@@ -102,9 +103,19 @@ class AdapterSource:
             raise WeightsError(f"{self.path}: not an adapter of {self.base.path}: {'; '.join(wrong[:5])}{more}")
 
 
-def _scale(config: Mapping[str, Any], module: str, shape: tuple[int, ...], side: str) -> float:
-    """alpha / rank, or alpha / sqrt(rank) when rank-stabilised; patterns may give modules an alpha of their own."""
+def _alphas(path: Path, config: Mapping[str, Any]) -> Mapping[re.Pattern[str], float]:
+    """Alpha by patterns of module names; the first one that fits counts, the last one fits every module."""
+    try:
+        given = {**(config.get("alpha_pattern") or {}), ".*": config.get("lora_alpha", 8)}
+        return {re.compile(rf"(.*\.)?({pattern})$"): float(alpha) for pattern, alpha in given.items()}
+    except (TypeError, ValueError, re.error) as error:
+        raise WeightsError(f"{path}: 'lora_alpha' or 'alpha_pattern' cannot be read: {error}") from None
+
+
+def _scale(
+    alphas: Mapping[re.Pattern[str], float], root: bool, module: str, shape: tuple[int, ...], side: str
+) -> float:
+    """alpha / rank, or with `root` (rank-stabilised) alpha / sqrt(rank)."""
     rank = shape[0 if side == "A" else 1] if len(shape) == 2 else 1
-    alphas = (config.get("alpha_pattern") or {}).items()
-    alpha = next((a for key, a in alphas if re.match(rf"(.*\.)?({key})$", module)), config.get("lora_alpha", 8))
-    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    alpha = next(alpha for pattern, alpha in alphas.items() if pattern.match(module))
+    return alpha / (math.sqrt(rank) if root else rank)

@@ -390,6 +390,13 @@ def test_a_weight_is_not_replaced_and_changed(tmp_path):
         describe_checkpoint(tmp_path / "adapter", config=HEADS)
 
 
+@pytest.mark.parametrize("config", [{"lora_alpha": None}, {"alpha_pattern": "q_proj"}, {"alpha_pattern": {"(": 1}}])
+def test_an_alpha_that_is_none(config, tmp_path):
+    adapter(tmp_path / "adapter", str(LEROBOT / "pi0"), **config)
+    with pytest.raises(CheckpointError, match="'lora_alpha' or 'alpha_pattern' cannot be read"):
+        describe_checkpoint(tmp_path / "adapter", config=HEADS)
+
+
 def test_first_weights_taken_out_of_the_base_are_refused(tmp_path):
     adapter(tmp_path / "adapter", str(LEROBOT / "pi0"), init_lora_weights="pissa_niter_4")
     with pytest.raises(CheckpointError, match="'init_lora_weights' is 'pissa_niter_4', which changes the base"):
