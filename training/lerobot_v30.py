@@ -90,27 +90,37 @@ def write_dataset(
     episodes = out / EPISODES_PATH.format(chunk_index=0, file_index=0)
     episodes.parent.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist([*(old.episodes if old else ()), *rows]), episodes)
-    # lerobot takes a task from the index of a pandas frame, so pandas has to write it
+    write_tasks(out, tasks)
+    _write_stats(out, tables, parts, start, old)
+    write_info(out, robot.name, fps, (first + len(parts), start, len(tasks)), wanted)
+    write_json(out / CONVERSION_PATH, conversion)
+    (out / ROBOT_PATH).write_text(robot_to_yaml(robot))
+
+
+def write_tasks(out: Path, tasks: Sequence[str]) -> None:
+    """`meta/tasks.parquet`. lerobot takes a task from the index of a pandas frame, so pandas has to write it."""
     frame = pd.DataFrame({"task_index": np.arange(len(tasks))}, index=pd.Index(tasks, name="task"))
     frame.to_parquet(out / "meta/tasks.parquet")
-    _write_stats(out, tables, parts, start, old)
-    totals = {"total_episodes": first + len(parts), "total_frames": start, "total_tasks": len(tasks)}
+
+
+def write_info(
+    out: Path, robot: str | None, fps: int, totals: tuple[int, int, int], features: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """`meta/info.json`; `totals` are episodes, frames, tasks."""
     info = {
         "codebase_version": CODEBASE_VERSION,
-        "robot_type": robot.name,
-        **totals,
+        "robot_type": robot,
+        **dict(zip(("total_episodes", "total_frames", "total_tasks"), totals, strict=True)),
         "chunks_size": CHUNK_FILES,
         "data_files_size_in_mb": DATA_MB,
         "video_files_size_in_mb": VIDEO_MB,
         "fps": fps,
-        "splits": {"train": f"0:{totals['total_episodes']}"},
+        "splits": {"train": f"0:{totals[0]}"},
         "data_path": DATA_PATH,
-        "video_path": VIDEO_PATH if shapes else None,
-        "features": wanted,
+        "video_path": VIDEO_PATH if any(feature["dtype"] == "video" for feature in features.values()) else None,
+        "features": features,
     }
     write_json(out / "meta/info.json", info)
-    write_json(out / CONVERSION_PATH, conversion)
-    (out / ROBOT_PATH).write_text(robot_to_yaml(robot))
 
 
 def _episode_row(number: int, start: int, part: Part, stats: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
@@ -133,11 +143,12 @@ def _write_stats(out: Path, tables: Sequence[pa.Table], parts: Sequence[Part], f
     write_json(out / LEVELS_PATH, {camera: counts.tolist() for camera, counts in levels.items()}, indent=None)
 
 
-def _place(prefix: str, file: int) -> dict[str, int]:
+def file_place(prefix: str, file: int) -> dict[str, int]:
+    """Columns of `meta/episodes` that name file number `file` counted over all chunks."""
     return {f"{prefix}/chunk_index": file // CHUNK_FILES, f"{prefix}/file_index": file % CHUNK_FILES}
 
 
-def _path(out: Path, template: str, file: int, **names: str) -> Path:
+def file_path(out: Path, template: str, file: int, **names: str) -> Path:
     """Path of file number `file` counted over all chunks; its folder is made."""
     path = out / template.format(chunk_index=file // CHUNK_FILES, file_index=file % CHUNK_FILES, **names)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,13 +163,13 @@ def _write_data(out: Path, tables: Sequence[pa.Table], old: Base | None) -> list
     used = growing.metadata.num_rows * width if growing else None
     places: list[dict[str, Any]] = []
     for file, group in _fill([len(table) * width for table in tables], DATA_MB, len(full), used):
-        with pq.ParquetWriter(_path(out, DATA_PATH, file), schema) as writer:
+        with pq.ParquetWriter(file_path(out, DATA_PATH, file), schema) as writer:
             if growing and file < len(full):
                 for old_group in range(growing.num_row_groups):
                     writer.write_table(growing.read_row_group(old_group).cast(schema))
             for number in group:
                 writer.write_table(tables[number], row_group_size=len(tables[number]))
-                places.append(_place("data", file))
+                places.append(file_place("data", file))
     _link_rest(full, out, DATA_PATH)
     return places
 
@@ -173,14 +184,14 @@ def _write_videos(out: Path, parts: Sequence[Part], camera: str, fps: int, old: 
     places: list[dict[str, Any]] = []
     for file, group in _fill([sum(frame_sizes(video)) for video in videos], VIDEO_MB, len(full), used):
         growing = full[file:]
-        path = _path(out, VIDEO_PATH, file, video_key=key)
+        path = file_path(out, VIDEO_PATH, file, video_key=key)
         counts = join_videos([*growing, *(videos[number] for number in group)], path, fps)
         first = sum(counts[: len(growing)])
         for number, count in zip(group, counts[len(growing) :], strict=True):
             if count != parts[number].length:
                 raise DatasetError(f"{videos[number]}: {count} frames for {parts[number].length} rows")
             span = {f"{prefix}/from_timestamp": first / fps, f"{prefix}/to_timestamp": (first + count) / fps}
-            places.append({**_place(prefix, file), **span})
+            places.append({**file_place(prefix, file), **span})
             first += count
     _link_rest(full, out, VIDEO_PATH, video_key=key)
     return places
@@ -207,5 +218,5 @@ def _fill(sizes: Sequence[int], limit_mb: float, files: int, used: int | None) -
 def _link_rest(files: Sequence[Path], out: Path, template: str, **names: str) -> None:
     """Take over those of the old dataset's `files` that did not grow."""
     for number, file in enumerate(files):
-        if not (path := _path(out, template, number, **names)).exists():
+        if not (path := file_path(out, template, number, **names)).exists():
             link(file, path)

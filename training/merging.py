@@ -16,7 +16,6 @@ from typing import Any
 
 import av
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,7 +25,6 @@ from pi0_ros.training.feature_stats import describe, describe_histogram, image_h
 from pi0_ros.training.features import row_bytes
 from pi0_ros.training.folder import COUNTING, NUMBERS, DatasetFolder, Entry, numeric, picture_statistics
 from pi0_ros.training.lerobot import (
-    CODEBASE_VERSION,
     CONVERSION_PATH,
     DATA_PATH,
     EPISODES_PATH,
@@ -36,7 +34,7 @@ from pi0_ros.training.lerobot import (
     DatasetError,
     write_json,
 )
-from pi0_ros.training.lerobot_v30 import CHUNK_FILES, DATA_MB, VIDEO_MB
+from pi0_ros.training.lerobot_v30 import DATA_MB, file_path, file_place, write_info, write_tasks
 
 IMAGE_PREFIX = "observation.images."
 SUBTASKS = "meta/subtasks.parquet"
@@ -130,11 +128,11 @@ def _write(out: Path, folders: Sequence[DatasetFolder], step: Callable[[str, int
             }
             place |= writer.write(table)
             for key, span in entry.videos.items():
-                place |= {f"videos/{key}/{name}": number for name, number in videos[span.path].items()}
+                place |= file_place(f"videos/{key}", videos[span.path])
                 stop = span.stop_s if span.stop_s is not None else entry.length / folder.fps
                 place |= {f"videos/{key}/from_timestamp": span.start_s, f"videos/{key}/to_timestamp": stop}
             row = {"episode_index": len(rows), "tasks": list(entry.tasks), "length": entry.length}
-            rows.append({**row, **place, **_file("meta/episodes", 0), **stats, **said})
+            rows.append({**row, **place, **file_place("meta/episodes", 0), **stats, **said})
             step(folder.path.name, entry.length)
     writer.close()
     episodes = out / EPISODES_PATH.format(chunk_index=0, file_index=0)
@@ -143,10 +141,7 @@ def _write(out: Path, folders: Sequence[DatasetFolder], step: Callable[[str, int
     pq.write_table(
         pa.Table.from_pylist([{key: row[key] for key in rows[0] if key in common} for row in rows]), episodes
     )
-    # lerobot takes a task from the index of a pandas frame, so pandas has to write it
-    pd.DataFrame({"task_index": np.arange(len(tasks))}, index=pd.Index(tasks, name="task")).to_parquet(
-        out / "meta/tasks.parquet"
-    )
+    write_tasks(out, tasks)
     total = {key: describe(np.concatenate(columns)) for key, columns in values.items()}
     levels = {key: np.sum([_levels(folder, key, step) for folder in folders], axis=0) for key in first.camera_keys}
     total |= {key: describe_histogram(counts, writer.rows) for key, counts in levels.items()}
@@ -154,7 +149,8 @@ def _write(out: Path, folders: Sequence[DatasetFolder], step: Callable[[str, int
     if all(key.startswith(IMAGE_PREFIX) for key in levels):
         named = {key.removeprefix(IMAGE_PREFIX): counts.tolist() for key, counts in levels.items()}
         write_json(out / LEVELS_PATH, named, indent=None)
-    write_json(out / "meta/info.json", _info(first, len(rows), writer.rows, len(tasks)))
+    totals = len(rows), writer.rows, len(tasks)
+    write_info(out, first.info.get("robot_type"), int(first.fps), totals, _features(first))
     if reports := _reports(folders):
         write_json(out / CONVERSION_PATH, reports)
     if robot := next((folder.robot for folder in folders if folder.robot), None):
@@ -163,27 +159,13 @@ def _write(out: Path, folders: Sequence[DatasetFolder], step: Callable[[str, int
         shutil.copyfile(first.path / SUBTASKS, out / SUBTASKS)
 
 
-def _info(first: DatasetFolder, episodes: int, frames: int, tasks: int) -> dict[str, Any]:
+def _features(first: DatasetFolder) -> dict[str, dict[str, Any]]:
     features = {key: dict(feature) for key, feature in first.features.items()}
     for feature in features.values():
         if "video_info" in feature:  # the name in the first v2.x
             feature["info"] = feature.pop("video_info")
         feature.pop("fps", None)  # lerobot's own up-conversion adds it to columns; v3.0 says it once
-    return {
-        "codebase_version": CODEBASE_VERSION,
-        "robot_type": first.info.get("robot_type"),
-        "total_episodes": episodes,
-        "total_frames": frames,
-        "total_tasks": tasks,
-        "chunks_size": CHUNK_FILES,
-        "data_files_size_in_mb": DATA_MB,
-        "video_files_size_in_mb": VIDEO_MB,
-        "fps": int(first.fps),
-        "splits": {"train": f"0:{episodes}"},
-        "data_path": DATA_PATH,
-        "video_path": VIDEO_PATH if first.video_keys else None,
-        "features": features,
-    }
+    return features
 
 
 def _reports(folders: Sequence[DatasetFolder]) -> dict[str, Any]:
@@ -215,13 +197,11 @@ class _DataWriter:
         if self._writer is None or self._bytes + count > DATA_MB * 2**20:
             self.close()
             self._file, self._bytes = self._file + 1, 0
-            path = self._out / DATA_PATH.format(**_numbered(self._file))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(path, table.schema)
+            self._writer = pq.ParquetWriter(file_path(self._out, DATA_PATH, self._file), table.schema)
         self._writer.write_table(table, row_group_size=len(table))
         self._bytes += count
         self.rows += len(table)
-        return _file("data", self._file)
+        return file_place("data", self._file)
 
     def close(self) -> None:
         """Finish the last file."""
@@ -277,31 +257,20 @@ def _numbers(folder: DatasetFolder, table: pa.Table) -> dict[str, np.ndarray]:
     return found
 
 
-def _take_videos(out: Path, folder: DatasetFolder, there: dict[str, int]) -> dict[Path, dict[str, int]]:
-    """Put the folder's video files into `out` behind the `there` files of each camera; old path -> new numbers."""
-    found: dict[Path, dict[str, int]] = {}
+def _take_videos(out: Path, folder: DatasetFolder, there: dict[str, int]) -> dict[Path, int]:
+    """Put the folder's video files into `out` behind the `there` files of each camera; old path -> new number."""
+    found: dict[Path, int] = {}
     for entry in folder.entries:
         for key, span in entry.videos.items():
-            if span.path in found:
-                continue
-            found[span.path] = _numbered(there[key])
-            target = out / VIDEO_PATH.format(video_key=key, **found[span.path])
-            target.parent.mkdir(parents=True, exist_ok=True)
-            link(span.path, target)
-            there[key] += 1
+            if span.path not in found:
+                found[span.path] = there[key]
+                link(span.path, file_path(out, VIDEO_PATH, there[key], video_key=key))
+                there[key] += 1
     return found
 
 
 def _files_there(out: Path, key: str) -> int:
     return len(list((out / "videos" / key).glob("chunk-*/file-*.mp4")))
-
-
-def _numbered(file: int) -> dict[str, int]:
-    return {"chunk_index": file // CHUNK_FILES, "file_index": file % CHUNK_FILES}
-
-
-def _file(prefix: str, file: int) -> dict[str, int]:
-    return {f"{prefix}/{name}": number for name, number in _numbered(file).items()}
 
 
 def _levels(folder: DatasetFolder, key: str, step: Callable[[str, int], None]) -> np.ndarray:
