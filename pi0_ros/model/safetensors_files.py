@@ -67,8 +67,8 @@ class SafetensorsFile:
             info, span = _parse_entry(self.path, name, entry)
             self.tensors[name], self._offsets[name] = info, self._start + span[0]
             end = max(end, span[1])
-        if self._start + end > size:
-            raise _not_whole(self.path, f"it ends after {size} bytes, its header promises {self._start + end}")
+        if self._start + end != size:
+            raise _not_whole(self.path, f"it has {size} bytes, its header promises {self._start + end}")
 
     def pieces(self, name: str) -> Iterator[Tensor]:
         """Yield the flattened tensor in pieces of at most 16 MiB: views of the mapping; pages go back after use."""

@@ -8,6 +8,7 @@ robot file, which is then given, and perhaps the tokenizer.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ from pi0_ros.norm import NormStats, save_norm_stats
 from pi0_ros.policy.transforms import PolicySpec
 from pi0_ros.robot import Robot, robot_to_yaml
 from pi0_ros.settings import PolicySettings
+
+logger = logging.getLogger(__name__)
 
 DTYPES = ("auto", "float32", "bfloat16")
 
@@ -138,6 +141,12 @@ def _spec(described: Described, given: Robot | None, tokenizer: Path | str) -> P
             f"{described.path}: there is no robot file in it: say which robot it drives, with robot:=NAME for a node "
             "or --robot NAME for a command"
         )
+    wanted, only = robot.released.asset_id, next(iter(described.assets), "")
+    if described.robot is None and described.norm_stats is not None and wanted and only not in ("", wanted):
+        logger.warning(
+            "%s: its only statistics are those of %s, robot '%s' asks for %s: are they this robot's?",
+            described.path, only, robot.name, wanted,
+        )  # fmt: skip
     path = tokenizer or described.tokenizer_path
     try:
         pieces = Tokenizer.load(path) if path else Tokenizer.installed()

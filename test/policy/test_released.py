@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -216,6 +217,16 @@ def test_what_does_not_fit_is_one_clear_error(folder: str, robot: Callable[[], R
     with pytest.raises(CheckpointError, match=message) as caught:
         load_checkpoint(REFERENCE / folder, robot=robot(), tokenizer=TOKENIZER, config=TINY)
     assert str(REFERENCE / folder) in str(caught.value)
+
+
+def test_the_only_statistics_are_taken_but_not_in_silence(tmp_path, caplog) -> None:
+    shutil.copytree(REFERENCE / "pi0" / "checkpoint" / "assets" / "trossen", tmp_path / "assets" / "mine")
+    (tmp_path / "params").symlink_to(REFERENCE / "pi0" / "checkpoint" / "params")
+    load_spec(tmp_path, robot=load_robot("aloha"), tokenizer=TOKENIZER)
+    assert "only statistics are those of mine, robot 'aloha' asks for trossen" in caplog.text
+    caplog.clear()
+    load_spec(REFERENCE / "pi05" / "checkpoint", robot=load_robot("franka_droid"), tokenizer=TOKENIZER)
+    assert not caplog.text
 
 
 def test_sizes_that_a_released_checkpoint_does_not_tell_come_from_the_robot_file() -> None:

@@ -215,6 +215,13 @@ def test_a_truncated_file_is_never_read(kept, tmp_path):
         load_checkpoint(tmp_path, config=HEADS)
 
 
+def test_a_file_that_is_longer_than_it_says_is_never_read(tmp_path):
+    whole_file = (reference.ROOT / "pi0" / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(whole_file + b"and more")
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        load_checkpoint(tmp_path, config=HEADS)
+
+
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.float8_e4m3fn])
 def test_only_floats_are_weights(dtype, tmp_path):
     tensors = tensors_of("pi0")
