@@ -64,7 +64,7 @@ def notes(described: Described) -> list[str]:
     config, settings, stats = described.config, described.settings, described.norm_stats
     found = []
     if described.merged:
-        found.append(f"LoRA: factors are merged into {described.merged} weights while they are read")
+        found.append(f"LoRA: factors are merged into {described.merged} weights, with alpha = rank: no file states it")
     if any("buffer_" in name for name in described.leftovers):
         found.append("LeRobot layout of before September 2025: names are translated, statistics read from the weights")
     if config.is_pi05 and not config.discrete_state_input:
