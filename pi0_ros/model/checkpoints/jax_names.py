@@ -207,6 +207,9 @@ class JaxSource:
         dtype = torch.float32 if factors else info.dtype
         found: dict[str, tuple[TensorInfo, _Slice]] = {}
         stacked = any("{i}" in rule.target for rule in RULES.get(leaf, ()))
+        shared = sum(rule.part is not None for rule in RULES.get(leaf, ()))
+        if shared and info.shape[1:2] != (shared,):
+            return False
         for layer in range(info.shape[0] if stacked and info.shape else 1):
             for rule in RULES.get(leaf, ()):
                 index = ((layer,) if stacked else ()) + (() if rule.part is None else (rule.part,))

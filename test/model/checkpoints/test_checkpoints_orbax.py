@@ -307,3 +307,12 @@ def test_a_chunk_of_all_layers_is_decoded_once(tmp_path):
         layer, part = divmod(number, 2)
         np.testing.assert_array_equal(whole(source, name).numpy(), weights[layer, part].T)
     assert 0.5 * weights.nbytes < bytes_read() - before < 1.5 * weights.nbytes
+
+
+def test_a_third_part_of_a_leaf_of_two_is_not_dropped(tmp_path):
+    leaves = read_orbax(reference.ROOT / "pi0" / "checkpoint" / "params")
+    leaf = "PaliGemma/llm/layers/mlp/gating_einsum"
+    three = np.concatenate([leaves[leaf], leaves[leaf][:, :1]], axis=1)
+    write_orbax(tmp_path / "params", {**leaves, leaf: three})
+    with pytest.raises(CheckpointError, match=f"1 unexpected: {leaf}"):
+        describe_checkpoint(tmp_path)
