@@ -53,7 +53,7 @@ class Staging:
 
     def replace(self) -> None:
         """Let `dataset` take the place of OUT, and remove everything else."""
-        os.sync()  # a dataset under its final name survives a power cut too
+        _flush(self.dataset)  # a dataset under its final name survives a power cut too
         if self.out.exists():
             self.out.rename(self._replaced)
         self.dataset.rename(self.out)
@@ -68,6 +68,16 @@ class Staging:
         with suppress(BagError):  # reported when the bag is opened
             fingerprint.update(json.dumps(custom_data(bag), sort_keys=True).encode())
         return self.parts / f"{bag.name}-{fingerprint.hexdigest()[:16]}"
+
+
+def _flush(folder: Path) -> None:
+    """Have the files on disk."""
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def identity(bag: Path) -> str:

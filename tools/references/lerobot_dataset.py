@@ -4,9 +4,10 @@
     python lerobot_dataset.py read cases      # where LeRobot is: any version; it reads the datasets of its format
 
 `make` writes `v30`, `grown` (episodes appended in two steps), `av1`, `language` (only LeRobot 0.6 and later knows such
-columns) and `v21`, and keeps states, actions and prompts in `expected.npz`. Every picture's brightness is its number.
+columns) and `v21`, and keeps states and actions in `expected.npz`. A picture's brightness is its number.
 `read` walks all rows in random order: numbers, tasks, pictures of all cameras, chunks of actions and earlier pictures
 by `delta_timestamps` with their padding flags, statistics, and the filter for single episodes.
+`lerobot-doctor cases/v30` and so on checks the folders another way.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from typing import Any
 import numpy as np
 
 FPS, HEIGHT, WIDTH, CAMERAS, JOINTS = 20, 48, 64, ("base", "wrist"), 6
-LENGTHS, PROMPTS = (55, 62, 51), ("red", "green", "red")
+LENGTHS, PROMPTS = (103, 110, 101), ("red", "green", "red")
 CHUNK = 10
 STATE, ACTION = "observation.state", "action"
 
 
 def picture(number: int, place: int) -> np.ndarray:
-    """Picture `number` of all, of camera `place`, uint8 [H, W, 3]: 1.25 levels brighter than the one before."""
+    """Picture `number` of all, of camera `place`, uint8 [H, W, 3]: its brightness tells `number` modulo 100."""
     ramp = np.linspace(-8, 8, WIDTH)[None, :, None] + np.zeros((HEIGHT, 1, 3))
-    return np.clip(12 + 1.25 * number + 3 * place + ramp, 0, 255).astype(np.uint8)
+    return np.clip(20 + 2 * (number % 100) + 3 * place + ramp, 0, 255).astype(np.uint8)
 
 
 def make(folder: Path) -> None:
@@ -127,7 +128,7 @@ def compare(reader: Any, path: Path, expected: dict[str, np.ndarray]) -> int:
                 exact = picture(number, place).transpose(2, 0, 1) / 255
                 equal(f"size of {camera}", shown.shape, exact.shape)
                 difference = abs(float(shown.mean() - exact.mean())) * 255
-                if difference > 0.6:  # half of the step to the next picture
+                if difference > 0.9:  # half of the step to the next picture
                     raise ValueError(f"row {row}, {camera}: brightness is {difference:.2f} off picture {number}")
     check_statistics(dataset.meta.stats, expected)
     del options["delta_timestamps"]  # LeRobot of v2.1 fails with these and a filter, whoever wrote the dataset
