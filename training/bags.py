@@ -271,6 +271,10 @@ class Bag:
         elif custom := custom_data(self.path):
             return Metadata(custom)
         inside = Metadata()
+        for reader in self._readers:
+            if isinstance(reader, (SalvagedMcap, SalvagedSqlite)):  # a killed recorder left it at the beginning
+                with suppress(MetadataError):
+                    inside = parse_metadata(reader.metadata)
         for file in files:
             stored = salvage_mcap.stored_metadata if file.suffix == ".mcap" else salvage_sqlite.stored_metadata
             with suppress(MetadataError, OSError, struct.error, UnicodeDecodeError, sqlite3.DatabaseError):

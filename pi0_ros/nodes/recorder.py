@@ -140,7 +140,7 @@ class Recorder:
         self._custom_data: dict[str, str] = {}
         self._started = 0.0
         self._before: dict[str, tuple[int, int]] = {}  # topic -> the meter's counts when the episode began
-        self._early: deque[_Early] = deque()
+        self.early: deque[_Early] = deque()  # the pre-roll
         self._early_bytes = 0
         for topic, kind in self.topics.items():
             self._add_topic(topic, kind)
@@ -235,12 +235,12 @@ class Recorder:
         episode = EpisodeWriter(path, self._kinds, interrupted, self.options.queue_bytes, self.options.compression)
         self._forget_early(time.monotonic())
         self._before = {topic: (meter.lost, meter.unnumbered) for topic, meter in self.meters.items()}
-        self._before.update({early.message.topic: (early.lost, early.unnumbered) for early in reversed(self._early)})
-        first_ns = min((early.message.stamp_ns for early in self._early), default=self._now_ns())
+        self._before.update({early.message.topic: (early.lost, early.unnumbered) for early in reversed(self.early)})
+        first_ns = min((early.message.stamp_ns for early in self.early), default=self._now_ns())
         episode.put(Message(PROMPT_TOPIC, first_ns, serialize_message(String(data=prompt))))
-        for early in self._early:
+        for early in self.early:
             episode.put(early.message)
-        self._early.clear()
+        self.early.clear()
         self._early_bytes = 0
         self._started = time.monotonic()
         self.problem = ""
@@ -299,15 +299,15 @@ class Recorder:
         if self._episode is not None:
             self._episode.put(message)
         elif self.options.pre_roll_s > 0:
-            self._early.append(_Early(now_s, message, meter.lost, meter.unnumbered))
+            self.early.append(_Early(now_s, message, meter.lost, meter.unnumbered))
             self._early_bytes += len(data)
             self._forget_early(now_s)
 
     def _forget_early(self, now_s: float) -> None:
         """Let go of what is older than the pre-roll, or more than half the queue."""
         oldest = now_s - self.options.pre_roll_s
-        while self._early and (self._early[0].heard_s < oldest or self._early_bytes > self.options.queue_bytes // 2):
-            self._early_bytes -= len(self._early.popleft().message.data)
+        while self.early and (self.early[0].heard_s < oldest or self._early_bytes > self.options.queue_bytes // 2):
+            self._early_bytes -= len(self.early.popleft().message.data)
 
     def _watch(self) -> None:
         self._follow_publishers()

@@ -16,6 +16,7 @@ class StreamMeter:
     """
 
     def __init__(self, stamped: bool) -> None:
+        self.received = 0
         self.lost = 0
         self.unnumbered = 0
         self.heard_s: float | None = None
@@ -30,6 +31,7 @@ class StreamMeter:
 
     def hear(self, now_s: float, receive_s: float, data: bytes, sequence: int | None) -> None:
         """A message came at `now_s`, which is `receive_s` on the clock of the stamps; `sequence` None: not known."""
+        self.received += 1
         self.heard_s = now_s
         stamp_s = header_stamp(data) if self._stamped else 0.0
         self._delay_s = receive_s - stamp_s if stamp_s else 0.0

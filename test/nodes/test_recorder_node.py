@@ -3,93 +3,48 @@
 from __future__ import annotations
 
 import json
-import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import yaml
 
 rclpy = pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
-from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from rclpy.qos import ReliabilityPolicy  # noqa: E402
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
-from rosbags.highlevel import AnyReader  # noqa: E402
-from sensor_msgs.msg import Image, JointState  # noqa: E402
+from recorder_arm import (  # noqa: E402
+    BASE,
+    COMMAND,
+    LIMIT_S,
+    ROBOT_FILE,
+    STATE,
+    WRIST,
+    ArmTopics,
+    Driver,
+    add_node,
+    custom_data,
+    read,
+    spin_until,
+)
+from sensor_msgs.msg import Image, Joy  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
 
+from pi0_ros.launches import ros_arguments  # noqa: E402
 from pi0_ros.nodes.episode_recovery import recover  # noqa: E402
 from pi0_ros.nodes.episode_writer import EpisodeWriter  # noqa: E402
-from pi0_ros.nodes.recorder import PROMPT_TOPIC, Recorder, RecorderError, next_index  # noqa: E402
-
-BASE, WRIST, STATE, COMMAND = "/arm/base/image", "/arm/wrist/image", "/arm/joint_states", "/arm/command"
-LIMIT_S = 30.0
-
-
-@dataclass(frozen=True)
-class Stream:
-    topic: str
-    type: str
-
-
-@dataclass(frozen=True)
-class ArmTopics:
-    """The part of a robot file that the recorder's core reads."""
-
-    name: str = "arm"
-    prompt: str = "put the red cube in the tray"
-    cameras: tuple[Stream, ...] = (Stream(BASE, "sensor_msgs/msg/Image"), Stream(WRIST, "sensor_msgs/msg/Image"))
-    state: tuple[Stream, ...] = (Stream(STATE, "sensor_msgs/msg/JointState"),)
-    commands: tuple[Stream, ...] = (Stream(COMMAND, "trajectory_msgs/msg/JointTrajectory"),)
-
-    @property
-    def topics(self) -> dict[str, str]:
-        return {stream.topic: stream.type for stream in (*self.cameras, *self.state, *self.commands)}
-
-
-class Driver:
-    """Publishes the arm's topics and remembers what it sent."""
-
-    def __init__(self, node: Node, reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE) -> None:
-        qos = QoSProfile(depth=1000, reliability=reliability)
-        kinds = {BASE: Image, WRIST: Image, STATE: JointState, COMMAND: JointTrajectory}
-        self.node = node
-        self.publishers = {topic: node.create_publisher(kind, topic, qos) for topic, kind in kinds.items()}
-        self.sent: dict[str, list[Any]] = {topic: [] for topic in kinds}
-        self.generator = np.random.default_rng(0)
-
-    def _publish(self, topic: str, message: Any) -> None:
-        if hasattr(message, "header"):
-            message.header.stamp = self.node.get_clock().now().to_msg()
-        self.sent[topic].append(message)
-        self.publishers[topic].publish(message)
-
-    def image(self, topic: str) -> None:
-        message = Image(height=96, width=96, encoding="rgb8", step=288)
-        message.data.frombytes(self.generator.integers(0, 255, 96 * 96 * 3, np.uint8))
-        self._publish(topic, message)
-
-    def joints(self) -> None:
-        self._publish(STATE, JointState(name=["a", "b"], position=self.generator.random(2).tolist()))
-
-    def command(self) -> None:
-        points = [JointTrajectoryPoint(positions=self.generator.random(2).tolist())]
-        self._publish(COMMAND, JointTrajectory(joint_names=["a", "b"], points=points))
-
-    def all(self) -> None:
-        self.image(BASE), self.image(WRIST), self.joints(), self.command()
+from pi0_ros.nodes.recorder import PROMPT_TOPIC, Recorder, RecorderError, RecorderOptions, next_index  # noqa: E402
+from pi0_ros.nodes.recorder_node import joy_buttons  # noqa: E402
+from pi0_ros.training.bags import Bag  # noqa: E402
 
 
 @pytest.fixture
@@ -109,40 +64,10 @@ def executor(ros: Any) -> Iterator[SingleThreadedExecutor]:
     executor.shutdown()
 
 
-def add_node(executor: SingleThreadedExecutor, name: str) -> Node:
-    node = Node(name, context=executor.context)
-    executor.add_node(node)
-    return node
-
-
-def spin_until(executor: SingleThreadedExecutor, done: Callable[[], Any], what: str, limit_s: float = LIMIT_S) -> Any:
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        if result := done():
-            return result
-        executor.spin_once(timeout_sec=0.05)
-    raise AssertionError(f"not within {limit_s} s: {what}")
-
-
 def heard(recorder: Recorder, driver: Driver) -> bool:
     """Everything is subscribed to, as both sides see it."""
     matched = all(publisher.get_subscription_count() == 1 for publisher in driver.publishers.values())
     return matched and not recorder.missing()
-
-
-def read(path: Path) -> dict[str, list[tuple[int, bytes]]]:
-    """Topic -> (receive time, serialized message) of a bag."""
-    with AnyReader([path]) as reader:
-        messages: dict[str, list[tuple[int, bytes]]] = {connection.topic: [] for connection in reader.connections}
-        for connection, stamp_ns, data in reader.messages():
-            messages[connection.topic].append((stamp_ns, bytes(data)))
-    return messages
-
-
-def custom_data(path: Path) -> dict[str, str]:
-    metadata = yaml.safe_load((path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
-    assert metadata["relative_file_paths"] == [f"{path.name.removesuffix('.partial')}.mcap"]
-    return dict(metadata["custom_data"])
 
 
 @pytest.mark.parametrize("reliability", [ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT])
@@ -230,8 +155,96 @@ def test_losses_of_two_publishers_on_one_topic_are_not_known(executor: SingleThr
     assert f"{STATE}: 10, losses not known" in recording.summary().splitlines()
 
 
+def test_the_seconds_before_start_are_in_the_bag(executor: SingleThreadedExecutor, tmp_path: Path) -> None:
+    driver = Driver(add_node(executor, "driver"))
+    options = RecorderOptions(pre_roll_s=5.0)
+    recorder = Recorder(add_node(executor, "recorder"), ArmTopics(), tmp_path, options)  # type: ignore[arg-type]
+    spin_until(executor, partial(heard, recorder, driver), "subscriptions")
+    for _ in range(10):
+        driver.all()
+    spin_until(executor, lambda: len(recorder.early) == 40, "the pre-roll")
+    started_ns = recorder.node.get_clock().now().nanoseconds
+    recorder.start()
+    for _ in range(5):
+        driver.all()
+    spin_until(executor, lambda: sum(recorder.counts.values()) == 61, "all messages")
+    recording = recorder.stop()
+    messages = read(recording.path)
+    assert {topic: len(stream) for topic, stream in messages.items()} == recording.counts
+    assert set(recording.lost.values()) == {0}
+    images = [deserialize_message(data, Image) for _, data in messages[BASE]]
+    assert images == driver.sent[BASE]
+    assert [stamp < started_ns for stamp, _ in messages[BASE]] == 10 * [True] + 5 * [False]
+    assert messages[PROMPT_TOPIC][0][0] == min(stamp for stream in messages.values() for stamp, _ in stream)
+    # What lies before an episode's start belongs to one episode only.
+    recorder.start()
+    assert len(read(recorder.stop().path)[BASE]) == 0
+
+
+def test_the_pre_roll_is_bounded_in_seconds_and_bytes(executor: SingleThreadedExecutor, tmp_path: Path) -> None:
+    driver = Driver(add_node(executor, "driver"))
+    small = RecorderOptions(pre_roll_s=60.0, queue_bytes=200_000)
+    short = RecorderOptions(pre_roll_s=0.1)
+    recorders = [Recorder(add_node(executor, f"r{i}"), ArmTopics(), tmp_path, o) for i, o in enumerate((small, short))]  # type: ignore[arg-type]
+    spin_until(executor, lambda: all(p.get_subscription_count() == 2 for p in driver.publishers.values()), "both")
+    for _ in range(20):
+        driver.image(BASE)
+    spin_until(executor, lambda: all(r.meters[BASE].received == 20 for r in recorders), "all images")
+    assert len(recorders[0].early) == 3  # of 27.7 kB each, in 100 kB
+    time.sleep(0.2)
+    driver.image(BASE)
+    spin_until(executor, lambda: all(r.meters[BASE].received == 21 for r in recorders), "one image more")
+    assert len(recorders[1].early) == 1
+
+
+def test_an_episode_ends_whole_before_the_disk_is_full(
+    executor: SingleThreadedExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [5_000_000_000]
+    monkeypatch.setattr("pi0_ros.nodes.recorder.free_bytes", lambda folder: free[0])
+    driver, ended = Driver(add_node(executor, "driver")), []
+    node = add_node(executor, "recorder")
+    recorder = Recorder(node, ArmTopics(), tmp_path, on_end=ended.append)  # type: ignore[arg-type]
+    spin_until(executor, partial(heard, recorder, driver), "subscriptions")
+    path = recorder.start()
+    for _ in range(10):
+        driver.all()
+    spin_until(executor, lambda: sum(recorder.counts.values()) == 41, "all messages")
+    free[0] = 999_000_000
+    spin_until(executor, lambda: not recorder.recording, "the end")
+    assert {topic: len(stream) for topic, stream in read(path).items()}[BASE] == 10
+    said = custom_data(path)
+    assert (said["outcome"], said["success"]) == ("interrupted", "false")
+    assert said["problem"] == f"999 MB are free in {tmp_path}, less than 1000 MB"
+    assert ended == [recorder.problem] and said["problem"] in recorder.problem and str(path) in recorder.problem
+    with pytest.raises(RecorderError, match="999 MB are free in .*: free the disk or record elsewhere"):
+        recorder.start()
+    free[0] = 5_000_000_000
+    recorder.start()
+    assert recorder.problem == ""
+    assert recorder.stop().outcome == "unknown"
+
+
+def test_extra_topics_are_recorded_once_they_appear(executor: SingleThreadedExecutor, tmp_path: Path) -> None:
+    node = add_node(executor, "driver")
+    driver = Driver(node)
+    options = RecorderOptions(extra_topics=("pi0/subtask", "nobody/speaks"))
+    recorder = Recorder(add_node(executor, "recorder"), ArmTopics(), tmp_path, options)  # type: ignore[arg-type]
+    spin_until(executor, partial(heard, recorder, driver), "subscriptions")
+    recorder.start()
+    publisher = node.create_publisher(String, "pi0/subtask", 1)
+    spin_until(executor, publisher.get_subscription_count, "subscription of the extra topic")
+    publisher.publish(String(data="reach"))
+    spin_until(executor, lambda: recorder.counts.get("/pi0/subtask"), "its message")
+    recording = recorder.stop()
+    messages = read(recording.path)
+    assert deserialize_message(messages["/pi0/subtask"][0][1], String).data == "reach"
+    assert "/nobody/speaks" not in messages and recording.lost["/pi0/subtask"] == 0
+
+
 def test_discard_removes_and_numbers_go_on(executor: SingleThreadedExecutor, tmp_path: Path) -> None:
-    (tmp_path / "episode_000004").mkdir()
+    tmp_path = tmp_path / "bags"
+    (tmp_path / "episode_000004").mkdir(parents=True)
     (tmp_path / "episode_000011.partial").mkdir()
     (tmp_path / "notes").mkdir()
     assert next_index(tmp_path) == 12
@@ -240,7 +253,10 @@ def test_discard_removes_and_numbers_go_on(executor: SingleThreadedExecutor, tmp
     spin_until(executor, partial(heard, recorder, driver), "subscriptions")
     assert recorder.start() == tmp_path / "episode_000012"
     assert (tmp_path / "episode_000012.partial").is_dir() and not (tmp_path / "episode_000012").exists()
+    driver.all()
+    spin_until(executor, lambda: sum(recorder.counts.values()) == 5, "messages")
     recorder.discard()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["episode_000004", "episode_000011.partial", "notes"]
     assert next_index(tmp_path) == 12
     recorder.start()
     assert recorder.stop().path == tmp_path / "episode_000012"
@@ -266,38 +282,17 @@ def test_refusals_say_what_to_do(executor: SingleThreadedExecutor, tmp_path: Pat
         unnamed.start(" ")
 
 
-ROBOT_FILE = f"""
-name: arm
-description: two joints and two cameras
-control_rate_hz: 50
-policy_rate_hz: 2.5
-dataset_fps: 20
-prompt: put the red cube in the tray
-joints:
-  - {{name: a, unit: rad, kind: revolute, action: relative,
-      limits: {{position: [-1.0, 1.0], velocity: 1.0, acceleration: 5.0}}}}
-  - {{name: b, unit: rad, kind: revolute, action: relative,
-      limits: {{position: [-1.0, 1.0], velocity: 1.0, acceleration: 5.0}}}}
-cameras:
-  - {{name: base, topic: {BASE}, type: sensor_msgs/msg/Image, slot: base_0_rgb, max_age_s: 0.25}}
-  - {{name: wrist, topic: {WRIST}, type: sensor_msgs/msg/Image, slot: left_wrist_0_rgb, max_age_s: 0.25}}
-state:
-  - {{topic: {STATE}, type: sensor_msgs/msg/JointState, max_age_s: 0.15}}
-commands:
-  - {{name: arm, topic: {COMMAND}, type: trajectory_msgs/msg/JointTrajectory}}
-action: {{source: command, max_age_s: 0.5}}
-"""
-
-
 @pytest.fixture
-def process(tmp_path: Path, ros_domain: int) -> Iterator[subprocess.Popen[bytes]]:
-    """`recorder_node` as a user starts it."""
+def process(tmp_path: Path, ros_domain: int, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
+    """`recorder_node` as a user starts it; parametrized: with a file size limit and parameters."""
     robot = tmp_path / "arm.yaml"
     robot.write_text(ROBOT_FILE)
-    arguments = ["--ros-args", "-p", f"robot:={robot}", "-p", f"out_dir:={tmp_path / 'bags'}"]
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(ros_domain), "ROS_LOG_DIR": str(tmp_path / "log")}
+    limit, parameters = getattr(request, "param", (resource.RLIM_INFINITY, {}))
+    arguments = ros_arguments({"robot": str(robot), "out_dir": str(tmp_path / "bags"), **parameters})
     command = [sys.executable, "-m", "pi0_ros.nodes.recorder_node", *arguments]
-    process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(
+        command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    )
     try:
         yield process
     finally:
@@ -313,13 +308,8 @@ def call(executor: SingleThreadedExecutor, node: Node, service: str) -> Trigger.
     return future.result()
 
 
-def test_the_node_records_by_service_and_survives_kill_9(
-    executor: SingleThreadedExecutor, process: subprocess.Popen[bytes], tmp_path: Path
-) -> None:
-    node = add_node(executor, "driver")
-    driver = Driver(node)
-    prompt = node.create_publisher(String, "/recorder/prompt", 1)
-    outcome = node.create_publisher(String, "/recorder/outcome", 1)
+def states(node: Node) -> dict[str, str]:
+    """A dict that follows the recorder's diagnostics."""
     state: dict[str, str] = {}
 
     def remember(array: DiagnosticArray) -> None:
@@ -328,6 +318,26 @@ def test_the_node_records_by_service_and_survives_kill_9(
                 state.update({"message": status.message} | {pair.key: pair.value for pair in status.values})
 
     node.create_subscription(DiagnosticArray, "/diagnostics", remember, 10)
+    return state
+
+
+def drive(driver: Driver, seconds: float) -> None:
+    """Cameras at 20 Hz, joints and commands at 40 Hz."""
+    for tick in range(int(40 * seconds)):
+        driver.joints(), driver.command()
+        if tick % 2:
+            driver.image(BASE), driver.image(WRIST)
+        time.sleep(1 / 40)
+
+
+def test_the_node_records_by_service_and_survives_kill_9(
+    executor: SingleThreadedExecutor, process: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    node = add_node(executor, "driver")
+    driver = Driver(node)
+    prompt = node.create_publisher(String, "/recorder/prompt", 1)
+    outcome = node.create_publisher(String, "/recorder/outcome", 1)
+    state = states(node)
     everyone = (prompt, outcome, *driver.publishers.values())
     spin_until(executor, lambda: all(publisher.get_subscription_count() for publisher in everyone), "recorder")
     prompt.publish(String(data="put the green cube in the tray"))
@@ -384,3 +394,83 @@ def test_sigterm_in_the_middle_of_an_episode_keeps_it_as_partial(
     process.terminate()
     assert process.wait(LIMIT_S) == 0
     assert custom_data(tmp_path / "bags/episode_000000.partial")["outcome"] == "interrupted"
+
+
+def test_convert_salvages_the_episode_of_a_killed_recorder(
+    executor: SingleThreadedExecutor, process: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    for library in ("av", "pyarrow"):
+        pytest.importorskip(library)
+    from pi0_ros.cli import main
+
+    node = add_node(executor, "driver")
+    driver = Driver(node)
+    matched = driver.publishers.values()
+    spin_until(executor, lambda: all(publisher.get_subscription_count() for publisher in matched), "recorder")
+    assert call(executor, node, "start").success
+    drive(driver, 3.0)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    partial = tmp_path / "bags/episode_000000.partial"
+    assert [file.name for file in partial.iterdir()] == ["episode_000000.mcap"]  # as a kill leaves it
+    with Bag(partial) as bag:
+        assert bag.info.custom_data["prompt"] == "put the red cube in the tray"
+        assert bag.info.custom_data["outcome"] == "interrupted"
+        assert "before its index" in bag.info.damage[0]
+        assert bag.info.topics[STATE].count >= 60  # of 120: at most the last half second and a chunk are gone
+    arguments = ["convert", str(tmp_path / "bags"), str(tmp_path / "dataset"), "--robot", str(tmp_path / "arm.yaml")]
+    assert main([*arguments, "--include-failed"]) == 0
+    info = json.loads((tmp_path / "dataset/meta/info.json").read_text())
+    assert info["total_episodes"] == 1 and info["total_frames"] >= 20
+
+
+@pytest.mark.parametrize("process", [(2_500_000, {})], indirect=True, ids=["2.5 MB a file"])
+def test_a_disk_that_refuses_ends_the_episode_and_spares_the_others(
+    executor: SingleThreadedExecutor, process: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """The kernel refuses to let files grow beyond a limit: the same error path as a full disk."""
+    node = add_node(executor, "driver")
+    driver, state = Driver(node), states(node)
+    matched = driver.publishers.values()
+    spin_until(executor, lambda: all(publisher.get_subscription_count() for publisher in matched), "recorder")
+    assert call(executor, node, "start").success
+    driver.all()
+    spin_until(executor, lambda: state.get(f"messages {COMMAND}") == "1", "first episode")
+    assert call(executor, node, "success").success
+    assert call(executor, node, "start").success
+    for _ in range(60):  # 3.3 MB
+        driver.all()
+    spin_until(executor, lambda: state.get("problem"), "the end of the second episode")
+    assert "writing failed: [Errno 27] File too large" in state["problem"] and state["state"] == "idle"
+    first, second = tmp_path / "bags/episode_000000", tmp_path / "bags/episode_000001"
+    assert custom_data(first)["outcome"] == "success" and len(read(first)[BASE]) == 1
+    assert custom_data(second)["outcome"] == "interrupted" and "File too large" in custom_data(second)["problem"]
+    written = {topic: len(stream) for topic, stream in read(second).items()}
+    assert 20 <= written[BASE] < 60
+    assert json.loads(custom_data(second)["lost"])[BASE] == 60 - written[BASE]
+    assert not call(executor, node, "stop").success
+    assert call(executor, node, "start").success and state["state"] == "recording" and not state["problem"]
+
+
+@pytest.mark.parametrize("process", [(-1, {"joy_buttons": "toggle=0 failure=2"})], indirect=True, ids=["joystick"])
+def test_the_buttons_of_a_joystick_start_and_mark(
+    executor: SingleThreadedExecutor, process: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    node = add_node(executor, "driver")
+    driver, state = Driver(node), states(node)
+    joy = node.create_publisher(Joy, "joy", 10)
+    matched = (joy, *driver.publishers.values())
+    spin_until(executor, lambda: all(publisher.get_subscription_count() for publisher in matched), "recorder")
+    for buttons in ([1, 0, 0], [1, 0, 0], [0, 1, 0]):  # held, then another that means nothing
+        joy.publish(Joy(buttons=buttons))
+    spin_until(executor, lambda: state.get("state") == "recording", "start")
+    joy.publish(Joy(buttons=[0, 0, 1]))
+    spin_until(executor, lambda: state.get("saved") == "1", "stop")
+    assert custom_data(tmp_path / "bags/episode_000000")["outcome"] == "failure"
+
+
+def test_buttons_are_read_strictly() -> None:
+    assert joy_buttons("start=0 stop=1  discard=10") == {0: "start", 1: "stop", 10: "discard"}
+    for wrong, what in (("begin=0", "'begin=0': write"), ("start", "'start': write"), ("start=0 stop=0", "0 is there")):
+        with pytest.raises(ValueError, match=what):
+            joy_buttons(wrong)
