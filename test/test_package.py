@@ -76,10 +76,12 @@ def test_every_command_has_help_with_examples(command: str) -> None:
     for library in ("torch", "rosbags", "pyarrow", "av"):
         pytest.importorskip(library)
     module = importlib.import_module(COMMANDS[command][0])
-    assert module.__doc__
-    assert f"pi0 {command}" in module.__doc__
-    assert callable(module.run)
-    assert callable(module.add_arguments)
+    actions = {f" {name}": action for name, (action, _) in module.ACTIONS.items()} if hasattr(module, "ACTIONS") else {}
+    assert f"pi0 {command}" in (module.__doc__ or "")
+    for name, runner in (actions or {"": module}).items():
+        assert f"pi0 {command}{name}" in (runner.__doc__ or "")
+        assert callable(runner.run)
+        assert callable(runner.add_arguments)
 
 
 def test_every_process_of_a_launch_file_is_a_console_script() -> None:
