@@ -36,9 +36,8 @@ def recover(partial: Path) -> Path:
         custom_data = {}
     folder = partial.with_name(f"{partial.name.removesuffix(PARTIAL)}_recovered")
     folder.mkdir()
-    writer = McapWriter(folder / f"{folder.name}.mcap")
-    for connection in left.connections:
-        writer.add_topic(connection.topic, connection.msgtype)
+    topics = {connection.topic: connection.msgtype for connection in left.connections}
+    writer = McapWriter(folder / f"{folder.name}.mcap", topics)
     for connection, stamp_ns, data in left.messages(left.connections):
         writer.write(connection.topic, stamp_ns, data)
     finish_bag(writer, {**custom_data, "outcome": "interrupted", "success": "false"})

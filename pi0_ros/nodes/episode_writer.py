@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pi0_ros.nodes.mcap_writer import McapWriter, finish_bag, message_definition, sync
+from pi0_ros.nodes.mcap_writer import McapWriter, finish_bag, sync
 
 PARTIAL = ".partial"
 QUEUE_BYTES = 512 << 20
@@ -38,7 +38,7 @@ class EpisodeWriter:
     """Writes messages of `topics` (name -> type) to the bag folder `path`, from its own thread.
 
     `topics` may grow meanwhile. `custom_data` stands at the beginning of the file too, for the case of a kill. Raises
-    FileExistsError where `path` or its `.partial` folder exists already, OSError where neither can be made.
+    FileExistsError where `path` or its `.partial` folder exists already, OSError where the disk refuses the latter.
     """
 
     def __init__(
@@ -53,8 +53,6 @@ class EpisodeWriter:
         self.partial = path.with_name(path.name + PARTIAL)
         if path.exists() or self.partial.exists():
             raise FileExistsError(f"{path} exists already: choose another folder or episode number")
-        for kind in topics.values():
-            message_definition(kind)
         self.counts = dict.fromkeys(topics, 0)  # messages that were put
         self.error: Exception | None = None
         self._topics = topics
@@ -64,9 +62,7 @@ class EpisodeWriter:
         self._discarded = False
         self.partial.mkdir(parents=True)
         try:
-            self._writer = McapWriter(self.partial / f"{path.name}.mcap", custom_data, compression)
-            for topic, kind in topics.items():
-                self._writer.add_topic(topic, kind)
+            self._writer = McapWriter(self.partial / f"{path.name}.mcap", topics, custom_data, compression)
         except BaseException:
             shutil.rmtree(self.partial)
             raise

@@ -55,13 +55,20 @@ class _Chunk:
 
 
 class McapWriter:
-    """Writes serialized messages to the new MCAP file `path`; `compression` of the chunks is "none" or "zstd".
+    """Writes serialized messages of `topics` (name -> type) to the new MCAP file `path`.
 
-    `custom_data` (of rosbag2's metadata) stands at the beginning too, where it survives a kill. After an OSError of any
-    method the file ends behind its last whole chunk, and `close` may be tried. Raises FileExistsError.
+    `custom_data` (of rosbag2's metadata) stands at the beginning too, where it survives a kill; `compression` of the
+    chunks is "none" or "zstd". After an OSError of any method the file ends behind its last whole chunk, and `close`
+    may be tried. Raises FileExistsError, ValueError for a type that is not known.
     """
 
-    def __init__(self, path: Path, custom_data: Mapping[str, str] | None = None, compression: str = "none") -> None:
+    def __init__(
+        self,
+        path: Path,
+        topics: Mapping[str, str],
+        custom_data: Mapping[str, str] | None = None,
+        compression: str = "none",
+    ) -> None:
         if compression not in COMPRESSIONS:
             raise ValueError(f"compression {compression!r}: use {' or '.join(COMPRESSIONS)}")
         self.path = path
@@ -76,7 +83,13 @@ class McapWriter:
         self._released = 0
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         head = MAGIC + _record(HEADER, _text("ros2") + _text("pi0_ros"))
-        self._put(head, self._metadata_record(custom_data or {}))
+        try:
+            self._put(head, self._metadata_record(custom_data or {}))
+            for topic, kind in topics.items():
+                self.add_topic(topic, kind)
+        except BaseException:
+            self.abort()
+            raise
 
     @property
     def counts(self) -> dict[str, int]:
@@ -271,10 +284,9 @@ def sync(path: Path) -> None:
 
 def message_definition(kind: str) -> str:
     """The text that describes the message type in a bag; ValueError where it is not known."""
-    try:
-        return str(TYPESTORE.generate_msgdef(kind, ros_version=2)[0])
-    except KeyError:
-        raise ValueError(f"cannot record messages of type {kind}: only ROS 2's common interfaces are known") from None
+    if kind not in TYPESTORE.fielddefs:
+        raise ValueError(f"cannot record messages of type {kind}: only ROS 2's common interfaces are known")
+    return str(TYPESTORE.generate_msgdef(kind, ros_version=2)[0])
 
 
 def _text(text: str) -> bytes:
