@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -95,6 +96,7 @@ class Controller:
         self._newest_stamp = -np.inf
         self._held_since = 0.0
         self._held_in_motion = False
+        self._stopping_s = 0.0  # since the stop began that the timeline leads along
 
     @property
     def moving(self) -> bool:
@@ -186,13 +188,13 @@ class Controller:
         elif self.state is State.STOPPED:
             limiter.brake()
         elif limiter.moving:
-            if not regular or timeline.idle:
-                velocity = limiter.velocity + limiter.acceleration * (
-                    self.period / 2
-                )  # the difference is half a tick old
-                timeline.stop(t - self.period, limiter.position, velocity, limiter.acceleration)
-            if t < timeline.end:
-                limiter.follow(*timeline.sample(t))
+            if timeline.idle:
+                velocity = limiter.velocity + limiter.acceleration * (self.period / 2)  # it is half a tick old
+                timeline.stop(0.0, limiter.position, velocity, limiter.acceleration)
+                self._stopping_s = 0.0
+            self._stopping_s += self.period  # counted in ticks: irregular ones must not begin the stop anew
+            if self._stopping_s < timeline.end:
+                limiter.follow(*timeline.sample(self._stopping_s))
             else:
                 limiter.brake(HOLD_SHARE)
         elif self.state in ARMED:
@@ -209,6 +211,14 @@ class Controller:
         acceleration = (velocity - self._sent_velocity) / self.period
         self._sent_velocity[:] = velocity
         return Command(self._sent.copy(), velocity, acceleration)
+
+    def fork(self) -> Controller:
+        """A copy to be ticked ahead as if nothing more arrived: it needs no joint states, and takes up no chunk."""
+        limits = self.limits, self.limiter.limits
+        memo: dict[int, object] = {id(shared): shared for shared in (*limits, self.timeline.chunk)}
+        memo |= {id(left_out): None for left_out in (self._pending, self._ensemble)}
+        memo |= {id(self.tracking): Tracking(self.limits, 0.0), id(self.feedback): self.feedback.never_stale()}
+        return copy.deepcopy(self, memo)
 
     def report(self, now: float) -> dict[str, object]:
         """State, reason and counts as the diagnostics show them."""

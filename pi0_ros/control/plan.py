@@ -1,44 +1,48 @@
-"""The rest of the plan: what the controller would command if nothing more arrived."""
+"""The rest of the plan: what the controller would command if nothing more arrived, for robots that take it whole."""
 
 from __future__ import annotations
 
-import copy
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from pi0_ros.control.controller import Controller, State
-from pi0_ros.control.tracking import Tracking
+from pi0_ros.control.limits import JointLimits
 
 SPACING_S = 0.02  # between two points, or one control period where that is longer
-LONGEST_S = 10.0
+LONGEST_S = 10.0  # a longer one is cut by a stop
+SOONEST_S = (
+    0.05  # the first point that is sent is this far ahead: the receiver goes there from where it measures itself
+)
+JOIN_SHARE = 0.5  # of the velocity limits, to get from one plan to the next where they differ
 
 
 @dataclass(frozen=True)
 class Plan:
     """Points of a motion that ends at rest."""
 
-    times: np.ndarray  # float64 [N], s after the command that the plan begins behind
+    times: np.ndarray  # float64 [N], rising, s after the command that the plan begins behind
     positions: np.ndarray  # float64 [N, J], robot units
     velocities: np.ndarray  # float64 [N, J], zero in the last point
 
 
-def fork(controller: Controller) -> Controller:
-    """A copy to be ticked ahead: it needs no further joint states."""
-    ahead = copy.deepcopy(controller)
-    ahead.feedback.max_age[:] = np.inf
-    ahead.tracking = Tracking(ahead.limits, 0.0)
-    return ahead
+def rest_of_plan(
+    ahead: Controller, position: np.ndarray, now: float, abandoned: Callable[[], bool] = lambda: False
+) -> Plan | None:
+    """The motion after the command at `position` [J], sent at `now` (s); None when it is `abandoned` meanwhile.
 
-
-def rest_of_plan(ahead: Controller, position: np.ndarray, now: float) -> Plan:
-    """The motion after the command at `position` [J], sent at `now`; `ahead` is a `fork` made behind that tick.
-
-    It is found by ticking `ahead` until it rests: along the chunk to its end, then decelerating. So every point has
-    passed the limits as the commands do; what lies between two points is the receiver's interpolation.
+    It is found by ticking `ahead`, a `Controller.fork` made behind that tick, until it rests: along the chunk to its
+    end, or for `LONGEST_S`, then decelerating. So every point has passed the limits as the commands do; what lies
+    between two points is the receiver's interpolation.
     """
     period, positions = ahead.period, [np.array(position)]
-    for i in range(1, int(LONGEST_S / period) + 1):
+    for i in itertools.count(1):
+        if abandoned():
+            return None
+        if i * period > LONGEST_S:
+            ahead.disarm("far enough")
         command = ahead.tick(now + i * period)
         if command is None:
             break
@@ -52,3 +56,37 @@ def rest_of_plan(ahead: Controller, position: np.ndarray, now: float) -> Plan:
     kept = np.arange(stride, len(path) - 1, stride)
     kept = np.append(kept, len(path) - 1)
     return Plan(kept * period, path[kept], velocities[kept - 1])
+
+
+def still_to_come(plan: Plan, elapsed_s: float) -> Plan:
+    """What is left of `plan` `elapsed_s` after it began, its times from now on; the last point is always left."""
+    times = plan.times - elapsed_s
+    times[-1] = max(times[-1], SOONEST_S)
+    left = times >= SOONEST_S
+    return Plan(times[left], plan.positions[left], plan.velocities[left])
+
+
+def delay_to_join(plan: Plan, going: Plan, limits: JointLimits) -> float:
+    """By how many seconds `plan` must be put off, that a robot on the plan `going` can get there; both from now on.
+
+    0 where they agree, as they do unless the controller was late: the robot goes on by its own clock.
+    """
+    there = _at(going.times, going.positions, plan.times[0])
+    needed = np.max(np.abs(plan.positions[0] - there) / (JOIN_SHARE * limits.velocity))
+    return max(0.0, float(needed - plan.times[0]))
+
+
+def brake_along(going: Plan, limits: JointLimits) -> Plan:
+    """A stop at the acceleration limits, from where the plan `going` (from now on) has led a robot."""
+    position, velocity = (_at(going.times, values, 0.0) for values in (going.positions, going.velocities))
+    needed = np.maximum(np.abs(velocity) / limits.acceleration, 1e-9)  # [J] s
+    steps = max(1, int(np.ceil(np.max(needed) / SOONEST_S)))
+    times = SOONEST_S * np.arange(1, steps + 1)
+    spent = np.minimum(times[:, None], needed)
+    positions = position + velocity * spent * (1.0 - spent / (2.0 * needed))
+    return Plan(times, np.clip(positions, limits.lower, limits.upper), velocity * (1.0 - spent / needed))
+
+
+def _at(times: np.ndarray, values: np.ndarray, t: float) -> np.ndarray:
+    """Rows [N, J] that belong to `times` [N], at `t`: linear, held outside."""
+    return np.array([np.interp(t, times, column) for column in values.T])

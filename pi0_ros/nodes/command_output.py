@@ -19,8 +19,6 @@ from pi0_ros.nodes.messages import COMMAND_TYPES, LATEST, seconds_to_duration, s
 from pi0_ros.robot import CommandGroup, Robot
 from pi0_ros.streams import to_message_units
 
-SOONEST_S = 0.005  # a plan's first point is reached no sooner after it is sent
-
 
 class CommandMessage:
     """One command of a group's type: built once, refilled at every tick, so that a tick allocates next to nothing.
@@ -98,10 +96,10 @@ class CommandOutput:
         self._sent.header.stamp = stamp
         self._record.publish(self._sent)
 
-    def publish_plan(self, plan: Plan, begun_s: float) -> None:
-        """Send `plan`, which began `begun_s` ago, to the groups that take plans."""
+    def publish_plan(self, plan: Plan) -> None:
+        """Send `plan`, its times from now on, to the groups that take plans."""
         for group, joints, publisher in self._planned:
-            publisher.publish(plan_message(group, joints, plan, begun_s))
+            publisher.publish(plan_message(group, joints, plan))
 
     def flush(self, timeout_s: float) -> None:
         """Wait until every listener has acknowledged the last command, for at most `timeout_s` per topic."""
@@ -110,20 +108,15 @@ class CommandOutput:
             publisher.wait_for_all_acked(Duration(seconds=timeout_s))
 
 
-def plan_message(group: CommandGroup, joints: np.ndarray, plan: Plan, begun_s: float) -> JointTrajectory:
-    """The part of `plan` that is still to come `begun_s` after it began, for the group's `joints` (indices).
-
-    Its stamp is zero, "begin now". The last point is always there, and its velocity is zero.
-    """
-    left = plan.times - begun_s
-    left[-1] = max(left[-1], SOONEST_S)
+def plan_message(group: CommandGroup, joints: np.ndarray, plan: Plan) -> JointTrajectory:
+    """The group's `joints` (indices) of `plan`, whose times are from now on; its stamp is zero, "begin now"."""
     points = [
         JointTrajectoryPoint(
-            positions=to_message_units(group, plan.positions[i, joints]).tolist(),
-            velocities=(plan.velocities[i, joints] * (group.scale or 1.0)).tolist(),
-            time_from_start=seconds_to_duration(left[i]),
+            positions=to_message_units(group, position[joints]).tolist(),
+            velocities=(velocity[joints] * (group.scale or 1.0)).tolist(),
+            time_from_start=seconds_to_duration(t),
         )
-        for i in np.flatnonzero(left >= SOONEST_S)
+        for t, position, velocity in zip(plan.times, plan.positions, plan.velocities)
     ]
     return JointTrajectory(joint_names=list(group.message_names), points=points)
 

@@ -34,7 +34,6 @@ from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.pacing import LateShare
 from pi0_ros.control.pieces import INTERPOLATIONS
-from pi0_ros.control.plan import fork, rest_of_plan
 from pi0_ros.control.seams import SEAMS
 from pi0_ros.nodes import realtime
 from pi0_ros.nodes.command_output import CommandOutput
@@ -48,6 +47,7 @@ from pi0_ros.nodes.messages import (
     stamp_to_ns,
     stamp_to_seconds,
 )
+from pi0_ros.nodes.planner import Planner
 from pi0_ros.nodes.running import run_node
 from pi0_ros.nodes.ticker import Ticker
 from pi0_ros.robot import Robot, StateTopic, load_robot
@@ -103,9 +103,6 @@ class ControllerNode(Node):
         self._shown: tuple[object, ...] = ()
         self._shown_at = -np.inf
         self.output = CommandOutput(self, self.robot)
-        self._replan = self.create_guard_condition(self._publish_plan) if self.output.wants_plans else None
-        self._sent: tuple[Command, float] | None = None  # the last command and its time
-        self._planned: tuple[int, State] | None = None  # what the last plan was made for
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
         self._latency = self.create_publisher(DiagnosticArray, "pi0/latency", QoSProfile(depth=10))
         self.create_subscription(JointTrajectory, "pi0/chunk", self._on_chunk, LATEST)
@@ -116,10 +113,13 @@ class ControllerNode(Node):
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_timer(0.05, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._late = LateShare()
+        self.planner: Planner | None = None
         problems = realtime.enter(self._realtime)  # before the ticker, whose thread inherits it
         self.ticker = Ticker(self, self.period, self._tick)
         if self._realtime.priority > 1:
             realtime.set_priority(self._realtime.priority - 1)  # callbacks: above all others, they hold the interpreter
+        if self.output.wants_plans:
+            self.planner = Planner(self.controller, self._lock, self.output, self.now)
         if problems:
             self.get_logger().warning(f"{'; '.join(problems)}. Going on without")
 
@@ -127,13 +127,19 @@ class ControllerNode(Node):
         """ROS time in s."""
         return float(self.get_clock().now().nanoseconds * 1e-9)
 
+    @property
+    def alive(self) -> bool:
+        """False once one of its threads has ended by an exception."""
+        return self.ticker.alive and (self.planner is None or self.planner.alive)
+
     def close(self) -> None:
         """Stop ticking, decelerate to a hold, and see to it that the hold has left this process."""
         self.ticker.stop()
         active = self.controller.state in (State.IDLE, State.RUNNING, State.HOLDING) or self.controller.moving
         self.controller.disarm("the controller process was stopped")
-        if self.output.wants_plans:
-            self._publish_plan()
+        if self.planner is not None:
+            self.planner.stop()
+            self.planner.publish()
         deadline = time.monotonic()
         for _ in range(int(SHUTDOWN_S / self.period)):
             command = self.controller.tick(self.now())
@@ -248,22 +254,12 @@ class ControllerNode(Node):
             chunks = controller.counts.chunks
             command = controller.tick(now)
             followed = controller.timeline.chunk if controller.counts.chunks != chunks else None
-            self._sent = (command, now) if command is not None else None
+            if self.planner is not None:
+                self.planner.ticked(command, now)
         if command is not None:
             self.output.publish(command, now)
-            if self._replan is not None and self._planned != (controller.counts.chunks, controller.state):
-                self._planned = controller.counts.chunks, controller.state
-                self._replan.trigger()  # the other thread looks ahead, which takes longer than a tick may
         if followed is not None:
             self._followed.append((followed.stamp, self.now()))
-
-    def _publish_plan(self) -> None:
-        """The rest of the motion, to the command groups that take it whole."""
-        with self._lock:
-            if self._sent is None:
-                return
-            (command, sent), ahead = self._sent, fork(self.controller)
-        self.output.publish_plan(rest_of_plan(ahead, command.position, sent), self.now() - sent)
 
     def _watch(self) -> None:
         """Arm by itself where asked, log changes, and publish diagnostics on change and twice a second."""
@@ -320,7 +316,7 @@ class ControllerNode(Node):
 def main(args: list[str] | None = None) -> int:
     """Run the controller until SIGINT or SIGTERM; the last command out is a hold."""
     sys.setswitchinterval(0.0001)  # s; the tick's thread gets the interpreter sooner
-    return run_node(_create, args, ControllerNode.close, alive=lambda node: node.ticker.alive)
+    return run_node(_create, args, ControllerNode.close, alive=lambda node: node.alive)
 
 
 def _create() -> ControllerNode:

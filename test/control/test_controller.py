@@ -369,3 +369,25 @@ def test_jerk_limits_are_kept_and_cost_no_time(jerk, period):
     bench.step(round(1.0 / period))
     assert bench.sent[-1] is None
     assert_within_limits(bench.positions(), limits, period)
+
+
+@pytest.mark.parametrize("step", [0.0, 0.4, 1.6, 3.0])
+@pytest.mark.parametrize("jerk", [np.inf, 60.0])
+def test_a_stop_is_as_short_on_irregular_ticks(step, jerk):
+    """Late ticks, and none of the clock at all (a simulator that died): the commands of a stop stay the same."""
+
+    def stop(step: float) -> np.ndarray:
+        bench = Bench(limits=replace(arm_limits(), jerk=np.array([jerk, jerk, np.inf])))
+        bench.arm()
+        bench.run(1.0)
+        bench.controller.disarm("test")
+        sent = []
+        for _ in range(300):
+            bench.now += step * PERIOD
+            if (command := bench.controller.tick(bench.now)) is None:
+                break
+            sent.append(command.position)
+        assert len(sent) < 300
+        return np.array(sent)
+
+    np.testing.assert_allclose(stop(step), stop(1.0), atol=1e-9)

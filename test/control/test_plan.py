@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.controller import Command, Controller, Settings, State
 from pi0_ros.control.limits import JointLimits
-from pi0_ros.control.plan import SPACING_S, Plan, fork, rest_of_plan
+from pi0_ros.control.plan import (
+    LONGEST_S,
+    SOONEST_S,
+    SPACING_S,
+    Plan,
+    brake_along,
+    delay_to_join,
+    rest_of_plan,
+    still_to_come,
+)
 
 NAMES = ("a", "b")
 ALL = np.arange(2)
@@ -42,7 +53,7 @@ def test_the_plan_is_what_is_then_commanded(period):
     swing = START + 0.5 * np.sin(2.0 * 0.05 * np.arange(30))[:, None]
     assert controller.accept(ActionChunk(now - 0.1, 0.05, swing, NAMES), now)
     command, now = follow(controller, now, max(2, int(0.2 / period)))
-    plan = rest_of_plan(fork(controller), command.position, now - period)
+    plan = rest_of_plan(controller.fork(), command.position, now - period)
     spacing = max(period, SPACING_S)
     np.testing.assert_allclose(np.diff(plan.times[:-1]), spacing)
     assert plan.times[0] == pytest.approx(spacing) and 0 < plan.times[-1] - plan.times[-2] < spacing + 1e-9
@@ -64,7 +75,7 @@ def test_the_plan_is_what_is_then_commanded(period):
 def test_a_stop_is_a_plan_too_and_standing_still_is_one_point():
     controller, now = armed(0.02)
     command, now = follow(controller, now, 3)
-    plan = rest_of_plan(fork(controller), command.position, now - 0.02)
+    plan = rest_of_plan(controller.fork(), command.position, now - 0.02)
     assert isinstance(plan, Plan) and len(plan.times) <= 2
     np.testing.assert_array_equal(plan.positions, np.tile(START, (len(plan.times), 1)))
     controller.accept(ActionChunk(now, 0.05, START + 0.04 * np.arange(20)[:, None], NAMES), now)
@@ -72,7 +83,7 @@ def test_a_stop_is_a_plan_too_and_standing_still_is_one_point():
     assert command.velocity.min() > 0.5
     controller.estop("test")
     command, now = follow(controller, now, 1)
-    plan = rest_of_plan(fork(controller), command.position, now - 0.02)
+    plan = rest_of_plan(controller.fork(), command.position, now - 0.02)
     assert 0.02 < plan.times[-1] < 0.3 and not plan.velocities[-1].any()
     assert (np.diff(plan.positions, axis=0) >= -1e-12).all(), "on it goes, slower and slower"
 
@@ -82,6 +93,84 @@ def test_the_fork_changes_nothing_and_needs_no_joint_states():
     controller.accept(ActionChunk(now, 0.1, START + 0.02 * np.arange(20)[:, None], NAMES), now)
     command, now = follow(controller, now, 5)
     before = controller.report(now)
-    plan = rest_of_plan(fork(controller), command.position, now - 0.02)
+    plan = rest_of_plan(controller.fork(), command.position, now - 0.02)
     assert controller.report(now) == before
     assert plan.times[-1] > 1.5, "joint states may be half a second old at most, the plan goes on"
+
+
+def test_a_plan_does_not_foresee_that_a_lost_joint_state_comes_back():
+    """A hold's plan stays a stop although a chunk waits for the joint states."""
+    controller, now = armed(0.02)
+    rising = START + 0.05 * np.arange(20)[:, None]
+    controller.accept(ActionChunk(now, 0.05, rising, NAMES), now)
+    command, now = follow(controller, now, 15)
+    while controller.state is State.RUNNING:  # no measurements, but chunks
+        controller.accept(ActionChunk(now, 0.05, rising, NAMES), now)
+        command, now = controller.tick(now), now + 0.02
+    assert controller.state is State.HOLDING and "old" in controller.reason
+    plan = rest_of_plan(controller.fork(), command.position, now - 0.02)
+    assert plan.times[-1] < 0.6, "not along the chunk that waits"
+
+
+def test_a_plan_that_is_cut_short_ends_at_rest_within_the_limits():
+    controller, now = armed(0.02)
+    controller.settings = Settings(chunk_timeout_s=60.0)
+    controller.accept(ActionChunk(now, 0.5, START + 0.02 * np.arange(40)[:, None], NAMES), now)
+    command, now = follow(controller, now, 5)
+    plan = rest_of_plan(controller.fork(), command.position, now - 0.02)
+    assert LONGEST_S < plan.times[-1] < LONGEST_S + 1.0
+    speed = np.diff(plan.positions[:, 0]) / np.diff(plan.times)
+    assert 0.03 < speed[-40] < 0.05 and abs(speed[-1]) < 0.01
+    assert (np.abs(np.diff(speed)) < 8.0 * 0.02).all()
+
+
+def test_a_plan_can_be_abandoned():
+    controller, now = armed(0.02)
+    command, now = follow(controller, now, 1)
+    assert rest_of_plan(controller.fork(), command.position, now, abandoned=lambda: True) is None
+
+
+def ramp(speed: float, seconds: float, start: float = 0.0) -> Plan:
+    """Both joints at `speed` for `seconds`, then at rest."""
+    times = np.arange(1, round(seconds / 0.02) + 1) * 0.02
+    positions = np.repeat((start + speed * times)[:, None], 2, axis=1)
+    velocities = np.full_like(positions, speed)
+    velocities[-1] = 0.0
+    return Plan(times, positions, velocities)
+
+
+def test_what_is_left_of_a_plan_begins_a_little_ahead_and_keeps_its_end():
+    plan = ramp(0.5, 1.0)
+    left = still_to_come(plan, 0.305)
+    assert SOONEST_S <= left.times[0] < SOONEST_S + 0.02
+    np.testing.assert_allclose(left.positions[:, 0], 0.5 * (left.times + 0.305))
+    over = still_to_come(plan, 7.0)
+    assert list(over.times) == [SOONEST_S] and over.positions[0, 0] == pytest.approx(0.5)
+    assert plan.times[-1] == pytest.approx(1.0), "the plan itself is left as it was"
+
+
+def test_plans_that_agree_follow_each_other_at_once_and_others_in_time():
+    limits = armed(0.02)[0].limits  # 2 per s
+    going = ramp(0.5, 1.0)
+    assert delay_to_join(still_to_come(ramp(0.5, 2.0), 0.3), still_to_come(going, 0.3), limits) == 0.0
+    elsewhere = still_to_come(ramp(0.5, 1.0, start=0.4), 0.3)
+    delay = delay_to_join(elsewhere, still_to_come(going, 0.3), limits)
+    assert delay + elsewhere.times[0] == pytest.approx(0.4 / (0.5 * 2.0))
+    assert delay_to_join(elsewhere, still_to_come(going, 5.0), limits) < delay, "it rests at 0.5 by now"
+
+
+@pytest.mark.parametrize("speed", [1.3, -0.4, 0.0])
+def test_braking_along_a_plan_keeps_its_speed_at_first_and_the_limits(speed):
+    limits = armed(0.02)[0].limits  # 8 per s^2
+    going = replace(ramp(speed, 1.0), times=ramp(speed, 1.0).times - 0.5)  # in its middle
+    stop = brake_along(going, limits)
+    path = np.concatenate([[0.5 * speed], stop.positions[:, 0]])
+    velocities = np.concatenate([[speed], stop.velocities[:, 0]])
+    times = np.concatenate([[0.0], stop.times])
+    assert velocities[-1] == 0.0 and times[-1] <= abs(speed) / 8.0 + SOONEST_S
+    np.testing.assert_allclose(path[-1] - path[0], speed * abs(speed) / 16.0, atol=1e-9)
+    assert (np.abs(np.diff(velocities) / np.diff(times)) <= 8.0 + 1e-9).all()
+    again = brake_along(replace(stop, times=stop.times - 0.06), limits)
+    np.testing.assert_allclose(again.positions[-1, 0], path[-1], atol=0.02)
+    at_the_limit = replace(going, positions=np.full_like(going.positions, 0.99))
+    assert (np.abs(brake_along(at_the_limit, limits).positions) <= 1.0).all()
