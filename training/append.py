@@ -102,7 +102,7 @@ class Base:
 
 def converted_before(dataset: Path) -> set[str]:
     """Identities of the bags whose episodes are in `dataset`. Raises `DatasetError` where its report is missing."""
-    return {bag["identity"] for bag in _report(dataset)["bags"] if bag["status"] == "converted"}
+    return {bag.get("identity") for bag in _report(dataset)["bags"] if bag["status"] == "converted"}
 
 
 def joined_report(dataset: Path, conversion: Mapping[str, Any]) -> dict[str, Any]:
