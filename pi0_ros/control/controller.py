@@ -82,7 +82,7 @@ class Controller:
         allowed = replace(limits, acceleration=self.smoother.acceleration)
         self.limiter = Limiter(allowed, period)
         self.timeline = Timeline(allowed, period, settings.interpolation, settings.seam, settings.blend_s)
-        self.tracking = Tracking(limits, settings.tracking_s)
+        self.tracking = Tracking(limits, settings.tracking_s, period)
         self.counts = Counts()
         self.state = State.DISARMED
         self.reason = "call ~/arm to start"
@@ -145,7 +145,8 @@ class Controller:
 
     def measure(self, stamp: float, joints: np.ndarray, position: np.ndarray) -> None:
         """Take measured positions of `joints` (indices) captured at `stamp`."""
-        self.feedback.measure(stamp, joints, position)
+        if self.feedback.measure(stamp, joints, position):
+            self.tracking.measured(stamp, joints, position)
 
     def accept(self, chunk: ActionChunk, now: float) -> bool:
         """Take a chunk for the next tick. False: it came too late, `last_refusal` says how. `ChunkError`: it is bad."""
@@ -200,13 +201,14 @@ class Controller:
         elif self.state in ARMED:
             limiter.brake()
         if self.state in ARMED or self.moving or self._sent_velocity.any():
-            return self._send()
+            return self._send(now)
         return None
 
-    def _send(self) -> Command:
+    def _send(self, now: float) -> Command:
         """The limiter's command after the jerk limits, with its differences over one period."""
         position = self._sent.copy()
         self.smoother.push(self.limiter.position, out=self._sent)
+        self.tracking.sent(now, self._sent)
         velocity = (self._sent - position) / self.period
         acceleration = (velocity - self._sent_velocity) / self.period
         self._sent_velocity[:] = velocity
@@ -217,7 +219,10 @@ class Controller:
         limits = self.limits, self.limiter.limits
         memo: dict[int, object] = {id(shared): shared for shared in (*limits, self.timeline.chunk)}
         memo |= {id(left_out): None for left_out in (self._pending, self._ensemble)}
-        memo |= {id(self.tracking): Tracking(self.limits, 0.0), id(self.feedback): self.feedback.never_stale()}
+        memo |= {
+            id(self.tracking): Tracking(self.limits, 0.0, self.period),
+            id(self.feedback): self.feedback.never_stale(),
+        }
         return copy.deepcopy(self, memo)
 
     def report(self, now: float) -> dict[str, object]:
@@ -245,7 +250,7 @@ class Controller:
 
     def _update(self, now: float) -> None:
         stale = "; ".join(self.feedback.stale(now))
-        problem = stale or self.tracking.away(self.feedback.position, self._sent, now)
+        problem = stale or self.tracking.away(now)
         chunk, reached = self._pending, now + self.smoother.ahead
         if problem:
             if self.state is not State.HOLDING:

@@ -36,10 +36,10 @@ class Feedback:
         copied.measure(float(self.stamp.max()), joints, self.position)
         return copied
 
-    def measure(self, stamp: float, joints: np.ndarray, position: np.ndarray) -> None:
-        """Take the positions of `joints` (indices) captured at `stamp`. NaN and infinity count as not measured."""
+    def measure(self, stamp: float, joints: np.ndarray, position: np.ndarray) -> bool:
+        """Take the positions of `joints` (indices) captured at `stamp`. False: NaN or infinity, as good as nothing."""
         if not np.isfinite(position).all():
-            return
+            return False
         self.position[joints] = position
         self.stamp[joints] = stamp
         self._fresh_from = self.stamp.max() - FUTURE_S
@@ -47,6 +47,7 @@ class Feedback:
         while self._history and not stamp - 4 * REST_WINDOW_S <= self._history[0][0] <= stamp:
             self._history.popleft()
         self._history.append((stamp, self.position.copy()))
+        return True
 
     def age(self, now: float) -> float:
         """Age of the oldest joint's measurement, s; infinite where one was never measured."""

@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from pi0_ros.control.limits import JointLimits
+from pi0_ros.control.sent import SentLog
 
 LASTS_S = 0.3  # a shorter excess is an acceleration or a knock
+KEPT_S = 0.5  # commands are remembered this long: a measurement is compared with what was sent at its own time
 
 
 class Tracking:
     """Watches each joint's distance from its command.
 
     A joint may be `limits.tracking` away; where the robot file says nothing, as far as it goes in `lag_s` at its
-    velocity limit. Grippers without a limit of their own are free: fingers on an object never arrive.
+    velocity limit. Grippers without a limit of their own are free: fingers on an object never arrive. Joint states that
+    come late or not at all change no distance: their age is `Feedback`'s business. Times in s of one clock.
     """
 
-    def __init__(self, limits: JointLimits, lag_s: float) -> None:
+    def __init__(self, limits: JointLimits, lag_s: float, period: float) -> None:
         usual = np.where(limits.gripper, np.inf, limits.velocity * lag_s if lag_s > 0 else np.inf)
         self.allowed = np.where(np.isfinite(limits.tracking), limits.tracking, usual)  # float64 [J]
         self._names = limits.names
-        self._away_since = np.inf
-        self._distance = np.zeros(len(limits.names))
+        self._sent = SentLog(len(limits.names), capacity=math.ceil(KEPT_S / period) + 1)
+        self.restart()
 
     def restart(self) -> None:
         """Forget what was: the command starts from the measurement."""
+        self._sent.clear()
         self._away_since = np.inf
+        self._distance = np.zeros(len(self._names))
 
-    def away(self, measured: np.ndarray, command: np.ndarray, now: float) -> str:
-        """Why the robot does not follow, measured and commanded positions [J] at `now` (s); empty while it does."""
-        distance = np.abs(np.subtract(measured, command, out=self._distance), out=self._distance)
-        if not (distance > self.allowed).any():
+    def sent(self, t: float, position: np.ndarray) -> None:
+        """`position` [J] was commanded for the time `t`."""
+        self._sent.push(t, position)
+
+    def measured(self, stamp: float, joints: np.ndarray, position: np.ndarray) -> None:
+        """`joints` (indices) were at `position` when it was `stamp`."""
+        if self._sent.span is not None:
+            command = self._sent.at(np.array([stamp]))[0, joints]
+            self._distance[joints] = np.abs(position - command)
+
+    def away(self, now: float) -> str:
+        """Why the robot does not follow; empty while it does."""
+        if not (self._distance > self.allowed).any():
             self._away_since = np.inf
             return ""
         self._away_since = min(self._away_since, now)
         if now - self._away_since < LASTS_S:
             return ""
-        j = int(np.argmax(distance / self.allowed))
+        j = int(np.argmax(self._distance / self.allowed))
         return (
-            f"{self._names[j]} is {distance[j]:.3g} from its command (limit {self.allowed[j]:.3g}): "
+            f"{self._names[j]} is {self._distance[j]:.3g} from its command (limit {self.allowed[j]:.3g}): "
             "blocked, or is the driver not listening?"
         )

@@ -5,29 +5,44 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from arms import PERIOD, Bench, arm_limits, assert_within_limits
+from arms import ALL, PERIOD, Bench, arm_limits, assert_within_limits
 
 from pi0_ros.control.controller import Settings, State
 from pi0_ros.control.tracking import LASTS_S, Tracking
 
 
 def test_only_what_lasts_counts():
-    tracking, command = Tracking(arm_limits(), 0.15), np.zeros(3)
-    away, near = np.array([0.31, 0.0, 0.0]), np.array([0.29, 0.2, 1.0])
-    assert tracking.away(away, command, 0.0) == ""
-    assert tracking.away(near, command, LASTS_S) == ""
-    assert tracking.away(away, command, LASTS_S + 0.1) == ""
-    reason = tracking.away(away, command, 2 * LASTS_S + 0.2)
+    tracking = Tracking(arm_limits(), 0.15, PERIOD)
+    far, near = np.array([0.31, 0.0, 0.0]), np.array([0.29, 0.2, 1.0])
+
+    def away(position: np.ndarray, now: float) -> str:
+        tracking.sent(now, np.zeros(3))
+        tracking.measured(now, ALL, position)
+        return tracking.away(now)
+
+    assert away(far, 0.0) == ""
+    assert away(near, LASTS_S) == ""
+    assert away(far, LASTS_S + 0.1) == ""
+    reason = away(far, 2 * LASTS_S + 0.2)
     assert reason.startswith("yaw is 0.31 from its command (limit 0.3)")
     tracking.restart()
-    assert tracking.away(away, command, 9.0) == ""
+    assert away(far, 9.0) == ""
+
+
+def test_a_measurement_counts_for_the_time_at_which_it_was_made():
+    """Joint states that come half a second late are no tracking error of a robot that follows."""
+    tracking = Tracking(arm_limits(), 0.15, PERIOD)
+    for now in np.arange(0.0, 3.0, PERIOD):
+        tracking.sent(now, 2.0 * now * np.ones(3))
+        tracking.measured(now - 0.4, ALL[1:], 2.0 * max(0.0, now - 0.4) * np.ones(2))
+        assert tracking.away(now) == ""
 
 
 def test_the_robot_file_decides_where_it_says_something():
     limits = replace(arm_limits(), tracking=np.array([0.05, np.inf, 0.5]))
-    np.testing.assert_allclose(Tracking(limits, 0.1).allowed, [0.05, 0.15, 0.5])
-    np.testing.assert_array_equal(Tracking(limits, 0.0).allowed, [0.05, np.inf, 0.5])
-    assert Tracking(arm_limits(), 0.1).allowed[2] == np.inf, "fingers on an object never arrive"
+    np.testing.assert_allclose(Tracking(limits, 0.1, PERIOD).allowed, [0.05, 0.15, 0.5])
+    np.testing.assert_array_equal(Tracking(limits, 0.0, PERIOD).allowed, [0.05, np.inf, 0.5])
+    assert Tracking(arm_limits(), 0.1, PERIOD).allowed[2] == np.inf, "fingers on an object never arrive"
 
 
 def test_a_blocked_arm_is_held_and_disarmed():
@@ -62,3 +77,13 @@ def test_a_knock_is_forgiven():
         if tick < 10:
             bench.measured = bench.measured + [1.0, 0.0, 0.0]
     assert bench.controller.state is State.RUNNING
+
+
+def test_joint_states_that_stop_in_motion_are_called_old_and_nothing_else():
+    bench = Bench(settings=Settings(tracking_s=0.02))
+    bench.controller.feedback.max_age[:] = 0.6  # longer than a tracking error needs
+    bench.arm()
+    bench.run(1.0)
+    bench.feedback_works = False
+    bench.run(0.9)
+    assert bench.controller.state is State.HOLDING and "s old (limit 0.60 s)" in bench.controller.reason
