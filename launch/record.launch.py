@@ -1,4 +1,4 @@
-"""Record episodes of a teleoperated robot as rosbags: call the recorder's ~/start, ~/stop and ~/discard.
+"""Record episodes of a teleoperated robot as rosbags: by the keys of `pi0 record` or the recorder's services.
 
     ros2 launch pi0_ros record.launch.py --show-args
 

@@ -139,7 +139,7 @@ LAUNCHES: dict[str, Launch] = {
         (CONTROLLER_PROCESS, POLICY_PROCESS, *WATCHING),
     ),
     "record": Launch(
-        "Record episodes of a teleoperated robot as rosbags: call the recorder's ~/start, ~/stop and ~/discard.",
+        "Record episodes of a teleoperated robot as rosbags: by the keys of `pi0 record` or the recorder's services.",
         (
             ROBOT,
             Argument("out_dir", EMPTY, "folder that receives one bag per episode (default: bags)"),
