@@ -86,14 +86,17 @@ class CommandOutput:
         """Whether a command group takes whole plans instead of every command."""
         return bool(self._planned)
 
-    def publish(self, command: Command, now: float) -> None:
-        """Send `command` for the time `now` (ROS time, s) to the groups that take every command."""
+    def publish(self, command: Command, now: float, state: str) -> None:
+        """Send `command` for the time `now` (ROS time, s) to the groups that take every command, and record it.
+
+        The record names the controller's `state` as its frame_id: whether the command follows a chunk.
+        """
         stamp = seconds_to_stamp(now)
         for message, joints, publisher in self._each_tick:
             publisher.publish(message.fill(command.position[joints], command.velocity[joints], stamp))
         for numbers, values in zip(self._numbers, (command.position, command.velocity, command.acceleration)):
             numbers[:] = values
-        self._sent.header.stamp = stamp
+        self._sent.header.stamp, self._sent.header.frame_id = stamp, state
         self._record.publish(self._sent)
 
     def publish_plan(self, plan: Plan) -> None:

@@ -140,17 +140,18 @@ class ControllerNode(Node):
         if self.planner is not None:
             self.planner.stop()
             self.planner.publish()
-        deadline = time.monotonic()
+        deadline, position = time.monotonic(), self.controller.limiter.position
         for _ in range(int(SHUTDOWN_S / self.period)):
             command = self.controller.tick(self.now())
             if command is None:
                 break
-            self.output.publish(command, self.now())
+            position = command.position
+            self.output.publish(command, self.now(), self.controller.state.value)
             deadline += self.period
             time.sleep(max(0.0, deadline - time.monotonic()))
         if active:
             still = np.zeros(len(self.robot.joints))
-            self.output.publish(Command(self.controller.limiter.position, still, still), self.now())
+            self.output.publish(Command(position, still, still), self.now(), self.controller.state.value)
         self._publish_diagnostics()
         self.output.flush(0.5)
 
@@ -252,12 +253,12 @@ class ControllerNode(Node):
         controller = self.controller
         with self._lock:
             chunks = controller.counts.chunks
-            command = controller.tick(now)
+            command, state = controller.tick(now), controller.state.value
             followed = controller.timeline.chunk if controller.counts.chunks != chunks else None
             if self.planner is not None:
                 self.planner.ticked(command, now)
         if command is not None:
-            self.output.publish(command, now)
+            self.output.publish(command, now, state)
         if followed is not None:
             self._followed.append((followed.stamp, self.now()))
 

@@ -23,6 +23,7 @@ from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.control.chunk import ActionChunk, ChunkError
+from pi0_ros.control.controller import State
 from pi0_ros.control.latency import policy_half
 from pi0_ros.nodes.messages import (
     LATCHED,
@@ -45,6 +46,7 @@ from pi0_ros.robot import Robot, load_robot
 from pi0_ros.streams import ObservationBuffer
 
 CAMERA_DEPTH, STATE_DEPTH, COMMAND_DEPTH = 1, 10, 50
+FOLLOWING = State.RUNNING.value
 PERIOD_S = 0.5  # of diagnostics and of looking for publishers
 LOG_AGAIN_S = 5.0  # a lasting problem is logged this often
 
@@ -240,7 +242,8 @@ class PolicyNode(LifecycleNode):
         except ChunkError as error:
             self.get_logger().warning(f"pi0/command not used: {error}", throttle_duration_sec=5.0)
         else:
-            self._continuation.sent(stamp_to_seconds(message.header.stamp), position)
+            follows = message.header.frame_id in ("", FOLLOWING)  # "": of another controller than ours
+            self._continuation.sent(stamp_to_seconds(message.header.stamp), position, follows)
 
     def _prompted(self, message: String) -> None:
         if self._runner is not None and message.data != self._runner.prompt:

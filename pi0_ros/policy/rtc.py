@@ -25,7 +25,7 @@ MODES = ("auto", "off", "exact", "lerobot", "trained")
 QUEUE = 10  # delays remembered (as in the paper, arXiv 2506.07339)
 GAP_S = 0.25  # without a command for longer, nobody follows the chunks
 EDGE = 1e-4  # of a step: stamps are rounded
-FADE_S = 0.2  # what the commands are beside the plan is taken to fade as the controller's seams do
+FADE_S = 0.2  # what the commands are beside the plan is taken to fade like this: blend_s of the controller as shipped
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,15 @@ class Continuation:
         self._chunk: ActionChunk | None = None
         self._published = -math.inf
         self._taken_over = True
+        self._follows = True
         self._given: ActionPrefix | None = None  # to the inference under way
         self._report: dict[str, object] = {}
         self._lock = threading.Lock()
 
-    def sent(self, t: float, position: np.ndarray) -> None:
-        """`position` [J] was sent to the robot for the time `t`."""
+    def sent(self, t: float, position: np.ndarray, follows: bool = True) -> None:
+        """`position` [J] was sent to the robot for the time `t`; `follows`: from a chunk, not from a hold."""
         with self._lock:
+            self._follows = follows
             span = self._log.span
             if span is not None and t - span[1] > GAP_S:
                 self._log.clear()
@@ -151,9 +153,10 @@ class Continuation:
                 return None
             times = stamp + chunk.dt * np.arange(len(chunk.actions))
             sent, last = self._log.at(times), (span[1], self._log.at(np.array([span[1]])))
+            # Not so a chunk of before arming, nor one that a hold has dropped.
+            followed = published >= span[0] and (self._follows or published > span[1])
         steps = math.ceil(delay / chunk.dt - EDGE)
-        # A chunk that was published before the controller was armed is not followed.
-        planned = self._expected(chunk, times, *last) if published >= span[0] else np.full_like(sent, np.nan)
+        planned = self._expected(chunk, times, *last) if followed else np.full_like(sent, np.nan)
         executed = (np.arange(len(times)) < steps)[:, None]
         planned = np.where(executed & np.isnan(planned), sent, planned)  # behind its end a chunk stands still
         past = (times <= span[1])[:, None]

@@ -144,6 +144,19 @@ def test_after_arming_the_old_plan_is_not_followed() -> None:
     assert np.isnan(early.actions[0]).all() and early.actions[1:].tolist() == [[7.0, 1.0]] * 4
 
 
+def test_a_chunk_that_a_hold_has_dropped_is_not_followed() -> None:
+    """The arm stands where it was held until the new chunk takes over, then free."""
+    one = following(START + 0.3, chunk_at(START), START + 0.1)
+    held = path(START + 0.32)[0]
+    for k in range(1, 4):
+        one.sent(START + 0.3 + k * TICK, held, follows=False)
+    prefix = one.prefix(START + 0.36)
+    assert prefix is not None and prefix.actions.tolist() == [held.tolist()] * prefix.delay
+    one.published(chunk_at(START + 0.36, offset=0.1), START + 0.37)
+    taken_up = one.prefix(START + 0.38)
+    assert taken_up is not None and len(taken_up.actions) > 10, "the chunk on its way will be followed"
+
+
 def test_behind_its_end_a_chunk_stands_still_until_the_next_takes_over() -> None:
     old = chunk_at(START, steps=7)
     one = following(START + 0.28, old, START + 0.21)
