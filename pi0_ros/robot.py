@@ -24,6 +24,7 @@ KINDS = ("revolute", "prismatic", "gripper")
 KIND_UNITS = {"revolute": ("rad",), "prismatic": ("m",), "gripper": UNITS}
 ACTIONS = ("absolute", "relative", "velocity")
 ROLES = ("both", "state", "action")
+CONTROL_RATES = (20, 1000)  # Hz
 LIMITS = ("jerk", "tracking")  # that a joint may have besides position, velocity and acceleration
 SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -134,6 +135,9 @@ def _robot(document: Any) -> Robot:
     source = action.choice("source", ACTION_SOURCES)
     _positions_where_actions_need_them(joints, state, source)
     control_rate, policy_rate = file.positive("control_rate_hz"), file.positive("policy_rate_hz")
+    if not CONTROL_RATES[0] <= control_rate <= CONTROL_RATES[1]:
+        allowed = "{} .. {} Hz".format(*CONTROL_RATES)
+        file.wrong("control_rate_hz", f"{control_rate:g} Hz is not within {allowed}, which the controller can keep")
     if policy_rate > control_rate:
         file.wrong("policy_rate_hz", f"{policy_rate:g} Hz is above control_rate_hz, {control_rate:g} Hz: lower it")
     return Robot(

@@ -97,6 +97,13 @@ def test_values_defaults_and_vectors() -> None:
     }
 
 
+@pytest.mark.parametrize("rate", [19.9, 1001])
+def test_control_rates_that_no_controller_keeps_are_refused(rate: float) -> None:
+    text = SMALL.replace("control_rate_hz: 50", f"control_rate_hz: {rate}")
+    with pytest.raises(RobotFileError, match=rf"control_rate_hz: {rate} Hz is not within 20 .. 1000 Hz"):
+        robot_from_yaml(text, "small.yaml")
+
+
 # ---- finding files
 
 
@@ -226,7 +233,7 @@ def robots(draw: st.DrawFn) -> Robot:
     topic = iter(draw(st.lists(topics, min_size=count, max_size=count, unique=True)))
     camera_names = draw(st.lists(names, min_size=len(slots), max_size=len(slots), unique=True))
     group_names = draw(st.lists(names, min_size=len(commands), max_size=len(commands), unique=True))
-    rates = sorted([draw(positive), draw(positive)])
+    control_rate = draw(st.floats(20.0, 1000.0))
     return Robot(
         name=draw(names),
         description=draw(st.just("") | names),
@@ -253,8 +260,8 @@ def robots(draw: st.DrawFn) -> Robot:
         commands=tuple(command(name, group) for name, group in zip(group_names, commands)),
         action_source=source,
         action_max_age_s=draw(positive),
-        control_rate_hz=rates[1],
-        policy_rate_hz=rates[0],
+        control_rate_hz=control_rate,
+        policy_rate_hz=draw(st.floats(1e-6, control_rate)),
         dataset_fps=draw(positive),
         prompt=draw(st.just("") | names),
         urdf=draw(st.none() | names),
