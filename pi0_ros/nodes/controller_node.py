@@ -116,16 +116,21 @@ class ControllerNode(Node):
         self.planner: Planner | None = None
         problems = realtime.enter(self._realtime)  # before the ticker, whose thread inherits it
         self.ticker = Ticker(self, self.period, self._tick)
-        if self._realtime.priority > 1:
-            realtime.set_priority(self._realtime.priority - 1)  # callbacks: above all others, they hold the interpreter
         if self.output.wants_plans:
+            self._yield_to_ticks(2)  # what looks ahead must not keep an emergency stop waiting
             self.planner = Planner(self.controller, self._lock, self.output, self.now)
+        self._yield_to_ticks(1)  # callbacks: above all others, they hold the interpreter
         if problems:
             self.get_logger().warning(f"{'; '.join(problems)}. Going on without")
 
     def now(self) -> float:
         """ROS time in s."""
         return float(self.get_clock().now().nanoseconds * 1e-9)
+
+    def _yield_to_ticks(self, by: int) -> None:
+        """Run this thread, and those it starts from now on, with a priority that is lower by this much."""
+        if self._realtime.priority > by:
+            realtime.set_priority(self._realtime.priority - by)
 
     @property
     def alive(self) -> bool:
