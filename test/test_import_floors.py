@@ -57,7 +57,8 @@ FLOORS = {
     "training": Floor(
         GROUND | {"control", "model", "policy"},
         {"numpy", "torch", "safetensors", "sentencepiece", "yaml", "tqdm", "matplotlib", "PIL"}
-        | {"rosbags", "lz4", "av", "pyarrow", "pandas", "backports", "compression"},  # compression: in Python from 3.14 on
+        | {"rosbags", "lz4", "av", "pyarrow", "pandas"}
+        | {"backports", "compression"},  # zstd: compression has it from Python 3.14 on
         late={"cv2", "simplejpeg", "zstandard", "ray"},
     ),
     "launches": Floor({"robot", "processes", "monitor"}, set(), late={"launch", "launch_ros"}),
