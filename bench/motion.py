@@ -1,7 +1,7 @@
-"""How smooth is a motion made of chunks? Every seam strategy at every latency, as a table and as docs/motion.png.
+"""How smooth is a motion made of chunks? Every seam strategy at every latency, as a table and a picture.
 
     python bench/motion.py                                     # recorded-like chunks, half a minute
-    python bench/motion.py --checkpoint pi0_ros/checkpoints/demo --episodes 10 --plot docs/motion.png
+    python bench/motion.py --checkpoint pi0_ros/checkpoints/demo --episodes 10 --plot docs/images/motion.png
 
 The controller core of the node, without ROS. Two parts. `recorded`: a predictor whose successive chunks disagree as a
 policy's do (bench/motion_recorded.py), with a stand-in for guided sampling. `demo`: the simulated arm with the demo
