@@ -27,7 +27,7 @@ class Feedback:
         self.position = np.full(len(self.limits.names), np.nan)
         self.stamp = np.full(len(self.limits.names), -np.inf)
         self._fresh_from, self._fresh_until = np.inf, -np.inf
-        self._history: deque[tuple[float, np.ndarray]] = deque()
+        self._history: deque[tuple[float, np.ndarray, np.ndarray]] = deque()  # stamp, each joint's, its position
 
     def never_stale(self) -> Feedback:
         """A copy that counts what was measured as fresh for ever."""
@@ -46,7 +46,7 @@ class Feedback:
         self._fresh_until = (self.stamp + self.max_age).min()
         while self._history and not stamp - 4 * REST_WINDOW_S <= self._history[0][0] <= stamp:
             self._history.popleft()
-        self._history.append((stamp, self.position.copy()))
+        self._history.append((stamp, self.stamp.copy(), self.position.copy()))
         return True
 
     def age(self, now: float) -> float:
@@ -82,11 +82,10 @@ class Feedback:
         for j in np.flatnonzero((self.position < limits.lower - slack) | (self.position > limits.upper + slack)):
             allowed = f"[{limits.lower[j]:.4g}, {limits.upper[j]:.4g}]"
             problems.append(f"{names[j]} is at {self.position[j]:.4g}, outside its limits {allowed}")
-        newest, position = self._history[-1]
-        since = [(stamp, old) for stamp, old in self._history if newest - stamp >= REST_WINDOW_S]
-        if not since or np.isnan(since[-1][1]).any():
+        lasted = [self.stamp - stamps for _, stamps, _ in self._history]  # each joint's own: topics may be slow
+        since = [i for i, passed in enumerate(lasted) if (passed >= REST_WINDOW_S).all()]
+        if not since or np.isnan(old := self._history[since[-1]][2]).any():
             return [*problems, f"joint states have come for less than {REST_WINDOW_S} s, call again"]
-        stamp, old = since[-1]
-        speed = np.abs(position - old) / (newest - stamp)
+        speed = np.abs(self.position - old) / lasted[since[-1]]
         moving = np.flatnonzero(speed > REST_SHARE * limits.velocity)
         return [*problems, *(f"{names[j]} is not at rest, it moves at {speed[j]:.3g} per s" for j in moving)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from arms import ALL, PERIOD, START, arm_limits
+from arms import ALL, NAMES, PERIOD, START, arm_limits
 
 from pi0_ros.control.feedback import Feedback
 
@@ -31,6 +31,17 @@ def test_noise_is_rest_motion_is_not():
     moving = np.outer(np.arange(50) * PERIOD, [0.0, 0.3, 0.0])
     feedback, now = watched(moving)
     assert feedback.not_ready(now) == ["elbow is not at rest, it moves at 0.3 per s"]
+
+
+def test_motion_is_seen_in_a_slow_topic_beside_a_fast_one():
+    feedback, moving, still = Feedback(arm_limits(), np.full(3, 0.3)), np.array([0, 1]), np.array([2])
+    for k in range(50):
+        if k % 8 == 0:
+            feedback.measure(START + k * PERIOD, moving, np.full(2, 1.0 * k * PERIOD))
+        feedback.measure(START + k * PERIOD, still, np.zeros(1))
+        now = START + k * PERIOD
+        if k > 20:
+            assert feedback.not_ready(now) == [f"{name} is not at rest, it moves at 1 per s" for name in NAMES[:2]]
 
 
 def test_never_seen_stale_and_from_the_future():
