@@ -7,8 +7,11 @@ The second pushes messages into the very `ObservationBuffer` that the live polic
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import numpy as np
 
@@ -19,23 +22,47 @@ from pi0_ros.training.options import PROMPT_TOPIC
 
 PROMPT_TYPE = "std_msgs/msg/String"
 LONGEST_S = 7 * 86400
+_first = itemgetter(0)
+OTHER_CLOCK_S = 1.0  # messages stamped so long before their arrival, or after it, are stamped by another clock
+
+
+@dataclass(frozen=True, eq=False)
+class Clock:
+    """The clock of the header stamps, as the recorder's clock tells it: a simulator's may be another one, and slower.
+
+    `received` (rising) and `stamps` of the same messages, ns, int64; empty where both clocks are one.
+    """
+
+    received: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    stamps: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def at(self, receive_ns: int) -> int:
+        """The time (ns) by the stamps' clock when it was `receive_ns` by the recorder's."""
+        if not len(self.received):
+            return receive_ns
+        first, stamp = int(self.received[0]), int(self.stamps[0])
+        return stamp + round(float(np.interp(receive_ns - first, self.received - first, self.stamps - stamp)))
+
+
+def _clock(received: np.ndarray, stamps: np.ndarray) -> Clock:
+    if not len(stamps) or abs(np.median(received - stamps)) <= OTHER_CLOCK_S * SECOND:
+        return Clock()
+    return Clock(np.maximum.accumulate(received), np.maximum.accumulate(stamps))
 
 
 @dataclass(frozen=True)
 class Scan:
     """Stamps of all messages of interest.
 
-    `topics` and `stamps` are in the recording's order, `by_topic` in time order; ns, int64.
+    `stamps` are in the recording's order, `by_topic` in time order; ns, int64.
     """
 
-    topics: tuple[str, ...]
     stamps: np.ndarray
     by_topic: dict[str, np.ndarray]
     fallbacks: dict[str, int]  # messages whose header stamp was zero, so that the receive time counts
-    prompts: tuple[tuple[int, str], ...]  # (receive time in ns, text)
-    events: dict[str, list[tuple[int, bytes]]] = field(
-        default_factory=dict
-    )  # (receive time in ns, CDR) of other topics
+    prompts: tuple[tuple[int, str], ...]  # (time in ns, text), in the order of time
+    events: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)  # (time in ns, CDR) of other topics
+    clock: Clock = Clock()
 
     def needed(self, ticks: np.ndarray) -> np.ndarray:
         """How many messages to read for each tick so that none with a stamp up to it is missing: int64 [T], rising."""
@@ -46,8 +73,8 @@ class Scan:
 
     def prompt_at(self, tick: int) -> str | None:
         """The prompt that was last said at `tick`; before the first one, the first; None where there is none."""
-        said = [text for stamp, text in self.prompts if stamp <= tick]
-        return said[-1] if said else self.prompts[0][1] if self.prompts else None
+        before = bisect_right(self.prompts, tick, key=_first)
+        return self.prompts[max(0, before - 1)][1] if self.prompts else None
 
 
 @dataclass(frozen=True)
@@ -92,8 +119,8 @@ def scan(bag: Bag, robot: Robot, prompt_topic: str = PROMPT_TOPIC, events: Colle
     prompt = bag.info.topics.get(prompt_topic)
     prompted = prompt is not None and prompt.type == PROMPT_TYPE
     said: dict[str, list[tuple[int, bytes]]] = {topic: [] for topic in (*events, *([prompt_topic] if prompted else []))}
-    topics: list[str] = []
-    stamps: list[int] = []
+    order = {topic: number for number, topic in enumerate(wanted)}
+    places, stamps, received = array("H"), array("q"), array("q")
     fallbacks = dict.fromkeys(wanted, 0)
     for topic, receive_ns, data in bag.raw({*wanted, *said}):
         if topic in said:
@@ -104,18 +131,21 @@ def scan(bag: Bag, robot: Robot, prompt_topic: str = PROMPT_TOPIC, events: Colle
         if not stamp:
             fallbacks[topic] += 1
             stamp = receive_ns
-        topics.append(topic)
+        places.append(order[topic])
         stamps.append(stamp)
-    all_stamps = np.array(stamps, np.int64)
-    names = np.array(topics)
-    by_topic = {topic: np.sort(all_stamps[names == topic]) for topic in wanted}
+        received.append(receive_ns)
+    all_stamps, which = np.array(stamps, np.int64), np.array(places)
+    by_topic = {topic: np.sort(all_stamps[which == place]) for topic, place in order.items()}
     for topic, found in by_topic.items():
         if len(found) != bag.info.topics[topic].count and not bag.salvage:
             raise DamagedError(
                 f"{topic}: {len(found)} messages could be read, {bag.info.topics[topic].count} are recorded"
             )
-    prompts = tuple((stamp, bag.decode(prompt_topic, data).data) for stamp, data in said.get(prompt_topic, ()))
-    return Scan(tuple(topics), all_stamps, by_topic, fallbacks, prompts, said)
+    headed = np.isin(which, [order[topic] for topic in stamped])
+    clock = _clock(np.array(received, np.int64)[headed], all_stamps[headed])
+    heard = {topic: [(clock.at(ns), data) for ns, data in sorted(found, key=_first)] for topic, found in said.items()}
+    prompts = tuple((ns, bag.decode(prompt_topic, data).data.strip()) for ns, data in heard.get(prompt_topic, ()))
+    return Scan(all_stamps, by_topic, fallbacks, prompts, heard, clock)
 
 
 def action_lead_ns(robot: Robot) -> int:
@@ -153,7 +183,7 @@ def rows(bag: Bag, robot: Robot, found: Scan, ticks: np.ndarray, prompt_at: Call
             try:
                 message = bag.decode(topic, data)
             except BagError as error:
-                message = error  # which the buffer raises where a tick needs this message
+                message, receive_ns = error, int(found.stamps[pushed])  # raised where a tick needs this message
             buffer.push_message(topic, message, receive_ns)
             pushed += 1
         buffer.forget(tick)

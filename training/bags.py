@@ -41,6 +41,7 @@ else:
 STORAGE_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 _SPLIT = re.compile(r"_\d+(?=\.)")  # in `name_0.mcap`: the number of a split file
 SIDECARS = ("-wal", "-journal")  # what sqlite3 leaves beside a file that was not closed
+URI_MARKS = frozenset("%?#")  # rosbags opens sqlite3 files by a URI, in which a path with these is another path
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # CDR always starts with a zero byte, so a compressed message can't be mistaken
 
 
@@ -247,7 +248,8 @@ class Bag:
     def _reader(self, file: Path, name: str) -> Reader | SalvagedMcap | SalvagedSqlite:
         """The file's reader, or what is left of it. Raises `SalvageError` where that is nothing."""
         refused = ""
-        if not self.salvage:
+        misread = file.suffix == ".db3" and not URI_MARKS.isdisjoint(str(file))
+        if not (self.salvage or misread):
             try:
                 return self._stack.enter_context(Reader(file))
             except Exception as error:  # the readers raise their storage library's own errors
@@ -322,10 +324,12 @@ class Bag:
 
 
 def header_stamp_ns(data: bytes) -> int:
-    """Stamp in ns of a CDR message that starts with a header, read without decoding the message.
+    """Stamp in ns of a CDR message that starts with a header, read without decoding the message; 0 where it is cut off.
 
     The layout is 4 bytes of encapsulation, int32 seconds, uint32 nanoseconds.
     """
+    if len(data) < 12:
+        return 0
     seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
 

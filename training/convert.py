@@ -78,9 +78,9 @@ def convert(
     check_bags(options.annotations, found)
     fps = camera_fps(found, robot) if fps == "auto" else fps
     robot = robot if fps is None else dataclasses.replace(robot, dataset_fps=float(fps))
-    if robot.dataset_fps != int(robot.dataset_fps):
+    if robot.dataset_fps < 1 or robot.dataset_fps != int(robot.dataset_fps):
         raise DatasetError(
-            f"{robot.name}: dataset_fps is {robot.dataset_fps:g}; LeRobot needs a whole number, give --fps"
+            f"{robot.name}: dataset_fps is {robot.dataset_fps:g}; LeRobot needs a whole number from 1 on, give --fps"
         )
     if append and (overwrite or format != "v3.0"):
         raise DatasetError("--append adds to datasets of format v3.0, and goes without --overwrite")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pi0_ros.robot import Robot
-from pi0_ros.training.align import Row, check_topics, rows, scan, ticks_of
+from pi0_ros.training.align import Row, Scan, check_topics, rows, scan, ticks_of
 from pi0_ros.training.bags import Bag, BagError, DamagedError
 from pi0_ros.training.episodes import FOREVER, Segment, flaw, labels_on, listened, recorded_prompt, segments
 from pi0_ros.training.idle import idle_frames
@@ -74,7 +74,7 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options) -> BagRe
     grids = [ticks_of(found, robot, segment.start_ns, segment.end_ns) for segment in wanted]
     ticks = np.concatenate([np.zeros(0, np.int64), *grids])
     first_tick = int(ticks[0]) if len(ticks) else bag.info.start_ns
-    left_out = tuple(_left_out(bag, segment, first_tick) for segment in marked if segment.left_out)
+    left_out = tuple(_left_out(bag, found, segment, first_tick) for segment in marked if segment.left_out)
     head = BagReport(
         str(bag.path), "skipped", "", round(bag.info.duration_s, 3), notes=(*bag.info.damage, *bag.info.notes)
     )
@@ -83,7 +83,7 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options) -> BagRe
         return replace(
             head, reason="; ".join(dict.fromkeys(gap.why for gap in left_out)) or "no episode is marked in it"
         )
-    default = recorded_prompt(bag.info.custom_data) or robot.prompt
+    default = recorded_prompt(bag.info.custom_data).strip() or robot.prompt.strip()
     places = np.repeat(np.arange(len(wanted)), [len(grid) for grid in grids])
     place_of = dict(zip(ticks.tolist(), places.tolist(), strict=True))
     cutter = _Cutter(folder, robot, options)
@@ -118,10 +118,10 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options) -> BagRe
     )
 
 
-def _left_out(bag: Bag, segment: Segment, first_tick: int) -> Gap:
+def _left_out(bag: Bag, found: Scan, segment: Segment, first_tick: int) -> Gap:
     """A marked stretch that does not become an episode."""
-    end = bag.info.end_ns if segment.end_ns == FOREVER else segment.end_ns
-    start = max(segment.start_ns, bag.info.start_ns)
+    end = found.clock.at(bag.info.end_ns) if segment.end_ns == FOREVER else segment.end_ns
+    start = max(segment.start_ns, found.clock.at(bag.info.start_ns))
     return Gap(round((start - first_tick) * 1e-9, 3), round(max(0, end - start) * 1e-9, 3), segment.left_out)
 
 
@@ -148,6 +148,8 @@ class _Cutter:
             self.end_episode()
             self._note_gap(row.stamp_ns, 1, row.problem)
             return
+        if not row.observation.prompt:
+            raise BagError("it has no prompt: none was recorded, and the robot file has none; give --task")
         if self._ticks and (row.observation.prompt != self._prompt or segment is not self._segment):
             self.end_episode()
         shapes = {camera: image.shape for camera, image in row.observation.images.items()}

@@ -80,10 +80,10 @@ def recorded_prompt(data: dict[str, str]) -> str:
 def segments(bag: Bag, found: Scan, options: Options) -> list[Segment]:
     """All stretches of a recording that somebody marked, in the order of time; the whole of it where nobody did."""
     rows = [row for row in options.annotations if row.is_of(bag.path)]
-    labels = _annotated_labels(bag, rows) or _spoken_labels(bag, found, options.subtask_topic)
+    labels = _annotated_labels(bag, found, rows) or _spoken_labels(bag, found, options.subtask_topic)
     episodes = [row for row in rows if not row.subtask]
     if episodes:
-        cut = _annotated(bag, episodes)
+        cut = _annotated(bag, found, episodes)
     elif any((options.start_topic, options.stop_topic, options.discard_topic)):
         cut = _marked(bag, found, options)
     else:
@@ -99,10 +99,10 @@ def _unless_wanted(segment: Segment, options: Options) -> str:
     return "it failed"
 
 
-def _annotated(bag: Bag, rows: Sequence[Annotation]) -> list[Segment]:
+def _annotated(bag: Bag, found: Scan, rows: Sequence[Annotation]) -> list[Segment]:
     cut = []
     for row in sorted(rows, key=lambda row: row.start_s or 0.0):
-        start, end = _ns(bag, row.start_s, 0), _ns(bag, row.end_s, FOREVER)
+        start, end = _ns(bag, found, row.start_s, 0), _ns(bag, found, row.end_s, FOREVER)
         cut.append(Segment(start, end, row.prompt, row.success, "it is annotated as discarded" if row.discard else ""))
     return cut
 
@@ -127,13 +127,17 @@ def _marked(bag: Bag, found: Scan, options: Options) -> list[Segment]:
     return cut
 
 
-def _ns(bag: Bag, seconds: float | None, otherwise: int) -> int:
-    return otherwise if seconds is None else bag.info.start_ns + round(seconds * SECOND)
+def _ns(bag: Bag, found: Scan, seconds: float | None, otherwise: int) -> int:
+    return otherwise if seconds is None else found.clock.at(bag.info.start_ns + round(seconds * SECOND))
 
 
-def _annotated_labels(bag: Bag, rows: Sequence[Annotation]) -> list[tuple[int, str]]:
+def _annotated_labels(bag: Bag, scanned: Scan, rows: Sequence[Annotation]) -> list[tuple[int, str]]:
     """(ns, text) of annotated labels; an empty text where one ends before the next begins."""
-    spans = sorted((_ns(bag, row.start_s, 0), _ns(bag, row.end_s, FOREVER), row.subtask) for row in rows if row.subtask)
+    spans = sorted(
+        (_ns(bag, scanned, row.start_s, 0), _ns(bag, scanned, row.end_s, FOREVER), row.subtask)
+        for row in rows
+        if row.subtask
+    )
     found: list[tuple[int, str]] = []
     for number, (start, end, text) in enumerate(spans):
         found.append((start, text))

@@ -62,10 +62,10 @@ class Staging:
     def parts_of(self, bag: Path, settings: str) -> Path:
         """Folder of a bag's parts: the same only for the same bag, unchanged, converted with the same `settings`."""
         fingerprint = hashlib.sha256(f"{bag.resolve()} {settings}".encode())
-        for file in storage_files(bag):
-            stat = file.stat()
-            fingerprint.update(f" {file.name} {stat.st_size} {stat.st_mtime_ns}".encode())
-        with suppress(BagError):  # reported when the bag is opened
+        with suppress(BagError, OSError):  # reported when the bag is opened
+            for file in storage_files(bag):
+                stat = file.stat()
+                fingerprint.update(f" {file.name} {stat.st_size} {stat.st_mtime_ns}".encode())
             fingerprint.update(json.dumps(custom_data(bag), sort_keys=True).encode())
         return self.parts / f"{bag.name}-{fingerprint.hexdigest()[:16]}"
 
@@ -81,13 +81,19 @@ def _flush(folder: Path) -> None:
 
 
 def identity(bag: Path) -> str:
-    """What tells a recording from all others, wherever it lies: a hash of its files' sizes, beginnings and ends."""
+    """What tells a recording from all others, wherever it lies: a hash of its files' sizes, beginnings and ends.
+
+    Empty where there is no file that can be read.
+    """
     found = hashlib.sha256()
-    for path in storage_files(bag):
-        size = path.stat().st_size
-        found.update(str(size).encode())
-        with path.open("rb") as file:
-            found.update(file.read(ENDS))
-            file.seek(max(0, size - ENDS))
-            found.update(file.read())
+    try:
+        for path in storage_files(bag):
+            size = path.stat().st_size
+            found.update(str(size).encode())
+            with path.open("rb") as file:
+                found.update(file.read(ENDS))
+                file.seek(max(0, size - ENDS))
+                found.update(file.read())
+    except (BagError, OSError):  # reported when the bag is opened
+        return ""
     return found.hexdigest()[:32]

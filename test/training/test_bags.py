@@ -165,6 +165,19 @@ def test_header_stamp_in_both_byte_orders() -> None:
     for little in (True, False):
         data = bytes(STORE.serialize_cdr(message, "sensor_msgs/msg/JointState", little_endian=little))
         assert header_stamp_ns(data) == START_NS + 5
+    assert [header_stamp_ns(data[:length]) for length in (0, 1, 11)] == [0, 0, 0]
+
+
+def test_paths_that_mean_another_one_in_a_uri(tmp_path: Path) -> None:
+    """A sqlite3 file at `a%20b` is not the one at `a b`."""
+    texts = {"a b": "this one", "a%20b": "that one", "a#b": "a third", "a?b": "a fourth"}
+    for number, (name, text) in enumerate(texts.items()):
+        recipe = Recipe(seconds=0.1, prompts=((0.0, text),), storage=StoragePlugin.SQLITE3)
+        written = make_bag(tmp_path / f"bag{number}", ROBOT, recipe)
+        (tmp_path / name).mkdir()
+        shutil.copy(next(written.glob("*.db3")), tmp_path / name / "x.db3")
+    for name, text in texts.items():
+        assert [message.data for _, message, _ in read_bag(tmp_path / name, ["/pi0/prompt"])] == [text]
 
 
 def test_bags_are_found_at_any_depth_once_and_in_order(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bagmaker import START_NS, Recipe, image_at, make_bag, state_at
+from bagmaker import START_NS, STORE, Recipe, header, image_at, make_bag, state_at
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from pi0_ros.cli import main
 from pi0_ros.robot import Robot, load_robot, robot_from_yaml, robot_to_yaml
 from pi0_ros.streams import ObservationBuffer
 from pi0_ros.training.align import Scan
+from pi0_ros.training.annotations import Annotation
 from pi0_ros.training.bags import Bag, read_bag
 from pi0_ros.training.convert import convert
 from pi0_ros.training.lerobot import Dataset, DatasetError
@@ -115,7 +117,7 @@ def test_late_messages_count_at_their_stamp(tmp_path: Path) -> None:
 
 def test_needed_counts_messages_up_to_each_tick() -> None:
     stamps = np.array([10, 30, 20, 50, 40], np.int64)
-    scan = Scan(("a",) * 5, stamps, {"a": np.sort(stamps)}, {"a": 0}, ())
+    scan = Scan(stamps, {"a": np.sort(stamps)}, {"a": 0}, ())
     assert scan.needed(np.array([5, 10, 20, 30, 45, 60])).tolist() == [0, 1, 3, 3, 5, 5]
 
 
@@ -230,6 +232,60 @@ def test_a_new_prompt_begins_a_new_episode(tmp_path: Path) -> None:
     assert report.bags[0].gaps == ()
 
 
+def test_prompts_and_annotations_of_simulated_time(tmp_path: Path) -> None:
+    """Stamped by a simulator that runs at half the speed, received by the wall's clock."""
+
+    def simulated(topic: str, t_s: float, message: Any) -> Any:
+        return dataclasses.replace(message, header=header(round((10 + t_s / 2) * 1e9)))
+
+    recipe = Recipe(seconds=8.0, change=simulated, prompts=((0.0, "first"), (4.0, "second")))
+    report = one(tmp_path, recipe)
+    assert [(episode.prompt, episode.frames) for episode in report.bags[0].episodes] == [
+        ("first", pytest.approx(40, abs=1)),
+        ("second", pytest.approx(40, abs=1)),
+    ]
+    rows = (Annotation("bag", start_s=2.0, end_s=6.0, prompt="middle"),)
+    report = convert([tmp_path / "bag"], tmp_path / "annotated", ROBOT, Options(annotations=rows))
+    (episode,) = report.bags[0].episodes
+    assert episode.frames == pytest.approx(40, abs=1) and episode.start_ns == pytest.approx(11e9, abs=0.1e9)
+
+
+def test_without_any_prompt(tmp_path: Path) -> None:
+    robot = dataclasses.replace(ROBOT, prompt="")
+    recipe = Recipe(seconds=1.5, prompts=((0.0, " "),))
+    with pytest.raises(DatasetError, match="no prompt: none was recorded.*give --task"):
+        one(tmp_path, recipe, robot=robot)
+    convert([tmp_path / "bag"], tmp_path / "out", robot, Options(task="fold"))
+    assert Dataset(tmp_path / "out").episodes[0].prompt == "fold"
+
+
+def test_messages_that_are_cut_off(tmp_path: Path) -> None:
+    """Shorter than a header, whole bags of such, and a folder without any recording: none stops the others."""
+    sound = make_bag(tmp_path / "bags/sound", ROBOT, Recipe(seconds=3.0))
+    with Bag(sound) as bag:
+        content = [(topic, bag.info.topics[topic].type, ns, data) for topic, ns, data in bag.raw()]
+    for name, spoilt in (("one", {BASE: (30,)}), ("all", {STATES: range(1000)})):
+        count = dict.fromkeys(spoilt, 0)
+        with Writer(tmp_path / "bags" / name, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+            places = {}
+            for topic, kind, ns, data in content:
+                if topic not in places:
+                    places[topic] = writer.add_connection(topic, kind, typestore=STORE)
+                short = topic in spoilt and count[topic] in spoilt[topic]
+                count[topic] = count.get(topic, 0) + 1
+                writer.write(places[topic], ns, data[: count[topic] % 12] if short else data)
+    (tmp_path / "bags/empty").mkdir()
+    (tmp_path / "bags/empty/metadata.yaml").write_text("a: map\n")
+    report = convert([tmp_path / "bags"], tmp_path / "out", ROBOT)
+    found = {Path(bag.bag).name: bag for bag in report.bags}
+    assert {name: bag.status for name, bag in found.items()} == {
+        **dict.fromkeys(("all", "empty"), "rejected"),
+        **dict.fromkeys(("one", "sound"), "converted"),
+    }
+    assert "no .mcap or .db3 file" in found["empty"].reason
+    assert [episode.frames for episode in found["one"].episodes] == [pytest.approx(30, abs=1)] * 2
+
+
 def test_next_state_as_action(tmp_path: Path) -> None:
     robot = dataclasses.replace(ROBOT, action_source="next_state")
     recipe = Recipe(seconds=2.0, keep=lambda topic, t_s: topic != COMMANDS)
@@ -252,8 +308,9 @@ def test_fps_can_be_set(tmp_path: Path) -> None:
     assert dataset.fps == dataset.robot.dataset_fps == report.fps == 10
     assert report.frames == 30
     assert {stream.topic: stream for stream in report.bags[0].streams}[BASE].skips > 25
-    with pytest.raises(DatasetError, match="whole number"):
-        convert([tmp_path / "bag"], tmp_path / "other", ROBOT, fps=12.5)
+    for fps in (12.5, 0, -5):
+        with pytest.raises(DatasetError, match="whole number"):
+            convert([tmp_path / "bag"], tmp_path / "other", ROBOT, fps=fps)
 
 
 def test_dry_run_writes_nothing_and_reports_the_same(tmp_path: Path) -> None:
