@@ -54,7 +54,7 @@ def merge(
     for folder in folders[1:]:
         _fits(folders[0], folder)
     _depth(folders[0])
-    staging = out.with_name(out.name + ".partial")
+    staging = out.with_name(out.name + ".merging")  # .partial may hold a conversion's finished bags
     shutil.rmtree(staging, ignore_errors=True)
     (staging / "meta").mkdir(parents=True)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,11 @@ def test_nothing_is_left_of_a_merge_that_fails(sources: tuple[Path, Path], tmp_p
     with pytest.raises(OSError, match="disk full"):
         merge(tmp_path / "out", sources, fail)
     assert not list(tmp_path.iterdir())
+    waiting = tmp_path / "out.partial/parts"  # bags that a stopped conversion has finished
+    waiting.mkdir(parents=True)
+    merge(tmp_path / "out", sources[:1])
+    assert waiting.is_dir()
+    shutil.rmtree(tmp_path / "out")
     (tmp_path / "out").mkdir()
     with pytest.raises(DatasetError, match="exists"):
         merge(tmp_path / "out", sources)
