@@ -41,9 +41,14 @@ def finish(job: Job) -> BagReport:
         return BagReport.from_dict(json.loads((job.folder / "report.json").read_text()))
     unfinished = begin(job.folder)
     report = convert_bag(job.bag, unfinished, job.robot, job.options)
-    (unfinished / "report.json").write_text(json.dumps(report.to_dict()))
+    write_report(unfinished, report)
     unfinished.rename(job.folder)
     return report
+
+
+def write_report(folder: Path, report: BagReport) -> None:
+    """Keep the report beside the bag's episodes."""
+    (folder / "report.json").write_text(json.dumps(report.to_dict()))
 
 
 def begin(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pi0_ros.training.jobs import Job, begin, finish
+from pi0_ros.training.jobs import Job, begin, finish, write_report
 from pi0_ros.training.lerobot import DatasetError
 from pi0_ros.training.report import BagReport
 
@@ -52,7 +52,7 @@ def run_on_ray(
         while waiting or running:
             while waiting and len(running) < limit:
                 number = waiting.pop(0)
-                running[remote.remote(jobs[number])] = number
+                running[remote.remote(jobs[number], jobs[number].bag.absolute())] = number
             (done,), _ = ray.wait(list(running), num_returns=1)
             number = running.pop(done)
             yield number, _unpack(jobs[number], *ray.get(done))
@@ -78,13 +78,17 @@ def _check_reachable(address: str | None) -> None:
         raise DatasetError(f"no Ray cluster at {address}: {error}") from error
 
 
-def _convert_and_pack(job: Job) -> tuple[BagReport, bytes]:
-    """Convert a bag on this machine; return its report and its folder as an uncompressed zip."""
+def _convert_and_pack(job: Job, bag: Path) -> tuple[BagReport, bytes]:
+    """Convert the job's bag, which is at the absolute path `bag` here too, where the working folder is another one.
+
+    Returns its report and its folder as an uncompressed zip.
+    """
     if job.folder is None:
-        return finish(job), b""
+        return dataclasses.replace(finish(dataclasses.replace(job, bag=bag)), bag=str(job.bag)), b""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / job.folder.name
-        report = finish(dataclasses.replace(job, folder=folder))
+        report = dataclasses.replace(finish(dataclasses.replace(job, bag=bag, folder=folder)), bag=str(job.bag))
+        write_report(folder, report)
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
             for file in sorted(folder.rglob("*")):

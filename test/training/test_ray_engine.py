@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import sys
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,8 +15,11 @@ from bagmaker import Recipe, make_bag
 
 from pi0_ros.robot import load_robot
 from pi0_ros.training.convert import convert
+from pi0_ros.training.jobs import Job
 from pi0_ros.training.lerobot import DatasetError
-from pi0_ros.training.ray_engine import run_on_ray
+from pi0_ros.training.options import Options
+from pi0_ros.training.ray_engine import _convert_and_pack, run_on_ray
+from pi0_ros.training.report import BagReport
 from pi0_ros.training.staging import Staging
 
 ROBOT = load_robot("demo_arm")
@@ -55,6 +61,17 @@ def test_same_dataset_as_on_one_machine(tmp_path: Path, bags: list[Path], cluste
         patch.setattr("pi0_ros.training.ray_engine._unpack", lambda *_: 1 / 0)
         convert(bags, tmp_path / "stopped", ROBOT, engine=engine)
     assert len(finished) == 2 and files(tmp_path / "stopped") == files(tmp_path / "one")
+
+
+def test_tasks_find_bags_of_a_relative_path(tmp_path: Path, bags: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """They run in another folder than the command; the report says what the command was given."""
+    job = Job(Path("bags/0"), tmp_path / "parts", ROBOT, Options())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    report, packed = _convert_and_pack(job, bags[0])
+    assert (report.bag, report.status) == ("bags/0", "converted")
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        assert BagReport.from_dict(json.loads(archive.read("report.json"))) == report
 
 
 @pytest.mark.ray
