@@ -154,14 +154,22 @@ def _chunk(content: bytes, at: int, whole: bool, damage: list[str]) -> Iterator[
         damage.append(f"the chunk at byte {at} is broken (its checksum is wrong)")
         return
     place = 0
+    last: tuple[int, bytes] | None = None  # held back as in `_walk`
     while place + 9 <= len(data):
         kind, length = struct.unpack_from("<BQ", data, place)
         place += 9 + length
+        if not kind:
+            damage.append(f"the chunk at byte {at} ends in zeros")
+            return
+        if last is not None:
+            yield last
+        last = kind, data[place - length : place]
         if place > len(data):
             if whole:
                 damage.append(f"the chunk at byte {at} is broken (a record is longer than the chunk)")
             return
-        yield kind, data[place - length : place]
+    if last is not None:
+        yield last
 
 
 def _decompress(data: bytes, compression: str) -> bytes:

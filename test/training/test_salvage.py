@@ -124,6 +124,19 @@ def test_a_broken_chunk_is_left_out_whole(
         assert len(opened.info.damage) == 1 and "chunk" in opened.info.damage[0]
 
 
+def test_zeros_in_a_cut_chunk_are_no_part_of_a_message(tmp_path: Path, whole: list[tuple[str, int, bytes]]) -> None:
+    """A file system gave the file its length but not yet its last pages: within the only chunk, in a picture."""
+    file = write_mcap(tmp_path / "bag.mcap", FOUND, chunk=len(FOUND))
+    data = file.read_bytes()
+    number = next(n for n in range(len(whole) // 2, len(whole)) if len(whole[n][2]) > 4096)
+    at = data.index(whole[number][2]) + 1000
+    file.write_bytes(data[:at] + bytes(3 * len(whole[number][2])))
+    left = content(file)
+    assert left == whole[: len(left)] and whole[len(left)][2] == whole[number][2]
+    with Bag(file) as opened:
+        assert any("zeros" in sentence for sentence in opened.info.damage)
+
+
 def test_damage_that_shows_only_while_reading(tmp_path: Path) -> None:
     """The index is sound, the chunk is not."""
     bag = write_bag(tmp_path / "bag", ROBOT, Recipe(seconds=1.0), CompressionMode.STORAGE)
