@@ -103,8 +103,9 @@ def tabulate(
         columns: dict[str, pa.Array] = {STATE: _vectors(arrays["state"]), ACTION: _vectors(arrays["action"])}
         for field in schema:
             found = extra is not None and field.name in extra.column_names
-            values = extra.column(field.name).to_pylist() if extra is not None and found else [[]] * part.length
-            columns[field.name] = pa.array(values, field.type)
+            columns[field.name] = (
+                extra.column(field.name) if extra is not None and found else pa.array([[]] * part.length, field.type)
+            )
         columns["timestamp"] = pa.array((frame_index / fps).astype(np.float32))
         task = tasks.index(part.prompt)
         counters = (frame_index, np.full(part.length, number), start + frame_index, np.full(part.length, task))

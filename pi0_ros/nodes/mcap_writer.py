@@ -94,7 +94,7 @@ class McapWriter:
     @property
     def counts(self) -> dict[str, int]:
         """Messages written per topic, those of the chunk under way included."""
-        return {topic: channel.count for topic, channel in self._channels.items()}
+        return {topic: channel.count for topic, channel in list(self._channels.items())}  # another thread may add one
 
     def knows(self, topic: str) -> bool:
         """Whether `topic` was declared."""
