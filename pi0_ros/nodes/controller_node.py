@@ -146,14 +146,17 @@ class ControllerNode(Node):
             self.planner.stop()
             self.planner.publish()
         deadline, position = time.monotonic(), self.controller.limiter.position
-        for _ in range(int(SHUTDOWN_S / self.period)):
-            command = self.controller.tick(self.now())
-            if command is None:
-                break
-            position = command.position
-            self.output.publish(command, self.now(), self.controller.state.value)
-            deadline += self.period
-            time.sleep(max(0.0, deadline - time.monotonic()))
+        try:
+            for _ in range(int(SHUTDOWN_S / self.period)):
+                command = self.controller.tick(self.now())
+                if command is None:
+                    break
+                position = command.position
+                self.output.publish(command, self.now(), self.controller.state.value)
+                deadline += self.period
+                time.sleep(max(0.0, deadline - time.monotonic()))
+        except Exception as error:  # what ended the ticks may end these: the hold still has to leave
+            self.get_logger().error(f"stopped at once instead of decelerating: {type(error).__name__}: {error}")
         if active:
             still = np.zeros(len(self.robot.joints))
             self.output.publish(Command(position, still, still), self.now(), self.controller.state.value)

@@ -401,6 +401,36 @@ def test_simulated_time(arm, processes, robot_file, wait_until):
         runner.join()
 
 
+BROKEN_TICKS = """
+import rclpy
+from pi0_ros.control.controller import State
+from pi0_ros.nodes.controller_node import ControllerNode
+
+rclpy.init()
+node = ControllerNode()
+node.ticker.stop()
+node.controller.limiter.start(node.robot.lower)
+node.controller.state = State.RUNNING
+
+def broken(now):
+    raise ZeroDivisionError("broken tick")
+
+sent = []
+node.controller.tick = broken
+node.output.publish = lambda command, now, state: sent.append(command)
+node.close()
+assert len(sent) == 1 and not sent[0].velocity.any() and (sent[0].position == node.robot.lower).all(), sent
+"""
+
+
+def test_the_hold_leaves_even_when_ticking_itself_is_broken(ros_domain):
+    environment = os.environ | {"ROS_DOMAIN_ID": str(ros_domain)}
+    command = [sys.executable, "-c", BROKEN_TICKS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "broken tick" in done.stderr + done.stdout
+
+
 @pytest.mark.parametrize("parameter", ["robot:=no_such_robot", "auto_arm:=perhaps", "blend_s:=-1.0"])
 def test_wrong_parameters_end_the_process_in_one_line(parameter, ros_domain):
     command = [sys.executable, "-m", "pi0_ros.nodes.controller_node", "--ros-args", "-p", parameter]
