@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -73,6 +74,7 @@ def convert(
     writing fails; a bag that can't be used is reported, not raised.
     """
     begin = time.monotonic()
+    out = out if out.name not in ("", "..") else out.resolve()  # its neighbours get their names from its own
     _check_names(robot)
     found = find_bags(bags)
     check_bags(options.annotations, found)
@@ -98,14 +100,16 @@ def convert(
         new = [bag for bag in found if identities[bag] not in before]
         settings = f"{PART_FORMAT} {robot_to_yaml(robot)} {options}"
         jobs = [Job(bag, None if dry_run else staging.parts_of(bag, settings), robot, options) for bag in new]
-        run = engine or partial(run_here, workers=workers)
+        run = engine or partial(run_here, workers=workers, progress=progress)
         done = dict(tqdm(run(jobs), total=len(jobs), unit="bag", disable=not progress))
         reports = [dataclasses.replace(done[i], identity=identities[bag]) for i, bag in enumerate(new)]
         if not dry_run:
             reports, parts = _consistent(jobs, reports)
             if parts:
                 _join(staging, parts, reports, robot, options, format, append)
-            elif not known:
+            elif known:
+                shutil.rmtree(staging.parts, ignore_errors=True)  # nothing to add
+            else:
                 why = "\n".join(f"  {report.bag}: {report.reason}" for report in reports)
                 raise DatasetError(f"no episode in {len(reports)} bags:\n{why}")
     return Report(None if dry_run else out, (*known, *reports), int(robot.dataset_fps), time.monotonic() - begin)
@@ -164,6 +168,8 @@ def _sizes(part: Part) -> str:
 
 
 def _fps(text: str) -> int | str:
+    if text != "auto" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number or auto")
     return text if text == "auto" else int(text)
 
 
@@ -202,7 +208,7 @@ def run(args: argparse.Namespace) -> int:
     if args.engine == "ray":
         engine: Engine = partial(run_on_ray, tasks=args.workers, address=args.ray_address)
     else:
-        engine = partial(run_here, workers=args.workers or 1)
+        engine = partial(run_here, workers=args.workers or 1, progress=True)
     report = convert(
         args.bags,
         args.out,

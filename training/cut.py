@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from pi0_ros.robot import Robot
 from pi0_ros.training.align import Row, Scan, check_topics, rows, scan, ticks_of
@@ -27,22 +28,25 @@ def part_name(number: int) -> str:
     return f"episode-{number:03d}"
 
 
-def convert_bag(path: Path, folder: Path | None, robot: Robot, options: Options) -> BagReport:
+def convert_bag(path: Path, folder: Path | None, robot: Robot, options: Options, line: int | None = None) -> BagReport:
     """Convert one bag at the robot file's `dataset_fps`.
 
-    Its parts go to `folder`/episode-000 and so on (None: nothing is written).
+    Its parts go to `folder`/episode-000 and so on (None: nothing is written). Its progress is shown on that `line` of
+    the terminal (None: not at all).
     """
     try:
         try:
-            return _convert(path, False, folder, robot, options)
+            return _convert(path, False, folder, robot, options, line)
         except DamagedError:  # nothing was written yet: damage shows in the first pass
-            return _convert(path, True, folder, robot, options)
+            return _convert(path, True, folder, robot, options, line)
     except BagError as error:
         _clear(folder)
         return BagReport(str(path), "rejected", str(error))
 
 
-def _convert(path: Path, salvage: bool, folder: Path | None, robot: Robot, options: Options) -> BagReport:
+def _convert(
+    path: Path, salvage: bool, folder: Path | None, robot: Robot, options: Options, line: int | None
+) -> BagReport:
     with Bag(path, salvage) as bag:
         duration = round(bag.info.duration_s, 3)
         if why := flaw(path, bag.info.custom_data, options.include_failed):
@@ -50,7 +54,7 @@ def _convert(path: Path, salvage: bool, folder: Path | None, robot: Robot, optio
         if bag.info.damage and options.damaged == "reject":
             raise BagError(f"{path}: {'; '.join(bag.info.damage)}")
         try:
-            return _cut(bag, folder, robot, options)
+            return _cut(bag, folder, robot, options, line)
         except DamagedError:
             raise
         except BagError as error:
@@ -65,7 +69,7 @@ def _clear(folder: Path | None) -> None:
         shutil.rmtree(part)
 
 
-def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options) -> BagReport:
+def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options, line: int | None) -> BagReport:
     """Cut an open bag into its episodes, and these at gaps and changes of the prompt."""
     check_topics(bag, robot)
     found = scan(bag, robot, options.prompt_topic, listened(bag, options))
@@ -92,7 +96,9 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options) -> BagRe
         return options.task or wanted[place_of[tick]].prompt or found.prompt_at(tick) or default
 
     try:
-        for row in rows(bag, robot, found, ticks, prompt_at):
+        made = rows(bag, robot, found, ticks, prompt_at)
+        show = {"desc": bag.path.name, "unit": "row", "position": line, "leave": False}
+        for row in tqdm(made, total=len(ticks), disable=True if line is None else None, **show):
             cutter.add(row, wanted[place_of[row.stamp_ns]])
         cutter.end_episode()
     except BaseException:

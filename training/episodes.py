@@ -119,9 +119,8 @@ def _marked(bag: Bag, found: Scan, options: Options) -> list[Segment]:
     stops = bool(options.stop_topic) or any(mark.kind == STOP for mark in marks)
     cut = []
     for take in takes(marks):
-        flawed = (
-            "it was discarded" if take.discarded else "it was never stopped" if stops and take.end_ns is None else ""
-        )
+        unfinished = stops and take.end_ns is None and not options.include_failed
+        flawed = "it was discarded" if take.discarded else "it was never stopped" if unfinished else ""
         end = FOREVER if take.end_ns is None else take.end_ns
         cut.append(Segment(take.start_ns, end, take.prompt, take.success, flawed))
     return cut

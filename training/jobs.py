@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pi0_ros.robot import Robot
 from pi0_ros.training.cut import convert_bag
@@ -30,17 +31,22 @@ class Job:
     options: Options
 
 
+_line = 1  # of the terminal, for the bag in work; line 0 shows how many bags are done
 Engine = Callable[[Sequence[Job]], Iterator[tuple[int, BagReport]]]  # (which job, its report), as they finish
 
 
-def finish(job: Job) -> BagReport:
-    """The report of a bag that was finished before, or is converted now; a folder under its final name is whole."""
+def finish(job: Job, progress: bool = False) -> BagReport:
+    """The report of a bag that was finished before, or is converted now; a folder under its final name is whole.
+
+    With `progress` a terminal shows the bag's rows, on this process's own line.
+    """
+    line = _line if progress else None
     if job.folder is None:
-        return convert_bag(job.bag, None, job.robot, job.options)
+        return convert_bag(job.bag, None, job.robot, job.options, line)
     if job.folder.is_dir():
         return BagReport.from_dict(json.loads((job.folder / "report.json").read_text()))
     unfinished = begin(job.folder)
-    report = convert_bag(job.bag, unfinished, job.robot, job.options)
+    report = convert_bag(job.bag, unfinished, job.robot, job.options, line)
     write_report(unfinished, report)
     unfinished.rename(job.folder)
     return report
@@ -65,15 +71,16 @@ def begin(folder: Path) -> Path:
     return unfinished
 
 
-def run_here(jobs: Sequence[Job], workers: int = 1) -> Iterator[tuple[int, BagReport]]:
+def run_here(jobs: Sequence[Job], workers: int = 1, progress: bool = False) -> Iterator[tuple[int, BagReport]]:
     """Run `jobs` on this machine, `workers` at a time. Raises `DatasetError` when a worker process dies."""
     if workers <= 1:
         for number, job in enumerate(jobs):
-            yield number, finish(job)
+            yield number, finish(job, progress)
         return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, spawn, _begin_worker, (spawn.Value("i", 0),))
     try:
-        numbers = {pool.submit(finish, job): number for number, job in enumerate(jobs)}
+        numbers = {pool.submit(finish, job, progress): number for number, job in enumerate(jobs)}
         for future in as_completed(numbers):
             yield numbers[future], future.result()
     except BrokenProcessPool as error:
@@ -83,6 +90,18 @@ def run_here(jobs: Sequence[Job], workers: int = 1) -> Iterator[tuple[int, BagRe
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker(lines: Any) -> None:
+    """Give this worker process its line of the terminal.
+
+    No lock keeps the lines apart, since a killed process would never give it back.
+    """
+    global _line
+    with lines:
+        lines.value += 1
+        _line = lines.value
+    _end_with_parent()
 
 
 def _end_with_parent() -> None:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -396,6 +403,26 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "x real time" in printed
     assert main(arguments) == 2
     assert "exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_progress_of_each_bag_on_a_terminal(tmp_path: Path, workers: str) -> None:
+    for name in ("first", "second"):
+        make_bag(tmp_path / "bags" / name, ROBOT, Recipe(seconds=1.5))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    command = [sys.executable, "-m", "pi0_ros.cli", "convert", str(tmp_path / "bags"), str(tmp_path / "out")]
+    command += ["--robot", "demo_arm", "--workers", workers]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # what a terminal gives when the other side is closed
+            while part := os.read(ours, 1 << 16):
+                shown += part
+        os.close(ours)
+    assert process.returncode == 0
+    for text in (b"0/2 ", b"2/2 ", b"first:   0%", b"second:   0%", b"0/30 "):
+        assert text in shown, text
 
 
 def test_message_units_and_joints_of_state_or_action_alone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 from pathlib import Path
@@ -144,6 +145,8 @@ def test_one_button_topic(tmp_path: Path) -> None:
     bag, episodes = cut(tmp_path, Recipe(seconds=9.0, extra=(*events, pressed(8, "/button"))), options)
     assert starts(episodes) == [1, 5] and lengths(episodes) == [2, 2]
     assert [gap.why for gap in bag.left_out] == ["it was never stopped"]
+    everything = dataclasses.replace(options, include_failed=True)
+    assert convert([tmp_path / "bag"], tmp_path / "all", ROBOT, everything).episodes == 3
 
 
 def test_start_says_the_prompt_and_words_overrule_topics(tmp_path: Path) -> None:

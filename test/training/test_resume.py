@@ -189,6 +189,8 @@ def test_appending_bags(tmp_path: Path, bags: list[Path]) -> None:
     again = convert([tmp_path / "moved", bags[1]], out, ROBOT, append=True)
     assert {(bag.status, bag.reason) for bag in again.bags} == {("skipped", "it is already in the dataset")}
     assert len(Dataset(out).episodes) == 4
+    short = make_bag(tmp_path / "short", ROBOT, Recipe(seconds=0.3, size=(32, 32)))
+    assert convert([bags[0], short], out, ROBOT, append=True).bags[1].status == "rejected"
     assert not Staging(out).folder.exists()
 
 
