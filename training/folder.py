@@ -71,6 +71,8 @@ class DatasetFolder:
         if missing:
             raise DatasetError(f"{info}: the keys {', '.join(sorted(missing))} are missing")
         self.features: dict[str, dict[str, Any]] = self.info["features"]
+        if bad := [key for key, feature in self.features.items() if not {"dtype", "shape"} <= feature.keys()]:
+            raise DatasetError(f"{info}: feature {bad[0]} has no dtype or no shape")
         self.video_keys = tuple(key for key, feature in self.features.items() if feature["dtype"] == "video")
         self.image_keys = tuple(key for key, feature in self.features.items() if feature["dtype"] == "image")
         self.fps = float(self.info["fps"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -79,6 +80,20 @@ def test_older_formats_and_foreign_folders(tmp_path: Path, capsys: pytest.Captur
     (old / "meta/info.json").write_text(json.dumps({**info, "codebase_version": "v9"}))
     assert main(["dataset", "info", str(old)]) == 2
     assert "codebase_version v9; these are known" in capsys.readouterr().err
+
+
+def test_a_folder_named_by_a_dot_and_a_feature_that_says_nothing(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(dataset, tmp_path / "towels")
+    monkeypatch.chdir(tmp_path / "towels")
+    assert main(["dataset", "plot", ".", "--episode", "0"]) == 0
+    assert (tmp_path / "towels_plots/episode_000000_traces.png").is_file()
+    info = json.loads(Path("meta/info.json").read_text())
+    info["features"]["action"].pop("dtype")
+    Path("meta/info.json").write_text(json.dumps(info))
+    assert main(["dataset", "info", "."]) == 2
+    assert "feature action has no dtype" in capsys.readouterr().err
 
 
 def test_pictures_inside_the_data_files(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     """`pi0 dataset plot`."""
     folder = DatasetFolder(args.path)
     numbers = args.episode or _spread(len(folder.entries), None if args.all else DEFAULT_EPISODES)
-    out = args.out or args.path.with_name(args.path.resolve().name + "_plots")
+    whole = args.path.resolve()
+    out = args.out or whole.with_name(whole.name + "_plots")
     written = draw(folder, numbers, out, args.html)
     print(f"written: {len(written)} pictures of {len(numbers)} of {len(folder.entries)} episodes in {out}")
     if args.html:
