@@ -61,7 +61,8 @@ def read_annotations(path: Path) -> tuple[Annotation, ...]:
 
 
 def check_bags(annotations: Sequence[Annotation], bags: Sequence[Path]) -> None:
-    """Raises `AnnotationError` where a row is about none or several of the `bags`."""
+    """Raises `AnnotationError` where a row is about none or several of the `bags`, or two call one by other names."""
+    names: dict[str, str] = {}
     for name in dict.fromkeys(annotation.bag for annotation in annotations):
         found = [str(bag) for bag in bags if Annotation(name).is_of(bag)]
         if not found:
@@ -70,6 +71,8 @@ def check_bags(annotations: Sequence[Annotation], bags: Sequence[Path]) -> None:
             )
         if len(found) > 1:
             raise AnnotationError(f"annotations: {name!r} is {' and '.join(found)}: write more of its path")
+        if (other := names.setdefault(found[0], name)) != name:
+            raise AnnotationError(f"annotations: {other!r} and {name!r} are both {found[0]}: write one of them")
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -96,8 +96,13 @@ def convert(
             Base.load(out).check_settings(robot, int(robot.dataset_fps), CODECS[options.codec])
         before = converted_before(out) if append else set()
         identities = {bag: identity(bag) for bag in found}
-        known = [BagReport(str(bag), "skipped", ALREADY, identity=i) for bag, i in identities.items() if i in before]
-        new = [bag for bag in found if identities[bag] not in before]
+        first = {identity: bag for bag, identity in reversed(identities.items())}
+        new = [bag for bag, i in identities.items() if i not in before and (not i or first[i] == bag)]
+        known = [
+            BagReport(str(bag), "skipped", ALREADY if i in before else f"a copy of {first[i]}", identity=i)
+            for bag, i in identities.items()
+            if bag not in new
+        ]
         settings = f"{PART_FORMAT} {robot_to_yaml(robot)} {options}"
         jobs = [Job(bag, None if dry_run else staging.parts_of(bag, settings), robot, options) for bag in new]
         run = engine or partial(run_here, workers=workers, progress=progress)
@@ -107,7 +112,7 @@ def convert(
             reports, parts = _consistent(jobs, reports)
             if parts:
                 _join(staging, parts, reports, robot, options, format, append)
-            elif known:
+            elif append and known:
                 shutil.rmtree(staging.parts, ignore_errors=True)  # nothing to add
             else:
                 why = "\n".join(f"  {report.bag}: {report.reason}" for report in reports)

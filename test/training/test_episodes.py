@@ -117,11 +117,14 @@ def test_wrong_annotations_name_the_line(tmp_path: Path, text: str, message: str
 
 def test_annotations_must_fit_the_bags() -> None:
     bags = [Path("/data/day1/ep1"), Path("/data/day2/ep1"), Path("/data/day2/ep2.mcap")]
-    check_bags([Annotation("day1/ep1"), Annotation("ep2"), Annotation("ep2.mcap")], bags)
+    for name in ("ep2", "ep2.mcap"):
+        check_bags([Annotation("day1/ep1"), Annotation(name)], bags)
     with pytest.raises(AnnotationError, match="no bag 'ep3' among the 3"):
         check_bags([Annotation("ep3")], bags)
     with pytest.raises(AnnotationError, match="'ep1' is /data/day1/ep1 and /data/day2/ep1"):
         check_bags([Annotation("ep1")], bags)
+    with pytest.raises(AnnotationError, match="'day1/ep1' and '/data/day1/ep1' are both /data/day1/ep1: write one"):
+        check_bags([Annotation("day1/ep1"), Annotation("/data/day1/ep1", 1.0)], bags)
 
 
 # ---- marks

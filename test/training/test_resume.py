@@ -189,6 +189,11 @@ def test_appending_bags(tmp_path: Path, bags: list[Path]) -> None:
     again = convert([tmp_path / "moved", bags[1]], out, ROBOT, append=True)
     assert {(bag.status, bag.reason) for bag in again.bags} == {("skipped", "it is already in the dataset")}
     assert len(Dataset(out).episodes) == 4
+    twice = convert([tmp_path / "moved", bags[0]], tmp_path / "twice", ROBOT).bags
+    assert [(bag.status, bag.reason) for bag in twice] == [
+        ("skipped", f"a copy of {tmp_path / 'moved'}"),
+        ("converted", ""),
+    ]
     short = make_bag(tmp_path / "short", ROBOT, Recipe(seconds=0.3, size=(32, 32)))
     assert convert([bags[0], short], out, ROBOT, append=True).bags[1].status == "rejected"
     assert not Staging(out).folder.exists()
