@@ -32,7 +32,7 @@ class Floor:
     late: set[str] = field(default_factory=set)
 
 
-GROUND = {"robot", "mapping", "images", "streams", "norm", "settings", "text"}
+GROUND = {"robot", "disk", "mapping", "images", "streams", "norm", "settings", "text"}
 FLOORS = {
     "strict_yaml": Floor(set(), {"yaml"}),
     "text": Floor(set(), set()),
@@ -42,13 +42,14 @@ FLOORS = {
     "robot": Floor({"strict_yaml", "mapping", "released", "robot_types"}, {"yaml"}),
     "images": Floor(set(), {"numpy"}, late={"PIL", "cv2", "simplejpeg", "cv_bridge", "std_msgs", "sensor_msgs"}),
     "streams": Floor({"robot", "images"}, {"numpy"}),
+    "disk": Floor(set(), set()),
     "norm": Floor(set(), {"numpy"}),
     "settings": Floor({"norm"}, set()),
     "control": Floor({"robot"}, {"numpy"}),
     "model": Floor(
-        {"robot", "norm", "settings"},  # its checkpoints carry them
+        {"robot", "disk", "norm", "settings"},  # its checkpoints carry them
         {"numpy", "torch", "safetensors", "sentencepiece"},
-        late={"tensorstore", "ml_dtypes", "transformers", "tokenizers"},
+        late={"tensorstore", "ml_dtypes", "tokenizers"},
     ),
     "policy": Floor(GROUND | {"control", "model", "serving"}, {"numpy", "torch"}),
     "serving": Floor(GROUND | {"control", "model", "policy"}, {"numpy", "zmq", "msgpack"}, late={"torch"}),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pi0_ros.disk import sync_tree
 from pi0_ros.training.bags import BagError, custom_data, storage_files
 from pi0_ros.training.lerobot import DatasetError
 
@@ -53,7 +53,7 @@ class Staging:
 
     def replace(self) -> None:
         """Let `dataset` take the place of OUT, and remove everything else."""
-        _flush(self.dataset)  # a dataset under its final name survives a power cut too
+        sync_tree(self.dataset)  # a dataset under its final name survives a power cut too
         if self.out.exists():
             self.out.rename(self._replaced)
         self.dataset.rename(self.out)
@@ -68,16 +68,6 @@ class Staging:
                 fingerprint.update(f" {file.name} {stat.st_size} {stat.st_mtime_ns}".encode())
             fingerprint.update(json.dumps(custom_data(bag), sort_keys=True).encode())
         return self.parts / f"{bag.name}-{fingerprint.hexdigest()[:16]}"
-
-
-def _flush(folder: Path) -> None:
-    """Have the files on disk."""
-    for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def identity(bag: Path) -> str:

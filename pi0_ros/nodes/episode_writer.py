@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pi0_ros.nodes.mcap_writer import McapWriter, finish_bag, sync
+from pi0_ros.disk import sync
+from pi0_ros.nodes.mcap_writer import McapWriter, finish_bag
 
 PARTIAL = ".partial"
 QUEUE_BYTES = 512 << 20

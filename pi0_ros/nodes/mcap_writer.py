@@ -19,6 +19,8 @@ from pathlib import Path
 import yaml
 from rosbags.typesys import Stores, get_typestore
 
+from pi0_ros.disk import sync
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
@@ -271,15 +273,6 @@ def finish_bag(writer: McapWriter, custom_data: Mapping[str, str]) -> None:
         writer.abort()
         file.unlink(missing_ok=True)
         raise
-
-
-def sync(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def message_definition(kind: str) -> str:

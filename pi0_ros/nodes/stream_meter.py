@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import struct
 from collections import deque
+
+from pi0_ros.training.bags import header_stamp_ns
 
 WINDOW_S = 2.0  # over which rates are measured
 
@@ -33,7 +34,7 @@ class StreamMeter:
         """A message came at `now_s`, which is `receive_s` on the clock of the stamps; `sequence` None: not known."""
         self.received += 1
         self.heard_s = now_s
-        stamp_s = header_stamp(data) if self._stamped else 0.0
+        stamp_s = header_stamp_ns(data) * 1e-9 if self._stamped else 0.0
         self._delay_s = receive_s - stamp_s if stamp_s else 0.0
         self._times.append(now_s)
         while self._times[0] <= now_s - WINDOW_S:
@@ -51,10 +52,3 @@ class StreamMeter:
     def age_s(self, now_s: float) -> float | None:
         """Seconds since the last message's stamp, or since it came where it has none; None before the first."""
         return None if self.heard_s is None else now_s - self.heard_s + self._delay_s
-
-
-def header_stamp(data: bytes) -> float:
-    """The stamp, in seconds, of a serialized message that begins with a std_msgs/Header; 0.0 where it is too short."""
-    order = "<" if data[1:2] == b"\x01" else ">"  # CDR's representation identifier
-    sec, nanosec = struct.unpack_from(f"{order}iI", data, 4) if len(data) >= 12 else (0, 0)
-    return float(sec + nanosec * 1e-9)

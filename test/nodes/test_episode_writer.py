@@ -19,8 +19,8 @@ from pi0_ros.nodes import mcap_writer
 from pi0_ros.nodes.episode_recovery import recover
 from pi0_ros.nodes.episode_writer import EpisodeWriter, Message
 from pi0_ros.nodes.mcap_writer import COMPRESSIONS, TYPESTORE, McapWriter, finish_bag
-from pi0_ros.nodes.stream_meter import StreamMeter, header_stamp
-from pi0_ros.training.bags import Bag
+from pi0_ros.nodes.stream_meter import StreamMeter
+from pi0_ros.training.bags import Bag, header_stamp_ns
 
 STRING, IMAGE = "std_msgs/msg/String", "sensor_msgs/msg/Image"
 TOPICS = {"/said": STRING, "/seen": IMAGE, "/never": STRING}
@@ -212,7 +212,7 @@ def test_a_meter_counts_gaps_rates_and_ages() -> None:
     meter = StreamMeter(stamped=True)
     assert meter.age_s(0.0) is None
     head = b"\x00\x01\x00\x00" + (1000).to_bytes(4, "little") + (500_000_000).to_bytes(4, "little")
-    assert header_stamp(head) == 1000.5
+    assert header_stamp_ns(head) == 1_000_500_000_000
     for number in range(40):
         meter.hear(10.0 + number / 20, 1000.6 + number / 20, head, 1 + number + 3 * (number > 7))
     assert meter.lost == 3 and meter.unnumbered == 0 and meter.received == 40

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pi0_ros.disk import sync_tree
 from pi0_ros.model.safetensors_files import CheckpointError
 
 
@@ -41,7 +42,7 @@ def new_folder(folder: Path | str) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        _sync(partial)
+        sync_tree(partial)
         if folder.exists():
             folder.rename(_previous(folder))
         partial.rename(folder)
@@ -68,13 +69,3 @@ def _recover(folder: Path) -> None:
             shutil.rmtree(_previous(folder), ignore_errors=True)
         else:
             _previous(folder).rename(folder)
-
-
-def _sync(folder: Path) -> None:
-    """Have the files on disk before the rename makes them official."""
-    for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
