@@ -35,7 +35,7 @@ test: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/python tools/typecheck.py
 
 # Every step goes on where it was interrupted.
 train-demo: $(READY) $(RUN)/dataset
@@ -51,7 +51,7 @@ $(RUN)/dataset: | $(READY)
 
 clean:
 	rm -rf build dist install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find pi0_ros training test launch -name __pycache__ -prune -exec rm -rf {} +
+	find pi0_ros training test launch tools bench -name __pycache__ -prune -exec rm -rf {} +
 
 clean-venv: clean
 	rm -rf $(VENV)

@@ -1,7 +1,7 @@
 """Packaging of pi0_ros: one description for `pip`, `pip install -e` and `colcon build`.
 
-`pi0_ros/training` is a link to `../training`, so every kind of install sees one package `pi0_ros.training` and no
-package called "training" lands in anyone's site-packages.
+`training/` is installed as `pi0_ros.training`, so no package called "training" lands in anyone's site-packages. In the
+source tree, editable and symlinked installs included, `pi0_ros/__init__.py` finds it beside the package.
 """
 
 from pathlib import Path
@@ -54,8 +54,9 @@ setup(
     maintainer_email="maintainers@pi0-ros.example.org",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", "checkpoints/*/*", "**/*.xml"]},
+    packages=[*find_packages(include=[NAME, f"{NAME}.*"]), f"{NAME}.training"],
+    package_dir={f"{NAME}.training": "training"},
+    package_data={NAME: ["py.typed"], f"{NAME}.sim": ["checkpoint/*", "*.xml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -74,7 +75,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            f"pi0 = {NAME}.cli:main",
+            f"pi0 = {NAME}.cli.main:main",
             *(f"{node}_node = {NAME}.nodes.{node}_node:main" for node in NODES),
         ]
     },

@@ -50,7 +50,7 @@ def write_checkpoint(folder: Path, model: str, chunks: str, random: bool) -> Non
 
 def convert(src: Path, dst: Path, to: str) -> None:
     """Convert in this process and print its peak memory."""
-    from pi0_ros.model import convert_checkpoint
+    from pi0_ros.checkpoints.convert import convert_checkpoint
 
     start = time.perf_counter()
     convert_checkpoint(src, dst, to)

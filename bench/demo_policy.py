@@ -1,8 +1,8 @@
 """Success of a demo policy in simulated time, without ROS: quick enough to compare checkpoints and latencies.
 
-    python bench/demo_policy.py pi0_ros/checkpoints/demo --episodes 50
+    python bench/demo_policy.py pi0_ros/sim/checkpoint --episodes 50
     python bench/demo_policy.py runs/demo/policy/checkpoint --latency 0.2 --every-colour
-    python bench/demo_policy.py pi0_ros/checkpoints/demo --latency 0.3 --rtc off exact lerobot
+    python bench/demo_policy.py pi0_ros/sim/checkpoint --latency 0.3 --rtc off exact lerobot
 
 The same policy, controller core and simulator as `pi0 demo`, but in one process and one thread, with a set latency
 between observation and chunk. With --every-colour each scene is played once per colour: the words alone must decide.
@@ -22,17 +22,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.controller import Command, Controller, Settings
-from pi0_ros.control.seams import SEAMS
 from pi0_ros.control.sent import SentLog
+from pi0_ros.control.transitions import SEAMS
+from pi0_ros.inference.prefix import MODES, ActionPrefix, Continuation, RtcSettings
 from pi0_ros.nodes.controller_node import limits_of
-from pi0_ros.policy.checkpoint import load_checkpoint
+from pi0_ros.observation.streams import Observation
 from pi0_ros.policy.policy import Policy
-from pi0_ros.policy.rtc import MODES, ActionPrefix, Continuation, RtcSettings
 from pi0_ros.sim.task import Score, prompt
 from pi0_ros.sim.world import CAMERAS, CUBES, TICK, World
-from pi0_ros.streams import Observation
 
 ARM_AFTER_S = 0.3
 STAY_S = 0.6

@@ -25,9 +25,10 @@ from typing import Any
 
 import torch
 
-from pi0_ros.model import ModelConfig, load_checkpoint
-from pi0_ros.model.safetensors_files import TensorInfo, write_safetensors
-from pi0_ros.model.weights import meta_model, named_weights
+from pi0_ros.checkpoints.load import load_checkpoint
+from pi0_ros.checkpoints.safetensors_files import TensorInfo, write_safetensors
+from pi0_ros.checkpoints.weights import meta_model, named_weights
+from pi0_ros.model.config import ModelConfig
 
 WAYS = ("load_checkpoint", "load_file", "load_file + model")
 _PIECE = 2**24

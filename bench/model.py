@@ -11,7 +11,9 @@ from collections.abc import Callable
 
 import torch
 
-from pi0_ros.model import ModelConfig, ModelInput, Pi0, sample_time
+from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.flow import sample_time
+from pi0_ros.model.pi0 import ModelInput, Pi0
 
 
 def random_input(config: ModelConfig, batch: int, device: str) -> ModelInput:

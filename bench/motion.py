@@ -1,7 +1,7 @@
 """How smooth is a motion made of chunks? Every seam strategy at every latency, as a table and a picture.
 
     python bench/motion.py                                     # recorded-like chunks, half a minute
-    python bench/motion.py --checkpoint pi0_ros/checkpoints/demo --episodes 10 --plot docs/images/motion.png
+    python bench/motion.py --checkpoint pi0_ros/sim/checkpoint --episodes 10 --plot docs/images/motion.png
 
 The controller core of the node, without ROS. Two parts. `recorded`: a predictor whose successive chunks disagree as a
 policy's do (bench/motion_recorded.py), with a stand-in for guided sampling. `demo`: the simulated arm with the demo
@@ -29,8 +29,8 @@ from motion_recorded import ARM_LAG_S, GRIPPER, JOINTS, Predictor, Reaching
 
 from pi0_ros.control.controller import Controller, Settings
 from pi0_ros.control.limits import JointLimits
-from pi0_ros.control.seams import SEAMS
-from pi0_ros.policy.rtc import Continuation, RtcSettings
+from pi0_ros.control.transitions import SEAMS
+from pi0_ros.inference.prefix import Continuation, RtcSettings
 
 if TYPE_CHECKING:  # the recorded part needs neither torch nor MuJoCo
     from pi0_ros.policy.policy import Policy
@@ -197,7 +197,7 @@ def main() -> int:
     if args.checkpoint:
         import torch
 
-        from pi0_ros.policy.checkpoint import load_checkpoint
+        from pi0_ros.checkpoints.checkpoint import load_checkpoint
         from pi0_ros.policy.policy import Policy
         from pi0_ros.sim.world import World
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.controller import Command, Controller, State
-from pi0_ros.control.pieces import chunk_pieces
+from pi0_ros.control.splines import chunk_pieces
 
 SEAM_S = 0.2  # a seam is looked at for this long, whatever the strategy
 SETTLE_S = 2.0  # after arming: the first motion is no seam

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk
-from pi0_ros.policy.rtc import ActionPrefix
+from pi0_ros.inference.prefix import ActionPrefix
 
 STEPS, DT = 50, 0.02
 JOINTS = ("j1", "j2", "j3", "j4", "j5", "j6", "gripper")

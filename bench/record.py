@@ -27,10 +27,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import Image, JointState
 
-from pi0_ros.launches import ros_arguments
+from pi0_ros.launching.launches import ros_arguments
+from pi0_ros.launching.processes import ProcessGroup, private_domain, ros_environment
 from pi0_ros.nodes.recorder_client import RecorderClient
 from pi0_ros.nodes.sim_client import spin_until
-from pi0_ros.processes import ProcessGroup, private_domain, ros_environment
 
 ROBOT = """
 name: bench

@@ -14,7 +14,9 @@ from functools import partial
 import torch
 from model import milliseconds, random_input
 
-from pi0_ros.model import CleanPrefix, Expert, Guidance, ModelConfig, Pi0, SoftPrefix, Vision, soft_mask
+from pi0_ros.model.config import Expert, ModelConfig, Vision
+from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.rtc import CleanPrefix, Guidance, SoftPrefix, soft_mask
 
 HALF = Expert(width=512, depth=12, mlp_dim=2048, num_heads=8, num_kv_heads=1, head_dim=64)
 MIDDLE = replace(

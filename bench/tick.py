@@ -29,13 +29,13 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from pi0_ros.control.pacing import BUCKETS, Histogram, Pacer, lower_edge
-from pi0_ros.launches import ros_arguments
+from pi0_ros.launching.launches import ros_arguments
+from pi0_ros.launching.processes import ProcessGroup, private_domain, ros_environment
 from pi0_ros.nodes.messages import diagnostic_array, diagnostic_status, diagnostic_values
-from pi0_ros.processes import ProcessGroup, private_domain, ros_environment
 from pi0_ros.robot import Robot, load_robot, robot_to_yaml
 
 FIFO, NORMAL, TIMER = "controller, SCHED_FIFO", "controller, normal", "rclpy timer, normal"
-CHECKPOINT = Path(__file__).resolve().parents[1] / "pi0_ros" / "checkpoints" / "demo"
+CHECKPOINT = Path(__file__).resolve().parents[1] / "pi0_ros" / "sim" / "checkpoint"
 JOINT_STATES_HZ = 100.0
 
 
@@ -96,8 +96,8 @@ def infer() -> None:
     """The process that infers in a loop, and prints how often at its end."""
     import numpy as np
 
-    from pi0_ros.policy.backends import load_policy
-    from pi0_ros.streams import Observation
+    from pi0_ros.inference.backend import load_policy
+    from pi0_ros.observation.streams import Observation
 
     policy = load_policy(CHECKPOINT, device="cpu", torch_threads=1)
     robot, size = policy.metadata.robot, policy.metadata.image_size

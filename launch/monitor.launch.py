@@ -2,12 +2,12 @@
 
     ros2 launch pi0_ros monitor.launch.py --show-args
 
-Its arguments and processes are the entry "monitor" of `pi0_ros/launches.py`, which `pi0 up monitor` reads too.
+Its arguments and processes are the entry "monitor" of `pi0_ros/launching/launches.py`, read by `pi0 up monitor` too.
 """
 
 from launch import LaunchDescription
 
-from pi0_ros.launches import launch_description
+from pi0_ros.launching.launches import launch_description
 
 
 def generate_launch_description() -> LaunchDescription:

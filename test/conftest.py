@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pi0_ros.processes import ProcessGroup, ros_environment
+from pi0_ros.launching.processes import ProcessGroup, ros_environment
 
 DOMAINS = range(10, 100)  # 0 is people's default; above 101 Linux's ephemeral ports begin
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core per test worker
@@ -100,7 +100,7 @@ class Processes(ProcessGroup):
 
     def node(self, module: str, **parameters: object) -> int:
         """Start `python -m pi0_ros.nodes.<module>` with ROS parameters, under the module's name; returns its pid."""
-        from pi0_ros.launches import ros_arguments
+        from pi0_ros.launching.launches import ros_arguments
 
         return self.start(module, [sys.executable, "-m", f"pi0_ros.nodes.{module}", *ros_arguments(parameters)])
 

@@ -26,7 +26,7 @@ stages:
 
 def pi0(*words: str | Path) -> str:
     """Run a `pi0` command and return what it printed."""
-    command = [sys.executable, "-m", "pi0_ros.cli", *map(str, words)]
+    command = [sys.executable, "-m", "pi0_ros.cli.main", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"pi0 {words[0]}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
     return done.stdout

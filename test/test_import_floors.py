@@ -32,45 +32,52 @@ class Floor:
     late: set[str] = field(default_factory=set)
 
 
-GROUND = {"robot", "disk", "mapping", "images", "streams", "norm", "settings", "text"}
+GROUND = {"base", "robot", "observation"}
+# From the ground up: a room may import rooms of the lines above it only, and of those only the ones it lists.
 FLOORS = {
-    "strict_yaml": Floor(set(), {"yaml"}),
-    "text": Floor(set(), set()),
-    "mapping": Floor({"strict_yaml"}, {"numpy"}),
-    "released": Floor({"strict_yaml"}, set()),
-    "robot_types": Floor({"mapping", "released"}, {"numpy"}),
-    "robot": Floor({"strict_yaml", "mapping", "released", "robot_types"}, {"yaml"}),
-    "images": Floor(set(), {"numpy"}, late={"PIL", "cv2", "simplejpeg", "cv_bridge", "std_msgs", "sensor_msgs"}),
-    "streams": Floor({"robot", "images"}, {"numpy"}),
-    "disk": Floor(set(), set()),
-    "norm": Floor(set(), {"numpy"}),
-    "settings": Floor({"norm"}, set()),
-    "control": Floor({"robot"}, {"numpy"}),
-    "model": Floor(
-        {"robot", "disk", "norm", "settings"},  # its checkpoints carry them
-        {"numpy", "torch", "safetensors", "sentencepiece"},
-        late={"tensorstore", "ml_dtypes", "tokenizers"},
+    "base": Floor(set(), {"yaml"}),
+    "robot": Floor({"base"}, {"numpy", "yaml"}),
+    "observation": Floor(
+        {"base", "robot"}, {"numpy"}, late={"PIL", "cv2", "simplejpeg", "cv_bridge", "std_msgs", "sensor_msgs"}
     ),
-    "policy": Floor(GROUND | {"control", "model", "serving"}, {"numpy", "torch"}),
-    "serving": Floor(GROUND | {"control", "model", "policy"}, {"numpy", "zmq", "msgpack"}, late={"torch"}),
-    "sim": Floor({"robot"}, {"numpy", "mujoco"}),
-    "monitor": Floor(GROUND | {"control"}, {"numpy", "viser", "yourdfpy", "PIL"} | ROS),
+    "control": Floor({"base", "robot"}, {"numpy"}),
+    "inference": Floor(GROUND | {"control"}, {"numpy", "zmq", "msgpack"}, late={"torch"}),
+    "model": Floor({"base"}, {"numpy", "torch"}),
+    "tokens": Floor({"base", "model"}, {"numpy", "sentencepiece"}, late={"tokenizers"}),
+    "checkpoints": Floor(
+        GROUND | {"inference", "model", "tokens"},
+        {"numpy", "torch", "safetensors"},
+        late={"tensorstore", "ml_dtypes"},
+    ),
+    "policy": Floor(GROUND | {"control", "inference", "model", "tokens", "checkpoints"}, {"numpy", "torch"}),
+    "bags": Floor(GROUND, {"numpy", "yaml", "rosbags", "lz4", "backports", "compression"}, late={"zstandard"}),
+    "datasets": Floor(
+        GROUND, {"numpy", "yaml", "tqdm", "matplotlib", "PIL", "av", "pyarrow", "pandas"}, late={"cv2", "simplejpeg"}
+    ),
+    "conversion": Floor(GROUND | {"bags", "datasets"}, {"numpy", "yaml", "tqdm", "pyarrow"}, late={"ray"}),
     "training": Floor(
-        GROUND | {"control", "model", "policy"},
-        {"numpy", "torch", "safetensors", "sentencepiece", "yaml", "tqdm", "matplotlib", "PIL"}
-        | {"rosbags", "lz4", "av", "pyarrow", "pandas"}
-        | {"backports", "compression"},  # zstd: compression has it from Python 3.14 on
-        late={"cv2", "simplejpeg", "zstandard", "ray"},
+        GROUND | {"model", "tokens", "checkpoints", "policy", "datasets"},
+        {"numpy", "torch", "safetensors", "sentencepiece", "yaml", "tqdm", "matplotlib"},
     ),
-    "launches": Floor({"robot", "processes", "monitor"}, set(), late={"launch", "launch_ros"}),
-    "processes": Floor({"robot", "launches"}, set()),
-    "checkpoint_cli": Floor(GROUND | {"model", "policy"}, {"numpy", "torch", "yaml", "tqdm"}),
-    "doctor": Floor(GROUND | {"policy", "nodes"}, set(), late={"torch"}),
-    "cli": Floor(set(), set()),
+    "sim": Floor(
+        GROUND | {"model", "tokens", "checkpoints", "policy", "datasets", "training"},
+        {"numpy", "mujoco", "torch", "tqdm"},
+    ),
+    "monitor": Floor(GROUND | {"control"}, {"numpy", "viser", "yourdfpy", "PIL"} | ROS),
+    "launching": Floor(GROUND | {"monitor"}, set(), late={"launch", "launch_ros"}),
 }
-# The demo's model learns to see from pictures that the simulator draws; no other training knows the simulator.
-ALSO = {"pi0_ros.training.pretrain_demo": {"sim"}}
-TOP = {"nodes"}  # may import everything; nobody imports it, except the doctor's live check and commands within it
+# Still to be mended: each line is a wall that is not yet where it belongs.
+ALSO = {
+    "pi0_ros.inference.backend": {"policy", "checkpoints"},
+    "pi0_ros.training.loop": {"sim"},
+    "pi0_ros.training.objective": {"sim"},
+    "pi0_ros.training.evaluation": {"conversion"},
+    "pi0_ros.checkpoints.checkpoint": {"policy"},
+    "pi0_ros.conversion.convert": {"cli"},
+    "pi0_ros.datasets.page": {"cli"},
+    "pi0_ros.model.fast": {"tokens"},
+}
+TOP = {"nodes", "cli"}  # may import everything below; nobody below imports them, and nodes import no command
 
 
 @dataclass(frozen=True)
@@ -82,13 +89,14 @@ class Import:
 
 
 def source_files() -> list[Path]:
-    """Every Python file of the package; `pi0_ros/training` is a link, followed here."""
-    return sorted({*PACKAGE.rglob("*.py"), *(PACKAGE / "training").rglob("*.py")})
+    """Every Python file of the package, `training/` among them: it is installed as `pi0_ros.training`."""
+    return sorted({*PACKAGE.rglob("*.py"), *(ROOT / "training").rglob("*.py")})
 
 
 def module_name(path: Path) -> str:
     """`pi0_ros/control/chunk.py` -> `pi0_ros.control.chunk`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = ("pi0_ros", *parts) if parts[0] == "training" else parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
@@ -147,6 +155,23 @@ def test_rooms_import_only_what_lies_below_them(room: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_floors_lie_in_order() -> None:
+    """Every room stands on rooms that come before it, so no circle is possible."""
+    order = list(FLOORS)
+    for room, floor in FLOORS.items():
+        assert all(order.index(below) < order.index(room) for below in floor.rooms), room
+
+
+def test_nodes_import_no_command() -> None:
+    wrong = [
+        f"{module} imports {imported.module}"
+        for module, path in modules().items()
+        for imported in imports_of(path)
+        if room_of(module) == "nodes" and room_of(imported.module) == "cli" and imported.module.startswith("pi0_ros.")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_every_room_has_a_floor() -> None:
     rooms = {room_of(module) for module in modules()} - {""}
     assert rooms <= set(FLOORS) | TOP, f"no floor is known for {sorted(rooms - set(FLOORS) - TOP)}: add it here"
@@ -168,13 +193,13 @@ def closure(module: str) -> set[str]:
     return seen
 
 
-@pytest.mark.parametrize("module", ["pi0_ros.nodes.controller_node", "pi0_ros.nodes.recorder_node", "pi0_ros.cli"])
+@pytest.mark.parametrize("module", ["pi0_ros.nodes.controller_node", "pi0_ros.nodes.recorder_node", "pi0_ros.cli.main"])
 def test_the_small_processes_never_reach_torch(module: str) -> None:
     reached = {name.split(".")[0] for name in closure(module)}
     assert not reached & {"torch", "safetensors", "sentencepiece", "mujoco"}
 
 
-@pytest.mark.parametrize("room", ["robot", "streams", "norm", "settings", "control"])
+@pytest.mark.parametrize("room", ["base", "robot", "observation", "control"])
 def test_the_ground_stands_on_numpy_alone(room: str) -> None:
     for module in modules():
         if room_of(module) == room:
@@ -191,7 +216,7 @@ def test_the_controller_runs_without_torch() -> None:
 
 def test_the_help_loads_neither_torch_nor_ros() -> None:
     code = (
-        "import sys\nfrom pi0_ros.cli import main\n"
+        "import sys\nfrom pi0_ros.cli.main import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "sys.exit(bool({'torch', 'rclpy', 'mujoco', 'numpy'} & set(sys.modules)))"
     )

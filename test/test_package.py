@@ -16,13 +16,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pi0_ros import launches
-from pi0_ros.cli import COMMANDS
-from pi0_ros.robot import config_path, load_robot
+from pi0_ros.base.share import config_path
+from pi0_ros.cli.main import COMMANDS
+from pi0_ros.launching import launches
+from pi0_ros.robot import load_robot
 
 ROOT = Path(__file__).resolve().parents[1]
 SEE = (
-    "import pi0_ros.training, pi0_ros.processes; from pi0_ros.robot import config_path, load_robot; "
+    "import pi0_ros.training, pi0_ros.launching.processes; "
+    "from pi0_ros.base.share import config_path; from pi0_ros.robot import load_robot; "
     "assert load_robot('demo_arm').joints; assert config_path('fastdds_profiles.xml').is_file(); "
     "assert config_path().parent.joinpath('launch', 'policy.launch.py').is_file(); "
     "print(pi0_ros.__file__, config_path())"
@@ -56,7 +58,7 @@ def _console_scripts() -> dict[str, str]:
     nodes = re.search(r"^NODES = \((.*?)\)$", text, re.M)
     assert nodes is not None
     names = [ast.literal_eval(name) for name in nodes[1].split(",")]
-    return {"pi0": "pi0_ros.cli"} | {f"{name}_node": f"pi0_ros.nodes.{name}_node" for name in names}
+    return {"pi0": "pi0_ros.cli.main"} | {f"{name}_node": f"pi0_ros.nodes.{name}_node" for name in names}
 
 
 @pytest.mark.parametrize(("script", "module"), _console_scripts().items())

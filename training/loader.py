@@ -17,12 +17,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pi0_ros.images import resize_with_pad
+from pi0_ros.datasets.language import label_index
+from pi0_ros.datasets.layout import Dataset, Episode
 from pi0_ros.model.pi0 import ModelInput
+from pi0_ros.observation.images import resize_with_pad
 from pi0_ros.policy.transforms import PolicySpec, actions_to_model, make_inputs
-
-from .language import label_index
-from .lerobot import Dataset, Episode
 
 
 @dataclass(frozen=True)

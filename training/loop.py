@@ -22,28 +22,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from pi0_ros.model.checkpoints import CheckpointError, describe_checkpoint, load_checkpoint
+from pi0_ros.checkpoints.checkpoint import save_checkpoint
+from pi0_ros.checkpoints.load import describe_checkpoint, load_checkpoint
+from pi0_ros.checkpoints.norm_stats import NormStats, load_norm_stats
+from pi0_ros.checkpoints.safetensors_files import CheckpointError
+from pi0_ros.checkpoints.settings import PolicySettings
+from pi0_ros.datasets.layout import Dataset
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.init import sine_position_init
 from pi0_ros.model.pi0 import ModelInput, Pi0
-from pi0_ros.model.pieces import file_on_this_machine
-from pi0_ros.model.tokenizer import Tokenizer
-from pi0_ros.norm import NormStats, load_norm_stats
-from pi0_ros.policy.checkpoint import save_checkpoint
 from pi0_ros.policy.transforms import PolicySpec
 from pi0_ros.robot import Robot
-from pi0_ros.settings import PolicySettings
-
-from .grounding import grasp_error, grasp_targets, gripper_events
-from .lerobot import Dataset
-from .loader import Augmentation, Sampler, TrainingData, load_data, make_batch, split_episodes
-from .objective import GraspLabel, Target, Trainee, as_tensor, draw_delays, draw_noise_and_time, losses
-from .optimizer import clip_gradients, computes_bfloat16, learning_rate, update_average
-from .progress import Progress
-from .recipe import Recipe, RecipeError, Stage, load_recipe
-from .stats import NORM_STATS_PATH
-from .train_state import Position, read_position, read_state, write_state
-from .vocabulary import make_tokenizer
+from pi0_ros.sim.grounding import grasp_error, grasp_targets, gripper_events
+from pi0_ros.tokens.subwords import file_on_this_machine
+from pi0_ros.tokens.tokenizer import Tokenizer
+from pi0_ros.training.loader import Augmentation, Sampler, TrainingData, load_data, make_batch, split_episodes
+from pi0_ros.training.objective import GraspLabel, Target, Trainee, as_tensor, draw_delays, draw_noise_and_time, losses
+from pi0_ros.training.optimizer import clip_gradients, computes_bfloat16, learning_rate, update_average
+from pi0_ros.training.progress import Progress
+from pi0_ros.training.recipe import Recipe, RecipeError, Stage, load_recipe
+from pi0_ros.training.state import Position, read_position, read_state, write_state
+from pi0_ros.training.statistics import NORM_STATS_PATH
+from pi0_ros.training.vocabulary import make_tokenizer
 
 RUNTIME_KEYS = {
     "device",

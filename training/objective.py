@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pi0_ros.model.pi0 import ModelInput, Pi0
-
-from .grounding import GroundingHead, grounding_loss
+from pi0_ros.sim.grounding import GroundingHead, grounding_loss
 
 
 class Trainee(nn.Module):

@@ -8,14 +8,14 @@ from enum import Enum
 
 import numpy as np
 
-from pi0_ros.control.axis import TickAxis
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.feedback import FUTURE_S, Feedback
 from pi0_ros.control.limits import JointLimits, Limiter
-from pi0_ros.control.seams import Ensemble
 from pi0_ros.control.smoothing import Smoother
+from pi0_ros.control.tick_times import TickAxis
 from pi0_ros.control.timeline import Timeline
 from pi0_ros.control.tracking import Tracking
+from pi0_ros.control.transitions import Ensemble
 
 
 class State(Enum):

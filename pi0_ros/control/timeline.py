@@ -6,8 +6,8 @@ import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.limits import JointLimits
-from pi0_ros.control.pieces import INTERPOLATIONS, Fades, Pieces, chunk_pieces, stop
-from pi0_ros.control.seams import SEAMS, SeamStatistics, fade_duration, stop_duration
+from pi0_ros.control.splines import INTERPOLATIONS, Fades, Pieces, chunk_pieces, stop
+from pi0_ros.control.transitions import SEAMS, SeamStatistics, fade_duration, stop_duration
 
 RTC_FADE_STEPS = 2.0  # steps of the chunk over which `rtc` fades what guidance left over
 USUAL_SHARE = 90  # percentile of a chunk's accelerations that counts as its usual one

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pi0_ros.model.action_tokens import ActionCodec
 from pi0_ros.model.config import ConfigError, ModelConfig
+from pi0_ros.model.generation import causal_bias, write
 from pi0_ros.model.init import init_weights
 from pi0_ros.model.layers import Rotary, attention_bias
 from pi0_ros.model.paligemma import ModelInput, PaliGemma
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.model.rtc import Guidance
-from pi0_ros.model.text import causal_bias, write
+from pi0_ros.tokens.action_tokens import ActionCodec
 
 MAX_NEW_TOKENS = 256
 # openpi gives the first written token the position behind the next one; trained models expect its actions from there.

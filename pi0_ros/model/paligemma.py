@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pi0_ros.model.config import ModelConfig
-from pi0_ros.model.text import EOS, causal_bias, write
+from pi0_ros.model.generation import EOS, causal_bias, write
 from pi0_ros.model.transformer import Transformer
 from pi0_ros.model.vision import VisionTower
 

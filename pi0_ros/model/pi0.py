@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.flow import integrate, interpolate, time_embedding
+from pi0_ros.model.generation import prefix_positions
 from pi0_ros.model.init import init_weights
 from pi0_ros.model.layers import Rotary, attention_bias, fold_heads
 from pi0_ros.model.paligemma import ModelInput, PaliGemma
 from pi0_ros.model.rtc import Guidance
-from pi0_ros.model.text import prefix_positions
 from pi0_ros.model.transformer import KeysValues, Transformer
 
 

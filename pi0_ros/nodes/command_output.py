@@ -16,8 +16,8 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from pi0_ros.control.controller import Command
 from pi0_ros.control.plan import Plan
 from pi0_ros.nodes.messages import COMMAND_TYPES, LATEST, seconds_to_duration, seconds_to_stamp
+from pi0_ros.observation.streams import to_message_units
 from pi0_ros.robot import CommandGroup, Robot
-from pi0_ros.streams import to_message_units
 
 
 class CommandMessage:

@@ -28,14 +28,14 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from pi0_ros.control import realtime
 from pi0_ros.control.chunk import ChunkError
 from pi0_ros.control.controller import Command, Controller, Settings, State
 from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.pacing import LateShare
-from pi0_ros.control.pieces import INTERPOLATIONS
-from pi0_ros.control.seams import SEAMS
-from pi0_ros.nodes import realtime
+from pi0_ros.control.splines import INTERPOLATIONS
+from pi0_ros.control.transitions import SEAMS
 from pi0_ros.nodes.command_output import CommandOutput
 from pi0_ros.nodes.messages import (
     LATEST,
@@ -47,11 +47,11 @@ from pi0_ros.nodes.messages import (
     stamp_to_ns,
     stamp_to_seconds,
 )
-from pi0_ros.nodes.planner import Planner
+from pi0_ros.nodes.plan_sender import Planner
 from pi0_ros.nodes.running import run_node
 from pi0_ros.nodes.ticker import Ticker
+from pi0_ros.observation.streams import MessageError, decode_positions
 from pi0_ros.robot import Robot, StateTopic, load_robot
-from pi0_ros.streams import MessageError, decode_positions
 
 LEVELS = {State.HOLDING: DiagnosticStatus.WARN, State.STOPPED: DiagnosticStatus.ERROR}
 REFUSAL_SHOWN_S = 5.0  # how long a refused or dropped chunk keeps the diagnostics at WARN

@@ -30,6 +30,7 @@ from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import Marker, MarkerArray
 
+from pi0_ros.base.share import share_path
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.monitor import markers
 from pi0_ros.monitor.kinematics import UrdfError, parse_urdf
@@ -37,8 +38,8 @@ from pi0_ros.monitor.model import RobotModel, robot_model
 from pi0_ros.monitor.plan import position_at, remaining
 from pi0_ros.nodes.messages import LATCHED, LATEST, SENSOR, chunk_from_message, seconds_to_stamp
 from pi0_ros.nodes.running import run_node
-from pi0_ros.robot import StateTopic, load_robot, share_path
-from pi0_ros.streams import MessageError, decode_positions
+from pi0_ros.observation.streams import MessageError, decode_positions
+from pi0_ros.robot import StateTopic, load_robot
 
 PERIOD_S = 0.1
 TRAIL_STEP_S = 0.05

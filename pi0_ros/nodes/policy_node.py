@@ -25,6 +25,9 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.controller import State
 from pi0_ros.control.latency import policy_half
+from pi0_ros.inference.backend import Backend, make_backend
+from pi0_ros.inference.prefix import Continuation, RtcSettings, check_trained
+from pi0_ros.inference.runner import RUNNING, STARTING, Health, Runner
 from pi0_ros.nodes.messages import (
     LATCHED,
     LATEST,
@@ -38,12 +41,9 @@ from pi0_ros.nodes.messages import (
     stamp_to_seconds,
 )
 from pi0_ros.nodes.running import run_node
-from pi0_ros.policy.backends import Backend, make_backend
-from pi0_ros.policy.rtc import Continuation, RtcSettings, check_trained
-from pi0_ros.policy.runner import RUNNING, STARTING, Health, Runner
+from pi0_ros.observation.streams import ObservationBuffer
 from pi0_ros.policy.subtask import SubtaskLoop, make_subtask_loop
 from pi0_ros.robot import Robot, load_robot
-from pi0_ros.streams import ObservationBuffer
 
 CAMERA_DEPTH, STATE_DEPTH, COMMAND_DEPTH = 1, 10, 50
 FOLLOWING = State.RUNNING.value

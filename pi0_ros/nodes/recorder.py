@@ -25,10 +25,10 @@ from rclpy.serialization import serialize_message
 from rclpy.subscription import Subscription
 from std_msgs.msg import String
 
-from pi0_ros.nodes.episode_writer import PARTIAL, QUEUE_BYTES, EpisodeWriter, Message
-from pi0_ros.nodes.mcap_writer import message_definition
+from pi0_ros.bags.episode_writer import PARTIAL, QUEUE_BYTES, EpisodeWriter, Message
+from pi0_ros.bags.mcap_writer import message_definition
+from pi0_ros.bags.stream_meter import StreamMeter
 from pi0_ros.nodes.messages import message_class
-from pi0_ros.nodes.stream_meter import StreamMeter
 from pi0_ros.robot import Robot
 
 PROMPT_TOPIC, PROMPT_TYPE = "/pi0/prompt", "std_msgs/msg/String"

@@ -24,7 +24,7 @@ from sensor_msgs.msg import Joy
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from pi0_ros.nodes.mcap_writer import COMPRESSIONS
+from pi0_ros.bags.mcap_writer import COMPRESSIONS
 from pi0_ros.nodes.messages import diagnostic_array, diagnostic_status
 from pi0_ros.nodes.recorder import Recorder, RecorderError, RecorderOptions, free_bytes
 from pi0_ros.nodes.running import keep_freed_memory, run_node

@@ -13,9 +13,9 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
+from pi0_ros.launching.processes import ProcessGroup
 from pi0_ros.nodes.messages import LATCHED, LATEST, diagnostic_values
 from pi0_ros.nodes.sim_client import SimClient, call, spin_until
-from pi0_ros.processes import ProcessGroup
 from pi0_ros.sim.task import named_colour, prompt
 from pi0_ros.sim.world import CUBES
 

@@ -12,8 +12,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from pi0_ros.nodes.messages import SENSOR, message_class, stamp_to_ns
+from pi0_ros.observation.streams import ObservationBuffer, StaleError
 from pi0_ros.robot import Robot
-from pi0_ros.streams import ObservationBuffer, StaleError
 
 DISCOVERY_LIMIT_S = 10.0  # Fast DDS may need three seconds to find a publisher, more on a busy machine
 

@@ -32,15 +32,16 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pi0_ros.images import ImageError, decode_image
+from pi0_ros.base.share import share_path
 from pi0_ros.monitor.kinematics import parse_urdf
 from pi0_ros.monitor.model import RobotModel, robot_model
 from pi0_ros.monitor.panel import Actions, Health, Panel, prompt_choices
 from pi0_ros.monitor.scene import Scene
 from pi0_ros.nodes.messages import LATCHED, SENSOR, diagnostic_values, message_class
 from pi0_ros.nodes.running import run_node
-from pi0_ros.robot import StateTopic, load_robot, share_path
-from pi0_ros.streams import MessageError, decode_positions
+from pi0_ros.observation.images import ImageError, decode_image
+from pi0_ros.observation.streams import MessageError, decode_positions
+from pi0_ros.robot import StateTopic, load_robot
 
 PERIOD_S = 1 / 15
 IMAGE_PERIOD_S = 0.1

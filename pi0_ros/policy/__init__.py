@@ -1,1 +1,1 @@
-"""Observation in, ActionChunk out: transforms, normalisation, checkpoints and the backends that run the model."""
+"""Observation in, ActionChunk out, on this machine: transforms, network, and the way back. torch."""

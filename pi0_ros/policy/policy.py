@@ -10,16 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pi0_ros.checkpoints.checkpoint import Checkpoint
 from pi0_ros.control.chunk import ActionChunk
-from pi0_ros.model.action_tokens import NoActionsError
-from pi0_ros.policy.checkpoint import Checkpoint
+from pi0_ros.inference.metadata import BackendError, Metadata
+from pi0_ros.inference.prefix import ActionPrefix, RtcSettings, check_trained
+from pi0_ros.observation.streams import Observation
 from pi0_ros.policy.guidance import make_guidance
-from pi0_ros.policy.metadata import BackendError, Metadata
-from pi0_ros.policy.rtc import ActionPrefix, RtcSettings, check_trained
 from pi0_ros.policy.subtask import write_subtask
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
 from pi0_ros.robot import Joint
-from pi0_ros.streams import Observation
+from pi0_ros.tokens.action_tokens import NoActionsError
 
 
 @dataclass(frozen=True)

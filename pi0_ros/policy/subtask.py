@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pi0_ros.policy.backends import Backend, LocalBackend
-from pi0_ros.policy.metadata import BackendError
-from pi0_ros.streams import Observation, ObservationBuffer
+from pi0_ros.inference.backend import Backend, LocalBackend
+from pi0_ros.inference.metadata import BackendError
+from pi0_ros.observation.streams import Observation, ObservationBuffer
 
 if TYPE_CHECKING:
     import torch

@@ -15,15 +15,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pi0_ros import mapping
-from pi0_ros.images import resize_with_pad
+from pi0_ros.checkpoints.fit import check_fit
+from pi0_ros.checkpoints.norm_stats import NormStats, normalize, unnormalize
+from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.pi0 import ModelInput
-from pi0_ros.model.tokenizer import Tokenizer
-from pi0_ros.norm import NormStats, normalize, unnormalize
-from pi0_ros.policy.fit import check_fit
-from pi0_ros.robot import Robot
-from pi0_ros.settings import PolicySettings
+from pi0_ros.observation.images import resize_with_pad
+from pi0_ros.robot import Robot, units
+from pi0_ros.tokens.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def make_inputs(
             pixels[slot] = torch.full((batch, size, size, 3), -1.0, device=device)
         masks[slot] = torch.full((batch,), slot in names or config.is_fast, dtype=torch.bool, device=device)
 
-    counted = mapping.state_to_model(spec.robot, state)
+    counted = units.state_to_model(spec.robot, state)
     normalized = normalize(counted, spec.norm_stats.state, spec.settings.state_normalization)
     written, pad = spec.settings.prompt_format, spec.settings.pad_state_text
     encoded = [
@@ -102,7 +101,7 @@ def actions_to_model(
     spec: PolicySpec, actions: np.ndarray, state: np.ndarray, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
     """Positions in robot units [B, H, A] and the state [B, S] they start from -> model units, float32 [B, H, W]."""
-    counted = mapping.actions_to_model(spec.robot, actions, state)
+    counted = units.actions_to_model(spec.robot, actions, state)
     normalized = normalize(counted, spec.norm_stats.actions, spec.settings.action_normalization)
     return _padded(normalized, spec.config.action_dim, device)
 
@@ -111,7 +110,7 @@ def actions_from_model(spec: PolicySpec, actions: torch.Tensor, state: np.ndarra
     """Model output [B, H, W] -> positions, robot units, float64 [B, H, A]; `state` as in `actions_to_model`."""
     cut = actions.detach().float().cpu().numpy()[..., : len(spec.robot.action_names)]
     counted = unnormalize(cut, spec.norm_stats.actions, spec.settings.action_normalization)
-    return mapping.actions_from_model(spec.robot, counted, state)
+    return units.actions_from_model(spec.robot, counted, state)
 
 
 def _frames(images: Mapping[str, np.ndarray], camera: str, batch: int) -> np.ndarray:

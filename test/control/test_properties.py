@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.controller import Settings, State
 from pi0_ros.control.limits import JointLimits
-from pi0_ros.control.pieces import INTERPOLATIONS
-from pi0_ros.control.seams import SEAMS
+from pi0_ros.control.splines import INTERPOLATIONS
+from pi0_ros.control.transitions import SEAMS
 
 NAMES = ("a", "b", "c", "g")
 

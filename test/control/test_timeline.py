@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pi0_ros.control.chunk import ActionChunk
-from pi0_ros.control.pieces import Fades
-from pi0_ros.control.seams import LONGEST_S, SEAM_SHARE, SEAMS, fade_duration
+from pi0_ros.control.splines import Fades
 from pi0_ros.control.timeline import Timeline
+from pi0_ros.control.transitions import LONGEST_S, SEAM_SHARE, SEAMS, fade_duration
 
 STILL = np.zeros(3)
 

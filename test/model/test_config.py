@@ -7,8 +7,7 @@ import json
 import pytest
 import reference
 
-from pi0_ros.model import ConfigError, ModelConfig
-from pi0_ros.model.config import PRESETS
+from pi0_ros.model.config import PRESETS, ConfigError, ModelConfig
 
 
 @pytest.mark.parametrize("name", reference.MODELS)

@@ -13,11 +13,14 @@ import reference
 import torch
 import torch.nn.functional as F
 from gemma_oracle import Oracle, small_input
-from test_text import CONFIG as PI05
+from test_generation import CONFIG as PI05
 
-from pi0_ros.model import ConfigError, ModelConfig, Pi0, Pi0Fast, Tokenizer, TokenizerError, build_model
-from pi0_ros.model.action_tokens import ActionCodec, ActionTokens, NoActionsError, cosine_basis
-from pi0_ros.model.weights import named_weights
+from pi0_ros.checkpoints.weights import named_weights
+from pi0_ros.model.config import ConfigError, ModelConfig
+from pi0_ros.model.fast import Pi0Fast, build_model
+from pi0_ros.model.pi0 import Pi0
+from pi0_ros.tokens.action_tokens import ActionCodec, ActionTokens, NoActionsError, cosine_basis
+from pi0_ros.tokens.tokenizer import Tokenizer, TokenizerError
 
 MODEL = reference.ROOT / "tokenizer" / "tiny.model"
 CONFIG = replace(PI05, model="pi0_fast", expert=None, max_token_len=14, cameras=("base_0_rgb", "base_1_rgb"))

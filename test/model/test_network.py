@@ -9,11 +9,12 @@ import pytest
 import reference
 import torch
 
-from pi0_ros.model import ModelConfig, ModelInput, Pi0, sample_time, sine_position_init
-from pi0_ros.model.flow import time_embedding
+from pi0_ros.checkpoints.weights import named_weights
+from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.flow import sample_time, time_embedding
+from pi0_ros.model.init import sine_position_init
 from pi0_ros.model.layers import Attention, Rotary, attention_bias, fold_heads
-from pi0_ros.model.pi0 import prefix_positions
-from pi0_ros.model.weights import named_weights
+from pi0_ros.model.pi0 import ModelInput, Pi0, prefix_positions
 
 both_models = pytest.mark.parametrize("name", reference.MODELS)
 

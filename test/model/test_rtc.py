@@ -12,8 +12,8 @@ import reference
 import torch
 from torch.testing import assert_close
 
-from pi0_ros.model import CleanPrefix, Pi0, SoftPrefix, soft_mask
-from pi0_ros.model.rtc import guidance_weight, prefix_times
+from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.rtc import CleanPrefix, SoftPrefix, guidance_weight, prefix_times, soft_mask
 
 near = partial(assert_close, rtol=0, atol=1e-4)
 GUIDED = [("pi0", 0), ("pi0", 1), ("pi05", 0), ("pi05", 1), ("pi05", 2)]

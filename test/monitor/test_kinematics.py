@@ -7,9 +7,10 @@ import io
 import numpy as np
 import pytest
 
+from pi0_ros.base.share import share_path
 from pi0_ros.monitor.kinematics import UrdfError, parse_urdf, quaternions, rotation_about
 from pi0_ros.monitor.model import robot_model
-from pi0_ros.robot import Robot, load_robot, share_path
+from pi0_ros.robot import Robot, load_robot
 
 ARM = """
 <robot name="small">

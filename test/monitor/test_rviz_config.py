@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import yaml
 
+from pi0_ros.base.share import config_path, share_path
 from pi0_ros.monitor.kinematics import parse_urdf
-from pi0_ros.robot import config_path, load_robot, share_path
+from pi0_ros.robot import load_robot
 
 # What the monitor node, the simulated arm and robot_state_publisher publish.
 PUBLISHED = {"/pi0/markers", "/pi0/path", "/demo_arm/objects", "/robot_description"}

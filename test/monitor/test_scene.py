@@ -14,9 +14,10 @@ from geometry_msgs.msg import Point  # noqa: E402
 from std_msgs.msg import ColorRGBA  # noqa: E402
 from visualization_msgs.msg import Marker  # noqa: E402
 
+from pi0_ros.base.share import share_path  # noqa: E402
 from pi0_ros.monitor.panel import Actions, Health, Panel, enlarge, prompt_choices  # noqa: E402
 from pi0_ros.monitor.scene import Scene  # noqa: E402
-from pi0_ros.robot import load_robot, share_path  # noqa: E402
+from pi0_ros.robot import load_robot  # noqa: E402
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from rclpy.serialization import deserialize_message, serialize_message
 
 from pi0_ros.nodes.command_output import CommandMessage
 from pi0_ros.nodes.messages import COMMAND_TYPES
+from pi0_ros.observation.streams import decode_command
 from pi0_ros.robot import CommandGroup
-from pi0_ros.streams import decode_command
 
 STAMP = Time(sec=5, nanosec=7)
 HAND = {"names": ("arm", "finger"), "scale": (1.0, -0.08), "offset": (0.0, 0.08)}  # 0 .. 1 is sent as 0.08 m .. 0 m

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.dds
 PERIOD = 0.02
 HOME = np.array([0.2, -0.1, 0.0])
 NAMES = ("yaw", "elbow", "gripper")
-SOURCE = Path(__file__).with_name("chunk_source.py")
+SOURCE = Path(__file__).parents[1] / "helpers" / "chunk_source.py"
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
-from pi0_ros.launches import ros_arguments  # noqa: E402
+from pi0_ros.launching.launches import ros_arguments  # noqa: E402
 from pi0_ros.nodes.messages import LATEST, diagnostic_values, seconds_to_stamp, stamp_to_seconds  # noqa: E402
 from pi0_ros.robot import robot_to_yaml  # noqa: E402
 

@@ -29,12 +29,12 @@ from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
+from pi0_ros.inference.backend import LocalBackend  # noqa: E402
 from pi0_ros.nodes import policy_node as module  # noqa: E402
 from pi0_ros.nodes.messages import LATCHED, LATEST, diagnostic_values, ns_to_stamp, stamp_to_ns  # noqa: E402
 from pi0_ros.nodes.policy_node import PARAMETERS, PolicyNode  # noqa: E402
-from pi0_ros.policy.backends import LocalBackend  # noqa: E402
+from pi0_ros.observation.streams import Observation, ObservationBuffer  # noqa: E402
 from pi0_ros.robot import robot_to_yaml  # noqa: E402
-from pi0_ros.streams import Observation, ObservationBuffer  # noqa: E402
 
 pytestmark = pytest.mark.dds
 ROBOT = tiny_robot()

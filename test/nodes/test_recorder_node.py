@@ -39,12 +39,12 @@ from sensor_msgs.msg import Image, Joy  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
-from pi0_ros.launches import ros_arguments  # noqa: E402
-from pi0_ros.nodes.episode_recovery import recover  # noqa: E402
-from pi0_ros.nodes.episode_writer import EpisodeWriter  # noqa: E402
+from pi0_ros.bags.episode_writer import EpisodeWriter  # noqa: E402
+from pi0_ros.bags.reader import Bag  # noqa: E402
+from pi0_ros.bags.recovery import recover  # noqa: E402
+from pi0_ros.launching.launches import ros_arguments  # noqa: E402
 from pi0_ros.nodes.recorder import PROMPT_TOPIC, Recorder, RecorderError, RecorderOptions, next_index  # noqa: E402
 from pi0_ros.nodes.recorder_node import joy_buttons  # noqa: E402
-from pi0_ros.training.bags import Bag  # noqa: E402
 
 
 @pytest.fixture
@@ -401,7 +401,7 @@ def test_convert_salvages_the_episode_of_a_killed_recorder(
 ) -> None:
     for library in ("av", "pyarrow"):
         pytest.importorskip(library)
-    from pi0_ros.cli import main
+    from pi0_ros.cli.main import main
 
     node = add_node(executor, "driver")
     driver = Driver(node)

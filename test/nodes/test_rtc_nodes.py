@@ -20,6 +20,7 @@ from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_srvs.srv import SetBool  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
+from pi0_ros.checkpoints.norm_stats import NormStats, Stats  # noqa: E402
 from pi0_ros.control.chunk import ActionChunk  # noqa: E402
 from pi0_ros.control.sent import SentLog  # noqa: E402
 from pi0_ros.nodes.messages import (  # noqa: E402
@@ -29,7 +30,6 @@ from pi0_ros.nodes.messages import (  # noqa: E402
     sent_from_message,
     stamp_to_seconds,
 )
-from pi0_ros.norm import NormStats, Stats  # noqa: E402
 from pi0_ros.robot import robot_to_yaml  # noqa: E402
 
 pytestmark = pytest.mark.dds
@@ -44,9 +44,9 @@ def calm_checkpoint(folder: Path) -> Path:
     """Random weights, small motions, and the claim that it was trained to continue prefixes."""
     import torch
 
-    from pi0_ros.model import Pi0
-    from pi0_ros.policy.checkpoint import save_checkpoint
-    from pi0_ros.settings import PolicySettings
+    from pi0_ros.checkpoints.checkpoint import save_checkpoint
+    from pi0_ros.checkpoints.settings import PolicySettings
+    from pi0_ros.model.pi0 import Pi0
 
     torch.manual_seed(0)
     config, zeros = tiny_config(HORIZON), np.zeros(len(ROBOT.joints))

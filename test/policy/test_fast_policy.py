@@ -12,12 +12,12 @@ import pytest
 import torch
 from policy_fixtures import TOKENIZER, observation, tiny_config, tiny_robot, tiny_stats
 
-from pi0_ros.model import Pi0Fast
-from pi0_ros.model.action_tokens import NoActionsError
-from pi0_ros.policy.checkpoint import load_checkpoint, save_checkpoint
+from pi0_ros.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from pi0_ros.checkpoints.settings import PolicySettings
+from pi0_ros.model.fast import Pi0Fast
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.transforms import actions_from_model
-from pi0_ros.settings import PolicySettings
+from pi0_ros.tokens.action_tokens import NoActionsError
 
 ROBOT = tiny_robot()
 JOINTS, HORIZON = len(ROBOT.joint_names), 5

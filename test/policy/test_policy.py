@@ -12,12 +12,12 @@ import pytest
 import torch
 from policy_fixtures import SECOND, observation, tiny_checkpoint, tiny_robot
 
-from pi0_ros.mapping import Scale
-from pi0_ros.policy.backends import LocalBackend, ZmqBackend, load_policy, make_backend
-from pi0_ros.policy.checkpoint import load_checkpoint
-from pi0_ros.policy.metadata import BackendError, Metadata, RobotMismatchError, check_robot
+from pi0_ros.checkpoints.checkpoint import load_checkpoint
+from pi0_ros.inference.backend import LocalBackend, ZmqBackend, load_policy, make_backend
+from pi0_ros.inference.metadata import BackendError, Metadata, RobotMismatchError, check_robot
 from pi0_ros.policy.policy import Policy
 from pi0_ros.robot import Robot
+from pi0_ros.robot.units import Scale
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_backend_arguments(kind: str, message: str) -> None:
 def test_a_robot_with_a_server_needs_no_torch() -> None:
     """The zmq backend, and all it imports, runs where torch, safetensors and sentencepiece are absent."""
     code = (
-        "import sys; from pi0_ros.policy.backends import make_backend; from pi0_ros.robot import load_robot; "
+        "import sys; from pi0_ros.inference.backend import make_backend; from pi0_ros.robot import load_robot; "
         "make_backend('zmq', load_robot('demo_arm'), server='tcp://127.0.0.1:9').close(); "
         "print([name for name in ('torch', 'safetensors', 'sentencepiece', 'rclpy') if name in sys.modules])"
     )

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from policy_fixtures import FIXTURES, TOKENIZER
 
-from pi0_ros.mapping import SAME
-from pi0_ros.policy.checkpoint import CheckpointError, describe, load_checkpoint, load_spec
+from pi0_ros.checkpoints.checkpoint import CheckpointError, describe, load_checkpoint, load_spec
+from pi0_ros.observation.streams import Observation
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.transforms import make_inputs
 from pi0_ros.robot import Robot, load_robot
-from pi0_ros.streams import Observation
+from pi0_ros.robot.units import SAME
 
 REFERENCE = FIXTURES / "reference"
 TINY = {"vision": {"num_heads": 4}, "action_horizon": 7}  # what neither files nor tensors of the small models tell

@@ -10,12 +10,12 @@ import pytest
 import torch
 from policy_fixtures import observation, tiny_checkpoint, tiny_robot
 
-from pi0_ros.policy.backends import LocalBackend, ZmqBackend
-from pi0_ros.policy.checkpoint import load_checkpoint
+from pi0_ros.checkpoints.checkpoint import load_checkpoint
+from pi0_ros.inference.backend import LocalBackend, ZmqBackend
+from pi0_ros.observation.streams import Observation, ObservationBuffer, StaleError
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.subtask import MAX_NEW_TOKENS, SubtaskLoop, make_subtask_loop
 from pi0_ros.policy.transforms import make_inputs
-from pi0_ros.streams import Observation, ObservationBuffer, StaleError
 
 ROBOT = tiny_robot()
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 from policy_fixtures import FIXTURES, TOKENIZER, observation, tiny_config, tiny_robot, tiny_stats
 
-from pi0_ros.images import resize_with_pad
-from pi0_ros.model import Tokenizer
-from pi0_ros.norm import NormStats, Stats, normalize
+from pi0_ros.checkpoints.norm_stats import NormStats, Stats, normalize
+from pi0_ros.observation.images import resize_with_pad
 from pi0_ros.policy.transforms import (
     PolicySettings,
     PolicySpec,
@@ -22,6 +21,7 @@ from pi0_ros.policy.transforms import (
     pad_dim,
 )
 from pi0_ros.robot import Robot
+from pi0_ros.tokens.tokenizer import Tokenizer
 
 
 def spec(normalization: str = "mean_std", **changes) -> PolicySpec:

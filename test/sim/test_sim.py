@@ -9,7 +9,8 @@ from subprocess import run
 import numpy as np
 import pytest
 
-from pi0_ros.robot import config_path, load_robot
+from pi0_ros.base.share import config_path
+from pi0_ros.robot import load_robot
 from pi0_ros.sim.demonstrator import Demonstrator
 from pi0_ros.sim.kinematics import forward, inverse
 from pi0_ros.sim.scenes import render_scenes

@@ -9,12 +9,14 @@ import pytest
 import torch
 from synthetic import ROBOT, TINY, make_data, make_stats
 
+from pi0_ros.checkpoints.settings import PolicySettings
+from pi0_ros.datasets.episode_parts import PartWriter
+from pi0_ros.datasets.language import episode_columns
+from pi0_ros.datasets.video import CODECS
+from pi0_ros.datasets.writer_v30 import write_dataset
 from pi0_ros.model.config import ModelConfig
-from pi0_ros.model.tokenizer import Tokenizer
 from pi0_ros.policy.transforms import PolicySpec, make_inputs
-from pi0_ros.settings import PolicySettings
-from pi0_ros.training.language import episode_columns
-from pi0_ros.training.lerobot_v30 import write_dataset
+from pi0_ros.tokens.tokenizer import Tokenizer
 from pi0_ros.training.loader import (
     Augmentation,
     Sampler,
@@ -25,8 +27,6 @@ from pi0_ros.training.loader import (
     shift_images,
     split_episodes,
 )
-from pi0_ros.training.parts import PartWriter
-from pi0_ros.training.video import CODECS
 from pi0_ros.training.vocabulary import make_tokenizer
 
 

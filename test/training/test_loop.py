@@ -18,11 +18,11 @@ import torch
 from safetensors.torch import load_file
 from synthetic import ROBOT, TINY, make_data, make_stats
 
+from pi0_ros.checkpoints.checkpoint import load_checkpoint
+from pi0_ros.checkpoints.weights import disk_name, load_model
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.pi0 import ModelInput, Pi0
-from pi0_ros.model.weights import disk_name, load_model
-from pi0_ros.policy.checkpoint import load_checkpoint
-from pi0_ros.training.grounding import GroundingHead, grasp_error, grasp_targets, grounding_loss
+from pi0_ros.sim.grounding import GroundingHead, grasp_error, grasp_targets, grounding_loss
 from pi0_ros.training.loop import Run, row_weights, train_on
 from pi0_ros.training.objective import Target, Trainee, draw_delays, draw_noise_and_time, losses
 from pi0_ros.training.optimizer import clip_gradients, learning_rate, update_average

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pi0_ros.model import ModelInput, Pi0, load_checkpoint
+from pi0_ros.checkpoints.load import load_checkpoint
 from pi0_ros.model.fast import Pi0Fast
+from pi0_ros.model.pi0 import ModelInput, Pi0
 
 LIMIT = 1e-4
 

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from compare import LIMIT, largest, unsaid
 
-from pi0_ros.model import ModelConfig, Tokenizer
-from pi0_ros.model.action_tokens import ActionCodec, ActionTokens
-from pi0_ros.policy.checkpoint import load_checkpoint
+from pi0_ros.checkpoints.checkpoint import load_checkpoint
+from pi0_ros.model.config import ModelConfig
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
 from pi0_ros.robot import Robot, load_robot, robot_from_yaml
+from pi0_ros.tokens.action_tokens import ActionCodec, ActionTokens
+from pi0_ros.tokens.tokenizer import Tokenizer
 
 ROBOTS = {
     "pi0_aloha": "aloha",
@@ -145,7 +146,7 @@ def lerobot_robot(case: dict[str, Any], arrays: dict[str, np.ndarray], relative:
 
 def lerobot_row(case: dict[str, Any], folder: Path, arrays: dict[str, np.ndarray]) -> dict[str, float]:
     """Compare a batch of observations through a policy of LeRobot and its processors."""
-    from pi0_ros.model import describe_checkpoint
+    from pi0_ros.checkpoints.load import describe_checkpoint
 
     described = describe_checkpoint(folder / "checkpoint", config=unsaid(case))
     robot = lerobot_robot(case, arrays, described.settings.relative_actions)

@@ -17,8 +17,8 @@ import torch
 from compare import unsaid
 from safetensors import safe_open
 
-from pi0_ros.model.checkpoints import CheckpointError
-from pi0_ros.model.checkpoints.convert import convert_checkpoint
+from pi0_ros.checkpoints.convert import convert_checkpoint
+from pi0_ros.checkpoints.safetensors_files import CheckpointError
 
 
 def bit_equal(before: Path, after: Path) -> str:

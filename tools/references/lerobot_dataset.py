@@ -36,12 +36,12 @@ def picture(number: int, place: int) -> np.ndarray:
 
 def make(folder: Path) -> None:
     """Write the datasets and what they hold."""
+    from pi0_ros.datasets.episode_parts import Part, PartWriter
+    from pi0_ros.datasets.language import episode_columns
+    from pi0_ros.datasets.video import CODECS
+    from pi0_ros.datasets.writer_v21 import write_dataset_v21
+    from pi0_ros.datasets.writer_v30 import write_dataset
     from pi0_ros.robot import load_robot
-    from pi0_ros.training.language import episode_columns
-    from pi0_ros.training.lerobot_v21 import write_dataset_v21
-    from pi0_ros.training.lerobot_v30 import write_dataset
-    from pi0_ros.training.parts import Part, PartWriter
-    from pi0_ros.training.video import CODECS
 
     robot = load_robot("demo_arm")
     random = np.random.default_rng(0)

@@ -1,0 +1,1 @@
+"""Recordings on disk: reading, writing and salvaging rosbag2 files. No ROS."""

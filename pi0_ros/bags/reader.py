@@ -1,0 +1,347 @@
+"""Reading rosbag2 recordings (MCAP or sqlite3, split, compressed or not) without ROS, whole or damaged.
+
+The storage files are opened one by one and merged by receive time; `metadata.yaml` is read for its `custom_data` and
+never believed for the messages: a topic whose quality-of-service text differs between `metadata.yaml` and the storage
+file would silently be skipped by readers that trust it, and after a power cut there is no `metadata.yaml` at all.
+A file that its reader refuses is read by what is left in it (`salvage_mcap.py`, `salvage_sqlite.py`), and
+`BagInfo.damage` says what is lost. Message types come from the definitions inside the bag (`message_types.py`).
+Nothing is ever written into a bag, or beside it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+import shutil
+import sqlite3
+import struct
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rosbags.rosbag2 import Reader
+from rosbags.typesys.store import Typestore
+
+from pi0_ros.bags import salvage_mcap, salvage_sqlite
+from pi0_ros.bags.message_types import typestore
+from pi0_ros.bags.metadata import Metadata, MetadataError, metadata_path, parse_metadata, read_metadata
+from pi0_ros.bags.salvage_mcap import SalvagedMcap, SalvageError
+from pi0_ros.bags.salvage_sqlite import SalvagedSqlite
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+STORAGE_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
+_SPLIT = re.compile(r"_\d+(?=\.)")  # in `name_0.mcap`: the number of a split file
+SIDECARS = ("-wal", "-journal")  # what sqlite3 leaves beside a file that was not closed
+URI_MARKS = frozenset("%?#")  # rosbags opens sqlite3 files by a URI, in which a path with these is another path
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # CDR always starts with a zero byte, so a compressed message can't be mistaken
+
+
+class BagError(ValueError):
+    """A recording that can't be read; the message names the file and says why."""
+
+
+class DamagedError(BagError):
+    """A recording whose damage showed while it was read; `Bag(path, salvage=True)` reads what is left."""
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    """Message type and number of messages of one recorded topic."""
+
+    type: str
+    count: int  # that the storage files say they hold; of a salvaged file, that are left
+    advertised: int  # that were recorded, as far as storage files and `metadata.yaml` say
+
+
+@dataclass(frozen=True)
+class BagInfo:
+    """What a recording says about itself.
+
+    Times are receive times in nanoseconds; `custom_data` comes from `metadata.yaml`, or from its copy in the files.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    topics: dict[str, TopicInfo]
+    start_ns: int
+    end_ns: int
+    custom_data: dict[str, str]
+    damage: tuple[str, ...] = ()  # sentences on messages that are lost
+    notes: tuple[str, ...] = ()  # sentences on what is odd but loses nothing
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds between the first and the last message; 0 for an empty bag."""
+        return max(0, self.end_ns - self.start_ns) * 1e-9
+
+
+def is_bag(path: Path) -> bool:
+    """Whether `path` is one recording: a storage file, a folder with a `metadata.yaml`, or one with a single
+    recording's files.
+
+    Without `metadata.yaml`, files belong to one recording when their names differ in a trailing number only, as
+    rosbag2 splits them.
+    """
+    if path.is_dir():
+        return (path / "metadata.yaml").is_file() or len({_SPLIT.sub("", file.name) for file in _files_in(path)}) == 1
+    return path.is_file() and path.name.endswith(STORAGE_SUFFIXES)
+
+
+def find_bags(paths: Collection[Path]) -> list[Path]:
+    """Recordings at `paths`: bag folders, storage files, or folders that hold such at any depth.
+
+    In name order, each once. Raises `BagError` for a path without any recording.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        bags = _bags_below(path) if path.is_dir() and not is_bag(path) else [path] if is_bag(path) else []
+        if not bags:
+            raise BagError(f"{path}: no rosbag here (a folder with metadata.yaml, or a .mcap or .db3 file)")
+        found.update((bag.resolve(), bag) for bag in bags)
+    return list(found.values())
+
+
+def _bags_below(folder: Path) -> list[Path]:
+    bags: list[Path] = []
+    for child in sorted(folder.iterdir()):
+        if is_bag(child):
+            bags.append(child)
+        elif child.is_dir():
+            bags += _bags_below(child)
+    return bags
+
+
+def _files_in(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(path for path in folder.iterdir() if path.is_file() and path.name.endswith(STORAGE_SUFFIXES)))
+
+
+def storage_files(path: Path) -> tuple[Path, ...]:
+    """The storage files of the recording at `path` (folder or file). Raises `BagError` when there are none."""
+    if not path.exists():
+        raise BagError(f"{path}: no such file or folder")
+    files = _files_in(path) if path.is_dir() else (path,)
+    if not files:
+        raise BagError(f"{path}: no .mcap or .db3 file inside")
+    return files
+
+
+def custom_data(path: Path) -> dict[str, str]:
+    """`custom_data` of the `metadata.yaml` beside the storage files; empty without one, or with a broken one."""
+    try:
+        return (read_metadata(path) or Metadata()).custom_data
+    except MetadataError:  # said in `BagInfo.notes`
+        return {}
+
+
+class Bag:
+    """One open recording, a context manager: `raw` gives undecoded messages, `decode` decodes one.
+
+    With `salvage` the storage files are read by what is left in them from the start, instead of only where their
+    reader refuses them.
+    """
+
+    def __init__(self, path: Path, salvage: bool = False) -> None:
+        self.path = Path(path)
+        self.salvage = salvage
+        self._stack = ExitStack()
+        self._readers: list[Reader | SalvagedMcap | SalvagedSqlite] = []
+        self._damage: list[str] = []
+        self._notes: list[str] = []
+        self._types: dict[str, str] = {}
+        self._store: Typestore
+        self.info: BagInfo
+
+    def __enter__(self) -> Bag:
+        try:
+            self._open()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _open(self) -> None:
+        files = storage_files(self.path)
+        readable: list[Path] = []
+        for file in files:
+            try:
+                readable.append(self._readable(file))
+                self._readers.append(self._reader(readable[-1], file.name))
+            except (SalvageError, OSError) as error:
+                self._damage.append(f"{file.name}: can't be read: {error}")
+        if not self._readers:
+            raise BagError(f"{self.path}: {'; '.join(self._damage)}")
+        metadata = self._metadata(readable)
+        missing = sorted(set(metadata.files) - {file.name for file in files}) if self.path.is_dir() else []
+        self._damage += [f"{name}: metadata.yaml names this file, but it is not there" for name in missing]
+        connections = [connection for reader in self._readers for connection in reader.connections]
+        counts: Counter[str] = Counter()
+        for connection in connections:
+            counts[connection.topic] += connection.msgcount
+            known = self._types.setdefault(connection.topic, connection.msgtype)
+            if connection.msgtype not in known.split(" and "):
+                self._types[connection.topic] = f"{known} and {connection.msgtype}"
+        definitions = {(c.msgtype, c.msgdef.format, c.msgdef.data) for c in connections}
+        self._store = typestore(frozenset(definitions))
+        told = metadata.counts if self.path.is_dir() else {}
+        if told and not self._damage and any(counts[topic] != count for topic, count in told.items()):
+            self._notes.append("metadata.yaml counts the messages otherwise than the storage files, which are believed")
+            told = {}
+        topics = {
+            topic: TopicInfo(self._types[topic], counts[topic], max(counts[topic], told.get(topic, 0)))
+            for topic in sorted(counts)
+        }
+        lost = {topic: info.advertised - info.count for topic, info in topics.items() if info.advertised > info.count}
+        if lost:
+            per_topic = ", ".join(f"{count} of {topics[topic].advertised} on {topic}" for topic, count in lost.items())
+            self._damage.append(f"lost, by what metadata.yaml says: {per_topic}")
+        filled = [reader for reader in self._readers if reader.message_count]
+        self.info = BagInfo(
+            path=self.path,
+            files=files,
+            topics=topics,
+            start_ns=min((reader.start_time for reader in filled), default=0),
+            end_ns=max((reader.end_time for reader in filled), default=1) - 1,  # ends are one past the last message
+            custom_data=metadata.custom_data,
+            damage=tuple(self._damage),
+            notes=tuple(self._notes),
+        )
+
+    def _readable(self, file: Path) -> Path:
+        """`file` itself, or a copy in a temporary folder that lives as long as the bag is open.
+
+        Compressed files are unpacked there, as far as that goes, and sqlite3 replays there what was not yet part of
+        the file when its writer was killed.
+        """
+        left = [sidecar for end in SIDECARS if (sidecar := Path(f"{file}{end}")).is_file() and sidecar.stat().st_size]
+        if file.suffix != ".zstd" and not left:
+            return file
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pi0_bag_")))
+        if left:
+            for part in (file, *left):
+                shutil.copyfile(part, folder / part.name)
+            database = sqlite3.connect(folder / file.name)
+            with suppress(sqlite3.DatabaseError):  # the reader will say what is wrong with it
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            database.close()
+            self._notes.append(f"{file.name}: its writer was killed; {left[0].name} is read too")
+            return folder / file.name
+        unpacked = folder / file.stem
+        with zstd.open(file, "rb") as source, unpacked.open("wb") as target:
+            try:
+                shutil.copyfileobj(source, target)
+            except (EOFError, zstd.ZstdError) as error:
+                self._damage.append(f"{file.name}: can't be unpacked to its end: {error}")
+        return unpacked
+
+    def _reader(self, file: Path, name: str) -> Reader | SalvagedMcap | SalvagedSqlite:
+        """The file's reader, or what is left of it. Raises `SalvageError` where that is nothing."""
+        refused = ""
+        misread = file.suffix == ".db3" and not URI_MARKS.isdisjoint(str(file))
+        if not (self.salvage or misread):
+            try:
+                return self._stack.enter_context(Reader(file))
+            except Exception as error:  # the readers raise their storage library's own errors
+                refused = str(error)
+        salvaged = (SalvagedMcap if file.suffix == ".mcap" else SalvagedSqlite)(file)
+        self._stack.callback(salvaged.close)
+        self._damage += [f"{name}: {sentence}" for sentence in salvaged.damage]
+        if refused and not salvaged.damage:
+            self._notes.append(f"{name}: read by its records, since its reader says: {refused}")
+        return salvaged
+
+    def _metadata(self, files: Collection[Path]) -> Metadata:
+        """What `metadata.yaml` says, or the text inside the storage files where it is missing or broken."""
+        if self.path.is_dir():
+            try:
+                if (found := read_metadata(self.path)) is not None:
+                    return found
+                self._notes.append("metadata.yaml is missing")
+            except MetadataError as error:
+                self._notes.append(f"{metadata_path(self.path).name} is broken: {error}")
+        elif custom := custom_data(self.path):
+            return Metadata(custom)
+        inside = Metadata()
+        for reader in self._readers:
+            if isinstance(reader, (SalvagedMcap, SalvagedSqlite)):  # a killed recorder left it at the beginning
+                with suppress(MetadataError):
+                    inside = parse_metadata(reader.metadata)
+        for file in files:
+            stored = salvage_mcap.stored_metadata if file.suffix == ".mcap" else salvage_sqlite.stored_metadata
+            with suppress(MetadataError, OSError, struct.error, UnicodeDecodeError, sqlite3.DatabaseError):
+                inside = parse_metadata(stored(file))
+        return Metadata(inside.custom_data)  # each file's copy counts only what was written before it
+
+    def raw(self, topics: Collection[str] | None = None) -> Iterator[tuple[str, int, bytes]]:
+        """(topic, receive time in ns, CDR bytes) in order of receive time; all topics where `topics` is None.
+
+        Of a salvaged file in the file's order. Raises `DamagedError` where the storage is damaged; what was yielded
+        until then is good.
+        """
+        streams = []
+        for reader in self._readers:
+            wanted = [c for c in reader.connections if topics is None or c.topic in topics]
+            if wanted:
+                streams.append(reader.messages(connections=wanted))
+        merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=lambda message: message[1])
+        try:
+            for connection, receive_ns, data in merged:
+                if data[:4] == ZSTD_MAGIC:
+                    try:
+                        data = zstd.decompress(data)
+                    except zstd.ZstdError:
+                        if not self.salvage:
+                            raise
+                        continue  # counted as one that could not be read
+                yield connection.topic, receive_ns, data
+        except GeneratorExit:
+            raise
+        except Exception as error:  # the readers raise their storage library's own errors
+            raise DamagedError(f"{self.path}: damaged storage: {error}") from error
+
+    def decode(self, topic: str, data: bytes) -> Any:
+        """The message of `topic` in CDR bytes `data`. Raises `BagError` where bytes and type do not agree."""
+        try:
+            return self._store.deserialize_cdr(data, self._types[topic])
+        except Exception as error:  # deserialisers are generated code: broken bytes raise anything
+            raise BagError(f"{self.path}: topic {topic} does not decode as {self._types[topic]}: {error}") from error
+
+    def has_header(self, topic: str) -> bool:
+        """Whether the messages of `topic` start with a `std_msgs/msg/Header`, hence with a time stamp."""
+        fields = self._store.fielddefs.get(self._types[topic], ([], []))[1]
+        return bool(fields) and fields[0][1][1] == "std_msgs/msg/Header"
+
+
+def header_stamp_ns(data: bytes) -> int:
+    """Stamp in ns of a CDR message that starts with a header, read without decoding the message; 0 where it is cut off.
+
+    The layout is 4 bytes of encapsulation, int32 seconds, uint32 nanoseconds.
+    """
+    if len(data) < 12:
+        return 0
+    seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+def read_bag(path: Path, topics: Collection[str] | None = None) -> Iterator[tuple[str, Any, int]]:
+    """(topic, decoded message, receive time in ns) of the recording at `path`, in order of receive time."""
+    with Bag(path) as bag:
+        for topic, receive_ns, data in bag.raw(topics):
+            yield topic, bag.decode(topic, data), receive_ns
+
+
+def bag_info(path: Path) -> BagInfo:
+    """Topics, counts, times and custom data of the recording at `path`."""
+    with Bag(path) as bag:
+        return bag.info

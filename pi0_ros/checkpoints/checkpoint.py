@@ -1,0 +1,173 @@
+"""Checkpoints as the policy uses them: a network and everything between it and the robot.
+
+    model.safetensors  config.json  robot.yaml  norm_stats.json  tokenizer.model
+
+is this package's own folder, whole in itself. Checkpoints of LeRobot and openpi are read as they are; they lack the
+robot file, which is then given, and perhaps the tokenizer.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pi0_ros.checkpoints.description import Described
+from pi0_ros.checkpoints.folders import new_folder, write_json
+from pi0_ros.checkpoints.load import describe_checkpoint
+from pi0_ros.checkpoints.load import load_checkpoint as load_weights
+from pi0_ros.checkpoints.norm_stats import NormStats, save_norm_stats
+from pi0_ros.checkpoints.own import CONFIG, ROBOT, STATS, TOKENIZER, WEIGHTS, own_config
+from pi0_ros.checkpoints.safetensors_files import CheckpointError
+from pi0_ros.checkpoints.settings import PolicySettings
+from pi0_ros.checkpoints.weights import save_model
+from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.fast import Pi0Fast
+from pi0_ros.model.pi0 import Pi0
+from pi0_ros.policy.transforms import PolicySpec
+from pi0_ros.robot import Robot, robot_to_yaml
+from pi0_ros.tokens.action_tokens import ActionCodec, ActionTokens
+from pi0_ros.tokens.subwords import HUGGING_FACE, file_of
+from pi0_ros.tokens.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+DTYPES = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint: the network (in evaluation mode, on its device) and what surrounds it."""
+
+    folder: Path
+    spec: PolicySpec
+    model: Pi0 | Pi0Fast
+    training: Mapping[str, Any]  # free notes of the trainer: step, dataset, seeds, ...
+
+
+def save_checkpoint(
+    folder: Path | str,
+    model: Pi0,
+    config: ModelConfig,
+    policy_settings: PolicySettings,
+    robot: Robot,
+    norm_stats: NormStats,
+    tokenizer_path: Path | str,
+    training: Mapping[str, Any] | None = None,
+    write_more: Callable[[Path], None] | None = None,
+) -> Path:
+    """Write a checkpoint folder, replacing an older one at the same place; returns the folder.
+
+    `training` is stored in config.json as it is (JSON); `write_more(path)` may put further files (such as the
+    optimiser's state) into the folder before it is renamed into place. `tokenizer_path` is a .model, a
+    tokenizer.json or the folder of one.
+    """
+    folder, tokenizer = Path(folder).absolute(), file_of(Path(tokenizer_path))
+    with new_folder(folder) as partial:
+        save_model(model, partial / WEIGHTS)
+        write_json(partial / CONFIG, own_config(config, policy_settings, training))
+        (partial / ROBOT).write_text(robot_to_yaml(robot))
+        save_norm_stats(norm_stats, partial / STATS)
+        shutil.copyfile(tokenizer, partial / (HUGGING_FACE if tokenizer.suffix == ".json" else TOKENIZER))
+        if write_more is not None:
+            write_more(partial)
+    return folder
+
+
+def load_checkpoint(
+    folder: Path | str,
+    device: torch.device | str = "cpu",
+    *,
+    robot: Robot | None = None,
+    tokenizer: Path | str = "",
+    dtype: str = "auto",
+    config: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """Read a checkpoint of any format; CheckpointError names the file and the key that is wrong.
+
+    `robot` is the robot of a checkpoint that carries no robot file, `tokenizer` a file or folder for one without
+    tokenizer, `config` says sizes that neither its files nor its tensors do. `dtype` auto: that of the file.
+    """
+    if dtype not in DTYPES:
+        raise CheckpointError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
+    described = describe(folder, robot, config)
+    spec = _spec(described, robot, tokenizer)
+    codec = None
+    if described.config.is_fast:  # a robot holds rather than follow an answer without actions
+        codec = ActionCodec(spec.tokenizer, ActionTokens.find(described.path), strict=True)
+    wanted = getattr(torch, described.config.dtype if dtype == "auto" else dtype)
+    loaded = load_weights(folder, config=described.config, device=device, dtype=wanted)
+    if isinstance(loaded.model, Pi0Fast):
+        loaded.model.codec = codec
+    return Checkpoint(loaded.path, replace(spec, config=loaded.config), loaded.model, loaded.training)
+
+
+def load_spec(
+    folder: Path | str,
+    *,
+    robot: Robot | None = None,
+    tokenizer: Path | str = "",
+    config: Mapping[str, Any] | None = None,
+) -> PolicySpec:
+    """Everything of a checkpoint but the weights, as `load_checkpoint` reads it; cheap."""
+    return _spec(describe(folder, robot, config), robot, tokenizer)
+
+
+def describe(
+    folder: Path | str,
+    robot: Robot | None = None,
+    config: Mapping[str, Any] | None = None,
+    *,
+    asset_id: str | None = None,
+    base: Path | str | None = None,
+) -> Described:
+    """Sizes that nothing in a foreign checkpoint tells are those that the robot file knows of released ones."""
+    described = describe_checkpoint(folder, config=config, asset_id=asset_id, base=base)
+    if described.robot is None and robot is not None:
+        known = robot.released.sizes(described.config.model)
+        sizes = {key: value for key, value in known.items() if key in described.assumed}
+        if sizes:
+            return describe_checkpoint(folder, config={**(config or {}), **sizes}, asset_id=asset_id, base=base)
+    return described
+
+
+def _spec(described: Described, given: Robot | None, tokenizer: Path | str) -> PolicySpec:
+    robot = described.robot or given
+    if robot is None:
+        raise CheckpointError(
+            f"{described.path}: there is no robot file in it: say which robot it drives, with robot:=NAME for a node "
+            "or --robot NAME for a command"
+        )
+    wanted, only = robot.released.asset_id, next(iter(described.assets), "")
+    if described.robot is None and described.norm_stats is not None and wanted and only not in ("", wanted):
+        logger.warning(
+            "%s: its only statistics are those of %s, robot '%s' asks for %s: are they this robot's?",
+            described.path, only, robot.name, wanted,
+        )  # fmt: skip
+    path = tokenizer or described.tokenizer_path
+    try:
+        pieces = Tokenizer.load(path) if path else Tokenizer.installed()
+        return PolicySpec(described.config, described.settings, robot, statistics_for(described, robot), pieces)
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{described.path}: {error}") from error
+
+
+def statistics_for(described: Described, robot: Robot) -> NormStats:
+    """The only statistics of the checkpoint, or those that the robot file chooses."""
+    known, wanted = ", ".join(described.assets), robot.released.asset_id
+    if described.norm_stats is not None:
+        return described.norm_stats
+    if wanted in described.assets:
+        return described.assets[wanted]
+    if known:
+        has = f"has {wanted!r}, which is not among them" if wanted else "does not choose"
+        raise CheckpointError(f"it has statistics of {known}; robot '{robot.name}' {has}: write policy.asset_id there")
+    raise CheckpointError(
+        "it has no statistics of states and actions: a base model must be fine-tuned first (`pi0 train`), or put "
+        "openpi's norm_stats.json into its folder assets/NAME/"
+    )

@@ -1,0 +1,71 @@
+"""Checkpoint folders on disk: JSON with clear errors, and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pi0_ros.base.disk import sync_tree
+from pi0_ros.checkpoints.safetensors_files import CheckpointError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON mapping; CheckpointError names the file."""
+    try:
+        content = json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path}: not JSON ({error}); copy or download it again") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON mapping, found {type(content).__name__}")
+    return content
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+@contextmanager
+def new_folder(folder: Path | str) -> Iterator[Path]:
+    """Yield a folder beside `folder` to write into; when all is there, it takes the place of `folder`.
+
+    A killed writer leaves the previous folder whole, see `existing`.
+    """
+    folder = Path(folder).absolute()
+    _recover(folder)
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        sync_tree(partial)
+        if folder.exists():
+            folder.rename(_previous(folder))
+        partial.rename(folder)
+        shutil.rmtree(_previous(folder), ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        _recover(folder)
+        raise
+
+
+def existing(folder: Path) -> Path:
+    """Return `folder`, or where it is when a writer was killed between its two renames."""
+    return _previous(folder) if not folder.exists() and _previous(folder).exists() else folder
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _recover(folder: Path) -> None:
+    """Undo what a killed writer may have left: put the previous folder back, or drop it when its successor is there."""
+    if _previous(folder).exists():
+        if folder.exists():
+            shutil.rmtree(_previous(folder), ignore_errors=True)
+        else:
+            _previous(folder).rename(folder)

@@ -1,0 +1,225 @@
+"""What LeRobot 0.6 reads beside the weights: config.json, both processors, their statistics and the tokenizer.
+
+LeRobot's config parser refuses keys that it does not know, so only those of its own classes are written.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pi0_ros.checkpoints.description import Described
+from pi0_ros.checkpoints.folders import write_json
+from pi0_ros.checkpoints.lerobot import (
+    ACTION,
+    CONFIG,
+    IMAGES,
+    MODES,
+    POSTPROCESSOR,
+    PREPROCESSOR,
+    STATE,
+    absolute_names,
+)
+from pi0_ros.checkpoints.norm_stats import Stats
+from pi0_ros.checkpoints.renormalize import restate
+from pi0_ros.checkpoints.safetensors_files import CheckpointError, TensorInfo, write_safetensors
+from pi0_ros.tokens.subwords import HUGGING_FACE, SENTENCEPIECE
+
+TOKENIZER = "tokenizer"
+_HUB_TOKENIZER = "google/paligemma-3b-pt-224"
+_TOKENIZER_FILES = (
+    SENTENCEPIECE,
+    HUGGING_FACE,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+_TOKENIZER_CONFIG = {
+    "tokenizer_class": "GemmaTokenizer",
+    "add_bos_token": True,
+    "add_eos_token": False,
+    "bos_token": "<bos>",
+    "eos_token": "<eos>",
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+}
+_MODE_OF = {ours: mode for mode, ours in MODES.items()} | {"mean_std": "MEAN_STD", "quantile": "QUANTILES"}
+_FIRST_STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("rename_observations_processor", {"rename_map": {}}),
+    ("to_batch_processor", {}),
+)
+_EMPTY_CAMERA = "empty_camera_"
+
+
+def write_lerobot_files(described: Described, folder: Path) -> None:
+    """Write all but the weights of a LeRobot policy folder; CheckpointError where LeRobot cannot say it."""
+    config, settings = described.config, described.settings
+    if config.is_pi05 and not config.discrete_state_input:
+        raise CheckpointError(
+            f"{described.path}: this pi0.5 model gets no state, but LeRobot's always writes it into the prompt"
+        )
+    features = _features(described)
+    modes = {
+        "VISUAL": "IDENTITY",
+        "STATE": _MODE_OF[settings.state_normalization],
+        "ACTION": _MODE_OF[settings.action_normalization],
+    }
+    relative = _relative(described)
+    tokenizer = _copy_tokenizer(described.tokenizer_path, folder)
+    write_json(folder / CONFIG, _config(described, features, modes, relative))
+
+    stats = _statistics(described)
+    normalizer = {"eps": 1e-8, "features": features, "norm_map": modes}
+    unnormalizer = {**normalizer, "features": {ACTION: features[ACTION]}}
+    relative_step = ("relative_actions_processor", relative)
+    tokenizer_step = ("tokenizer_processor", _tokenizer_config(config.max_token_len, tokenizer))
+    device_step = ("device_processor", {"device": "cpu", "float_dtype": None})
+    steps: list[tuple[str, dict[str, Any]]] = [*_FIRST_STEPS]
+    if config.model == "pi0":
+        steps += [("pi0_new_line_processor", {}), tokenizer_step, device_step, relative_step]
+        steps += [("normalizer_processor", normalizer)]
+    else:
+        text = "pi05_prepare_state_tokenizer_processor_step"
+        if config.is_fast:
+            text = "pi0_fast_prepare_state_tokenizer_processor_step"
+        steps += [] if settings.pad_state_text else [relative_step]  # its absence marks the padded state of old files
+        steps += [("normalizer_processor", normalizer), (text, {}), tokenizer_step, device_step]
+    _write_processor(folder / PREPROCESSOR, steps, stats, tokenizer)
+    after = [("unnormalizer_processor", unnormalizer), ("absolute_actions_processor", {"enabled": relative["enabled"]})]
+    _write_processor(folder / POSTPROCESSOR, [*after, device_step], stats, tokenizer)
+
+
+def _features(described: Described) -> dict[str, dict[str, Any]]:
+    config = described.config
+    size = config.vision.image_size
+    images = {f"{IMAGES}{slot}": {"type": "VISUAL", "shape": [3, size, size]} for slot in config.cameras}
+    state, action = _dims(described)
+    return {**images, STATE: {"type": "STATE", "shape": [state]}, ACTION: {"type": "ACTION", "shape": [action]}}
+
+
+def _dims(described: Described) -> tuple[int, int]:
+    """Numbers of state and action: the robot's, where it is known; openpi's base models pad their statistics."""
+    if (robot := described.robot) is not None:
+        return len(robot.state_joints), len(robot.action_joints)
+    width = described.config.action_dim
+    return described.state_dim or width, described.action_dim or width
+
+
+def _config(
+    described: Described, features: Mapping[str, Any], modes: Mapping[str, str], relative: Mapping[str, Any]
+) -> dict[str, Any]:
+    config, settings = described.config, described.settings
+    content = {
+        "type": config.model,
+        "input_features": {key: value for key, value in features.items() if key != ACTION},
+        "output_features": {ACTION: features[ACTION]},
+        "device": None,
+        "paligemma_variant": "gemma_2b",
+        "action_expert_variant": "gemma_300m",
+        "dtype": config.dtype,
+        "chunk_size": config.action_horizon,
+        "n_action_steps": config.action_horizon,
+        "max_state_dim": config.action_dim,
+        "max_action_dim": config.action_dim,
+        "use_relative_actions": relative["enabled"],
+        "relative_exclude_joints": relative["exclude_joints"],
+        "action_feature_names": relative["action_names"],
+        "image_resolution": [config.vision.image_size] * 2,
+        "empty_cameras": sum(slot.startswith(_EMPTY_CAMERA) for slot in config.cameras),
+        "normalization_mapping": dict(modes),
+        "tokenizer_max_length": config.max_token_len,
+    }
+    if not config.is_fast:
+        content |= {"n_obs_steps": 1, "num_inference_steps": settings.num_steps}
+    if config.is_pi05:
+        content["rtc_training_max_delay"] = settings.rtc_trained_max_delay
+    return content
+
+
+def _relative(described: Described) -> dict[str, Any]:
+    """Say which actions are relative the way LeRobot does: by words in the names of those that are not."""
+    settings, robot = described.settings, described.robot
+    dim = _dims(described)[1]
+    mask = settings.relative_actions
+    if mask is None:
+        mask = tuple(map(bool, robot.relative_mask)) if robot is not None else (False,) * dim
+    names = settings.action_names or ([joint.name for joint in robot.action_joints] if robot is not None else None)
+    said = {"enabled": any(mask), "exclude_joints": ["gripper"], "action_names": list(names) if names else None}
+    if not any(mask):
+        return said
+    called = list(names or ()) + [f"dim_{index:02d}" for index in range(len(names or ()), len(mask))]
+    wanted = [name for name, moves in zip(called, mask, strict=False) if not moves]
+    for words in ([], ["gripper"], wanted):
+        if absolute_names(words, called) == [not moves for moves in mask]:
+            return {**said, "exclude_joints": words, "action_names": called if words or names else None}
+    raise CheckpointError(
+        f"{described.path}: LeRobot says which actions are relative by words in their names, and {', '.join(wanted)} "
+        f"cannot be told from the others among {', '.join(called)}; rename them in the robot file"
+    )
+
+
+def _statistics(described: Described) -> dict[str, torch.Tensor]:
+    if described.norm_stats is None:
+        return {}
+    settings, (state, action) = described.settings, _dims(described)
+    found: dict[str, torch.Tensor] = {}
+    for feature, stats, kind, dim in (
+        (STATE, described.norm_stats.state, settings.state_normalization, state),
+        (ACTION, described.norm_stats.actions, settings.action_normalization, action),
+    ):
+        said: Stats = restate(stats, kind, MODES[_MODE_OF[kind]], dim)
+        arrays = {f"{feature}.{field}": array[:dim] for field, array in said.present().items()}
+        found |= {name: torch.from_numpy(array).float() for name, array in arrays.items()}
+    return found
+
+
+def _tokenizer_config(length: int, tokenizer: bool) -> dict[str, Any]:
+    return {
+        "max_length": length,
+        "task_key": "task",
+        "padding_side": "right",
+        "padding": "max_length",
+        "truncation": True,
+        "tokenizer_name": TOKENIZER if tokenizer else _HUB_TOKENIZER,
+    }
+
+
+def _copy_tokenizer(path: Path | None, folder: Path) -> bool:
+    """Copy the tokenizer into `tokenizer/`; a bare SentencePiece model gets the config that makes it loadable."""
+    if path is None:
+        return False
+    copies = tokenizer_files(path)
+    (folder / TOKENIZER).mkdir()
+    for name, file in copies.items():
+        shutil.copyfile(file, folder / TOKENIZER / name)
+    if "tokenizer_config.json" not in copies:
+        write_json(folder / TOKENIZER / "tokenizer_config.json", _TOKENIZER_CONFIG)
+    return True
+
+
+def tokenizer_files(path: Path) -> dict[str, Path]:
+    """Return the files of a tokenizer by their usual names: `path`, and what belongs to it where that has its name."""
+    if path.name in _TOKENIZER_FILES:
+        return {name: path.with_name(name) for name in _TOKENIZER_FILES if path.with_name(name).is_file()}
+    return {SENTENCEPIECE if path.suffix == ".model" else HUGGING_FACE: path}
+
+
+def _write_processor(
+    path: Path, steps: Sequence[tuple[str, dict[str, Any]]], stats: Mapping[str, torch.Tensor], tokenizer: bool
+) -> None:
+    """Write a processor; the step that normalises keeps all statistics in a file of its own."""
+    entries = []
+    for index, (name, config) in enumerate(steps):
+        entry: dict[str, Any] = {"registry_name": name, "config": config}
+        if name.endswith("normalizer_processor") and stats:
+            entry["state_file"] = f"{path.stem}_step_{index}_{name}.safetensors"
+            infos = {key: TensorInfo(tuple(value.shape), value.dtype) for key, value in stats.items()}
+            write_safetensors(path.with_name(entry["state_file"]), infos, lambda key: [stats[key]])
+        if name == "tokenizer_processor" and tokenizer:
+            entry["artifacts"] = {"tokenizer_name": TOKENIZER}
+        entries.append(entry)
+    write_json(path, {"name": path.stem, "steps": entries})

@@ -1,0 +1,177 @@
+"""Any checkpoint into a model: locate, read what lies around the weights, compare, fill."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pi0_ros.checkpoints.description import Described, LoadedCheckpoint, Surroundings
+from pi0_ros.checkpoints.jax_names import JaxSource
+from pi0_ros.checkpoints.lerobot import read_lerobot
+from pi0_ros.checkpoints.locate import CONFIG, Located, locate, open_files
+from pi0_ros.checkpoints.openpi import read_openpi
+from pi0_ros.checkpoints.orbax import OrbaxLeaves
+from pi0_ros.checkpoints.own import read_own
+from pi0_ros.checkpoints.peft import ADAPTER, AdapterSource, base_folder
+from pi0_ros.checkpoints.safetensors_files import CheckpointError
+from pi0_ros.checkpoints.sizes import infer_config, model_of
+from pi0_ros.checkpoints.weights import TIED_HEAD, Source, TorchSource, equals_embedding, filled_model
+from pi0_ros.model.config import DTYPES, ModelConfig
+from pi0_ros.model.fast import Pi0Fast
+from pi0_ros.model.pi0 import Pi0
+from pi0_ros.tokens.action_tokens import FOLDER as ACTION_TOKENS
+from pi0_ros.tokens.action_tokens import ActionCodec, ActionTokens
+from pi0_ros.tokens.tokenizer import Tokenizer, TokenizerError
+
+logger = logging.getLogger(__name__)
+
+Sizes = ModelConfig | Mapping[str, Any] | None
+
+
+def load_checkpoint(
+    path: Path | str,
+    *,
+    config: Sizes = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    asset_id: str | None = None,
+    base: Path | str | None = None,
+) -> LoadedCheckpoint:
+    """Load a checkpoint of any format, or raise one CheckpointError; no weight is ever left random.
+
+    Formats: our own folder, LeRobot (any release, PEFT adapters too), openpi PyTorch, openpi JAX, one .safetensors.
+    `config` says what no file does (a `ModelConfig`, or a mapping with some of its keys: each key given wins, unless
+    the tensors show otherwise). `dtype` is float32, or bfloat16 with the parts that the reference keeps in float32.
+    `asset_id` chooses among several statistics; `base` is the folder of the model that a PEFT adapter changes.
+
+    Weights go from the file straight to `device`. Nothing here turns TF32 on: multiplications in float32 are exact
+    unless the process asked for less with `torch.set_float32_matmul_precision`, which is logged.
+    """
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise CheckpointError(f"dtype is {dtype}; models run in {' or '.join(f'torch.{known}' for known in DTYPES)}")
+    described, source = open_checkpoint(path, config=config, asset_id=asset_id, base=base)
+    described = replace(described, config=replace(described.config, dtype=name))
+    tokenizer = _tokenizer(described.tokenizer_path)
+    check_head(described.config, source)
+    warn_of_tf32(check_device(device).type, dtype)
+    model = filled_model(described.config, source, device)
+    if isinstance(model, Pi0Fast) and tokenizer is not None and (described.path / ACTION_TOKENS).is_dir():
+        model.codec = ActionCodec(tokenizer, _action_tokens(described.path / ACTION_TOKENS))
+    if isinstance(model, Pi0):
+        model.lerobot_times = described.settings.prompt_format == "lerobot"
+    known = {field.name: getattr(described, field.name) for field in fields(Described)}
+    return LoadedCheckpoint(**known, model=model, tokenizer=tokenizer)
+
+
+def describe_checkpoint(
+    path: Path | str, *, config: Sizes = None, asset_id: str | None = None, base: Path | str | None = None
+) -> Described:
+    """Return everything but the weights, whose names, shapes and dtypes are checked all the same; cheap."""
+    return open_checkpoint(path, config=config, asset_id=asset_id, base=base)[0]
+
+
+def open_checkpoint(
+    path: Path | str, *, config: Sizes = None, asset_id: str | None = None, base: Path | str | None = None
+) -> tuple[Described, Source]:
+    """Return the description of a checkpoint and its weights, ready to be read."""
+    located = locate(path)
+    source = _open_source(located, base)
+    around = _read_around(_surroundings_of(located, base), source, asset_id)
+    model_config, assumed = infer_config(source, around.stated, config)
+    described = Described(
+        path=located.path,
+        format=located.format,
+        config=model_config,
+        settings=around.settings,
+        norm_stats=around.norm_stats,
+        assets=around.assets,
+        robot=around.robot,
+        tokenizer_path=around.tokenizer_path,
+        state_dim=around.state_dim,
+        action_dim=around.action_dim,
+        training=around.training,
+        tensors=source.tensors,
+        leftovers=source.leftovers,
+        merged=source.merged,
+        assumed=assumed,
+    )
+    return described, source
+
+
+def check_head(config: ModelConfig, source: Source) -> None:
+    """Refuse a pi0-FAST whose output head went its own way: this package's writes through the embedding table.
+
+    For the other models the head says nothing about actions.
+    """
+    while isinstance(source, AdapterSource):
+        source = source.base
+    if not config.is_fast or not isinstance(source, TorchSource) or TIED_HEAD not in source.unused():
+        return
+    if not equals_embedding(source, TIED_HEAD):
+        raise CheckpointError(
+            f"{source.path}: its output head {TIED_HEAD} is not the embedding table (LeRobot trains them apart); "
+            "pi0-FAST models whose head is a weight of its own cannot be run"
+        )
+
+
+def check_device(device: torch.device | str) -> torch.device:
+    """Return a device that works; CheckpointError where it does not exist here."""
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise CheckpointError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from None
+
+
+def warn_of_tf32(device: str, dtype: torch.dtype) -> None:
+    """Say it when float32 was asked for, but the process multiplies with less (TF32: 10 bits instead of 23)."""
+    if device == "cuda" and dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+        logger.warning(
+            "float32 models run in TF32 in this process, because something set the precision of multiplications to %r; "
+            "torch.set_float32_matmul_precision('highest') makes them exact",
+            torch.get_float32_matmul_precision(),
+        )
+
+
+def _open_source(located: Located, base: Path | str | None) -> Source:
+    if located.format == "openpi_jax":
+        return JaxSource(OrbaxLeaves(located.weights))
+    if located.weights.name == ADAPTER:
+        changed = locate(base_folder(located.path, base))
+        return AdapterSource(located.path, _open_source(changed, None))
+    return TorchSource(located.weights, open_files(located.weights))
+
+
+def _surroundings_of(located: Located, base: Path | str | None) -> Located:
+    """Where the other files are: an adapter that was saved without them has those of its base."""
+    if located.weights.name == ADAPTER and not (located.path / CONFIG).is_file():
+        return locate(base_folder(located.path, base))
+    return located
+
+
+def _read_around(located: Located, source: Source, asset_id: str | None) -> Surroundings:
+    if located.format == "pi0_ros":
+        return read_own(located.path, asset_id)
+    model = model_of(source)
+    if located.format == "lerobot":
+        return read_lerobot(located.path, model, source.statistics if isinstance(source, TorchSource) else {})
+    return read_openpi(located.path, model, asset_id)
+
+
+def _tokenizer(path: Path | None) -> Tokenizer | None:
+    try:
+        return Tokenizer.load(path) if path is not None else None
+    except (TokenizerError, OSError) as error:  # names the file
+        raise CheckpointError(str(error)) from error
+
+
+def _action_tokens(folder: Path) -> ActionTokens:
+    try:
+        return ActionTokens.load(folder)
+    except (TokenizerError, OSError) as error:  # names the file
+        raise CheckpointError(str(error)) from error

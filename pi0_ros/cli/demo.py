@@ -1,0 +1,93 @@
+"""Run the simulated arm with its trained policy and score it.
+
+Simulator, policy and controller are processes of their own and talk over ROS topics, exactly as with a real arm; this
+command only lays out scenes, gives prompts, arms the controller and keeps the score.
+
+    pi0 demo                                        # ten random scenes, browser view, table at the end
+    pi0 demo --episodes 50 --seed 1000 --headless
+    pi0 demo --prompt "put the blue cube in the tray" --episodes 3
+    pi0 demo --backend zmq                          # the model in a server process, over ZeroMQ
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pi0_ros.launching import launches
+
+if TYPE_CHECKING:
+    from pi0_ros.launching.processes import ProcessGroup
+
+CHECKPOINT = Path(__file__).parents[1] / "sim" / "checkpoint"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command line of `pi0 demo`."""
+    parser.add_argument("--episodes", type=int, default=10, help="number of scenes (default 10)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the first scene (default 0; training: from 100000)"
+    )
+    parser.add_argument("--headless", action="store_true", help="without the browser view")
+    parser.add_argument("--prompt", help="the same instruction in every scene (default: a random colour and wording)")
+    parser.add_argument("--backend", choices=("local", "zmq"), default="local", help="zmq: behind `pi0 serve`")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="policy to run (default: the shipped one)")
+    parser.add_argument("--limit", type=float, default=20.0, help="seconds per scene (default 20)")
+    parser.add_argument("--require", type=float, default=0.5, help="share of successes for exit status 0 (default 0.5)")
+    parser.add_argument("--port", type=int, default=5599, help="loopback port of the server with --backend zmq")
+    parser.add_argument("--log-dir", type=Path, help="folder for the processes' logs (default: a new temporary one)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """`pi0 demo`: 0 when enough scenes succeeded, 1 when not, 2 when it could not run."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+
+    from pi0_ros.launching.processes import ProcessGroup, private_domain, ros_environment
+    from pi0_ros.nodes.stage import Stage, summary
+    from pi0_ros.sim.task import named_colour
+
+    if args.prompt and named_colour(args.prompt) is None:
+        raise ValueError(f"--prompt {args.prompt!r}: name exactly one of the cubes red, green, blue")
+    if not (args.checkpoint / "config.json").is_file():
+        raise ValueError(f"{args.checkpoint}: no checkpoint there; train one with `make train-demo`")
+    environment = ros_environment(localhost=True, domain_id=private_domain())
+    environment.setdefault("OMP_NUM_THREADS", "1")  # fastest for a small policy
+    os.environ.update(environment)
+    with ProcessGroup(args.log_dir) as group:
+        start(group, args, environment)
+        rclpy.init(args=[])
+        executor = SingleThreadedExecutor()
+        stage = Stage(executor, group)
+        try:
+            stage.wait_until_ready()
+            if not args.headless:
+                lines = [line for line in group.output("viewer").splitlines() if "http" in line]
+                print(lines[-1] if lines else f"browser view: see {group.log_dir}/viewer.log", flush=True)
+            episodes = []
+            for number in range(args.episodes):
+                episodes.append(stage.play(args.seed + number, args.prompt, args.limit))
+                print(episodes[-1].line(), flush=True)
+            print(summary(episodes, stage.policy, stage.controller))
+        finally:
+            stage.close()
+            executor.shutdown()
+            rclpy.try_shutdown()
+    return 0 if sum(episode.success for episode in episodes) >= args.require * len(episodes) else 1
+
+
+def start(group: ProcessGroup, args: argparse.Namespace, environment: Mapping[str, str]) -> None:
+    """Start the processes of the `demo` launch file and, with --backend zmq, the model server."""
+    given = {"checkpoint": str(args.checkpoint), "auto_arm": "false", "view": str(not args.headless).lower()}
+    if args.backend == "zmq":
+        address = f"tcp://127.0.0.1:{args.port}"
+        given |= {"backend": "zmq", "server": address, "checkpoint": launches.EMPTY}
+        server = ["serve", "--checkpoint", str(args.checkpoint), "--bind", address]
+        group.start("server", [sys.executable, "-m", "pi0_ros.cli.main", *server], env=environment)
+    for command in launches.resolve(launches.find("demo"), given):
+        group.start(command.name, command.argv(), env=environment)
+    print(f"processes: {', '.join(group.names())}; logs in {group.log_dir}", flush=True)

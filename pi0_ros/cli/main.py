@@ -1,0 +1,81 @@
+"""The `pi0` command: one table row per subcommand.
+
+A command's module offers `add_arguments(parser)` and `run(args) -> int`; its docstring, examples included, is the
+description. A command with actions offers `ACTIONS` instead: name -> (such a module, summary). Only the chosen module
+is imported, so `pi0 --help` needs neither torch nor ROS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from types import ModuleType
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("pi0_ros.cli.demo", "run the simulated arm with its trained policy, scored"),
+    "up": (
+        "pi0_ros.launching.processes",
+        "start, watch and stop the processes of a launch file, without `ros2 launch`",
+    ),
+    "record": ("pi0_ros.cli.record", "record episodes by keys, with live rates, ages and losses"),
+    "record-demo": ("pi0_ros.cli.record_demo", "record scripted demonstrations of the simulated arm as rosbags"),
+    "convert": ("pi0_ros.conversion.convert", "turn rosbags into a LeRobotDataset v3"),
+    "bag": ("pi0_ros.cli.bag", "check recordings before anyone leaves the robot"),
+    "dataset": ("pi0_ros.cli.dataset", "look at, check, merge and draw datasets"),
+    "stats": ("pi0_ros.training.statistics", "compute the normalisation statistics of a dataset"),
+    "pretrain-demo": ("pi0_ros.sim.pretraining", "teach the demo's small model to see"),
+    "train": ("pi0_ros.training.loop", "train or fine-tune a policy on a dataset"),
+    "eval": ("pi0_ros.training.evaluation", "compare predicted with recorded actions on held-out bags"),
+    "checkpoint": ("pi0_ros.cli.checkpoint", "look at, convert and compare checkpoints of every public pi0 format"),
+    "serve": ("pi0_ros.inference.server", "serve a policy over ZeroMQ for robots without a GPU"),
+    "latency": ("pi0_ros.cli.latency", "show where the time goes from a picture to the command, and what to do"),
+    "doctor": ("pi0_ros.cli.doctor", "check robot file, checkpoint and topics before anything moves"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse `argv` (default: the process's arguments), run the chosen command and return its exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    listing = "\n".join(f"  {name:12s} {summary}" for name, (_, summary) in COMMANDS.items())
+    overview = argparse.ArgumentParser(
+        prog="pi0",
+        description=f"{sys.modules['pi0_ros'].__doc__}\n\ncommands:\n{listing}",
+        epilog="`pi0 COMMAND --help` shows a command's options and examples.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    overview.add_argument("command", choices=list(COMMANDS), metavar="COMMAND")
+    chosen = overview.parse_args(argv[:1]).command
+    module = importlib.import_module(COMMANDS[chosen][0])
+    parser = argparse.ArgumentParser(
+        prog=f"pi0 {chosen}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    if hasattr(module, "ACTIONS"):
+        _add_actions(parser, module.ACTIONS)
+        args = parser.parse_args(argv[1:])
+    else:
+        module.add_arguments(parser)
+        parser.set_defaults(run=module.run)
+        args = parser.parse_intermixed_args(argv[1:])  # options may stand between positional arguments
+    try:
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"pi0 {chosen}: {error}", file=sys.stderr)
+        return 2
+
+
+def _add_actions(parser: argparse.ArgumentParser, actions: dict[str, tuple[ModuleType, str]]) -> None:
+    choices = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for name, (module, summary) in actions.items():
+        action = choices.add_parser(
+            name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(action)
+        action.set_defaults(run=module.run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""The seam from one chunk to the next: how long its fade must last, what an ensemble expects, how rough seams were."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.control.limits import JointLimits
+from pi0_ros.control.splines import Pieces, chunk_pieces
+
+SEAMS = ("replace", "blend", "ensemble", "rtc")
+SEAM_SHARE = 0.5  # a seam alone may use this share of the velocity and acceleration limits
+CALM_SHARE = 0.5  # and should accelerate no more than this share of what the chunk itself does
+FLOOR_SHARE = 0.02  # of the acceleration limits: a chunk that stands still would ask for endless fades
+LONGEST_S = 0.4  # a fade is not drawn out beyond this for the sake of calm; limits may need more
+NEARLY = 1.05  # as good as the best
+LONGEST_FADE_S = 10.0  # whatever the limits say
+TRIED = 24  # fades between the shortest and the longest
+MEMBERS = 128  # overlapping chunks in an ensemble, at most
+KEPT = 512  # seams that the percentiles look back on
+
+_u = np.linspace(0.0, 1.0, 13)[1:, None]
+# How the parts of a quintic fade, its first offset, slope and bend, go into its velocity and acceleration: [n, 3].
+FADE_VELOCITY = np.hstack(
+    [
+        -30 * _u**2 + 60 * _u**3 - 30 * _u**4,
+        1 - 18 * _u**2 + 32 * _u**3 - 15 * _u**4,
+        _u - 4.5 * _u**2 + 6 * _u**3 - 2.5 * _u**4,
+    ]
+)
+FADE_ACCELERATION = np.hstack(
+    [-60 * _u + 180 * _u**2 - 120 * _u**3, -36 * _u + 96 * _u**2 - 60 * _u**3, 1 - 9 * _u + 18 * _u**2 - 10 * _u**3]
+)
+
+
+def fade_duration(motion: np.ndarray, limits: JointLimits, usual: np.ndarray, shortest: float) -> float:
+    """Seconds over which to fade an offset with its velocity and acceleration, `motion` [3, J]; all joints together.
+
+    The shortest fade to be found that by itself stays within `SEAM_SHARE` of the velocity and acceleration limits (or
+    within what it begins with), and, up to `LONGEST_S`, whose acceleration stays below `CALM_SHARE` of the `usual` one
+    [J], so that a seam cannot be told from the motion around it.
+    """
+    durations = np.geomspace(shortest, max(shortest, LONGEST_FADE_S), TRIED)[:, None, None]  # [fades, 1, 1]
+    parts = motion * durations ** np.arange(3)[:, None]  # [fades, 3, J]
+    speed = np.max(np.abs(FADE_VELOCITY @ parts) / durations, axis=1)  # [fades, J]
+    effort = np.max(np.abs(FADE_ACCELERATION @ parts) / durations**2, axis=1)
+    _, velocity, acceleration = np.abs(motion)
+    strain = np.maximum(
+        np.max(speed / np.maximum(SEAM_SHARE * limits.velocity, velocity), axis=1),
+        np.max(effort / np.maximum(SEAM_SHARE * limits.acceleration, acceleration), axis=1),
+    )
+    noise = np.max(effort / np.maximum(CALM_SHARE * usual, FLOOR_SHARE * limits.acceleration), axis=1)
+    noise[durations[:, 0, 0] > max(shortest, LONGEST_S)] = np.inf
+    # Where none will do, the shortest of the nearly best.
+    good, calm = strain <= max(1.0, NEARLY * strain.min()), noise <= max(1.0, NEARLY * noise.min())
+    both = good & calm
+    return float(durations[np.argmax(both if both.any() else good), 0, 0])
+
+
+def stop_duration(velocity: np.ndarray, acceleration: np.ndarray, limits: JointLimits) -> float:
+    """Seconds of a smooth stop from this motion [J] that keeps to `SEAM_SHARE` of the acceleration limits where it can.
+
+    Its velocity is a cubic that decelerates by at most 1.5 |v| / T + |a| / 3.
+    """
+    room = np.maximum(SEAM_SHARE * limits.acceleration - np.abs(acceleration) / 3.0, 0.2 * limits.acceleration)
+    return float(np.max(1.5 * np.abs(velocity) / room, initial=0.0))
+
+
+class Ensemble:
+    """Temporal ensembling (ACT, arXiv 2304.13705) on the time axis: a chunk becomes the mean of all that overlap it.
+
+    A prediction weighs `exp(-decay * i)`, `i` counting the steps from the oldest on, so the oldest weighs most. Where
+    chunks arrive at every step this is ACT's average. Where they come every `g` steps, older chunks are interpolated,
+    and over its last `g` steps a chunk loses its weight smoothly: the mean must not jump where it ends. Grippers
+    switch: they take the newest word.
+    """
+
+    def __init__(self, decay: float, interpolation: str, gripper: np.ndarray) -> None:
+        self.decay = decay
+        self._interpolation = "linear" if interpolation == "hold" else interpolation
+        self._gripper = gripper
+        self._members: deque[Pieces] = deque(maxlen=MEMBERS)
+
+    def clear(self) -> None:
+        """Forget all chunks."""
+        self._members.clear()
+
+    def add(self, chunk: ActionChunk) -> ActionChunk:
+        """Take a chunk, newer than those before, and return the mean in its place."""
+        edge = 1e-4 * chunk.dt  # stamps are rounded: what ends at this time still counts
+        while self._members and self._members[0].end < chunk.stamp - edge:
+            self._members.popleft()
+        gap = max(chunk.dt, chunk.stamp - self._members[-1].start) if self._members else chunk.dt
+        self._members.append(chunk_pieces(chunk, self._interpolation, self._gripper))
+        times = chunk.times
+        total, weights = np.zeros_like(chunk.actions), np.zeros((len(times), 1))
+        for member in self._members:
+            weight = np.exp(-self.decay * (member.start - chunk.stamp) / chunk.dt)
+            left = np.floor((member.end - times) / chunk.dt + 1.0 + 1e-4)[:, None] * chunk.dt  # its own step included
+            share = np.clip(left / gap, 0.0, 1.0) if member is not self._members[-1] else np.ones_like(left)
+            share = weight * share**2 * (3.0 - 2.0 * share)
+            total += share * member.positions(times)
+            weights += share
+        actions = np.where(self._gripper, chunk.actions, total / weights)
+        return ActionChunk(chunk.stamp, chunk.dt, actions, chunk.names)
+
+
+class SeamStatistics:
+    """What the newest seams had to bridge: the largest joint's offset in position, velocity and acceleration."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sizes = np.zeros((KEPT, 3))
+
+    def add(self, motion: np.ndarray) -> None:
+        """Record one seam: offset, velocity and acceleration, [3, J]."""
+        self._sizes[self.count % KEPT] = np.max(np.abs(motion), axis=1)
+        self.count += 1
+
+    def report(self) -> dict[str, float]:
+        """Count, medians and 99th percentiles, in the robot's units, units/s and units/s^2."""
+        values: dict[str, float] = {"seams": self.count}
+        kept = self._sizes[: min(self.count, KEPT)] if self.count else np.zeros((1, 3))
+        for share in (50, 99):
+            p, v, a = np.percentile(kept, share, axis=0)
+            values |= {f"seam_position_p{share}": p, f"seam_velocity_p{share}": v, f"seam_acceleration_p{share}": a}
+        return {key: float(value) if key != "seams" else int(value) for key, value in values.items()}

@@ -1,0 +1,233 @@
+"""Turn rosbags into a LeRobotDataset.
+
+    pi0 convert bags/ dataset/ --robot demo_arm              every bag below bags/
+    pi0 convert ep1 ep2 dataset/ --robot my_robot.yaml --task "fold the towel"
+    pi0 convert bags/ dataset/ --robot my_robot --dry-run    read and report, write nothing
+    pi0 convert bags/ dataset/ --robot my_robot --append     add the bags that are not in it yet
+
+One bag is one episode, unless marks in it or an annotation file say otherwise (docs/data.md). A stream that pauses for
+longer than its maximum age splits the episode (or rejects the bag, `--gaps reject`): frames are neither invented nor
+dropped from the middle. What is marked as failed is skipped (`--include-failed` takes it). Finished bags wait in
+OUT.partial; a conversion that was stopped goes on from there when the same command is given again, and the dataset
+appears under its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from pi0_ros.bags.reader import find_bags
+from pi0_ros.cli.dataset_plot import draw_some
+from pi0_ros.conversion.annotations import check_bags
+from pi0_ros.conversion.cut import part_name
+from pi0_ros.conversion.jobs import Engine, Job, run_here
+from pi0_ros.conversion.options import DEFAULTS, Options, add_episode_arguments, options_of
+from pi0_ros.conversion.ray_engine import run_on_ray
+from pi0_ros.conversion.report import BagReport, Report
+from pi0_ros.conversion.staging import Staging, identity
+from pi0_ros.conversion.timing import camera_fps
+from pi0_ros.datasets.append import Base, converted_before, joined_report
+from pi0_ros.datasets.episode_parts import Part
+from pi0_ros.datasets.layout import DatasetError
+from pi0_ros.datasets.video import CODECS
+from pi0_ros.datasets.writer_v21 import write_dataset_v21
+from pi0_ros.datasets.writer_v30 import write_dataset
+from pi0_ros.robot import Robot, load_robot, robot_to_yaml
+
+PART_FORMAT = 3  # raised whenever finished parts of an older version must not be reused
+FORMATS = ("v3.0", "v2.1")
+ENGINES = ("local", "ray")
+ALREADY = "it is already in the dataset"
+
+
+def convert(
+    bags: Sequence[Path],
+    out: Path,
+    robot: Robot,
+    options: Options = DEFAULTS,
+    *,
+    fps: float | str | None = None,
+    workers: int = 1,
+    engine: Engine | None = None,
+    format: str = "v3.0",
+    dry_run: bool = False,
+    overwrite: bool = False,
+    append: bool = False,
+    progress: bool = False,
+) -> Report:
+    """Convert the recordings at `bags` (bags or folders of bags) into the dataset `out`.
+
+    `fps` overrules the robot file's ("auto": what the slowest camera gives); `engine` (default: this machine with
+    `workers` processes) runs the jobs. With `append`, `out` grows by the bags that are not in it. Raises `BagError`
+    where a path holds no bag, `AnnotationError` where annotations do not fit the bags, `DatasetError` where `out`
+    exists (with `append`: does not, or does not fit) or no bag gave an episode, `VideoError` and `OSError` where
+    writing fails; a bag that can't be used is reported, not raised.
+    """
+    begin = time.monotonic()
+    out = out if out.name not in ("", "..") else out.resolve()  # its neighbours get their names from its own
+    _check_names(robot)
+    found = find_bags(bags)
+    check_bags(options.annotations, found)
+    fps = camera_fps(found, robot) if fps == "auto" else fps
+    robot = robot if fps is None else dataclasses.replace(robot, dataset_fps=float(fps))
+    if robot.dataset_fps < 1 or robot.dataset_fps != int(robot.dataset_fps):
+        raise DatasetError(
+            f"{robot.name}: dataset_fps is {robot.dataset_fps:g}; LeRobot needs a whole number from 1 on, give --fps"
+        )
+    if append and (overwrite or format != "v3.0"):
+        raise DatasetError("--append adds to datasets of format v3.0, and goes without --overwrite")
+    staging = Staging(out)
+    with nullcontext() if dry_run else staging.held():
+        if append and not out.exists():
+            raise DatasetError(f"{out}: no dataset to append to; leave out --append")
+        if out.exists() and not (overwrite or append or dry_run):
+            raise DatasetError(f"{out} exists: choose another folder, remove it, or give --append or --overwrite")
+        if append:
+            Base.load(out).check_settings(robot, int(robot.dataset_fps), CODECS[options.codec])
+        before = converted_before(out) if append else set()
+        identities = {bag: identity(bag) for bag in found}
+        first = {identity: bag for bag, identity in reversed(identities.items())}
+        new = [bag for bag, i in identities.items() if i not in before and (not i or first[i] == bag)]
+        known = [
+            BagReport(str(bag), "skipped", ALREADY if i in before else f"a copy of {first[i]}", identity=i)
+            for bag, i in identities.items()
+            if bag not in new
+        ]
+        settings = f"{PART_FORMAT} {robot_to_yaml(robot)} {options}"
+        jobs = [Job(bag, None if dry_run else staging.parts_of(bag, settings), robot, options) for bag in new]
+        run = engine or partial(run_here, workers=workers, progress=progress)
+        done = dict(tqdm(run(jobs), total=len(jobs), unit="bag", disable=not progress))
+        reports = [dataclasses.replace(done[i], identity=identities[bag]) for i, bag in enumerate(new)]
+        if not dry_run:
+            reports, parts = _consistent(jobs, reports)
+            if parts:
+                _join(staging, parts, reports, robot, options, format, append)
+            elif append and known:
+                shutil.rmtree(staging.parts, ignore_errors=True)  # nothing to add
+            else:
+                why = "\n".join(f"  {report.bag}: {report.reason}" for report in reports)
+                raise DatasetError(f"no episode in {len(reports)} bags:\n{why}")
+    return Report(None if dry_run else out, (*known, *reports), int(robot.dataset_fps), time.monotonic() - begin)
+
+
+def _check_names(robot: Robot) -> None:
+    """Raises `DatasetError` where LeRobot refuses a name."""
+    for name in (*robot.joint_names, *(camera.name for camera in robot.cameras)):
+        if "/" in name:
+            raise DatasetError(
+                f"{robot.name}: the name {name!r} holds a '/', which LeRobot refuses: rename it in the robot file"
+            )
+
+
+def _join(
+    staging: Staging,
+    parts: Sequence[Part],
+    reports: Sequence[BagReport],
+    robot: Robot,
+    options: Options,
+    format: str,
+    append: bool,
+) -> None:
+    """Make the dataset of `parts` and put it in its place."""
+    fps, codec = int(robot.dataset_fps), CODECS[options.codec]
+    conversion: dict[str, Any] = {"robot": robot.name, "fps": fps, "options": dataclasses.asdict(options)}
+    conversion["bags"] = [report.to_dict() for report in reports]
+    if format == "v2.1":
+        write_dataset_v21(staging.dataset, parts, robot, fps, codec, conversion)
+    elif append:
+        report = joined_report(staging.out, conversion)
+        write_dataset(staging.dataset, parts, robot, fps, codec, report, staging.out)
+    else:
+        write_dataset(staging.dataset, parts, robot, fps, codec, conversion)
+    staging.replace()
+
+
+def _consistent(jobs: Sequence[Job], reports: Sequence[BagReport]) -> tuple[list[BagReport], list[Part]]:
+    """All reports and parts, those bags rejected whose image sizes differ from the first one's."""
+    kept: list[BagReport] = []
+    parts: list[Part] = []
+    for job, report in zip(jobs, reports, strict=True):
+        assert job.folder is not None
+        new = [Part.load(job.folder / part_name(number)) for number in range(len(report.episodes))]
+        if new and parts and new[0].shapes != parts[0].shapes:
+            reason = f"images are {_sizes(new[0])}, those of the first bag {_sizes(parts[0])}"
+            kept.append(dataclasses.replace(report, status="rejected", reason=reason, episodes=()))
+            continue
+        kept.append(report)
+        parts += new
+    return kept, parts
+
+
+def _sizes(part: Part) -> str:
+    return ", ".join(f"{camera} {width}x{height}" for camera, (height, width, _) in part.shapes.items())
+
+
+def _fps(text: str) -> int | str:
+    if text != "auto" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number or auto")
+    return text if text == "auto" else int(text)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `pi0 convert`."""
+    parser.add_argument("bags", nargs="+", type=Path, metavar="BAGS", help="bag folders or files, or folders of bags")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the dataset's folder, made new")
+    parser.add_argument("--robot", required=True, help="name or path of the robot file")
+    parser.add_argument(
+        "--fps",
+        type=_fps,
+        help="frames per second, or auto: the slowest camera's (default: the robot file's dataset_fps)",
+    )
+    parser.add_argument("--codec", choices=sorted(CODECS), default="h264", help="video codec (default: %(default)s)")
+    add_episode_arguments(parser)
+    parser.add_argument("--workers", type=int, help="bags converted at the same time (default: 1; with Ray, all CPUs)")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="local", help="where: on this machine or a Ray cluster (default: local)"
+    )
+    parser.add_argument("--ray-address", metavar="HOST:PORT", help="the cluster (default: one started on this machine)")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="v3.0", help="LeRobotDataset format; openpi reads v2.1 (default: v3.0)"
+    )
+    exclusive = parser.add_mutually_exclusive_group()
+    exclusive.add_argument("--append", action="store_true", help="add the bags that are not yet in the dataset OUT")
+    exclusive.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    parser.add_argument("--dry-run", action="store_true", help="read and report, write nothing")
+    parser.add_argument(
+        "--plots", type=Path, metavar="DIR", help="then draw the dataset there, as `pi0 dataset plot --html` does"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert and print the summary; exit status 1 when a dry run finds bags that would be rejected, 0 otherwise."""
+    options = options_of(args)
+    if args.engine == "ray":
+        engine: Engine = partial(run_on_ray, tasks=args.workers, address=args.ray_address)
+    else:
+        engine = partial(run_here, workers=args.workers or 1, progress=True)
+    report = convert(
+        args.bags,
+        args.out,
+        load_robot(args.robot),
+        options,
+        fps=args.fps,
+        engine=engine,
+        format=args.format,
+        dry_run=args.dry_run,
+        overwrite=args.overwrite,
+        append=args.append,
+        progress=True,
+    )
+    print(report.summary())
+    if args.plots and report.out:
+        print(f"page: {draw_some(report.out, args.plots)}")
+    return int(args.dry_run and any(bag.status == "rejected" for bag in report.bags))

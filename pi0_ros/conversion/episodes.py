@@ -1,0 +1,174 @@
+"""Which stretches of a recording are episodes, what they are called, and which must not be learned from.
+
+Annotations come before marks; without both, the whole recording is one episode. Gaps and changes of the prompt cut
+further (`cut.py`). A prompt is taken from the first of these that has one: the command line, the annotation, the mark
+that started the episode, the prompt topic, the recording's `custom_data`, the robot file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pi0_ros.bags.reader import Bag
+from pi0_ros.conversion.align import Scan
+from pi0_ros.conversion.annotations import Annotation
+from pi0_ros.conversion.marks import DISCARD, START, STOP, Mark, read_marks, recorded_topic, takes
+from pi0_ros.conversion.options import Options
+from pi0_ros.datasets.language import Label
+from pi0_ros.observation.streams import SECOND
+
+FAILED_OUTCOMES = ("failure", "failed", "fail")
+PROMPT_KEYS = ("prompt", "task", "instruction")  # of `custom_data`
+FOREVER = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a recording from `start_ns` to before `end_ns`."""
+
+    start_ns: int
+    end_ns: int
+    prompt: str = ""  # empty: what was said in the recording
+    success: bool | None = None  # None: nobody said
+    left_out: str = ""  # why it must not be learned from; empty: it is an episode
+    labels: tuple[
+        tuple[int, str], ...
+    ] = ()  # (ns from which on it holds, text), in the order of time; empty text: none
+
+
+def listened(bag: Bag, options: Options) -> list[str]:
+    """Topics beside the robot's whose messages say something about episodes, as far as they were recorded."""
+    named = (options.subtask_topic, options.start_topic, options.stop_topic, options.discard_topic)
+    return list(dict.fromkeys(topic for name in named if (topic := recorded_topic(bag, name))))
+
+
+def flaw(path: Path, data: dict[str, str], include_failed: bool) -> str:
+    """What in a recording's name or custom data says that it must not be learned from; empty when nothing does.
+
+    A discarded recording is left out even with `include_failed`.
+    """
+    if data.get("discarded", "").lower() in ("true", "1", "yes") or data.get("outcome", "").lower() == "discarded":
+        return "it was discarded"
+    if include_failed:
+        return ""
+    if path.name.endswith(".partial"):
+        return "the recorder did not finish it"
+    if data.get("outcome", "").lower() in FAILED_OUTCOMES:
+        return f"outcome is {data['outcome']!r}"
+    if data.get("success", "").lower() in ("false", "0", "no"):
+        return f"success is {data['success']!r}"
+    return ""
+
+
+def success_of(data: dict[str, str]) -> bool | None:
+    """What custom data says about the recording's success; None where it says nothing."""
+    if data.get("outcome", "").lower() in FAILED_OUTCOMES or data.get("success", "").lower() in ("false", "0", "no"):
+        return False
+    said = data.get("outcome", "").lower() == "success" or data.get("success", "").lower() in ("true", "1", "yes")
+    return True if said else None
+
+
+def recorded_prompt(data: dict[str, str]) -> str:
+    """The prompt in custom data; empty without one."""
+    return next((data[key] for key in PROMPT_KEYS if data.get(key)), "")
+
+
+def segments(bag: Bag, found: Scan, options: Options) -> list[Segment]:
+    """All stretches of a recording that somebody marked, in the order of time; the whole of it where nobody did."""
+    rows = [row for row in options.annotations if row.is_of(bag.path)]
+    labels = _annotated_labels(bag, found, rows) or _spoken_labels(bag, found, options.subtask_topic)
+    episodes = [row for row in rows if not row.subtask]
+    if episodes:
+        cut = _annotated(bag, found, episodes)
+    elif any((options.start_topic, options.stop_topic, options.discard_topic)):
+        cut = _marked(bag, found, options)
+    else:
+        cut = [Segment(0, FOREVER, success=success_of(bag.info.custom_data))]
+    return [
+        Segment(s.start_ns, s.end_ns, s.prompt, s.success, _unless_wanted(s, options), _within(labels, s)) for s in cut
+    ]
+
+
+def _unless_wanted(segment: Segment, options: Options) -> str:
+    if segment.left_out or segment.success is not False or options.include_failed:
+        return segment.left_out
+    return "it failed"
+
+
+def _annotated(bag: Bag, found: Scan, rows: Sequence[Annotation]) -> list[Segment]:
+    cut = []
+    for row in sorted(rows, key=lambda row: row.start_s or 0.0):
+        start, end = _ns(bag, found, row.start_s, 0), _ns(bag, found, row.end_s, FOREVER)
+        cut.append(Segment(start, end, row.prompt, row.success, "it is annotated as discarded" if row.discard else ""))
+    return cut
+
+
+def _marked(bag: Bag, found: Scan, options: Options) -> list[Segment]:
+    marks: list[Mark] = []
+    named = {START: options.start_topic, STOP: options.stop_topic, DISCARD: options.discard_topic}
+    read: set[str] = set()
+    for kind, name in named.items():
+        topic = recorded_topic(bag, name)
+        if topic and topic not in read:  # one topic may be named twice: its messages tell start from stop
+            read.add(topic)
+            marks += read_marks(bag, kind, topic, found.events.get(topic, ()))
+    stops = bool(options.stop_topic) or any(mark.kind == STOP for mark in marks)
+    cut = []
+    for take in takes(marks):
+        unfinished = stops and take.end_ns is None and not options.include_failed
+        flawed = "it was discarded" if take.discarded else "it was never stopped" if unfinished else ""
+        end = FOREVER if take.end_ns is None else take.end_ns
+        cut.append(Segment(take.start_ns, end, take.prompt, take.success, flawed))
+    return cut
+
+
+def _ns(bag: Bag, found: Scan, seconds: float | None, otherwise: int) -> int:
+    return otherwise if seconds is None else found.clock.at(bag.info.start_ns + round(seconds * SECOND))
+
+
+def _annotated_labels(bag: Bag, scanned: Scan, rows: Sequence[Annotation]) -> list[tuple[int, str]]:
+    """(ns, text) of annotated labels; an empty text where one ends before the next begins."""
+    spans = sorted(
+        (_ns(bag, scanned, row.start_s, 0), _ns(bag, scanned, row.end_s, FOREVER), row.subtask)
+        for row in rows
+        if row.subtask
+    )
+    found: list[tuple[int, str]] = []
+    for number, (start, end, text) in enumerate(spans):
+        found.append((start, text))
+        following = spans[number + 1][0] if number + 1 < len(spans) else FOREVER
+        if end < following:
+            found.append((end, ""))
+    return found
+
+
+def _spoken_labels(bag: Bag, found: Scan, name: str) -> list[tuple[int, str]]:
+    topic = recorded_topic(bag, name)
+    if not topic or bag.info.topics[topic].type != "std_msgs/msg/String":
+        return []
+    return [(stamp, bag.decode(topic, data).data.strip()) for stamp, data in found.events.get(topic, ())]
+
+
+def _within(labels: Sequence[tuple[int, str]], segment: Segment) -> tuple[tuple[int, str], ...]:
+    """Those that hold somewhere in the segment."""
+    before = [label for label in labels if label[0] <= segment.start_ns]
+    return (*before[-1:], *(label for label in labels if segment.start_ns < label[0] < segment.end_ns))
+
+
+def labels_on(ticks: np.ndarray, fps: float, labels: Sequence[tuple[int, str]], task: str) -> list[Label]:
+    """`labels` (ns, text) on the frames at `ticks` (ns), in seconds after the first; each begins on a frame.
+
+    Where one ends without a next one, the task holds again. Empty when no label holds anywhere.
+    """
+    held: dict[int, str] = {}  # frame -> text; of two that begin on one frame the later
+    for at, text in labels:
+        held[int(np.searchsorted(ticks, at))] = text
+    found: list[Label] = []
+    for frame, text in sorted(held.items()):
+        if frame < len(ticks) and (text or found) and (not found or (text or task) != found[-1][1]):
+            found.append((frame / fps, text or task))
+    return found

@@ -1,0 +1,66 @@
+"""How regularly a stream's messages were stamped, and the frame rate that suits a recording's cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pi0_ros.bags.reader import Bag, BagError, header_stamp_ns
+from pi0_ros.robot import Robot
+
+LONG = 1.5  # usual intervals; after a longer one messages are missing
+BAGS_FOR_FPS = 8  # are looked at, evenly spread
+
+
+def interval_s(stamps: np.ndarray) -> float:
+    """The usual (median) time between neighbours of the sorted `stamps` (ns); 0 where there are not two."""
+    return float(np.median(np.diff(stamps))) * 1e-9 if len(stamps) > 1 else 0.0
+
+
+def missing(stamps: np.ndarray) -> int:
+    """How many messages fell out between the sorted `stamps` (ns), judged by the usual interval."""
+    usual = interval_s(stamps)
+    if usual <= 0:
+        return 0
+    steps = np.diff(stamps) * 1e-9 / usual
+    return int((np.round(steps[steps > LONG]) - 1).sum())
+
+
+def jitter_s(stamps: np.ndarray) -> float:
+    """How far 95 % of the intervals stay from the usual one at most, where no message is missing."""
+    usual = interval_s(stamps)
+    steps = np.diff(stamps) * 1e-9
+    steps = steps[steps <= LONG * usual]
+    return float(np.quantile(np.abs(steps - usual), 0.95)) if len(steps) else 0.0
+
+
+def camera_fps(bags: Sequence[Path], robot: Robot) -> int:
+    """The rate of the slowest camera, usual over some of the `bags`, as a whole number.
+
+    A faster grid would only repeat its images. Raises `BagError` where no bag has two images of every camera.
+    """
+    places = np.unique(np.linspace(0, len(bags) - 1, min(len(bags), BAGS_FOR_FPS)).round().astype(int))
+    found, why = [], ""
+    for place in places:
+        try:
+            with Bag(bags[place]) as bag:
+                found.append(_slowest(bag, robot))
+        except BagError as error:
+            why = str(error)
+    if not found:
+        raise BagError(f"the frame rate can't be taken from the cameras ({why}): give --fps")
+    return max(1, round(float(np.median(found))))
+
+
+def _slowest(bag: Bag, robot: Robot) -> float:
+    topics = [camera.topic for camera in robot.cameras]
+    stamps: dict[str, list[int]] = {topic: [] for topic in topics}
+    for topic, receive_ns, data in bag.raw(topics):
+        stamps[topic].append(header_stamp_ns(data) or receive_ns)
+    intervals = {topic: interval_s(np.sort(np.array(values, np.int64))) for topic, values in stamps.items()}
+    for topic, value in intervals.items():
+        if value <= 0:
+            raise BagError(f"{bag.path}: fewer than two images on {topic}")
+    return 1 / max(intervals.values())

@@ -1,0 +1,1 @@
+"""A policy wherever it runs: the one interface, its metadata and prefix, the loop, and the wire. No torch."""

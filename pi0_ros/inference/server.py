@@ -1,0 +1,187 @@
+"""Serve a policy over ZeroMQ for robots without a GPU.
+
+    pi0 serve --checkpoint runs/stack_cups/best
+    pi0 serve --checkpoint runs/stack_cups/best --bind tcp://0.0.0.0:5555 --device cuda
+    pi0 serve --checkpoint pi05_droid --robot franka_droid       (a checkpoint of openpi or LeRobot, as downloaded)
+
+The default address is reachable from this machine only. There is no password and no encryption: on a network, use a
+trusted one or an SSH tunnel (`ssh -L 5555:127.0.0.1:5555 gpu-box`). On the robot:
+
+    ros2 launch pi0_ros policy.launch.py robot:=my_robot backend:=zmq server:=tcp://gpu-box:5555
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import zmq
+
+from pi0_ros.inference.metadata import BackendError
+from pi0_ros.inference.protocol import (
+    DEFAULT_ADDRESS,
+    MAX_BYTES,
+    UNREADABLE,
+    Message,
+    ProtocolError,
+    VersionError,
+    chunk_message,
+    decode,
+    encode,
+    error_message,
+    metadata_message,
+    parse_observation,
+    parse_prefix,
+)
+from pi0_ros.robot import load_robot
+
+if TYPE_CHECKING:
+    from pi0_ros.policy.policy import Policy
+
+log = logging.getLogger("pi0 serve")
+POLL_MS = 100  # how long a stop request may go unnoticed
+MAX_BATCH = 64  # questions looked at in one round
+REPORT_S = 10.0
+
+
+class Server:
+    """One policy, one ROUTER socket, one thread. Whatever a client sends is answered or dropped."""
+
+    def __init__(self, policy: Policy, bind: str = DEFAULT_ADDRESS) -> None:
+        self.policy = policy
+        self.session = uuid.uuid4().hex
+        self.answered = 0
+        self.refused = 0
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.SNDTIMEO, 1000)
+        self._socket.setsockopt(zmq.RCVTIMEO, 1000)
+        self._socket.setsockopt(zmq.SNDHWM, 16)
+        self._socket.setsockopt(zmq.RCVHWM, 16)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3000)
+        try:
+            self._socket.bind(bind)
+        except zmq.ZMQError as error:
+            self.close()
+            raise ValueError(f"cannot bind '{bind}': {error}; expected something like {DEFAULT_ADDRESS}") from None
+        endpoint = self._socket.getsockopt(zmq.LAST_ENDPOINT)  # with the port that "*" became
+        self.address = endpoint.decode().rstrip("\0") if isinstance(endpoint, bytes) else bind
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        """Answer until `stop()` is true."""
+        reported, answered = time.monotonic(), 0
+        while not stop():
+            if self._socket.poll(POLL_MS):
+                self._round()
+            if time.monotonic() - reported >= REPORT_S:
+                timing = self.policy.timing
+                if self.answered > answered and timing is not None:
+                    log.info("%d chunks, last %.0f ms, %d refused", self.answered, timing.total_ms, self.refused)
+                reported, answered = time.monotonic(), self.answered
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+
+    def _round(self) -> None:
+        """Take what is waiting and answer it; of one client's inferences only the newest (it gave up on the others)."""
+        waiting: list[tuple[bytes, Message]] = []
+        for _ in range(MAX_BATCH):
+            try:
+                peer, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            try:
+                waiting.append((peer, decode(frames)))
+            except VersionError as error:
+                self._refuse(peer, "version", f"{error}: install the same pi0_ros on both machines", UNREADABLE)
+            except ProtocolError as error:
+                self._refuse(peer, "bad_request", str(error), UNREADABLE)
+        newest = {_client(peer, message): message for peer, message in waiting if message.type == "infer"}
+        for peer, message in waiting:
+            if message.type != "infer" or newest[_client(peer, message)] is message:
+                self._answer(peer, message)
+
+    def _answer(self, peer: bytes, message: Message) -> None:
+        if message.type == "hello":
+            self._send(peer, metadata_message(self.policy.metadata, self.session, message.id))
+        elif message.type != "infer":
+            self._refuse(peer, "bad_request", f"'{message.type}' is not a question", message.id)
+        elif message.body.get("session") != self.session:
+            self._refuse(peer, "session", "the server was restarted: say hello first", message.id)
+        else:
+            try:
+                chunk = self.policy.infer(parse_observation(message), parse_prefix(message))
+            except (ValueError, BackendError) as error:
+                self._refuse(peer, "infer", str(error), message.id)
+            except Exception as error:  # a robot waits for the answer: say what happened and live on
+                log.exception("inference failed")
+                self._refuse(peer, "infer", f"{type(error).__name__}: {error}", message.id)
+            else:
+                timing = asdict(self.policy.timing) if self.policy.timing else {}
+                self._send(peer, chunk_message(chunk, timing, message.id))
+                self.answered += 1
+
+    def _refuse(self, peer: bytes, code: str, text: str, number: int) -> None:
+        self.refused += 1
+        log.warning("refused: %.500s", text)
+        self._send(peer, error_message(code, text, number))
+
+    def _send(self, peer: bytes, message: Message) -> None:
+        try:
+            self._socket.send_multipart([peer, *encode(message)])
+        except zmq.ZMQError as error:  # the client is gone; there is nobody to tell
+            log.debug("answer dropped: %s", error)
+
+
+def _client(peer: bytes, message: Message) -> str:
+    """Who asks: the name survives a client's change of sockets."""
+    return str(message.body.get("client", peer))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", required=True, help="checkpoint folder: this package's, LeRobot's or openpi's")
+    parser.add_argument("--robot", help="robot file, by name or path; needed where the checkpoint carries none")
+    parser.add_argument("--tokenizer", default="", help="tokenizer file or folder, for a checkpoint without one")
+    parser.add_argument("--bind", default=DEFAULT_ADDRESS, help="address to listen on (default %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default %(default)s)")
+    parser.add_argument("--dtype", default="auto", help="auto (the checkpoint's), float32 or bfloat16")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling noise (default %(default)s)")
+    parser.add_argument("--num-steps", type=int, default=0, help="flow steps (default 0: the checkpoint's)")
+    parser.add_argument("--threads", type=int, default=0, help="torch CPU threads (default 0: torch's choice)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from pi0_ros.inference.backend import load_policy
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    robot = load_robot(args.robot) if args.robot else None
+    policy = load_policy(
+        args.checkpoint, args.device, args.seed, args.threads, args.num_steps, robot, args.tokenizer, args.dtype
+    )
+    server = Server(policy, args.bind)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, frame: stop.set())
+    metadata = policy.metadata
+    log.info(
+        "serving %s (%s, robot '%s', %d actions at %g Hz) on %s",
+        args.checkpoint, metadata.model, metadata.robot.name, metadata.horizon, metadata.fps, server.address,
+    )  # fmt: skip
+    if not any(local in server.address for local in ("127.0.0.1", "localhost", "[::1]", "ipc://")):
+        log.warning("%s is open to the network, without password or encryption", server.address)
+    try:
+        server.run(stop.is_set)
+    finally:
+        server.close()
+    log.info("stopped after %d chunks", server.answered)
+    return 0

@@ -1,0 +1,1 @@
+"""What each launch file starts, and starting it where ROS 2's own launch is absent."""

@@ -1,0 +1,312 @@
+"""What each launch file starts: one table that `launch/*.launch.py` and, without ROS's launch, `pi0 up` both read."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pi0_ros.base.share import config_path, share_path
+from pi0_ros.monitor.kinematics import parse_urdf
+from pi0_ros.robot import load_robot
+
+Value = bool | int | float | str  # of a ROS parameter
+EMPTY = ""  # an argument of this value is not passed on: the node's own default, or `params_file`, decides
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A launch argument `name:=value`; its default's type is its type. `default=None`: it must be given."""
+
+    name: str
+    default: Value | None
+    help: str
+
+    def read(self, text: str) -> Value:
+        """The value that `text` stands for; ValueError names the argument and what it takes."""
+        kind = type(self.default)
+        try:
+            if kind is bool:
+                return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+            return kind(text) if kind in (int, float) else text
+        except (KeyError, ValueError):
+            takes = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+            raise ValueError(f"{self.name}:={text}: this argument takes {takes}") from None
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of a launch file. `passes`: arguments handed on as ROS parameters of the same name."""
+
+    name: str  # of the node
+    executable: str
+    passes: tuple[str, ...] = ()
+    when: str = ""  # the boolean argument that switches it on; empty: always
+    required: bool = False  # its end is the end of all
+    package: str = "pi0_ros"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch file."""
+
+    summary: str
+    arguments: tuple[Argument, ...]
+    processes: tuple[Process, ...]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A process with everything filled in."""
+
+    name: str
+    package: str
+    executable: str
+    required: bool
+    parameters: dict[str, Value]
+    remaps: dict[str, str]
+    params_file: str
+    log_level: str
+    options: tuple[str, ...] = ()  # before --ros-args
+
+    def argv(self) -> list[str]:
+        """The command line for this Python, for nodes of this package."""
+        ros = ros_arguments(self.parameters, self.name, self.remaps, self.params_file, self.log_level)
+        return [sys.executable, "-m", f"pi0_ros.nodes.{self.executable}", *self.options, *ros]
+
+
+def ros_arguments(
+    parameters: Mapping[str, Any],
+    name: str = "",
+    remaps: Mapping[str, str] | None = None,
+    params_file: str = "",
+    log_level: str = "",
+) -> list[str]:
+    """`--ros-args ...` of a node: JSON values are YAML values, so a prompt with a colon stays a string."""
+    words = ["--ros-args"]
+    words += ["-r", f"__node:={name}"] if name else []
+    for old, new in (remaps or {}).items():
+        words += ["-r", f"{old}:={new}"]
+    words += ["--params-file", params_file] if params_file else []
+    for key, value in parameters.items():
+        words += ["-p", f"{key}:={json.dumps(value, ensure_ascii=False, default=str)}"]
+    return words + (["--log-level", log_level] if log_level else [])
+
+
+ROBOT = Argument("robot", None, "the robot: a name in config/robots, or the path of a robot file")
+DEMO_ROBOT = Argument("robot", "demo_arm", ROBOT.help)
+PROMPT = Argument("prompt", EMPTY, "what to do, in words (default: the robot file's prompt)")
+POLICY = (
+    Argument("checkpoint", EMPTY, "the checkpoint folder (not needed with backend:=zmq)"),
+    Argument("backend", EMPTY, "local (default): the model runs here; zmq: on the machine that runs `pi0 serve`"),
+    Argument("server", EMPTY, "address of `pi0 serve` for backend:=zmq, for example tcp://gpu-box:5555"),
+    PROMPT,
+    Argument("device", EMPTY, "where the model runs: cpu, cuda, cuda:1 (default: the GPU where there is one)"),
+)
+SEAM = Argument("seam", EMPTY, "from chunk to chunk: replace, blend (default), ensemble or rtc")
+RTC = Argument("rtc.mode", EMPTY, "real-time chunking: auto (default), off, exact, lerobot or trained")
+AUTO_ARM = "arm at once instead of waiting for the controller's ~/arm service"
+COMMON = (
+    Argument("use_sim_time", False, "take time from /clock"),
+    Argument("params_file", EMPTY, "ROS parameters of all nodes; config/policy.yaml shows every one"),
+    Argument("log_level", "info", "debug, info, warn, error or fatal"),
+)
+MONITOR = Argument("monitor", True, "publish the planned path and the ghost for RViz and Foxglove")
+RVIZ = Argument("rviz", False, "open RViz (needs a ROS 2 installation)")
+
+
+def _view(default: bool) -> Argument:
+    return Argument("view", default, "serve the browser view (needs viser)")
+
+
+CONTROLLER_PROCESS = Process("controller", "controller_node", ("robot", "auto_arm", "seam"), required=True)
+# Not required: when the policy dies, the controller must live on, decelerate to a hold and say so.
+POLICY_PROCESS = Process("policy", "policy_node", ("robot", *(argument.name for argument in POLICY), "rtc.mode"))
+WATCHING = (
+    Process("monitor", "monitor_node", ("robot",), when="monitor"),
+    Process("viewer", "viewer_node", ("robot",), when="view"),
+    Process("robot_state_publisher", "robot_state_publisher", when="rviz", package="robot_state_publisher"),
+    Process("ghost_state_publisher", "robot_state_publisher", when="rviz", package="robot_state_publisher"),
+    Process("ghost_base", "static_transform_publisher", when="rviz", package="tf2_ros"),
+    Process("rviz2", "rviz2", when="rviz", package="rviz2"),
+)
+
+LAUNCHES: dict[str, Launch] = {
+    "policy": Launch(
+        "Run a policy on a robot: the policy node, the controller and what watches them.",
+        (ROBOT, *POLICY, SEAM, RTC, Argument("auto_arm", False, AUTO_ARM), MONITOR, _view(False), RVIZ, *COMMON),
+        (CONTROLLER_PROCESS, POLICY_PROCESS, *WATCHING),
+    ),
+    "record": Launch(
+        "Record episodes of a teleoperated robot as rosbags: by the keys of `pi0 record` or the recorder's services.",
+        (
+            ROBOT,
+            Argument("out_dir", EMPTY, "folder that receives one bag per episode (default: bags)"),
+            PROMPT,
+            _view(False),
+            *COMMON,
+        ),
+        (
+            Process("recorder", "recorder_node", ("robot", "out_dir", "prompt"), required=True),
+            Process("viewer", "viewer_node", ("robot",), when="view"),
+        ),
+    ),
+    "monitor": Launch(
+        "Watch a robot and its policy: markers, health, browser view, RViz.",
+        (ROBOT, MONITOR, _view(True), RVIZ, *COMMON),
+        WATCHING,
+    ),
+    "demo": Launch(
+        "The simulated arm with its trained policy, running on (the scored demo is `pi0 demo`).",
+        (
+            DEMO_ROBOT,
+            Argument("checkpoint", str(Path(__file__).parents[1] / "sim" / "checkpoint"), POLICY[0].help),
+            *POLICY[1:],
+            Argument("seam", "replace", SEAM.help),  # this policy moves at the arm's limits: see docs/demo.md
+            Argument("rtc.mode", "off", RTC.help),
+            Argument("seed", 0, "of the simulator's scenes"),
+            Argument("auto_arm", True, AUTO_ARM),
+            MONITOR,
+            _view(True),
+            RVIZ,
+            *COMMON,
+        ),
+        (Process("sim", "sim_node", ("seed",), required=True), CONTROLLER_PROCESS, POLICY_PROCESS, *WATCHING),
+    ),
+}
+
+
+def find(file: str) -> Launch:
+    """The launch of that name (`policy`), file name (`policy.launch.py`) or path; ValueError lists what there is."""
+    name = Path(file).name.removesuffix(".py").removesuffix(".launch")
+    if name not in LAUNCHES:
+        raise ValueError(f"no launch file is called {file!r}; there are {', '.join(LAUNCHES)}")
+    return LAUNCHES[name]
+
+
+def parse_arguments(words: Iterable[str]) -> dict[str, str]:
+    """`["robot:=demo_arm"]` -> `{"robot": "demo_arm"}`; ValueError for anything else."""
+    given = {}
+    for word in words:
+        name, separator, value = word.partition(":=")
+        if not separator or not name:
+            raise ValueError(f"{word!r} is not an argument: write name:=value")
+        given[name] = value
+    return given
+
+
+def describe(launch: Launch) -> str:
+    """The arguments of a launch file as text."""
+    lines = [launch.summary, ""]
+    for argument in launch.arguments:
+        default = "; must be given" if argument.default is None else f"; default: {argument.default}"
+        lines.append(f"  {argument.name + ':=':15s} {argument.help}{'' if argument.default == EMPTY else default}")
+    return "\n".join(lines)
+
+
+def resolve(launch: Launch, given: Mapping[str, str]) -> list[Command]:
+    """The commands of a launch file for the given arguments.
+
+    Raises ValueError for an argument that is unknown, missing or of the wrong kind, RobotFileError for a bad robot.
+    """
+    known = [argument.name for argument in launch.arguments]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise ValueError(f"unknown argument {name!r}: {hint}")
+    missing = [a for a in launch.arguments if a.default is None and not given.get(a.name)]
+    if missing:
+        raise ValueError(f"{missing[0].name}:=... must be given ({missing[0].help})")
+    values = {a.name: a.read(given[a.name]) if a.name in given else a.default for a in launch.arguments}
+    wanted = (process for process in launch.processes if not process.when or values[process.when])
+    return [_command(process, {k: v for k, v in values.items() if v is not None}) for process in wanted]
+
+
+def _command(process: Process, values: Mapping[str, Value]) -> Command:
+    parameters = {name: values[name] for name in process.passes if values[name] != EMPTY}
+    remaps: dict[str, str] = {}
+    options: tuple[str, ...] = ()
+    if values["use_sim_time"]:
+        parameters["use_sim_time"] = True
+    if process.executable == "rviz2":
+        options = ("-d", str(config_path("pi0.rviz")))
+    elif process.package in ("robot_state_publisher", "tf2_ros"):
+        robot = load_robot(str(values["robot"]))
+        if robot.urdf is None:
+            raise ValueError(f"rviz:=true needs `urdf` in the robot file of {robot.name}")
+        urdf = share_path(robot.urdf).read_text(encoding="utf-8")
+        if process.package == "tf2_ros":
+            root = parse_urdf(urdf, robot.urdf).root
+            options = ("--frame-id", root, "--child-frame-id", f"ghost/{root}")
+        elif process.name == "ghost_state_publisher":
+            # The same links again, under ghost/, where the plan ends.
+            parameters |= {"robot_description": urdf, "frame_prefix": "ghost/"}
+            remaps |= {"joint_states": "pi0/ghost", "robot_description": "pi0/ghost_description"}
+        else:
+            parameters["robot_description"] = urdf
+            remaps["joint_states"] = "pi0/joint_states"  # the monitor's: all state topics in one, by the URDF's names
+    return Command(
+        name=process.name,
+        package=process.package,
+        executable=process.executable,
+        required=process.required,
+        parameters=parameters,
+        remaps=remaps,
+        params_file=str(values["params_file"]),
+        log_level=str(values["log_level"]),
+        options=options,
+    )
+
+
+def launch_description(name: str) -> Any:
+    """The `launch.LaunchDescription` of a table entry, for `launch/<name>.launch.py`."""
+    from launch import LaunchContext, LaunchDescription
+    from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+
+    from pi0_ros.launching.processes import ros_environment
+
+    launch = LAUNCHES[name]
+
+    def declare(argument: Argument) -> Any:
+        default = str(argument.default).lower() if isinstance(argument.default, bool) else argument.default
+        return DeclareLaunchArgument(
+            argument.name, default_value=None if default is None else str(default), description=argument.help
+        )
+
+    def start(context: LaunchContext) -> list[Any]:
+        given = {argument.name: context.launch_configurations[argument.name] for argument in launch.arguments}
+        return [_node_action(command) for command in resolve(launch, given)]
+
+    profile = {name: value for name, value in ros_environment().items() if name.endswith("_DEFAULT_PROFILES_FILE")}
+    return LaunchDescription(
+        [
+            *(SetEnvironmentVariable(variable, value) for variable, value in profile.items()),
+            *(declare(argument) for argument in launch.arguments),
+            OpaqueFunction(function=start),
+        ]
+    )
+
+
+def _node_action(command: Command) -> Any:
+    from launch.actions import Shutdown
+    from launch_ros.actions import Node
+    from launch_ros.parameter_descriptions import ParameterValue
+
+    values = {key: ParameterValue(value, value_type=type(value)) for key, value in command.parameters.items()}
+    return Node(
+        package=command.package,
+        executable=command.executable,
+        name=command.name,
+        parameters=[*([command.params_file] if command.params_file else []), values],
+        remappings=list(command.remaps.items()),
+        arguments=list(command.options),
+        ros_arguments=["--log-level", command.log_level],
+        output="screen",
+        emulate_tty=True,
+        on_exit=Shutdown(reason=f"{command.name} ended") if command.required else None,
+    )

@@ -1,0 +1,265 @@
+"""Start, watch and stop the processes of a launch file where `ros2 launch` is not installed.
+
+    pi0 up policy robot:=my_robot checkpoint:=runs/my_robot
+    pi0 up launch/record.launch.py robot:=my_robot prompt:="fold the towel"
+    pi0 up policy --show-args
+
+The processes, arguments and parameters are those of `ros2 launch pi0_ros FILE`: one table, `launches.py`, says both.
+Nothing is restarted. When a required process ends, the others are stopped and its last lines are shown.
+Ctrl-C stops everything: SIGINT, after 5 s SIGTERM, after 5 s more SIGKILL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from pi0_ros.base.share import config_path
+from pi0_ros.launching import launches
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+
+
+def ros_environment(localhost: bool = False, domain_id: int | None = None) -> dict[str, str]:
+    """This process's environment with our Fast DDS profile (unless the user chose one) and unbuffered Python output.
+
+    `localhost` keeps discovery on this machine; `domain_id` sets ROS_DOMAIN_ID.
+    """
+    environment = dict(os.environ)
+    old_name = environment.get("ROS_DISTRO", "jazzy") in ("humble", "iron", "jazzy")
+    profile = "FASTRTPS_DEFAULT_PROFILES_FILE" if old_name else "FASTDDS_DEFAULT_PROFILES_FILE"
+    environment.setdefault(profile, str(config_path("fastdds_profiles.xml")))
+    environment.setdefault("PYTHONUNBUFFERED", "1")
+    if localhost:
+        environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        if environment.get("ROS_DISTRO") == "humble":
+            environment["ROS_LOCALHOST_ONLY"] = "1"  # newer distributions warn about it
+    if domain_id is not None:
+        environment["ROS_DOMAIN_ID"] = str(domain_id)
+    return environment
+
+
+def private_domain() -> int:
+    """The ROS_DOMAIN_ID that the user chose, else one of this process's own, so that a demo disturbs no robot."""
+    return int(os.environ.get("ROS_DOMAIN_ID", "0")) or 50 + os.getpid() % 50
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that ended: `returncode` as in subprocess (negative: killed by that signal)."""
+
+    name: str
+    returncode: int
+    required: bool
+
+    def __str__(self) -> str:
+        if self.returncode < 0:
+            return f"{self.name} was killed by {signal.Signals(-self.returncode).name}"
+        return f"{self.name} ended with exit status {self.returncode}"
+
+
+@dataclass
+class _Child:
+    process: subprocess.Popen[bytes]
+    log: Path
+    required: bool
+    reported: bool = False
+    shown: int = field(default=0)  # bytes of the log already given out by new_lines()
+
+
+class ProcessGroup:
+    """Processes that live and end together. Their output goes to one log file each; use it as a context manager.
+
+    Each child is in a session of its own, so a terminal's Ctrl-C reaches this process only, which then stops them in
+    order. Where `setpriv` is at hand the kernel also ends them should this process be killed: call `start` from
+    the main thread, because the kernel watches the thread that started them.
+    """
+
+    def __init__(self, log_dir: Path | None = None, grace_s: float = 5.0) -> None:
+        self.log_dir = Path(tempfile.mkdtemp(prefix="pi0_")) if log_dir is None else Path(log_dir)
+        self.grace_s = grace_s
+        self._children: dict[str, _Child] = {}
+
+    def __enter__(self) -> ProcessGroup:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        log: Path | None = None,
+        required: bool = True,
+    ) -> int:
+        """Start `argv` as `name` and return its pid; a name may be started again when its process has ended.
+
+        Raises ValueError when `name` still runs, OSError when the program cannot be started.
+        """
+        if self.is_running(name):
+            raise ValueError(f"process {name!r} is already running: stop it first")
+        path = self.log_dir / f"{name}.log" if log is None else Path(log)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        setpriv = shutil.which("setpriv")
+        with path.open("ab") as output:
+            shown = output.tell()
+            process = subprocess.Popen(
+                [setpriv, "--pdeathsig", "TERM", "--", *argv] if setpriv else list(argv),
+                env=dict(env) if env is not None else ros_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._children[name] = _Child(process, path, required, shown=shown)
+        return process.pid
+
+    def names(self) -> list[str]:
+        """Every name ever started, in order."""
+        return list(self._children)
+
+    def is_running(self, name: str) -> bool:
+        """True while the process of that name lives."""
+        return name in self._children and self._children[name].process.poll() is None
+
+    def pid(self, name: str) -> int:
+        """Process id of `name` (the last one started under it)."""
+        return self._children[name].process.pid
+
+    def returncode(self, name: str) -> int | None:
+        """Exit status as in subprocess, None while it runs."""
+        return self._children[name].process.poll()
+
+    def poll(self) -> list[Ended]:
+        """The processes that ended since the last call."""
+        ended = []
+        for name, child in self._children.items():
+            returncode = child.process.poll()
+            if returncode is not None and not child.reported:
+                child.reported = True
+                ended.append(Ended(name, returncode, child.required))
+        return ended
+
+    def output(self, name: str) -> str:
+        """Everything that `name` has printed."""
+        return self._children[name].log.read_text(encoding="utf-8", errors="replace")
+
+    def tail(self, name: str, lines: int = 15) -> str:
+        """The last lines that `name` has printed."""
+        return "\n".join(self.output(name).splitlines()[-lines:])
+
+    def new_lines(self) -> list[tuple[str, str]]:
+        """(name, line) for every complete line printed since the last call."""
+        found = []
+        for name, child in self._children.items():
+            with child.log.open("rb") as file:
+                file.seek(child.shown)
+                complete, newline, _ = file.read().rpartition(b"\n")
+            if newline:
+                child.shown += len(complete) + 1
+                found += [(name, line) for line in complete.decode("utf-8", "replace").splitlines()]
+        return found
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a process if it still runs."""
+        if self.is_running(name):
+            self._children[name].process.send_signal(number)
+
+    def stop(self, *names: str) -> list[Ended]:
+        """Stop the named processes (default: all): SIGINT, SIGTERM after `grace_s`, SIGKILL after as long again.
+
+        Returns those that needed stopping, with their exit status. None is left running.
+        """
+        running = [name for name in names or self._children if self.is_running(name)]
+        for number in STOP_SIGNALS:
+            for name in running:
+                if number == signal.SIGKILL and self.is_running(name):
+                    os.killpg(self.pid(name), signal.SIGKILL)  # its own session: its children go with it
+                self.signal(name, number)
+            end = time.monotonic() + self.grace_s
+            while any(self.is_running(name) for name in running) and time.monotonic() < end:
+                time.sleep(0.02)
+        stopped = [self._children[name] for name in running]
+        for child in stopped:
+            child.process.wait()
+            child.reported = True
+        return [Ended(n, c.process.returncode, c.required) for n, c in zip(running, stopped)]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command line of `pi0 up`."""
+    listing = ", ".join(launches.LAUNCHES)
+    parser.add_argument("file", help=f"a launch file or its name: {listing}")
+    parser.add_argument("arguments", nargs="*", metavar="name:=value", help="launch arguments, as for `ros2 launch`")
+    parser.add_argument("-s", "--show-args", action="store_true", help="show the file's arguments and end")
+    parser.add_argument("-d", "--dry-run", action="store_true", help="print the commands and end")
+    parser.add_argument("--log-dir", type=Path, help="folder for the processes' logs (default: a new temporary one)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """`pi0 up`: 0 when it was stopped by the user, 1 when a required process ended by itself."""
+    launch = launches.find(args.file)
+    if args.show_args:
+        print(launches.describe(launch))
+        return 0
+    commands = launches.resolve(launch, launches.parse_arguments(args.arguments))
+    foreign = [command for command in commands if command.package != "pi0_ros"]
+    for command in foreign:
+        print(f"pi0 up: left out {command.executable}: only `ros2 launch` can start it", file=sys.stderr)
+    commands = [command for command in commands if command not in foreign]
+    if args.dry_run:
+        print("\n".join(" ".join(map(repr, command.argv())) for command in commands))
+        return 0
+    stop: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    with ProcessGroup(args.log_dir) as group:
+        print(f"pi0 up: logs in {group.log_dir}; Ctrl-C stops everything", flush=True)
+        for command in commands:
+            pid = group.start(command.name, command.argv(), required=command.required)
+            print(f"pi0 up: {command.name} started, pid {pid}", flush=True)
+        status = watch(group, stop)
+        print("pi0 up: stopping", flush=True)
+        stopped = group.stop()
+        show(group)
+        for ended in stopped:
+            print(f"pi0 up: {ended}", flush=True)
+    return status
+
+
+def watch(group: ProcessGroup, stop: Sequence[int]) -> int:
+    """Show the group's output until a signal lies in `stop`, a required process ends (status 1) or none is left."""
+    while not stop:
+        show(group)
+        for ended in group.poll():
+            print(f"pi0 up: {ended}" + ("" if ended.required else "; the others go on"), flush=True)
+            if ended.required:
+                print(f"pi0 up: {ended.name} is required. Its last lines:\n{group.tail(ended.name)}", flush=True)
+                return 1
+        if not any(group.is_running(name) for name in group.names()):
+            print("pi0 up: every process has ended", flush=True)
+            return 1
+        time.sleep(0.1)
+    return 0
+
+
+def show(group: ProcessGroup) -> None:
+    """Print what the processes have printed meanwhile, each line with its process's name."""
+    for name, line in group.new_lines():
+        print(f"[{name}] {line}", flush=True)

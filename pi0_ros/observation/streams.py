@@ -1,0 +1,472 @@
+"""Stamped streams and the observation at a time: one code for the live node and the bag converter.
+
+Messages are stored as they come and decoded when somebody asks, so pushing is cheap. Alignment is causal: at time t
+every stream gives its newest sample that is not newer than t ("as-of"), if that is not older than the stream's limit.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from pi0_ros.observation.images import ImageError, check_image, decode_image
+from pi0_ros.robot import CommandGroup, Robot, StateTopic
+
+T = TypeVar("T")
+SECOND = 1_000_000_000  # ns
+FROZEN_BYTES = 4096  # of an image are compared with the one before
+STATES_PER_IMAGE = 64  # a live buffer keeps this many times more state messages than images: they are faster and small
+
+
+class StaleError(ValueError):
+    """No observation at this time: `problems` says which streams are missing, too old or unreadable."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = list(problems)
+
+
+class UnreadableError(StaleError):
+    """No observation at this time because a message cannot be decoded: waiting will not mend it."""
+
+
+class FrozenError(StaleError):
+    """No observation at this time because a camera sends one picture again and again."""
+
+
+class MessageError(ValueError):
+    """A joint message that cannot be used; the message names topic and joint."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the robot saw and felt at one time."""
+
+    stamp_ns: int  # the tick: the time that the observation is "at"
+    images: dict[str, np.ndarray]  # camera name -> uint8 [H,W,3] RGB
+    state: np.ndarray  # float64 [S], robot units, the robot's state joints in their order
+    prompt: str
+    ages_s: dict[str, float]  # topic -> tick minus the sample's stamp
+
+
+@dataclass
+class StreamCounts:
+    """What has happened to one topic since its buffer was made."""
+
+    messages: int = 0
+    receive_stamped: int = 0  # header stamp zero, receive time taken
+    late: int = 0  # not newer than one that came before
+    restarts: int = 0  # the clock jumped back and the buffer was emptied
+
+
+class StreamBuffer(Generic[T]):
+    """Samples of one stream by their stamps, for one pusher and one reader.
+
+    `keep` bounds the number of samples (None: all of them). When a bounded buffer gets a sample that is older than its
+    newest by more than `max_age_s`, the clock has jumped back (a simulator's reset, a bag in a loop): it starts again.
+    """
+
+    def __init__(self, max_age_s: float, keep: int | None = None, topic: str = "stream", what: str = "message") -> None:
+        self.max_age_s, self.keep, self.topic, self.what = max_age_s, keep, topic, what
+        self.counts = StreamCounts()
+        self._max_age_ns = round(max_age_s * SECOND)
+        self._stamps: list[int] = []
+        self._values: list[T] = []
+        self._lock = threading.Lock()
+
+    def push(self, stamp_ns: int, value: T) -> None:
+        """Add a sample; one with the same stamp is replaced."""
+        with self._lock:
+            self.counts.messages += 1
+            stamps, values = self._stamps, self._values
+            if self.keep is not None and stamps and stamp_ns < stamps[-1] - self._max_age_ns:
+                self.counts.restarts += 1
+                stamps.clear()
+                values.clear()
+            if not stamps or stamp_ns > stamps[-1]:
+                stamps.append(stamp_ns)
+                values.append(value)
+            else:
+                self.counts.late += 1
+                at = bisect_left(stamps, stamp_ns)
+                same = stamps[at] == stamp_ns
+                stamps[at : at + same] = [stamp_ns]
+                values[at : at + same] = [value]
+            if self.keep is not None and len(stamps) > self.keep:
+                del stamps[0], values[0]
+
+    def as_of(self, t_ns: int) -> tuple[int, T] | None:
+        """The newest sample not newer than `t_ns` as (stamp_ns, value); None if it is too old or missing."""
+        with self._lock:
+            at = bisect_right(self._stamps, t_ns) - 1
+            if at < 0 or t_ns - self._stamps[at] > self._max_age_ns:
+                return None
+            return self._stamps[at], self._values[at]
+
+    def newest_ns(self) -> int | None:
+        """Stamp of the newest sample."""
+        with self._lock:
+            return self._stamps[-1] if self._stamps else None
+
+    def stamps(self) -> np.ndarray:
+        """All kept stamps in rising order, int64 [N]."""
+        with self._lock:
+            return np.array(self._stamps, np.int64)
+
+    def forget(self, before_ns: int) -> None:
+        """Drop the samples that no `as_of` at `before_ns` or later can return."""
+        with self._lock:
+            drop = max(0, bisect_right(self._stamps, before_ns) - 1)
+            del self._stamps[:drop], self._values[:drop]
+
+    def problem(self, t_ns: int) -> str | None:
+        """Why there is no sample at `t_ns`, as a sentence; None if there is one."""
+        with self._lock:
+            if not self._stamps:
+                return f"{self.topic}: no {self.what} has arrived"
+            at = bisect_right(self._stamps, t_ns) - 1
+            if at < 0:
+                ahead = (self._stamps[0] - t_ns) / SECOND
+                return f"{self.topic}: oldest {self.what} is {ahead:.2f} s in the future{_clocks(ahead)}"
+            age_ns = t_ns - self._stamps[at]
+        if age_ns <= self._max_age_ns:
+            return None
+        age = age_ns / SECOND
+        return f"{self.topic}: newest {self.what} is {age:.2f} s old, limit {self.max_age_s:.2f} s{_clocks(age)}"
+
+
+def _clocks(difference_s: float) -> str:
+    return " (different clocks? compare use_sim_time)" if difference_s > 1e6 else ""
+
+
+class _Sample:
+    """A message that is decoded when it is first read; its value, or why it has none, is then kept instead of it."""
+
+    __slots__ = ("_content", "_decode", "received_ns", "same_since_ns")
+
+    def __init__(
+        self, message: Any, decode: Callable[[Any], np.ndarray], received_ns: int = 0, same_since_ns: int | None = None
+    ) -> None:
+        self.received_ns = received_ns
+        self.same_since_ns = same_since_ns  # stamp of the first of the equal images up to this one, where watched
+        self._content: Any = message  # replaced once, by an array or a ValueError: safe to read from several threads
+        self._decode = decode
+
+    def value(self) -> np.ndarray:
+        content = self._content
+        if isinstance(content, np.ndarray):
+            return content
+        if isinstance(content, ValueError):
+            raise content.with_traceback(None)
+        try:
+            value = self._decode(content)
+        except ValueError as error:
+            self._content = error
+            raise
+        self._content = value
+        return value
+
+    def check(self, check: Callable[[Any], Any]) -> None:
+        """Raise what `value` would raise as far as `check` can tell from the message, without decoding it."""
+        content = self._content
+        if isinstance(content, ValueError):
+            raise content.with_traceback(None)
+        if not isinstance(content, np.ndarray):
+            check(content)
+
+
+class ObservationBuffer:
+    """All streams of a robot: messages in, observations out.
+
+    `keep` is the number of images kept for each camera: a few live, None (all) for bags, where `forget` frees memory.
+    One thread may push while another reads.
+    """
+
+    def __init__(self, robot: Robot, keep: int | None = 8) -> None:
+        self.robot = robot
+        self._decoders: dict[str, Callable[[Any], np.ndarray]] = {}
+        self._checks: dict[str, Callable[[Any], Any]] = {}
+        self._streams: dict[str, StreamBuffer[_Sample]] = {}
+        self._frozen_s = {camera.topic: camera.frozen_s for camera in robot.cameras if camera.frozen_s is not None}
+        self._pictures: dict[
+            str, tuple[bytes, int]
+        ] = {}  # of watched cameras: some bytes, and the stamp they came with
+        many = None if keep is None else keep * STATES_PER_IMAGE
+
+        def add(item: Any, max_age_s: float, kept: int | None, what: str, decode: Callable, check: Callable) -> None:
+            self._streams[item.topic] = StreamBuffer(max_age_s, kept, item.topic, what)
+            self._decoders[item.topic] = _naming(item.topic, item.type, decode)
+            self._checks[item.topic] = _naming(item.topic, item.type, check)
+
+        for camera in robot.cameras:
+            add(camera, camera.max_age_s, keep, "image", decode_image, check_image)
+        for item in robot.state:
+            decode = partial(decode_state, item)
+            add(item, item.max_age_s, many, "state", decode, decode)
+        for group in robot.commands:
+            decode = partial(decode_command, group)
+            add(group, robot.action_max_age_s, many, "command", decode, decode)
+        self._observed = [*(camera.topic for camera in robot.cameras), *(item.topic for item in robot.state)]
+        self._state = [(item.topic, _places(item.joints, robot.state_names)) for item in robot.state]
+        self._commands = [(group.topic, _places(group.joints, robot.action_names)) for group in robot.commands]
+
+    @property
+    def counts(self) -> dict[str, StreamCounts]:
+        """What has happened to each topic."""
+        return {topic: stream.counts for topic, stream in self._streams.items()}
+
+    def push_message(self, topic: str, msg: Any, receive_ns: int) -> None:
+        """Store a message under its header stamp, or under `receive_ns` where it has none or a zero one.
+
+        Raises KeyError for a topic that the robot file does not name.
+        """
+        stream = self._streams[topic]
+        header = getattr(msg, "header", None)
+        stamp_ns = receive_ns if header is None else header.stamp.sec * SECOND + header.stamp.nanosec
+        if stamp_ns == 0:
+            stamp_ns = receive_ns
+            stream.counts.receive_stamped += 1
+        since_ns = self._same_since_ns(topic, msg, stamp_ns) if topic in self._frozen_s else None
+        stream.push(int(stamp_ns), _Sample(msg, self._decoders[topic], receive_ns, since_ns))
+
+    def problems(self, t_ns: int) -> list[str]:
+        """Why `observe` would fail at `t_ns`, a sentence for each topic; images are checked but not decoded."""
+        sentences = []
+        for topic in self._observed:
+            found = self._streams[topic].as_of(t_ns)
+            try:
+                if found is None:
+                    sentences.append(self._streams[topic].problem(t_ns))
+                else:
+                    found[1].check(self._checks[topic])
+                    sentences.append(self._frozen(topic, *found))
+            except ValueError as error:
+                sentences.append(str(error))
+        return [sentence for sentence in sentences if sentence is not None]
+
+    def observe(self, t_ns: int, prompt: str) -> Observation:
+        """The observation at `t_ns`: of every stream the newest sample not newer than that.
+
+        Raises `StaleError` if a stream is missing or too old, and its subclasses: `UnreadableError` if a message cannot
+        be decoded, `FrozenError` if a camera's pictures do not change.
+        """
+        values, stamps = self._read(self._observed, t_ns)
+        return Observation(
+            stamp_ns=t_ns,
+            images={camera.name: values[camera.topic] for camera in self.robot.cameras},
+            state=self._gather(self._state, values),
+            prompt=prompt,
+            ages_s={topic: (t_ns - stamp) / SECOND for topic, stamp in stamps.items()},
+        )
+
+    def oldest_image(self, t_ns: int) -> tuple[int, int] | None:
+        """Stamp and time of arrival (ns) of the oldest of the images that an observation at `t_ns` shows."""
+        found = [self._streams[camera.topic].as_of(t_ns) for camera in self.robot.cameras]
+        samples = [(stamp, sample.received_ns) for stamp, sample in (item for item in found if item is not None)]
+        return min(samples) if samples else None
+
+    def action_at(self, t_ns: int) -> np.ndarray:
+        """The action at `t_ns`, float64 [A]: the command as-of then, or with `next_state` the state one frame later.
+
+        Needs the command topics pushed too. Raises `StaleError` and `UnreadableError` as `observe` does.
+        """
+        if self.robot.action_source == "next_state":
+            t_ns += round(SECOND / self.robot.dataset_fps)
+            return self._gather(self._state, self._read([topic for topic, _ in self._state], t_ns)[0])
+        return self._gather(self._commands, self._read([topic for topic, _ in self._commands], t_ns)[0])
+
+    def latest_ns(self) -> int | None:
+        """The newest time for which every camera and state topic has data; None while one has none."""
+        newest = [self._streams[topic].newest_ns() for topic in self._observed]
+        return None if None in newest else min(stamp for stamp in newest if stamp is not None)
+
+    def stamps(self, topic: str) -> np.ndarray:
+        """The kept stamps of a topic in rising order, int64 [N]."""
+        return self._streams[topic].stamps()
+
+    def forget(self, before_ns: int) -> None:
+        """Free what no observation at `before_ns` or later needs."""
+        for stream in self._streams.values():
+            stream.forget(before_ns)
+
+    def _read(self, topics: Sequence[str], t_ns: int) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        """Decoded values and stamps of `topics` as-of `t_ns`; all problems in one error."""
+        values, stamps, stale, unreadable, frozen = {}, {}, [], [], []
+        for topic in topics:
+            found = self._streams[topic].as_of(t_ns)
+            if found is None:
+                stale.append(self._streams[topic].problem(t_ns) or f"{topic}: the message arrived only now")
+                continue
+            stamps[topic] = found[0]
+            if (problem := self._frozen(topic, *found)) is not None:
+                frozen.append(problem)
+            try:
+                values[topic] = found[1].value()
+            except ValueError as error:
+                unreadable.append(str(error))
+        if unreadable:
+            raise UnreadableError(unreadable + stale + frozen)
+        if stale:
+            raise StaleError(stale + frozen)
+        if frozen:
+            raise FrozenError(frozen)
+        return values, stamps
+
+    def _same_since_ns(self, topic: str, msg: Any, stamp_ns: int) -> int:
+        """The stamp of the first of the equal images that end with this one; a sensor's noise makes each differ."""
+        try:
+            data = np.frombuffer(msg.data, np.uint8)
+        except (AttributeError, TypeError, ValueError):  # decoding will say what is wrong with it
+            return stamp_ns
+        picture = data[:: len(data) // FROZEN_BYTES | 1].tobytes()
+        before, since_ns = self._pictures.get(topic, (b"", stamp_ns))
+        if picture != before or since_ns > stamp_ns:
+            since_ns = stamp_ns
+        self._pictures[topic] = (picture, since_ns)
+        return since_ns
+
+    def _frozen(self, topic: str, stamp_ns: int, sample: _Sample) -> str | None:
+        """That a camera is frozen, as a sentence."""
+        if sample.same_since_ns is None:
+            return None
+        still_s, limit_s = (stamp_ns - sample.same_since_ns) / SECOND, self._frozen_s[topic]
+        if still_s <= limit_s:
+            return None
+        name = next(camera.name for camera in self.robot.cameras if camera.topic == topic)
+        return (
+            f"{topic}: camera '{name}' has sent one and the same picture for {still_s:.2f} s, limit {limit_s:.2f} s: "
+            "restart its driver (for a simulator without noise remove frozen_s from the robot file)"
+        )
+
+    def _gather(self, parts: Sequence[tuple[str, np.ndarray]], values: dict[str, np.ndarray]) -> np.ndarray:
+        vector = np.empty(sum(len(places) for _, places in parts), np.float64)
+        for topic, places in parts:
+            vector[places] = values[topic]
+        return vector
+
+
+# ---- messages
+
+
+def decode_state(item: StateTopic, msg: Any) -> np.ndarray:
+    """The values of `item.joints` in a JointState, found by name, float64 [len(joints)]. Raises `MessageError`.
+
+    Positions and velocities are in the robot file's units, efforts in the message's.
+    """
+    values = _by_name(item.topic, item.message_names, msg.name, getattr(msg, item.field), item.field)
+    if item.field == "position":
+        return from_message_units(item, values)
+    return values / item.scale if item.scale and item.field == "velocity" else values
+
+
+def decode_positions(item: StateTopic, msg: Any) -> np.ndarray:
+    """Where `item.joints` are, float64 [len(joints)], whatever `field` is the policy's state. Raises `MessageError`."""
+    return from_message_units(item, _by_name(item.topic, item.message_names, msg.name, msg.position, "position"))
+
+
+def decode_command(group: CommandGroup, msg: Any) -> np.ndarray:
+    """The commanded positions of `group.joints`, float64 [len(joints)]. Raises `MessageError`.
+
+    JointTrajectory: the first point, by name. JointState: by name. Float64MultiArray: by place, in the group's order.
+    """
+    if group.type == "trajectory_msgs/msg/JointTrajectory":
+        if not msg.points:
+            raise MessageError(f"{group.topic}: the trajectory has no point")
+        values = _by_name(group.topic, group.message_names, msg.joint_names, msg.points[0].positions, "position")
+        return from_message_units(group, values)
+    if group.type == "sensor_msgs/msg/JointState":
+        return from_message_units(group, _by_name(group.topic, group.message_names, msg.name, msg.position, "position"))
+    if len(msg.data) != len(group.joints):
+        expected = f"group {group.name} has {len(group.joints)} joints ({', '.join(group.joints)})"
+        raise MessageError(f"{group.topic}: the message has {len(msg.data)} values, {expected}")
+    return from_message_units(group, _finite(group.topic, group.joints, np.array(msg.data, np.float64)))
+
+
+def to_message_units(item: StateTopic | CommandGroup, positions: np.ndarray) -> np.ndarray:
+    """Positions of `item.joints` [..., len(joints)] in the robot file's units as the topic's messages measure them."""
+    return positions * (item.scale or 1.0) + (item.offset or 0.0)
+
+
+def from_message_units(item: StateTopic | CommandGroup, positions: np.ndarray) -> np.ndarray:
+    """The inverse of `to_message_units`."""
+    return (positions - (item.offset or 0.0)) / (item.scale or 1.0)
+
+
+def _places(joints: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """Where `joints` stand among `names`, intp [len(joints)]."""
+    return np.array([names.index(joint) for joint in joints], np.intp)
+
+
+def _by_name(
+    topic: str, wanted: Sequence[str], names: Sequence[str], values: Sequence[float], field: str
+) -> np.ndarray:
+    if len(values) != len(names):
+        raise MessageError(f"{topic}: the message has {len(names)} joint names and {len(values)} {field} values")
+    where = {name: i for i, name in enumerate(names)}
+    missing = [name for name in wanted if name not in where]
+    if missing:
+        raise MessageError(
+            f"{topic}: joint {', '.join(map(repr, missing))} is missing; the message has {', '.join(names) or 'none'}: "
+            "correct the names in the robot file or in the publisher"
+        )
+    return _finite(topic, wanted, np.array([values[where[name]] for name in wanted], np.float64))
+
+
+def _finite(topic: str, names: Sequence[str], values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all():
+        bad = [f"{name!r} is {value}" for name, value in zip(names, values) if not np.isfinite(value)]
+        raise MessageError(f"{topic}: joint {', '.join(bad)}")
+    return values
+
+
+def _naming(topic: str, type_name: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`function` of a message, whose errors begin with the topic."""
+
+    def named(msg: Any) -> Any:
+        try:
+            return function(msg)
+        except ImageError as error:
+            raise ImageError(f"{topic}: {error}") from error
+        except (AttributeError, TypeError) as error:
+            raise MessageError(f"{topic}: the message is no {type_name} ({error}): correct the robot file") from error
+
+    return named
+
+
+# ---- ticks
+
+
+def tick_grid(start_ns: int, end_ns: int, fps: float, streams_stamps: Iterable[np.ndarray]) -> np.ndarray:
+    """Ticks at `fps` from `start_ns` to `end_ns`, with the phase that keeps them farthest from the streams' stamps.
+
+    Ticks that fall on a camera's stamps pick by jitter now one image and now the next: a quarter of the images comes
+    twice and another quarter never. So of 256 phases the one is taken whose ticks keep the greatest distance from the
+    stamps. A stream counts with the distance that 1 % of its stamps fall below, and the worst stream decides.
+
+    Args:
+        streams_stamps: for each camera its stamps in ns, int64 [N].
+
+    Returns:
+        The ticks in ns, int64 [K]; empty when the time is shorter than one phase. Neighbours are 1/fps apart to 1 ns.
+    """
+    period = SECOND / fps
+    phases = np.arange(256) * (period / 256)
+    slack = np.full(len(phases), np.inf)
+    for stamps in streams_stamps:
+        inside = np.asarray(stamps, np.int64)
+        inside = inside[(inside >= start_ns - period) & (inside <= end_ns + period)]
+        if len(inside):
+            folded = (inside - start_ns) % period
+            rank = (len(inside) - 1) // 100
+            apart = (np.abs(folded - phase) for phase in phases)
+            near = [np.partition(np.minimum(far, period - far), rank)[rank] for far in apart]
+            slack = np.minimum(slack, near)
+    first = start_ns + round(float(phases[np.argmax(slack)]))
+    count = max(0, int((end_ns - first) / period + 1e-9) + 1) if end_ns >= first else 0
+    return first + np.rint(np.arange(count) * period).astype(np.int64)

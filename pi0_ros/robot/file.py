@@ -1,0 +1,306 @@
+"""The robot file: joints, cameras, topics and rates of one robot, read and written.
+
+Nodes, converter, trainer, simulator and doctor all read this one file. Reading is strict: a key nobody knows, a missing
+unit, a joint listed twice or limits upside down raise `RobotFileError`, which names file, line, key and remedy.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pi0_ros.base.share import config_path
+from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, key_of, nearest, read, unique
+from pi0_ros.robot.released import read_released, write_released
+from pi0_ros.robot.types import Camera, CommandGroup, Joint, Robot, StateTopic
+from pi0_ros.robot.units import read_scales, write_scales
+
+UNITS = ("rad", "m", "normalized")
+KINDS = ("revolute", "prismatic", "gripper")
+KIND_UNITS = {"revolute": ("rad",), "prismatic": ("m",), "gripper": UNITS}
+ACTIONS = ("absolute", "relative", "velocity")
+ROLES = ("both", "state", "action")
+CONTROL_RATES = (20, 1000)  # Hz
+LIMITS = ("jerk", "tracking")  # that a joint may have besides position, velocity and acceleration
+SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
+CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+STATE_TYPES = ("sensor_msgs/msg/JointState",)
+STATE_FIELDS = ("position", "velocity", "effort")
+COMMAND_TYPES = (
+    "trajectory_msgs/msg/JointTrajectory",
+    "std_msgs/msg/Float64MultiArray",
+    "sensor_msgs/msg/JointState",
+)
+COMMAND_POINTS = ("one", "rest")
+ACTION_SOURCES = ("command", "next_state")
+
+TOPIC_PATTERN = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
+SLOT_PATTERN = re.compile(r"[A-Za-z_]\w*")
+
+
+class RobotFileError(ValueError):
+    """A robot file that cannot be used; the message names the file, the key and what to write instead."""
+
+
+# ---- finding
+
+
+def load_robot(name_or_path: str | os.PathLike[str]) -> Robot:
+    """Read a robot by its name (`demo_arm`: one of the files in `config/robots`) or by the path of its file.
+
+    Raises `RobotFileError` when there is no such file or when it is wrong.
+    """
+    text = os.fspath(name_or_path)
+    path = Path(text).expanduser()
+    if os.sep not in text and path.suffix not in (".yaml", ".yml"):
+        path = config_path("robots", f"{text}.yaml")
+        if not path.is_file():
+            known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+            raise RobotFileError(
+                f"no robot is called {text!r}{nearest(text, known)}; known are {', '.join(known)}, "
+                "or give the path of a robot file that ends in .yaml"
+            )
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RobotFileError(f"{path}: cannot be read: {error}") from error
+    return robot_from_yaml(content, str(path))
+
+
+# ---- reading
+
+
+def robot_from_yaml(text: str, origin: str) -> Robot:
+    """Parse and check the text of a robot file; `origin` names it in errors. Raises `RobotFileError`."""
+    return read(text, origin, _robot, RobotFileError)
+
+
+HINTS = {
+    "unit": "one of " + ", ".join(UNITS),
+    "kind": "one of " + ", ".join(KINDS),
+    "action": "absolute, relative or velocity for a joint; source and max_age_s for the robot",
+    "step": "how far an action of 1 moves the joint per frame",
+    "slot": "the model's image slot, such as " + ", ".join(SLOTS),
+    "limits": "position: [lower, upper], velocity and acceleration",
+    "max_age_s": "the age in seconds from which on a sample is too old",
+    "source": "one of " + ", ".join(ACTION_SOURCES),
+    "points": "one of " + ", ".join(COMMAND_POINTS),
+}
+ROBOT_KEYS = (
+    ("name", "control_rate_hz", "policy_rate_hz", "dataset_fps", "joints", "cameras", "state", "commands", "action"),
+    ("description", "prompt", "urdf", "policy"),
+)
+
+
+def _robot(document: Any) -> Robot:
+    file = Section(document, (), *ROBOT_KEYS, HINTS)
+    joints = tuple(_joint(item, place) for item, place in file.items("joints"))
+    unique((("joints", i, "name"), joint.name) for i, joint in enumerate(joints))
+    cameras = tuple(_camera(item, place) for item, place in file.items("cameras"))
+    observed = [joint.name for joint in joints if joint.role != "action"]
+    moved = [joint.name for joint in joints if joint.role != "state"]
+    state = tuple(_state(item, place, observed) for item, place in file.items("state"))
+    commands = tuple(_command(item, place, moved) for item, place in file.items("commands"))
+    unique((("cameras", i, "name"), camera.name) for i, camera in enumerate(cameras))
+    unique((("cameras", i, "slot"), camera.slot) for i, camera in enumerate(cameras))
+    unique((("commands", i, "name"), group.name) for i, group in enumerate(commands))
+    streams: dict[str, Sequence[Camera | StateTopic | CommandGroup]]
+    streams = {"cameras": cameras, "state": state, "commands": commands}
+    unique(((key, i, "topic"), item.topic) for key, items in streams.items() for i, item in enumerate(items))
+    _each_joint_once("state", state, observed)
+    _each_joint_once("commands", commands, moved)
+    action = Section(file.value["action"], ("action",), ("source", "max_age_s"), (), HINTS)
+    source = action.choice("source", ACTION_SOURCES)
+    _positions_where_actions_need_them(joints, state, source)
+    control_rate, policy_rate = file.positive("control_rate_hz"), file.positive("policy_rate_hz")
+    if not CONTROL_RATES[0] <= control_rate <= CONTROL_RATES[1]:
+        allowed = "{} .. {} Hz".format(*CONTROL_RATES)
+        file.wrong("control_rate_hz", f"{control_rate:g} Hz is not within {allowed}, which the controller can keep")
+    if policy_rate > control_rate:
+        file.wrong("policy_rate_hz", f"{policy_rate:g} Hz is above control_rate_hz, {control_rate:g} Hz: lower it")
+    return Robot(
+        name=file.text("name"),
+        description=file.text("description", ""),
+        joints=joints,
+        cameras=cameras,
+        state=state,
+        commands=commands,
+        action_source=source,
+        action_max_age_s=action.positive("max_age_s"),
+        control_rate_hz=control_rate,
+        policy_rate_hz=policy_rate,
+        dataset_fps=file.positive("dataset_fps"),
+        prompt=file.text("prompt", ""),
+        urdf=file.text("urdf") if "urdf" in file else None,
+        released=read_released(file),
+    )
+
+
+def _joint(value: Any, place: Place) -> Joint:
+    role = value.get("role") if isinstance(value, dict) else None
+    needed, possible = (("action",), ("step",)) if role != "state" else ((), ())
+    keys = ("name", "unit", "kind", "limits", *needed), (*possible, "role", "model")
+    item = Section(value, place, *keys, HINTS)
+    unit, kind = item.choice("unit", UNITS), item.choice("kind", KINDS)
+    if unit not in KIND_UNITS[kind]:
+        item.wrong("unit", f"a {kind} joint is not measured in {unit}: write {KIND_UNITS[kind][0]}")
+    limits = Section(value["limits"], (*place, "limits"), ("position", "velocity", "acceleration"), LIMITS)
+    lower, upper = limits.pair("position", f"[lower, upper] in {unit}")
+    role = item.choice("role", ROLES, "both")
+    action = item.choice("action", ACTIONS) if role != "state" else ""
+    state_scale, action_scale = read_scales(item)
+    if action in ("relative", "velocity"):
+        if state_scale != action_scale:
+            item.wrong("action", f"{action} needs state and action counted alike: write absolute, or one `model`")
+        if role == "action":
+            item.wrong("action", f"{action} needs the joint in the state, too: write absolute, or the role both")
+    if (action == "velocity") != ("step" in item):
+        hint = HINTS["step"] if action == "velocity" else "only the action velocity has a step"
+        item.wrong("step", f"missing: write {hint}" if action == "velocity" else hint)
+    return Joint(
+        name=item.text("name"),
+        unit=unit,
+        kind=kind,
+        lower=lower,
+        upper=upper,
+        velocity=limits.positive("velocity"),
+        acceleration=limits.positive("acceleration"),
+        jerk=limits.positive("jerk") if "jerk" in limits else None,
+        tracking=limits.positive("tracking") if "tracking" in limits else None,
+        action=action,
+        role=role,
+        state_scale=state_scale,
+        action_scale=action_scale,
+        step=item.positive("step") if action == "velocity" else 1.0,
+    )
+
+
+def _camera(value: Any, place: Place) -> Camera:
+    item = Section(value, place, ("name", "topic", "type", "slot", "max_age_s"), ("frozen_s",), HINTS)
+    slot = item.text("slot")
+    if not SLOT_PATTERN.fullmatch(slot):
+        item.wrong("slot", f"{slot!r} is no image slot{nearest(slot, SLOTS)}; the usual ones are {', '.join(SLOTS)}")
+    frozen_s = item.positive("frozen_s") if "frozen_s" in item else None
+    kind, max_age_s = item.choice("type", CAMERA_TYPES), item.positive("max_age_s")
+    return Camera(item.text("name"), _topic(item), kind, slot, max_age_s, frozen_s)
+
+
+def _state(value: Any, place: Place, known: Sequence[str]) -> StateTopic:
+    optional = ("joints", "names", "scale", "offset", "field")
+    item = Section(value, place, ("topic", "type", "max_age_s"), optional, HINTS)
+    joints, names = _joints(item, known)
+    kind, field = item.choice("type", STATE_TYPES), item.choice("field", STATE_FIELDS, "position")
+    return StateTopic(_topic(item), kind, joints, item.positive("max_age_s"), field, names, *_units(item, joints))
+
+
+def _command(value: Any, place: Place, known: Sequence[str]) -> CommandGroup:
+    optional = ("joints", "names", "scale", "offset", "points")
+    item = Section(value, place, ("name", "topic", "type"), optional, HINTS)
+    joints, names = _joints(item, known)
+    kind, points = item.choice("type", COMMAND_TYPES), item.choice("points", COMMAND_POINTS, "one")
+    if points == "rest" and kind != COMMAND_TYPES[0]:
+        item.wrong("points", f"a {kind} holds one point only: write one, or the type {COMMAND_TYPES[0]}")
+    return CommandGroup(item.text("name"), _topic(item), kind, joints, names, *_units(item, joints), points)
+
+
+def _units(item: Section, joints: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scale and offset of the entry's joints in its messages (empty where not given)."""
+    scale, offset = (item.numbers(key) if key in item else () for key in ("scale", "offset"))
+    for key, numbers in (("scale", scale), ("offset", offset)):
+        if numbers and len(numbers) != len(joints):
+            item.wrong(key, f"{len(numbers)} numbers for {len(joints)} joints: write one for each, in their order")
+    if 0.0 in scale:
+        item.wrong("scale", "0 loses the position: write the message's value for one unit here")
+    return scale, offset
+
+
+def _topic(item: Section) -> str:
+    topic = item.text("topic")
+    if not TOPIC_PATTERN.fullmatch(topic):
+        item.wrong("topic", f"{topic!r} is no full topic name: write it as `ros2 topic list` does, like /joint_states")
+    return topic
+
+
+def _joints(item: Section, known: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The entry's joints (all of the robot where it lists none) and their names in messages (empty where equal)."""
+    joints = item.names("joints") if "joints" in item else tuple(known)
+    for i, joint in enumerate(joints):
+        if joint not in known:
+            message = f"{joint!r} is not in the list of joints{nearest(joint, known)}; known are {', '.join(known)}"
+            raise WrongValueError((*item.place, "joints", i), message)
+    names = item.names("names") if "names" in item else joints
+    if len(names) != len(joints):
+        item.wrong("names", f"{len(names)} names for {len(joints)} joints: write one for each joint, in their order")
+    return joints, () if names == joints else names
+
+
+def _each_joint_once(section: str, groups: Sequence[StateTopic | CommandGroup], known: Sequence[str]) -> None:
+    seen: dict[str, Place] = {}
+    for i, group in enumerate(groups):
+        for joint in group.joints:
+            if joint in seen:
+                message = f"joint {joint!r} is already in {key_of(seen[joint])}: list the joints of each entry"
+                raise WrongValueError((section, i, "joints"), message)
+            seen[joint] = (section, i)
+    missing = [joint for joint in known if joint not in seen]
+    if missing:
+        message = f"no entry has joint {', '.join(map(repr, missing))}: add it to the `joints` of one of them"
+        raise WrongValueError((section,), message)
+
+
+def _positions_where_actions_need_them(joints: Sequence[Joint], state: Sequence[StateTopic], source: str) -> None:
+    """A position relative to a velocity, or a velocity sent as a position, would move the robot anywhere."""
+    partial = [joint.name for joint in joints if joint.role != "both"]
+    if source == "next_state" and partial:
+        message = f"joint {partial[0]!r} is not in state and action both, which next_state needs: write command"
+        raise WrongValueError(("action", "source"), message)
+    relative = {joint.name for joint in joints if joint.action in ("relative", "velocity")}
+    for i, item in enumerate(state):
+        found = sorted(relative.intersection(item.joints))
+        if item.field != "position" and (found or source == "next_state"):
+            why = f"the action of {found[0]} starts from where it is" if found else "action.source is next_state"
+            raise WrongValueError(
+                ("state", i, "field"), f"{why}, which needs positions: write position, not {item.field}"
+            )
+
+
+# ---- writing
+
+
+def robot_to_yaml(robot: Robot) -> str:
+    """The text of a robot file that reads back as an equal `Robot`."""
+
+    def joint(item: Joint) -> dict[str, Any]:
+        limits = {"position": [item.lower, item.upper], "velocity": item.velocity, "acceleration": item.acceleration}
+        limits |= {key: value for key in LIMITS if (value := getattr(item, key)) is not None}
+        content: dict[str, Any] = {"name": item.name, "unit": item.unit, "kind": item.kind, "limits": limits}
+        content |= {"action": item.action} if item.action else {}
+        content |= {"step": item.step} if item.action == "velocity" else {}
+        content |= {"role": item.role} if item.role != "both" else {}
+        return {**content, **write_scales(item)}
+
+    def stream(item: Camera | StateTopic | CommandGroup) -> dict[str, Any]:
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(item).items()}
+        return {key: value for key, value in values.items() if value not in ([], None)}
+
+    document = {
+        "name": robot.name,
+        "description": robot.description,
+        "control_rate_hz": robot.control_rate_hz,
+        "policy_rate_hz": robot.policy_rate_hz,
+        "dataset_fps": robot.dataset_fps,
+        "prompt": robot.prompt,
+        "urdf": robot.urdf,
+        "joints": [joint(item) for item in robot.joints],
+        "cameras": [stream(item) for item in robot.cameras],
+        "state": [stream(item) for item in robot.state],
+        "commands": [stream(item) for item in robot.commands],
+        "action": {"source": robot.action_source, "max_age_s": robot.action_max_age_s},
+        **write_released(robot.released),
+    }
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)

@@ -1,0 +1,194 @@
+"""What a robot file says, as frozen dataclasses; `pi0_ros.robot.file` reads and writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pi0_ros.robot.released import NOTHING, Released
+from pi0_ros.robot.units import SAME, Scale
+
+
+@dataclass(frozen=True)
+class Joint:
+    """One joint. `unit` holds for positions; velocity, acceleration and jerk are in unit/s, unit/s^2 and unit/s^3."""
+
+    name: str
+    unit: str  # rad | m | normalized (a gripper from 0 to 1)
+    kind: str  # revolute | prismatic | gripper (grippers switch, they are never blended)
+    lower: float
+    upper: float
+    velocity: float
+    acceleration: float
+    jerk: float | None
+    action: str  # absolute | relative (to the state at capture) | velocity (see `step`) | "" for a joint of the state
+    role: str = "both"  # both | state (the model sees it) | action (the model moves it)
+    state_scale: Scale = SAME  # how the model counts the joint
+    action_scale: Scale = SAME
+    step: float = 1.0  # of a velocity: how far an action of 1 moves per frame, as the model counts the joint
+    tracking: float | None = None  # distance from its command that is too far. None: the controller's usual
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera topic and the image slot of the model that it fills."""
+
+    name: str
+    topic: str
+    type: str
+    slot: str
+    max_age_s: float
+    frozen_s: float | None = None  # identical pictures for longer: the camera is frozen. None: never (simulators)
+
+
+@dataclass(frozen=True)
+class StateTopic:
+    """One topic that carries the measured state of `joints`."""
+
+    topic: str
+    type: str
+    joints: tuple[str, ...]
+    max_age_s: float
+    field: str = "position"
+    names: tuple[str, ...] = ()  # what the messages call the joints; empty: the same as `joints`
+    scale: tuple[float, ...] = ()  # message = scale * value here + offset, for each joint; empty: 1
+    offset: tuple[float, ...] = ()  # empty: 0
+
+    @property
+    def message_names(self) -> tuple[str, ...]:
+        """The names of `joints` inside the messages, in the same order."""
+        return self.names or self.joints
+
+
+@dataclass(frozen=True)
+class CommandGroup:
+    """Joints that are commanded together through one topic."""
+
+    name: str
+    topic: str
+    type: str
+    joints: tuple[str, ...]
+    names: tuple[str, ...] = ()  # what the messages call the joints; empty: the same as `joints`
+    scale: tuple[float, ...] = ()  # message = scale * value here + offset, for each joint; empty: 1
+    offset: tuple[float, ...] = ()  # empty: 0
+    points: str = "one"  # of a JointTrajectory: one (the next), or rest (all to the end of the plan, when it changes)
+
+    @property
+    def message_names(self) -> tuple[str, ...]:
+        """The names of `joints` inside the messages, in the same order."""
+        return self.names or self.joints
+
+
+@dataclass(frozen=True)
+class Robot:
+    """A robot as its file describes it. Vectors are in the order of `joints`: J of them.
+
+    A state has the S joints whose role is not action, an action the A joints whose role is not state: nearly always
+    both are all of them.
+    """
+
+    name: str
+    description: str
+    joints: tuple[Joint, ...]
+    cameras: tuple[Camera, ...]
+    state: tuple[StateTopic, ...]
+    commands: tuple[CommandGroup, ...]
+    action_source: str  # command (the recorded command topics) | next_state
+    action_max_age_s: float
+    control_rate_hz: float
+    policy_rate_hz: float
+    dataset_fps: float
+    prompt: str
+    urdf: str | None  # relative to the package
+    released: Released = NOTHING
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        return tuple(joint.name for joint in self.joints)
+
+    @property
+    def state_joints(self) -> tuple[Joint, ...]:
+        """The joints of the state, S."""
+        return tuple(joint for joint in self.joints if joint.role != "action")
+
+    @property
+    def action_joints(self) -> tuple[Joint, ...]:
+        """The joints of the action, A."""
+        return tuple(joint for joint in self.joints if joint.role != "state")
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return tuple(joint.name for joint in self.state_joints)
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        return tuple(joint.name for joint in self.action_joints)
+
+    @property
+    def lower(self) -> np.ndarray:
+        """Lower position limits, float64 [J]."""
+        return np.array([joint.lower for joint in self.joints], np.float64)
+
+    @property
+    def upper(self) -> np.ndarray:
+        """Upper position limits, float64 [J]."""
+        return np.array([joint.upper for joint in self.joints], np.float64)
+
+    @property
+    def velocity(self) -> np.ndarray:
+        """Velocity limits, float64 [J], unit/s."""
+        return np.array([joint.velocity for joint in self.joints], np.float64)
+
+    @property
+    def acceleration(self) -> np.ndarray:
+        """Acceleration limits, float64 [J], unit/s^2."""
+        return np.array([joint.acceleration for joint in self.joints], np.float64)
+
+    @property
+    def jerk(self) -> np.ndarray:
+        """Jerk limits, float64 [J], unit/s^3; infinite where the file has none."""
+        return np.array([np.inf if joint.jerk is None else joint.jerk for joint in self.joints], np.float64)
+
+    @property
+    def tracking(self) -> np.ndarray:
+        """Distances from the command that are too far, float64 [J], unit; infinite where the file has none."""
+        return np.array([np.inf if joint.tracking is None else joint.tracking for joint in self.joints], np.float64)
+
+    @property
+    def gripper_mask(self) -> np.ndarray:
+        """True where the action joint is a gripper, bool [A]."""
+        return np.array([joint.kind == "gripper" for joint in self.action_joints], bool)
+
+    @property
+    def relative_mask(self) -> np.ndarray:
+        """True where the action is relative to the state at capture, bool [A]."""
+        return np.array([joint.action == "relative" for joint in self.action_joints], bool)
+
+    @property
+    def velocity_mask(self) -> np.ndarray:
+        """True where the action is a velocity, bool [A]."""
+        return np.array([joint.action == "velocity" for joint in self.action_joints], bool)
+
+    @property
+    def velocity_steps(self) -> np.ndarray:
+        """How far an action of 1 moves per frame where it is a velocity, else 1; float64 [A]."""
+        return np.array([joint.step for joint in self.action_joints], np.float64)
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """Every topic of the file with its message type: cameras, then state, then commands."""
+        streams: tuple[Camera | StateTopic | CommandGroup, ...] = (*self.cameras, *self.state, *self.commands)
+        return {stream.topic: stream.type for stream in streams}
+
+    @property
+    def max_ages_s(self) -> dict[str, float]:
+        """The greatest age of each topic's samples in seconds."""
+        cameras = {camera.topic: camera.max_age_s for camera in self.cameras}
+        states = {item.topic: item.max_age_s for item in self.state}
+        return {**{group.topic: self.action_max_age_s for group in self.commands}, **cameras, **states}
+
+    def indices(self, joints: Sequence[str]) -> np.ndarray:
+        """Where `joints` stand in the robot's order, intp [len(joints)]."""
+        return np.array([self.joint_names.index(joint) for joint in joints], np.intp)

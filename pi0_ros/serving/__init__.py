@@ -1,1 +1,0 @@
-"""The wire: a policy on another machine, over ZeroMQ. The client side needs no torch."""

@@ -1,0 +1,1 @@
+"""Texts and actions as tokens, token for token as the references make them. numpy, SentencePiece, tokenizers."""

@@ -1,0 +1,64 @@
+"""`pi0 demo` as its user runs it: real processes, the shipped checkpoint, the table at the end."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from pi0_ros.cli.demo import CHECKPOINT
+
+pytest.importorskip("rclpy")
+
+from pi0_ros.nodes.stage import Episode, summary
+
+
+def demo(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pi0_ros.cli.main", "demo", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=400)
+
+
+@pytest.mark.dds
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["local", "zmq"])
+def test_the_shipped_policy_is_run_and_scored(ros_domain: int, backend: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    options = ["--episodes", "1", "--headless", "--require", "0", "--limit", "15"]
+    done = demo(*options, "--backend", backend, "--port", port)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "seed 0" in done.stdout
+    table = dict(line.split("  ", 1) for line in done.stdout.splitlines() if "  " in line and line[0].isalpha())
+    latency = table["chunk latency p50 / p99"].split()[0]
+    assert float(latency) > 0
+    assert int(table["clamps"]) >= 0
+
+
+def test_what_cannot_be_played_is_refused_at_once() -> None:
+    done = demo("--prompt", "fold the towel")
+    assert done.returncode == 2 and "name exactly one of the cubes" in done.stderr
+    done = demo("--checkpoint", "/nowhere")
+    assert done.returncode == 2 and "make train-demo" in done.stderr
+
+
+def test_the_shipped_checkpoint_is_small_and_names_its_training() -> None:
+    from pi0_ros.checkpoints.checkpoint import load_checkpoint
+
+    assert sum(path.stat().st_size for path in CHECKPOINT.rglob("*") if path.is_file()) < 20e6
+    checkpoint = load_checkpoint(CHECKPOINT, "cpu")
+    assert checkpoint.spec.robot.name == "demo_arm"
+    assert checkpoint.training["finished"] and checkpoint.training["episodes"] >= 100
+
+
+def test_the_table_counts() -> None:
+    played = [
+        Episode(0, "red", True, "red", 5.0),
+        Episode(1, "blue", False, "green", 20.0),
+        Episode(2, "green", False, "", 20.0),
+    ]
+    table = summary(played, {"latency_p50_ms": "30"}, {"clamps": "2"})
+    assert "1 of 3 (33 %)" in table and "5.0 s" in table
+    assert "lifted green" in played[1].line() and "none lifted" in played[2].line()

@@ -1,0 +1,139 @@
+"""One recording, two ways: over DDS into the real policy process, and through the converter. Equal observations."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bagmaker import Recipe, make_bag
+
+from pi0_ros.bags.reader import Bag
+from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.conversion.align import rows, scan
+from pi0_ros.inference.metadata import Metadata
+from pi0_ros.observation.streams import Observation
+from pi0_ros.robot import Robot, load_robot, robot_to_yaml
+
+pytestmark = pytest.mark.dds
+STEP_NS = 100_000_000  # few steps: an acknowledgement may take a second
+SETTLE_S = 0.01
+
+
+class Listener:
+    """A policy behind the ZeroMQ server that keeps every observation it is shown and answers "stay"."""
+
+    timing = None
+
+    def __init__(self, robot: Robot) -> None:
+        self.robot = robot
+        self.metadata = Metadata("listener", "pi0", self.robot, 4, 20.0, 96)
+        self.seen: list[Observation] = []
+
+    def infer(self, observation: Observation, prefix: object = None) -> ActionChunk:
+        self.seen.append(observation)
+        still = np.repeat(observation.state[None], 4, axis=0)
+        return ActionChunk(observation.stamp_ns * 1e-9, 0.05, still, self.robot.joint_names)
+
+
+def play(path: Path, robot: Robot, executor, node) -> None:
+    """Publish a bag's cameras and states with `/clock` between them: time moves on once a step's messages are out."""
+    from rclpy.duration import Duration
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+    from rosgraph_msgs.msg import Clock
+    from sensor_msgs.msg import CompressedImage, Image, JointState
+
+    from pi0_ros.nodes.messages import ns_to_stamp
+
+    kinds = {f"sensor_msgs/msg/{kind.__name__}": kind for kind in (Image, CompressedImage, JointState)}
+    topics = {**{c.topic: c.type for c in robot.cameras}, **{s.topic: s.type for s in robot.state}}
+    qos = QoSProfile(depth=20, reliability=ReliabilityPolicy.RELIABLE)
+    publishers = {topic: node.create_publisher(kinds[kind], topic, qos) for topic, kind in topics.items()}
+    clock = node.create_publisher(Clock, "/clock", 10)
+
+    def heard_reliably() -> bool:
+        listeners = [node.get_subscriptions_info_by_topic(topic) for topic in topics]
+        reliable = [{i.qos_profile.reliability for i in infos} == {ReliabilityPolicy.RELIABLE} for infos in listeners]
+        return all(reliable) and clock.get_subscription_count() > 0
+
+    end = time.monotonic() + 60
+    while not heard_reliably():
+        assert time.monotonic() < end, "the policy node did not subscribe"
+        executor.spin_once(timeout_sec=0.05)
+    with Bag(path) as bag:
+        recorded = [(receive, topic, bytes(data)) for topic, receive, data in bag.raw(set(topics))]
+    now = recorded[0][0]
+    while recorded:
+        while recorded and recorded[0][0] <= now:
+            _, topic, data = recorded.pop(0)
+            publishers[topic].publish(data)
+        for publisher in publishers.values():  # received by the process, before the time that makes it infer
+            assert publisher.wait_for_all_acked(Duration(seconds=10))
+        time.sleep(SETTLE_S)
+        clock.publish(Clock(clock=ns_to_stamp(now)))
+        assert clock.wait_for_all_acked(Duration(seconds=10))
+        time.sleep(SETTLE_S)
+        now += STEP_NS
+
+
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
+
+
+@pytest.mark.parametrize(("kind", "second_hz"), [("sensor_msgs/msg/Image", 20.0), (COMPRESSED, 12.5)])
+def test_live_and_offline_observations_are_equal(tmp_path, processes, ros_context, kind: str, second_hz: float) -> None:
+    """Jittered stamps, cameras at other rates than the joints and than each other, raw or compressed: every observation
+    that the policy process made is the converter's observation at the same tick, to the last pixel."""
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.node import Node
+
+    from pi0_ros.inference.server import Server
+
+    demo = load_robot("demo_arm")
+    robot = replace(demo, cameras=tuple(replace(camera, type=kind) for camera in demo.cameras))
+    (tmp_path / "robot.yaml").write_text(robot_to_yaml(robot))
+    rates = {robot.cameras[1].topic: second_hz}
+    path = make_bag(tmp_path / "bag", robot, Recipe(seconds=1.6, jitter_s=0.004, delay_s=0.0, rates=rates))
+    listener = Listener(robot)
+    server = Server(listener, "tcp://127.0.0.1:*")  # type: ignore[arg-type]
+    stop = threading.Event()
+    thread = threading.Thread(target=server.run, args=(stop.is_set,))
+    thread.start()
+    node = Node("player", context=ros_context)
+    executor = SingleThreadedExecutor(context=ros_context)
+    executor.add_node(node)
+    try:
+        processes.node(
+            "policy_node",
+            robot=str(tmp_path / "robot.yaml"),
+            backend="zmq",
+            server=server.address,
+            use_sim_time=True,
+            policy_rate=20.0,
+            timeout_s=5.0,
+        )
+        play(path, robot, executor, node)
+    finally:
+        stop.set()
+        thread.join()
+        server.close()
+        executor.shutdown()
+        node.destroy_node()
+
+    live = listener.seen
+    assert len(live) >= 5, processes.tail("policy_node")
+    ticks = np.array([observation.stamp_ns for observation in live])
+    with Bag(path) as bag:
+        found = scan(bag, robot)
+        offline = list(rows(bag, robot, found, ticks, lambda tick: found.prompt_at(tick) or robot.prompt))
+    for ours, theirs in zip(live, offline, strict=True):
+        assert theirs.observation is not None, theirs.problem
+        np.testing.assert_array_equal(ours.state, theirs.observation.state)
+        assert ours.images.keys() == theirs.observation.images.keys()
+        for name, image in ours.images.items():
+            np.testing.assert_array_equal(image, theirs.observation.images[name])
+        assert ours.ages_s == pytest.approx(theirs.observation.ages_s)
+        assert ours.prompt == theirs.observation.prompt
+    assert len({image.tobytes() for o in live for image in o.images.values()}) >= 8  # the pictures did change

@@ -1,0 +1,57 @@
+"""`pi0 serve` as people run it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from policy_fixtures import observation, tiny_checkpoint, tiny_robot
+
+from pi0_ros.cli import main as cli
+from pi0_ros.inference.backend import load_policy
+from pi0_ros.inference.client import Client
+
+LIMIT_S = 120.0  # a process with torch takes its time to start on a busy machine
+
+
+def test_serve_and_stop(tmp_path: Path) -> None:
+    """In another process: the same actions as here; SIGTERM ends it cleanly."""
+    folder = tiny_checkpoint(tmp_path / "tiny")
+    address = f"ipc://{tmp_path}/policy.sock"
+    words = [
+        "serve",
+        "--checkpoint",
+        str(folder),
+        "--bind",
+        address,
+        "--device",
+        "cpu",
+        "--seed",
+        "3",
+        "--threads",
+        "1",
+    ]
+    command = [sys.executable, "-m", "pi0_ros.cli.main", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            one = Client(address, timeout_s=LIMIT_S, robot=tiny_robot())
+            seen = observation(tiny_robot())
+            expected = load_policy(folder, "cpu", seed=3).infer(seen).actions
+            np.testing.assert_array_equal(one.infer(seen).actions, expected)
+            one.close()
+            server.send_signal(signal.SIGTERM)
+            _, log = server.communicate(timeout=LIMIT_S)
+        finally:
+            server.kill()
+    assert server.returncode == 0
+    assert f"serving {folder} (pi0, robot 'demo_arm', 5 actions at 20 Hz) on {address}" in log
+    assert "stopped after 1 chunks" in log
+
+
+def test_a_bad_checkpoint_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["serve", "--checkpoint", str(tmp_path / "nothing")]) == 2
+    assert "nothing: there is no such checkpoint" in capsys.readouterr().err

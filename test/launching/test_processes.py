@@ -1,0 +1,159 @@
+"""`pi0 up` and ProcessGroup: processes are watched, and none outlives its group."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pi0_ros.launching import launches
+from pi0_ros.launching.processes import ProcessGroup, ros_environment, watch
+
+STUBBORN = (
+    "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('ready', flush=True)\ntime.sleep(60)\n"
+)
+OBEDIENT = """
+import signal, sys, time
+signal.signal(signal.SIGINT, lambda *_: (print("last words", flush=True), sys.exit(0)))
+print("ready", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+
+
+def _start(group: ProcessGroup, name: str, code: str, **options: bool) -> int:
+    return group.start(name, [sys.executable, "-c", code], **options)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_stop_asks_first_and_then_insists(tmp_path: Path, wait_until) -> None:
+    with ProcessGroup(tmp_path, grace_s=1.0) as group:
+        pids = [_start(group, "obedient", OBEDIENT), _start(group, "stubborn", STUBBORN)]
+        wait_until(lambda: all("ready" in group.output(name) for name in group.names()))
+        ended = {end.name: end.returncode for end in group.stop()}
+    assert ended == {"obedient": 0, "stubborn": -signal.SIGTERM}
+    assert group.tail("obedient", 1) == "last words"
+    assert not any(_alive(pid) for pid in pids)
+    assert group.poll() == []  # stopped by us: no news
+
+
+def test_leaving_the_group_stops_everything_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), ProcessGroup(tmp_path, grace_s=1.0) as group:
+        pid = _start(group, "sleeper", "import time; time.sleep(60)")
+        raise RuntimeError
+    assert not _alive(pid)
+
+
+def test_a_required_process_that_dies_ends_the_watch_with_its_reason(tmp_path: Path, capsys) -> None:
+    with ProcessGroup(tmp_path, grace_s=1.0) as group:
+        _start(group, "other", "import time; time.sleep(60)")
+        _start(group, "broken", "raise SystemExit('no such checkpoint: runs/x')")
+        assert watch(group, stop=[]) == 1
+    printed = capsys.readouterr().out
+    assert "broken ended with exit status 1" in printed
+    assert "no such checkpoint: runs/x" in printed
+
+
+def test_a_process_that_is_not_required_may_die(tmp_path: Path, wait_until) -> None:
+    with ProcessGroup(tmp_path, grace_s=1.0) as group:
+        _start(group, "controller", OBEDIENT)
+        _start(group, "policy", "raise SystemExit(3)", required=False)
+        wait_until(lambda: not group.is_running("policy"))
+        assert [(end.name, end.returncode, end.required) for end in group.poll()] == [("policy", 3, False)]
+        assert group.is_running("controller")
+        first = group.pid("policy")
+        assert _start(group, "policy", OBEDIENT) != first  # may be started again
+        with pytest.raises(ValueError, match="already running"):
+            _start(group, "policy", OBEDIENT)
+
+
+def test_new_lines_gives_each_complete_line_once(tmp_path: Path, wait_until) -> None:
+    with ProcessGroup(tmp_path) as group:
+        _start(group, "talker", "print('one'); print('two'); print('unfinished', end='')")
+        wait_until(lambda: not group.is_running("talker"))
+        assert group.new_lines() == [("talker", "one"), ("talker", "two")]
+        assert group.new_lines() == []
+
+
+def test_children_end_when_their_group_is_killed(tmp_path: Path, wait_until) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from pi0_ros.launching.processes import ProcessGroup\n"
+        f"group = ProcessGroup(Path({str(tmp_path)!r}))\n"
+        "print(group.start('child', ['sleep', '60']), flush=True); time.sleep(60)"
+    )
+    if not Path("/usr/bin/setpriv").exists():
+        pytest.skip("needs setpriv (util-linux)")
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        time.sleep(0.3)  # setpriv asks the kernel before it becomes `sleep`
+        assert _alive(child)
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_until(lambda: not _alive(child), 10)
+
+
+def test_ros_environment_respects_the_users_choice(monkeypatch) -> None:
+    monkeypatch.delenv("ROS_DISTRO", raising=False)
+    monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
+    assert Path(ros_environment()["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "/mine.xml")
+    assert ros_environment()["FASTRTPS_DEFAULT_PROFILES_FILE"] == "/mine.xml"
+    monkeypatch.setenv("ROS_DISTRO", "kilted")
+    assert "FASTDDS_DEFAULT_PROFILES_FILE" in ros_environment(localhost=True, domain_id=42)
+    assert ros_environment(localhost=True, domain_id=42)["ROS_DOMAIN_ID"] == "42"
+
+
+def test_launch_arguments_become_typed_parameters() -> None:
+    given = launches.parse_arguments(["checkpoint:=runs/a", "prompt:=take: it", "use_sim_time:=true", "robot:=1"])
+    commands = {command.name: command for command in launches.resolve(launches.find("policy.launch.py"), given)}
+    assert list(commands) == ["controller", "policy", "monitor"]
+    assert commands["controller"].parameters == {"robot": "1", "auto_arm": False, "use_sim_time": True}
+    assert commands["policy"].parameters.keys() == {"robot", "checkpoint", "prompt", "use_sim_time"}  # else params_file
+    argv = commands["policy"].argv()
+    assert 'prompt:="take: it"' in argv
+    assert 'robot:="1"' in argv
+    assert argv[-2:] == ["--log-level", "info"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["checkpoint:=x"], "robot:=... must be given"),
+        (["robot:=demo_arm", "chekpoint:=x"], "did you mean 'checkpoint'"),
+        (["robot:=demo_arm", "auto_arm:=perhaps"], "takes true or false"),
+        (["robot"], "write name:=value"),
+    ],
+)
+def test_wrong_launch_arguments_are_named(words: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        launches.resolve(launches.find("policy"), launches.parse_arguments(words))
+
+
+def test_unknown_launch_file_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="policy, record, monitor, demo"):
+        launches.find("nonsense.launch.py")
+
+
+def test_every_passed_argument_exists_and_every_argument_is_described() -> None:
+    for name, launch in launches.LAUNCHES.items():
+        known = {argument.name for argument in launch.arguments}
+        for process in launch.processes:
+            assert set(process.passes) <= known, (name, process.name)
+            assert not process.when or process.when in known, (name, process.name)
+        assert all(argument.help for argument in launch.arguments)
+        assert launches.describe(launch).startswith(launch.summary)

@@ -1,0 +1,248 @@
+"""Image messages to RGB: every encoding, padding and byte order, broken messages, and the resize of the reference."""
+
+from __future__ import annotations
+
+import array
+import io
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pi0_ros.observation import images
+from pi0_ros.observation.images import PIXELS, ImageError, check_image, decode_image, resize_with_pad
+
+RNG = np.random.default_rng(0)
+
+
+def raw(
+    pixels: np.ndarray, encoding: str, padding: int = 0, big: bool = False, container: Any = bytes
+) -> SimpleNamespace:
+    """An Image message of pixels [H,W,C] with `padding` bytes of rubbish after every row."""
+    height, width, channels = pixels.shape
+    wire = pixels.astype(pixels.dtype.newbyteorder(">" if big else "<")).tobytes()
+    row = width * channels * pixels.dtype.itemsize
+    data = b"".join(wire[i * row : (i + 1) * row] + b"\xab" * padding for i in range(height))
+    return SimpleNamespace(
+        encoding=encoding, height=height, width=width, step=row + padding, is_bigendian=int(big), data=container(data)
+    )
+
+
+def compressed(pixels: np.ndarray, kind: str, **options: Any) -> SimpleNamespace:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return SimpleNamespace(format=f"rgb8; {kind} compressed bgr8", data=array.array("B", buffer.getvalue()))
+
+
+def smooth(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height)], -1).astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def fresh_decoders() -> Any:
+    """The choice of a decoder is kept for good: forget it between tests that hide libraries."""
+    caches = (images._jpeg_decoder, images._png_decoder, images._bridge)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
+    for module in modules:
+        monkeypatch.setitem(sys.modules, module, None)
+
+
+# ---- raw images
+
+as_array = st.sampled_from(
+    [
+        bytes,
+        lambda data: array.array("B", data),  # what rclpy gives
+        lambda data: np.frombuffer(data, np.uint8),  # what rosbags gives
+    ]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(sorted(PIXELS)), st.integers(1, 5), st.integers(1, 7), st.integers(0, 9), st.booleans(), as_array
+)
+def test_every_encoding_with_padding_and_byte_order(
+    encoding: str, height: int, width: int, padding: int, big: bool, container: Any
+) -> None:
+    kind, channels, _ = PIXELS[encoding]
+    pixels = RNG.integers(0, np.iinfo(kind).max, (height, width, channels), endpoint=True).astype(kind)
+    colours = {"rgb": [0, 1, 2], "bgr": [2, 1, 0]}.get(encoding[:3], [0, 0, 0])
+    expected = pixels[..., colours]
+    if kind == "u2":
+        expected = np.floor(expected / 257 + 0.5)
+    message = raw(pixels, encoding, padding, big, container)
+    check_image(message)
+    decoded = decode_image(message)
+    assert decoded.dtype == np.uint8 and decoded.flags.c_contiguous
+    np.testing.assert_array_equal(decoded, expected)
+
+
+def test_plain_rgb_is_not_copied() -> None:
+    data = array.array("B", bytes(12))
+    decoded = decode_image(SimpleNamespace(encoding="rgb8", height=2, width=2, step=6, is_bigendian=0, data=data))
+    data[0] = 7
+    assert decoded[0, 0, 0] == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"encoding": "16UC1"}, ["'16UC1'", "depth image", "colour topic"]),
+        ({"encoding": "32FC1"}, ["'32FC1'", "depth image"]),
+        ({"encoding": "8UC3"}, ["'8UC3'", "does not say", "rgb8 or bgr8"]),
+        ({"encoding": "bayer_rggb8"}, ["'bayer_rggb8'", "cv_bridge", "rgb8"]),
+        ({"encoding": ""}, ["''", "cv_bridge"]),
+        ({"step": 8}, ["rgb8 image of 3 x 2 pixels", "step of 8 bytes", "at least 9"]),
+        ({"data": bytes(17)}, ["rgb8 image of 3 x 2 pixels", "17 bytes, 18 are needed"]),
+        ({"data": b""}, ["0 bytes"]),
+        ({"height": 0}, ["is empty"]),
+        ({"width": 0}, ["is empty"]),
+    ],
+)
+def test_broken_images_are_refused_with_their_encoding(
+    change: dict[str, Any], words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(monkeypatch, "cv_bridge")
+    message = raw(np.zeros((2, 3, 3), np.uint8), "rgb8")
+    vars(message).update(change)
+    for function in (decode_image, check_image):
+        with pytest.raises(ImageError) as caught:
+            function(message)
+        for word in words:
+            assert word in str(caught.value)
+
+
+def test_the_last_row_may_lack_its_padding() -> None:
+    pixels = RNG.integers(0, 255, (3, 2, 3)).astype(np.uint8)
+    message = raw(pixels, "rgb8", padding=4)
+    message.data = message.data[:-4]
+    np.testing.assert_array_equal(decode_image(message), pixels)
+
+
+# ---- cv_bridge
+
+
+def bridge(monkeypatch: pytest.MonkeyPatch, convert: Any) -> None:
+    module = ModuleType("cv_bridge")
+    module.CvBridge = lambda: SimpleNamespace(imgmsg_to_cv2=convert)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cv_bridge", module)
+
+
+def test_rare_encodings_go_to_cv_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def convert(message: Any, encoding: str) -> np.ndarray:
+        asked.append((message.encoding, encoding))
+        pixels = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, -1)
+        return pixels[..., ::-1] if message.encoding == "bgr8" else np.repeat(pixels, 3, -1)
+
+    bridge(monkeypatch, convert)
+    message = raw(smooth(4, 4)[..., :1], "bayer_rggb8")
+    check_image(message)
+    decoded = decode_image(message)
+    assert decoded.shape == (4, 4, 3) and decoded.flags.c_contiguous
+    decode_image(message)
+    assert asked == [("bgr8", "rgb8"), ("bayer_rggb8", "rgb8"), ("bayer_rggb8", "rgb8")]  # probed once
+
+
+def test_a_cv_bridge_that_fails_or_lies_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(message: Any, encoding: str) -> np.ndarray:
+        raise AttributeError("_ARRAY_API not found")
+
+    message = raw(np.zeros((2, 2, 2), np.uint8), "yuv422")
+    bridge(monkeypatch, broken)
+    with pytest.raises(ImageError, match=r"'yuv422' needs the package cv_bridge, which fails here \(_ARRAY_API"):
+        decode_image(message)
+    bridge(monkeypatch, lambda message, encoding: np.zeros((1, 2, 3), np.uint8))
+    with pytest.raises(ImageError, match="'yuv422' needs the package cv_bridge, which converts wrongly here"):
+        decode_image(message)
+
+    def only_the_probe(message: Any, encoding: str) -> np.ndarray:
+        if message.encoding != "bgr8":
+            raise RuntimeError("no such conversion")
+        return np.array([[[2, 1, 0], [5, 4, 3]]], np.uint8)
+
+    bridge(monkeypatch, only_the_probe)
+    with pytest.raises(ImageError, match="'yuv422' cannot be decoded by cv_bridge: no such conversion"):
+        decode_image(message)
+
+
+# ---- compressed images
+
+
+@pytest.mark.parametrize("hidden", [(), ("simplejpeg",), ("simplejpeg", "cv2")], ids=["first", "second", "last"])
+def test_jpeg_and_png_by_every_library(hidden: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, *hidden)
+    pixels = smooth(24, 32)
+    np.testing.assert_array_equal(decode_image(compressed(pixels, "png")), pixels)
+    jpeg = decode_image(compressed(pixels, "jpeg", quality=95))
+    assert jpeg.shape == pixels.shape and jpeg.dtype == np.uint8 and jpeg.flags.c_contiguous
+    assert np.abs(jpeg.astype(int) - pixels).max() <= 12
+    grey = decode_image(compressed(pixels[..., 0], "jpeg", quality=95))
+    assert grey.shape == pixels.shape and (grey[..., 0] == grey[..., 2]).all()
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+@pytest.mark.parametrize("hidden", [(), ("simplejpeg",), ("simplejpeg", "cv2")], ids=["first", "second", "last"])
+def test_broken_compressed_images_are_refused(
+    kind: str, hidden: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(monkeypatch, *hidden)
+    message = compressed(smooth(24, 32), kind)
+    message.data = message.data[:40]
+    check_image(message)  # its beginning is good
+    with pytest.raises(ImageError, match="broken"):
+        decode_image(message)
+
+
+def test_what_is_neither_jpeg_nor_png_is_refused() -> None:
+    for data, words in ((b"", "is empty"), (b"\0" * 12 + b"\x89PNG", "is neither JPEG nor PNG")):
+        message = SimpleNamespace(format="16UC1; compressedDepth png", data=data)
+        for function in (check_image, decode_image):
+            with pytest.raises(ImageError, match=rf"format '16UC1; compressedDepth png' {words}.*raw"):
+                function(message)
+
+
+# ---- resize
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_resize_equals_the_reference(case: int) -> None:
+    with np.load(Path(__file__).parents[1] / "fixtures" / "resize.npz") as reference:
+        resized = resize_with_pad(reference[f"resize{case}_in"], 224, 224)
+        difference = np.abs(resized.astype(int) - reference[f"resize{case}_pil"])
+    assert resized.dtype == np.uint8 and difference.max() <= 1  # equal with the Pillow that made the reference
+
+
+def test_resize_leaves_an_image_of_the_size_alone() -> None:
+    image = smooth(96, 96)
+    assert resize_with_pad(image, 96, 96) is image
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 80), st.integers(1, 80), st.integers(1, 60), st.integers(1, 60))
+def test_resize_letterboxes_any_shape(rows: int, columns: int, height: int, width: int) -> None:
+    resized = resize_with_pad(np.full((rows, columns, 3), 200, np.uint8), height, width)
+    assert resized.shape == (height, width, 3)
+    filled = resized[..., 0] == 200
+    assert ((resized == 0) | (resized == 200)).all() and filled.any()
+    inside = filled[np.ix_(filled.any(1), filled.any(0))]
+    assert inside.all()  # one rectangle
+    assert inside.shape[0] >= height - 1 or inside.shape[1] >= width - 1  # that fills one direction, but for truncation
+    top, left = filled.any(1).argmax(), filled.any(0).argmax()
+    assert (top, left) == ((height - inside.shape[0]) // 2, (width - inside.shape[1]) // 2)

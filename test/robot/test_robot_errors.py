@@ -1,0 +1,341 @@
+"""Wrong robot files: each is refused with file, line, key and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pi0_ros.robot import RobotFileError, robot_from_yaml
+
+SMALL = (Path(__file__).parents[1] / "fixtures" / "small_robot.yaml").read_text(encoding="utf-8")
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(RobotFileError) as caught:
+        robot_from_yaml(text, "small.yaml")
+    return str(caught.value)
+
+
+# ---- wrong files: (what to replace, by what, parts of the message, more replacements ...)
+
+WRONG = {
+    "scales": (
+        "names: [finger]",
+        "names: [finger], scale: [1, 2]",
+        ["20: commands[1].scale: 2 numbers for 1 joints"],
+    ),
+    "a scale of nothing": ("max_age_s: 0.1}", "max_age_s: 0.1, scale: [1, 0]}", ["state[0].scale: 0 loses"]),
+    "rest of an array": (
+        "joints: [shoulder]}",
+        "joints: [shoulder], points: rest}",
+        ["19: commands[0].points: a std_msgs/msg/Float64MultiArray holds one point only: write one"],
+    ),
+    "frozen": ("max_age_s: 0.2}", "max_age_s: 0.2, frozen_s: 0}", ["cameras[0].frozen_s: 0 is not above zero"]),
+    "unknown key": (
+        "dataset_fps: 20",
+        "dataset_fps: 20\ncamera: []",
+        ["5: camera: unknown key (did you mean 'cameras'?)"],
+    ),
+    "unknown joint key": ("kind: gripper", "knid: gripper", ["10: joints[1].knid", "did you mean 'kind'"]),
+    "unknown limit": ("jerk: 5", "jrek: 5", ["11: joints[1].limits.jrek", "did you mean 'jerk'"]),
+    "missing unit": ("    unit: normalized\n", "", ["8: joints[1].unit: missing: write one of rad, m, normalized"]),
+    "missing limits": (
+        "    limits: {position: [0, 1], velocity: 3, acceleration: 4, jerk: 5}\n",
+        "",
+        ["limits: missing"],
+    ),
+    "missing velocity": (
+        "velocity: 3, acceleration: 4, jerk",
+        "acceleration: 4, jerk",
+        ["11: ", "limits.velocity: missing"],
+    ),
+    "missing section": ("action: {source: command, max_age_s: 0.3}", "", ["1: action: missing: write", "source"]),
+    "missing age": (", max_age_s: 0.1", "", ["state[0].max_age_s: missing: write the age in seconds"]),
+    "degrees": ("unit: rad", "unit: deg", ["6: joints[0].unit: 'deg' is not known", "write rad or m or normalized"]),
+    "unit of another kind": (
+        "unit: rad",
+        "unit: m",
+        ["joints[0].unit: a revolute joint is not measured in m: write rad"],
+    ),
+    "unknown kind": (
+        "kind: revolute",
+        "kind: continuous",
+        ["joints[0].kind: 'continuous' is not known", "revolute or"],
+    ),
+    "joint twice": (
+        "name: gripper",
+        "name: shoulder",
+        ["8: joints[1].name: 'shoulder' stands already at joints[0].name"],
+    ),
+    "limits upside down": ("[-1, 2]", "[2, -1]", ["limits.position: 2 is not below -1: write [lower, upper] in rad"]),
+    "limits equal": ("[-1, 2]", "[2, 2]", ["2 is not below 2"]),
+    "one limit": ("[-1, 2]", "[2]", ["limits.position: a list is not a pair: write [lower, upper] in rad"]),
+    "limits no list": ("[-1, 2]", "2", ["limits.position: 2 is not a pair"]),
+    "velocity zero": (
+        "velocity: 3, acceleration: 4}",
+        "velocity: 0, acceleration: 4}",
+        ["limits.velocity: 0 is not above"],
+    ),
+    "acceleration nan": (
+        "acceleration: 4}",
+        "acceleration: .nan}",
+        ["joints[0].limits.acceleration: nan is not finite"],
+    ),
+    "limit infinite": ("[-1, 2]", "[-.inf, 2]", ["joints[0].limits.position[0]: -inf is not finite: write a number"]),
+    "limit nan": ("[-1, 2]", "[-1, nan]", ["joints[0].limits.position[1]: nan is not finite"]),
+    "number as text": (
+        "velocity: 3, acceleration: 4}",
+        "velocity: 1e-3, acceleration: 4}",
+        ["YAML reads '1e-3' as text", "0.001"],
+    ),
+    "number missing": ("dataset_fps: 20", "dataset_fps:", ["4: dataset_fps: nothing stands where a number is needed"]),
+    "number boolean": ("dataset_fps: 20", "dataset_fps: yes", ["4: dataset_fps: True stands where a number is needed"]),
+    "number word": ("dataset_fps: 20", "dataset_fps: fast", ["dataset_fps: 'fast' stands where a number is needed"]),
+    "name is YAML's on": ("name: gripper", "name: on", ["8: joints[1].name: the boolean true", "put it in quotes"]),
+    "name is YAML's no": ("joints: [shoulder]", "joints: [no]", ["commands[0].joints[0]: the boolean false", "quotes"]),
+    "key is YAML's off": ("dataset_fps: 20", "dataset_fps: 20\noff: 1", ["False: unknown key"]),
+    "name is a number": (
+        "name: gripper",
+        "name: 7",
+        ["joints[1].name: 7 stands where text is needed: put it in quotes"],
+    ),
+    "name empty": ("name: small", "name: ''", ["1: name: '' stands where text is needed: write some"]),
+    "name null": ("name: small", "name:", ["1: name: nothing stands where text is needed"]),
+    "name a list": ("name: small", "name: [a]", ["1: name: a list stands where text is needed"]),
+    "action neither": (
+        "action: relative",
+        "action: delta",
+        ["joints[0].action: 'delta' is not known", "absolute or relative"],
+    ),
+    "velocity without its step": (
+        "action: relative",
+        "action: velocity",
+        ["joints[0].step: missing: write how far an action of 1 moves"],
+    ),
+    "step without a velocity": ("action: relative", "action: relative, step: 1", ["step: only the action velocity"]),
+    "role unknown": (
+        "action: relative",
+        "action: relative, role: none",
+        ["role: 'none' is not known"],
+    ),
+    "action of a joint of the state": (
+        "action: absolute",
+        "action: absolute\n    role: state",
+        ["12: joints[1].action: unknown key"],
+    ),
+    "relative action without state": (
+        "action: relative",
+        "action: relative, role: action",
+        ["joints[0].action: relative needs the joint in the state, too"],
+    ),
+    "joint of the action in a state topic": (
+        "max_age_s: 0.1}",
+        "max_age_s: 0.1, joints: [shoulder, gripper]}",
+        ["state[0].joints[1]: 'gripper' is not in the list of joints"],
+        ("action: absolute", "action: absolute\n    role: action"),
+    ),
+    "next state of a joint without action": (
+        "source: command",
+        "source: next_state",
+        ["action.source: joint 'gripper' is not in state and action both"],
+        ("    action: absolute", "    role: state"),
+        (", names: [finger]}", "}"),
+        ("joints: [gripper]", "joints: [shoulder]"),
+        ("  - {name: arm, topic: /arm/commands, type: std_msgs/msg/Float64MultiArray, joints: [shoulder]}\n", ""),
+    ),
+    "model key unknown": (
+        "action: relative",
+        "action: relative, model: {sgin: -1}",
+        ["joints[0].model.sgin: unknown key (did you mean 'sign'?)"],
+    ),
+    "model no mapping": ("action: relative", "action: relative, model: -1", ["joints[0].model: -1 stands where a map"]),
+    "sign no sign": (
+        "action: relative",
+        "action: relative, model: {sign: 2}",
+        ["model.sign: 2 is neither 1 nor -1; for a scale write zero and one"],
+    ),
+    "sign beside zero": (
+        "action: relative",
+        "action: relative, model: {sign: -1, zero: 1}",
+        ["model.sign: stands beside zero or one"],
+    ),
+    "zero is one": ("action: relative", "action: relative, model: {zero: 1}", ["model.one: 1 is also zero"]),
+    "relative with two scales": (
+        "action: relative",
+        "action: relative, model: {state: {sign: -1}}",
+        ["joints[0].action: relative needs state and action counted alike"],
+    ),
+    "crank without arm": (
+        "action: absolute",
+        "action: absolute\n    model: {crank: {horn_radius: 0.02}}",
+        ["13: joints[1].model.crank.arm_length: missing"],
+    ),
+    "crank's range upside down": (
+        "action: absolute",
+        "action: absolute\n    model: {crank: {horn_radius: 0.02, arm_length: 0.03, range: [1, 0]}}",
+        ["model.crank.range: 1 is not below 0"],
+    ),
+    "threshold of the state": (
+        "action: absolute",
+        "action: absolute\n    model: {state: {threshold: 0.5}}",
+        ["13: joints[1].model.state.threshold: unknown key"],
+    ),
+    "policy key unknown": (
+        "dataset_fps: 20",
+        "dataset_fps: 20\npolicy: {asset: droid}",
+        ["5: policy.asset: unknown key (did you mean 'asset_id'?)"],
+    ),
+    "policy horizon broken": (
+        "dataset_fps: 20",
+        "dataset_fps: 20\npolicy: {pi0: {action_horizon: 7.5}}",
+        ["policy.pi0.action_horizon: 7.5 is no whole number"],
+    ),
+    "policy flag": (
+        "dataset_fps: 20",
+        "dataset_fps: 20\npolicy: {pi05: {discrete_state_input: 1}}",
+        ["policy.pi05.discrete_state_input: 1 stands where true or false is needed"],
+    ),
+    "camera name twice": (
+        "name: wrist",
+        "name: base",
+        ["15: cameras[1].name: 'base' stands already at cameras[0].name"],
+    ),
+    "camera slot twice": (
+        "left_wrist_0_rgb",
+        "base_0_rgb",
+        ["15: cameras[1].slot: 'base_0_rgb' stands already at cameras[0]"],
+    ),
+    "camera slot mistyped": (
+        "left_wrist_0_rgb",
+        "left wrist",
+        ["slot: 'left wrist' is no image slot (did you mean 'left_wrist_0_rgb'?)"],
+    ),
+    "camera type": ("sensor_msgs/msg/Image,", "sensor_msgs/Image,", ["did you mean 'sensor_msgs/msg/Image'?"]),
+    "topic twice": (
+        "/wrist/image",
+        "/base/image",
+        ["cameras[1].topic: '/base/image' stands already at cameras[0].topic"],
+    ),
+    "topic of state and command": (
+        "/hand/command",
+        "/joint_states",
+        ["commands[1].topic", "already at state[0].topic"],
+    ),
+    "topic relative": (
+        "/base/image",
+        "base/image",
+        ["cameras[0].topic: 'base/image' is no full topic name", "ros2 topic list"],
+    ),
+    "topic with a space": ("/base/image", "/base image", ["is no full topic name"]),
+    "state type": ("JointState, max", "JointTrajectory, max", ["state[0].type", "write sensor_msgs/msg/JointState"]),
+    "state field": (
+        "max_age_s: 0.1}",
+        "max_age_s: 0.1, field: positions}",
+        ["state[0].field", "did you mean 'position'"],
+    ),
+    "state field of a relative action": (
+        "max_age_s: 0.1}",
+        "max_age_s: 0.1, field: velocity}",
+        ["state[0].field", "shoulder starts from where it is, which needs positions"],
+    ),
+    "state joint unknown": (
+        "max_age_s: 0.1}",
+        "max_age_s: 0.1, joints: [sholder]}",
+        ["joints[0]: 'sholder'", "mean 'shoulder'"],
+    ),
+    "state joint missing": (
+        "max_age_s: 0.1}",
+        "max_age_s: 0.1, joints: [gripper]}",
+        ["state: no entry has joint 'shoulder'"],
+    ),
+    "command joint unknown": (
+        "joints: [gripper]",
+        "joints: [griper]",
+        ["commands[1].joints[0]: 'griper'", "mean 'gripper'"],
+    ),
+    "command joint twice": (
+        "joints: [gripper]",
+        "joints: [shoulder]",
+        ["commands[1].joints: joint 'shoulder' is already in"],
+    ),
+    "command joint repeated": (
+        "joints: [shoulder]",
+        "joints: [shoulder, shoulder]",
+        ["commands[0].joints[1]", "already at"],
+    ),
+    "command joint missing": (", joints: [shoulder]", ", joints: []", ["commands[0].joints: a list without entries"]),
+    "command type": (
+        "std_msgs/msg/Float64MultiArray",
+        "std_msgs/msg/Float32MultiArray",
+        ["commands[0].type", "did you mean"],
+    ),
+    "command name twice": ("name: hand", "name: arm", ["commands[1].name: 'arm' stands already at commands[0].name"]),
+    "too many names": ("names: [finger]", "names: [finger, thumb]", ["commands[1].names: 2 names for 1 joints"]),
+    "names not text": ("names: [finger]", "names: [1]", ["commands[1].names[0]: 1 stands where text is needed"]),
+    "no cameras": ("action: {source", "x: {source", ["x: unknown key"]),
+    "policy faster than control": (
+        "policy_rate_hz: 2",
+        "policy_rate_hz: 51",
+        ["3: policy_rate_hz: 51 Hz is above control"],
+    ),
+    "action source": (
+        "source: command",
+        "source: commands",
+        ["action.source: 'commands' is not known (did you mean 'command'"],
+    ),
+    "action no mapping": (
+        "action: {source: command, max_age_s: 0.3}",
+        "action: command",
+        ["21: action: 'command' stands where"],
+    ),
+    "joints a mapping": (
+        "    unit: normalized\n",
+        "    unit: {a: b}\n",
+        ["joints[1].unit: a mapping stands where text"],
+    ),
+    "key twice": (
+        "dataset_fps: 20",
+        "dataset_fps: 20\nname: b",
+        ["1: name: stands twice (again in line 5): remove one"],
+    ),
+    "joint key twice": ("unit: normalized", "unit: normalized\n    unit: rad", ["9: joints[1].unit: stands twice"]),
+    "not YAML": ("name: small", "name: [small", ["small.yaml:2: is not valid YAML"]),
+    "tab": ("name: small", "\tname: small", ["small.yaml:1: is not valid YAML"]),
+    "list as key": ("name: small", "[a]: small", ["a list or mapping stands where a key is needed"]),
+    "control character": ("name: small", "name: \x00", ["small.yaml: is not valid YAML"]),
+    "python object": ("name: small", "name: !!python/object:os.system x", ["small.yaml:1: is not valid YAML"]),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=list(WRONG))
+def test_wrong_files_are_refused_with_file_line_key_and_remedy(wrong: tuple) -> None:
+    old, new, parts, *more = wrong
+    text = SMALL
+    for found, instead in ((old, new), *more):
+        assert found in text
+        text = text.replace(found, instead, 1)
+    message = refusal(text)
+    assert message.startswith("small.yaml:")
+    for part in parts:
+        assert part in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "word", "null"])
+def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
+    assert refusal(text).startswith("small.yaml:1: ") and "stands where a mapping is needed" in refusal(text)
+
+
+def test_sections_must_be_lists_with_entries() -> None:
+    document = yaml.safe_load(SMALL)
+    for key in ("joints", "cameras", "state", "commands"):
+        for value in ([], None, {"a": 1}, "text"):
+            message = refusal(yaml.safe_dump(document | {key: value}))
+            assert f"{key}: " in message and "a list with at least one entry is needed" in message
+
+
+def test_a_robot_that_contains_itself_is_refused() -> None:
+    text = SMALL.replace("action: {source: command, max_age_s: 0.3}", "action: &a {source: *a, max_age_s: 0.3}")
+    assert "21: action.source: a mapping stands where text is needed" in refusal(text)

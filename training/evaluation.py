@@ -1,0 +1,216 @@
+"""compare predicted with recorded actions on held-out episodes
+
+    pi0 eval --checkpoint runs/demo/checkpoint datasets/demo        the episodes that training held out
+    pi0 eval --checkpoint runs/demo/checkpoint bags/monday          all of these rosbags
+    pi0 eval --checkpoint runs/demo/checkpoint datasets/demo --episodes 0,7 --out eval/
+
+Prints a table of errors per joint and writes error.json and actions.png. "of holding" compares with a policy that does
+not move at all: below 100 % the policy knows something. All this measures imitation; success only the robot can tell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pi0_ros.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from pi0_ros.policy.transforms import actions_from_model, make_inputs
+from pi0_ros.robot import Robot, load_robot
+from pi0_ros.training.loader import TrainingData, chunk_rows, load_data
+
+BATCH = 32  # chunks predicted together
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Chunks predicted from n rows of a dataset, robot units and joint order.
+
+    rows: int64 [n]; predicted, recorded: float64 [n,H,A] absolute; held: float64 [n,A], the state that the chunk starts
+    from; seconds: of computation for all of them.
+    """
+
+    rows: np.ndarray
+    predicted: np.ndarray
+    recorded: np.ndarray
+    held: np.ndarray
+    seconds: float
+
+
+def predict(
+    checkpoint: Checkpoint, data: TrainingData, episodes: Sequence[int], stride: int, seed: int = 0
+) -> Predictions:
+    """Sample one chunk every `stride` frames of these episodes, from the recorded observations."""
+    spec = checkpoint.spec
+    device = next(checkpoint.model.parameters()).device
+    rows = np.concatenate([np.arange(*data.spans[episode], stride) for episode in episodes])
+    shape = (spec.config.action_horizon, spec.config.action_dim)
+    generator = torch.Generator().manual_seed(seed)
+    predicted = []
+    start = time.perf_counter()
+    for part in tqdm(np.array_split(rows, -(-len(rows) // BATCH)), unit="batch", leave=False, disable=None):
+        state = data.state[part].astype(np.float64)
+        images = {name: np.asarray(frames[part]) for name, frames in data.frames.items()}
+        inputs = make_inputs(spec, images, state, data.prompts_of(part), device)
+        noise = torch.randn(len(part), *shape, generator=generator).to(device)
+        sampled = checkpoint.model.sample_actions(inputs, noise, spec.settings.num_steps)
+        predicted.append(actions_from_model(spec, sampled, state))
+    seconds = time.perf_counter() - start
+    recorded = data.action[chunk_rows(data, rows, shape[0])].astype(np.float64)
+    return Predictions(
+        rows, np.concatenate(predicted), recorded, _held(spec.robot, data.state[rows], recorded), seconds
+    )
+
+
+def _held(robot: Robot, state: np.ndarray, recorded: np.ndarray) -> np.ndarray:
+    """Where the joints of the action are, float64 [N, A]; for one without a state, the first recorded action."""
+    held = recorded[:, 0].copy()
+    for index, joint in enumerate(robot.action_joints):
+        if joint.role == "both":
+            held[:, index] = state[:, robot.state_names.index(joint.name)]
+    return held
+
+
+def errors(predictions: Predictions, joints: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """One row per joint (name, unit), and one over all: mean absolute error, its 95 % quantile, the error of the first
+    and of the last action, all in the joint's unit, and the error relative to holding still (1 = no better)."""
+    difference = np.abs(predictions.predicted - predictions.recorded)
+    holding = np.abs(predictions.held[:, None] - predictions.recorded)
+    table: list[dict[str, Any]] = [
+        {
+            "joint": name,
+            "unit": unit,
+            "mean": float(difference[..., j].mean()),
+            "p95": float(np.quantile(difference[..., j], 0.95)),
+            "first": float(difference[:, 0, j].mean()),
+            "last": float(difference[:, -1, j].mean()),
+            "of_holding": float(difference[..., j].mean() / max(holding[..., j].mean(), 1e-9)),
+        }
+        for j, (name, unit) in enumerate(joints)
+    ]
+    moving = [row["of_holding"] for j, row in enumerate(table) if holding[..., j].mean() > 1e-3]
+    return [*table, {"joint": "all that move", "unit": "", "of_holding": float(np.mean(moving)) if moving else None}]
+
+
+def render_table(table: Sequence[dict[str, Any]]) -> str:
+    """The error table as text."""
+    lines = [f"{'joint':>16s} {'mean':>9s} {'p95':>9s} {'first':>9s} {'last':>9s} {'of holding':>11s}  unit"]
+    for row in table:
+        numbers = " ".join(f"{row[key]:9.4f}" if key in row else " " * 9 for key in ("mean", "p95", "first", "last"))
+        ratio = "" if row["of_holding"] is None else f"{row['of_holding']:.0%}"
+        lines.append(f"{row['joint']:>16s} {numbers} {ratio:>11s}  {row['unit']}")
+    return "\n".join(lines)
+
+
+def plot_actions(
+    predictions: Predictions, data: TrainingData, episode: int, joints: Sequence[tuple[str, str]], png: Path
+) -> None:
+    """Draw one episode: the recorded action of every joint over time, and the predicted chunks on top."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    start, stop = data.spans[episode]
+    seconds = np.arange(stop - start) / data.fps
+    figure = Figure(figsize=(10, 1.7 * len(joints) + 0.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    all_axes = figure.subplots(len(joints), sharex=True, squeeze=False)[:, 0]
+    for j, (axes, (name, unit)) in enumerate(zip(all_axes, joints, strict=True)):
+        axes.plot(seconds, data.action[start:stop, j], color="black", linewidth=1.5, label="recorded")
+        for k in np.flatnonzero(data.episode[predictions.rows] == episode):
+            first = predictions.rows[k] - start
+            chunk = predictions.predicted[k, : len(seconds) - first, j]
+            label = "predicted" if first == 0 else None
+            axes.plot(seconds[first : first + len(chunk)], chunk, color="tab:orange", alpha=0.7, label=label)
+        axes.set_ylabel(f"{name} ({unit})")
+        axes.grid(alpha=0.3)
+    all_axes[0].legend(fontsize="small")
+    all_axes[0].set_title(f"episode {episode}: {data.prompts[episode]}")
+    all_axes[-1].set_xlabel("time (s)")
+    figure.savefig(png, dpi=100)
+
+
+def held_out_episodes(checkpoint: Checkpoint, dataset: str, data: TrainingData) -> list[int]:
+    """The episodes that this checkpoint's training held out, where it was trained on this dataset; else all."""
+    notes = checkpoint.training
+    trained_here = notes.get("dataset") == dataset and notes.get("frames") == data.length
+    held_out = [int(i) for i in notes.get("held_out_episodes", [])] if trained_here else []
+    return held_out or list(range(len(data.prompts)))
+
+
+def open_data(sources: Sequence[Path], checkpoint: Checkpoint, scratch: Path) -> TrainingData:
+    """A dataset folder, or rosbags that are converted into `scratch` with the checkpoint's own robot file."""
+    robot, size = checkpoint.spec.robot, checkpoint.spec.config.vision.image_size
+    labels = checkpoint.training.get("recipe", {}).get("prompts") == "subtask"
+    if len(sources) == 1 and (sources[0] / "meta" / "info.json").is_file():
+        data = load_data(sources[0], size, labels)
+    else:
+        from pi0_ros.conversion.convert import convert
+
+        print(convert(sources, scratch / "dataset", robot, fps=checkpoint.spec.fps).summary())
+        data = load_data(scratch / "dataset", size, labels)
+    widths, joints = (data.state.shape[1], data.action.shape[1]), (len(robot.state_names), len(robot.action_names))
+    if widths != joints or set(data.frames) != {camera.name for camera in robot.cameras}:
+        raise ValueError(f"{sources[0]}: joints or cameras are not those of the checkpoint's robot '{robot.name}'")
+    if data.fps != checkpoint.spec.fps:
+        raise ValueError(f"{sources[0]}: {data.fps:g} frames/s, the checkpoint was trained at {checkpoint.spec.fps:g}")
+    return data
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command line of `pi0 eval`."""
+    parser.add_argument(
+        "source", type=Path, nargs="+", help="a dataset of `pi0 convert`, or rosbags or folders of them"
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
+    parser.add_argument("--robot", help="robot file, by name or path; needed where the checkpoint carries none")
+    parser.add_argument("--tokenizer", default="", help="tokenizer file or folder, for a checkpoint without one")
+    parser.add_argument("--episodes", help="episode numbers, such as 0,3,8, or `all` (default: those held out)")
+    parser.add_argument("--stride", type=int, help="frames between two predictions (default: half a chunk)")
+    parser.add_argument("--out", type=Path, default=Path("eval"), help="folder for the results (default: eval)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling noise")
+
+
+def run(args: argparse.Namespace) -> int:
+    """`pi0 eval`."""
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    robot = load_robot(args.robot) if args.robot else None
+    device = automatic if args.device == "auto" else args.device
+    checkpoint = load_checkpoint(args.checkpoint, device, robot=robot, tokenizer=args.tokenizer)
+    joints = [(joint.name, joint.unit) for joint in checkpoint.spec.robot.action_joints]
+    with tempfile.TemporaryDirectory() as scratch:
+        data = open_data(args.source, checkpoint, Path(scratch))
+        if args.episodes == "all":
+            episodes = list(range(len(data.prompts)))
+        elif args.episodes:
+            episodes = [int(number) for number in args.episodes.split(",")]
+        else:
+            episodes = held_out_episodes(checkpoint, args.source[0].name, data)
+        if unknown := [i for i in episodes if not 0 <= i < len(data.prompts)]:
+            raise ValueError(f"no episode {unknown}: there are {len(data.prompts)}, counted from 0")
+        stride = args.stride or max(1, checkpoint.spec.config.action_horizon // 2)
+        predictions = predict(checkpoint, data, episodes, stride, args.seed)
+        table = errors(predictions, joints)
+        args.out.mkdir(parents=True, exist_ok=True)
+        plot_actions(predictions, data, episodes[0], joints, args.out / "actions.png")
+    result = {
+        "checkpoint": args.checkpoint.name,
+        "episodes": episodes,
+        "chunks": len(predictions.rows),
+        "errors": table,
+    }
+    (args.out / "error.json").write_text(json.dumps(result, indent=2) + "\n")
+    count, speed = len(predictions.rows), 1000 * predictions.seconds / len(predictions.rows)
+    print(f"{count} chunks from {len(episodes)} episodes, {speed:.1f} ms each in batches of {BATCH}")
+    print(render_table(table))
+    print(f"written: {args.out / 'error.json'}, {args.out / 'actions.png'}")
+    return 0

@@ -1,0 +1,153 @@
+"""Compute the normalisation statistics of a dataset.
+
+    pi0 stats dataset/                     writes dataset/meta/pi0_norm_stats.json and prints a table
+    pi0 stats dataset/ --horizon 50        for a policy with chunks of 50 actions
+
+State statistics run over every frame. Action statistics run over every step of every chunk, with the last action
+repeated at an episode's end, as in training. Both are of values as the model counts them (the robot file's `model` and
+`action`: relative actions are less the state at the chunk's first frame). Quantiles are exact. A joint that hardly
+moves would be blown up by normalisation: its range is widened to a floor and reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pi0_ros.checkpoints.norm_stats import NormStats, Stats
+from pi0_ros.datasets.layout import Dataset
+from pi0_ros.robot import Joint, Robot
+from pi0_ros.robot.units import SAME, Scale, actions_to_model
+
+NORM_STATS_PATH = "meta/pi0_norm_stats.json"
+DEFAULT_HORIZON = 24
+FLOOR = 0.01  # of the joint's position range: the least distance between q01 and q99
+GAUSSIAN_WIDTH = 4.652695748081682  # distance between the 1 % and the 99 % quantile of a Gaussian with std 1
+
+
+@dataclass(frozen=True)
+class Widened:
+    """A dimension whose spread was below the floor."""
+
+    kind: str  # state | actions
+    joint: str
+    width: float  # q99 - q01 as measured
+    floor: float
+
+
+def compute_norm_stats(dataset: Dataset, robot: Robot, horizon: int = DEFAULT_HORIZON) -> NormStats:
+    """Statistics of states and of actions in chunks of `horizon` steps, floors applied."""
+    return measure(dataset, robot, horizon)[0]
+
+
+def measure(dataset: Dataset, robot: Robot, horizon: int) -> tuple[NormStats, list[Widened]]:
+    """`compute_norm_stats` and the dimensions that had to be widened.
+
+    Raises `ValueError` when `horizon` is not positive or the dataset's joints are not the robot's.
+    """
+    if horizon < 1:
+        raise ValueError(f"horizon is {horizon}, it must be at least 1")
+    if dataset.robot.joint_names != robot.joint_names:
+        raise ValueError(
+            f"{dataset.path} has joints {dataset.robot.joint_names}, robot {robot.name} has {robot.joint_names}"
+        )
+    widened: list[Widened] = []
+    stats = {}
+    for kind, joints in (("state", robot.state_joints), ("actions", robot.action_joints)):
+        found = []
+        for joint in joints:  # one at a time: the chunks of all would need A times the memory
+            if kind == "state":
+                measured, floor = _spread(_states(dataset, joint, robot)), FLOOR * _range(joint, joint.state_scale)
+            else:
+                chunks = _chunks(dataset, joint, robot, horizon)
+                measured, floor = _spread(chunks), FLOOR * _range(joint, joint.action_scale) / joint.step
+            if measured[3] - measured[2] < floor:
+                widened.append(Widened(kind, joint.name, measured[3] - measured[2], floor))
+            found.append(_widen(measured, floor))
+        stats[kind] = Stats(*np.array(found, np.float64).T)
+    return NormStats(stats["state"], stats["actions"]), widened
+
+
+def _states(dataset: Dataset, joint: Joint, robot: Robot) -> np.ndarray:
+    """One joint's states as the model counts them, float64 [T] of all episodes."""
+    place = robot.state_names.index(joint.name)
+    return joint.state_scale.to_model(np.concatenate([episode.state[:, place] for episode in dataset.episodes]))
+
+
+def _chunks(dataset: Dataset, joint: Joint, robot: Robot, horizon: int) -> np.ndarray:
+    """One joint's actions as the model counts them, in chunks from every frame on: float64 [T, horizon]."""
+    alone, place = replace(robot, joints=(joint,)), robot.action_names.index(joint.name)
+    observed = [robot.state_names.index(name) for name in alone.state_names]
+    found = []
+    for episode in dataset.episodes:
+        chunks = chunk_steps(episode.action[:, place], horizon)
+        found.append(actions_to_model(alone, chunks[..., None], episode.state[:, observed])[..., 0])
+    return np.concatenate(found)
+
+
+def _range(joint: Joint, scale: Scale) -> float:
+    """The joint's whole way as the model counts it."""
+    lower, upper = scale.to_model(np.array([joint.lower, joint.upper]))
+    return abs(float(upper - lower))
+
+
+def chunk_steps(action: np.ndarray, horizon: int) -> np.ndarray:
+    """The chunks [T, horizon] that start at each row of one joint's `action` [T]; its last value repeats at the end."""
+    return action[np.minimum(np.arange(len(action))[:, None] + np.arange(horizon), len(action) - 1)]
+
+
+def _spread(values: np.ndarray) -> tuple[float, float, float, float]:
+    """Mean, std, q01, q99 of all `values`."""
+    wide = values.reshape(-1).astype(np.float64)  # numpy rounds the quantiles' places to the type of the values
+    q01, q99 = np.quantile(wide, [0.01, 0.99])
+    return float(wide.mean()), float(wide.std()), float(q01), float(q99)
+
+
+def _widen(values: tuple[float, ...], floor: float) -> tuple[float, float, float, float]:
+    """`values` (mean, std, q01, q99) with q99 - q01 at least `floor` around their middle, and a std to match.
+
+    That is at least the std of a Gaussian of that width.
+    """
+    mean, std, q01, q99 = values
+    if q99 - q01 < floor:
+        middle = (q01 + q99) / 2
+        q01, q99 = middle - floor / 2, middle + floor / 2
+    return mean, max(std, floor / GAUSSIAN_WIDTH), q01, q99
+
+
+def table(stats: NormStats, robot: Robot) -> str:
+    """The statistics, a line per joint."""
+    width = max(len(name) for name in robot.joint_names)
+    lines = []
+    for kind, values in (("state", stats.state), ("actions", stats.actions)):
+        lines.append(f"{kind:{width + 21}s}      mean       std       q01       q99")
+        for index, joint in enumerate(robot.state_joints if kind == "state" else robot.action_joints):
+            scale = joint.state_scale if kind == "state" else joint.action_scale
+            how = f", {joint.action}" if kind == "actions" and joint.action != "absolute" else ""
+            meaning = f"{joint.unit if scale == SAME else 'as model'}{how}"
+            numbers = (values.need(field)[index] for field in ("mean", "std", "q01", "q99"))
+            lines.append(f"  {joint.name:{width}s} {meaning:18s}" + "".join(f" {number:9.4f}" for number in numbers))
+    return "\n".join(lines)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `pi0 stats`."""
+    parser.add_argument("dataset", type=Path, metavar="DATASET", help="a dataset made by `pi0 convert`")
+    parser.add_argument("--horizon", type=int, default=DEFAULT_HORIZON, help="actions per chunk (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compute, print and write the statistics."""
+    dataset = Dataset(args.dataset)
+    stats, widened = measure(dataset, dataset.robot, args.horizon)
+    path = args.dataset / NORM_STATS_PATH
+    path.write_text(json.dumps({**stats.to_dict(), "horizon": args.horizon}, indent=2) + "\n")
+    print(table(stats, dataset.robot))
+    for item in widened:
+        print(f"widened: {item.kind} of {item.joint}: q99 - q01 is {item.width:.2g}, floor {item.floor:.2g}")
+    print(f"{len(dataset.episodes)} episodes, {len(dataset)} frames, chunks of {args.horizon}: {path}")
+    return 0
