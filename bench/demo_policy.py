@@ -26,7 +26,7 @@ from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.controller import Command, Controller, Settings
 from pi0_ros.control.sent import SentLog
-from pi0_ros.control.transitions import SEAMS
+from pi0_ros.control.transitions import TRANSITIONS
 from pi0_ros.inference.prefix import MODES, ActionPrefix, Continuation, RtcSettings
 from pi0_ros.nodes.controller_node import limits_of
 from pi0_ros.observation.streams import Observation
@@ -116,10 +116,10 @@ def differences(
     went = sent.at(executed)[:, ~gripper]
     frozen = np.abs(chunk.actions[: len(executed), ~gripper] - went).max(initial=0.0)
     there = [np.interp(now, chunk.times, joint) for joint in chunk.actions[:, ~gripper].T]
-    seam = np.abs(there - sent.at(np.array([now]))[0, ~gripper]).max()
+    transition = np.abs(there - sent.at(np.array([now]))[0, ~gripper]).max()
     known = min(len(executed), len(prefix.actions))
     foreseen = np.abs(prefix.actions[:known, ~gripper] - went[:known]).max(initial=0.0)
-    return float(frozen), float(seam), float(foreseen)
+    return float(frozen), float(transition), float(foreseen)
 
 
 def main() -> int:
@@ -133,7 +133,7 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=20.0, help="s, per scene")
     parser.add_argument("--every-colour", action="store_true", help="each scene once per colour")
     parser.add_argument("--rtc", nargs="+", choices=MODES, default=["off"], help="real-time chunking")
-    parser.add_argument("--seam", choices=SEAMS, default=Settings.seam)
+    parser.add_argument("--transition", choices=TRANSITIONS, default=Settings.transition)
     parser.add_argument("--schedule", default=RtcSettings.schedule)
     parser.add_argument("--weight", type=float, default=RtcSettings.max_guidance_weight)
     parser.add_argument("--mask-end", type=int, default=RtcSettings.mask_end)
@@ -143,7 +143,7 @@ def main() -> int:
     games = scenes(args.seed, args.episodes)
     if args.every_colour:
         games = [(seed, colour, wording) for seed, _, wording in games for colour in CUBES]
-    settings = Settings(seam=args.seam)
+    settings = Settings(transition=args.transition)
     for mode in args.rtc:
         rtc = RtcSettings(mode, args.schedule, args.weight, args.mask_end)
         results, found = [], Differences()

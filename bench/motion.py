@@ -1,4 +1,4 @@
-"""How smooth is a motion made of chunks? Every seam strategy at every latency, as a table and a picture.
+"""How smooth is a motion made of chunks? Every transition strategy at every latency, as a table and a picture.
 
     python bench/motion.py                                     # recorded-like chunks, half a minute
     python bench/motion.py --checkpoint pi0_ros/sim/checkpoint --episodes 10 --plot docs/images/motion.png
@@ -8,8 +8,8 @@ policy's do (bench/motion_recorded.py), with a stand-in for guided sampling. `de
 policy, guided sampling included, and whether the cube ends up in the tray.
 
 Acceleration, jerk and the velocity's steps are differences of the commands at the control rate, over all arm joints. A
-seam is the 0.2 s after a chunk is taken up, mid-chunk is everything else. "Chunks alone" is the same ratio had each
-chunk been followed alone: what a policy puts into the beginning of its chunks is no seam. Where the motion
+transition is the 0.2 s after a chunk is taken up, mid-chunk is everything else. "Chunks alone" is the same ratio had
+each chunk been followed alone: what a policy puts into the beginning of its chunks is no transition. Where the motion
 is at its acceleration limit all the time, the ratio of p99 says nothing; "p90" is the same ratio of 90th percentiles.
 """
 
@@ -29,7 +29,7 @@ from motion_recorded import ARM_LAG_S, GRIPPER, JOINTS, Predictor, Reaching
 
 from pi0_ros.control.controller import Controller, Settings
 from pi0_ros.control.limits import JointLimits
-from pi0_ros.control.transitions import SEAMS
+from pi0_ros.control.transitions import TRANSITIONS
 from pi0_ros.inference.prefix import Continuation, RtcSettings
 
 if TYPE_CHECKING:  # the recorded part needs neither torch nor MuJoCo
@@ -46,7 +46,7 @@ class Row:
     """One strategy at one latency."""
 
     part: str
-    seam: str
+    transition: str
     latency_ms: int
     figures: Figures
     traces: list[Trace]
@@ -65,9 +65,9 @@ class Row:
 
     def values(self) -> dict[str, object]:
         """The row as plain numbers."""
-        found: dict[str, object] = {"part": self.part, "seam": self.seam, "latency_ms": self.latency}
+        found: dict[str, object] = {"part": self.part, "transition": self.transition, "latency_ms": self.latency}
         for what in ("velocity_step", "acceleration", "jerk"):
-            for where in ("seam", "mid", "chunk_seam", "chunk_mid"):
+            for where in ("transition", "mid", "chunk_transition", "chunk_mid"):
                 found[f"{what}_{where}_p99"] = self.figures.p99(what, where)
                 found[f"{what}_{where}_peak"] = self.figures.peak(what, where)
         return found | {
@@ -85,17 +85,17 @@ def draw_latency(latency_ms: int, rng: np.random.Generator) -> float:
     return rng.uniform(0.0, 0.3) if latency_ms < 0 else latency_ms * 1e-3
 
 
-def recorded(seam: str, latency_ms: int, seconds: float, interpolation: str) -> Row:
+def recorded(transition: str, latency_ms: int, seconds: float, interpolation: str) -> Row:
     """Follow the predictor's chunks with an arm that trails its command."""
     joints = len(JOINTS)
     limits = JointLimits(
         JOINTS, np.full(joints, -3.0), np.full(joints, 3.0), np.full(joints, 3.0), np.full(joints, 20.0), GRIPPER
     )
-    settings = Settings(interpolation=interpolation, seam=seam)
+    settings = Settings(interpolation=interpolation, transition=transition)
     controller = Controller(limits, PERIOD, np.full(joints, 0.5), settings)
     path, rng = Reaching(3, seconds + 5.0), np.random.default_rng(latency_ms + 2)
     predictor = Predictor(path, 5)
-    continuation = Continuation(RtcSettings("exact" if seam == "rtc" else "off"), GRIPPER)
+    continuation = Continuation(RtcSettings("exact" if transition == "rtc" else "off"), GRIPPER)
     trace = Trace(PERIOD, GRIPPER, interpolation)
     measured, command, waiting, next_inference = np.zeros(joints), np.zeros(joints), None, 0.5
     for tick in range(round(seconds / PERIOD)):
@@ -103,7 +103,7 @@ def recorded(seam: str, latency_ms: int, seconds: float, interpolation: str) -> 
         measured = measured + (command - measured) * PERIOD / ARM_LAG_S
         controller.measure(t, np.arange(joints), measured)
         if waiting is None and t >= next_inference:
-            prefix = continuation.prefix(t) if seam == "rtc" else None
+            prefix = continuation.prefix(t) if transition == "rtc" else None
             waiting = (t + draw_latency(latency_ms, rng), predictor.infer(t, measured, prefix))
             next_inference = t + EVERY_S
         if waiting is not None and t >= waiting[0] - 1e-9:
@@ -118,32 +118,40 @@ def recorded(seam: str, latency_ms: int, seconds: float, interpolation: str) -> 
             continuation.sent(t, command)
             trace.add(t, sent, controller)
     late, rms = lag(trace, path.at)
-    return Row("recorded", seam, latency_ms, figures([trace]), [trace], late * 1e3, rms)
+    return Row("recorded", transition, latency_ms, figures([trace]), [trace], late * 1e3, rms)
 
 
-def demo(seam: str, latency_ms: int, args: argparse.Namespace, policy: Policy, world: World) -> Row:
+def demo(transition: str, latency_ms: int, args: argparse.Namespace, policy: Policy, world: World) -> Row:
     """Play the demo's scenes."""
     from demo_policy import play, scenes
 
     traces, won = [], 0
     games, robot = scenes(args.seed, args.episodes), policy.spec.robot
-    rtc = RtcSettings("exact" if seam == "rtc" else "off")
-    settings = Settings(interpolation=args.interpolation, seam=seam)
+    rtc = RtcSettings("exact" if transition == "rtc" else "off")
+    settings = Settings(interpolation=args.interpolation, transition=transition)
     for scene in games:
         latency = partial(draw_latency, latency_ms, np.random.default_rng([scene[0], latency_ms + 1]))
         traces.append(Trace(1.0 / robot.control_rate_hz, robot.gripper_mask, args.interpolation))
         watch = traces[-1].add
         score, *_ = play(world, policy, scene, rtc, settings, latency, 1.0 / EVERY_S, args.limit, watch)
         won += score.success(scene[1])
-    return Row("demo", seam, latency_ms, figures(traces), traces, won=won, played=len(games))
+    return Row("demo", transition, latency_ms, figures(traces), traces, won=won, played=len(games))
 
 
 def table(rows: list[Row]) -> str:
     """The rows as Markdown."""
-    titles = "latency ms", "seam", "acceleration at seams: p99 (peak)", "mid-chunk p99", "ratio", "p90", "chunks alone"
+    titles = (
+        "latency ms",
+        "transition",
+        "acceleration at transitions: p99 (peak)",
+        "mid-chunk p99",
+        "ratio",
+        "p90",
+        "chunks alone",
+    )
     titles += (
-        "velocity step at seams: p99 (peak)",
-        "jerk at seams: p99",
+        "velocity step at transitions: p99 (peak)",
+        "jerk at transitions: p99",
         "mid-chunk p99",
         "lag ms",
         "off the path",
@@ -154,14 +162,14 @@ def table(rows: list[Row]) -> str:
         f = row.figures
         cells = (
             row.latency,
-            row.seam,
-            f"{f.p99('acceleration', 'seam'):.1f} ({f.peak('acceleration', 'seam'):.1f})",
+            row.transition,
+            f"{f.p99('acceleration', 'transition'):.1f} ({f.peak('acceleration', 'transition'):.1f})",
             f"{f.p99('acceleration', 'mid'):.1f}",
             f"**{f.ratio():.2f}**",
             f"{f.ratio(share=90):.2f}",
             f"{f.ratio('chunk_'):.2f}",
-            f"{f.p99('velocity_step', 'seam'):.3f} ({f.peak('velocity_step', 'seam'):.3f})",
-            f"{f.p99('jerk', 'seam'):.0f}",
+            f"{f.p99('velocity_step', 'transition'):.3f} ({f.peak('velocity_step', 'transition'):.3f})",
+            f"{f.p99('jerk', 'transition'):.0f}",
             f"{f.p99('jerk', 'mid'):.0f}",
             number(row.lag_ms, ".0f"),
             number(row.rms, ".3f"),
@@ -179,7 +187,7 @@ def number(value: float, form: str) -> str:
 def main() -> int:
     """Run what was asked for; print tables, write numbers and picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seams", nargs="+", choices=SEAMS, default=list(SEAMS))
+    parser.add_argument("--transitions", nargs="+", choices=TRANSITIONS, default=list(TRANSITIONS))
     parser.add_argument("--latencies", nargs="+", type=int, default=list(LATENCIES_MS), help="ms; -1: random, 0 to 300")
     parser.add_argument("--interpolation", default="cubic")
     parser.add_argument("--seconds", type=float, default=120.0, help="of recorded-like motion per row; 0: none")
@@ -190,9 +198,9 @@ def main() -> int:
     parser.add_argument("--save", type=Path, help="write all figures as JSON lines")
     parser.add_argument("--plot", type=Path, help="write the picture")
     args = parser.parse_args()
-    pairs, rows = [(latency, seam) for latency in args.latencies for seam in args.seams], []
+    pairs, rows = [(latency, transition) for latency in args.latencies for transition in args.transitions], []
     if args.seconds > 0:
-        rows += [recorded(seam, latency, args.seconds, args.interpolation) for latency, seam in pairs]
+        rows += [recorded(transition, latency, args.seconds, args.interpolation) for latency, transition in pairs]
         print(f"Recorded-like chunks:\n\n{table(rows)}\n", flush=True)
     if args.checkpoint:
         import torch
@@ -203,8 +211,8 @@ def main() -> int:
 
         torch.set_num_threads(1)
         policy, world = Policy(load_checkpoint(args.checkpoint, "cpu")), World()
-        for latency, seam in pairs:
-            rows.append(demo(seam, latency, args, policy, world))
+        for latency, transition in pairs:
+            rows.append(demo(transition, latency, args, policy, world))
             print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
         print(f"Demo arm with its policy:\n\n{table([row for row in rows if row.part == 'demo'])}\n")
     if args.save:

@@ -1,4 +1,4 @@
-"""What a motion is like at the seams and between them, from the commands that were sent."""
+"""What a motion is like at the transitions and between them, from the commands that were sent."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.controller import Command, Controller, State
-from pi0_ros.control.splines import chunk_pieces
+from pi0_ros.control.splines import chunk_spline
 
-SEAM_S = 0.2  # a seam is looked at for this long, whatever the strategy
-SETTLE_S = 2.0  # after arming: the first motion is no seam
+TRANSITION_S = 0.2  # a transition is looked at for this long, whatever the strategy
+SETTLE_S = 2.0  # after arming: the first motion is no transition
 LAGS_S = np.arange(-0.1, 0.3, 0.001)
 
 
@@ -38,8 +38,8 @@ class Trace:
 
 @dataclass
 class Figures:
-    """Absolute values per tick and joint (grippers left out): `seam`, `mid`, and `chunk_seam` and `chunk_mid` of the
-    chunks alone."""
+    """Absolute values per tick and joint (grippers left out): `transition`, `mid`, and `chunk_transition` and
+    `chunk_mid` of the chunks alone."""
 
     velocity_step: dict[str, np.ndarray]  # unit/s
     acceleration: dict[str, np.ndarray]  # unit/s^2
@@ -53,20 +53,20 @@ class Figures:
         return float(getattr(self, what)[where].max(initial=0.0))
 
     def ratio(self, whose: str = "", share: float = 99.0) -> float:
-        """Seam acceleration against that between seams, a percentile; `whose` is empty or `chunk_`."""
-        seam, mid = (self.p99("acceleration", f"{whose}{where}", share) for where in ("seam", "mid"))
-        return seam / mid
+        """Transition acceleration against that between transitions, a percentile; `whose` is empty or `chunk_`."""
+        transition, mid = (self.p99("acceleration", f"{whose}{where}", share) for where in ("transition", "mid"))
+        return transition / mid
 
 
 def figures(traces: list[Trace]) -> Figures:
-    """Difference the commands and sort them into seam and mid-chunk."""
-    parts: dict[str, list[np.ndarray]] = {"seam": [], "mid": [], "chunk_seam": [], "chunk_mid": []}
+    """Difference the commands and sort them into transition and mid-chunk."""
+    parts: dict[str, list[np.ndarray]] = {"transition": [], "mid": [], "chunk_transition": [], "chunk_mid": []}
     for trace in traces:
         x = np.array(trace.positions)[:, ~trace.gripper]
-        at_seam, counts = places(trace)
+        at_transition, counts = places(trace)
         for whose, changes in (("", difference(x, trace.period)), ("chunk_", of_the_chunks(trace))):
-            parts[f"{whose}seam"].append(changes[:, at_seam & counts])
-            parts[f"{whose}mid"].append(changes[:, ~at_seam & counts])
+            parts[f"{whose}transition"].append(changes[:, at_transition & counts])
+            parts[f"{whose}mid"].append(changes[:, ~at_transition & counts])
     joined = {where: np.abs(np.concatenate(list_, axis=1)) for where, list_ in parts.items()}
     period = traces[0].period
     return Figures(
@@ -85,17 +85,17 @@ def difference(x: np.ndarray, period: float) -> np.ndarray:
 
 
 def places(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
-    """Which ticks belong to a seam, and which count at all, bool [n] each."""
+    """Which ticks belong to a transition, and which count at all, bool [n] each."""
     times = np.array(trace.times)
     joins = [
         k for k in range(1, len(times)) if trace.chunks[k] is not None and trace.chunks[k] is not trace.chunks[k - 1]
     ]
-    at_seam = np.zeros(len(times), bool)
+    at_transition = np.zeros(len(times), bool)
     for k in joins:
-        at_seam[(times >= times[k]) & (times < times[k] + SEAM_S)] = True
+        at_transition[(times >= times[k]) & (times < times[k] + TRANSITION_S)] = True
     following = np.array([chunk is not None for chunk in trace.chunks])
     first = times[joins[0]] if joins else np.inf
-    return at_seam, following & (times > first + SETTLE_S)
+    return at_transition, following & (times > first + SETTLE_S)
 
 
 def of_the_chunks(trace: Trace) -> np.ndarray:
@@ -103,9 +103,9 @@ def of_the_chunks(trace: Trace) -> np.ndarray:
     times, changes = np.array(trace.times), np.zeros((2, len(trace.times), int((~trace.gripper).sum())))
     for chunk in {id(chunk): chunk for chunk in trace.chunks if chunk is not None}.values():
         ticks = np.flatnonzero([other is chunk for other in trace.chunks])
-        pieces = chunk_pieces(chunk, trace.interpolation, trace.gripper, chunk.stamp)
+        spline = chunk_spline(chunk, trace.interpolation, trace.gripper, chunk.stamp)
         at = times[ticks, None] - chunk.stamp - trace.period * np.arange(3, -1, -1)
-        x = pieces.positions(at.reshape(-1)).reshape(*at.shape, -1)[..., ~trace.gripper]
+        x = spline.positions(at.reshape(-1)).reshape(*at.shape, -1)[..., ~trace.gripper]
         changes[0, ticks] = np.diff(x, n=2, axis=1)[:, -1] / trace.period**2
         changes[1, ticks] = np.diff(x, n=3, axis=1)[:, -1] / trace.period**3
     return changes

@@ -1,4 +1,4 @@
-"""The picture of bench/motion.py: one seam up close, seams against mid-chunk over the latency, success at the task."""
+"""The picture of bench/motion.py: one transition up close, transitions and mid-chunk over the latency, and success."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def plot(rows: list[Any], path: Path) -> None:
     axes[1, 0].text(
         0.5, GOAL + 0.06, f"goal: {GOAL} at most", color="#1e8449", transform=axes[1, 0].get_yaxis_transform()
     )
-    axes[1, 0].set(title="Seams against mid-chunk: acceleration, p99", ylabel="ratio", ylim=(0, None))
+    axes[1, 0].set(title="Transitions against mid-chunk: acceleration, p99", ylabel="ratio", ylim=(0, None))
     if demo:
         over_latency(axes[1, 1], demo, lambda row: 100.0 * row.won / row.played)
         axes[1, 1].set(
             title=f"Demo arm, its policy: cubes in the tray, {demo[0].played} scenes each", ylabel="%", ylim=(0, 104)
         )
     else:
-        over_latency(axes[1, 1], recorded, lambda row: row.figures.p99("jerk", "seam"))
-        axes[1, 1].set(title="Jerk at seams, p99", ylabel="rad/s³", yscale="log")
+        over_latency(axes[1, 1], recorded, lambda row: row.figures.p99("jerk", "transition"))
+        axes[1, 1].set(title="Jerk at transitions, p99", ylabel="rad/s³", yscale="log")
     figure.legend(
         [plt.Line2D([], [], color=colour, lw=2.5) for colour in COLOURS.values()],
         list(COLOURS),
@@ -55,8 +55,8 @@ def plot(rows: list[Any], path: Path) -> None:
 def over_latency(axis: plt.Axes, rows: list[Any], value: Callable[[Any], float]) -> None:
     """One line per strategy; random latency apart at the right."""
     labels = list(dict.fromkeys(row.latency for row in rows))
-    for shift, (seam, colour) in enumerate(COLOURS.items()):
-        own = {row.latency: value(row) for row in rows if row.seam == seam}
+    for shift, (transition, colour) in enumerate(COLOURS.items()):
+        own = {row.latency: value(row) for row in rows if row.transition == transition}
         places = [labels.index(label) + 0.04 * (shift - 1.5) for label in own]
         fixed = sum(label != "random" for label in own)
         values = list(own.values())
@@ -68,17 +68,17 @@ def over_latency(axis: plt.Axes, rows: list[Any], value: Callable[[Any], float])
 
 
 def close_up(rows: list[Any], axes: np.ndarray) -> None:
-    """Position and acceleration of one joint around the roughest seam of `replace`."""
-    by_seam = {row.seam: row.traces[0] for row in rows}
-    rough = by_seam.get("replace") or next(iter(by_seam.values()))
+    """Position and acceleration of one joint around the roughest transition of `replace`."""
+    by_transition = {row.transition: row.traces[0] for row in rows}
+    rough = by_transition.get("replace") or next(iter(by_transition.values()))
     middle = roughest(rough)
-    for seam, trace in by_seam.items():
+    for transition, trace in by_transition.items():
         times = np.array(trace.times) - middle
         shown = (times > AROUND_S[0]) & (times < AROUND_S[1])
         x = np.array(trace.positions)[:, [JOINT]]
         for axis, values in zip(axes, (x, difference(x, trace.period)[0]), strict=True):
-            order = 3 if seam in ("blend", "rtc") else 2
-            axis.plot(1e3 * times[shown], values[shown, 0], color=COLOURS[seam], lw=1.8, zorder=order)
+            order = 3 if transition in ("blend", "rtc") else 2
+            axis.plot(1e3 * times[shown], values[shown, 0], color=COLOURS[transition], lw=1.8, zorder=order)
     tick = int(np.argmin(np.abs(np.array(rough.times) - middle)))
     for chunk, style, name in ((rough.chunks[tick - 1], "--", "old chunk"), (rough.chunks[tick], ":", "new chunk")):
         times = chunk.times - middle
@@ -89,7 +89,7 @@ def close_up(rows: list[Any], axes: np.ndarray) -> None:
         axis.axvline(0, color="0.7", lw=1)
         axis.set_xlabel("ms after the new chunk is taken up")
         axis.grid(alpha=0.2)
-    axes[0].set(title=f"One joint at one seam, {CLOSE_UP_MS} ms of latency: what is sent", ylabel="rad")
+    axes[0].set(title=f"One joint at one transition, {CLOSE_UP_MS} ms of latency: what is sent", ylabel="rad")
     axes[1].set(title="the same: acceleration", ylabel="rad/s²")
 
 

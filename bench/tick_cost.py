@@ -51,8 +51,8 @@ def main() -> None:
     cases = {
         "cubic, blend": (Settings(), np.inf),
         "quintic, blend": (Settings(interpolation="quintic"), np.inf),
-        "cubic, ensemble": (Settings(seam="ensemble"), np.inf),
-        "cubic, rtc, jerk limits": (Settings(seam="rtc"), 500.0),
+        "cubic, ensemble": (Settings(transition="ensemble"), np.inf),
+        "cubic, rtc, jerk limits": (Settings(transition="rtc"), 500.0),
     }
     print(f"{args.joints} joints at {args.rate:g} Hz: us per tick")
     for name, (settings, jerk) in cases.items():

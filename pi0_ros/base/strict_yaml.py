@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import yaml
@@ -77,9 +77,13 @@ class Section:
             return default
         return _text(self.value[key], (*self.place, key))
 
-    def choice(self, key: str, choices: Sequence[str], default: str | None = None) -> str:
-        """One of `choices`."""
+    def choice(
+        self, key: str, choices: Sequence[str], default: str | None = None, renamed: Mapping[str, str] | None = None
+    ) -> str:
+        """One of `choices`; `renamed` are the old names of some of them, refused with the new one."""
         value = self.text(key, default)
+        if renamed and value in renamed:
+            self.wrong(key, f"{value!r} is called {renamed[value]!r} now: write {renamed[value]}")
         if value not in choices:
             self.wrong(key, f"{value!r} is not known{nearest(value, choices)}; write {' or '.join(choices)}")
         return value

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from pi0_ros.checkpoints.description import Described
+from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.folders import new_folder, write_json
 from pi0_ros.checkpoints.load import describe_checkpoint
 from pi0_ros.checkpoints.load import load_checkpoint as load_weights
@@ -95,13 +95,13 @@ def load_checkpoint(
     """
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
-    described = describe(folder, robot, config)
-    spec = _spec(described, robot, tokenizer)
+    description = describe(folder, robot, config)
+    spec = _spec(description, robot, tokenizer)
     codec = None
-    if described.config.is_fast:  # a robot holds rather than follow an answer without actions
-        codec = ActionCodec(spec.tokenizer, ActionTokens.find(described.path), strict=True)
-    wanted = getattr(torch, described.config.dtype if dtype == "auto" else dtype)
-    loaded = load_weights(folder, config=described.config, device=device, dtype=wanted)
+    if description.config.is_fast:  # a robot holds rather than follow an answer without actions
+        codec = ActionCodec(spec.tokenizer, ActionTokens.find(description.path), strict=True)
+    wanted = getattr(torch, description.config.dtype if dtype == "auto" else dtype)
+    loaded = load_weights(folder, config=description.config, device=device, dtype=wanted)
     if isinstance(loaded.model, Pi0Fast):
         loaded.model.codec = codec
     return Checkpoint(loaded.path, replace(spec, config=loaded.config), loaded.model, loaded.training)
@@ -125,45 +125,45 @@ def describe(
     *,
     asset_id: str | None = None,
     base: Path | str | None = None,
-) -> Described:
+) -> Description:
     """Sizes that nothing in a foreign checkpoint tells are those that the robot file knows of released ones."""
-    described = describe_checkpoint(folder, config=config, asset_id=asset_id, base=base)
-    if described.robot is None and robot is not None:
-        known = robot.released.sizes(described.config.model)
-        sizes = {key: value for key, value in known.items() if key in described.assumed}
+    description = describe_checkpoint(folder, config=config, asset_id=asset_id, base=base)
+    if description.robot is None and robot is not None:
+        known = robot.released.sizes(description.config.model)
+        sizes = {key: value for key, value in known.items() if key in description.assumed}
         if sizes:
             return describe_checkpoint(folder, config={**(config or {}), **sizes}, asset_id=asset_id, base=base)
-    return described
+    return description
 
 
-def _spec(described: Described, given: Robot | None, tokenizer: Path | str) -> PolicySpec:
-    robot = described.robot or given
+def _spec(description: Description, given: Robot | None, tokenizer: Path | str) -> PolicySpec:
+    robot = description.robot or given
     if robot is None:
         raise CheckpointError(
-            f"{described.path}: there is no robot file in it: say which robot it drives, with robot:=NAME for a node "
+            f"{description.path}: there is no robot file in it: say which robot it drives, with robot:=NAME for a node "
             "or --robot NAME for a command"
         )
-    wanted, only = robot.released.asset_id, next(iter(described.assets), "")
-    if described.robot is None and described.norm_stats is not None and wanted and only not in ("", wanted):
+    wanted, only = robot.released.asset_id, next(iter(description.assets), "")
+    if description.robot is None and description.norm_stats is not None and wanted and only not in ("", wanted):
         logger.warning(
             "%s: its only statistics are those of %s, robot '%s' asks for %s: are they this robot's?",
-            described.path, only, robot.name, wanted,
+            description.path, only, robot.name, wanted,
         )  # fmt: skip
-    path = tokenizer or described.tokenizer_path
+    path = tokenizer or description.tokenizer_path
     try:
         pieces = Tokenizer.load(path) if path else Tokenizer.installed()
-        return PolicySpec(described.config, described.settings, robot, statistics_for(described, robot), pieces)
+        return PolicySpec(description.config, description.settings, robot, statistics_for(description, robot), pieces)
     except (ValueError, OSError) as error:
-        raise CheckpointError(f"{described.path}: {error}") from error
+        raise CheckpointError(f"{description.path}: {error}") from error
 
 
-def statistics_for(described: Described, robot: Robot) -> NormStats:
+def statistics_for(description: Description, robot: Robot) -> NormStats:
     """The only statistics of the checkpoint, or those that the robot file chooses."""
-    known, wanted = ", ".join(described.assets), robot.released.asset_id
-    if described.norm_stats is not None:
-        return described.norm_stats
-    if wanted in described.assets:
-        return described.assets[wanted]
+    known, wanted = ", ".join(description.assets), robot.released.asset_id
+    if description.norm_stats is not None:
+        return description.norm_stats
+    if wanted in description.assets:
+        return description.assets[wanted]
     if known:
         has = f"has {wanted!r}, which is not among them" if wanted else "does not choose"
         raise CheckpointError(f"it has statistics of {known}; robot '{robot.name}' {has}: write policy.asset_id there")

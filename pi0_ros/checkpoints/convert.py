@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pi0_ros.checkpoints.description import Described
+from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.folders import new_folder, write_json
 from pi0_ros.checkpoints.lerobot_files import TOKENIZER as TOKENIZER_FOLDER
 from pi0_ros.checkpoints.lerobot_files import tokenizer_files, write_lerobot_files
@@ -24,7 +24,7 @@ from pi0_ros.checkpoints.locate import locate
 from pi0_ros.checkpoints.norm_stats import NormStats, save_norm_stats
 from pi0_ros.checkpoints.openpi import ASSETS, default_settings
 from pi0_ros.checkpoints.own import CONFIG, ROBOT, STATS, WEIGHTS, own_config
-from pi0_ros.checkpoints.renormalize import restate
+from pi0_ros.checkpoints.renormalize import renormalize
 from pi0_ros.checkpoints.safetensors_files import CheckpointError, TensorInfo, write_safetensors
 from pi0_ros.checkpoints.weights import (
     EMBEDDING,
@@ -83,38 +83,38 @@ def plan_conversion(
     """Prepare `convert_checkpoint`: everything is checked, no weight is read and nothing written."""
     if to not in TARGETS:
         raise CheckpointError(f"there is no format {to!r} to convert to; write one of {', '.join(TARGETS)}")
-    described, source = open_checkpoint(src, config=config, asset_id=asset_id, base=base)
+    description, source = open_checkpoint(src, config=config, asset_id=asset_id, base=base)
     if tokenizer is not None:
-        described = replace(described, tokenizer_path=_tokenizer_file(tokenizer))
-    described = replace(described, robot=robot or described.robot)
-    weights = _Weights.of(described, source, to, dtype)
+        description = replace(description, tokenizer_path=_tokenizer_file(tokenizer))
+    description = replace(description, robot=robot or description.robot)
+    weights = _Weights.of(description, source, to, dtype)
     if dtype is not None:
-        described = replace(described, config=_with_dtype(described.config, dtype))
-    return Conversion(described, to, asset_id, weights)
+        description = replace(description, config=_with_dtype(description.config, dtype))
+    return Conversion(description, to, asset_id, weights)
 
 
 @dataclass(frozen=True)
 class Conversion:
     """A checkpoint about to be written in the format `to`."""
 
-    described: Described  # of the source, with the robot, the tokenizer and the dtype of the target
+    description: Description  # of the source, with the robot, the tokenizer and the dtype of the target
     to: str
     asset_id: str | None
     weights: _Weights
 
     def write_files(self, folder: Path) -> None:
         """Write all small files, which is everything but the weights, into an existing folder."""
-        described = self.described
+        description = self.description
         if self.to == "lerobot":
-            write_lerobot_files(described, folder)
+            write_lerobot_files(description, folder)
         elif self.to == "openpi":
-            _write_openpi_files(described, folder, self.asset_id)
+            _write_openpi_files(description, folder, self.asset_id)
         else:
-            _write_own_files(described, folder)
-        if self.to != "openpi" and described.robot is not None:
-            (folder / ROBOT).write_text(robot_to_yaml(described.robot))
-        if (described.path / ACTION_TOKENS).is_dir():
-            shutil.copytree(described.path / ACTION_TOKENS, folder / ACTION_TOKENS)
+            _write_own_files(description, folder)
+        if self.to != "openpi" and description.robot is not None:
+            (folder / ROBOT).write_text(robot_to_yaml(description.robot))
+        if (description.path / ACTION_TOKENS).is_dir():
+            shutil.copytree(description.path / ACTION_TOKENS, folder / ACTION_TOKENS)
 
     def check_target(self, dst: Path | str, overwrite: bool = False) -> Path:
         """Return `dst` as an absolute path; CheckpointError when it is taken or its disk too full.
@@ -125,7 +125,7 @@ class Conversion:
         if dst.exists():
             if not overwrite:
                 raise CheckpointError(f"{dst}: something is there already; name a new folder, or overwrite it")
-            if locate(dst).path != dst or dst.resolve() == self.described.path.resolve():
+            if locate(dst).path != dst or dst.resolve() == self.description.path.resolve():
                 raise CheckpointError(f"{dst}: only another checkpoint's own folder can be overwritten; name a new one")
         disk = next(folder for folder in dst.parents if folder.exists())
         if (free := shutil.disk_usage(disk).free) < self.weights.nbytes:
@@ -141,7 +141,7 @@ class Conversion:
         with new_folder(dst) as folder:
             self.write_files(folder)
             self.weights.write(folder / WEIGHTS, progress)
-            open_checkpoint(folder, config=self.described.config)  # what cannot be read again is not left behind
+            open_checkpoint(folder, config=self.description.config)  # what cannot be read again is not left behind
         return dst
 
 
@@ -154,14 +154,14 @@ class _Weights:
     metadata: Mapping[str, str]
 
     @staticmethod
-    def of(described: Described, source: Source, to: str, dtype: torch.dtype | None) -> _Weights:
+    def of(description: Description, source: Source, to: str, dtype: torch.dtype | None) -> _Weights:
         """Plan the file. The heads, which no model reads, come as the target's own files have them:
 
         ours     as the source has them, but a head that equals the embedding table is left out
         LeRobot  both; the embedding table and zeros stand in for what the source does not have
         openpi   the embedding table stands under the head's name; the expert's head as for LeRobot
         """
-        config = described.config
+        config = description.config
         if to == "openpi" and config.is_fast:
             raise CheckpointError(f"{source.path}: openpi has no pi0-FAST in PyTorch to convert to")
         check_head(config, source)
@@ -244,21 +244,21 @@ def _zeros(info: TensorInfo) -> Iterable[Tensor]:
         left -= _PIECE
 
 
-def _write_own_files(described: Described, folder: Path) -> None:
-    write_json(folder / CONFIG, own_config(described.config, described.settings, described.training))
-    if described.norm_stats is not None:
-        save_norm_stats(described.norm_stats, folder / STATS)
-    _write_assets(described.assets, folder)
-    copies = tokenizer_files(described.tokenizer_path) if described.tokenizer_path is not None else {}
+def _write_own_files(description: Description, folder: Path) -> None:
+    write_json(folder / CONFIG, own_config(description.config, description.settings, description.training))
+    if description.norm_stats is not None:
+        save_norm_stats(description.norm_stats, folder / STATS)
+    _write_assets(description.assets, folder)
+    copies = tokenizer_files(description.tokenizer_path) if description.tokenizer_path is not None else {}
     place = folder / TOKENIZER_FOLDER if len(copies) > 1 else folder
     place.mkdir(exist_ok=True)
     for name, file in copies.items():
         shutil.copyfile(file, place / name)
 
 
-def _write_openpi_files(described: Described, folder: Path, asset_id: str | None) -> None:
+def _write_openpi_files(description: Description, folder: Path, asset_id: str | None) -> None:
     """Write config.json, as openpi's converter does, and the statistics in the kind that openpi uses for the model."""
-    config, settings = described.config, described.settings
+    config, settings = description.config, description.settings
     content: dict[str, Any] = {
         "action_dim": config.action_dim,
         "action_horizon": config.action_horizon,
@@ -267,15 +267,19 @@ def _write_openpi_files(described: Described, folder: Path, asset_id: str | None
         "precision": config.dtype,
     }
     write_json(folder / CONFIG, content)
-    assets = dict(described.assets)
-    if described.norm_stats is not None and all(stats is not described.norm_stats for stats in assets.values()):
-        assets[asset_id or (described.robot.name if described.robot is not None else "robot")] = described.norm_stats
+    assets = dict(description.assets)
+    if description.norm_stats is not None and all(stats is not description.norm_stats for stats in assets.values()):
+        assets[asset_id or (description.robot.name if description.robot is not None else "robot")] = (
+            description.norm_stats
+        )
     theirs = default_settings(config.model)
     _write_assets(
         {
             key: NormStats(
-                restate(stats.state, settings.state_normalization, theirs.state_normalization, config.action_dim),
-                restate(stats.actions, settings.action_normalization, theirs.action_normalization, config.action_dim),
+                renormalize(stats.state, settings.state_normalization, theirs.state_normalization, config.action_dim),
+                renormalize(
+                    stats.actions, settings.action_normalization, theirs.action_normalization, config.action_dim
+                ),
             )
             for key, stats in assets.items()
         },

@@ -1,4 +1,4 @@
-"""What is known of a checkpoint: without its weights (`Described`) and with them (`LoadedCheckpoint`)."""
+"""What is known of a checkpoint: without its weights (`Description`) and with them (`LoadedCheckpoint`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMATS = ("pi0_ros", "lerobot", "openpi_torch", "openpi_jax")
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Sidecar:
     """What lies around the weights in a checkpoint; None or empty is what its files do not say."""
 
     settings: PolicySettings
@@ -35,7 +35,7 @@ class Surroundings:
 
 
 @dataclass(frozen=True)
-class Described:
+class Description:
     """A checkpoint but for its weights, which were compared with the model by name, shape and dtype."""
 
     path: Path  # the folder or file itself, below what was asked for if need be
@@ -56,7 +56,7 @@ class Described:
 
 
 @dataclass(frozen=True)
-class LoadedCheckpoint(Described):
+class LoadedCheckpoint(Description):
     """A checkpoint with its network, on its device and in evaluation mode."""
 
     model: Pi0 | Pi0Fast

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pi0_ros.checkpoints.description import Surroundings
+from pi0_ros.checkpoints.description import Sidecar
 from pi0_ros.checkpoints.folders import read_json
 from pi0_ros.checkpoints.norm_stats import FIELDS, NormStats, Stats
 from pi0_ros.checkpoints.safetensors_files import CheckpointError, SafetensorsFile
@@ -58,7 +58,7 @@ class Step:
     artifacts: Mapping[str, str]
 
 
-def read_lerobot(folder: Path, model: str, old_statistics: Mapping[str, Stored]) -> Surroundings:
+def read_lerobot(folder: Path, model: str, old_statistics: Mapping[str, Stored]) -> Sidecar:
     """Read config.json and the processors; `model` is what the weights are, the statistics those among them."""
     path = folder / CONFIG
     config = read_json(path) if path.is_file() else {}
@@ -103,7 +103,7 @@ def read_lerobot(folder: Path, model: str, old_statistics: Mapping[str, Stored])
         )
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    return Surroundings(
+    return Sidecar(
         settings=settings,
         stated={**_sizes(path, config, tokenizer, features), "discrete_state_input": model != "pi0"},  # no choice there
         norm_stats=NormStats(stats[STATE] or Stats(), stats[ACTION] or Stats()) if known else None,

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pi0_ros.checkpoints.description import Described
+from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.folders import write_json
 from pi0_ros.checkpoints.lerobot import (
     ACTION,
@@ -25,7 +25,7 @@ from pi0_ros.checkpoints.lerobot import (
     absolute_names,
 )
 from pi0_ros.checkpoints.norm_stats import Stats
-from pi0_ros.checkpoints.renormalize import restate
+from pi0_ros.checkpoints.renormalize import renormalize
 from pi0_ros.checkpoints.safetensors_files import CheckpointError, TensorInfo, write_safetensors
 from pi0_ros.tokens.subwords import HUGGING_FACE, SENTENCEPIECE
 
@@ -55,24 +55,24 @@ _FIRST_STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
 _EMPTY_CAMERA = "empty_camera_"
 
 
-def write_lerobot_files(described: Described, folder: Path) -> None:
+def write_lerobot_files(description: Description, folder: Path) -> None:
     """Write all but the weights of a LeRobot policy folder; CheckpointError where LeRobot cannot say it."""
-    config, settings = described.config, described.settings
+    config, settings = description.config, description.settings
     if config.is_pi05 and not config.discrete_state_input:
         raise CheckpointError(
-            f"{described.path}: this pi0.5 model gets no state, but LeRobot's always writes it into the prompt"
+            f"{description.path}: this pi0.5 model gets no state, but LeRobot's always writes it into the prompt"
         )
-    features = _features(described)
+    features = _features(description)
     modes = {
         "VISUAL": "IDENTITY",
         "STATE": _MODE_OF[settings.state_normalization],
         "ACTION": _MODE_OF[settings.action_normalization],
     }
-    relative = _relative(described)
-    tokenizer = _copy_tokenizer(described.tokenizer_path, folder)
-    write_json(folder / CONFIG, _config(described, features, modes, relative))
+    relative = _relative(description)
+    tokenizer = _copy_tokenizer(description.tokenizer_path, folder)
+    write_json(folder / CONFIG, _config(description, features, modes, relative))
 
-    stats = _statistics(described)
+    stats = _statistics(description)
     normalizer = {"eps": 1e-8, "features": features, "norm_map": modes}
     unnormalizer = {**normalizer, "features": {ACTION: features[ACTION]}}
     relative_step = ("relative_actions_processor", relative)
@@ -93,26 +93,26 @@ def write_lerobot_files(described: Described, folder: Path) -> None:
     _write_processor(folder / POSTPROCESSOR, [*after, device_step], stats, tokenizer)
 
 
-def _features(described: Described) -> dict[str, dict[str, Any]]:
-    config = described.config
+def _features(description: Description) -> dict[str, dict[str, Any]]:
+    config = description.config
     size = config.vision.image_size
     images = {f"{IMAGES}{slot}": {"type": "VISUAL", "shape": [3, size, size]} for slot in config.cameras}
-    state, action = _dims(described)
+    state, action = _dims(description)
     return {**images, STATE: {"type": "STATE", "shape": [state]}, ACTION: {"type": "ACTION", "shape": [action]}}
 
 
-def _dims(described: Described) -> tuple[int, int]:
+def _dims(description: Description) -> tuple[int, int]:
     """Numbers of state and action: the robot's, where it is known; openpi's base models pad their statistics."""
-    if (robot := described.robot) is not None:
+    if (robot := description.robot) is not None:
         return len(robot.state_joints), len(robot.action_joints)
-    width = described.config.action_dim
-    return described.state_dim or width, described.action_dim or width
+    width = description.config.action_dim
+    return description.state_dim or width, description.action_dim or width
 
 
 def _config(
-    described: Described, features: Mapping[str, Any], modes: Mapping[str, str], relative: Mapping[str, Any]
+    description: Description, features: Mapping[str, Any], modes: Mapping[str, str], relative: Mapping[str, Any]
 ) -> dict[str, Any]:
-    config, settings = described.config, described.settings
+    config, settings = description.config, description.settings
     content = {
         "type": config.model,
         "input_features": {key: value for key, value in features.items() if key != ACTION},
@@ -140,10 +140,10 @@ def _config(
     return content
 
 
-def _relative(described: Described) -> dict[str, Any]:
+def _relative(description: Description) -> dict[str, Any]:
     """Say which actions are relative the way LeRobot does: by words in the names of those that are not."""
-    settings, robot = described.settings, described.robot
-    dim = _dims(described)[1]
+    settings, robot = description.settings, description.robot
+    dim = _dims(description)[1]
     mask = settings.relative_actions
     if mask is None:
         mask = tuple(map(bool, robot.relative_mask)) if robot is not None else (False,) * dim
@@ -157,21 +157,21 @@ def _relative(described: Described) -> dict[str, Any]:
         if absolute_names(words, called) == [not moves for moves in mask]:
             return {**said, "exclude_joints": words, "action_names": called if words or names else None}
     raise CheckpointError(
-        f"{described.path}: LeRobot says which actions are relative by words in their names, and {', '.join(wanted)} "
+        f"{description.path}: LeRobot says which actions are relative by words in their names, and {', '.join(wanted)} "
         f"cannot be told from the others among {', '.join(called)}; rename them in the robot file"
     )
 
 
-def _statistics(described: Described) -> dict[str, torch.Tensor]:
-    if described.norm_stats is None:
+def _statistics(description: Description) -> dict[str, torch.Tensor]:
+    if description.norm_stats is None:
         return {}
-    settings, (state, action) = described.settings, _dims(described)
+    settings, (state, action) = description.settings, _dims(description)
     found: dict[str, torch.Tensor] = {}
     for feature, stats, kind, dim in (
-        (STATE, described.norm_stats.state, settings.state_normalization, state),
-        (ACTION, described.norm_stats.actions, settings.action_normalization, action),
+        (STATE, description.norm_stats.state, settings.state_normalization, state),
+        (ACTION, description.norm_stats.actions, settings.action_normalization, action),
     ):
-        said: Stats = restate(stats, kind, MODES[_MODE_OF[kind]], dim)
+        said: Stats = renormalize(stats, kind, MODES[_MODE_OF[kind]], dim)
         arrays = {f"{feature}.{field}": array[:dim] for field, array in said.present().items()}
         found |= {name: torch.from_numpy(array).float() for name, array in arrays.items()}
     return found

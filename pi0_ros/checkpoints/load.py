@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pi0_ros.checkpoints.description import Described, LoadedCheckpoint, Surroundings
+from pi0_ros.checkpoints.description import Description, LoadedCheckpoint, Sidecar
 from pi0_ros.checkpoints.jax_names import JaxSource
 from pi0_ros.checkpoints.lerobot import read_lerobot
 from pi0_ros.checkpoints.locate import CONFIG, Located, locate, open_files
@@ -55,36 +55,36 @@ def load_checkpoint(
     name = str(dtype).removeprefix("torch.")
     if name not in DTYPES:
         raise CheckpointError(f"dtype is {dtype}; models run in {' or '.join(f'torch.{known}' for known in DTYPES)}")
-    described, source = open_checkpoint(path, config=config, asset_id=asset_id, base=base)
-    described = replace(described, config=replace(described.config, dtype=name))
-    tokenizer = _tokenizer(described.tokenizer_path)
-    check_head(described.config, source)
+    description, source = open_checkpoint(path, config=config, asset_id=asset_id, base=base)
+    description = replace(description, config=replace(description.config, dtype=name))
+    tokenizer = _tokenizer(description.tokenizer_path)
+    check_head(description.config, source)
     warn_of_tf32(check_device(device).type, dtype)
-    model = filled_model(described.config, source, device)
-    if isinstance(model, Pi0Fast) and tokenizer is not None and (described.path / ACTION_TOKENS).is_dir():
-        model.codec = ActionCodec(tokenizer, _action_tokens(described.path / ACTION_TOKENS))
+    model = filled_model(description.config, source, device)
+    if isinstance(model, Pi0Fast) and tokenizer is not None and (description.path / ACTION_TOKENS).is_dir():
+        model.codec = ActionCodec(tokenizer, _action_tokens(description.path / ACTION_TOKENS))
     if isinstance(model, Pi0):
-        model.lerobot_times = described.settings.prompt_format == "lerobot"
-    known = {field.name: getattr(described, field.name) for field in fields(Described)}
+        model.lerobot_times = description.settings.prompt_format == "lerobot"
+    known = {field.name: getattr(description, field.name) for field in fields(Description)}
     return LoadedCheckpoint(**known, model=model, tokenizer=tokenizer)
 
 
 def describe_checkpoint(
     path: Path | str, *, config: Sizes = None, asset_id: str | None = None, base: Path | str | None = None
-) -> Described:
+) -> Description:
     """Return everything but the weights, whose names, shapes and dtypes are checked all the same; cheap."""
     return open_checkpoint(path, config=config, asset_id=asset_id, base=base)[0]
 
 
 def open_checkpoint(
     path: Path | str, *, config: Sizes = None, asset_id: str | None = None, base: Path | str | None = None
-) -> tuple[Described, Source]:
+) -> tuple[Description, Source]:
     """Return the description of a checkpoint and its weights, ready to be read."""
     located = locate(path)
     source = _open_source(located, base)
-    around = _read_around(_surroundings_of(located, base), source, asset_id)
+    around = _read_around(_sidecar_of(located, base), source, asset_id)
     model_config, assumed = infer_config(source, around.stated, config)
-    described = Described(
+    description = Description(
         path=located.path,
         format=located.format,
         config=model_config,
@@ -101,7 +101,7 @@ def open_checkpoint(
         merged=source.merged,
         assumed=assumed,
     )
-    return described, source
+    return description, source
 
 
 def check_head(config: ModelConfig, source: Source) -> None:
@@ -147,14 +147,14 @@ def _open_source(located: Located, base: Path | str | None) -> Source:
     return TorchSource(located.weights, open_files(located.weights))
 
 
-def _surroundings_of(located: Located, base: Path | str | None) -> Located:
+def _sidecar_of(located: Located, base: Path | str | None) -> Located:
     """Where the other files are: an adapter that was saved without them has those of its base."""
     if located.weights.name == ADAPTER and not (located.path / CONFIG).is_file():
         return locate(base_folder(located.path, base))
     return located
 
 
-def _read_around(located: Located, source: Source, asset_id: str | None) -> Surroundings:
+def _read_around(located: Located, source: Source, asset_id: str | None) -> Sidecar:
     if located.format == "pi0_ros":
         return read_own(located.path, asset_id)
     model = model_of(source)

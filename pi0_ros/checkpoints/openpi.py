@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pi0_ros.checkpoints.description import Surroundings
+from pi0_ros.checkpoints.description import Sidecar
 from pi0_ros.checkpoints.folders import read_json
 from pi0_ros.checkpoints.norm_stats import NormStats, load_norm_stats
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
@@ -22,7 +22,7 @@ def default_settings(model: str) -> PolicySettings:
     return PolicySettings(kind, kind)
 
 
-def read_openpi(folder: Path, model: str, asset_id: str | None = None) -> Surroundings:
+def read_openpi(folder: Path, model: str, asset_id: str | None = None) -> Sidecar:
     """Read assets and config.json of a torch or JAX checkpoint folder; both may be absent."""
     assets = read_assets(folder)
     chosen = choose(assets, asset_id, folder)
@@ -30,7 +30,7 @@ def read_openpi(folder: Path, model: str, asset_id: str | None = None) -> Surrou
     if (folder / CONFIG).is_file():
         content = read_json(folder / CONFIG)
         stated = {key: content[key] for key in ("action_dim", "action_horizon") if key in content}
-    return Surroundings(
+    return Sidecar(
         settings=default_settings(model),
         stated=stated,
         norm_stats=chosen,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pi0_ros.checkpoints.description import Surroundings
+from pi0_ros.checkpoints.description import Sidecar
 from pi0_ros.checkpoints.folders import read_json
 from pi0_ros.checkpoints.norm_stats import load_norm_stats
 from pi0_ros.checkpoints.openpi import choose, read_assets
@@ -44,7 +44,7 @@ def own_config(
     }
 
 
-def read_own(folder: Path, asset_id: str | None = None) -> Surroundings:
+def read_own(folder: Path, asset_id: str | None = None) -> Sidecar:
     """Read everything but the weights; CheckpointError names the file and the key that is wrong."""
     config, settings, training = _read_config(folder / CONFIG)
     assets = read_assets(folder)
@@ -56,7 +56,7 @@ def read_own(folder: Path, asset_id: str | None = None) -> Surroundings:
     except (ValueError, OSError) as error:  # each names its file
         raise CheckpointError(str(error)) from error
     chosen = choose(assets, asset_id, folder) if asset_id is not None or own_stats is None else own_stats
-    return Surroundings(
+    return Sidecar(
         settings=settings,
         stated=config.to_dict(),
         norm_stats=chosen,

@@ -11,7 +11,7 @@ from pi0_ros.checkpoints.norm_stats import OPENPI_EPSILON, Stats, unnormalize
 _BOUNDS = {"quantile": ("q01", "q99"), "lerobot_quantile": ("q01", "q99"), "lerobot_quantile10": ("q10", "q90")}
 
 
-def restate(stats: Stats, kind: str, wanted: str, dim: int) -> Stats:
+def renormalize(stats: Stats, kind: str, wanted: str, dim: int) -> Stats:
     """Return statistics that mean under the normalisation `wanted` what `stats` mean under `kind`.
 
     Kinds of openpi and LeRobot differ by an epsilon, which goes into the numbers: model units become robot units

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pi0_ros.checkpoints.description import Described
+from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.norm_stats import NORMALIZATIONS, Stats
 from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.model.config import Expert, ModelConfig, Vision
@@ -24,49 +24,51 @@ MODELS = {"pi0": "pi0", "pi05": "pi0.5", "pi0_fast": "pi0-FAST"}
 _MOST_RADIANS = 10.0  # no joint turns further, so larger numbers are degrees, percentages or ticks
 
 
-def summarize(described: Described) -> dict[str, Any]:
+def summarize(description: Description) -> dict[str, Any]:
     """All facts but those of the robot file; JSON values."""
-    config, settings, stats = described.config, described.settings, described.norm_stats
+    config, settings, stats = description.config, description.settings, description.norm_stats
     counts = Counter[torch.dtype]()
-    for info in described.tensors.values():
+    for info in description.tensors.values():
         counts[info.dtype] += math.prod(info.shape)
     return {
-        "path": str(described.path),
-        "format": described.format,
+        "path": str(description.path),
+        "format": description.format,
         "model": config.model,
         "parameters": sum(counts.values()),
         "dtypes": {str(dtype).removeprefix("torch."): count for dtype, count in counts.most_common()},
-        "bytes": sum(info.nbytes for info in described.tensors.values()),
-        "bytes_on_disk": bytes_on_disk(described),
+        "bytes": sum(info.nbytes for info in description.tensors.values()),
+        "bytes_on_disk": bytes_on_disk(description),
         "config": config.to_dict(),
-        "assumed": assumed(described),
+        "assumed": assumed(description),
         "policy": settings.to_dict(),
-        "state_dim": described.state_dim,
-        "action_dim": described.action_dim,
+        "state_dim": description.state_dim,
+        "action_dim": description.action_dim,
         "norm_stats": stats.to_dict()["norm_stats"] if stats else None,
-        "assets": {name: asset.to_dict()["norm_stats"] for name, asset in described.assets.items()},
-        "tokenizer": str(described.tokenizer_path) if described.tokenizer_path else None,
-        "robot": described.robot.name if described.robot else None,
-        "merged": described.merged,
-        "leftovers": dict(described.leftovers),
-        "training": dict(described.training),
-        "notes": notes(described),
+        "assets": {name: asset.to_dict()["norm_stats"] for name, asset in description.assets.items()},
+        "tokenizer": str(description.tokenizer_path) if description.tokenizer_path else None,
+        "robot": description.robot.name if description.robot else None,
+        "merged": description.merged,
+        "leftovers": dict(description.leftovers),
+        "training": dict(description.training),
+        "notes": notes(description),
     }
 
 
-def bytes_on_disk(described: Described) -> int:
+def bytes_on_disk(description: Description) -> int:
     """The size of the whole checkpoint."""
-    path = described.path
+    path = description.path
     return sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
 
 
-def notes(described: Described) -> list[str]:
+def notes(description: Description) -> list[str]:
     """What a user of this very checkpoint should know, each in one sentence."""
-    config, settings, stats = described.config, described.settings, described.norm_stats
+    config, settings, stats = description.config, description.settings, description.norm_stats
     found = []
-    if described.merged:
-        found.append(f"LoRA: factors are merged into {described.merged} weights, with alpha = rank: no file states it")
-    if any("buffer_" in name for name in described.leftovers):
+    if description.merged:
+        found.append(
+            f"LoRA: factors are merged into {description.merged} weights, with alpha = rank: no file states it"
+        )
+    if any("buffer_" in name for name in description.leftovers):
         found.append("LeRobot layout of before September 2025: names are translated, statistics read from the weights")
     if config.is_pi05 and not config.discrete_state_input:
         found.append("pi0.5 without the state in its prompt: this model does not see where the robot is")
@@ -76,7 +78,7 @@ def notes(described: Described) -> list[str]:
         )
     if settings.rtc_trained_max_delay:
         found.append(f"trained for real-time chunking, delays of up to {settings.rtc_trained_max_delay} actions")
-    if stats is None and not described.assets:
+    if stats is None and not description.assets:
         found.append("no statistics: a base model, to be fine-tuned before it can drive a robot")
     for part, values in (("state", stats.state), ("actions", stats.actions)) if stats else ():
         largest = max((float(np.abs(row).max()) for row in values.present().values() if row.size), default=0.0)
@@ -88,19 +90,19 @@ def notes(described: Described) -> list[str]:
     return found
 
 
-def assumed(described: Described) -> list[str]:
+def assumed(description: Description) -> list[str]:
     """Keys of the config that no file says; `discrete_state_input` is a question for pi0.5 alone."""
-    return [key for key in described.assumed if key != "discrete_state_input" or described.config.is_pi05]
+    return [key for key in description.assumed if key != "discrete_state_input" or description.config.is_pi05]
 
 
-def asset_id(described: Described) -> str | None:
+def asset_id(description: Description) -> str | None:
     """Which of the assets the statistics are; None when they are none of them."""
-    return next((name for name, stats in described.assets.items() if stats is described.norm_stats), None)
+    return next((name for name, stats in description.assets.items() if stats is description.norm_stats), None)
 
 
-def joint_name(described: Described, index: int) -> str:
+def joint_name(description: Description, index: int) -> str:
     """What the checkpoint calls a dimension, else `joint_1` and so on."""
-    names = described.settings.action_names or (described.robot.action_names if described.robot else ())
+    names = description.settings.action_names or (description.robot.action_names if description.robot else ())
     return names[index].removesuffix(".pos") if index < len(names) else f"joint_{index + 1}"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pi0_ros.checkpoints.description import Described
+from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.load import Sizes, check_device, load_checkpoint, open_checkpoint
 from pi0_ros.checkpoints.norm_stats import Stats, unnormalize
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
@@ -79,8 +79,8 @@ def verify_checkpoints(
     weights = _weight_differences(one, other)
     del opened, one, other
     outputs = []
-    for path, described in ((a, first), (b, second)):
-        model = load_checkpoint(path, config=described.config, device=device, base=base).model
+    for path, description in ((a, first), (b, second)):
+        model = load_checkpoint(path, config=description.config, device=device, base=base).model
         outputs.append(_outputs(model, first.config, batch, num_steps, seed).cpu())
         del model
         gc.collect()
@@ -103,10 +103,10 @@ def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], leave_out: 
     return {key: (ours[key], theirs[key]) for key in keys if ours[key] != theirs[key]}
 
 
-def _statistics_differences(first: Described, second: Described, asset_id: str | None) -> dict[str, float]:
+def _statistics_differences(first: Description, second: Description, asset_id: str | None) -> dict[str, float]:
     """What the same model units mean in robot units, by the statistics that both have."""
     pairs = {key: (stats, second.assets[key]) for key, stats in first.assets.items() if key in second.assets}
-    chosen = [described.assets.get(asset_id or "", described.norm_stats) for described in (first, second)]
+    chosen = [description.assets.get(asset_id or "", description.norm_stats) for description in (first, second)]
     listed = any(one is chosen[0] and other is chosen[1] for one, other in pairs.values())
     if chosen[0] is not None and chosen[1] is not None and not listed:
         pairs["chosen"] = chosen[0], chosen[1]

@@ -54,23 +54,23 @@ def run(args: argparse.Namespace) -> int:
     robot = load_robot(args.robot) if args.robot else None
     if args.tokenizer is not None:
         Tokenizer.load(args.tokenizer)  # a wrong one is better found now than on the robot
-    described = describe_for(args.src, robot, read_config(args.config), args.asset, args.base)
+    description = describe_for(args.src, robot, read_config(args.config), args.asset, args.base)
     plan = plan_conversion(
         args.src,
         args.to,
-        config=described.config,
+        config=description.config,
         robot=robot,
-        asset_id=args.asset or asset_id(described),
+        asset_id=args.asset or asset_id(description),
         tokenizer=args.tokenizer,
         base=args.base,
         dtype=getattr(torch, args.dtype) if args.dtype else None,
     )
     dst = plan.check_target(args.dst, args.overwrite)
-    print(f"from    {described.path}: {FORMATS[described.format]}, {MODELS[described.config.model]}")
+    print(f"from    {description.path}: {FORMATS[description.format]}, {MODELS[description.config.model]}")
     print(f"to      {dst}: {NAMES[args.to]}, {size(plan.weights.nbytes)} of weights")
     for name, count in _files(plan):
         print(f"{'':{INDENT}s}{size(count):>9s}  {name}")
-    for note in _notes(plan, assumed(described)):
+    for note in _notes(plan, assumed(description)):
         print("\n".join(labelled("note", note, INDENT)))
     if args.dry_run:
         print("Nothing was written: this was a dry run.")
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 def _options(args: argparse.Namespace, plan: Conversion) -> str:
     """What `verify` has to be told, too."""
     told = {"--config": args.config, "--base": args.base}
-    if len(plan.described.assets) > 1:
+    if len(plan.description.assets) > 1:
         told["--asset"] = plan.asset_id
     return "".join(f" {option} {content}" for option, content in told.items() if content)
 
@@ -105,28 +105,28 @@ def _files(plan: Conversion) -> Iterator[tuple[str, int]]:
 
 def _notes(plan: Conversion, guessed: list[str]) -> Iterator[str]:
     """What the new checkpoint lacks, or says without anybody having said it."""
-    described, to = plan.described, plan.to
+    description, to = plan.description, plan.to
     if guessed:
-        values = ", ".join(f"{key} {value(getattr(described.config, key))}" for key in guessed if "." not in key)
+        values = ", ".join(f"{key} {value(getattr(description.config, key))}" for key in guessed if "." not in key)
         yield f"no file of it says {values}; these are written: where one is wrong, --robot or --config says better"
-    if described.robot is None and to == "pi0_ros":
+    if description.robot is None and to == "pi0_ros":
         yield "no robot file in it: give --robot, or name one whenever it runs (robot:=NAME)"
-    if described.norm_stats is None and described.assets:
-        known = ", ".join(described.assets)
+    if description.norm_stats is None and description.assets:
+        known = ", ".join(description.assets)
         lack = "LeRobot has one place for statistics, which stays empty" if to == "lerobot" else "all go along"
         yield f"statistics of {known}: none is chosen, {lack}; --asset or --robot chooses"
-    vision, released = described.config.vision, ModelConfig.preset("pi0").vision
+    vision, released = description.config.vision, ModelConfig.preset("pi0").vision
     if to != "pi0_ros" and (vision.width, vision.num_heads) != (released.width, released.num_heads):
         heads = f"{{vision: {{num_heads: {vision.num_heads}}}}}"
         yield f"no file of this format tells the heads of this vision tower: read it with --config FILE and {heads}"
-    if described.tokenizer_path is None and to != "openpi":
+    if description.tokenizer_path is None and to != "openpi":
         fetch = "LeRobot fetches it from the gated google/paligemma-3b-pt-224" if to == "lerobot" else "see `info`"
         yield f"no tokenizer in it: {fetch}, or give --tokenizer"
-    if described.robot is not None and (reason := misfit(described, described.robot)) is not None:
-        yield f"robot file {described.robot.name} does not fit: {reason}"
-    if to == "lerobot" and described.robot is None and described.settings.relative_actions is None:
+    if description.robot is not None and (reason := misfit(description, description.robot)) is not None:
+        yield f"robot file {description.robot.name} does not fit: {reason}"
+    if to == "lerobot" and description.robot is None and description.settings.relative_actions is None:
         yield "no file of it says whether actions are relative to the state: absolute is written; --robot says better"
-    joints = described.robot.joints if described.robot is not None and to == "lerobot" else ()
+    joints = description.robot.joints if description.robot is not None and to == "lerobot" else ()
     if turned := [joint.name for joint in joints if (joint.state_scale, joint.action_scale) != (SAME, SAME)]:
         yield f"LeRobot has no `model` of a joint: what drives it must turn or scale {', '.join(turned)} itself"
     if speeds := [joint.name for joint in joints if joint.action == "velocity"]:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from pi0_ros.checkpoints.checkpoint import describe
-from pi0_ros.checkpoints.description import Described
+from pi0_ros.checkpoints.description import Description
 from pi0_ros.robot import Robot
 
 CONFIG_HELP = "JSON or YAML with sizes that nothing in the checkpoint tells, such as {action_horizon: 15}"
@@ -30,10 +30,10 @@ def read_config(path: Path | None) -> dict[str, Any] | None:
 
 def describe_for(
     path: Path, robot: Robot | None, config: dict[str, Any] | None, asset_id: str | None, base: Path | None
-) -> Described:
+) -> Description:
     """Describe a checkpoint with all that the robot file knows of it, the choice of statistics included."""
-    described = describe(path, robot, config, asset_id=asset_id, base=base)
+    description = describe(path, robot, config, asset_id=asset_id, base=base)
     wanted = robot.released.asset_id if robot is not None else ""
-    if described.norm_stats is None and wanted in described.assets:
+    if description.norm_stats is None and wanted in description.assets:
         return describe(path, robot, config, asset_id=wanted, base=base)
-    return described
+    return description

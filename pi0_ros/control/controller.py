@@ -31,7 +31,7 @@ class State(Enum):
 ARMED = (State.IDLE, State.RUNNING, State.HOLDING)
 JUMP_S = 0.1  # a clock that steps back by more than this makes all stamps worthless
 LEAP_S = 1.0  # and so does one that leaps ahead by more than this between two ticks
-HOLD_SHARE = 0.5  # a hold decelerates with this share of the limits, an emergency stop with all of it
+HOLD_FRACTION = 0.5  # a hold decelerates with this fraction of the limits, an emergency stop with all of it
 FAR = 1e6  # no joint without position limits goes this far
 
 
@@ -40,7 +40,7 @@ class Settings:
     """Behaviour that is no property of the robot. Seconds."""
 
     interpolation: str = "cubic"  # hold, linear, cubic or quintic
-    seam: str = "blend"  # from chunk to chunk: replace, blend, ensemble or rtc
+    transition: str = "blend"  # from chunk to chunk: replace, blend, ensemble or rtc
     blend_s: float = 0.2  # over which the offset between command and new chunk fades; 0 replaces at once
     ensemble_decay: float = 0.01  # an ensemble weighs a chunk that is one step newer by exp(-this)
     chunk_timeout_s: float = 2.0  # greatest age of the observation behind the chunk that is followed
@@ -81,7 +81,7 @@ class Controller:
         self.smoother = Smoother(limits, period)
         allowed = replace(limits, acceleration=self.smoother.acceleration)
         self.limiter = Limiter(allowed, period)
-        self.timeline = Timeline(allowed, period, settings.interpolation, settings.seam, settings.blend_s)
+        self.timeline = Timeline(allowed, period, settings.interpolation, settings.transition, settings.blend_s)
         self.tracking = Tracking(limits, settings.tracking_s, period)
         self.counts = Counts()
         self.state = State.DISARMED
@@ -89,7 +89,7 @@ class Controller:
         self.last_refusal = ""
         self.joined_at_step = 0.0  # how many steps of the chunk that is followed were past when it was taken up
         ensemble = Ensemble(settings.ensemble_decay, settings.interpolation, limits.gripper)
-        self._ensemble = ensemble if settings.seam == "ensemble" else None
+        self._ensemble = ensemble if settings.transition == "ensemble" else None
         self._axis = TickAxis(period)
         self._sent, self._sent_velocity = np.zeros((2, len(limits.names)))
         self._pending: ActionChunk | None = None
@@ -197,7 +197,7 @@ class Controller:
             if self._stopping_s < timeline.end:
                 limiter.follow(*timeline.sample(self._stopping_s))
             else:
-                limiter.brake(HOLD_SHARE)
+                limiter.brake(HOLD_FRACTION)
         elif self.state in ARMED:
             limiter.brake()
         if self.state in ARMED or self.moving or self._sent_velocity.any():
@@ -244,7 +244,7 @@ class Controller:
             "chunk_age_s": round(now - chunk.stamp, 3) if chunk else "",
             "chunk_step": round((now - chunk.stamp) / chunk.dt, 1) if chunk else "",
             "joined_at_step": round(self.joined_at_step, 1),
-            **self.timeline.seams.report(),
+            **self.timeline.transitions.report(),
             "joint_state_age_s": round(self.feedback.age(now), 3),
         }
 

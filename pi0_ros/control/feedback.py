@@ -10,8 +10,8 @@ from pi0_ros.control.limits import JointLimits
 
 FUTURE_S = 0.1  # a stamp further ahead of the clock than this belongs to another clock
 REST_WINDOW_S = 0.1  # motion is measured over at least this long
-REST_SHARE = 0.05  # at rest: slower than this share of the velocity limit
-OUTSIDE_SHARE = 0.05  # measured outside the limits by more than this share of the range: do not arm
+REST_FRACTION = 0.05  # at rest: slower than this fraction of the velocity limit
+OUTSIDE_FRACTION = 0.05  # measured outside the limits by more than this fraction of the range: do not arm
 
 
 class Feedback:
@@ -78,7 +78,7 @@ class Feedback:
         if problems:
             return problems
         names, limits = self.limits.names, self.limits
-        slack = OUTSIDE_SHARE * (limits.upper - limits.lower)
+        slack = OUTSIDE_FRACTION * (limits.upper - limits.lower)
         for j in np.flatnonzero((self.position < limits.lower - slack) | (self.position > limits.upper + slack)):
             allowed = f"[{limits.lower[j]:.4g}, {limits.upper[j]:.4g}]"
             problems.append(f"{names[j]} is at {self.position[j]:.4g}, outside its limits {allowed}")
@@ -87,5 +87,5 @@ class Feedback:
         if not since or np.isnan(old := self._history[since[-1]][2]).any():
             return [*problems, f"joint states have come for less than {REST_WINDOW_S} s, call again"]
         speed = np.abs(self.position - old) / lasted[since[-1]]
-        moving = np.flatnonzero(speed > REST_SHARE * limits.velocity)
+        moving = np.flatnonzero(speed > REST_FRACTION * limits.velocity)
         return [*problems, *(f"{names[j]} is not at rest, it moves at {speed[j]:.3g} per s" for j in moving)]

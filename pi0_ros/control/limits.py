@@ -118,10 +118,10 @@ class Limiter:
         if (excess > self._tight).any():
             self._count(excess)
 
-    def brake(self, share: float = 1.0) -> None:
-        """Advance one period while decelerating to rest with `share` of the acceleration limits (more where a position
-        limit is near). All joints stop together, so the path keeps its direction."""
-        steps = float(np.max(np.abs(self.velocity) / self._change, initial=0.0)) / share
+    def brake(self, fraction: float = 1.0) -> None:
+        """Advance one period while decelerating to rest with `fraction` of the acceleration limits (more where a
+        position limit is near). All joints stop together, so the path keeps its direction."""
+        steps = float(np.max(np.abs(self.velocity) / self._change, initial=0.0)) / fraction
         self._distances[0] = 0.0
         self._stopping_speeds()
         self._advance(np.multiply(self.velocity, 1.0 - 1.0 / steps if steps > 1.0 else 0.0, out=self._allowed))

@@ -16,7 +16,7 @@ LONGEST_S = 10.0  # a longer one is cut by a stop
 SOONEST_S = (
     0.05  # the first point that is sent is this far ahead: the receiver goes there from where it measures itself
 )
-JOIN_SHARE = 0.5  # of the velocity limits, to get from one plan to the next where they differ
+JOIN_FRACTION = 0.5  # of the velocity limits, to get from one plan to the next where they differ
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def delay_to_join(plan: Plan, going: Plan, limits: JointLimits) -> float:
     0 where they agree, as they do unless the controller was late: the robot goes on by its own clock.
     """
     there = _at(going.times, going.positions, plan.times[0])
-    needed = np.max(np.abs(plan.positions[0] - there) / (JOIN_SHARE * limits.velocity))
+    needed = np.max(np.abs(plan.positions[0] - there) / (JOIN_FRACTION * limits.velocity))
     return max(0.0, float(needed - plan.times[0]))
 
 

@@ -60,5 +60,5 @@ class SentLog:
         right = np.clip(np.searchsorted(known, times), 1, max(1, len(known) - 1))
         left, right = right - 1, np.minimum(right, len(known) - 1)
         gap = np.where(right > left, known[right] - known[left], 1.0)
-        share = np.clip((times - known[left]) / gap, 0.0, 1.0)[:, None]
-        return positions[left] + share * (positions[right] - positions[left])
+        fraction = np.clip((times - known[left]) / gap, 0.0, 1.0)[:, None]
+        return positions[left] + fraction * (positions[right] - positions[left])

@@ -12,12 +12,12 @@ POWERS = np.arange(ORDER)
 MOST_FADES = 16  # at the same time
 
 
-class Pieces:
+class Spline:
     """Positions of `J` joints on the time axis, piece `i` from `start + i * duration` on.
 
     Within its piece, at the fraction `u` in [0, 1), a joint is at `sum(coefficients[i, k] * u**k)`. Before the first
-    piece the joints come along its first slope, after the last they stand still. `sample` reuses its arrays: one reader
-    at a time, and it copies what it keeps.
+    piece the joints come along its first velocity, after the last they stand still. `sample` reuses its arrays: one
+    reader at a time, and it copies what it keeps.
     """
 
     def __init__(self, start: float, duration: float, coefficients: np.ndarray, last: np.ndarray) -> None:
@@ -35,13 +35,13 @@ class Pieces:
         if phase >= len(self.coefficients):
             return self.last, self._still
         i = max(0, int(phase))
-        u, powers, slopes, per_s = phase - i, self._powers, self._slopes, 1.0 / self.duration
-        powers[1], slopes[1] = u, per_s
+        u, powers, velocities, per_s = phase - i, self._powers, self._slopes, 1.0 / self.duration
+        powers[1], velocities[1] = u, per_s
         for k in range(2, ORDER):
             powers[k] = powers[k - 1] * u if u > 0.0 else 0.0
-            slopes[k] = k * powers[k - 1] * per_s if u > 0.0 else 0.0
+            velocities[k] = k * powers[k - 1] * per_s if u > 0.0 else 0.0
         piece = self.coefficients[i]
-        return np.dot(powers, piece, out=self._position), np.dot(slopes, piece, out=self._velocity)
+        return np.dot(powers, piece, out=self._position), np.dot(velocities, piece, out=self._velocity)
 
     def positions(self, times: np.ndarray) -> np.ndarray:
         """Positions [..., J] at `times`, as `sample` gives them, in a new array."""
@@ -54,9 +54,9 @@ class Pieces:
     def velocities(self, times: np.ndarray) -> np.ndarray:
         """Velocities [..., J] at `times`, as `sample` gives them, in a new array."""
         i, u = self._locate(times)
-        slopes = POWERS[1:] * np.where((u >= 0.0) | (POWERS[1:] < 2), u ** POWERS[:-1], 0.0) / self.duration
-        slopes[times >= self.end] = 0.0
-        return np.asarray(np.einsum("...k,...kj->...j", slopes, self.coefficients[i, 1:]))
+        velocities = POWERS[1:] * np.where((u >= 0.0) | (POWERS[1:] < 2), u ** POWERS[:-1], 0.0) / self.duration
+        velocities[times >= self.end] = 0.0
+        return np.asarray(np.einsum("...k,...kj->...j", velocities, self.coefficients[i, 1:]))
 
     def _locate(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Piece of each of `times` [...], and the fraction within it [..., 1]."""
@@ -65,7 +65,7 @@ class Pieces:
         return i, np.minimum(phase - i, 1.0)[..., None]
 
 
-def chunk_pieces(chunk: ActionChunk, interpolation: str, gripper: np.ndarray, origin: float = 0.0) -> Pieces:
+def chunk_spline(chunk: ActionChunk, interpolation: str, gripper: np.ndarray, origin: float = 0.0) -> Spline:
     """The chunk between its actions, in seconds since `origin`. Joints in the mask `gripper` [J] hold each action.
 
     `cubic` runs through central differences (Catmull-Rom, C1), `quintic` through those and second differences (C2).
@@ -79,18 +79,20 @@ def chunk_pieces(chunk: ActionChunk, interpolation: str, gripper: np.ndarray, or
     if interpolation == "linear":
         coefficients[:, 1] = end - start
     elif interpolation in ("cubic", "quintic"):
-        slope = np.asarray(np.gradient(actions, axis=0, edge_order=2 if len(actions) > 2 else 1))  # per step
+        velocity = np.asarray(np.gradient(actions, axis=0, edge_order=2 if len(actions) > 2 else 1))  # per step
         if interpolation == "cubic":
-            coefficients[:, 1] = slope[:-1]
-            coefficients[:, 2] = 3 * (end - start) - 2 * slope[:-1] - slope[1:]
-            coefficients[:, 3] = 2 * (start - end) + slope[:-1] + slope[1:]
+            coefficients[:, 1] = velocity[:-1]
+            coefficients[:, 2] = 3 * (end - start) - 2 * velocity[:-1] - velocity[1:]
+            coefficients[:, 3] = 2 * (start - end) + velocity[:-1] + velocity[1:]
         else:
-            bend = np.zeros_like(actions)
-            bend[1:-1] = actions[2:] - 2 * actions[1:-1] + actions[:-2]
-            bend[0], bend[-1] = bend[1], bend[-2]
-            coefficients[:] = np.stack(quintic(start, slope[:-1], bend[:-1], end, slope[1:], bend[1:]), axis=1)
+            acceleration = np.zeros_like(actions)
+            acceleration[1:-1] = actions[2:] - 2 * actions[1:-1] + actions[:-2]
+            acceleration[0], acceleration[-1] = acceleration[1], acceleration[-2]
+            coefficients[:] = np.stack(
+                quintic(start, velocity[:-1], acceleration[:-1], end, velocity[1:], acceleration[1:]), axis=1
+            )
     coefficients[:, 1:, gripper] = 0.0
-    return Pieces(chunk.stamp - origin, dt, coefficients, actions[-1])
+    return Spline(chunk.stamp - origin, dt, coefficients, actions[-1])
 
 
 def quintic(
@@ -101,7 +103,7 @@ def quintic(
     end_slope: np.ndarray,
     end_bend: np.ndarray,
 ) -> tuple[np.ndarray, ...]:
-    """The six coefficients in `u` of the quintic Hermite piece; slopes and bends are derivatives by `u`."""
+    """The six coefficients in `u` of the quintic Hermite piece; velocities and accelerations are derivatives by `u`."""
     way = end - start
     return (
         start,
@@ -155,18 +157,18 @@ class Fades:
         duration = self._ends[:n] - self._starts[:n]
         u = np.minimum((t - self._starts[:n]) / duration, 1.0)
         powers = u[:, None] ** POWERS
-        slopes = np.zeros_like(powers)
-        slopes[:, 1:] = POWERS[1:] * powers[:, :-1] / duration[:, None]
+        velocities = np.zeros_like(powers)
+        velocities[:, 1:] = POWERS[1:] * powers[:, :-1] / duration[:, None]
         flat = self._coefficients[:n].reshape(n * ORDER, len(self._position))
         np.dot(powers.reshape(-1), flat, out=self._position)
-        return self._position, np.dot(slopes.reshape(-1), flat, out=self._velocity)
+        return self._position, np.dot(velocities.reshape(-1), flat, out=self._velocity)
 
 
-def stop(start: float, duration: float, position: np.ndarray, velocity: np.ndarray, acceleration: np.ndarray) -> Pieces:
+def stop(start: float, duration: float, position: np.ndarray, velocity: np.ndarray, acceleration: np.ndarray) -> Spline:
     """From `position` [J] in motion to rest in `duration` s: velocity and acceleration end at zero (both continuous).
 
     The velocity is the cubic `v + a u + (-3v - 2a) u^2 + (2v + a) u^3` (`a` per `u`), the position its integral.
     """
     v, a = velocity * duration, acceleration * duration**2
     steps = (position, v, a / 2, -v - a * 2 / 3, v / 2 + a / 4, np.zeros_like(v))
-    return Pieces(start, duration, np.stack(steps)[None], position + v / 2 + a / 12)
+    return Spline(start, duration, np.stack(steps)[None], position + v / 2 + a / 12)

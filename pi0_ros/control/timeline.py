@@ -1,4 +1,4 @@
-"""Chunks on one time axis: where the newest one wants the joints to be, and the seam that leads there."""
+"""Chunks on one time axis: where the newest one wants the joints to be, and the transition that leads there."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.limits import JointLimits
-from pi0_ros.control.splines import INTERPOLATIONS, Fades, Pieces, chunk_pieces, stop
-from pi0_ros.control.transitions import SEAMS, SeamStatistics, fade_duration, stop_duration
+from pi0_ros.control.splines import INTERPOLATIONS, Fades, Spline, chunk_spline, stop
+from pi0_ros.control.transitions import TRANSITIONS, TransitionStatistics, fade_duration, stop_duration
 
 RTC_FADE_STEPS = 2.0  # steps of the chunk over which `rtc` fades what guidance left over
 USUAL_SHARE = 90  # percentile of a chunk's accelerations that counts as its usual one
@@ -31,29 +31,29 @@ class Timeline:
         limits: JointLimits,
         period: float,
         interpolation: str = "cubic",
-        seam: str = "blend",
+        transition: str = "blend",
         blend_s: float = 0.2,
     ) -> None:
         if interpolation not in INTERPOLATIONS:
             raise ValueError(f"interpolation {interpolation!r} is unknown, expected one of {', '.join(INTERPOLATIONS)}")
-        if seam not in SEAMS:
-            raise ValueError(f"seam {seam!r} is unknown, expected one of {', '.join(SEAMS)}")
+        if transition not in TRANSITIONS:
+            raise ValueError(f"transition {transition!r} is unknown, expected one of {', '.join(TRANSITIONS)}")
         if not blend_s >= 0:
             raise ValueError(f"blend_s is {blend_s}, expected 0 or more seconds")
         self.limits = limits
         self.period = period
         self.interpolation = interpolation
-        self.seam = seam if blend_s > 0 else "replace"
+        self.transition = transition if blend_s > 0 else "replace"
         self.blend_s = blend_s
         self.origin = 0.0
-        self.seams = SeamStatistics()
+        self.transitions = TransitionStatistics()
         self.chunk: ActionChunk | None = None
-        self._plan: Pieces | None = None
+        self._plan: Spline | None = None
         self._fades = Fades(len(limits.names))
         self._sum, self._sum_velocity = np.empty((2, len(limits.names)))
 
     def clear(self) -> None:
-        """Forget chunk and seams."""
+        """Forget chunk and transitions."""
         self.chunk = self._plan = None
         self._fades.clear()
 
@@ -77,7 +77,7 @@ class Timeline:
     ) -> None:
         """Follow `chunk`, leaving from the command at `now`: [J] each, velocity and acceleration as the differences
         over the last control periods, so that a chunk that agrees with the commands has no offset at all."""
-        plan = chunk_pieces(chunk, self.interpolation, self.limits.gripper, self.origin)
+        plan = chunk_spline(chunk, self.interpolation, self.limits.gripper, self.origin)
         if self._fades.full:
             self._fades.clear()
         times = now - self.period * np.arange(3)
@@ -85,10 +85,10 @@ class Timeline:
         bend = acceleration - (newest - 2 * before + oldest) / self.period**2
         slope = velocity - (newest - before) / self.period + bend * self.period / 2
         motion = np.where(self.limits.gripper, 0.0, [position - newest, slope, bend])
-        self.seams.add(motion)
+        self.transitions.add(motion)
         self.chunk, self._plan = chunk, plan
-        if self.seam != "replace":
-            shortest = RTC_FADE_STEPS * chunk.dt if self.seam == "rtc" else self.blend_s
+        if self.transition != "replace":
+            shortest = RTC_FADE_STEPS * chunk.dt if self.transition == "rtc" else self.blend_s
             duration = fade_duration(motion, self.limits, usual_acceleration(chunk), shortest)
             self._fades.add(now, duration, motion)
 

@@ -1,4 +1,4 @@
-"""The seam from one chunk to the next: how long its fade must last, what an ensemble expects, how rough seams were."""
+"""From one chunk to the next: how long the fade must last, what an ensemble expects, how rough transitions were."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.limits import JointLimits
-from pi0_ros.control.splines import Pieces, chunk_pieces
+from pi0_ros.control.splines import Spline, chunk_spline
 
-SEAMS = ("replace", "blend", "ensemble", "rtc")
-SEAM_SHARE = 0.5  # a seam alone may use this share of the velocity and acceleration limits
-CALM_SHARE = 0.5  # and should accelerate no more than this share of what the chunk itself does
-FLOOR_SHARE = 0.02  # of the acceleration limits: a chunk that stands still would ask for endless fades
+TRANSITIONS = ("replace", "blend", "ensemble", "rtc")
+TRANSITION_FRACTION = 0.5  # a transition alone may use this share of the velocity and acceleration limits
+CALM_FRACTION = 0.5  # and should accelerate no more than this share of what the chunk itself does
+FLOOR_FRACTION = 0.02  # of the acceleration limits: a chunk that stands still would ask for endless fades
 LONGEST_S = 0.4  # a fade is not drawn out beyond this for the sake of calm; limits may need more
 NEARLY = 1.05  # as good as the best
 LONGEST_FADE_S = 10.0  # whatever the limits say
 TRIED = 24  # fades between the shortest and the longest
 MEMBERS = 128  # overlapping chunks in an ensemble, at most
-KEPT = 512  # seams that the percentiles look back on
+KEPT = 512  # transitions that the percentiles look back on
 
 _u = np.linspace(0.0, 1.0, 13)[1:, None]
 # How the parts of a quintic fade, its first offset, slope and bend, go into its velocity and acceleration: [n, 3].
@@ -38,9 +38,9 @@ FADE_ACCELERATION = np.hstack(
 def fade_duration(motion: np.ndarray, limits: JointLimits, usual: np.ndarray, shortest: float) -> float:
     """Seconds over which to fade an offset with its velocity and acceleration, `motion` [3, J]; all joints together.
 
-    The shortest fade to be found that by itself stays within `SEAM_SHARE` of the velocity and acceleration limits (or
-    within what it begins with), and, up to `LONGEST_S`, whose acceleration stays below `CALM_SHARE` of the `usual` one
-    [J], so that a seam cannot be told from the motion around it.
+    The shortest fade to be found that by itself stays within `TRANSITION_FRACTION` of the velocity and acceleration
+    limits (or within what it begins with), and, up to `LONGEST_S`, whose acceleration stays below `CALM_FRACTION` of
+    the `usual` one [J], so that a transition cannot be told from the motion around it.
     """
     durations = np.geomspace(shortest, max(shortest, LONGEST_FADE_S), TRIED)[:, None, None]  # [fades, 1, 1]
     parts = motion * durations ** np.arange(3)[:, None]  # [fades, 3, J]
@@ -48,10 +48,10 @@ def fade_duration(motion: np.ndarray, limits: JointLimits, usual: np.ndarray, sh
     effort = np.max(np.abs(FADE_ACCELERATION @ parts) / durations**2, axis=1)
     _, velocity, acceleration = np.abs(motion)
     strain = np.maximum(
-        np.max(speed / np.maximum(SEAM_SHARE * limits.velocity, velocity), axis=1),
-        np.max(effort / np.maximum(SEAM_SHARE * limits.acceleration, acceleration), axis=1),
+        np.max(speed / np.maximum(TRANSITION_FRACTION * limits.velocity, velocity), axis=1),
+        np.max(effort / np.maximum(TRANSITION_FRACTION * limits.acceleration, acceleration), axis=1),
     )
-    noise = np.max(effort / np.maximum(CALM_SHARE * usual, FLOOR_SHARE * limits.acceleration), axis=1)
+    noise = np.max(effort / np.maximum(CALM_FRACTION * usual, FLOOR_FRACTION * limits.acceleration), axis=1)
     noise[durations[:, 0, 0] > max(shortest, LONGEST_S)] = np.inf
     # Where none will do, the shortest of the nearly best.
     good, calm = strain <= max(1.0, NEARLY * strain.min()), noise <= max(1.0, NEARLY * noise.min())
@@ -60,11 +60,11 @@ def fade_duration(motion: np.ndarray, limits: JointLimits, usual: np.ndarray, sh
 
 
 def stop_duration(velocity: np.ndarray, acceleration: np.ndarray, limits: JointLimits) -> float:
-    """Seconds of a smooth stop from this motion [J] that keeps to `SEAM_SHARE` of the acceleration limits where it can.
+    """Seconds of a smooth stop from this motion [J], within `TRANSITION_FRACTION` of the acceleration limits if it can.
 
     Its velocity is a cubic that decelerates by at most 1.5 |v| / T + |a| / 3.
     """
-    room = np.maximum(SEAM_SHARE * limits.acceleration - np.abs(acceleration) / 3.0, 0.2 * limits.acceleration)
+    room = np.maximum(TRANSITION_FRACTION * limits.acceleration - np.abs(acceleration) / 3.0, 0.2 * limits.acceleration)
     return float(np.max(1.5 * np.abs(velocity) / room, initial=0.0))
 
 
@@ -81,7 +81,7 @@ class Ensemble:
         self.decay = decay
         self._interpolation = "linear" if interpolation == "hold" else interpolation
         self._gripper = gripper
-        self._members: deque[Pieces] = deque(maxlen=MEMBERS)
+        self._members: deque[Spline] = deque(maxlen=MEMBERS)
 
     def clear(self) -> None:
         """Forget all chunks."""
@@ -93,7 +93,7 @@ class Ensemble:
         while self._members and self._members[0].end < chunk.stamp - edge:
             self._members.popleft()
         gap = max(chunk.dt, chunk.stamp - self._members[-1].start) if self._members else chunk.dt
-        self._members.append(chunk_pieces(chunk, self._interpolation, self._gripper))
+        self._members.append(chunk_spline(chunk, self._interpolation, self._gripper))
         times = chunk.times
         total, weights = np.zeros_like(chunk.actions), np.zeros((len(times), 1))
         for member in self._members:
@@ -107,23 +107,27 @@ class Ensemble:
         return ActionChunk(chunk.stamp, chunk.dt, actions, chunk.names)
 
 
-class SeamStatistics:
-    """What the newest seams had to bridge: the largest joint's offset in position, velocity and acceleration."""
+class TransitionStatistics:
+    """What the newest transitions had to bridge: the largest joint's offset in position, velocity and acceleration."""
 
     def __init__(self) -> None:
         self.count = 0
         self._sizes = np.zeros((KEPT, 3))
 
     def add(self, motion: np.ndarray) -> None:
-        """Record one seam: offset, velocity and acceleration, [3, J]."""
+        """Record one transition: offset, velocity and acceleration, [3, J]."""
         self._sizes[self.count % KEPT] = np.max(np.abs(motion), axis=1)
         self.count += 1
 
     def report(self) -> dict[str, float]:
         """Count, medians and 99th percentiles, in the robot's units, units/s and units/s^2."""
-        values: dict[str, float] = {"seams": self.count}
+        values: dict[str, float] = {"transitions": self.count}
         kept = self._sizes[: min(self.count, KEPT)] if self.count else np.zeros((1, 3))
         for share in (50, 99):
             p, v, a = np.percentile(kept, share, axis=0)
-            values |= {f"seam_position_p{share}": p, f"seam_velocity_p{share}": v, f"seam_acceleration_p{share}": a}
-        return {key: float(value) if key != "seams" else int(value) for key, value in values.items()}
+            values |= {
+                f"transition_position_p{share}": p,
+                f"transition_velocity_p{share}": v,
+                f"transition_acceleration_p{share}": a,
+            }
+        return {key: float(value) if key != "transitions" else int(value) for key, value in values.items()}

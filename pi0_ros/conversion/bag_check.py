@@ -34,7 +34,7 @@ from pi0_ros.robot import Robot, RobotFileError, load_robot
 
 KEPT = {"image": 8, "joints": 600}  # messages that are decoded
 USUAL_GAP_S = 0.5  # longer is a gap, where no robot file says what is
-LOST_SHARE = 0.02
+LOST_FRACTION = 0.02
 SLOW = 0.9  # of the rate that is needed
 CLOCKS_S, CLOCKS_WRONG_S = 0.25, 1.0  # between the delays of two streams: odd, and surely different clocks
 JUMP_S = 0.5
@@ -206,11 +206,11 @@ def _rate(stream: Stream, robot: Robot | None) -> Iterator[Finding]:
             f"{stream.topic}: a gap of {length:.2f} s at {at:.1f} s{more} (limit {limit:g} s)",
             "each gap splits the episode; cable, USB bandwidth or disk?",
         )
-    if regular and lost > LOST_SHARE * (count + lost):
-        share = lost / (count + lost)
+    if regular and lost > LOST_FRACTION * (count + lost):
+        fraction = lost / (count + lost)
         yield warning(
             "rate",
-            f"{stream.topic}: {lost} messages lost between others ({share:.0%})",
+            f"{stream.topic}: {lost} messages lost between others ({fraction:.0%})",
             "too much for USB, CPU or disk?",
         )
     if stream.rate_hz < SLOW * needed:

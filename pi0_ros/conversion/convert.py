@@ -29,7 +29,7 @@ from tqdm import tqdm
 from pi0_ros.bags.reader import find_bags
 from pi0_ros.cli.dataset_plot import draw_some
 from pi0_ros.conversion.annotations import check_bags
-from pi0_ros.conversion.cut import part_name
+from pi0_ros.conversion.cut import staged_name
 from pi0_ros.conversion.jobs import Engine, Job, run_here
 from pi0_ros.conversion.options import DEFAULTS, Options, add_episode_arguments, options_of
 from pi0_ros.conversion.ray_engine import run_on_ray
@@ -37,14 +37,14 @@ from pi0_ros.conversion.report import BagReport, Report
 from pi0_ros.conversion.staging import Staging, identity
 from pi0_ros.conversion.timing import camera_fps
 from pi0_ros.datasets.append import Base, converted_before, joined_report
-from pi0_ros.datasets.episode_parts import Part
 from pi0_ros.datasets.layout import DatasetError
+from pi0_ros.datasets.staged_episode import StagedEpisode
 from pi0_ros.datasets.video import CODECS
 from pi0_ros.datasets.writer_v21 import write_dataset_v21
 from pi0_ros.datasets.writer_v30 import write_dataset
 from pi0_ros.robot import Robot, load_robot, robot_to_yaml
 
-PART_FORMAT = 3  # raised whenever finished parts of an older version must not be reused
+STAGED_FORMAT = 3  # raised whenever finished parts of an older version must not be reused
 FORMATS = ("v3.0", "v2.1")
 ENGINES = ("local", "ray")
 ALREADY = "it is already in the dataset"
@@ -103,7 +103,7 @@ def convert(
             for bag, i in identities.items()
             if bag not in new
         ]
-        settings = f"{PART_FORMAT} {robot_to_yaml(robot)} {options}"
+        settings = f"{STAGED_FORMAT} {robot_to_yaml(robot)} {options}"
         jobs = [Job(bag, None if dry_run else staging.parts_of(bag, settings), robot, options) for bag in new]
         run = engine or partial(run_here, workers=workers, progress=progress)
         done = dict(tqdm(run(jobs), total=len(jobs), unit="bag", disable=not progress))
@@ -131,7 +131,7 @@ def _check_names(robot: Robot) -> None:
 
 def _join(
     staging: Staging,
-    parts: Sequence[Part],
+    parts: Sequence[StagedEpisode],
     reports: Sequence[BagReport],
     robot: Robot,
     options: Options,
@@ -152,13 +152,13 @@ def _join(
     staging.replace()
 
 
-def _consistent(jobs: Sequence[Job], reports: Sequence[BagReport]) -> tuple[list[BagReport], list[Part]]:
+def _consistent(jobs: Sequence[Job], reports: Sequence[BagReport]) -> tuple[list[BagReport], list[StagedEpisode]]:
     """All reports and parts, those bags rejected whose image sizes differ from the first one's."""
     kept: list[BagReport] = []
-    parts: list[Part] = []
+    parts: list[StagedEpisode] = []
     for job, report in zip(jobs, reports, strict=True):
         assert job.folder is not None
-        new = [Part.load(job.folder / part_name(number)) for number in range(len(report.episodes))]
+        new = [StagedEpisode.load(job.folder / staged_name(number)) for number in range(len(report.episodes))]
         if new and parts and new[0].shapes != parts[0].shapes:
             reason = f"images are {_sizes(new[0])}, those of the first bag {_sizes(parts[0])}"
             kept.append(dataclasses.replace(report, status="rejected", reason=reason, episodes=()))
@@ -168,7 +168,7 @@ def _consistent(jobs: Sequence[Job], reports: Sequence[BagReport]) -> tuple[list
     return kept, parts
 
 
-def _sizes(part: Part) -> str:
+def _sizes(part: StagedEpisode) -> str:
     return ", ".join(f"{camera} {width}x{height}" for camera, (height, width, _) in part.shapes.items())
 
 

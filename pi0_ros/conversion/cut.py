@@ -17,13 +17,13 @@ from pi0_ros.conversion.idle import idle_frames
 from pi0_ros.conversion.lag import LagMeter
 from pi0_ros.conversion.options import Options
 from pi0_ros.conversion.report import BagReport, EpisodeReport, Gap, stream_report
-from pi0_ros.datasets.episode_parts import PartWriter
 from pi0_ros.datasets.language import episode_columns
+from pi0_ros.datasets.staged_episode import PartWriter
 from pi0_ros.datasets.video import CODECS
 from pi0_ros.robot import Robot
 
 
-def part_name(number: int) -> str:
+def staged_name(number: int) -> str:
     """Folder of the `number`th episode of a bag."""
     return f"episode-{number:03d}"
 
@@ -165,7 +165,7 @@ class _Cutter:
         if self._folder is not None:
             if self._writer is None:
                 codec = CODECS[self._options.codec]
-                self._writer = PartWriter(self._folder / part_name(len(self.episodes)), self._fps, codec)
+                self._writer = PartWriter(self._folder / staged_name(len(self.episodes)), self._fps, codec)
             self._writer.add(row.observation.state, row.action, row.observation.images)
         self.lags.add(row.observation)
         self._ticks.append(row.stamp_ns)

@@ -20,7 +20,7 @@ SEARCH_S = 0.5  # lags from minus to plus this are compared
 GRID_S = 0.01
 LEAST_S = 3.0  # of rows without a gap
 LEAST_CORRELATION = 0.4
-CLEAR = 0.98  # lags whose correlation reaches this share of the best can't be told from it
+CLEAR = 0.98  # lags whose correlation reaches this fraction of the best can't be told from it
 PIXELS = (24, 32)  # of an image are compared with the one before
 
 

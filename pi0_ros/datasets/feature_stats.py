@@ -50,15 +50,15 @@ def describe_histogram(histogram: np.ndarray, frames: int) -> dict[str, np.ndarr
     std = np.sqrt((histogram * (levels - mean) ** 2).sum(axis=1, keepdims=True) / total)
     cumulated = histogram.cumsum(axis=1)
 
-    def level_at(share: float) -> np.ndarray:
-        return levels[(cumulated >= share * total).argmax(axis=1)]
+    def level_at(fraction: float) -> np.ndarray:
+        return levels[(cumulated >= fraction * total).argmax(axis=1)]
 
     stats = {
         "min": levels[(histogram > 0).argmax(axis=1)],
         "max": levels[255 - (histogram[:, ::-1] > 0).argmax(axis=1)],
         "mean": mean[:, 0],
         "std": std[:, 0],
-        **{name: level_at(share) for name, share in QUANTILES.items()},
+        **{name: level_at(fraction) for name, fraction in QUANTILES.items()},
     }
     return {
         **{name: value.reshape(3, 1, 1) for name, value in stats.items()},

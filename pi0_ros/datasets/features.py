@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pi0_ros.datasets.episode_parts import Part
 from pi0_ros.datasets.feature_stats import describe, describe_histogram
 from pi0_ros.datasets.layout import ACTION, COUNTERS, STATE, DatasetError, image_key, matrix
+from pi0_ros.datasets.staged_episode import StagedEpisode
 from pi0_ros.datasets.video import Codec, pixel_format
 from pi0_ros.robot import Robot
 
 Shapes = Mapping[str, tuple[int, int, int]]  # camera -> (H, W, 3)
 
 
-def common_shapes(parts: Sequence[Part]) -> Shapes:
+def common_shapes(parts: Sequence[StagedEpisode]) -> Shapes:
     """The image sizes of all `parts`. Raises `DatasetError` where they differ."""
     for part in parts:
         if part.shapes != parts[0].shapes:
@@ -91,7 +91,7 @@ def common_schema(tables: Sequence[pa.Table | None]) -> pa.Schema:
 
 
 def tabulate(
-    parts: Sequence[Part], schema: pa.Schema, fps: int, tasks: Sequence[str], episode: int = 0, start: int = 0
+    parts: Sequence[StagedEpisode], schema: pa.Schema, fps: int, tasks: Sequence[str], episode: int = 0, start: int = 0
 ) -> Iterator[tuple[pa.Table, dict[str, dict[str, np.ndarray]]]]:
     """Each episode's rows and the statistics of its features; the first is number `episode`, its first row `start`.
 
@@ -126,7 +126,7 @@ def total_stats(
     return total | {image_key(camera): describe_histogram(counts, frames) for camera, counts in levels.items()}
 
 
-def image_levels(parts: Sequence[Part]) -> dict[str, np.ndarray]:
+def image_levels(parts: Sequence[StagedEpisode]) -> dict[str, np.ndarray]:
     """How often each level occurs in each channel of each camera's pictures: camera -> int64 [3, 256]."""
     levels = {camera: np.zeros((3, 256), np.int64) for camera in parts[0].shapes}
     for part in parts:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#999999"
 SHEET_FRAMES, SHEET_COLUMNS = 12, 6
-LEAST_SHARE = 0.2  # of a joint's range in all episodes is always shown, so that one that hardly moves looks so
+LEAST_FRACTION = 0.2  # of a joint's range in all episodes is always shown, so that one that hardly moves looks so
 ON_TIME = ("data", "axes fraction")  # a place in seconds and in shares of the axes' height
 SMALL: dict[str, Any] = {"fontsize": "x-small", "color": GREEN, "clip_on": True}
 
@@ -81,7 +81,7 @@ def traces(folder: DatasetFolder, entry: Entry) -> Figure:
             if place == 0:
                 axes.annotate(text, (at, 0), (2, 3), xycoords=ON_TIME, textcoords="offset points", **SMALL)
         axes.set_title(names[place] + (f" ({unit})" if unit else ""), fontsize="small", loc="left", pad=3)
-        _at_least(axes, LEAST_SHARE * spread)
+        _at_least(axes, LEAST_FRACTION * spread)
         axes.grid(alpha=0.3)
         axes.margins(x=0.01)
         axes.tick_params(labelsize="small")

@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pi0_ros.datasets.append import link
-from pi0_ros.datasets.episode_parts import Part
 from pi0_ros.datasets.feature_stats import to_json
 from pi0_ros.datasets.features import (
     common_schema,
@@ -22,6 +21,7 @@ from pi0_ros.datasets.features import (
     total_stats,
 )
 from pi0_ros.datasets.layout import CONVERSION_PATH, ROBOT_PATH, DatasetError, image_key, write_json
+from pi0_ros.datasets.staged_episode import StagedEpisode
 from pi0_ros.datasets.video import Codec, frame_sizes
 from pi0_ros.robot import Robot, robot_to_yaml
 
@@ -32,7 +32,7 @@ STATISTICS = ("min", "max", "mean", "std", "count")  # v2.1 knows no quantiles
 
 
 def write_dataset_v21(
-    out: Path, parts: Sequence[Part], robot: Robot, fps: int, codec: Codec, conversion: Mapping[str, Any]
+    out: Path, parts: Sequence[StagedEpisode], robot: Robot, fps: int, codec: Codec, conversion: Mapping[str, Any]
 ) -> None:
     """Put `parts`, in their order, into a dataset in the new folder `out`. The parts stay as they are.
 

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pi0_ros.datasets.append import Base, link
-from pi0_ros.datasets.episode_parts import Part
 from pi0_ros.datasets.feature_stats import to_json
 from pi0_ros.datasets.features import (
     common_schema,
@@ -41,6 +40,7 @@ from pi0_ros.datasets.layout import (
     image_key,
     write_json,
 )
+from pi0_ros.datasets.staged_episode import StagedEpisode
 from pi0_ros.datasets.video import Codec, frame_sizes, join_videos
 from pi0_ros.robot import Robot, robot_to_yaml
 
@@ -51,7 +51,7 @@ VIDEO_MB = 200  # the same for videos
 
 def write_dataset(
     out: Path,
-    parts: Sequence[Part],
+    parts: Sequence[StagedEpisode],
     robot: Robot,
     fps: int,
     codec: Codec,
@@ -123,7 +123,9 @@ def write_info(
     write_json(out / "meta/info.json", info)
 
 
-def _episode_row(number: int, start: int, part: Part, stats: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
+def _episode_row(
+    number: int, start: int, part: StagedEpisode, stats: Mapping[str, Mapping[str, np.ndarray]]
+) -> dict[str, Any]:
     """An episode's row of `meta/episodes`, but for the places of its data and videos."""
     row: dict[str, Any] = {"episode_index": number, "tasks": [part.prompt], "length": part.length}
     row |= {"dataset_from_index": start, "dataset_to_index": start + part.length}
@@ -133,7 +135,9 @@ def _episode_row(number: int, start: int, part: Part, stats: Mapping[str, Mappin
     return row
 
 
-def _write_stats(out: Path, tables: Sequence[pa.Table], parts: Sequence[Part], frames: int, old: Base | None) -> None:
+def _write_stats(
+    out: Path, tables: Sequence[pa.Table], parts: Sequence[StagedEpisode], frames: int, old: Base | None
+) -> None:
     """`meta/stats.json`, exact over all episodes, and the image levels from which those of images come."""
     columns = [*(map(numbers, old.tables()) if old else ()), *map(numbers, tables)]
     levels = image_levels(parts)
@@ -174,7 +178,9 @@ def _write_data(out: Path, tables: Sequence[pa.Table], old: Base | None) -> list
     return places
 
 
-def _write_videos(out: Path, parts: Sequence[Part], camera: str, fps: int, old: Base | None) -> list[dict[str, Any]]:
+def _write_videos(
+    out: Path, parts: Sequence[StagedEpisode], camera: str, fps: int, old: Base | None
+) -> list[dict[str, Any]]:
     """Write `videos/` of one camera; return each new episode's file and time span in it."""
     key = image_key(camera)
     prefix = f"videos/{key}"

@@ -18,7 +18,7 @@ import numpy as np
 from pi0_ros.base.rtc_schedules import RTC_SCHEDULES
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.sent import SentLog
-from pi0_ros.control.splines import chunk_pieces
+from pi0_ros.control.splines import chunk_spline
 from pi0_ros.inference.metadata import Metadata
 
 MODES = ("auto", "off", "exact", "lerobot", "trained")
@@ -176,7 +176,7 @@ class Continuation:
 
         As the controller does it: between its actions, grippers held, and the offset to it faded. NaN behind its end.
         """
-        plan = chunk_pieces(chunk, "cubic", self._gripper, chunk.stamp)
+        plan = chunk_spline(chunk, "cubic", self._gripper, chunk.stamp)
         since, edge = times - chunk.stamp, EDGE * chunk.dt
         offset = np.where(self._gripper, 0.0, position - plan.positions(np.array([now - chunk.stamp])))
         left = 1.0 - np.clip((times - now) / FADE_S, 0.0, 1.0)[:, None]

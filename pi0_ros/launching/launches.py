@@ -107,7 +107,7 @@ POLICY = (
     PROMPT,
     Argument("device", EMPTY, "where the model runs: cpu, cuda, cuda:1 (default: the GPU where there is one)"),
 )
-SEAM = Argument("seam", EMPTY, "from chunk to chunk: replace, blend (default), ensemble or rtc")
+TRANSITION = Argument("transition", EMPTY, "from chunk to chunk: replace, blend (default), ensemble or rtc")
 RTC = Argument("rtc.mode", EMPTY, "real-time chunking: auto (default), off, exact, lerobot or trained")
 AUTO_ARM = "arm at once instead of waiting for the controller's ~/arm service"
 COMMON = (
@@ -123,7 +123,7 @@ def _view(default: bool) -> Argument:
     return Argument("view", default, "serve the browser view (needs viser)")
 
 
-CONTROLLER_PROCESS = Process("controller", "controller_node", ("robot", "auto_arm", "seam"), required=True)
+CONTROLLER_PROCESS = Process("controller", "controller_node", ("robot", "auto_arm", "transition"), required=True)
 # Not required: when the policy dies, the controller must live on, decelerate to a hold and say so.
 POLICY_PROCESS = Process("policy", "policy_node", ("robot", *(argument.name for argument in POLICY), "rtc.mode"))
 WATCHING = (
@@ -138,7 +138,7 @@ WATCHING = (
 LAUNCHES: dict[str, Launch] = {
     "policy": Launch(
         "Run a policy on a robot: the policy node, the controller and what watches them.",
-        (ROBOT, *POLICY, SEAM, RTC, Argument("auto_arm", False, AUTO_ARM), MONITOR, _view(False), RVIZ, *COMMON),
+        (ROBOT, *POLICY, TRANSITION, RTC, Argument("auto_arm", False, AUTO_ARM), MONITOR, _view(False), RVIZ, *COMMON),
         (CONTROLLER_PROCESS, POLICY_PROCESS, *WATCHING),
     ),
     "record": Launch(
@@ -166,7 +166,9 @@ LAUNCHES: dict[str, Launch] = {
             DEMO_ROBOT,
             Argument("checkpoint", str(Path(__file__).parents[1] / "sim" / "checkpoint"), POLICY[0].help),
             *POLICY[1:],
-            Argument("seam", "replace", SEAM.help),  # this policy moves at the arm's limits: see docs/demo.md
+            Argument(
+                "transition", "replace", TRANSITION.help
+            ),  # this policy moves at the arm's limits: see docs/demo.md
             Argument("rtc.mode", "off", RTC.help),
             Argument("seed", 0, "of the simulator's scenes"),
             Argument("auto_arm", True, AUTO_ARM),

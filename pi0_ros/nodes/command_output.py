@@ -73,7 +73,7 @@ class CommandOutput:
         self._planned = [
             (group, robot.indices(group.joints), publishers[group.name])
             for group in robot.commands
-            if group.points == "rest"
+            if group.points == "trajectory"
         ]
         zeros = [0.0] * len(robot.joints)
         point = JointTrajectoryPoint(positions=zeros, velocities=zeros, accelerations=zeros)

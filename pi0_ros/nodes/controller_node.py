@@ -35,7 +35,7 @@ from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.pacing import LateShare
 from pi0_ros.control.splines import INTERPOLATIONS
-from pi0_ros.control.transitions import SEAMS
+from pi0_ros.control.transitions import TRANSITIONS
 from pi0_ros.nodes.command_output import CommandOutput
 from pi0_ros.nodes.messages import (
     LATEST,
@@ -56,7 +56,7 @@ from pi0_ros.robot import Robot, StateTopic, load_robot
 LEVELS = {State.HOLDING: DiagnosticStatus.WARN, State.STOPPED: DiagnosticStatus.ERROR}
 REFUSAL_SHOWN_S = 5.0  # how long a refused or dropped chunk keeps the diagnostics at WARN
 TRACES = 64  # chunks that wait for their latency trace to be published
-LATE_SHARE = 0.05  # diagnostics warn when more than this share of the last seconds' ticks were skipped
+LATE_FRACTION = 0.05  # diagnostics warn when more than this fraction of the last seconds' ticks were skipped
 SHUTDOWN_S = 3.0  # decelerating at shutdown takes no longer; launch sends SIGTERM 5 s after SIGINT
 
 
@@ -168,7 +168,7 @@ class ControllerNode(Node):
         self._declare("robot", "demo_arm", "name or path of the robot file")
         self._declare("auto_arm", False, "arm by itself once, at the first moment that arming is not refused")
         self._declare("interpolation", default.interpolation, f"between actions: {', '.join(INTERPOLATIONS)}")
-        self._declare("seam", default.seam, f"from chunk to chunk: {', '.join(SEAMS)}")
+        self._declare("transition", default.transition, f"from chunk to chunk: {', '.join(TRANSITIONS)}")
         self._declare("blend_s", default.blend_s, "s over which the offset to a new chunk fades; 0: none", 5.0)
         self._declare("ensemble_decay", default.ensemble_decay, "an ensemble weighs a newer chunk by exp(-this)", 10.0)
         self._declare("chunk_timeout_s", default.chunk_timeout_s, "s, greatest age of a followed observation", 600.0)
@@ -314,7 +314,7 @@ class ControllerNode(Node):
             level, text = max(level, DiagnosticStatus.WARN), f"{text}; last chunk trouble: {values['last_refusal']}"
         pacer = self.ticker.pacer
         late = self._late.update(time.monotonic(), pacer.ticks, pacer.late_ticks)
-        if late > LATE_SHARE:
+        if late > LATE_FRACTION:
             cure = "relieve the machine or set realtime.priority"
             level, text = max(level, DiagnosticStatus.WARN), f"{text}; {late:.0%} of the ticks come too late: {cure}"
         values |= {"rate_hz": self.robot.control_rate_hz, "late_share": late, **pacer.report()}

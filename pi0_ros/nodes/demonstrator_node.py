@@ -27,10 +27,10 @@ class DemonstratorNode(Node):
 
     def __init__(self) -> None:
         super().__init__("demonstrator")
-        described = ParameterDescriptor(
+        description = ParameterDescriptor(
             description="cube to put in the tray: red, green, blue, or empty to rest", read_only=True
         )
-        self.colour = str(self.declare_parameter("colour", "", described).value)
+        self.colour = str(self.declare_parameter("colour", "", description).value)
         self.cubes: dict[str, np.ndarray] = {}
         self.joints: np.ndarray | None = None
         self._demonstrator = Demonstrator()

@@ -149,8 +149,10 @@ class PolicyNode(LifecycleNode):
             qos = QoSProfile(depth=COMMAND_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
             self._others.append(self.create_subscription(JointTrajectory, "pi0/command", self._commanded, qos))
         self._phase = "inactive"
-        described = f"checkpoint {value('checkpoint')}" if value("backend") == "local" else f"server {value('server')}"
-        self.get_logger().info(f"robot '{robot.name}', {described}, ready in {time.perf_counter() - started:.1f} s")
+        description = (
+            f"checkpoint {value('checkpoint')}" if value("backend") == "local" else f"server {value('server')}"
+        )
+        self.get_logger().info(f"robot '{robot.name}', {description}, ready in {time.perf_counter() - started:.1f} s")
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -81,8 +81,8 @@ def make_inputs(
             pixels[slot] = torch.full((batch, size, size, 3), -1.0, device=device)
         masks[slot] = torch.full((batch,), slot in names or config.is_fast, dtype=torch.bool, device=device)
 
-    counted = units.state_to_model(spec.robot, state)
-    normalized = normalize(counted, spec.norm_stats.state, spec.settings.state_normalization)
+    scaled = units.state_to_model(spec.robot, state)
+    normalized = normalize(scaled, spec.norm_stats.state, spec.settings.state_normalization)
     written, pad = spec.settings.prompt_format, spec.settings.pad_state_text
     encoded = [
         spec.tokenizer.encode_prompt(config, prompt, row, prompt_format=written, pad_state_text=pad)
@@ -101,16 +101,16 @@ def actions_to_model(
     spec: PolicySpec, actions: np.ndarray, state: np.ndarray, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
     """Positions in robot units [B, H, A] and the state [B, S] they start from -> model units, float32 [B, H, W]."""
-    counted = units.actions_to_model(spec.robot, actions, state)
-    normalized = normalize(counted, spec.norm_stats.actions, spec.settings.action_normalization)
+    scaled = units.actions_to_model(spec.robot, actions, state)
+    normalized = normalize(scaled, spec.norm_stats.actions, spec.settings.action_normalization)
     return _padded(normalized, spec.config.action_dim, device)
 
 
 def actions_from_model(spec: PolicySpec, actions: torch.Tensor, state: np.ndarray) -> np.ndarray:
     """Model output [B, H, W] -> positions, robot units, float64 [B, H, A]; `state` as in `actions_to_model`."""
     cut = actions.detach().float().cpu().numpy()[..., : len(spec.robot.action_names)]
-    counted = unnormalize(cut, spec.norm_stats.actions, spec.settings.action_normalization)
-    return units.actions_from_model(spec.robot, counted, state)
+    scaled = unnormalize(cut, spec.norm_stats.actions, spec.settings.action_normalization)
+    return units.actions_from_model(spec.robot, scaled, state)
 
 
 def _frames(images: Mapping[str, np.ndarray], camera: str, batch: int) -> np.ndarray:

@@ -36,7 +36,7 @@ COMMAND_TYPES = (
     "std_msgs/msg/Float64MultiArray",
     "sensor_msgs/msg/JointState",
 )
-COMMAND_POINTS = ("one", "rest")
+COMMAND_POINTS = ("one", "trajectory")
 ACTION_SOURCES = ("command", "next_state")
 
 TOPIC_PATTERN = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
@@ -156,7 +156,7 @@ def _joint(value: Any, place: Place) -> Joint:
     state_scale, action_scale = read_scales(item)
     if action in ("relative", "velocity"):
         if state_scale != action_scale:
-            item.wrong("action", f"{action} needs state and action counted alike: write absolute, or one `model`")
+            item.wrong("action", f"{action} needs state and action scaled alike: write absolute, or one `model`")
         if role == "action":
             item.wrong("action", f"{action} needs the joint in the state, too: write absolute, or the role both")
     if (action == "velocity") != ("step" in item):
@@ -202,8 +202,11 @@ def _command(value: Any, place: Place, known: Sequence[str]) -> CommandGroup:
     optional = ("joints", "names", "scale", "offset", "points")
     item = Section(value, place, ("name", "topic", "type"), optional, HINTS)
     joints, names = _joints(item, known)
-    kind, points = item.choice("type", COMMAND_TYPES), item.choice("points", COMMAND_POINTS, "one")
-    if points == "rest" and kind != COMMAND_TYPES[0]:
+    kind, points = (
+        item.choice("type", COMMAND_TYPES),
+        item.choice("points", COMMAND_POINTS, "one", {"rest": "trajectory"}),
+    )
+    if points == "trajectory" and kind != COMMAND_TYPES[0]:
         item.wrong("points", f"a {kind} holds one point only: write one, or the type {COMMAND_TYPES[0]}")
     return CommandGroup(item.text("name"), _topic(item), kind, joints, names, *_units(item, joints), points)
 

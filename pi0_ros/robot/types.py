@@ -73,7 +73,9 @@ class CommandGroup:
     names: tuple[str, ...] = ()  # what the messages call the joints; empty: the same as `joints`
     scale: tuple[float, ...] = ()  # message = scale * value here + offset, for each joint; empty: 1
     offset: tuple[float, ...] = ()  # empty: 0
-    points: str = "one"  # of a JointTrajectory: one (the next), or rest (all to the end of the plan, when it changes)
+    points: str = (
+        "one"  # of a JointTrajectory: one (the next), or trajectory (all to the end of the plan, when it changes)
+    )
 
     @property
     def message_names(self) -> tuple[str, ...]:

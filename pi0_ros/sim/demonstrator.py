@@ -72,8 +72,8 @@ class Demonstrator:
             return np.append(TRAY, RELEASE_HEIGHT), float(tip[2] > RELEASE_HEIGHT + 0.012)
         height = CARRY_HEIGHT if to_tray > 0.06 else RELEASE_HEIGHT
         # Rise first, then travel: the sideways goal opens up with height.
-        share = np.clip((tip[2] - 0.04) / 0.05, 0.0, 1.0)
-        return np.append(tip[:2] + share * (TRAY - tip[:2]), height), 1.0
+        fraction = np.clip((tip[2] - 0.04) / 0.05, 0.0, 1.0)
+        return np.append(tip[:2] + fraction * (TRAY - tip[:2]), height), 1.0
 
     def _approach(self, tip: np.ndarray, cube: np.ndarray) -> tuple[np.ndarray, float]:
         away = float(np.linalg.norm(tip[:2] - cube[:2]))

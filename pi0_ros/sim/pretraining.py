@@ -84,14 +84,14 @@ class Pointer(nn.Module):
 
 
 def pointing_loss(logits: Tensor, pixels: Tensor) -> Tensor:
-    """Cross-entropy between the softmax over one camera's patches [B,P] and the named cube's share of pixels [B,P].
+    """Cross-entropy between the softmax over one camera's patches [B,P] and the named cube's fraction of pixels [B,P].
 
     Rows where the camera does not see the cube do not count.
     """
     total = pixels.sum(1)
     seen = total > SEEN
-    share = pixels / total.clamp(min=1.0)[:, None]
-    entropy = -(share * F.log_softmax(logits, dim=-1)).sum(-1)
+    fraction = pixels / total.clamp(min=1.0)[:, None]
+    entropy = -(fraction * F.log_softmax(logits, dim=-1)).sum(-1)
     return (entropy * seen).sum() / seen.sum().clamp(min=1)
 
 

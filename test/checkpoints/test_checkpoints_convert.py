@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from pi0_ros.checkpoints.convert import convert_checkpoint
 from pi0_ros.checkpoints.load import describe_checkpoint, load_checkpoint
 from pi0_ros.checkpoints.norm_stats import NORMALIZATIONS, NormStats, Stats, normalize, unnormalize
-from pi0_ros.checkpoints.renormalize import restate
+from pi0_ros.checkpoints.renormalize import renormalize
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.checkpoints.verify import verify_checkpoints
 from pi0_ros.checkpoints.weights import EMBEDDING, TIED_HEAD, UNUSED_HEAD, save_model
@@ -72,7 +72,7 @@ def test_jax_to_every_format_keeps_weights_and_meaning(name, to, tmp_path):
     assert after.format == {"openpi": "openpi_torch"}.get(to, to)
     x = np.linspace(-2, 2, before.action_dim)
     for key in ("state", "actions"):
-        old, new = (getattr(described.norm_stats, key) for described in (before, after))
+        old, new = (getattr(description.norm_stats, key) for description in (before, after))
         kinds = [
             getattr(d.settings, f"{'state' if key == 'state' else 'action'}_normalization") for d in (before, after)
         ]
@@ -192,7 +192,7 @@ def test_statistics_said_in_another_kind_mean_the_same(kind, wanted):
     low, x = rng.normal(size=5), rng.normal(size=(7, 5))
     spans = {"q99": low + 2, "q90": low + 1, "max": low + 3, "mean": low, "std": np.full(5, 0.7)}
     stats = Stats() if kind == "identity" else Stats(q01=low, q10=low, min=low, **spans)
-    said = restate(stats, kind, wanted, 5)
+    said = renormalize(stats, kind, wanted, 5)
     np.testing.assert_allclose(unnormalize(x, said, wanted), unnormalize(x, stats, kind), atol=1e-12)
     np.testing.assert_allclose(normalize(x, said, wanted), normalize(x, stats, kind), atol=1e-5, rtol=1e-5)
 

@@ -327,8 +327,10 @@ def test_an_adapter_is_merged_into_its_base(config, scale, tmp_path):
     assert torch.equal(found["state_proj.bias"], tensors["base_model.model.model.state_proj.bias"])
     changed = {name for name in base if not torch.equal(found[name], base[name])}
     assert len(changed) == 3 * 2 + 2
-    described = describe_checkpoint(tmp_path / "adapter", config=HEADS)
-    assert described.config.cameras[0] == "cam_high" and described.norm_stats is not None and described.merged == 6
+    description = describe_checkpoint(tmp_path / "adapter", config=HEADS)
+    assert (
+        description.config.cameras[0] == "cam_high" and description.norm_stats is not None and description.merged == 6
+    )
 
 
 def test_modules_to_save_may_keep_their_wrappers_name(tmp_path):

@@ -148,10 +148,10 @@ def test_info_reads_no_weights(capsys, heads, monkeypatch) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(PLACES) - {"torch_pi0"}))
 def test_the_snippet_completed_is_a_robot_file_that_fits(name: str) -> None:
-    described = describe_checkpoint(PLACES[name], config=HEADS)
-    if described.norm_stats is None:
-        described = describe_checkpoint(PLACES[name], config=HEADS, asset_id="trossen")
-    content = yaml.safe_load(robot_file.snippet(described))
+    description = describe_checkpoint(PLACES[name], config=HEADS)
+    if description.norm_stats is None:
+        description = describe_checkpoint(PLACES[name], config=HEADS, asset_id="trossen")
+    content = yaml.safe_load(robot_file.snippet(description))
     limits = {"position": [-1, 1], "velocity": 1, "acceleration": 1}
     content["joints"] = [{"unit": "rad", "kind": "revolute", "limits": limits, **joint} for joint in content["joints"]]
     kind = "sensor_msgs/msg/Image"
@@ -168,12 +168,12 @@ def test_the_snippet_completed_is_a_robot_file_that_fits(name: str) -> None:
         "action": {"source": "command", "max_age_s": 0.1},
     }
     robot = robot_from_yaml(yaml.safe_dump(content), "mine.yaml")
-    assert robot_file.fits(described, robot)
+    assert robot_file.fits(description, robot)
 
 
 def test_the_shipped_robot_files_find_their_checkpoints() -> None:
-    described = describe_checkpoint(PLACES["openpi_pi05"], config=HEADS)
-    fitting = [robot.name for robot in robot_file.shipped_robots() if robot_file.fits(described, robot)]
+    description = describe_checkpoint(PLACES["openpi_pi05"], config=HEADS)
+    fitting = [robot.name for robot in robot_file.shipped_robots() if robot_file.fits(description, robot)]
     assert fitting == ["franka_droid", "franka_droid_position"]
     own = describe_checkpoint(DEMO)
     assert [robot.name for robot in robot_file.shipped_robots() if robot_file.fits(own, robot)] == ["demo_arm"]
@@ -237,8 +237,8 @@ def test_convert_writes_what_its_dry_run_lists(capsys, tmp_path: Path) -> None:
     assert "no file of it says max_token_len 200" in report
     assert "tokenizer" not in report.partition("note")[2]
     assert [path.name for path in folder.parent.iterdir()] == ["droid"]
-    described = describe_checkpoint(folder)
-    assert (described.robot, described.config.action_horizon) == (load_robot("franka_droid"), 15)
+    description = describe_checkpoint(folder)
+    assert (description.robot, description.config.action_horizon) == (load_robot("franka_droid"), 15)
     assert facts(printed(capsys, "info", str(folder)))["tokenizer"] == "tokenizer.model, in the checkpoint"
 
 
@@ -385,8 +385,8 @@ def test_a_library_that_is_missing_is_one_line(capsys, monkeypatch) -> None:
 
 
 def test_a_robot_that_chooses_no_statistics_leaves_them_open() -> None:
-    described = describe_for(PLACES["openpi_pi0"], load_robot("so101"), HEADS, None, None)
-    assert described.norm_stats is None
+    description = describe_for(PLACES["openpi_pi0"], load_robot("so101"), HEADS, None, None)
+    assert description.norm_stats is None
 
 
 # ---- as a process

@@ -14,7 +14,7 @@ from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.controller import Settings, State
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.splines import INTERPOLATIONS
-from pi0_ros.control.transitions import SEAMS
+from pi0_ros.control.transitions import TRANSITIONS
 
 NAMES = ("a", "b", "c", "g")
 
@@ -84,7 +84,7 @@ def happen(bench: Bench, kind: str, seed: int) -> None:
         controller.arm(bench.now)
 
 
-@pytest.mark.parametrize("seam", SEAMS)
+@pytest.mark.parametrize("transition", TRANSITIONS)
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
@@ -93,8 +93,8 @@ def happen(bench: Bench, kind: str, seed: int) -> None:
     blend_s=st.sampled_from([0.0, 0.05, 0.2, 1.0]),
     period=st.sampled_from([0.05, 0.02, 0.004, 0.001]),
 )
-def test_output_is_always_within_the_limits(seam, interpolation, limits, events, blend_s, period):
-    bench = Bench(limits, Settings(interpolation=interpolation, seam=seam, blend_s=blend_s), period)
+def test_output_is_always_within_the_limits(transition, interpolation, limits, events, blend_s, period):
+    bench = Bench(limits, Settings(interpolation=interpolation, transition=transition, blend_s=blend_s), period)
     bench.measured = limits.lower + 0.3 * (limits.upper - limits.lower)
     bench.arm()
     start = bench.measured

@@ -1,4 +1,4 @@
-"""The newest chunk on the time axis, and the seam that leads to it."""
+"""The newest chunk on the time axis, and the transition that leads to it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.splines import Fades
 from pi0_ros.control.timeline import Timeline
-from pi0_ros.control.transitions import LONGEST_S, SEAM_SHARE, SEAMS, fade_duration
+from pi0_ros.control.transitions import LONGEST_S, TRANSITION_FRACTION, TRANSITIONS, fade_duration
 
 STILL = np.zeros(3)
 
 
 def joined(chunk: ActionChunk, **options) -> Timeline:
-    """A timeline that follows `chunk` from its beginning without any seam; its times are those since START."""
-    timeline = Timeline(arm_limits(), PERIOD, **options, seam="replace")
+    """A timeline that follows `chunk` from its beginning without any transition; its times are those since START."""
+    timeline = Timeline(arm_limits(), PERIOD, **options, transition="replace")
     timeline.origin = START
     timeline.push(chunk, chunk.stamp - START, STILL, STILL, STILL)
     return timeline
@@ -42,7 +42,7 @@ def test_actions_are_met_at_their_times(interpolation):
 
 def test_the_past_is_past():
     chunk = path_chunk(START)
-    late = Timeline(arm_limits(), PERIOD, seam="replace")
+    late = Timeline(arm_limits(), PERIOD, transition="replace")
     late.origin = START
     late.push(chunk, 0.61, STILL, STILL, STILL)
     np.testing.assert_array_equal(late.sample(0.61)[0], joined(chunk).sample(0.61)[0])
@@ -74,10 +74,10 @@ def test_outside_its_actions():
     np.testing.assert_allclose(velocity, slope, err_msg="and it comes along its first slope")
 
 
-@pytest.mark.parametrize("seam", ["blend", "ensemble", "rtc"])
+@pytest.mark.parametrize("transition", ["blend", "ensemble", "rtc"])
 @pytest.mark.parametrize("interpolation", ["linear", "cubic", "quintic"])
-def test_a_seam_starts_at_the_command_and_ends_on_the_chunk(seam, interpolation):
-    timeline = Timeline(arm_limits(), PERIOD, interpolation, seam, blend_s=0.2)
+def test_a_transition_starts_at_the_command_and_ends_on_the_chunk(transition, interpolation):
+    timeline = Timeline(arm_limits(), PERIOD, interpolation, transition, blend_s=0.2)
     timeline.origin = START
     chunk, now = path_chunk(START), 0.21
     position, velocity = np.array([0.3, -0.05, 0.0]), np.array([0.5, 0.2, 0.0])
@@ -86,23 +86,23 @@ def test_a_seam_starts_at_the_command_and_ends_on_the_chunk(seam, interpolation)
     start = [before, position, *(timeline.sample(now + k * PERIOD)[0].copy() for k in range(1, 40))]
     assert np.abs(np.diff(start, n=2, axis=0)[:3, :2]).max() < 6.0 * PERIOD**2, "no step in position or velocity"
     plain = joined(chunk, interpolation=interpolation)
-    assert (0.1 if seam == "rtc" else 0.2) <= timeline.fade_end - now < 1.2
+    assert (0.1 if transition == "rtc" else 0.2) <= timeline.fade_end - now < 1.2
     np.testing.assert_allclose(timeline.sample(timeline.fade_end)[0], plain.sample(timeline.fade_end)[0], atol=1e-9)
     before, after = timeline.sample(timeline.fade_end - 1e-6)[1].copy(), timeline.sample(timeline.fade_end + 1e-6)[1]
     np.testing.assert_allclose(before, after, atol=1e-4)
 
 
-@pytest.mark.parametrize("seam", SEAMS)
+@pytest.mark.parametrize("transition", TRANSITIONS)
 @pytest.mark.parametrize("interpolation", ["linear", "cubic", "quintic"])
-def test_a_chunk_that_agrees_with_what_was_sent_leaves_no_seam(seam, interpolation):
-    timeline = Timeline(arm_limits(), PERIOD, interpolation, seam)
+def test_a_chunk_that_agrees_with_what_was_sent_leaves_no_transition(transition, interpolation):
+    timeline = Timeline(arm_limits(), PERIOD, interpolation, transition)
     timeline.origin = START
     chunk = path_chunk(START)
     agreeing(timeline, chunk, 0.37)
     plain = joined(chunk, interpolation=interpolation)
     for t in np.arange(0.37, 0.9, 0.013):
         np.testing.assert_allclose(timeline.sample(t)[0], plain.sample(t)[0], atol=1e-9)
-    assert timeline.seams.report()["seam_acceleration_p99"] < 1e-6
+    assert timeline.transitions.report()["transition_acceleration_p99"] < 1e-6
 
 
 def test_grippers_switch_at_once():
@@ -114,7 +114,7 @@ def test_grippers_switch_at_once():
     assert position[2] == 1.0 and velocity[2] == 0.0 and position[0] == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("options", [{"seam": "replace"}, {"blend_s": 0.0}])
+@pytest.mark.parametrize("options", [{"transition": "replace"}, {"blend_s": 0.0}])
 def test_without_blending_a_chunk_replaces_the_one_before(options):
     timeline = Timeline(arm_limits(), PERIOD, **options)
     timeline.origin = START
@@ -122,16 +122,18 @@ def test_without_blending_a_chunk_replaces_the_one_before(options):
     np.testing.assert_allclose(timeline.sample(0.1)[0], path(0.1), atol=1e-6)
 
 
-def test_seams_are_measured():
+def test_transitions_are_measured():
     timeline = Timeline(arm_limits(), PERIOD)
     chunk = ActionChunk(0.0, 0.1, np.full((9, 3), 0.1), NAMES)
     timeline.push(chunk, 0.2, np.zeros(3), np.full(3, 0.5), np.zeros(3))
-    report = timeline.seams.report()
-    assert report["seams"] == 1 and report["seam_position_p99"] == pytest.approx(0.1)
-    assert report["seam_velocity_p50"] == pytest.approx(0.5) and report["seam_acceleration_p50"] == 0.0
+    report = timeline.transitions.report()
+    assert report["transitions"] == 1 and report["transition_position_p99"] == pytest.approx(0.1)
+    assert report["transition_velocity_p50"] == pytest.approx(0.5) and report["transition_acceleration_p50"] == 0.0
     position, velocity = (part.copy() for part in timeline.sample(0.21))
     timeline.push(chunk, 0.21, position, velocity, np.zeros(3))
-    assert timeline.seams.report()["seam_position_p50"] == pytest.approx(0.05), "what is fading already is no new seam"
+    assert timeline.transitions.report()["transition_position_p50"] == pytest.approx(0.05), (
+        "what is fading already is no new transition"
+    )
 
 
 joint_values = st.lists(st.floats(-1.0, 1.0), min_size=3, max_size=3).map(np.array)
@@ -148,8 +150,10 @@ def test_a_fade_stays_within_its_share_of_the_limits(offset, velocity, shortest)
     times = np.linspace(0.0, duration, 400)
     speeds = np.array([left.sample(t)[1].copy() for t in times])
     effort = np.abs(np.gradient(speeds, times, axis=0))
-    allowed = np.maximum(SEAM_SHARE * limits.velocity, np.abs(velocity))
-    assert (effort <= SEAM_SHARE * limits.acceleration * 1.05).all(), "5 %: the fade is looked at in twelve places"
+    allowed = np.maximum(TRANSITION_FRACTION * limits.velocity, np.abs(velocity))
+    assert (effort <= TRANSITION_FRACTION * limits.acceleration * 1.05).all(), (
+        "5 %: the fade is looked at in twelve places"
+    )
     assert (np.abs(speeds) <= 1.05 * allowed).all()
 
 
@@ -182,14 +186,14 @@ def test_a_stop_is_smooth_and_ends_at_rest():
     np.testing.assert_allclose(speeds[0], velocity)
     np.testing.assert_allclose(effort[0], acceleration, atol=0.2)
     assert np.abs(speeds[-1]).max() < 1e-9 and np.abs(effort[-1]).max() < 0.1
-    assert (np.abs(effort) <= SEAM_SHARE * arm_limits().acceleration).all()
+    assert (np.abs(effort) <= TRANSITION_FRACTION * arm_limits().acceleration).all()
 
 
-def test_unknown_interpolation_seam_and_bad_blend():
+def test_unknown_interpolation_transition_and_bad_blend():
     with pytest.raises(ValueError, match="hold, linear, cubic"):
         Timeline(arm_limits(), PERIOD, "spline")
-    with pytest.raises(ValueError, match="seam 'glue' is unknown, expected one of replace, blend, ensemble, rtc"):
-        Timeline(arm_limits(), PERIOD, seam="glue")
+    with pytest.raises(ValueError, match="transition 'glue' is unknown, expected one of replace, blend, ensemble, rtc"):
+        Timeline(arm_limits(), PERIOD, transition="glue")
     with pytest.raises(ValueError, match="blend_s"):
         Timeline(arm_limits(), PERIOD, blend_s=float("nan"))
     with pytest.raises(ValueError, match="no chunk"):

@@ -14,8 +14,8 @@ from bagmaker import Recipe, image_at, make_bag
 
 from pi0_ros.cli.main import main
 from pi0_ros.datasets import writer_v21 as lerobot_v21
-from pi0_ros.datasets.episode_parts import Part, PartWriter
 from pi0_ros.datasets.layout import DatasetError
+from pi0_ros.datasets.staged_episode import PartWriter, StagedEpisode
 from pi0_ros.datasets.video import CODECS, read_frames
 from pi0_ros.datasets.writer_v21 import write_dataset_v21
 from pi0_ros.robot import load_robot
@@ -24,7 +24,7 @@ ROBOT = load_robot("demo_arm")
 FPS, LENGTHS, PROMPTS = 20, (12, 9, 15), ("red", "green", "red")
 
 
-def make_part(folder: Path, length: int, prompt: str, seed: int) -> Part:
+def make_part(folder: Path, length: int, prompt: str, seed: int) -> StagedEpisode:
     random = np.random.default_rng(seed)
     writer = PartWriter(folder, FPS, CODECS["h264"])
     for number in range(length):
@@ -35,7 +35,7 @@ def make_part(folder: Path, length: int, prompt: str, seed: int) -> Part:
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> list[Part]:
+def parts(tmp_path: Path) -> list[StagedEpisode]:
     return [make_part(tmp_path / f"part{i}", *what, i) for i, what in enumerate(zip(LENGTHS, PROMPTS, strict=True))]
 
 
@@ -43,7 +43,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_layout(tmp_path: Path, parts: list[Part], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layout(tmp_path: Path, parts: list[StagedEpisode], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lerobot_v21, "CHUNK_EPISODES", 2)
     out = tmp_path / "out"
     write_dataset_v21(out, parts, ROBOT, FPS, CODECS["h264"], {"bags": []})
@@ -72,7 +72,7 @@ def test_layout(tmp_path: Path, parts: list[Part], monkeypatch: pytest.MonkeyPat
     assert np.allclose(total["q99"], np.quantile(np.concatenate([p.arrays()["state"] for p in parts]), 0.99, axis=0))
 
 
-def test_missing_frames_are_found(tmp_path: Path, parts: list[Part]) -> None:
+def test_missing_frames_are_found(tmp_path: Path, parts: list[StagedEpisode]) -> None:
     parts[0].video("base").write_bytes(parts[1].video("base").read_bytes())
     with pytest.raises(DatasetError, match="9 frames for 12 rows"):
         write_dataset_v21(tmp_path / "out", parts, ROBOT, FPS, CODECS["h264"], {})

@@ -16,8 +16,8 @@ import pytest
 from bagmaker import image_at
 
 from pi0_ros.datasets import writer_v30 as lerobot_v30
-from pi0_ros.datasets.episode_parts import Part, PartWriter
 from pi0_ros.datasets.layout import Dataset, DatasetError
+from pi0_ros.datasets.staged_episode import PartWriter, StagedEpisode
 from pi0_ros.datasets.video import CODECS, VideoError, VideoWriter, join_videos, read_frames
 from pi0_ros.datasets.writer_v30 import write_dataset
 from pi0_ros.robot import Robot, load_robot
@@ -36,7 +36,7 @@ def make_part(
     size: tuple[int, int] = (48, 64),
     codec: str = "h264",
     extra: pa.Table | None = None,
-) -> Part:
+) -> StagedEpisode:
     random = np.random.default_rng(seed)
     writer = PartWriter(folder, FPS, CODECS[codec])
     for number in range(length):
@@ -45,7 +45,7 @@ def make_part(
     return writer.close(prompt, extra)
 
 
-def make_dataset(folder: Path, **more: object) -> list[Part]:
+def make_dataset(folder: Path, **more: object) -> list[StagedEpisode]:
     parts = [
         make_part(folder / f"part{i}", length, prompt, i, **more)  # type: ignore[arg-type]
         for i, (length, prompt) in enumerate(zip(LENGTHS, PROMPTS))
@@ -55,12 +55,12 @@ def make_dataset(folder: Path, **more: object) -> list[Part]:
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Part]:
+def parts(tmp_path_factory: pytest.TempPathFactory) -> list[StagedEpisode]:
     return make_dataset(tmp_path_factory.mktemp("dataset"))
 
 
 @pytest.fixture(scope="module")
-def out(parts: list[Part]) -> Path:
+def out(parts: list[StagedEpisode]) -> Path:
     return parts[0].folder.parent / "out"
 
 
@@ -131,7 +131,7 @@ def test_video_frames_stand_exactly_on_the_grid(out: Path) -> None:
     assert np.allclose(times, np.arange(96) / FPS, atol=1e-9)
 
 
-def test_stats_are_exact_over_all_episodes(out: Path, parts: list[Part]) -> None:
+def test_stats_are_exact_over_all_episodes(out: Path, parts: list[StagedEpisode]) -> None:
     stats = json.loads((out / "meta/stats.json").read_text())
     actions = np.concatenate([part.arrays()["action"] for part in parts]).astype(np.float64)
     for name, share in (("q01", 0.01), ("q10", 0.1), ("q50", 0.5), ("q90", 0.9), ("q99", 0.99)):
@@ -153,7 +153,7 @@ def test_stats_are_exact_over_all_episodes(out: Path, parts: list[Part]) -> None
         assert image["q10"][channel][0][0] == pytest.approx(np.quantile(values, 0.1, method="inverted_cdf"))
 
 
-def test_reader(out: Path, parts: list[Part]) -> None:
+def test_reader(out: Path, parts: list[StagedEpisode]) -> None:
     dataset = Dataset(out)
     assert dataset.robot == ROBOT
     assert (dataset.fps, len(dataset), dataset.cameras) == (20, 96, ("base", "wrist"))
@@ -257,7 +257,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("limit_mb", [100.0, 0.005, 1e-6], ids=["one file", "some files", "a file for each"])
 def test_appending_gives_what_joining_all_at_once_gives(
-    tmp_path: Path, parts: list[Part], monkeypatch: pytest.MonkeyPatch, limit_mb: float
+    tmp_path: Path, parts: list[StagedEpisode], monkeypatch: pytest.MonkeyPatch, limit_mb: float
 ) -> None:
     monkeypatch.setattr(lerobot_v30, "VIDEO_MB", limit_mb)
     monkeypatch.setattr(lerobot_v30, "DATA_MB", limit_mb)
@@ -272,8 +272,10 @@ def test_appending_gives_what_joining_all_at_once_gives(
     assert len(list((base / "data").rglob("*.parquet"))) == {100.0: 1, 0.005: 2, 1e-6: 3}[limit_mb]
 
 
-def test_what_can_not_be_appended(tmp_path: Path, parts: list[Part], out: Path) -> None:
-    def append(part: Part, robot: Robot = ROBOT, fps: int = FPS, codec: str = "h264", base: Path = out) -> None:
+def test_what_can_not_be_appended(tmp_path: Path, parts: list[StagedEpisode], out: Path) -> None:
+    def append(
+        part: StagedEpisode, robot: Robot = ROBOT, fps: int = FPS, codec: str = "h264", base: Path = out
+    ) -> None:
         write_dataset(tmp_path / "never", [part], robot, fps, CODECS[codec], {}, base)
 
     with pytest.raises(DatasetError, match="has 20 fps, the new episodes 10"):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pi0_ros.datasets.episode_parts import PartWriter
 from pi0_ros.datasets.language import episode_columns
+from pi0_ros.datasets.staged_episode import PartWriter
 from pi0_ros.datasets.video import CODECS
 from pi0_ros.datasets.writer_v21 import write_dataset_v21
 from pi0_ros.datasets.writer_v30 import write_dataset

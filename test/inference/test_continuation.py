@@ -82,7 +82,7 @@ def test_the_prefix_is_what_was_sent_then_what_will_be_then_the_plan() -> None:
     np.testing.assert_allclose(prefix.actions[past], path(times[past]), atol=1e-5)
     np.testing.assert_allclose(prefix.actions[faded], path(times[faded]) + [0.3, 0.0], atol=1e-5)
     between = (prefix.actions - path(times))[~past & ~faded, 0]
-    assert (np.diff(between) > 0).all() and 0 < between[0] < between[-1] < 0.3  # the controller's seam
+    assert (np.diff(between) > 0).all() and 0 < between[0] < between[-1] < 0.3  # the controller's transition
     assert past.sum() == 3 and len(between) == 3
     assert times[-1] == pytest.approx(old.end, abs=1e-5)  # nothing behind the plan, and no zeros
 

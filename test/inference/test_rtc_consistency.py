@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pi0_ros
-from pi0_ros.control.splines import chunk_pieces
+from pi0_ros.control.splines import chunk_spline
 from pi0_ros.inference.backend import load_policy
 from pi0_ros.inference.client import Client
 from pi0_ros.inference.prefix import ActionPrefix, Continuation, RtcSettings
@@ -54,7 +54,7 @@ def scene(policy: Policy, seed: int) -> tuple[Observation, ActionPrefix, np.ndar
         return Observation(round(stamp * 1e9), images, world.joint_positions(), robot.prompt, {})
 
     chunk = policy.infer(look(START))
-    going = chunk_pieces(chunk, "cubic", robot.gripper_mask)
+    going = chunk_spline(chunk, "cubic", robot.gripper_mask)
     continuation = Continuation(RtcSettings(), robot.gripper_mask)
     continuation.sent(START, going.positions(np.array([START]))[0])
     continuation.published(chunk, START + (DELAY - 0.5) * chunk.dt)  # taken over with the command after

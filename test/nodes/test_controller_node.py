@@ -253,7 +253,7 @@ def test_it_follows_chunks_and_stops_on_demand(arm, start, processes, robot_file
 
 def test_a_group_that_takes_plans_gets_each_one_whole(arm, start, robot_file, wait_until):
     document = yaml.safe_load(robot_file.read_text())
-    document["commands"][0]["points"] = "rest"
+    document["commands"][0]["points"] = "trajectory"
     robot_file.write_text(yaml.safe_dump(document))
     start(auto_arm=True)
     wait_until(lambda: arm.state == "IDLE" and len(arm.sent) > 30, 20.0, lambda: arm.status.message)

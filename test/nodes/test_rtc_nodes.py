@@ -120,7 +120,7 @@ def test_chunks_begin_with_what_was_sent(arm: Arm, processes: Any, tmp_path: Pat
     robot_file = tmp_path / "arm.yaml"
     robot_file.write_text(robot_to_yaml(ROBOT))
     checkpoint = calm_checkpoint(tmp_path / "calm")
-    processes.node("controller_node", robot=robot_file, seam="rtc", tracking_s=0.0)
+    processes.node("controller_node", robot=robot_file, transition="rtc", tracking_s=0.0)
     processes.node("policy_node", robot=robot_file, checkpoint=checkpoint, device="cpu", torch_threads=1)
     arm.until(lambda: arm.chunks, "the first chunk")
     assert float(arm.status.get("rtc_known", 0)) == 0  # nobody is armed: nothing to continue

@@ -238,10 +238,10 @@ def test_sizes_that_a_released_checkpoint_does_not_tell_come_from_the_robot_file
 
 def test_lerobots_pi05_keeps_the_state_in_its_prompt_on_the_robot_of_openpis() -> None:
     """libero.yaml says that openpi's pi05_libero has none; LeRobot's policies have no such choice."""
-    described = describe(REFERENCE / "lerobot" / "pi05", load_robot("libero"), {"vision": {"num_heads": 4}})
-    assert described.config.discrete_state_input
-    described = describe(REFERENCE / "pi05" / "checkpoint", load_robot("libero"), {"vision": {"num_heads": 4}})
-    assert not described.config.discrete_state_input
+    description = describe(REFERENCE / "lerobot" / "pi05", load_robot("libero"), {"vision": {"num_heads": 4}})
+    assert description.config.discrete_state_input
+    description = describe(REFERENCE / "pi05" / "checkpoint", load_robot("libero"), {"vision": {"num_heads": 4}})
+    assert not description.config.discrete_state_input
 
 
 def test_without_tokenizer_the_error_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,7 +223,7 @@ def robots(draw: st.DrawFn) -> Robot:
 
     def command(name: str, group: tuple[str, ...]) -> CommandGroup:
         kind = draw(st.sampled_from(COMMAND_TYPES))
-        points = draw(st.sampled_from(["one", "rest"])) if "Trajectory" in kind else "one"
+        points = draw(st.sampled_from(["one", "trajectory"])) if "Trajectory" in kind else "one"
         return CommandGroup(name, next(topic), kind, group, message_names(group), units(group), units(group), points)
 
     states, commands = groups("action"), groups("state")

@@ -29,8 +29,13 @@ WRONG = {
     "a scale of nothing": ("max_age_s: 0.1}", "max_age_s: 0.1, scale: [1, 0]}", ["state[0].scale: 0 loses"]),
     "rest of an array": (
         "joints: [shoulder]}",
-        "joints: [shoulder], points: rest}",
+        "joints: [shoulder], points: trajectory}",
         ["19: commands[0].points: a std_msgs/msg/Float64MultiArray holds one point only: write one"],
+    ),
+    "an old name": (
+        "joints: [shoulder]}",
+        "joints: [shoulder], points: rest}",
+        ["commands[0].points: 'rest' is called 'trajectory' now: write trajectory"],
     ),
     "frozen": ("max_age_s: 0.2}", "max_age_s: 0.2, frozen_s: 0}", ["cameras[0].frozen_s: 0 is not above zero"]),
     "unknown key": (
@@ -165,7 +170,7 @@ WRONG = {
     "relative with two scales": (
         "action: relative",
         "action: relative, model: {state: {sign: -1}}",
-        ["joints[0].action: relative needs state and action counted alike"],
+        ["joints[0].action: relative needs state and action scaled alike"],
     ),
     "crank without arm": (
         "action: absolute",

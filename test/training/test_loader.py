@@ -10,8 +10,8 @@ import torch
 from synthetic import ROBOT, TINY, make_data, make_stats
 
 from pi0_ros.checkpoints.settings import PolicySettings
-from pi0_ros.datasets.episode_parts import PartWriter
 from pi0_ros.datasets.language import episode_columns
+from pi0_ros.datasets.staged_episode import PartWriter
 from pi0_ros.datasets.video import CODECS
 from pi0_ros.datasets.writer_v30 import write_dataset
 from pi0_ros.model.config import ModelConfig

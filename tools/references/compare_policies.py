@@ -148,8 +148,8 @@ def lerobot_row(case: dict[str, Any], folder: Path, arrays: dict[str, np.ndarray
     """Compare a batch of observations through a policy of LeRobot and its processors."""
     from pi0_ros.checkpoints.load import describe_checkpoint
 
-    described = describe_checkpoint(folder / "checkpoint", config=unsaid(case))
-    robot = lerobot_robot(case, arrays, described.settings.relative_actions)
+    description = describe_checkpoint(folder / "checkpoint", config=unsaid(case))
+    robot = lerobot_robot(case, arrays, description.settings.relative_actions)
     checkpoint = load_checkpoint(folder / "checkpoint", robot=robot, config=unsaid(case), dtype="float32")
     spec = checkpoint.spec
     images = {key.rpartition(".")[2]: x for key, x in arrays.items() if key.startswith("obs|observation.images.")}

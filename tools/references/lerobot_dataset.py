@@ -36,8 +36,8 @@ def picture(number: int, place: int) -> np.ndarray:
 
 def make(folder: Path) -> None:
     """Write the datasets and what they hold."""
-    from pi0_ros.datasets.episode_parts import Part, PartWriter
     from pi0_ros.datasets.language import episode_columns
+    from pi0_ros.datasets.staged_episode import PartWriter, StagedEpisode
     from pi0_ros.datasets.video import CODECS
     from pi0_ros.datasets.writer_v21 import write_dataset_v21
     from pi0_ros.datasets.writer_v30 import write_dataset
@@ -49,7 +49,7 @@ def make(folder: Path) -> None:
     action = state + random.normal(size=state.shape).astype(np.float32) * 0.01
     first = np.cumsum([0, *LENGTHS])
 
-    def parts(name: str, codec: str = "h264", labels: bool = False) -> list[Part]:
+    def parts(name: str, codec: str = "h264", labels: bool = False) -> list[StagedEpisode]:
         found = []
         for episode, prompt in enumerate(PROMPTS):
             writer = PartWriter(folder / "parts" / f"{name}-{episode}", FPS, CODECS[codec])

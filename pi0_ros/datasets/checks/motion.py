@@ -11,7 +11,7 @@ from pi0_ros.datasets.checks.finding import Finding, error, note, warning
 from pi0_ros.datasets.folder import DatasetFolder
 from pi0_ros.datasets.layout import ACTION, STATE
 
-JUMP_SHARE = 0.3  # a step of this share of a dimension's range ...
+JUMP_FRACTION = 0.3  # a step of this fraction of a dimension's range ...
 JUMP_TIMES = 20.0  # ... and so many times its usual largest step (99 %) is a jump
 JUMP_SPEED = 2.0  # with a robot file: a step beyond so many times the joint's greatest velocity
 LAG_S = 1.0  # the state follows the action within this time, or not at all
@@ -52,7 +52,7 @@ def _jumps(folder: DatasetFolder, key: str) -> Iterator[Finding]:
     steps = np.abs(np.diff(values, axis=0))
     inside = np.ones(len(steps), bool)
     inside[[entry.start - 1 for entry in folder.entries if 0 < entry.start <= len(steps)]] = False  # between episodes
-    limits = np.maximum(JUMP_SHARE * np.ptp(values, axis=0), JUMP_TIMES * np.quantile(steps[inside], 0.99, axis=0))
+    limits = np.maximum(JUMP_FRACTION * np.ptp(values, axis=0), JUMP_TIMES * np.quantile(steps[inside], 0.99, axis=0))
     switches = np.array([_is_gripper(name) for name in folder.names(key)])
     if (robot := folder.robot) is not None:
         joints = robot.state_joints if key == STATE else robot.action_joints
@@ -132,8 +132,8 @@ def lag_frames(folder: DatasetFolder) -> float | None:
     found = []
     for dim in np.flatnonzero(good):
         before, peak, after = correlation[best[dim] - 1 : best[dim] + 2, dim]
-        bend = before - 2 * peak + after
-        found.append(shifts[best[dim]] + (0.5 * (before - after) / bend if bend < 0 else 0.0))
+        curvature = before - 2 * peak + after
+        found.append(shifts[best[dim]] + (0.5 * (before - after) / curvature if curvature < 0 else 0.0))
     return float(np.median(found)) if found else None
 
 
@@ -142,12 +142,12 @@ def _idle(folder: DatasetFolder) -> Iterator[Finding]:
     if action is None or action.ndim != 2 or not folder.entries:
         return
     moving = np.abs(np.diff(action, axis=0)).max(axis=1) >= IDLE_STEP
-    shares, waits = [], []
+    fractions, waits = [], []
     for entry in folder.entries:
         part = moving[entry.start : entry.start + entry.length - 1]
-        shares.append(1.0 - part.mean() if len(part) else 1.0)
+        fractions.append(1.0 - part.mean() if len(part) else 1.0)
         waits.append((int(part.argmax()) if part.any() else entry.length) / folder.fps)
-    still = [entry.index for entry, share in zip(folder.entries, shares) if share > 0.99]
+    still = [entry.index for entry, fraction in zip(folder.entries, fractions) if fraction > 0.99]
     if still:
         yield warning("motion", f"the action stands still in episodes {numbers(still)}", "leave them out")
     wait = float(np.median(waits))

@@ -67,13 +67,13 @@ def _compare(key: str, stats: dict[str, Any], values: np.ndarray, names: list[st
         (float((np.abs(np.ravel(stats[name]) - exact[name]) / span).max()), name) for name in QUANTILES if name in stats
     ]
     if wrong and max(wrong)[0] > OFF_QUANTILE:
-        share, name = max(wrong)
+        fraction, name = max(wrong)
         low, high = np.ravel(stats.get("q01", exact["min"])), np.ravel(stats.get("q99", exact["max"]))
         rows = values.reshape(len(values), -1)
         outside = float(((rows < low) | (rows > high)).any(axis=1).mean())
         yield warning(
             "statistics",
-            f"{key}: the quantiles are no quantiles of all rows ({name} off by {share:.0%} of the range): "
+            f"{key}: the quantiles are no quantiles of all rows ({name} off by {fraction:.0%} of the range): "
             f"{outside:.0%} of the rows lie outside q01 to q99 in some dimension. LeRobot merges those of episodes",
             repair,
         )

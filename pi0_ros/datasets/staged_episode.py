@@ -21,7 +21,7 @@ from pi0_ros.datasets.video import Codec, VideoError, VideoWriter
 
 
 @dataclass(frozen=True)
-class Part:
+class StagedEpisode:
     """A finished episode: its folder holds `arrays.npz` (state, action [T, J] float32, image histograms [3, 256]),
     `episode.json`, one mp4 per camera and, where the episode has further columns, `extra.parquet`.
     """
@@ -32,11 +32,11 @@ class Part:
     shapes: dict[str, tuple[int, int, int]]  # camera -> (H, W, 3)
 
     @staticmethod
-    def load(folder: Path) -> Part:
+    def load(folder: Path) -> StagedEpisode:
         """The part that `PartWriter.close` left in `folder`."""
         content = json.loads((folder / "episode.json").read_text())
         shapes = {camera: (shape[0], shape[1], shape[2]) for camera, shape in content["shapes"].items()}
-        return Part(folder, content["length"], content["prompt"], shapes)
+        return StagedEpisode(folder, content["length"], content["prompt"], shapes)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """`state` and `action` float32 [T, J], and `histogram.<camera>` int64 [3, 256]."""
@@ -86,7 +86,7 @@ class PartWriter:
         self._states.append(np.array(state, np.float32))
         self._actions.append(np.array(action, np.float32))
 
-    def close(self, prompt: str, extra: pa.Table | None = None) -> Part:
+    def close(self, prompt: str, extra: pa.Table | None = None) -> StagedEpisode:
         """Finish the files and return the part; `extra` are further columns, one row per frame.
 
         Raises `VideoError` when a video does not hold one frame per row.
@@ -104,7 +104,7 @@ class PartWriter:
         shapes = {camera: writer.shape for camera, writer in self._videos.items()}
         content = {"length": len(self), "prompt": prompt, "shapes": shapes}
         (self.folder / "episode.json").write_text(json.dumps(content))
-        return Part(self.folder, len(self), prompt, shapes)
+        return StagedEpisode(self.folder, len(self), prompt, shapes)
 
     def discard(self) -> None:
         """Stop encoding and remove everything written."""
