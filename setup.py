@@ -43,6 +43,9 @@ def share(folder: str) -> list[tuple[str, list[str]]]:
     return [(f"share/{NAME}/{path.as_posix()}", files) for path, files in kept.items() if files]
 
 
+# colcon's --symlink-install runs this in a folder of links without training/: the source tree's is found instead.
+TRAINING = {f"{NAME}.training": "training"} if Path("training").is_dir() else {}
+
 setup(
     name=NAME,
     version="0.1.0",
@@ -54,8 +57,8 @@ setup(
     maintainer_email="maintainers@pi0-ros.example.org",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=[*find_packages(include=[NAME, f"{NAME}.*"]), f"{NAME}.training"],
-    package_dir={f"{NAME}.training": "training"},
+    packages=[*find_packages(include=[NAME, f"{NAME}.*"]), *TRAINING],
+    package_dir=TRAINING,
     package_data={NAME: ["py.typed"], f"{NAME}.sim": ["checkpoint/*", "*.xml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),

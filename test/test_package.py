@@ -138,7 +138,7 @@ def test_shipped_robot_files_load() -> None:
 
 
 def test_the_shipped_checkpoint_is_small() -> None:
-    folder = ROOT / "pi0_ros" / "checkpoints"
+    folder = ROOT / "pi0_ros" / "sim" / "checkpoint"
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert size <= 20 * 2**20, f"{size / 2**20:.1f} MiB: the package may carry 20"
 
@@ -157,13 +157,13 @@ def test_links_in_the_documentation_lead_somewhere(page: Path) -> None:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The working tree's files as a fresh copy, links kept."""
+    """The working tree's files as a fresh copy."""
     tree = tmp_path_factory.mktemp("src") / "pi0_ros"
     skipped = shutil.ignore_patterns(
         ".git", ".venv*", "build", "install", "log", "runs", "*.egg-info", "__pycache__", ".*_cache"
     )
-    shutil.copytree(ROOT, tree, symlinks=True, ignore=skipped)
-    assert (tree / "pi0_ros" / "training").is_symlink()
+    shutil.copytree(ROOT, tree, ignore=skipped)
+    assert not (tree / "pi0_ros" / "training").exists()  # no link hides the room from tools
     return tree
 
 
@@ -210,10 +210,11 @@ def test_wheel_holds_everything(clone: Path, tmp_path: Path) -> None:
     assert str(tmp_path / "venv") in seen
     assert str(clone) not in seen
     assert "checkpoint:=" in _run(tmp_path / "venv" / "bin" / "pi0", "up", "policy", "--show-args", cwd=tmp_path)
-    shipped = sorted(p.name for p in (clone / "pi0_ros" / "checkpoints").rglob("*") if p.is_file())
-    installed = next((tmp_path / "venv" / "lib").glob("python3*")) / "site-packages" / "pi0_ros" / "checkpoints"
-    assert sorted(p.name for p in installed.rglob("*") if p.is_file()) == shipped
-    assert not (installed.parents[1] / "training").exists()  # no package called "training" in anyone's site-packages
+    shipped = sorted(p.name for p in (clone / "pi0_ros" / "sim" / "checkpoint").rglob("*") if p.is_file())
+    installed = next((tmp_path / "venv" / "lib").glob("python3*")) / "site-packages" / "pi0_ros"
+    assert sorted(p.name for p in (installed / "sim" / "checkpoint").rglob("*") if p.is_file()) == shipped
+    assert (installed / "training" / "recipe.py").is_file()
+    assert not (installed.parent / "training").exists()  # no package called "training" in anyone's site-packages
 
 
 @pytest.mark.slow

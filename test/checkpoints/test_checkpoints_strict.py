@@ -331,7 +331,7 @@ def test_loading_holds_the_model_and_nothing_else(tmp_path):
 
 def test_tf32_stays_off_and_is_never_silent(caplog):
     code = (
-        "import sys, torch\nfrom pi0_ros.model import load_checkpoint\n"
+        "import sys, torch\nfrom pi0_ros.checkpoints.load import load_checkpoint\n"
         "load_checkpoint(sys.argv[1], config={'vision': {'num_heads': 4}})\n"
         "assert torch.get_float32_matmul_precision() == 'highest'\n"
         "assert not torch.backends.cuda.matmul.allow_tf32\n"
