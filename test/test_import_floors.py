@@ -63,7 +63,7 @@ FLOORS = {
         GROUND | {"model", "tokens", "checkpoints", "policy", "datasets", "training"},
         {"numpy", "mujoco", "torch", "tqdm"},
     ),
-    "monitor": Floor(GROUND | {"control"}, {"numpy", "viser", "yourdfpy", "PIL"} | ROS),
+    "monitor": Floor(GROUND | {"control"}, {"numpy", "viser", "yourdfpy", "PIL"} | ROS, late={"websockets"}),
     "launching": Floor(GROUND | {"monitor"}, set(), late={"launch", "launch_ros"}),
 }
 # Still to be mended: each line is a wall that is not yet where it belongs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import viser
 
 COLOURS = ("red", "green", "blue")
 IMAGE_HEIGHT = 192  # pixels; small camera images are enlarged to it without smoothing
+SHOWN = 500  # characters of a foreign text
 LEVELS = ("", " (warning)", " (error)", " (stale)")  # OK, WARN, ERROR, STALE
 
 
@@ -55,7 +57,7 @@ class Panel:
         )
         gui.set_panel_label(title)
         gui.main_panel.dock_right()
-        self._headline = gui.add_markdown("waiting for the robot")
+        self._headline = gui.add_html(headline("waiting for the robot", "", ""))
         with gui.add_folder("Cameras") as self._cameras_folder:
             self._images = gui.add_image(np.full((IMAGE_HEIGHT, 2 * IMAGE_HEIGHT, 3), 30, np.uint8), format="jpeg")
         with gui.add_folder("Instruction"):
@@ -74,7 +76,7 @@ class Panel:
                 group = gui.add_button_group(label, options)
                 group.on_click(lambda event: actions.record(event.target.value))
         with gui.add_folder("Health"):
-            self._health = gui.add_markdown("nothing on /diagnostics yet")
+            self._health = gui.add_html(as_text("nothing on /diagnostics yet"))
         with gui.add_folder("Show", expand_by_default=False):
             for what, visible in (("planned", True), ("executed", True), ("commanded", True), ("ghost", False)):
                 box = gui.add_checkbox(what, visible)
@@ -88,21 +90,38 @@ class Panel:
         self._images.image = np.hstack(strip)
         self._images.label = "  |  ".join(images)
 
-    def show_headline(self, text: str) -> None:
-        """Show markdown on top of the panel."""
-        if self._headline.content != text:
-            self._headline.content = text
+    def show_headline(self, state: str, prompt: str, notice: str) -> None:
+        """Show the controller's state, the instruction, and what the last button did, on top of the panel."""
+        content = headline(state, prompt, notice)
+        if self._headline.content != content:
+            self._headline.content = content
 
     def show_health(self, rows: Sequence[Health]) -> None:
         """Show one line per row."""
-        text = "\n\n".join(f"**{row.name}**{LEVELS[min(row.level, 3)]} {row.text}" for row in rows)
-        if text and self._health.content != text:
-            self._health.content = text
+        content = "".join(
+            f"<p><b>{as_text(row.name)}</b>{LEVELS[min(row.level, 3)]} {as_text(row.text)}</p>" for row in rows
+        )
+        if content and self._health.content != content:
+            self._health.content = content
 
     def show_recording(self, visible: bool) -> None:
         """Show the recording buttons once a recorder was heard."""
         if self._recording.visible != visible:
             self._recording.visible = visible
+
+
+def as_text(text: str) -> str:
+    """Foreign text as HTML that shows it letter by letter: no tag, no script, not longer than `SHOWN` characters.
+
+    viser's markdown is MDX, which runs what stands in braces and tags; so the panel shows no foreign text through it.
+    """
+    return html.escape(text if len(text) <= SHOWN else f"{text[:SHOWN]} ...")
+
+
+def headline(state: str, prompt: str, notice: str) -> str:
+    """The top of the panel as HTML, all three shown as text."""
+    said = f"<p><i>{as_text(notice)}</i></p>" if notice else ""
+    return f"<h3>{as_text(state)}</h3><p>{as_text(prompt)}</p>{said}"
 
 
 def enlarge(image: np.ndarray, height: int) -> np.ndarray:

@@ -46,7 +46,7 @@ class Scene:
     def add_robot(self, urdf: str, folder: Path) -> None:
         """Show the robot of a URDF (XML text) and its ghost; meshes are looked for beside `folder`."""
         for name, colour in (("/robot", None), ("/ghost", GHOST)):
-            handler = lambda file: yourdfpy.filename_handler_magic(file, dir=str(folder))  # noqa: E731
+            handler = lambda fname: yourdfpy.filename_handler_magic(fname, dir=str(folder))  # noqa: E731  # called by keyword
             loaded = yourdfpy.URDF.load(io.BytesIO(urdf.encode()), filename_handler=handler)
             self._server.scene.add_frame(name, show_axes=False)
             self._robots[name] = ViserUrdf(self._server, loaded, root_node_name=name, mesh_color_override=colour)

@@ -4,8 +4,10 @@
 
 It listens to topics only: the robot's cameras and joint states, markers (`pi0/markers` and what the parameter
 `marker_topics` names), `pi0/ghost` and `/diagnostics`. Its buttons publish prompts and call the services of the
-controller and the recorder. The page is served on this machine only, unless `host` says otherwise (`0.0.0.0`: to
-everyone who can reach it, who may then move the robot); through SSH it is `ssh -L 8080:localhost:8080 robot`.
+controller and the recorder. The page is served on this machine only, unless `host` says otherwise: with `0.0.0.0` to
+everyone who has the printed address with its token, who may then move the robot. Through SSH it is
+`ssh -L 8080:localhost:8080 robot`. Pages of other sites are refused (`monitor/web_guard.py`), and all text is shown as
+text.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from pi0_ros.monitor.kinematics import parse_urdf
 from pi0_ros.monitor.model import RobotModel, robot_model
 from pi0_ros.monitor.panel import Actions, Health, Panel, prompt_choices
 from pi0_ros.monitor.scene import Scene
+from pi0_ros.monitor.web_guard import Guard, guarded
 from pi0_ros.nodes.messages import LATCHED, SENSOR, diagnostic_values, message_class
 from pi0_ros.nodes.running import run_node
 from pi0_ros.observation.images import ImageError, decode_image
@@ -83,7 +86,8 @@ class ViewerNode(Node):
             **{name: self.create_client(Trigger, f"{controller}/{name}") for name in ("estop", "reset")},
             **{name: self.create_client(Trigger, f"{recorder}/{name}") for name in ("start", "stop", "discard")},
         }
-        with contextlib.redirect_stdout(io.StringIO()):  # viser's banner
+        guard = Guard(host)
+        with contextlib.redirect_stdout(io.StringIO()), guarded(guard):  # viser's banner
             self.server = viser.ViserServer(host=host, port=port, verbose=False)
         self.scene = Scene(self.server)
         self.model = self._load_model(closed_at)
@@ -106,9 +110,8 @@ class ViewerNode(Node):
         self.create_subscription(JointState, "pi0/ghost", self._on_ghost, SENSOR)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self.create_timer(PERIOD_S, self._draw, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        print(
-            f"browser view: http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{self.port}", flush=True
-        )
+        shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
+        print(f"browser view: http://{shown}:{self.port}{guard.query()}", flush=True)
 
     @property
     def port(self) -> int:
@@ -200,7 +203,7 @@ class ViewerNode(Node):
         self.panel.show_recording("pi0_ros: recorder" in self._health)
         state = self._status_value("controller", "state", now) or "no controller"
         prompt = self._status_value("policy", "prompt", now) or self._prompt
-        self.panel.show_headline(f"### {state}\n{prompt}" + (f"\n\n*{self._notice}*" if self._notice else ""))
+        self.panel.show_headline(state, prompt, self._notice)
 
     def _status_value(self, name: str, key: str, now: float) -> str | None:
         """A value of the status `pi0_ros: <name>`, None unless it was heard of late."""

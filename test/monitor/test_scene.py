@@ -126,10 +126,10 @@ def test_the_panel_shows_cameras_side_by_side_and_health(server: Any) -> None:
     panel.show_images({"base": np.zeros((96, 96, 3), np.uint8), "wrist": np.full((48, 96, 3), 255, np.uint8)})
     assert panel._images.image.shape == (192, 192 + 6 + 384, 3) and panel._images.label == "base  |  wrist"
     panel.show_health([Health("policy", 0, "fine"), Health("controller", 1, "HOLDING")])
-    assert panel._health.content == "**policy** fine\n\n**controller** (warning) HOLDING"
+    assert panel._health.content == "<p><b>policy</b> fine</p><p><b>controller</b> (warning) HOLDING</p>"
     panel.show_recording(True)
-    panel.show_headline("### RUNNING")
-    assert panel._recording.visible and panel._headline.content == "### RUNNING"
+    panel.show_headline("RUNNING", "fold <b>it</b>", "")
+    assert panel._recording.visible and panel._headline.content == "<h3>RUNNING</h3><p>fold &lt;b&gt;it&lt;/b&gt;</p>"
 
 
 def test_enlarging_keeps_pixels_and_aspect() -> None:
