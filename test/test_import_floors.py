@@ -73,8 +73,6 @@ ALSO = {
     "pi0_ros.training.objective": {"sim"},
     "pi0_ros.training.evaluation": {"conversion"},
     "pi0_ros.checkpoints.checkpoint": {"policy"},
-    "pi0_ros.conversion.convert": {"cli"},
-    "pi0_ros.datasets.page": {"cli"},
     "pi0_ros.model.fast": {"tokens"},
 }
 TOP = {"nodes", "cli"}  # may import everything below; nobody below imports them, and nodes import no command

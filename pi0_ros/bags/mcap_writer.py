@@ -19,6 +19,26 @@ from pathlib import Path
 import yaml
 from rosbags.typesys import Stores, get_typestore
 
+from pi0_ros.bags.mcap_format import (
+    CHANNEL,
+    CHUNK,
+    CHUNK_INDEX,
+    DATA_END,
+    FOOTER,
+    HEADER,
+    MAGIC,
+    MESSAGE,
+    MESSAGE_HEAD,
+    MESSAGE_INDEX,
+    METADATA,
+    METADATA_INDEX,
+    RECORD_HEAD,
+    SCHEMA,
+    STATISTICS,
+    SUMMARY_OFFSET,
+    pack_text,
+    record,
+)
 from pi0_ros.base.disk import sync
 
 if sys.version_info >= (3, 14):
@@ -26,14 +46,10 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-MAGIC = b"\x89MCAP0\r\n"
-HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)
-STATISTICS, METADATA, METADATA_INDEX, SUMMARY_OFFSET, DATA_END = 0x0B, 0x0C, 0x0D, 0x0E, 0x0F
 CHUNK_BYTES = 1 << 20
 ZSTD_LEVEL = 1
 COMPRESSIONS = ("none", "zstd")
 QOS = "[]"  # as in metadata.yaml: readers skip topics where the two differ
-MESSAGE_HEAD = struct.Struct("<BQHIQQ")  # kind, length, channel, sequence, receive time, send time
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 
 
@@ -84,7 +100,7 @@ class McapWriter:
         self._end = 0  # of what is whole in the file
         self._released = 0
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        head = MAGIC + _record(HEADER, _text("ros2") + _text("pi0_ros"))
+        head = MAGIC + record(HEADER, pack_text("ros2") + pack_text("pi0_ros"))
         try:
             self._put(head, self._metadata_record(custom_data or {}))
             for topic, kind in topics.items():
@@ -108,14 +124,14 @@ class McapWriter:
         if kind not in self._schemas:
             definition = message_definition(kind)
             schema = len(self._schemas) + 1
-            text = struct.pack("<H", schema) + _text(kind) + _text("ros2msg") + _text(definition)
-            records.append(_record(SCHEMA, text))
+            text = struct.pack("<H", schema) + pack_text(kind) + pack_text("ros2msg") + pack_text(definition)
+            records.append(record(SCHEMA, text))
         else:
             schema = self._schemas[kind]
         channel = len(self._channels) + 1
-        extra = _text("offered_qos_profiles") + _text(QOS)
-        content = struct.pack("<HH", channel, schema) + _text(topic) + _text("cdr")
-        records.append(_record(CHANNEL, content + struct.pack("<I", len(extra)) + extra))
+        extra = pack_text("offered_qos_profiles") + pack_text(QOS)
+        content = struct.pack("<HH", channel, schema) + pack_text(topic) + pack_text("cdr")
+        records.append(record(CHANNEL, content + struct.pack("<I", len(extra)) + extra))
         self._put(*records)
         self._definitions += records
         self._schemas[kind] = schema
@@ -124,9 +140,8 @@ class McapWriter:
     def write(self, topic: str, stamp_ns: int, data: bytes, sequence: int = 0, sent_ns: int = 0) -> None:
         """Add one serialized (CDR) message: its receive time, the publisher's number and time where known."""
         channel, chunk = self._channels[topic], self._chunk
-        head = MESSAGE_HEAD.pack(
-            MESSAGE, 22 + len(data), channel.id, sequence & 0xFFFFFFFF, stamp_ns, sent_ns or stamp_ns
-        )
+        head = RECORD_HEAD.pack(MESSAGE, MESSAGE_HEAD.size + len(data))
+        head += MESSAGE_HEAD.pack(channel.id, sequence & 0xFFFFFFFF, stamp_ns, sent_ns or stamp_ns)
         chunk.index[channel.id].append((stamp_ns, chunk.size))
         chunk.stamps.append(stamp_ns)
         chunk.parts += (head, data)
@@ -153,8 +168,10 @@ class McapWriter:
         times = struct.pack("<QQ", min(chunk.stamps), max(chunk.stamps))
         raw = b"".join(chunk.parts)
         data = zstd.compress(raw, ZSTD_LEVEL) if self._compression else raw
-        info = struct.pack("<QI", len(raw), zlib.crc32(raw)) + _text(self._compression) + struct.pack("<Q", len(data))
-        head = struct.pack("<BQ", CHUNK, len(times) + len(info) + len(data)) + times + info
+        info = (
+            struct.pack("<QI", len(raw), zlib.crc32(raw)) + pack_text(self._compression) + struct.pack("<Q", len(data))
+        )
+        head = RECORD_HEAD.pack(CHUNK, len(times) + len(info) + len(data)) + times + info
         start, at = self._end, self._end + len(head) + len(data)
         places = b""
         indexes: list[bytes] = []
@@ -162,11 +179,11 @@ class McapWriter:
             flat = [number for entry in entries for number in entry]
             places += struct.pack("<HQ", channel, at + sum(map(len, indexes)))
             content = struct.pack(f"<HI{len(flat)}Q", channel, 8 * len(flat), *flat)
-            indexes.append(_record(MESSAGE_INDEX, content))
+            indexes.append(record(MESSAGE_INDEX, content))
         self._put(head, data, *indexes)
         content = times + struct.pack("<QQI", start, len(head) + len(data), len(places)) + places
-        content += struct.pack("<Q", sum(map(len, indexes))) + _text(self._compression)
-        self._chunk_indexes.append(_record(CHUNK_INDEX, content + struct.pack("<QQ", len(data), len(raw))))
+        content += struct.pack("<Q", sum(map(len, indexes))) + pack_text(self._compression)
+        self._chunk_indexes.append(record(CHUNK_INDEX, content + struct.pack("<QQ", len(data), len(raw))))
 
     def release(self) -> None:
         """Ask the kernel to start writing to the disk and not to keep the file in memory; does not wait."""
@@ -178,19 +195,19 @@ class McapWriter:
         """Write the rest and the index, wait for the disk; returns the content of `metadata.yaml`."""
         self.flush()
         metadata, metadata_start = self._metadata_record(custom_data), self._end
-        data_end = _record(DATA_END, struct.pack("<I", 0))
+        data_end = record(DATA_END, struct.pack("<I", 0))
         summary_start = metadata_start + len(metadata) + len(data_end)
-        place = struct.pack("<QQ", metadata_start, len(metadata)) + _text("rosbag2")
+        place = struct.pack("<QQ", metadata_start, len(metadata)) + pack_text("rosbag2")
         schemas = [record for record in self._definitions if record[0] == SCHEMA]
         channels = [record for record in self._definitions if record[0] == CHANNEL]
-        groups = [schemas, channels, self._chunk_indexes, [_record(METADATA_INDEX, place)], [self._statistics()]]
+        groups = [schemas, channels, self._chunk_indexes, [record(METADATA_INDEX, place)], [self._statistics()]]
         offsets, at = [], summary_start
         for group in groups:
             size = sum(map(len, group))
             if size:
-                offsets.append(_record(SUMMARY_OFFSET, struct.pack("<BQQ", group[0][0], at, size)))
+                offsets.append(record(SUMMARY_OFFSET, struct.pack("<BQQ", group[0][0], at, size)))
             at += size
-        footer = _record(FOOTER, struct.pack("<QQI", summary_start, at, 0))
+        footer = record(FOOTER, struct.pack("<QQI", summary_start, at, 0))
         self._put(metadata, data_end, *(record for group in groups for record in group), *offsets, footer, MAGIC)
         os.fsync(self._file)
         self.abort()
@@ -207,12 +224,12 @@ class McapWriter:
         total = sum(count for _, count in counts)
         content = struct.pack("<QHIIII", total, len(self._schemas), len(counts), 0, 1, len(self._chunk_indexes))
         content += struct.pack("<QQI", self.start_ns, self.end_ns, 10 * len(counts))
-        return _record(STATISTICS, content + b"".join(struct.pack("<HQ", *pair) for pair in counts))
+        return record(STATISTICS, content + b"".join(struct.pack("<HQ", *pair) for pair in counts))
 
     def _metadata_record(self, custom_data: Mapping[str, str]) -> bytes:
         text = yaml.safe_dump(self._metadata(custom_data), sort_keys=False, allow_unicode=True)
-        pair = _text("serialized_metadata") + _text(text)
-        return _record(METADATA, _text("rosbag2") + struct.pack("<I", len(pair)) + pair)
+        pair = pack_text("serialized_metadata") + pack_text(text)
+        return record(METADATA, pack_text("rosbag2") + struct.pack("<I", len(pair)) + pair)
 
     def _metadata(self, custom_data: Mapping[str, str]) -> dict[str, object]:
         """rosbag2's description of this file, version 9."""
@@ -280,12 +297,3 @@ def message_definition(kind: str) -> str:
     if kind not in TYPESTORE.fielddefs:
         raise ValueError(f"cannot record messages of type {kind}: only ROS 2's common interfaces are known")
     return str(TYPESTORE.generate_msgdef(kind, ros_version=2)[0])
-
-
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return struct.pack("<I", len(data)) + data
-
-
-def _record(kind: int, content: bytes) -> bytes:
-    return struct.pack("<BQ", kind, len(content)) + content

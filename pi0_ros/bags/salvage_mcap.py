@@ -19,15 +19,27 @@ from typing import BinaryIO
 import lz4.frame
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinition, MessageDefinitionFormat
 
+from pi0_ros.bags.mcap_format import (
+    CHANNEL,
+    CHUNK,
+    FOOTER,
+    FOOTER_BYTES,
+    MAGIC,
+    MESSAGE,
+    MESSAGE_HEAD,
+    METADATA,
+    METADATA_INDEX,
+    RECORD_HEAD,
+    SCHEMA,
+    STATISTICS,
+    unpack_text,
+)
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-MAGIC = b"\x89MCAP0\r\n"
-FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, STATISTICS, METADATA, METADATA_INDEX = 2, 3, 4, 5, 6, 0x0B, 0x0C, 0x0D
-MESSAGE_HEADER = struct.Struct("<HIQQ")  # channel, sequence, receive time, send time
-FOOTER_BYTES = 9 + 20 + len(MAGIC)
 RECORD_LIMIT = 1 << 30  # bytes; a longer record is a broken length
 NO_FORMAT = MessageDefinitionFormat.NONE
 FORMATS = {"ros2msg": MessageDefinitionFormat.MSG, "ros2idl": MessageDefinitionFormat.IDL}
@@ -64,18 +76,18 @@ class SalvagedMcap:
         for kind, content in self._records(self.damage):
             try:
                 if kind == MESSAGE:
-                    channel, _, stamp, _ = MESSAGE_HEADER.unpack_from(content)
+                    channel, _, stamp, _ = MESSAGE_HEAD.unpack_from(content)
                     counts[channel] += 1
                     self.start_time, self.end_time = min(self.start_time, stamp), max(self.end_time, stamp + 1)
                 elif kind == SCHEMA:
-                    name, at = _text(content, 2)
-                    encoding, at = _text(content, at)
-                    definition = MessageDefinition(FORMATS.get(encoding, NO_FORMAT), _text(content, at)[0])
+                    name, at = unpack_text(content, 2)
+                    encoding, at = unpack_text(content, at)
+                    definition = MessageDefinition(FORMATS.get(encoding, NO_FORMAT), unpack_text(content, at)[0])
                     schemas[struct.unpack_from("<H", content)[0]] = name, definition
                 elif kind == CHANNEL:
-                    topic, at = _text(content, 4)
+                    topic, at = unpack_text(content, 4)
                     channel, schema = struct.unpack_from("<HH", content)
-                    channels[channel] = schema, topic, _text(content, at)[0]
+                    channels[channel] = schema, topic, unpack_text(content, at)[0]
                 elif kind == STATISTICS:
                     advertised = dict(struct.iter_unpack("<HQ", content[46:]))
                 elif kind == METADATA:
@@ -96,10 +108,10 @@ class SalvagedMcap:
         """(connection, receive time in ns, data) of all whole messages, in the order of the file."""
         wanted = {connection.id: connection for connection in connections}
         for kind, content in self._records([]):
-            if kind == MESSAGE and len(content) >= MESSAGE_HEADER.size:
-                channel, _, stamp, _ = MESSAGE_HEADER.unpack_from(content)
+            if kind == MESSAGE and len(content) >= MESSAGE_HEAD.size:
+                channel, _, stamp, _ = MESSAGE_HEAD.unpack_from(content)
                 if channel in wanted:
-                    yield wanted[channel], stamp, content[MESSAGE_HEADER.size :]
+                    yield wanted[channel], stamp, content[MESSAGE_HEAD.size :]
 
     def close(self) -> None:
         """Nothing stays open between calls."""
@@ -116,7 +128,7 @@ def _walk(file: BinaryIO, damage: list[str]) -> Iterator[tuple[int, bytes]]:
     last: tuple[int, bytes, int, bool] | None = None  # held back until what follows shows that it was written whole
     while at + 9 <= size:
         file.seek(at)
-        kind, length = struct.unpack("<BQ", file.read(9))
+        kind, length = RECORD_HEAD.unpack(file.read(9))
         if not kind:  # does not exist: a file system's zeros after a power cut, and the record before may hold some
             last = None
             break
@@ -145,7 +157,7 @@ def _chunk(content: bytes, at: int, whole: bool, damage: list[str]) -> Iterator[
     """The records of a chunk: header of two times, size, checksum and compression, then the records."""
     try:
         size, checksum = struct.unpack_from("<QI", content, 16)
-        compression, start = _text(content, 28)
+        compression, start = unpack_text(content, 28)
         data = _decompress(content[start + 8 :], compression)
     except (struct.error, UnicodeDecodeError, zstd.ZstdError, RuntimeError) as error:  # lz4 raises RuntimeError
         damage.append(f"the chunk at byte {at} is broken ({error})")
@@ -156,7 +168,7 @@ def _chunk(content: bytes, at: int, whole: bool, damage: list[str]) -> Iterator[
     place = 0
     last: tuple[int, bytes] | None = None  # held back as in `_walk`
     while place + 9 <= len(data):
-        kind, length = struct.unpack_from("<BQ", data, place)
+        kind, length = RECORD_HEAD.unpack_from(data, place)
         place += 9 + length
         if not kind:
             damage.append(f"the chunk at byte {at} ends in zeros")
@@ -202,12 +214,6 @@ def stored_metadata(path: Path) -> str:
 
 def _metadata(content: bytes) -> str:
     """rosbag2's text in a metadata record: a name, then a map of strings."""
-    name, at = _text(content, 0)
-    key, at = _text(content, at + 4)
-    return _text(content, at)[0] if (name, key) == ("rosbag2", "serialized_metadata") else ""
-
-
-def _text(content: bytes, at: int) -> tuple[str, int]:
-    """A string with its length before it, and where it ends."""
-    end = at + 4 + int(struct.unpack_from("<I", content, at)[0])
-    return content[at + 4 : end].decode(), end
+    name, at = unpack_text(content, 0)
+    key, at = unpack_text(content, at + 4)
+    return unpack_text(content, at)[0] if (name, key) == ("rosbag2", "serialized_metadata") else ""

@@ -8,6 +8,6 @@
 
 from __future__ import annotations
 
-from pi0_ros.conversion import bag_check
+from pi0_ros.cli import bag_check
 
 ACTIONS = {"check": (bag_check, "say whether recordings are usable, and why not")}

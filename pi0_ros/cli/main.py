@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "record": ("pi0_ros.cli.record", "record episodes by keys, with live rates, ages and losses"),
     "record-demo": ("pi0_ros.cli.record_demo", "record scripted demonstrations of the simulated arm as rosbags"),
-    "convert": ("pi0_ros.conversion.convert", "turn rosbags into a LeRobotDataset v3"),
+    "convert": ("pi0_ros.cli.convert", "turn rosbags into a LeRobotDataset v3"),
     "bag": ("pi0_ros.cli.bag", "check recordings before anyone leaves the robot"),
     "dataset": ("pi0_ros.cli.dataset", "look at, check, merge and draw datasets"),
     "stats": ("pi0_ros.training.statistics", "compute the normalisation statistics of a dataset"),

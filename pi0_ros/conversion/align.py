@@ -15,12 +15,11 @@ from operator import itemgetter
 
 import numpy as np
 
+from pi0_ros.bags.conventions import PROMPT_TOPIC, PROMPT_TYPE
 from pi0_ros.bags.reader import Bag, BagError, DamagedError, header_stamp_ns
-from pi0_ros.conversion.options import PROMPT_TOPIC
 from pi0_ros.observation.streams import SECOND, Observation, ObservationBuffer, StaleError, tick_grid
 from pi0_ros.robot import Robot
 
-PROMPT_TYPE = "std_msgs/msg/String"
 LONGEST_S = 7 * 86400
 _first = itemgetter(0)
 OTHER_CLOCK_S = 1.0  # messages stamped so long before their arrival, or after it, are stamped by another clock

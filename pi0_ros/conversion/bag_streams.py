@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pi0_ros.bags.conventions import PROMPT_TOPIC, PROMPT_TYPE
 from pi0_ros.bags.reader import Bag, header_stamp_ns
-from pi0_ros.conversion.align import PROMPT_TOPIC, PROMPT_TYPE
 from pi0_ros.conversion.timing import interval_s, missing
 from pi0_ros.observation.streams import FROZEN_BYTES
 

@@ -1,20 +1,11 @@
-"""Turn rosbags into a LeRobotDataset.
+"""Recordings into a dataset: which of them, by which engine, joined into a new dataset or added to an old one.
 
-    pi0 convert bags/ dataset/ --robot demo_arm              every bag below bags/
-    pi0 convert ep1 ep2 dataset/ --robot my_robot.yaml --task "fold the towel"
-    pi0 convert bags/ dataset/ --robot my_robot --dry-run    read and report, write nothing
-    pi0 convert bags/ dataset/ --robot my_robot --append     add the bags that are not in it yet
-
-One bag is one episode, unless marks in it or an annotation file say otherwise (docs/data.md). A stream that pauses for
-longer than its maximum age splits the episode (or rejects the bag, `--gaps reject`): frames are neither invented nor
-dropped from the middle. What is marked as failed is skipped (`--include-failed` takes it). Finished bags wait in
-OUT.partial; a conversion that was stopped goes on from there when the same command is given again, and the dataset
-appears under its name only when it is whole.
+Finished bags wait in OUT.partial; a conversion that was stopped goes on from there, and the dataset appears under its
+name only when it is whole.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import shutil
 import time
@@ -27,12 +18,10 @@ from typing import Any
 from tqdm import tqdm
 
 from pi0_ros.bags.reader import find_bags
-from pi0_ros.cli.dataset_plot import draw_some
 from pi0_ros.conversion.annotations import check_bags
 from pi0_ros.conversion.cut import staged_name
 from pi0_ros.conversion.jobs import Engine, Job, run_here
-from pi0_ros.conversion.options import DEFAULTS, Options, add_episode_arguments, options_of
-from pi0_ros.conversion.ray_engine import run_on_ray
+from pi0_ros.conversion.options import DEFAULTS, Options
 from pi0_ros.conversion.report import BagReport, Report
 from pi0_ros.conversion.staging import Staging, identity
 from pi0_ros.conversion.timing import camera_fps
@@ -42,11 +31,10 @@ from pi0_ros.datasets.staged_episode import StagedEpisode
 from pi0_ros.datasets.video import CODECS
 from pi0_ros.datasets.writer_v21 import write_dataset_v21
 from pi0_ros.datasets.writer_v30 import write_dataset
-from pi0_ros.robot import Robot, load_robot, robot_to_yaml
+from pi0_ros.robot import Robot, robot_to_yaml
 
 STAGED_FORMAT = 3  # raised whenever finished parts of an older version must not be reused
 FORMATS = ("v3.0", "v2.1")
-ENGINES = ("local", "ray")
 ALREADY = "it is already in the dataset"
 
 
@@ -170,64 +158,3 @@ def _consistent(jobs: Sequence[Job], reports: Sequence[BagReport]) -> tuple[list
 
 def _sizes(part: StagedEpisode) -> str:
     return ", ".join(f"{camera} {width}x{height}" for camera, (height, width, _) in part.shapes.items())
-
-
-def _fps(text: str) -> int | str:
-    if text != "auto" and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number or auto")
-    return text if text == "auto" else int(text)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `pi0 convert`."""
-    parser.add_argument("bags", nargs="+", type=Path, metavar="BAGS", help="bag folders or files, or folders of bags")
-    parser.add_argument("out", type=Path, metavar="OUT", help="the dataset's folder, made new")
-    parser.add_argument("--robot", required=True, help="name or path of the robot file")
-    parser.add_argument(
-        "--fps",
-        type=_fps,
-        help="frames per second, or auto: the slowest camera's (default: the robot file's dataset_fps)",
-    )
-    parser.add_argument("--codec", choices=sorted(CODECS), default="h264", help="video codec (default: %(default)s)")
-    add_episode_arguments(parser)
-    parser.add_argument("--workers", type=int, help="bags converted at the same time (default: 1; with Ray, all CPUs)")
-    parser.add_argument(
-        "--engine", choices=ENGINES, default="local", help="where: on this machine or a Ray cluster (default: local)"
-    )
-    parser.add_argument("--ray-address", metavar="HOST:PORT", help="the cluster (default: one started on this machine)")
-    parser.add_argument(
-        "--format", choices=FORMATS, default="v3.0", help="LeRobotDataset format; openpi reads v2.1 (default: v3.0)"
-    )
-    exclusive = parser.add_mutually_exclusive_group()
-    exclusive.add_argument("--append", action="store_true", help="add the bags that are not yet in the dataset OUT")
-    exclusive.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
-    parser.add_argument("--dry-run", action="store_true", help="read and report, write nothing")
-    parser.add_argument(
-        "--plots", type=Path, metavar="DIR", help="then draw the dataset there, as `pi0 dataset plot --html` does"
-    )
-
-
-def run(args: argparse.Namespace) -> int:
-    """Convert and print the summary; exit status 1 when a dry run finds bags that would be rejected, 0 otherwise."""
-    options = options_of(args)
-    if args.engine == "ray":
-        engine: Engine = partial(run_on_ray, tasks=args.workers, address=args.ray_address)
-    else:
-        engine = partial(run_here, workers=args.workers or 1, progress=True)
-    report = convert(
-        args.bags,
-        args.out,
-        load_robot(args.robot),
-        options,
-        fps=args.fps,
-        engine=engine,
-        format=args.format,
-        dry_run=args.dry_run,
-        overwrite=args.overwrite,
-        append=args.append,
-        progress=True,
-    )
-    print(report.summary())
-    if args.plots and report.out:
-        print(f"page: {draw_some(report.out, args.plots)}")
-    return int(args.dry_run and any(bag.status == "rejected" for bag in report.bags))

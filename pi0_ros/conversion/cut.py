@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from pi0_ros.bags.conventions import recorded_prompt
 from pi0_ros.bags.reader import Bag, BagError, DamagedError
 from pi0_ros.conversion.align import Row, Scan, check_topics, rows, scan, ticks_of
-from pi0_ros.conversion.episodes import FOREVER, Segment, flaw, labels_on, listened, recorded_prompt, segments
+from pi0_ros.conversion.episodes import FOREVER, Segment, flaw, labels_on, listened, segments
 from pi0_ros.conversion.idle import idle_frames
 from pi0_ros.conversion.lag import LagMeter
 from pi0_ros.conversion.options import Options

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pi0_ros.bags.conventions import FAILED_OUTCOMES, PROMPT_TYPE, is_discarded, success_of
 from pi0_ros.bags.reader import Bag
 from pi0_ros.conversion.align import Scan
 from pi0_ros.conversion.annotations import Annotation
@@ -21,8 +22,6 @@ from pi0_ros.conversion.options import Options
 from pi0_ros.datasets.language import Label
 from pi0_ros.observation.streams import SECOND
 
-FAILED_OUTCOMES = ("failure", "failed", "fail")
-PROMPT_KEYS = ("prompt", "task", "instruction")  # of `custom_data`
 FOREVER = 2**63 - 1
 
 
@@ -51,7 +50,7 @@ def flaw(path: Path, data: dict[str, str], include_failed: bool) -> str:
 
     A discarded recording is left out even with `include_failed`.
     """
-    if data.get("discarded", "").lower() in ("true", "1", "yes") or data.get("outcome", "").lower() == "discarded":
+    if is_discarded(data):
         return "it was discarded"
     if include_failed:
         return ""
@@ -62,19 +61,6 @@ def flaw(path: Path, data: dict[str, str], include_failed: bool) -> str:
     if data.get("success", "").lower() in ("false", "0", "no"):
         return f"success is {data['success']!r}"
     return ""
-
-
-def success_of(data: dict[str, str]) -> bool | None:
-    """What custom data says about the recording's success; None where it says nothing."""
-    if data.get("outcome", "").lower() in FAILED_OUTCOMES or data.get("success", "").lower() in ("false", "0", "no"):
-        return False
-    said = data.get("outcome", "").lower() == "success" or data.get("success", "").lower() in ("true", "1", "yes")
-    return True if said else None
-
-
-def recorded_prompt(data: dict[str, str]) -> str:
-    """The prompt in custom data; empty without one."""
-    return next((data[key] for key in PROMPT_KEYS if data.get(key)), "")
 
 
 def segments(bag: Bag, found: Scan, options: Options) -> list[Segment]:
@@ -148,7 +134,7 @@ def _annotated_labels(bag: Bag, scanned: Scan, rows: Sequence[Annotation]) -> li
 
 def _spoken_labels(bag: Bag, found: Scan, name: str) -> list[tuple[int, str]]:
     topic = recorded_topic(bag, name)
-    if not topic or bag.info.topics[topic].type != "std_msgs/msg/String":
+    if not topic or bag.info.topics[topic].type != PROMPT_TYPE:
         return []
     return [(stamp, bag.decode(topic, data).data.strip()) for stamp, data in found.events.get(topic, ())]
 

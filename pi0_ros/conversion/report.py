@@ -12,8 +12,7 @@ import numpy as np
 
 from pi0_ros.conversion.lag import LagReport
 from pi0_ros.conversion.timing import jitter_s, missing
-
-STATUSES = ("converted", "skipped", "rejected")  # skipped: its own flags say so; rejected: it can't be used
+from pi0_ros.datasets.layout import STATUSES
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ ROBOT_PATH = "meta/pi0_robot.yaml"
 CONVERSION_PATH = "meta/pi0_conversion.json"
 LEVELS_PATH = "meta/pi0_image_levels.json"  # camera -> counts [3, 256] of the levels of each channel
 STATE, ACTION = "observation.state", "action"
+# of a recording in the conversion report; skipped: its own flags say so, rejected: it can't be used
+STATUSES = ("converted", "skipped", "rejected")
 COUNTERS = ("frame_index", "episode_index", "index", "task_index")
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.base.printing import numbers
-from pi0_ros.cli.dataset_info import SPREAD, facts, summarize
 from pi0_ros.datasets.checks import check_dataset
+from pi0_ros.datasets.facts import SPREAD, facts, summarize
 from pi0_ros.datasets.folder import DatasetFolder, Entry
 from pi0_ros.datasets.html_report import Cell, Link, Marked, Part, Picture, Table, write_page
 

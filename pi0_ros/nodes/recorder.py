@@ -25,13 +25,13 @@ from rclpy.serialization import serialize_message
 from rclpy.subscription import Subscription
 from std_msgs.msg import String
 
+from pi0_ros.bags.conventions import PROMPT_TOPIC, PROMPT_TYPE
 from pi0_ros.bags.episode_writer import PARTIAL, QUEUE_BYTES, EpisodeWriter, Message
 from pi0_ros.bags.mcap_writer import message_definition
 from pi0_ros.bags.stream_meter import StreamMeter
 from pi0_ros.nodes.messages import message_class
 from pi0_ros.robot import Robot
 
-PROMPT_TOPIC, PROMPT_TYPE = "/pi0/prompt", "std_msgs/msg/String"
 READER_BYTES = 64 << 20  # that may wait in the middleware per topic
 USUAL_BYTES = {  # of one message; smaller ones wait in thousands
     "sensor_msgs/msg/Image": 1 << 20,

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from bagmaker import START_NS, Recipe, make_bag, stamp
 
+from pi0_ros.cli.bag_check import lines
 from pi0_ros.cli.main import main
-from pi0_ros.conversion.bag_check import BagCheck, check_bag, lines
+from pi0_ros.conversion.bag_check import BagCheck, check_bag
 from pi0_ros.conversion.convert import convert
 from pi0_ros.robot import load_robot
 

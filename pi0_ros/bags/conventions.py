@@ -1,0 +1,29 @@
+"""What this package's recordings say beside the robot's streams: topics, and the keys of rosbag2's `custom_data`.
+
+The recorder writes it, converter and check read it; tools of others use some of the same words.
+"""
+
+from __future__ import annotations
+
+PROMPT_TOPIC, PROMPT_TYPE = "/pi0/prompt", "std_msgs/msg/String"  # the instruction, again whenever it changes
+SUBTASK_TOPIC = "/pi0/subtask"  # String: a label finer than the prompt
+PROMPT_KEYS = ("prompt", "task", "instruction")  # of `custom_data`; ours is the first
+FAILED_OUTCOMES = ("failure", "failed", "fail")
+
+
+def recorded_prompt(data: dict[str, str]) -> str:
+    """The prompt in custom data; empty without one."""
+    return next((data[key] for key in PROMPT_KEYS if data.get(key)), "")
+
+
+def is_discarded(data: dict[str, str]) -> bool:
+    """Whether custom data says that the recording was discarded."""
+    return data.get("discarded", "").lower() in ("true", "1", "yes") or data.get("outcome", "").lower() == "discarded"
+
+
+def success_of(data: dict[str, str]) -> bool | None:
+    """What custom data says about the recording's success; None where it says nothing."""
+    if data.get("outcome", "").lower() in FAILED_OUTCOMES or data.get("success", "").lower() in ("false", "0", "no"):
+        return False
+    said = data.get("outcome", "").lower() == "success" or data.get("success", "").lower() in ("true", "1", "yes")
+    return True if said else None
