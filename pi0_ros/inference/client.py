@@ -139,8 +139,7 @@ class Client:
         socket.setsockopt(zmq.SNDHWM, 2)
         socket.setsockopt(zmq.RCVHWM, 8)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3000)
+        socket.setsockopt(zmq.TCP_KEEPALIVE, 1)  # and no heartbeats: see `server.Server`
         try:
             socket.connect(self.address)
         except zmq.ZMQError:

@@ -18,8 +18,10 @@ import signal
 import threading
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import zmq
@@ -47,28 +49,45 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pi0 serve")
 POLL_MS = 100  # how long a stop request may go unnoticed
-MAX_BATCH = 64  # questions looked at in one round
+MAX_BATCH = 64  # messages read in one round
+MAX_WAITING = 256  # clients whose question waits ...
+MAX_WAITING_BYTES = 512 << 20  # ... and what their questions may weigh together
 REPORT_S = 10.0
 
 
 class Server:
-    """One policy, one ROUTER socket, one thread. Whatever a client sends is answered or dropped."""
+    """One policy, one ROUTER socket. Whatever a client sends is answered or dropped; no client can end the server.
+
+    One thread (`run`) owns the socket and always reads, whatever the policy does; a second one infers. Of each client
+    only the newest question waits, it has given up on the others; clients take turns. libzmq aborts the process when a
+    connection that nobody reads from breaks while it heartbeats (zeromq/libzmq#3937), so the socket is never left
+    unread, sends no heartbeats, and finds dead peers by TCP's keep-alive.
+    """
 
     def __init__(self, policy: Policy, bind: str = DEFAULT_ADDRESS) -> None:
         self.policy = policy
         self.session = uuid.uuid4().hex
         self.answered = 0
         self.refused = 0
+        self._waiting: OrderedDict[str, tuple[bytes, Message, int]] = (
+            OrderedDict()
+        )  # client: its newest question, bytes
+        self._work = threading.Condition()
+        self._done: SimpleQueue[tuple[bytes, Message]] = SimpleQueue()
+        self._stopping = False
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.SNDTIMEO, 1000)
-        self._socket.setsockopt(zmq.RCVTIMEO, 1000)
+        self._socket.setsockopt(zmq.SNDTIMEO, 0)  # an answer that its client does not take is dropped
         self._socket.setsockopt(zmq.SNDHWM, 16)
-        self._socket.setsockopt(zmq.RCVHWM, 16)
+        self._socket.setsockopt(zmq.RCVHWM, 1000)  # of small questions; large ones are bounded by MAX_BYTES
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
-        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3000)
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 5)
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 2)
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+        self._results: zmq.Socket[bytes] = self._context.socket(zmq.PULL)  # wakes the poll below
+        self._results.bind("inproc://results")
         try:
             self._socket.bind(bind)
         except zmq.ZMQError as error:
@@ -78,40 +97,48 @@ class Server:
         self.address = endpoint.decode().rstrip("\0") if isinstance(endpoint, bytes) else bind
 
     def run(self, stop: Callable[[], bool]) -> None:
-        """Answer until `stop()` is true."""
+        """Answer until `stop()` is true; an inference under way is waited for."""
+        worker = threading.Thread(target=self._infer_forever, name="inference")
+        worker.start()
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._results, zmq.POLLIN)
         reported, answered = time.monotonic(), 0
-        while not stop():
-            if self._socket.poll(POLL_MS):
-                self._round()
-            if time.monotonic() - reported >= REPORT_S:
-                timing = self.policy.timing
-                if self.answered > answered and timing is not None:
-                    log.info("%d chunks, last %.0f ms, %d refused", self.answered, timing.total_ms, self.refused)
-                reported, answered = time.monotonic(), self.answered
+        try:
+            while not stop():
+                poller.poll(POLL_MS)
+                self._read()
+                self._send_results()
+                if time.monotonic() - reported >= REPORT_S:
+                    timing = self.policy.timing
+                    if self.answered > answered and timing is not None:
+                        log.info("%d chunks, last %.0f ms, %d refused", self.answered, timing.total_ms, self.refused)
+                    reported, answered = time.monotonic(), self.answered
+        finally:
+            with self._work:
+                self._stopping = True
+                self._work.notify()
+            worker.join()
+            self._send_results()
 
     def close(self) -> None:
         self._context.destroy(linger=0)
 
-    def _round(self) -> None:
-        """Take what is waiting and answer it; of one client's inferences only the newest (it gave up on the others)."""
-        waiting: list[tuple[bytes, Message]] = []
+    def _read(self) -> None:
+        """Take what came in, `MAX_BATCH` messages at most; inferences wait for their turn, the rest is answered."""
         for _ in range(MAX_BATCH):
             try:
                 peer, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                break
+                return
             try:
-                waiting.append((peer, decode(frames)))
+                self._take(peer, decode(frames), sum(map(len, frames)))
             except VersionError as error:
                 self._refuse(peer, "version", f"{error}: install the same pi0_ros on both machines", UNREADABLE)
             except ProtocolError as error:
                 self._refuse(peer, "bad_request", str(error), UNREADABLE)
-        newest = {_client(peer, message): message for peer, message in waiting if message.type == "infer"}
-        for peer, message in waiting:
-            if message.type != "infer" or newest[_client(peer, message)] is message:
-                self._answer(peer, message)
 
-    def _answer(self, peer: bytes, message: Message) -> None:
+    def _take(self, peer: bytes, message: Message, size: int) -> None:
         if message.type == "hello":
             self._send(peer, metadata_message(self.policy.metadata, self.session, message.id))
         elif message.type != "infer":
@@ -119,17 +146,54 @@ class Server:
         elif message.body.get("session") != self.session:
             self._refuse(peer, "session", "the server was restarted: say hello first", message.id)
         else:
-            try:
-                chunk = self.policy.infer(parse_observation(message), parse_prefix(message))
-            except (ValueError, BackendError) as error:
-                self._refuse(peer, "infer", str(error), message.id)
-            except Exception as error:  # a robot waits for the answer: say what happened and live on
-                log.exception("inference failed")
-                self._refuse(peer, "infer", f"{type(error).__name__}: {error}", message.id)
+            client = _client(peer, message)
+            with self._work:
+                others = {name: weight for name, (_, _, weight) in self._waiting.items() if name != client}
+                if len(others) < MAX_WAITING and sum(others.values()) + size <= MAX_WAITING_BYTES:
+                    self._waiting[client] = peer, message, size
+                    self._work.notify()
+                    return
+            self._refuse(peer, "busy", f"{len(others)} other clients are waiting", message.id)
+
+    def _infer_forever(self) -> None:
+        """The second thread: one question after the other, in the order in which their clients came."""
+        wake: zmq.Socket[bytes] = self._context.socket(zmq.PUSH)
+        wake.setsockopt(zmq.LINGER, 0)
+        wake.connect("inproc://results")
+        try:
+            while True:
+                with self._work:
+                    self._work.wait_for(lambda: self._waiting or self._stopping)
+                    if self._stopping:
+                        return
+                    _, (peer, message, _) = self._waiting.popitem(last=False)
+                self._done.put((peer, self._infer(message)))
+                wake.send(b"")
+        finally:
+            wake.close()
+
+    def _infer(self, message: Message) -> Message:
+        """The answer to a question: a chunk, or an error in words."""
+        try:
+            chunk = self.policy.infer(parse_observation(message), parse_prefix(message))
+        except (ValueError, BackendError) as error:
+            return error_message("infer", str(error), message.id)
+        except Exception as error:  # a robot waits for the answer: say what happened and live on
+            log.exception("inference failed")
+            return error_message("infer", f"{type(error).__name__}: {error}", message.id)
+        return chunk_message(chunk, asdict(self.policy.timing) if self.policy.timing else {}, message.id)
+
+    def _send_results(self) -> None:
+        while self._results.poll(0):
+            self._results.recv(zmq.NOBLOCK)
+        while not self._done.empty():
+            peer, message = self._done.get()
+            if message.type == "error":
+                self.refused += 1
+                log.warning("refused: %.500s", message.body.get("message"))
             else:
-                timing = asdict(self.policy.timing) if self.policy.timing else {}
-                self._send(peer, chunk_message(chunk, timing, message.id))
                 self.answered += 1
+            self._send(peer, message)
 
     def _refuse(self, peer: bytes, code: str, text: str, number: int) -> None:
         self.refused += 1
@@ -139,7 +203,7 @@ class Server:
     def _send(self, peer: bytes, message: Message) -> None:
         try:
             self._socket.send_multipart([peer, *encode(message)])
-        except zmq.ZMQError as error:  # the client is gone; there is nobody to tell
+        except zmq.ZMQError as error:  # the client is gone or takes nothing; there is nobody to tell
             log.debug("answer dropped: %s", error)
 
 

@@ -6,6 +6,7 @@ Run as a program, it serves a policy without a network, and so without torch: `p
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,15 +91,21 @@ def observation(robot: Robot, seed: int = 0, stamp_ns: int = 5 * SECOND, size: i
 
 
 class HeldPolicy:
-    """Stays where it is: a chunk of the observed state."""
+    """Stays where it is: a chunk of the observed state, after `seconds`."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
 
     timing = None
     metadata = Metadata("held", "pi0", tiny_robot(), horizon=5, fps=20.0, image_size=24)
 
     def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
+        time.sleep(self.seconds)
         actions = np.tile(observation.state, (5, 1))
         return ActionChunk(observation.stamp_ns * 1e-9, 0.05, actions, self.metadata.robot.joint_names)
 
 
 if __name__ == "__main__":
-    Server(HeldPolicy(), sys.argv[1]).run(stop=lambda: False)
+    served = Server(HeldPolicy(*map(float, sys.argv[2:])), sys.argv[1])
+    print(served.address, served.session, flush=True)
+    served.run(stop=lambda: False)

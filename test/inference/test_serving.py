@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +13,10 @@ from pathlib import Path
 
 import msgpack
 import numpy as np
+import policy_fixtures
 import pytest
 import zmq
-from policy_fixtures import FIXTURES, SECOND, observation, tiny_checkpoint, tiny_robot
+from policy_fixtures import FIXTURES, SECOND, HeldPolicy, observation, tiny_checkpoint, tiny_robot
 
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.inference import protocol
@@ -365,24 +368,87 @@ def test_an_error_of_the_model_becomes_the_clients(policy: Policy, monkeypatch: 
         one.infer(observation(tiny_robot()))
 
 
-def test_only_the_newest_question_of_a_client_is_answered(policy: Policy) -> None:
-    """What it gave up on is not worth the GPU's time."""
-    server = Server(policy, "tcp://127.0.0.1:*")
+def test_only_the_newest_question_of_a_client_is_answered() -> None:
+    """What it gave up on is not worth the GPU's time; nobody waits for a client that asks on and on."""
     context = zmq.Context()
-    try:
-        sockets = [context.socket(zmq.DEALER) for _ in range(3)]
-        for number, socket in enumerate(sockets):
+    with serving(HeldPolicy(seconds=1.0)) as server:  # type: ignore[arg-type]
+        try:
+            sockets = [context.socket(zmq.DEALER) for _ in range(4)]
+            for number, (socket, name) in enumerate(zip(sockets, ("first", "me", "another", "me"))):
+                socket.connect(server.address)
+                question = protocol.infer_message(observation(tiny_robot()), server.session, name, number + 1)
+                socket.send_multipart(encode(question))
+                time.sleep(0.2)
+            assert [bool(socket.poll(4000)) for socket in (sockets[0], sockets[3], sockets[2])] == [True] * 3
+            assert not sockets[1].poll(100)
+            assert server.answered == 3
+        finally:
+            context.destroy(linger=0)
+
+
+def test_questions_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pi0_ros.inference.server.MAX_WAITING", 3)
+    context = zmq.Context()
+    with serving(HeldPolicy(seconds=1.0)) as server:  # type: ignore[arg-type]
+        try:
+            socket = context.socket(zmq.DEALER)
             socket.connect(server.address)
-            client_name = "me" if number < 2 else "another"
-            question = protocol.infer_message(observation(tiny_robot()), server.session, client_name, number + 1)
-            socket.send_multipart(encode(question))
-            time.sleep(0.3)
-        server._round()
-        assert server.answered == 2
-        assert [bool(socket.poll(500)) for socket in sockets] == [False, True, True]
-    finally:
-        context.destroy(linger=0)
-        server.close()
+            for number in range(6):  # one is inferred, three wait
+                question = protocol.infer_message(
+                    observation(tiny_robot()), server.session, f"client {number}", number + 1
+                )
+                socket.send_multipart(encode(question))
+                time.sleep(0.1)
+            assert socket.poll(2000)
+            answer = decode(socket.recv_multipart())
+            assert answer.type == "error" and answer.body["code"] == "busy"
+        finally:
+            context.destroy(linger=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("heartbeats", [False, True])
+def test_no_client_can_end_the_server(heartbeats: bool) -> None:
+    """A hundred questions whose answers nobody takes, then gone without a word: libzmq used to abort the process."""
+    command = [sys.executable, policy_fixtures.__file__, "tcp://127.0.0.1:*", "0.05"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            address, session = server.stdout.readline().split()
+            bad = [
+                subprocess.Popen([sys.executable, "-c", FLOOD, address, session, str(n), str(int(heartbeats))])
+                for n in (1, 4)
+            ]
+            for process in bad:
+                process.wait(60)
+            deadline = time.monotonic() + 8.0  # longer than heartbeats and keep-alives need to find out
+            while time.monotonic() < deadline:
+                assert server.poll() is None, "the server died"
+                time.sleep(0.2)
+            with client(address) as good:
+                good.infer(observation(tiny_robot()))
+        finally:
+            server.kill()
+
+
+FLOOD = """
+import os, signal, sys, time, zmq
+sys.path[:0] = PATHS
+from policy_fixtures import observation, tiny_robot
+from pi0_ros.inference.protocol import encode, infer_message
+address, session, wait, heartbeats = sys.argv[1:]
+socket = zmq.Context().socket(zmq.DEALER)
+socket.setsockopt(zmq.RCVHWM, 1)
+if int(heartbeats):
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 500)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 1000)
+socket.connect(address)
+seen = observation(tiny_robot())
+for number in range(100):
+    socket.send_multipart(encode(infer_message(seen, session, f"{number % 40}", number)))
+time.sleep(float(wait))
+os.kill(os.getpid(), signal.SIGKILL)
+""".replace("PATHS", repr([str(Path(policy_fixtures.__file__).parent)]))
 
 
 def test_two_robots_at_one_server(policy: Policy) -> None:
