@@ -139,7 +139,7 @@ def main() -> int:
     parser.add_argument("--mask-end", type=int, default=RtcSettings.mask_end)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    policy, world = Policy(load_checkpoint(args.checkpoint, "cpu")), World()
+    policy, world = Policy(load_checkpoint(args.checkpoint)), World()
     games = scenes(args.seed, args.episodes)
     if args.every_colour:
         games = [(seed, colour, wording) for seed, _, wording in games for colour in CUBES]
@@ -159,7 +159,7 @@ def main() -> int:
         success, right, seconds = (np.array(column) for column in zip(*results, strict=True))
         print(
             f"rtc {mode}: success {success.sum()} of {len(games)}, named cube lifted first {right.sum()}, "
-            f"median {np.median(seconds):.1f} s, inference {policy.timing.total_ms if policy.timing else 0:.0f} ms"
+            f"median {np.median(seconds):.1f} s, inference {policy.timing.get('total_ms', 0):.0f} ms"
         )
         pairs = ("new chunk and executed actions", "new chunk and last command", "foreseen and executed actions")
         for what, values in zip(pairs, np.array(found).T, strict=True):

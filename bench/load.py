@@ -25,12 +25,12 @@ from typing import Any
 
 import torch
 
-from pi0_ros.checkpoints.load import load_checkpoint
+from pi0_ros.checkpoints.load import load_model
 from pi0_ros.checkpoints.safetensors_files import TensorInfo, write_safetensors
 from pi0_ros.checkpoints.weights import meta_model, named_weights
 from pi0_ros.model.config import ModelConfig
 
-WAYS = ("load_checkpoint", "load_file", "load_file + model")
+WAYS = ("load_model", "load_file", "load_file + model")
 _PIECE = 2**24
 
 
@@ -76,8 +76,8 @@ def measure(way: str, path: Path, config: dict[str, Any], dtype: str, device: st
     if device != "cpu":
         torch.zeros(1, device=device)  # the driver's own memory and time do not count
     before, start = peak(), time.perf_counter()
-    if way == "load_checkpoint":
-        kept: Any = load_checkpoint(path, config=config, device=device, dtype=getattr(torch, dtype))
+    if way == "load_model":
+        kept: Any = load_model(path, config=config, device=device, dtype=dtype)
     else:
         kept = load_file(path, device=device)
         if way != "load_file":

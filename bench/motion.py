@@ -210,7 +210,7 @@ def main() -> int:
         from pi0_ros.sim.world import World
 
         torch.set_num_threads(1)
-        policy, world = Policy(load_checkpoint(args.checkpoint, "cpu")), World()
+        policy, world = Policy(load_checkpoint(args.checkpoint)), World()
         for latency, transition in pairs:
             rows.append(demo(transition, latency, args, policy, world))
             print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)

@@ -96,10 +96,11 @@ def infer() -> None:
     """The process that infers in a loop, and prints how often at its end."""
     import numpy as np
 
-    from pi0_ros.inference.backend import load_policy
+    from pi0_ros.inference.options import PolicyOptions
     from pi0_ros.observation.streams import Observation
+    from pi0_ros.policy.policy import load_policy
 
-    policy = load_policy(CHECKPOINT, device="cpu", torch_threads=1)
+    policy = load_policy(PolicyOptions(checkpoint=str(CHECKPOINT), device="cpu", torch_threads=1))
     robot, size = policy.metadata.robot, policy.metadata.image_size
     images = {camera.name: np.zeros((size, size, 3), np.uint8) for camera in robot.cameras}
     stop: list[int] = []

@@ -41,7 +41,7 @@ FLOORS = {
         {"base", "robot"}, {"numpy"}, late={"PIL", "cv2", "simplejpeg", "cv_bridge", "std_msgs", "sensor_msgs"}
     ),
     "control": Floor({"base", "robot"}, {"numpy"}),
-    "inference": Floor(GROUND | {"control"}, {"numpy", "zmq", "msgpack"}, late={"torch"}),
+    "inference": Floor(GROUND | {"control"}, {"numpy", "zmq", "msgpack"}),
     "model": Floor({"base"}, {"numpy", "torch"}),
     "tokens": Floor({"base", "model"}, {"numpy", "sentencepiece"}, late={"tokenizers"}),
     "checkpoints": Floor(
@@ -56,7 +56,7 @@ FLOORS = {
     ),
     "conversion": Floor(GROUND | {"bags", "datasets"}, {"numpy", "yaml", "tqdm", "pyarrow"}, late={"ray"}),
     "training": Floor(
-        GROUND | {"model", "tokens", "checkpoints", "policy", "datasets"},
+        GROUND | {"inference", "model", "tokens", "checkpoints", "policy", "datasets"},
         {"numpy", "torch", "safetensors", "sentencepiece", "yaml", "tqdm", "matplotlib"},
     ),
     "sim": Floor(
@@ -68,12 +68,9 @@ FLOORS = {
 }
 # Still to be mended: each line is a wall that is not yet where it belongs.
 ALSO = {
-    "pi0_ros.inference.backend": {"policy", "checkpoints"},
     "pi0_ros.training.loop": {"sim"},
     "pi0_ros.training.objective": {"sim"},
     "pi0_ros.training.evaluation": {"conversion"},
-    "pi0_ros.checkpoints.checkpoint": {"policy"},
-    "pi0_ros.model.fast": {"tokens"},
 }
 TOP = {"nodes", "cli"}  # may import everything below; nobody below imports them, and nodes import no command
 
@@ -191,7 +188,13 @@ def closure(module: str) -> set[str]:
     return seen
 
 
-@pytest.mark.parametrize("module", ["pi0_ros.nodes.controller_node", "pi0_ros.nodes.recorder_node", "pi0_ros.cli.main"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("pi0_ros.nodes.controller_node", "pi0_ros.nodes.recorder_node", "pi0_ros.cli.main"),
+        *("pi0_ros.nodes.policy_node", "pi0_ros.policy.backends", "pi0_ros.cli.serve"),  # torch only where it infers
+    ],
+)
 def test_the_small_processes_never_reach_torch(module: str) -> None:
     reached = {name.split(".")[0] for name in closure(module)}
     assert not reached & {"torch", "safetensors", "sentencepiece", "mujoco"}

@@ -24,6 +24,8 @@ import torch
 from tqdm import tqdm
 
 from pi0_ros.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from pi0_ros.inference.options import add_policy_arguments
+from pi0_ros.policy.policy import pick_device
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
 from pi0_ros.robot import Robot, load_robot
 from pi0_ros.training.loader import TrainingData, chunk_rows, load_data
@@ -170,22 +172,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", type=Path, nargs="+", help="a dataset of `pi0 convert`, or rosbags or folders of them"
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
+    add_policy_arguments(parser, ("checkpoint", "device", "dtype", "tokenizer", "seed"))
     parser.add_argument("--robot", help="robot file, by name or path; needed where the checkpoint carries none")
-    parser.add_argument("--tokenizer", default="", help="tokenizer file or folder, for a checkpoint without one")
     parser.add_argument("--episodes", help="episode numbers, such as 0,3,8, or `all` (default: those held out)")
     parser.add_argument("--stride", type=int, help="frames between two predictions (default: half a chunk)")
     parser.add_argument("--out", type=Path, default=Path("eval"), help="folder for the results (default: eval)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling noise")
 
 
 def run(args: argparse.Namespace) -> int:
     """`pi0 eval`."""
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    robot = load_robot(args.robot) if args.robot else None
-    device = automatic if args.device == "auto" else args.device
-    checkpoint = load_checkpoint(args.checkpoint, device, robot=robot, tokenizer=args.tokenizer)
+    checkpoint = load_checkpoint(
+        args.checkpoint,
+        device=pick_device(args.device),
+        robot=load_robot(args.robot) if args.robot else None,
+        tokenizer=args.tokenizer,
+        dtype=args.dtype,
+    )
     joints = [(joint.name, joint.unit) for joint in checkpoint.spec.robot.action_joints]
     with tempfile.TemporaryDirectory() as scratch:
         data = open_data(args.source, checkpoint, Path(scratch))
@@ -203,7 +205,7 @@ def run(args: argparse.Namespace) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         plot_actions(predictions, data, episodes[0], joints, args.out / "actions.png")
     result = {
-        "checkpoint": args.checkpoint.name,
+        "checkpoint": Path(args.checkpoint).name,
         "episodes": episodes,
         "chunks": len(predictions.rows),
         "errors": table,

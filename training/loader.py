@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.datasets.language import label_index
 from pi0_ros.datasets.layout import Dataset, Episode
 from pi0_ros.model.pi0 import ModelInput
 from pi0_ros.observation.images import resize_with_pad
-from pi0_ros.policy.transforms import PolicySpec, actions_to_model, make_inputs
+from pi0_ros.policy.transforms import actions_to_model, make_inputs
 
 
 @dataclass(frozen=True)

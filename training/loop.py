@@ -23,15 +23,15 @@ import numpy as np
 import torch
 
 from pi0_ros.checkpoints.checkpoint import save_checkpoint
-from pi0_ros.checkpoints.load import describe_checkpoint, load_checkpoint
+from pi0_ros.checkpoints.load import describe_checkpoint, load_model
 from pi0_ros.checkpoints.norm_stats import NormStats, load_norm_stats
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.checkpoints.settings import PolicySettings
+from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.datasets.layout import Dataset
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.init import sine_position_init
 from pi0_ros.model.pi0 import ModelInput, Pi0
-from pi0_ros.policy.transforms import PolicySpec
 from pi0_ros.robot import Robot
 from pi0_ros.sim.grounding import grasp_error, grasp_targets, gripper_events
 from pi0_ros.tokens.subwords import file_on_this_machine
@@ -160,7 +160,7 @@ class Run:
         wants_grounding = any(stage.grounding > 0 for stage in recipe.stages)
         self.targets = grasp_targets(data, robot, self.train_rows) if wants_grounding else None
 
-        model = Pi0(config) if recipe.init is None else load_checkpoint(recipe.init, config=config).model.train()
+        model = Pi0(config) if recipe.init is None else load_model(recipe.init, config=config).model.train()
         if not isinstance(model, Pi0):
             raise RecipeError(f"{recipe.init}: a {config.model} model; pi0 and pi05 can be trained here")
         if recipe.init is None:

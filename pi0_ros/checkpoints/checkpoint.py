@@ -3,12 +3,16 @@
     model.safetensors  config.json  robot.yaml  norm_stats.json  tokenizer.model
 
 is this package's own folder, whole in itself. Checkpoints of LeRobot and openpi are read as they are; they lack the
-robot file, which is then given, and perhaps the tokenizer.
+robot file, which is then given, and perhaps the tokenizer. Four layers, each on the one before:
+
+    describe          what its files say, no weights        `Description`
+    load_spec         that, fitted to one robot             `PolicySpec`
+    load.load_model   what its files say, and the network   `LoadedModel`
+    load_checkpoint   both                                  `Checkpoint`
 """
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,25 +23,21 @@ import torch
 
 from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.folders import new_folder, write_json
-from pi0_ros.checkpoints.load import describe_checkpoint
-from pi0_ros.checkpoints.load import load_checkpoint as load_weights
+from pi0_ros.checkpoints.load import describe_checkpoint, load_model
 from pi0_ros.checkpoints.norm_stats import NormStats, save_norm_stats
 from pi0_ros.checkpoints.own import CONFIG, ROBOT, STATS, TOKENIZER, WEIGHTS, own_config
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.checkpoints.settings import PolicySettings
+from pi0_ros.checkpoints.spec import PolicySpec, policy_spec
 from pi0_ros.checkpoints.weights import save_model
-from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.config import DTYPES, ModelConfig
 from pi0_ros.model.fast import Pi0Fast
 from pi0_ros.model.pi0 import Pi0
-from pi0_ros.policy.transforms import PolicySpec
 from pi0_ros.robot import Robot, robot_to_yaml
 from pi0_ros.tokens.action_tokens import ActionCodec, ActionTokens
 from pi0_ros.tokens.subwords import HUGGING_FACE, file_of
-from pi0_ros.tokens.tokenizer import Tokenizer
 
-logger = logging.getLogger(__name__)
-
-DTYPES = ("auto", "float32", "bfloat16")
+AUTO = "auto"  # the dtype of the file
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ def save_checkpoint(
 
 def load_checkpoint(
     folder: Path | str,
-    device: torch.device | str = "cpu",
     *,
+    device: torch.device | str = "cpu",
     robot: Robot | None = None,
     tokenizer: Path | str = "",
-    dtype: str = "auto",
+    dtype: str = AUTO,
     config: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
     """Read a checkpoint of any format; CheckpointError names the file and the key that is wrong.
@@ -93,15 +93,15 @@ def load_checkpoint(
     `robot` is the robot of a checkpoint that carries no robot file, `tokenizer` a file or folder for one without
     tokenizer, `config` says sizes that neither its files nor its tensors do. `dtype` auto: that of the file.
     """
-    if dtype not in DTYPES:
-        raise CheckpointError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
+    if dtype not in (AUTO, *DTYPES):
+        raise CheckpointError(f"dtype is {dtype!r}, expected one of {', '.join((AUTO, *DTYPES))}")
     description = describe(folder, robot, config)
-    spec = _spec(description, robot, tokenizer)
+    spec = policy_spec(description, robot, tokenizer)
     codec = None
     if description.config.is_fast:  # a robot holds rather than follow an answer without actions
         codec = ActionCodec(spec.tokenizer, ActionTokens.find(description.path), strict=True)
-    wanted = getattr(torch, description.config.dtype if dtype == "auto" else dtype)
-    loaded = load_weights(folder, config=description.config, device=device, dtype=wanted)
+    wanted = description.config.dtype if dtype == AUTO else dtype
+    loaded = load_model(folder, config=description.config, device=device, dtype=wanted)
     if isinstance(loaded.model, Pi0Fast):
         loaded.model.codec = codec
     return Checkpoint(loaded.path, replace(spec, config=loaded.config), loaded.model, loaded.training)
@@ -115,7 +115,7 @@ def load_spec(
     config: Mapping[str, Any] | None = None,
 ) -> PolicySpec:
     """Everything of a checkpoint but the weights, as `load_checkpoint` reads it; cheap."""
-    return _spec(describe(folder, robot, config), robot, tokenizer)
+    return policy_spec(describe(folder, robot, config), robot, tokenizer)
 
 
 def describe(
@@ -134,40 +134,3 @@ def describe(
         if sizes:
             return describe_checkpoint(folder, config={**(config or {}), **sizes}, asset_id=asset_id, base=base)
     return description
-
-
-def _spec(description: Description, given: Robot | None, tokenizer: Path | str) -> PolicySpec:
-    robot = description.robot or given
-    if robot is None:
-        raise CheckpointError(
-            f"{description.path}: there is no robot file in it: say which robot it drives, with robot:=NAME for a node "
-            "or --robot NAME for a command"
-        )
-    wanted, only = robot.released.asset_id, next(iter(description.assets), "")
-    if description.robot is None and description.norm_stats is not None and wanted and only not in ("", wanted):
-        logger.warning(
-            "%s: its only statistics are those of %s, robot '%s' asks for %s: are they this robot's?",
-            description.path, only, robot.name, wanted,
-        )  # fmt: skip
-    path = tokenizer or description.tokenizer_path
-    try:
-        pieces = Tokenizer.load(path) if path else Tokenizer.installed()
-        return PolicySpec(description.config, description.settings, robot, statistics_for(description, robot), pieces)
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{description.path}: {error}") from error
-
-
-def statistics_for(description: Description, robot: Robot) -> NormStats:
-    """The only statistics of the checkpoint, or those that the robot file chooses."""
-    known, wanted = ", ".join(description.assets), robot.released.asset_id
-    if description.norm_stats is not None:
-        return description.norm_stats
-    if wanted in description.assets:
-        return description.assets[wanted]
-    if known:
-        has = f"has {wanted!r}, which is not among them" if wanted else "does not choose"
-        raise CheckpointError(f"it has statistics of {known}; robot '{robot.name}' {has}: write policy.asset_id there")
-    raise CheckpointError(
-        "it has no statistics of states and actions: a base model must be fine-tuned first (`pi0 train`), or put "
-        "openpi's norm_stats.json into its folder assets/NAME/"
-    )

@@ -61,7 +61,7 @@ def convert_checkpoint(
 ) -> Path:
     """Write the checkpoint `src`, of any format, as the new folder `dst` in the format `to`; returns the folder.
 
-    `config`, `asset_id` and `base` are those of `load_checkpoint`. `robot` and `tokenizer` go into the new folder where
+    `config`, `asset_id` and `base` are those of `load_model`. `robot` and `tokenizer` go into the new folder where
     `src` has none or others. `dtype` None keeps every tensor as it is; bfloat16 spares the parts that stay float32.
     CheckpointError when `src` cannot be read, `to` cannot say what it is, or something is already at `dst`.
     """

@@ -1,4 +1,4 @@
-"""What is known of a checkpoint: without its weights (`Description`) and with them (`LoadedCheckpoint`)."""
+"""What is known of a checkpoint: without its weights (`Description`) and with them (`LoadedModel`)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Description:
 
 
 @dataclass(frozen=True)
-class LoadedCheckpoint(Description):
+class LoadedModel(Description):
     """A checkpoint with its network, on its device and in evaluation mode."""
 
     model: Pi0 | Pi0Fast

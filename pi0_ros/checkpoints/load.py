@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pi0_ros.checkpoints.description import Description, LoadedCheckpoint, Sidecar
+from pi0_ros.checkpoints.description import Description, LoadedModel, Sidecar
 from pi0_ros.checkpoints.jax_names import JaxSource
 from pi0_ros.checkpoints.lerobot import read_lerobot
 from pi0_ros.checkpoints.locate import CONFIG, Located, locate, open_files
@@ -33,16 +33,16 @@ logger = logging.getLogger(__name__)
 Sizes = ModelConfig | Mapping[str, Any] | None
 
 
-def load_checkpoint(
+def load_model(
     path: Path | str,
     *,
     config: Sizes = None,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: str = "float32",
     asset_id: str | None = None,
     base: Path | str | None = None,
-) -> LoadedCheckpoint:
-    """Load a checkpoint of any format, or raise one CheckpointError; no weight is ever left random.
+) -> LoadedModel:
+    """Load the network of a checkpoint of any format, or raise one CheckpointError; no weight is ever left random.
 
     Formats: our own folder, LeRobot (any release, PEFT adapters too), openpi PyTorch, openpi JAX, one .safetensors.
     `config` says what no file does (a `ModelConfig`, or a mapping with some of its keys: each key given wins, unless
@@ -52,11 +52,10 @@ def load_checkpoint(
     Weights go from the file straight to `device`. Nothing here turns TF32 on: multiplications in float32 are exact
     unless the process asked for less with `torch.set_float32_matmul_precision`, which is logged.
     """
-    name = str(dtype).removeprefix("torch.")
-    if name not in DTYPES:
-        raise CheckpointError(f"dtype is {dtype}; models run in {' or '.join(f'torch.{known}' for known in DTYPES)}")
+    if dtype not in DTYPES:
+        raise CheckpointError(f"dtype is {dtype!r}; models run in {' or '.join(DTYPES)}")
     description, source = open_checkpoint(path, config=config, asset_id=asset_id, base=base)
-    description = replace(description, config=replace(description.config, dtype=name))
+    description = replace(description, config=replace(description.config, dtype=dtype))
     tokenizer = _tokenizer(description.tokenizer_path)
     check_head(description.config, source)
     warn_of_tf32(check_device(device).type, dtype)
@@ -66,7 +65,7 @@ def load_checkpoint(
     if isinstance(model, Pi0):
         model.lerobot_times = description.settings.prompt_format == "lerobot"
     known = {field.name: getattr(description, field.name) for field in fields(Description)}
-    return LoadedCheckpoint(**known, model=model, tokenizer=tokenizer)
+    return LoadedModel(**known, model=model, tokenizer=tokenizer)
 
 
 def describe_checkpoint(
@@ -128,9 +127,9 @@ def check_device(device: torch.device | str) -> torch.device:
         raise CheckpointError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from None
 
 
-def warn_of_tf32(device: str, dtype: torch.dtype) -> None:
+def warn_of_tf32(device: str, dtype: str) -> None:
     """Say it when float32 was asked for, but the process multiplies with less (TF32: 10 bits instead of 23)."""
-    if device == "cuda" and dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+    if device == "cuda" and dtype == "float32" and torch.get_float32_matmul_precision() != "highest":
         logger.warning(
             "float32 models run in TF32 in this process, because something set the precision of multiplications to %r; "
             "torch.set_float32_matmul_precision('highest') makes them exact",

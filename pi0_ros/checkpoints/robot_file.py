@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pi0_ros.base.share import config_path
-from pi0_ros.checkpoints.checkpoint import statistics_for
 from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.fit import check_fit
+from pi0_ros.checkpoints.spec import statistics_for
 from pi0_ros.checkpoints.summary import asset_id, assumed, joint_name
 from pi0_ros.inference.metadata import Metadata, check_robot
 from pi0_ros.robot import Robot, load_robot

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pi0_ros.checkpoints.description import Description
-from pi0_ros.checkpoints.load import Sizes, check_device, load_checkpoint, open_checkpoint
+from pi0_ros.checkpoints.load import Sizes, check_device, load_model, open_checkpoint
 from pi0_ros.checkpoints.norm_stats import Stats, unnormalize
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.checkpoints.weights import Source, whole
@@ -80,7 +80,7 @@ def verify_checkpoints(
     del opened, one, other
     outputs = []
     for path, description in ((a, first), (b, second)):
-        model = load_checkpoint(path, config=description.config, device=device, base=base).model
+        model = load_model(path, config=description.config, device=device, base=base).model
         outputs.append(_outputs(model, first.config, batch, num_steps, seed).cpu())
         del model
         gc.collect()

@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("pi0_ros.training.loop", "train or fine-tune a policy on a dataset"),
     "eval": ("pi0_ros.training.evaluation", "compare predicted with recorded actions on held-out bags"),
     "checkpoint": ("pi0_ros.cli.checkpoint", "look at, convert and compare checkpoints of every public pi0 format"),
-    "serve": ("pi0_ros.inference.server", "serve a policy over ZeroMQ for robots without a GPU"),
+    "serve": ("pi0_ros.cli.serve", "serve a policy over ZeroMQ for robots without a GPU"),
     "latency": ("pi0_ros.cli.latency", "show where the time goes from a picture to the command, and what to do"),
     "doctor": ("pi0_ros.cli.doctor", "check robot file, checkpoint and topics before anything moves"),
 }

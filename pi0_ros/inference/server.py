@@ -1,31 +1,18 @@
-"""Serve a policy over ZeroMQ for robots without a GPU.
-
-    pi0 serve --checkpoint runs/stack_cups/best
-    pi0 serve --checkpoint runs/stack_cups/best --bind tcp://0.0.0.0:5555 --device cuda
-    pi0 serve --checkpoint pi05_droid --robot franka_droid       (a checkpoint of openpi or LeRobot, as downloaded)
-
-The default address is reachable from this machine only. There is no password and no encryption: on a network, use a
-trusted one or an SSH tunnel (`ssh -L 5555:127.0.0.1:5555 gpu-box`). On the robot:
-
-    ros2 launch pi0_ros policy.launch.py robot:=my_robot backend:=zmq server:=tcp://gpu-box:5555
-"""
+"""A policy behind a ZeroMQ socket: whatever a client sends is answered or dropped. `pi0 serve` runs it."""
 
 from __future__ import annotations
 
-import argparse
 import logging
-import signal
 import threading
 import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
 
 import zmq
 
+from pi0_ros.inference.backend import Backend
 from pi0_ros.inference.metadata import BackendError
 from pi0_ros.inference.protocol import (
     DEFAULT_ADDRESS,
@@ -42,10 +29,6 @@ from pi0_ros.inference.protocol import (
     parse_observation,
     parse_prefix,
 )
-from pi0_ros.robot import load_robot
-
-if TYPE_CHECKING:
-    from pi0_ros.policy.policy import Policy
 
 log = logging.getLogger("pi0 serve")
 POLL_MS = 100  # how long a stop request may go unnoticed
@@ -64,7 +47,7 @@ class Server:
     unread, sends no heartbeats, and finds dead peers by TCP's keep-alive.
     """
 
-    def __init__(self, policy: Policy, bind: str = DEFAULT_ADDRESS) -> None:
+    def __init__(self, policy: Backend, bind: str = DEFAULT_ADDRESS) -> None:
         self.policy = policy
         self.session = uuid.uuid4().hex
         self.answered = 0
@@ -110,9 +93,9 @@ class Server:
                 self._read()
                 self._send_results()
                 if time.monotonic() - reported >= REPORT_S:
-                    timing = self.policy.timing
-                    if self.answered > answered and timing is not None:
-                        log.info("%d chunks, last %.0f ms, %d refused", self.answered, timing.total_ms, self.refused)
+                    if self.answered > answered:
+                        last_ms = self.policy.timing.get("total_ms", float("nan"))
+                        log.info("%d chunks, last %.0f ms, %d refused", self.answered, last_ms, self.refused)
                     reported, answered = time.monotonic(), self.answered
         finally:
             with self._work:
@@ -140,7 +123,10 @@ class Server:
 
     def _take(self, peer: bytes, message: Message, size: int) -> None:
         if message.type == "hello":
-            self._send(peer, metadata_message(self.policy.metadata, self.session, message.id))
+            if (metadata := self.policy.metadata) is None:
+                self._refuse(peer, "hello", "the policy behind this server has not been reached yet", message.id)
+            else:
+                self._send(peer, metadata_message(metadata, self.session, message.id))
         elif message.type != "infer":
             self._refuse(peer, "bad_request", f"'{message.type}' is not a question", message.id)
         elif message.body.get("session") != self.session:
@@ -181,7 +167,7 @@ class Server:
         except Exception as error:  # a robot waits for the answer: say what happened and live on
             log.exception("inference failed")
             return error_message("infer", f"{type(error).__name__}: {error}", message.id)
-        return chunk_message(chunk, asdict(self.policy.timing) if self.policy.timing else {}, message.id)
+        return chunk_message(chunk, self.policy.timing, message.id)
 
     def _send_results(self) -> None:
         while self._results.poll(0):
@@ -210,42 +196,3 @@ class Server:
 def _client(peer: bytes, message: Message) -> str:
     """Who asks: the name survives a client's change of sockets."""
     return str(message.body.get("client", peer))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, help="checkpoint folder: this package's, LeRobot's or openpi's")
-    parser.add_argument("--robot", help="robot file, by name or path; needed where the checkpoint carries none")
-    parser.add_argument("--tokenizer", default="", help="tokenizer file or folder, for a checkpoint without one")
-    parser.add_argument("--bind", default=DEFAULT_ADDRESS, help="address to listen on (default %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default %(default)s)")
-    parser.add_argument("--dtype", default="auto", help="auto (the checkpoint's), float32 or bfloat16")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling noise (default %(default)s)")
-    parser.add_argument("--num-steps", type=int, default=0, help="flow steps (default 0: the checkpoint's)")
-    parser.add_argument("--threads", type=int, default=0, help="torch CPU threads (default 0: torch's choice)")
-
-
-def run(args: argparse.Namespace) -> int:
-    from pi0_ros.inference.backend import load_policy
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
-    robot = load_robot(args.robot) if args.robot else None
-    policy = load_policy(
-        args.checkpoint, args.device, args.seed, args.threads, args.num_steps, robot, args.tokenizer, args.dtype
-    )
-    server = Server(policy, args.bind)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, frame: stop.set())
-    metadata = policy.metadata
-    log.info(
-        "serving %s (%s, robot '%s', %d actions at %g Hz) on %s",
-        args.checkpoint, metadata.model, metadata.robot.name, metadata.horizon, metadata.fps, server.address,
-    )  # fmt: skip
-    if not any(local in server.address for local in ("127.0.0.1", "localhost", "[::1]", "ipc://")):
-        log.warning("%s is open to the network, without password or encryption", server.address)
-    try:
-        server.run(stop.is_set)
-    finally:
-        server.close()
-    log.info("stopped after %d chunks", server.answered)
-    return 0

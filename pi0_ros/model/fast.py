@@ -5,6 +5,9 @@ Tensors in, tensors out. B batch, P prefix tokens, L prompt tokens, H action hor
 
 from __future__ import annotations
 
+from typing import Protocol
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,11 +19,17 @@ from pi0_ros.model.layers import Rotary, attention_bias
 from pi0_ros.model.paligemma import ModelInput, PaliGemma
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.model.rtc import Guidance
-from pi0_ros.tokens.action_tokens import ActionCodec
 
 MAX_NEW_TOKENS = 256
 # openpi gives the first written token the position behind the next one; trained models expect its actions from there.
 POSITION_GAP = 1
+
+
+class ActionDecoder(Protocol):
+    """What turns written tokens into actions: `tokens.action_tokens.ActionCodec`, or another."""
+
+    def decode(self, tokens: np.ndarray, horizon: int, dim: int) -> np.ndarray:
+        """Read int64 [T], what the model wrote, as actions float32 [horizon, dim]."""
 
 
 class Pi0Fast(PaliGemma):
@@ -29,7 +38,7 @@ class Pi0Fast(PaliGemma):
     `codec` turns what it writes into actions; without one it still computes losses and tokens.
     """
 
-    def __init__(self, config: ModelConfig, codec: ActionCodec | None = None) -> None:
+    def __init__(self, config: ModelConfig, codec: ActionDecoder | None = None) -> None:
         if not config.is_fast:
             raise ConfigError(f"Pi0Fast cannot be a {config.model} model; write model: pi0_fast, or build a Pi0")
         super().__init__(config)

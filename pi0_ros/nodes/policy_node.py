@@ -25,9 +25,11 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.controller import State
 from pi0_ros.control.latency import policy_half
-from pi0_ros.inference.backend import Backend, make_backend
+from pi0_ros.inference.backend import Backend
+from pi0_ros.inference.options import OPTIONS, PolicyOptions
 from pi0_ros.inference.prefix import Continuation, RtcSettings, check_trained
 from pi0_ros.inference.runner import RUNNING, STARTING, Health, Runner
+from pi0_ros.inference.subtask import SubtaskWriter, make_subtask_writer
 from pi0_ros.nodes.messages import (
     LATCHED,
     LATEST,
@@ -42,7 +44,7 @@ from pi0_ros.nodes.messages import (
 )
 from pi0_ros.nodes.running import run_node
 from pi0_ros.observation.streams import ObservationBuffer
-from pi0_ros.policy.subtask import SubtaskLoop, make_subtask_loop
+from pi0_ros.policy.backends import make_backend
 from pi0_ros.robot import Robot, load_robot
 
 CAMERA_DEPTH, STATE_DEPTH, COMMAND_DEPTH = 1, 10, 50
@@ -53,17 +55,8 @@ LOG_AGAIN_S = 5.0  # a lasting problem is logged this often
 # name, default, description, range (numbers), may change while running
 PARAMETERS: tuple[tuple[str, Any, str, tuple[float, float] | None, bool], ...] = (
     ("robot", "demo_arm", "robot file: its name in config/robots or a path", None, False),
-    ("checkpoint", "", "checkpoint folder (backend local)", None, False),
-    ("backend", "local", "where the model runs: local or zmq", None, False),
-    ("server", "tcp://127.0.0.1:5555", "address of `pi0 serve` (backend zmq)", None, False),
-    ("timeout_s", 2.0, "longest wait for a server's answer, s", (0.01, 60.0), False),
+    *((name, o.default, o.metadata["text"], o.metadata["limits"], False) for name, o in OPTIONS.items()),
     ("prompt", "", "what to do; empty: the robot file's prompt. ~/prompt replaces it", None, True),
-    ("device", "auto", "torch device: auto, cpu, cuda, cuda:1 ... (backend local)", None, False),
-    ("dtype", "auto", "numbers of the model: auto (the checkpoint's), float32, bfloat16 (backend local)", None, False),
-    ("tokenizer", "", "tokenizer file or folder, for a checkpoint without one (backend local)", None, False),
-    ("seed", 0, "seed of the sampling noise (backend local)", (0, 2**31 - 1), False),
-    ("torch_threads", 0, "CPU threads of torch, 0: torch's choice (backend local)", (0, 256), False),
-    ("num_steps", 0, "flow steps per chunk, 0: the checkpoint's (backend local)", (0, 100), False),
     ("policy_rate", 0.0, "most inferences per second, 0: the robot file's policy_rate_hz", (0.0, 100.0), False),
     ("subtask.rate_hz", 0.0, "pi0.5: how often the model names its next subtask, 0: never", (0.0, 10.0), False),
     ("rtc.mode", "auto", "continue the running chunk (docs/rtc.md): auto, off, exact, lerobot or trained", None, False),
@@ -89,7 +82,7 @@ class PolicyNode(LifecycleNode):
             self.declare_parameter(name, default, _descriptor(default, description, limits, changeable))
         self.add_on_set_parameters_callback(self._parameters_set)
         self._runner: Runner | None = None
-        self._subtasks: SubtaskLoop | None = None
+        self._subtasks: SubtaskWriter | None = None
         self._backend: Backend | None = None
         self._robot: Robot | None = None
         self._buffer: ObservationBuffer | None = None
@@ -115,14 +108,11 @@ class PolicyNode(LifecycleNode):
         self._publish_diagnostics()  # loading a large model takes a while
         try:
             robot = load_robot(value("robot"))
-            backend = make_backend(
-                value("backend"), robot, value("checkpoint"), value("server"), value("device"), value("seed"),
-                value("torch_threads"), value("num_steps"), value("timeout_s"), value("tokenizer"), value("dtype"),
-            )  # fmt: skip
+            backend = make_backend(PolicyOptions(**{name: value(name) for name in OPTIONS}), robot=robot)
             continuation = self._make_continuation(robot, backend)
             buffer = ObservationBuffer(robot)
             rate_hz = value("subtask.rate_hz")
-            subtasks = make_subtask_loop(rate_hz, backend, buffer, self._now_ns, self._publish_subtask)
+            subtasks = make_subtask_writer(rate_hz, backend, buffer, self._now_ns, self._publish_subtask)
         except (ValueError, OSError, ImportError, RuntimeError) as error:
             self._phase, self.refusal = "unconfigured", str(error)
             self.get_logger().fatal(self.refusal)

@@ -7,9 +7,10 @@ import logging
 import numpy as np
 import torch
 
+from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.inference.prefix import ActionPrefix
 from pi0_ros.model.rtc import CleanPrefix, Guidance, SoftPrefix, soft_mask
-from pi0_ros.policy.transforms import PolicySpec, actions_to_model, pad_dim
+from pi0_ros.policy.transforms import actions_to_model, pad_dim
 
 log = logging.getLogger("pi0 rtc")
 

@@ -5,62 +5,57 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from pi0_ros.checkpoints.checkpoint import Checkpoint
+from pi0_ros.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from pi0_ros.control.chunk import ActionChunk
-from pi0_ros.inference.metadata import BackendError, Metadata
+from pi0_ros.inference.metadata import BackendError, Metadata, check_robot
+from pi0_ros.inference.options import PolicyOptions
 from pi0_ros.inference.prefix import ActionPrefix, RtcSettings, check_trained
 from pi0_ros.observation.streams import Observation
 from pi0_ros.policy.guidance import make_guidance
 from pi0_ros.policy.subtask import write_subtask
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
-from pi0_ros.robot import Joint
+from pi0_ros.robot import Joint, Robot
 from pi0_ros.tokens.action_tokens import NoActionsError
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Milliseconds of one inference: transforms, network (10 flow steps included), way back, all."""
-
-    prepare_ms: float
-    model_ms: float
-    finish_ms: float
-    total_ms: float
-
-
 class Policy:
-    """Runs a checkpoint. Equal observations and seeds give equal chunks, in any order and in any process.
+    """Runs a checkpoint in this process. Equal observations and seeds give equal chunks, in any order, in any process.
 
     The noise that a chunk is grown from depends on nothing but the seed and the observation's stamp, so a repeated
     request or a second client of a server changes nothing.
     """
 
-    def __init__(self, checkpoint: Checkpoint, seed: int = 0, num_steps: int | None = None) -> None:
-        self.checkpoint = checkpoint
+    def __init__(self, checkpoint: Checkpoint, *, seed: int = 0, num_steps: int = 0) -> None:
+        """`num_steps` 0: the checkpoint's."""
+        self._checkpoint: Checkpoint | None = checkpoint
         self.spec = checkpoint.spec
         self.num_steps = num_steps or checkpoint.spec.settings.num_steps
-        self.timing: Timing | None = None  # of the last `infer`
+        self.timing: dict[str, float] = {}  # ms of the last `infer`; model_ms holds all flow steps
         self._seed = seed
         self._device = next(checkpoint.model.parameters()).device
         checkpoint.model.requires_grad_(False)  # guidance differentiates the actions alone
-
-    @property
-    def metadata(self) -> Metadata:
-        config = self.spec.config
-        return Metadata(
-            checkpoint=self.checkpoint.folder.name,
+        config, settings = self.spec.config, self.spec.settings
+        self.metadata = Metadata(
+            checkpoint=checkpoint.folder.name,
             model=config.model,
             robot=self.spec.robot,
             horizon=config.action_horizon,
             fps=self.spec.fps,
             image_size=config.vision.image_size,
-            image_resize=self.spec.settings.image_resize,
-            rtc_trained_max_delay=self.spec.settings.rtc_trained_max_delay,
+            image_resize=settings.image_resize,
+            rtc_trained_max_delay=settings.rtc_trained_max_delay,
         )
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What it runs; BackendError after `close`."""
+        if self._checkpoint is None:
+            raise BackendError("the policy is closed")
+        return self._checkpoint
 
     def warm_up(self) -> float:
         """Run on a black observation, so that the first real chunk is as fast as the next; returns seconds.
@@ -82,7 +77,7 @@ class Policy:
         for prefix in (None, None, still):
             with suppress(NoActionsError):  # pi0-FAST may have nothing to say about black pictures
                 self.infer(observation, prefix)
-        self.timing = None
+        self.timing = {}
         return time.perf_counter() - start
 
     def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
@@ -95,7 +90,7 @@ class Policy:
         start = time.perf_counter()
         if not np.isfinite(observation.state).all():
             raise BackendError(f"the state is not finite: {observation.state}")
-        state = observation.state[None]
+        state, model = observation.state[None], self.checkpoint.model
         images = {name: image[None] for name, image in observation.images.items()}
         inputs = make_inputs(self.spec, images, state, [observation.prompt], self._device)
         noise = torch.from_numpy(self._noise(observation.stamp_ns)).to(self._device)
@@ -105,21 +100,19 @@ class Policy:
         prepared = time.perf_counter()
 
         with torch.inference_mode():
-            sampled = self.checkpoint.model.sample_actions(
-                inputs, noise=noise, num_steps=self.num_steps, guidance=guidance
-            ).cpu()
+            sampled = model.sample_actions(inputs, noise=noise, num_steps=self.num_steps, guidance=guidance).cpu()
         sampled_at = time.perf_counter()
 
         actions = actions_from_model(self.spec, sampled, state)[0]
         if not np.isfinite(actions).all():
             raise BackendError("the model's actions are not finite: check the checkpoint's weights and norm_stats.json")
         end = time.perf_counter()
-        self.timing = Timing(
-            prepare_ms=(prepared - start) * 1e3,
-            model_ms=(sampled_at - prepared) * 1e3,
-            finish_ms=(end - sampled_at) * 1e3,
-            total_ms=(end - start) * 1e3,
-        )
+        self.timing = {
+            "prepare_ms": (prepared - start) * 1e3,
+            "model_ms": (sampled_at - prepared) * 1e3,
+            "finish_ms": (end - sampled_at) * 1e3,
+            "total_ms": (end - start) * 1e3,
+        }
         return ActionChunk(
             stamp=observation.stamp_ns * 1e-9,
             dt=1.0 / self.spec.fps,
@@ -131,11 +124,44 @@ class Policy:
         """What the model would do next for the observation's prompt; safe beside `infer` in another thread."""
         return write_subtask(self.spec, self.checkpoint.model, observation, self._device)
 
+    def close(self) -> None:
+        """Let go of the network, whose memory is free as soon as no inference uses it any more."""
+        self._checkpoint = None
+
     def _noise(self, stamp_ns: int) -> np.ndarray:
         """float32 [1, H, A], a function of seed and stamp."""
         config = self.spec.config
         generator = np.random.default_rng([self._seed, stamp_ns])
         return generator.standard_normal((1, config.action_horizon, config.action_dim), dtype=np.float32)
+
+
+def load_policy(options: PolicyOptions, *, robot: Robot | None = None) -> Policy:
+    """Load the checkpoint of `options` into this process and warm it up.
+
+    A checkpoint of LeRobot or openpi carries no robot file: `robot` is the one that it drives. CheckpointError for a
+    bad folder, RobotMismatchError when `robot` is given and the checkpoint is for another one.
+    """
+    if options.torch_threads > 0:
+        torch.set_num_threads(options.torch_threads)
+    loaded = load_checkpoint(
+        options.checkpoint,
+        device=pick_device(options.device),
+        robot=robot,
+        tokenizer=options.tokenizer,
+        dtype=options.dtype,
+    )
+    policy = Policy(loaded, seed=options.seed, num_steps=options.num_steps)
+    if robot is not None:
+        check_robot(robot, policy.metadata)
+    policy.warm_up()
+    return policy
+
+
+def pick_device(name: str) -> str:
+    """`auto` is the GPU where torch sees one."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _nearest_to_zero(joints: Sequence[Joint]) -> np.ndarray:

@@ -9,42 +9,16 @@ Shapes: B batch, S and A joints of the robot's state and action, H action horizo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from pi0_ros.checkpoints.fit import check_fit
-from pi0_ros.checkpoints.norm_stats import NormStats, normalize, unnormalize
-from pi0_ros.checkpoints.settings import PolicySettings
-from pi0_ros.model.config import ModelConfig
+from pi0_ros.checkpoints.norm_stats import normalize, unnormalize
+from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.model.pi0 import ModelInput
 from pi0_ros.observation.images import resize_with_pad
-from pi0_ros.robot import Robot, units
-from pi0_ros.tokens.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class PolicySpec:
-    """Everything that turns robot data into model data. ValueError when the parts do not fit together."""
-
-    config: ModelConfig
-    settings: PolicySettings
-    robot: Robot
-    norm_stats: NormStats
-    tokenizer: Tokenizer
-
-    def __post_init__(self) -> None:
-        check_fit(self.config, self.settings, self.robot, self.norm_stats)
-        pieces, rows = self.tokenizer.vocab_size, self.config.vocab_size
-        if pieces > rows:
-            raise ValueError(f"the tokenizer has {pieces} pieces, the model's vocab_size is only {rows}")
-
-    @property
-    def fps(self) -> float:
-        """Actions per second: what the checkpoint says, else the rate of the robot's data."""
-        return self.settings.fps or self.robot.dataset_fps
+from pi0_ros.robot import units
 
 
 def pad_dim(x: np.ndarray, dim: int) -> np.ndarray:

@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from pi0_ros.checkpoints.checkpoint import save_checkpoint
 from pi0_ros.checkpoints.norm_stats import load_norm_stats
 from pi0_ros.checkpoints.settings import PolicySettings
+from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.init import sine_position_init
 from pi0_ros.model.pi0 import ModelInput, Pi0
-from pi0_ros.policy.transforms import PolicySpec, make_inputs
+from pi0_ros.policy.transforms import make_inputs
 from pi0_ros.robot import load_robot
 from pi0_ros.sim.demonstrator import GRASP_HEIGHT
 from pi0_ros.sim.kinematics import forward, inverse

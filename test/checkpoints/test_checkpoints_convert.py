@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pi0_ros.checkpoints.convert import convert_checkpoint
-from pi0_ros.checkpoints.load import describe_checkpoint, load_checkpoint
+from pi0_ros.checkpoints.load import describe_checkpoint, load_model
 from pi0_ros.checkpoints.norm_stats import NORMALIZATIONS, NormStats, Stats, normalize, unnormalize
 from pi0_ros.checkpoints.renormalize import renormalize
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
@@ -107,15 +107,15 @@ def test_a_head_that_is_the_table_is_not_kept_twice(tmp_path):
 
 def test_bfloat16_spares_what_the_model_keeps_in_float32(tmp_path):
     source = reference.ROOT / "pi05" / "checkpoint"
-    convert_checkpoint(source, tmp_path / "half", dtype=torch.bfloat16)
+    convert_checkpoint(source, tmp_path / "half", dtype="bfloat16")
     found = load_file(tmp_path / "half" / "model.safetensors")
     exact = load_file(reference.ROOT / "pi05" / "model.safetensors")
     islands = {name for name, tensor in found.items() if tensor.dtype == torch.float32}
     assert "action_in_proj.weight" in islands and EMBEDDING not in islands and 0 < len(islands) < len(found)
     assert all(torch.equal(found[name], exact[name].to(found[name].dtype)) for name in exact)
     assert describe_checkpoint(tmp_path / "half").config.dtype == "bfloat16"
-    again = load_checkpoint(tmp_path / "half", dtype=torch.bfloat16).model
-    direct = load_checkpoint(source, dtype=torch.bfloat16).model
+    again = load_model(tmp_path / "half", dtype="bfloat16").model
+    direct = load_model(source, dtype="bfloat16").model
     pairs = zip(again.parameters(), direct.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
 

@@ -13,7 +13,7 @@ from orbax_files import read_orbax, write_orbax
 from safetensors.torch import load_file, save_file
 
 from pi0_ros.checkpoints.convert import convert_checkpoint
-from pi0_ros.checkpoints.load import describe_checkpoint, load_checkpoint
+from pi0_ros.checkpoints.load import describe_checkpoint, load_model
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.checkpoints.verify import verify_checkpoints as verify
 from pi0_ros.checkpoints.weights import EMBEDDING, TIED_HEAD, named_weights
@@ -33,7 +33,7 @@ def jax_folder(tmp_path_factory) -> Path:
 
 
 def test_a_jax_pi0_fast_is_recognised_and_filled(jax_folder):
-    found = load_checkpoint(jax_folder)
+    found = load_model(jax_folder)
     assert isinstance(found.model, Pi0Fast) and found.config.model == "pi0_fast" and found.config.expert is None
     assert (found.config.action_horizon, found.config.max_token_len) == (32, 250)
     assert found.config.cameras == ("base_0_rgb", "base_1_rgb", "wrist_0_rgb")
@@ -66,7 +66,7 @@ def test_a_head_of_its_own_is_refused(jax_folder, tmp_path):
     tensors[f"model.{TIED_HEAD}"][3] += 1
     save_file(tensors, tmp_path / "new" / "model.safetensors")
     with pytest.raises(CheckpointError, match="is not the embedding table"):
-        load_checkpoint(tmp_path / "new", config=HEADS)
+        load_model(tmp_path / "new", config=HEADS)
     with pytest.raises(CheckpointError, match="is not the embedding table"):
         convert_checkpoint(tmp_path / "new", tmp_path / "ours", config=HEADS)
 
@@ -82,7 +82,7 @@ def test_a_head_of_its_own_is_refused_below_an_adapter(jax_folder, tmp_path):
     save_file({f"base_model.model.{name}": tensors[name] + 1}, folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
     with pytest.raises(CheckpointError, match="is not the embedding table"):
-        load_checkpoint(folder, config=HEADS)
+        load_model(folder, config=HEADS)
 
 
 def test_openpi_has_no_pi0_fast_in_torch(jax_folder, tmp_path):
@@ -94,4 +94,4 @@ def test_a_pi0_config_around_a_pi0_fast_is_an_error(jax_folder, tmp_path):
     convert_checkpoint(jax_folder, tmp_path / "new", "lerobot")
     shutil.copy(reference.ROOT / "lerobot" / "pi0" / "config.json", tmp_path / "new" / "config.json")
     with pytest.raises(CheckpointError, match="'type' is 'pi0', but the tensors are those of a pi0_fast model"):
-        load_checkpoint(tmp_path / "new", config=HEADS)
+        load_model(tmp_path / "new", config=HEADS)

@@ -15,7 +15,7 @@ import reference
 import torch
 from safetensors.torch import load_file, save_file
 
-from pi0_ros.checkpoints.load import describe_checkpoint, load_checkpoint, open_checkpoint
+from pi0_ros.checkpoints.load import describe_checkpoint, load_model, open_checkpoint
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.checkpoints.weights import whole
 
@@ -145,7 +145,7 @@ def test_empty_cameras_of_the_config_are_slots(tmp_path):
 def test_configs_that_the_weights_or_the_network_contradict(config, message, tmp_path):
     folder = copy("pi0", tmp_path / "wrong", **config)
     with pytest.raises(CheckpointError, match=message) as error:
-        load_checkpoint(folder, config=HEADS)
+        load_model(folder, config=HEADS)
     assert str(folder) in str(error.value)
 
 
@@ -169,7 +169,7 @@ def test_a_damaged_file_is_named(file, damage, message, tmp_path):
     if damage is not None:
         (folder / file).write_text(damage)
     with pytest.raises(CheckpointError, match=message) as error:
-        load_checkpoint(folder, config=HEADS)
+        load_model(folder, config=HEADS)
     assert str(folder) in str(error.value)
 
 
@@ -228,7 +228,7 @@ def test_a_tensor_under_two_names_is_an_error(tmp_path):
     tensors = load_file(folder / "model.safetensors")
     save_file(tensors | {"state_proj.bias": torch.zeros(32)}, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match="are the same tensor \\(state_proj.bias\\)"):
-        load_checkpoint(folder, config=HEADS)
+        load_model(folder, config=HEADS)
 
 
 # ---- shards and training folders ----
@@ -253,7 +253,7 @@ def test_shards_are_one_file(index, tmp_path):
     (folder / "model-00002-of-00003.safetensors").unlink()
     message = "model-00002-of-00003.safetensors: there is no such weights file" if index else "2 of 3 shards are there"
     with pytest.raises(CheckpointError, match=message):
-        load_checkpoint(folder, config=HEADS)
+        load_model(folder, config=HEADS)
 
 
 def test_shards_hold_what_the_index_says(tmp_path):
@@ -263,7 +263,7 @@ def test_shards_hold_what_the_index_says(tmp_path):
         lambda content: content["weight_map"].update(lost="model-00001-of-00003.safetensors"),
     )
     with pytest.raises(CheckpointError, match="lost is not in model-00001-of-00003.safetensors"):
-        load_checkpoint(folder, config=HEADS)
+        load_model(folder, config=HEADS)
 
 
 def test_training_folders_lead_to_the_model(tmp_path):
@@ -346,9 +346,9 @@ def test_a_base_that_is_not_here_is_asked_for(tmp_path):
     with pytest.raises(
         CheckpointError, match="changes the model 'lerobot/pi0_base', which is no folder here.*base="
     ) as error:
-        load_checkpoint(tmp_path / "adapter", config=HEADS)
+        load_model(tmp_path / "adapter", config=HEADS)
     assert "adapter_config.json" in str(error.value)
-    given = load_checkpoint(tmp_path / "adapter", config=HEADS, base=LEROBOT / "pi0")
+    given = load_model(tmp_path / "adapter", config=HEADS, base=LEROBOT / "pi0")
     assert given.format == "lerobot" and given.path == tmp_path / "adapter"
     beside = tmp_path / "adapter" / "base"
     shutil.copytree(LEROBOT / "pi0", beside)
@@ -372,7 +372,7 @@ def test_an_adapter_of_another_model_is_an_error(damage, message, tmp_path):
     damage(tensors, next(name for name in tensors if "lora_A" in name))
     save_file(tensors, tmp_path / "adapter" / "adapter_model.safetensors")
     with pytest.raises(CheckpointError, match=message):
-        load_checkpoint(tmp_path / "adapter", config=HEADS)
+        load_model(tmp_path / "adapter", config=HEADS)
 
 
 def test_an_adapter_without_files_of_its_own_has_those_of_its_base(tmp_path):
@@ -409,4 +409,4 @@ def test_first_weights_taken_out_of_the_base_are_refused(tmp_path):
 def test_other_adapters_are_refused(config, kind, tmp_path):
     adapter(tmp_path / "adapter", str(LEROBOT / "pi0"), **config)
     with pytest.raises(CheckpointError, match=f"an adapter of kind {kind}, only LORA can be merged"):
-        load_checkpoint(tmp_path / "adapter", config=HEADS)
+        load_model(tmp_path / "adapter", config=HEADS)

@@ -12,7 +12,7 @@ import reference
 import torch
 from safetensors.torch import load_file, save_file
 
-from pi0_ros.checkpoints.load import load_checkpoint
+from pi0_ros.checkpoints.load import load_model
 from pi0_ros.checkpoints.weights import EMBEDDING, TIED_HEAD, UNUSED_HEAD, named_weights
 from pi0_ros.model.pi0 import ModelInput
 
@@ -46,13 +46,13 @@ def lerobot_folder(name: str, folder: Path) -> Path:
 
 def loaded(kind: str, name: str, tmp_path: Path):
     if kind == "file":
-        return load_checkpoint(reference.ROOT / name / "model.safetensors", config=sizes(name))
+        return load_model(reference.ROOT / name / "model.safetensors", config=sizes(name))
     if kind == "openpi_jax":
-        return load_checkpoint(reference.ROOT / name / "checkpoint", config={"action_horizon": 7, "max_token_len": 48})
+        return load_model(reference.ROOT / name / "checkpoint", config={"action_horizon": 7, "max_token_len": 48})
     if kind == "openpi_torch":
-        return load_checkpoint(torch_folder(name, tmp_path / "torch"), config={"vision": {"num_heads": 4}})
+        return load_model(torch_folder(name, tmp_path / "torch"), config={"vision": {"num_heads": 4}})
     config = {"vision": {"num_heads": 4}, "cameras": sizes(name)["cameras"]}
-    return load_checkpoint(lerobot_folder(name, tmp_path / "lerobot"), config=config)
+    return load_model(lerobot_folder(name, tmp_path / "lerobot"), config=config)
 
 
 @pytest.mark.parametrize("name", reference.MODELS)
@@ -85,7 +85,7 @@ def letterboxed(images: np.ndarray) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", reference.MODELS)
 def test_lerobot_folders_give_lerobots_actions(name):
-    checkpoint = load_checkpoint(reference.ROOT / "lerobot" / name, config={"vision": {"num_heads": 4}})
+    checkpoint = load_model(reference.ROOT / "lerobot" / name, config={"vision": {"num_heads": 4}})
     with np.load(reference.ROOT / "lerobot" / f"{name}_e2e.npz") as arrays:
         given = dict(arrays)
     order = [key.rpartition(".")[2] for key in json.loads(str(given["meta_json"]))["image_order"]]
@@ -114,9 +114,7 @@ def test_lerobot_folders_give_lerobots_actions(name):
 
 @pytest.mark.parametrize("name", reference.MODELS)
 def test_bfloat16_keeps_the_references_float32_parts(name):
-    checkpoint = load_checkpoint(
-        reference.ROOT / "lerobot" / name, config={"vision": {"num_heads": 4}}, dtype=torch.bfloat16
-    )
+    checkpoint = load_model(reference.ROOT / "lerobot" / name, config={"vision": {"num_heads": 4}}, dtype="bfloat16")
     keys = json.loads((reference.ROOT.parent / "keys" / f"{name}_torch.json").read_text())
     kept = {
         weight: str(tensor.dtype).removeprefix("torch.") for weight, tensor in named_weights(checkpoint.model).items()

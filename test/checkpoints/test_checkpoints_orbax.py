@@ -16,7 +16,7 @@ from orbax_files import read_orbax, write_orbax
 from safetensors.torch import load_file
 
 from pi0_ros.checkpoints.jax_names import JaxSource
-from pi0_ros.checkpoints.load import describe_checkpoint, load_checkpoint, open_checkpoint
+from pi0_ros.checkpoints.load import describe_checkpoint, load_model, open_checkpoint
 from pi0_ros.checkpoints.lora import merge_leaf
 from pi0_ros.checkpoints.orbax import OrbaxLeaves
 from pi0_ros.checkpoints.safetensors_files import CheckpointError, TensorInfo
@@ -252,7 +252,7 @@ def test_a_missing_chunk_is_never_zeros(tmp_path):
     chunk = folder / "params.PaliGemma.llm.layers.mlp.linear.value" / "0.0.0"
     chunk.unlink()
     with pytest.raises(CheckpointError, match="PaliGemma/llm/layers/mlp/linear cannot be read"):
-        load_checkpoint(tmp_path)
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"tree_metadata": {"a": {}}}'])
@@ -260,20 +260,20 @@ def test_broken_metadata_is_an_error(content, tmp_path):
     folder = broken(tmp_path)
     (folder / "params" / "_METADATA").write_text(content)
     with pytest.raises(CheckpointError, match="_METADATA"):
-        load_checkpoint(folder)
+        load_model(folder)
 
 
 def test_other_items_of_a_training_run_are_not_weights(tmp_path):
     write_orbax(tmp_path / "train_state", {"step": np.zeros(1, np.float32)}, root="")
     with pytest.raises(CheckpointError, match="not the weights of a model"):
-        load_checkpoint(tmp_path / "train_state")
+        load_model(tmp_path / "train_state")
 
 
 def test_integers_are_not_weights(tmp_path):
     leaves = read_orbax(reference.ROOT / "pi0" / "checkpoint" / "params")
     write_orbax(tmp_path / "params", leaves | {"state_proj/bias": np.zeros(32, np.int32)})
     with pytest.raises(CheckpointError, match="state_proj/bias has dtype int32"):
-        load_checkpoint(tmp_path)
+        load_model(tmp_path)
 
 
 def test_unknown_missing_and_misshapen_leaves_are_listed_together(tmp_path):
@@ -283,7 +283,7 @@ def test_unknown_missing_and_misshapen_leaves_are_listed_together(tmp_path):
     leaves["PaliGemma/llm/surprise"] = np.zeros(3, np.float32)
     write_orbax(tmp_path / "params", leaves)
     with pytest.raises(CheckpointError) as error:
-        load_checkpoint(tmp_path)
+        load_model(tmp_path)
     message = str(error.value)
     assert "1 missing: paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight" in message
     assert "1 unexpected: PaliGemma/llm/surprise" in message

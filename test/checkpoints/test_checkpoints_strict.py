@@ -15,7 +15,7 @@ import reference
 import torch
 from safetensors.torch import load_file, save_file
 
-from pi0_ros.checkpoints.load import describe_checkpoint, load_checkpoint, open_checkpoint, warn_of_tf32
+from pi0_ros.checkpoints.load import describe_checkpoint, load_model, open_checkpoint, warn_of_tf32
 from pi0_ros.checkpoints.safetensors_files import CheckpointError, TensorInfo
 from pi0_ros.checkpoints.sizes import infer_config
 from pi0_ros.checkpoints.weights import EMBEDDING, TIED_HEAD, UNUSED_HEAD, canonical_name, save_model, whole
@@ -150,10 +150,10 @@ def test_the_real_embedding_wins_over_the_head(order, tmp_path):
     table = tensors[EMBEDDING]
     both = {f"model.{name}": tensor for name, tensor in (tensors | {TIED_HEAD: torch.zeros_like(table)}).items()}
     save_file(dict(list(both.items())[::order]), tmp_path / "model.safetensors")
-    assert torch.equal(load_checkpoint(tmp_path, config=HEADS).model.embedding.weight, table)
+    assert torch.equal(load_model(tmp_path, config=HEADS).model.embedding.weight, table)
     del both[f"model.{EMBEDDING}"]
     save_file(both, tmp_path / "model.safetensors")
-    assert not load_checkpoint(tmp_path, config=HEADS).model.embedding.weight.any()
+    assert not load_model(tmp_path, config=HEADS).model.embedding.weight.any()
 
 
 def test_missing_extra_and_misshapen_are_one_error(tmp_path):
@@ -180,7 +180,7 @@ def test_nothing_is_read_or_allocated_before_the_check(tmp_path, monkeypatch):
     )
     monkeypatch.setattr("pi0_ros.checkpoints.weights.fill", lambda *args: pytest.fail("allocated too early"))
     with pytest.raises(CheckpointError, match="1 missing: state_proj.bias"):
-        load_checkpoint(tmp_path, config=HEADS)
+        load_model(tmp_path, config=HEADS)
 
 
 # ---- files that are not what they should be ----
@@ -204,7 +204,7 @@ def test_other_files_named_safetensors(content, message, tmp_path):
     for path in (tmp_path, tmp_path / "model.safetensors"):
         (tmp_path / "model.safetensors").write_bytes(content)
         with pytest.raises(CheckpointError, match=message) as error:
-            load_checkpoint(path, config=HEADS)
+            load_model(path, config=HEADS)
         assert str(tmp_path / "model.safetensors") in str(error.value)
 
 
@@ -213,14 +213,14 @@ def test_a_truncated_file_is_never_read(kept, tmp_path):
     whole_file = (reference.ROOT / "pi0" / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(whole_file[: int(kept * len(whole_file))])
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
-        load_checkpoint(tmp_path, config=HEADS)
+        load_model(tmp_path, config=HEADS)
 
 
 def test_a_file_that_is_longer_than_it_says_is_never_read(tmp_path):
     whole_file = (reference.ROOT / "pi0" / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(whole_file + b"and more")
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
-        load_checkpoint(tmp_path, config=HEADS)
+        load_model(tmp_path, config=HEADS)
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.float8_e4m3fn])
@@ -235,7 +235,7 @@ def test_only_floats_are_weights(dtype, tmp_path):
 def test_every_float_is_cast_on_the_way(dtype, tmp_path):
     tensors = {name: tensor.to(dtype) for name, tensor in tensors_of("pi0").items()}
     save_file(tensors, tmp_path / "model.safetensors")
-    model = load_checkpoint(tmp_path, config=HEADS).model
+    model = load_model(tmp_path, config=HEADS).model
     assert torch.equal(model.state_proj.weight, tensors["state_proj.weight"].float())
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
@@ -243,12 +243,12 @@ def test_every_float_is_cast_on_the_way(dtype, tmp_path):
 @pytest.mark.parametrize("device", ["cuda:99", "toaster"])
 def test_a_device_that_is_not_here(device):
     with pytest.raises(CheckpointError, match=f"device '{device}' cannot be used: "):
-        load_checkpoint(reference.ROOT / "pi0", config=HEADS, device=device)
+        load_model(reference.ROOT / "pi0", config=HEADS, device=device)
 
 
 def test_a_dtype_that_no_model_runs_in():
-    with pytest.raises(CheckpointError, match="models run in torch.float32 or torch.bfloat16"):
-        load_checkpoint(reference.ROOT / "pi0" / "model.safetensors", config=HEADS, dtype=torch.float16)
+    with pytest.raises(CheckpointError, match="models run in float32 or bfloat16"):
+        load_model(reference.ROOT / "pi0" / "model.safetensors", config=HEADS, dtype="float16")
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_folders_that_are_no_checkpoint(files, message, tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text(content)
     with pytest.raises(CheckpointError, match=message) as error:
-        load_checkpoint(tmp_path)
+        load_model(tmp_path)
     assert str(tmp_path) in str(error.value)
 
 
@@ -281,7 +281,7 @@ def test_folders_that_are_no_checkpoint(files, message, tmp_path):
 )
 def test_names_of_what_lies_elsewhere(name, command):
     with pytest.raises(CheckpointError, match=command):
-        load_checkpoint(name)
+        load_model(name)
 
 
 @pytest.mark.parametrize(
@@ -295,25 +295,25 @@ def test_sizes_of_another_kind(config, message):
 
 def test_nothing_and_other_files(tmp_path):
     with pytest.raises(CheckpointError, match="there is no such checkpoint"):
-        load_checkpoint(tmp_path / "nowhere")
+        load_model(tmp_path / "nowhere")
     (tmp_path / "model.ckpt").write_text("x")
     with pytest.raises(CheckpointError, match="pickled files are never read"):
-        load_checkpoint(tmp_path / "model.ckpt")
+        load_model(tmp_path / "model.ckpt")
 
 
 # ---- memory and exactness ----
 
 _PEAK = """
 import re, sys, torch
-from pi0_ros.checkpoints.load import load_checkpoint
+from pi0_ros.checkpoints.load import load_model
 
 def peak():  # of this process; what resource.getrusage says goes back to the process that started it
     return int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) * 1024
 
 heads = {"vision": {"num_heads": 4}}
-load_checkpoint(sys.argv[2], config=heads)  # so that imports do not count
+load_model(sys.argv[2], config=heads)  # so that imports do not count
 before = peak()
-loaded = load_checkpoint(sys.argv[1], config=heads)
+loaded = load_model(sys.argv[1], config=heads)
 print(peak() - before)
 """
 
@@ -331,22 +331,22 @@ def test_loading_holds_the_model_and_nothing_else(tmp_path):
 
 def test_tf32_stays_off_and_is_never_silent(caplog):
     code = (
-        "import sys, torch\nfrom pi0_ros.checkpoints.load import load_checkpoint\n"
-        "load_checkpoint(sys.argv[1], config={'vision': {'num_heads': 4}})\n"
+        "import sys, torch\nfrom pi0_ros.checkpoints.load import load_model\n"
+        "load_model(sys.argv[1], config={'vision': {'num_heads': 4}})\n"
         "assert torch.get_float32_matmul_precision() == 'highest'\n"
         "assert not torch.backends.cuda.matmul.allow_tf32\n"
     )
     file = str(reference.ROOT / "pi0" / "model.safetensors")
     assert subprocess.run([sys.executable, "-c", code, file], timeout=300).returncode == 0
     with caplog.at_level(logging.WARNING):
-        warn_of_tf32("cuda", torch.float32)
+        warn_of_tf32("cuda", "float32")
         assert not caplog.records
         torch.set_float32_matmul_precision("high")
         try:
             warn_of_tf32("cpu", torch.float32)
-            warn_of_tf32("cuda", torch.bfloat16)
+            warn_of_tf32("cuda", "bfloat16")
             assert not caplog.records
-            warn_of_tf32("cuda", torch.float32)
+            warn_of_tf32("cuda", "float32")
         finally:
             torch.set_float32_matmul_precision("highest")
     assert "TF32" in caplog.text and "'high'" in caplog.text

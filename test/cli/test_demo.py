@@ -48,7 +48,7 @@ def test_the_shipped_checkpoint_is_small_and_names_its_training() -> None:
     from pi0_ros.checkpoints.checkpoint import load_checkpoint
 
     assert sum(path.stat().st_size for path in CHECKPOINT.rglob("*") if path.is_file()) < 20e6
-    checkpoint = load_checkpoint(CHECKPOINT, "cpu")
+    checkpoint = load_checkpoint(CHECKPOINT)
     assert checkpoint.spec.robot.name == "demo_arm"
     assert checkpoint.training["finished"] and checkpoint.training["episodes"] >= 100
 

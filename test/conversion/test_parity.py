@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ SETTLE_S = 0.01
 class Listener:
     """A policy behind the ZeroMQ server that keeps every observation it is shown and answers "stay"."""
 
-    timing = None
+    timing: Mapping[str, float] = {}
 
     def __init__(self, robot: Robot) -> None:
         self.robot = robot
@@ -37,6 +38,9 @@ class Listener:
         self.seen.append(observation)
         still = np.repeat(observation.state[None], 4, axis=0)
         return ActionChunk(observation.stamp_ns * 1e-9, 0.05, still, self.robot.joint_names)
+
+    def close(self) -> None:
+        pass
 
 
 def play(path: Path, robot: Robot, executor, node) -> None:
@@ -97,7 +101,7 @@ def test_live_and_offline_observations_are_equal(tmp_path, processes, ros_contex
     rates = {robot.cameras[1].topic: second_hz}
     path = make_bag(tmp_path / "bag", robot, Recipe(seconds=1.6, jitter_s=0.004, delay_s=0.0, rates=rates))
     listener = Listener(robot)
-    server = Server(listener, "tcp://127.0.0.1:*")  # type: ignore[arg-type]
+    server = Server(listener, "tcp://127.0.0.1:*")
     stop = threading.Event()
     thread = threading.Thread(target=server.run, args=(stop.is_set,))
     thread.start()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,13 +97,16 @@ class HeldPolicy:
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
 
-    timing = None
+    timing: Mapping[str, float] = {}
     metadata = Metadata("held", "pi0", tiny_robot(), horizon=5, fps=20.0, image_size=24)
 
     def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
         time.sleep(self.seconds)
         actions = np.tile(observation.state, (5, 1))
         return ActionChunk(observation.stamp_ns * 1e-9, 0.05, actions, self.metadata.robot.joint_names)
+
+    def close(self) -> None:
+        pass
 
 
 if __name__ == "__main__":

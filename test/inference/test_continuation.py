@@ -12,12 +12,13 @@ import torch
 from policy_fixtures import observation, tiny_checkpoint, tiny_robot
 
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
+from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.inference.prefix import ActionPrefix, Continuation, DelayEstimate, RtcSettings
 from pi0_ros.model.rtc import CleanPrefix, SoftPrefix, soft_mask
 from pi0_ros.policy.guidance import make_guidance
 from pi0_ros.policy.policy import Policy
-from pi0_ros.policy.transforms import PolicySpec, actions_from_model, actions_to_model
+from pi0_ros.policy.transforms import actions_from_model, actions_to_model
 
 ROBOT = tiny_robot()
 DT, TICK, START = 0.05, 0.02, 1.7e9

@@ -11,12 +11,12 @@ import pytest
 
 import pi0_ros
 from pi0_ros.control.splines import chunk_spline
-from pi0_ros.inference.backend import load_policy
 from pi0_ros.inference.client import Client
+from pi0_ros.inference.options import PolicyOptions
 from pi0_ros.inference.prefix import ActionPrefix, Continuation, RtcSettings
 from pi0_ros.inference.server import Server
 from pi0_ros.observation.streams import Observation
-from pi0_ros.policy.policy import Policy
+from pi0_ros.policy.policy import Policy, load_policy
 
 pytest.importorskip("mujoco")
 from pi0_ros.sim.world import CAMERAS, TICK, World
@@ -28,7 +28,7 @@ SCENES = 4
 
 @pytest.fixture(scope="module")
 def policy() -> Policy:
-    return load_policy(CHECKPOINT, "cpu", torch_threads=1)
+    return load_policy(PolicyOptions(checkpoint=str(CHECKPOINT), device="cpu", torch_threads=1))
 
 
 @pytest.fixture

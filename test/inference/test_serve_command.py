@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from policy_fixtures import observation, tiny_checkpoint, tiny_robot
 
+from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.cli import main as cli
-from pi0_ros.inference.backend import load_policy
 from pi0_ros.inference.client import Client
+from pi0_ros.policy.policy import Policy
 
 LIMIT_S = 120.0  # a process with torch takes its time to start on a busy machine
 
@@ -40,7 +41,7 @@ def test_serve_and_stop(tmp_path: Path) -> None:
         try:
             one = Client(address, timeout_s=LIMIT_S, robot=tiny_robot())
             seen = observation(tiny_robot())
-            expected = load_policy(folder, "cpu", seed=3).infer(seen).actions
+            expected = Policy(load_checkpoint(folder), seed=3).infer(seen).actions
             np.testing.assert_array_equal(one.infer(seen).actions, expected)
             one.close()
             server.send_signal(signal.SIGTERM)

@@ -20,14 +20,14 @@ from policy_fixtures import FIXTURES, SECOND, HeldPolicy, observation, tiny_chec
 
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.inference import protocol
-from pi0_ros.inference.backend import LocalBackend, ZmqBackend, load_policy
 from pi0_ros.inference.client import Client
 from pi0_ros.inference.metadata import BackendError, RobotMismatchError
+from pi0_ros.inference.options import PolicyOptions
 from pi0_ros.inference.prefix import ActionPrefix, RtcSettings
 from pi0_ros.inference.protocol import Message, decode, encode
 from pi0_ros.inference.server import Server
 from pi0_ros.observation.streams import Observation
-from pi0_ros.policy.policy import Policy
+from pi0_ros.policy.policy import Policy, load_policy
 from pi0_ros.robot import load_robot
 
 GENEROUS_S = 20.0  # machines are busy: for answers that do come
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def policy(folder: Path) -> Policy:
-    return load_policy(folder, device="cpu", seed=4)
+    return load_policy(PolicyOptions(checkpoint=str(folder), device="cpu", seed=4))
 
 
 @contextmanager
@@ -102,9 +102,9 @@ def takes_at_most(seconds: float, action: Callable[[], object], message: str) ->
 
 def test_remote_equals_local(policy: Policy, folder: Path) -> None:
     """Also for images that the client makes smaller before it sends them."""
-    local = LocalBackend(tiny_robot(), folder, device="cpu", seed=4)
+    local = Policy(load_checkpoint(folder), seed=4)
     with serving(policy) as server:
-        remote = ZmqBackend(tiny_robot(), server.address, GENEROUS_S)
+        remote = Client(server.address, timeout_s=GENEROUS_S, robot=tiny_robot())
         for seed in range(3):
             seen = observation(tiny_robot(), seed, (seed + 1) * SECOND, size=100)
             here, there = local.infer(seen), remote.infer(seen)
@@ -209,7 +209,7 @@ def test_restart_between_two_questions_goes_unnoticed_by_the_robot(policy: Polic
 
 def test_a_restart_with_another_robot_is_noticed(policy: Policy, tmp_path: Path) -> None:
     robot = replace(tiny_robot(), cameras=tuple(replace(c, name=f"{c.name}_2") for c in tiny_robot().cameras))
-    other = load_policy(tiny_checkpoint(tmp_path / "other", robot), device="cpu")
+    other = Policy(load_checkpoint(tiny_checkpoint(tmp_path / "other", robot)))
     with serving(policy) as server:
         address = server.address
         one = Client(address, timeout_s=GENEROUS_S, robot=tiny_robot())

@@ -29,11 +29,10 @@ from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
-from pi0_ros.inference.backend import LocalBackend  # noqa: E402
-from pi0_ros.nodes import policy_node as module  # noqa: E402
 from pi0_ros.nodes.messages import LATCHED, LATEST, diagnostic_values, ns_to_stamp, stamp_to_ns  # noqa: E402
 from pi0_ros.nodes.policy_node import PARAMETERS, PolicyNode  # noqa: E402
 from pi0_ros.observation.streams import Observation, ObservationBuffer  # noqa: E402
+from pi0_ros.policy.policy import Policy  # noqa: E402
 from pi0_ros.robot import robot_to_yaml  # noqa: E402
 
 pytestmark = pytest.mark.dds
@@ -221,15 +220,14 @@ def test_the_model_sees_what_was_published_and_nothing_else(
     """Every observation that reached the backend can be rebuilt from the published messages alone."""
     seen: list[Observation] = []
 
-    class Spy(LocalBackend):
-        def infer(self, observation: Observation, prefix: Any = None) -> Any:
+    infer = Policy.infer
+
+    def spy(self: Policy, observation: Observation, prefix: Any = None) -> Any:
+        if observation.stamp_ns:  # not the warming up
             seen.append(observation)
-            return super().infer(observation, prefix)
+        return infer(self, observation, prefix)
 
-    def make_spy(kind: str, robot: Any, checkpoint: str, server: str, *more: Any) -> Spy:
-        return Spy(robot, checkpoint, "cpu")
-
-    monkeypatch.setattr(module, "make_backend", make_spy)
+    monkeypatch.setattr(Policy, "infer", spy)
     make_node().autostart()
     rig.until(lambda: len(seen) >= 3, "observations")
     sent = {(topic, stamp_to_ns(message.header.stamp)): message for topic, message in rig.sent}
@@ -292,13 +290,13 @@ def test_chunks_follow_the_subtask(
 ) -> None:
     """The model names its next subtask; a late listener hears it, and the chunks are inferred with it as prompt."""
     told: list[str] = []
-    infer = LocalBackend.infer
+    infer = Policy.infer
 
-    def spy(self: LocalBackend, seen: Observation, *more: Any) -> Any:
+    def spy(self: Policy, seen: Observation, *more: Any) -> Any:
         told.append(seen.prompt)
         return infer(self, seen, *more)
 
-    monkeypatch.setattr(LocalBackend, "infer", spy)
+    monkeypatch.setattr(Policy, "infer", spy)
     make_node(
         checkpoint=str(tiny_checkpoint(tmp_path / "pi05", seed=1, kind="pi05")), **{"subtask.rate_hz": 5.0}
     ).autostart()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,12 @@ import torch
 from policy_fixtures import SECOND, observation, tiny_checkpoint, tiny_robot
 
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
-from pi0_ros.inference.backend import LocalBackend, ZmqBackend, load_policy, make_backend
+from pi0_ros.inference.backend import Backend
+from pi0_ros.inference.client import Client
 from pi0_ros.inference.metadata import BackendError, Metadata, RobotMismatchError, check_robot
-from pi0_ros.policy.policy import Policy
+from pi0_ros.inference.options import PolicyOptions
+from pi0_ros.policy.backends import make_backend
+from pi0_ros.policy.policy import Policy, load_policy
 from pi0_ros.robot import Robot
 from pi0_ros.robot.units import Scale
 
@@ -69,18 +73,16 @@ def test_what_the_robot_sees_feels_and_is_told_matters(policy: Policy) -> None:
 
 
 def test_timing(policy: Policy) -> None:
-    assert policy.timing is None
+    assert policy.timing == {}
     policy.infer(observation(tiny_robot()))
-    timing = policy.timing
-    assert timing is not None
-    parts = timing.prepare_ms + timing.model_ms + timing.finish_ms
-    assert min(timing.prepare_ms, timing.model_ms, timing.finish_ms) > 0
-    assert timing.total_ms == pytest.approx(parts, rel=0.01)
+    parts = [policy.timing[f"{stage}_ms"] for stage in ("prepare", "model", "finish")]
+    assert min(parts) > 0
+    assert policy.timing["total_ms"] == pytest.approx(sum(parts), rel=0.01)
 
 
 def test_warm_up_takes_time_but_leaves_no_timing(policy: Policy) -> None:
     assert policy.warm_up() > 0
-    assert policy.timing is None
+    assert policy.timing == {}
 
 
 def test_number_of_flow_steps(folder: Path) -> None:
@@ -137,7 +139,7 @@ def joints(index: int, **changes) -> tuple:
 )
 def test_another_robot_is_refused(robot: Robot, message: str, folder: Path) -> None:
     with pytest.raises(RobotMismatchError, match=message):
-        LocalBackend(robot, folder, device="cpu")
+        load_policy(local(folder), robot=robot)
 
 
 def test_topics_rates_and_limits_may_differ() -> None:
@@ -149,58 +151,84 @@ def test_topics_rates_and_limits_may_differ() -> None:
 # --- backends ---------------------------------------------------------------------------------------------------------
 
 
+def local(folder: Path, **more: Any) -> PolicyOptions:
+    return PolicyOptions(checkpoint=str(folder), device="cpu", **more)
+
+
 def test_local_backend(folder: Path) -> None:
-    backend = make_backend("local", tiny_robot(), checkpoint=folder, device="cpu", seed=4)
+    backend: Backend = make_backend(local(folder, seed=4), robot=tiny_robot())
+    assert isinstance(backend, Policy)
     assert backend.metadata == Policy(load_checkpoint(folder)).metadata
     assert backend.metadata.horizon == 5 and backend.metadata.checkpoint == "tiny"
     seen = observation(tiny_robot())
     expected = Policy(load_checkpoint(folder), seed=4).infer(seen).actions
     np.testing.assert_array_equal(backend.infer(seen).actions, expected)
     backend.close()
+    with pytest.raises(BackendError, match="closed"):
+        backend.infer(seen)
 
 
 def test_a_checkpoint_without_robot_file_drives_the_robot_at_hand(tmp_path: Path) -> None:
     folder = tiny_checkpoint(tmp_path / "foreign")
     (folder / "robot.yaml").unlink()
     robot = other(name="another", cameras=tiny_robot().cameras[:1])
-    backend = make_backend("local", robot, checkpoint=folder, device="cpu", dtype="bfloat16")
+    backend = make_backend(local(folder, dtype="bfloat16"), robot=robot)
     assert backend.metadata.robot == robot
     assert backend.infer(observation(robot)).actions.shape == (5, 6)
     with pytest.raises(ValueError, match="no robot file in it: say which robot"):
-        load_policy(folder, device="cpu")
+        load_policy(local(folder))
     with pytest.raises(ValueError, match="dtype is 'half', expected one of auto, float32, bfloat16"):
-        load_policy(folder, device="cpu", robot=robot, dtype="half")
+        load_policy(local(folder, dtype="half"), robot=robot)
 
 
 def test_torch_threads(folder: Path) -> None:
     before = torch.get_num_threads()
     try:
-        load_policy(folder, device="cpu", torch_threads=1)
+        load_policy(local(folder, torch_threads=1))
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
 
 
 def test_zmq_backend_reaches_for_nothing_when_made() -> None:
-    backend = make_backend("zmq", tiny_robot(), server="tcp://127.0.0.1:9")
-    assert isinstance(backend, ZmqBackend) and backend.metadata is None
+    backend = make_backend(PolicyOptions(backend="zmq", server="tcp://127.0.0.1:9"), robot=tiny_robot())
+    assert isinstance(backend, Client) and backend.metadata is None
     backend.close()
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
-    [("local", "needs a checkpoint"), ("zmq", "needs an address"), ("grpc", "'grpc', expected one of local, zmq")],
+    ("options", "message"),
+    [
+        ({"backend": "local"}, "needs a checkpoint"),
+        ({"backend": "zmq", "server": ""}, "needs an address"),
+        ({"backend": "grpc"}, "'grpc', expected one of local, zmq"),
+        ({"checkpoint": "x", "dtype": "half"}, "dtype is 'half', expected one of auto, float32, bfloat16"),
+        ({"checkpoint": "x", "seed": -1}, "seed is -1, expected 0"),
+        ({"backend": "zmq", "timeout_s": 0.0}, "timeout_s is 0.0, expected 0.01 .. 60"),
+    ],
 )
-def test_backend_arguments(kind: str, message: str) -> None:
+def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_backend(kind, tiny_robot())
+        PolicyOptions(**options)
+
+
+def test_nothing_is_loaded_by_position(folder: Path) -> None:
+    """`seed` and `torch_threads` are both numbers: only their names tell them apart."""
+    with pytest.raises(TypeError):
+        PolicyOptions(str(folder))
+    with pytest.raises(TypeError):
+        Policy(load_checkpoint(folder), 1)
+    with pytest.raises(TypeError):
+        load_checkpoint(folder, "cpu")
 
 
 def test_a_robot_with_a_server_needs_no_torch() -> None:
     """The zmq backend, and all it imports, runs where torch, safetensors and sentencepiece are absent."""
     code = (
-        "import sys; from pi0_ros.inference.backend import make_backend; from pi0_ros.robot import load_robot; "
-        "make_backend('zmq', load_robot('demo_arm'), server='tcp://127.0.0.1:9').close(); "
+        "import sys; from pi0_ros.inference.options import PolicyOptions; from pi0_ros.robot import load_robot; "
+        "from pi0_ros.policy.backends import make_backend; "
+        "options = PolicyOptions(backend='zmq', server='tcp://127.0.0.1:9'); "
+        "make_backend(options, robot=load_robot('demo_arm')).close(); "
         "print([name for name in ('torch', 'safetensors', 'sentencepiece', 'rclpy') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

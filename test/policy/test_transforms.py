@@ -10,10 +10,10 @@ import torch
 from policy_fixtures import FIXTURES, TOKENIZER, observation, tiny_config, tiny_robot, tiny_stats
 
 from pi0_ros.checkpoints.norm_stats import NormStats, Stats, normalize
+from pi0_ros.checkpoints.settings import PolicySettings
+from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.observation.images import resize_with_pad
 from pi0_ros.policy.transforms import (
-    PolicySettings,
-    PolicySpec,
     _pixels,
     actions_from_model,
     actions_to_model,

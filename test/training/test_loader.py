@@ -10,12 +10,13 @@ import torch
 from synthetic import ROBOT, TINY, make_data, make_stats
 
 from pi0_ros.checkpoints.settings import PolicySettings
+from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.datasets.language import episode_columns
 from pi0_ros.datasets.staged_episode import PartWriter
 from pi0_ros.datasets.video import CODECS
 from pi0_ros.datasets.writer_v30 import write_dataset
 from pi0_ros.model.config import ModelConfig
-from pi0_ros.policy.transforms import PolicySpec, make_inputs
+from pi0_ros.policy.transforms import make_inputs
 from pi0_ros.tokens.tokenizer import Tokenizer
 from pi0_ros.training.loader import (
     Augmentation,

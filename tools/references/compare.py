@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pi0_ros.checkpoints.load import load_checkpoint
+from pi0_ros.checkpoints.load import load_model
 from pi0_ros.model.fast import Pi0Fast
 from pi0_ros.model.pi0 import ModelInput, Pi0
 
@@ -25,7 +25,7 @@ LIMIT = 1e-4
 
 
 def unsaid(case: dict[str, Any]) -> dict[str, Any]:
-    """Return the sizes that the files of the case cannot tell, for `load_checkpoint`."""
+    """Return the sizes that the files of the case cannot tell, for `load_model`."""
     sizes = case["sizes"]
     heads = {key: sizes["vlm"][key] for key in ("num_heads", "num_kv_heads", "head_dim")}
     config: dict[str, Any] = {"vision": {"num_heads": sizes["vision"]["num_heads"]}, "vlm": heads, "expert": heads}
@@ -55,7 +55,7 @@ def model_input(case: dict[str, Any], arrays: dict[str, np.ndarray]) -> ModelInp
 
 def flow_row(case: dict[str, Any], folder: Path, arrays: dict[str, np.ndarray], bf16: bool) -> dict[str, float]:
     """Compare loss and actions of a pi0 or pi0.5 case."""
-    checkpoint = load_checkpoint(folder / "checkpoint", config=unsaid(case))
+    checkpoint = load_model(folder / "checkpoint", config=unsaid(case))
     model, inputs = checkpoint.model, model_input(case, arrays)
     assert isinstance(model, Pi0)
     chunk = {name: torch.from_numpy(arrays[name]) for name in ("actions", "noise_train", "time_train", "noise_sample")}
@@ -73,7 +73,7 @@ def flow_row(case: dict[str, Any], folder: Path, arrays: dict[str, np.ndarray], 
             row[name] = largest(ours, arrays[name])
             row["scale"] = float(np.abs(arrays[name]).max())
     if bf16 and "actions_10_bf16" in arrays:
-        low = load_checkpoint(folder / "checkpoint", config=unsaid(case), dtype=torch.bfloat16).model
+        low = load_model(folder / "checkpoint", config=unsaid(case), dtype="bfloat16").model
         assert isinstance(low, Pi0)
         ours = low.sample_actions(inputs, chunk["noise_sample"], num_steps=10).numpy()
         row["bf16 ref-fp32"] = largest(arrays["actions_10_bf16"], arrays["actions_10"])
@@ -83,7 +83,7 @@ def flow_row(case: dict[str, Any], folder: Path, arrays: dict[str, np.ndarray], 
 
 def fast_row(case: dict[str, Any], folder: Path, arrays: dict[str, np.ndarray]) -> dict[str, float]:
     """Compare the teacher-forced loss and the greedy tokens of a pi0-FAST case; `tokens` counts those that differ."""
-    model = load_checkpoint(folder / "checkpoint", config=unsaid(case)).model
+    model = load_model(folder / "checkpoint", config=unsaid(case)).model
     assert isinstance(model, Pi0Fast)
     answer = torch.from_numpy(arrays["token_loss_mask"])
     inputs = model_input(case, arrays)

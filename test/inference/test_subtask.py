@@ -11,10 +11,11 @@ import torch
 from policy_fixtures import observation, tiny_checkpoint, tiny_robot
 
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
-from pi0_ros.inference.backend import LocalBackend, ZmqBackend
+from pi0_ros.inference.client import Client
+from pi0_ros.inference.subtask import SubtaskWriter, make_subtask_writer
 from pi0_ros.observation.streams import Observation, ObservationBuffer, StaleError
 from pi0_ros.policy.policy import Policy
-from pi0_ros.policy.subtask import MAX_NEW_TOKENS, SubtaskLoop, make_subtask_loop
+from pi0_ros.policy.subtask import MAX_NEW_TOKENS
 from pi0_ros.policy.transforms import make_inputs
 
 ROBOT = tiny_robot()
@@ -40,7 +41,7 @@ class Rig:
         self.answers: dict[str, str] = {}
         self.published: list[str] = []
         buffer = cast(ObservationBuffer, self.buffer)
-        self.loop = SubtaskLoop(buffer, self.write, lambda: 7, self.published.append, rate_hz)
+        self.loop = SubtaskWriter(buffer, self.write, lambda: 7, self.published.append, rate_hz)
 
     def write(self, asked: Observation) -> str:
         assert asked.stamp_ns == 7
@@ -141,15 +142,15 @@ def test_the_model_is_asked_with_the_images_and_the_task(tmp_path):
 
 def test_only_pi05_in_this_process_can_do_it(tmp_path):
     buffer = ObservationBuffer(ROBOT)
-    pi0 = LocalBackend(ROBOT, tiny_checkpoint(tmp_path / "pi0", ROBOT), "cpu")
-    pi05 = LocalBackend(ROBOT, tiny_checkpoint(tmp_path / "pi05", ROBOT, kind="pi05"), "cpu")
-    remote = ZmqBackend(ROBOT, "tcp://127.0.0.1:1")
-    assert make_subtask_loop(0.0, pi0, buffer, lambda: 0, print) is None
-    assert make_subtask_loop(0.5, pi05, buffer, lambda: 0, print) is not None
+    pi0 = Policy(load_checkpoint(tiny_checkpoint(tmp_path / "pi0", ROBOT)))
+    pi05 = Policy(load_checkpoint(tiny_checkpoint(tmp_path / "pi05", ROBOT, kind="pi05")))
+    remote = Client("tcp://127.0.0.1:1", robot=ROBOT)
+    assert make_subtask_writer(0.0, pi0, buffer, lambda: 0, print) is None
+    assert make_subtask_writer(0.5, pi05, buffer, lambda: 0, print) is not None
     with pytest.raises(ValueError, match="checkpoint 'pi0' is a pi0 and only pi05 writes subtasks"):
-        make_subtask_loop(0.5, pi0, buffer, lambda: 0, print)
+        make_subtask_writer(0.5, pi0, buffer, lambda: 0, print)
     with pytest.raises(ValueError, match="set `backend` to local"):
-        make_subtask_loop(0.5, remote, buffer, lambda: 0, print)
+        make_subtask_writer(0.5, remote, buffer, lambda: 0, print)
     remote.close()
 
 

@@ -1,0 +1,72 @@
+"""Where a policy runs and how it is loaded: said once, for the policy node, `pi0 serve` and `pi0 eval`. No torch."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+BACKENDS = ("local", "zmq")
+DTYPES = ("auto", "float32", "bfloat16")
+MAX_SEED = 2**31 - 1
+
+
+def _option(default: Any, text: str, limits: tuple[float, float] | None = None) -> Any:
+    return field(default=default, metadata={"text": text, "limits": limits})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyOptions:
+    """Which policy, where it runs, and how. ValueError names the option that cannot be."""
+
+    checkpoint: str = _option("", "checkpoint folder: this package's, LeRobot's or openpi's (backend local)")
+    backend: str = _option("local", "where the model runs: local or zmq")
+    server: str = _option("tcp://127.0.0.1:5555", "address of `pi0 serve` (backend zmq)")
+    timeout_s: float = _option(2.0, "longest wait for a server's answer, s", (0.01, 60.0))
+    device: str = _option("auto", "torch device: auto, cpu, cuda, cuda:1 ... (backend local)")
+    dtype: str = _option("auto", "numbers of the model: auto (the checkpoint's), float32, bfloat16 (backend local)")
+    tokenizer: str = _option("", "tokenizer file or folder, for a checkpoint without one (backend local)")
+    seed: int = _option(0, "seed of the sampling noise (backend local)", (0, MAX_SEED))
+    torch_threads: int = _option(0, "CPU threads of torch, 0: torch's choice (backend local)", (0, 256))
+    num_steps: int = _option(0, "flow steps per chunk, 0: the checkpoint's (backend local)", (0, 100))
+
+    def __post_init__(self) -> None:
+        for name, choices in (("backend", BACKENDS), ("dtype", DTYPES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}")
+        for option in fields(self):
+            limits, value = option.metadata["limits"], getattr(self, option.name)
+            if limits is not None and not limits[0] <= value <= limits[1]:
+                raise ValueError(f"{option.name} is {value}, expected {limits[0]:g} .. {limits[1]:g}")
+        if self.backend == "local" and not self.checkpoint:
+            raise ValueError("backend 'local' needs a checkpoint folder: set `checkpoint`")
+        if self.backend == "zmq" and not self.server:
+            raise ValueError("backend 'zmq' needs an address: set `server`, e.g. tcp://127.0.0.1:5555")
+
+
+OPTIONS: dict[str, Field[Any]] = {option.name: option for option in fields(PolicyOptions)}
+LOCAL = ("checkpoint", "device", "dtype", "tokenizer", "seed", "torch_threads", "num_steps")  # of a command
+
+
+def add_policy_arguments(parser: argparse.ArgumentParser, names: Iterable[str] = LOCAL) -> None:
+    """Add the options called `names` to a command that loads a policy: `--num-steps` for `num_steps`."""
+    for name in names:
+        option = OPTIONS[name]
+        text = option.metadata["text"].removesuffix(" (backend local)")
+        spellings = [f"--{name.replace('_', '-')}"]
+        if name == "torch_threads":
+            spellings.insert(0, "--threads")
+        parser.add_argument(
+            *spellings,
+            dest=name,
+            type=type(option.default),
+            default=option.default,
+            required=name == "checkpoint",
+            help=text if option.default == "" else f"{text} (default %(default)s)",
+        )
+
+
+def policy_options(args: argparse.Namespace) -> PolicyOptions:
+    """The options among a command's arguments; those that it does not offer keep their defaults."""
+    return PolicyOptions(**{name: getattr(args, name) for name in OPTIONS if hasattr(args, name)})
