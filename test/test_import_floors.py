@@ -64,7 +64,7 @@ FLOORS = {
         {"numpy", "mujoco", "torch", "tqdm"},
     ),
     "monitor": Floor(GROUND | {"control"}, {"numpy", "viser", "yourdfpy", "PIL"} | ROS, late={"websockets"}),
-    "launching": Floor(GROUND | {"monitor"}, set(), late={"launch", "launch_ros"}),
+    "launching": Floor(GROUND | {"control", "inference", "monitor"}, {"yaml"}, late={"launch", "launch_ros"}),
 }
 # Still to be mended: each line is a wall that is not yet where it belongs.
 ALSO = {

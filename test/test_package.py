@@ -14,11 +14,11 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pi0_ros.base.share import config_path
 from pi0_ros.cli.main import COMMANDS
 from pi0_ros.launching import launches
+from pi0_ros.launching.parameters import NODES
 from pi0_ros.robot import load_robot
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,31 +105,29 @@ def test_launch_files_parse(name: str) -> None:
     assert arguments == {argument.name for argument in launches.LAUNCHES[name].arguments}
 
 
-LIST_PARAMETERS = """
+DECLARE = """
 import importlib, json, sys, rclpy
 rclpy.init()
 module = importlib.import_module(f"pi0_ros.nodes.{sys.argv[1]}_node")
 node = next(value for name, value in vars(module).items() if name.lower() == f"{sys.argv[1]}node")()
 skipped = ("use_sim_time", "start_type_description_service")  # every node of ROS has them
-described = {name: node.describe_parameter(name) for name in node._parameters if name not in skipped}
-shown = {name: [node.get_parameter(name).value, d.description] for name, d in described.items()}
-print("PARAMETERS", json.dumps([node.get_name(), shown]), flush=True)
+names = [name for name in node._parameters if name not in skipped]
+plain = lambda value: list(value) if hasattr(value, "typecode") else value
+print("PARAMETERS", json.dumps([node.get_name(), {name: plain(node.get_parameter(name).value) for name in names}]))
 """
 
 
 @pytest.mark.dds
 @pytest.mark.parametrize("node", [name for name in _console_scripts() if name.endswith("_node")])
-def test_policy_yaml_shows_every_parameter_with_its_default(node: str, ros_domain: int) -> None:
+def test_every_node_declares_its_table(node: str, ros_domain: int) -> None:
     for library in ("viser", "yourdfpy") if node == "viewer_node" else ("mujoco",) if node == "sim_node" else ():
         pytest.importorskip(library)
-    argv = [sys.executable, "-c", LIST_PARAMETERS, node.removesuffix("_node")]
+    argv = [sys.executable, "-c", DECLARE, node.removesuffix("_node")]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
     line = next((line for line in done.stdout.splitlines() if line.startswith("PARAMETERS ")), None)
     assert line is not None, done.stdout + done.stderr
     name, declared = json.loads(line.removeprefix("PARAMETERS "))
-    shown = yaml.safe_load(config_path("policy.yaml").read_text())[name]["ros__parameters"]
-    assert shown == {parameter: value for parameter, (value, _) in declared.items()}
-    assert all(description for _, description in declared.values()), "a parameter without a description"
+    assert declared == {parameter.name: parameter.default for parameter in NODES[name]}
 
 
 def test_shipped_robot_files_load() -> None:

@@ -6,11 +6,13 @@ import difflib
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pi0_ros.base.share import config_path, share_path
+from pi0_ros.launching.parameters import RENAMED, Parameter, check_file, table, yaml_value
+from pi0_ros.launching.parameters import describe as describe_parameter
 from pi0_ros.monitor.kinematics import parse_urdf
 from pi0_ros.robot import load_robot
 
@@ -20,22 +22,38 @@ EMPTY = ""  # an argument of this value is not passed on: the node's own default
 
 @dataclass(frozen=True)
 class Argument:
-    """A launch argument `name:=value`; its default's type is its type. `default=None`: it must be given."""
+    """A launch argument `name:=value`. `default=None`: it must be given.
+
+    What it takes is what `parameter` takes, and without one what has the type of its default.
+    """
 
     name: str
     default: Value | None
     help: str
+    parameter: Parameter | None = None
 
     def read(self, text: str) -> Value:
         """The value that `text` stands for; ValueError names the argument and what it takes."""
-        kind = type(self.default)
+        if text == EMPTY and self.default == EMPTY:
+            return EMPTY
+        takes = self.parameter or Parameter(self.name, self.default if self.default is not None else "", "")
+        kind = type(takes.default)
         try:
             if kind is bool:
-                return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-            return kind(text) if kind in (int, float) else text
+                value: Value = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+            else:
+                value = kind(text) if kind in (int, float) else text
+            takes.check(value)
+            return value
         except (KeyError, ValueError):
-            takes = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
-            raise ValueError(f"{self.name}:={text}: this argument takes {takes}") from None
+            raise ValueError(f"{self.name}:={text}: this argument takes {takes.takes}") from None
+
+
+def _of(node: str, name: str, default: Value | None = EMPTY, help: str = "") -> Argument:
+    """The launch argument for a parameter of a node, with its meaning and its type."""
+    parameter = table(node)[name]
+    said = "" if default != EMPTY or parameter.default == EMPTY else f"; default: {yaml_value(parameter.default)}"
+    return Argument(name, default, help or describe_parameter(parameter) + said, parameter)
 
 
 @dataclass(frozen=True)
@@ -97,19 +115,19 @@ def ros_arguments(
     return words + (["--log-level", log_level] if log_level else [])
 
 
-ROBOT = Argument("robot", None, "the robot: a name in config/robots, or the path of a robot file")
-DEMO_ROBOT = Argument("robot", "demo_arm", ROBOT.help)
-PROMPT = Argument("prompt", EMPTY, "what to do, in words (default: the robot file's prompt)")
+ROBOT = _of("controller", "robot", None)
+DEMO_ROBOT = _of("controller", "robot", "demo_arm")
+PROMPT = _of("policy", "prompt", help="what to do, in words; empty: the robot file's prompt")
 POLICY = (
-    Argument("checkpoint", EMPTY, "the checkpoint folder (not needed with backend:=zmq)"),
-    Argument("backend", EMPTY, "local (default): the model runs here; zmq: on the machine that runs `pi0 serve`"),
-    Argument("server", EMPTY, "address of `pi0 serve` for backend:=zmq, for example tcp://gpu-box:5555"),
+    _of("policy", "checkpoint"),
+    _of("policy", "backend"),
+    _of("policy", "server"),
     PROMPT,
-    Argument("device", EMPTY, "where the model runs: cpu, cuda, cuda:1 (default: the GPU where there is one)"),
+    _of("policy", "device"),
 )
-TRANSITION = Argument("transition", EMPTY, "from chunk to chunk: replace, blend (default), ensemble or rtc")
-RTC = Argument("rtc.mode", EMPTY, "real-time chunking: auto (default), off, exact, lerobot or trained")
-AUTO_ARM = "arm at once instead of waiting for the controller's ~/arm service"
+TRANSITION = _of("controller", "transition")
+RTC = _of("policy", "rtc.mode")
+AUTO_ARM = _of("controller", "auto_arm", False, "arm at once instead of waiting for the controller's ~/arm service")
 COMMON = (
     Argument("use_sim_time", False, "take time from /clock"),
     Argument("params_file", EMPTY, "ROS parameters of all nodes; config/policy.yaml shows every one"),
@@ -138,14 +156,14 @@ WATCHING = (
 LAUNCHES: dict[str, Launch] = {
     "policy": Launch(
         "Run a policy on a robot: the policy node, the controller and what watches them.",
-        (ROBOT, *POLICY, TRANSITION, RTC, Argument("auto_arm", False, AUTO_ARM), MONITOR, _view(False), RVIZ, *COMMON),
+        (ROBOT, *POLICY, TRANSITION, RTC, AUTO_ARM, MONITOR, _view(False), RVIZ, *COMMON),
         (CONTROLLER_PROCESS, POLICY_PROCESS, *WATCHING),
     ),
     "record": Launch(
         "Record episodes of a teleoperated robot as rosbags: by the keys of `pi0 record` or the recorder's services.",
         (
             ROBOT,
-            Argument("out_dir", EMPTY, "folder that receives one bag per episode (default: bags)"),
+            _of("recorder", "out_dir"),
             PROMPT,
             _view(False),
             *COMMON,
@@ -164,14 +182,12 @@ LAUNCHES: dict[str, Launch] = {
         "The simulated arm with its trained policy, running on (the scored demo is `pi0 demo`).",
         (
             DEMO_ROBOT,
-            Argument("checkpoint", str(Path(__file__).parents[1] / "sim" / "checkpoint"), POLICY[0].help),
+            _of("policy", "checkpoint", str(Path(__file__).parents[1] / "sim" / "checkpoint")),
             *POLICY[1:],
-            Argument(
-                "transition", "replace", TRANSITION.help
-            ),  # this policy moves at the arm's limits: see docs/demo.md
-            Argument("rtc.mode", "off", RTC.help),
-            Argument("seed", 0, "of the simulator's scenes"),
-            Argument("auto_arm", True, AUTO_ARM),
+            _of("controller", "transition", "replace"),  # this policy moves at the arm's limits: see docs/demo.md
+            _of("policy", "rtc.mode", "off"),
+            _of("sim", "seed", 0, "of the simulator's scenes"),
+            replace(AUTO_ARM, default=True),
             MONITOR,
             _view(True),
             RVIZ,
@@ -217,6 +233,9 @@ def resolve(launch: Launch, given: Mapping[str, str]) -> list[Command]:
     """
     known = [argument.name for argument in launch.arguments]
     for name in given:
+        new = next((names[name] for names in RENAMED.values() if name in names), "")
+        if new:
+            raise ValueError(f"argument {name!r} is called {new!r} now: write {new}:={given[name]}")
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
@@ -225,6 +244,8 @@ def resolve(launch: Launch, given: Mapping[str, str]) -> list[Command]:
     if missing:
         raise ValueError(f"{missing[0].name}:=... must be given ({missing[0].help})")
     values = {a.name: a.read(given[a.name]) if a.name in given else a.default for a in launch.arguments}
+    if values["params_file"]:
+        check_file(str(values["params_file"]))
     wanted = (process for process in launch.processes if not process.when or values[process.when])
     return [_command(process, {k: v for k, v in values.items() if v is not None}) for process in wanted]
 

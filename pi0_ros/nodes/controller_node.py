@@ -20,7 +20,6 @@ from dataclasses import fields
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -34,8 +33,6 @@ from pi0_ros.control.controller import Command, Controller, Settings, State
 from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.pacing import LateShare
-from pi0_ros.control.splines import INTERPOLATIONS
-from pi0_ros.control.transitions import TRANSITIONS
 from pi0_ros.nodes.command_output import CommandOutput
 from pi0_ros.nodes.messages import (
     LATEST,
@@ -47,6 +44,7 @@ from pi0_ros.nodes.messages import (
     stamp_to_ns,
     stamp_to_seconds,
 )
+from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.plan_sender import Planner
 from pi0_ros.nodes.running import run_node
 from pi0_ros.nodes.ticker import Ticker
@@ -85,15 +83,21 @@ class ControllerNode(Node):
 
     def __init__(self) -> None:
         super().__init__("controller")
-        settings = self._declare_parameters()
-        self.robot = load_robot(self.get_parameter("robot").value)
+        values = declare(self, "controller")
+        settings = Settings(**{field.name: values[field.name] for field in fields(Settings)})
+        self._realtime = realtime.Realtime(
+            values["realtime.priority"],
+            values["realtime.lock_memory"],
+            [core for core in values["realtime.cpu"] if core >= 0],
+        )
+        self.robot = load_robot(values["robot"])
         self.period = 1.0 / self.robot.control_rate_hz
         max_age = np.full(len(self.robot.joints), np.inf)
         for topic in self.robot.state:
             max_age[self.robot.indices(topic.joints)] = topic.max_age_s
         self.controller = Controller(limits_of(self.robot), self.period, max_age, settings)
         self._lock = threading.Lock()  # around self.controller
-        self._auto_arm = self.get_parameter("auto_arm").value
+        self._auto_arm = values["auto_arm"]
         self._state_problems: dict[str, str] = {}
         self._refused_at = -np.inf
         self._accepted: dict[float, float] = {}  # chunk's stamp -> when it came, s
@@ -162,37 +166,6 @@ class ControllerNode(Node):
             self.output.publish(Command(position, still, still), self.now(), self.controller.state.value)
         self._publish_diagnostics()
         self.output.flush(0.5)
-
-    def _declare_parameters(self) -> Settings:
-        default = Settings()
-        self._declare("robot", "demo_arm", "name or path of the robot file")
-        self._declare("auto_arm", False, "arm by itself once, at the first moment that arming is not refused")
-        self._declare("interpolation", default.interpolation, f"between actions: {', '.join(INTERPOLATIONS)}")
-        self._declare("transition", default.transition, f"from chunk to chunk: {', '.join(TRANSITIONS)}")
-        self._declare("blend_s", default.blend_s, "s over which the offset to a new chunk fades; 0: none", 5.0)
-        self._declare("ensemble_decay", default.ensemble_decay, "an ensemble weighs a newer chunk by exp(-this)", 10.0)
-        self._declare("chunk_timeout_s", default.chunk_timeout_s, "s, greatest age of a followed observation", 600.0)
-        self._declare("tracking_s", default.tracking_s, "s a joint may lag at its velocity limit; 0: not watched", 60.0)
-        self._declare("rearm_after_s", default.rearm_after_s, "s, a hold that lasts longer needs ~/arm again", 86400.0)
-        self._declare(
-            "realtime.priority", 0, "SCHED_FIFO priority of the ticks' thread, 1 to 99; 0: normal scheduling", 99
-        )
-        self._declare("realtime.lock_memory", False, "keep all memory of the process in RAM (mlockall)")
-        self._declare("realtime.cpu", [-1], "cores that the process runs on; [-1]: all")
-        self._realtime = realtime.Realtime(
-            self.get_parameter("realtime.priority").value,
-            self.get_parameter("realtime.lock_memory").value,
-            [core for core in self.get_parameter("realtime.cpu").value if core >= 0],
-        )
-        return Settings(**{field.name: self.get_parameter(field.name).value for field in fields(Settings)})
-
-    def _declare(self, name: str, default: object, description: str, highest: int | float | None = None) -> None:
-        descriptor = ParameterDescriptor(description=description, read_only=True)
-        if isinstance(highest, int):
-            descriptor.integer_range = [IntegerRange(from_value=0, to_value=highest, step=1)]
-        elif highest is not None:
-            descriptor.floating_point_range = [FloatingPointRange(from_value=0.0, to_value=highest)]
-        self.declare_parameter(name, default, descriptor)
 
     def _listener(self, topic: StateTopic) -> Callable[[JointState], None]:
         joints = self.robot.indices(topic.joints)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
@@ -16,6 +15,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from visualization_msgs.msg import MarkerArray
 
 from pi0_ros.nodes.messages import LATEST
+from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.running import run_node
 from pi0_ros.robot import load_robot
 from pi0_ros.sim.demonstrator import Demonstrator
@@ -27,10 +27,7 @@ class DemonstratorNode(Node):
 
     def __init__(self) -> None:
         super().__init__("demonstrator")
-        description = ParameterDescriptor(
-            description="cube to put in the tray: red, green, blue, or empty to rest", read_only=True
-        )
-        self.colour = str(self.declare_parameter("colour", "", description).value)
+        self.colour = str(declare(self, "demonstrator")["colour"])
         self.cubes: dict[str, np.ndarray] = {}
         self.joints: np.ndarray | None = None
         self._demonstrator = Demonstrator()

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from nav_msgs.msg import Path
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
@@ -37,6 +36,7 @@ from pi0_ros.monitor.kinematics import UrdfError, parse_urdf
 from pi0_ros.monitor.model import RobotModel, robot_model
 from pi0_ros.monitor.plan import position_at, remaining
 from pi0_ros.nodes.messages import LATCHED, LATEST, SENSOR, chunk_from_message, seconds_to_stamp
+from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.running import run_node
 from pi0_ros.observation.streams import MessageError, decode_positions
 from pi0_ros.robot import StateTopic, load_robot
@@ -52,20 +52,11 @@ class MonitorNode(Node):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("monitor", **kwargs)
-        self.robot = load_robot(self._declare("robot", "demo_arm", "name or path of the robot file"))
-        self._urdf = self._declare("urdf", "", "path of the URDF; empty: the robot file's, else /robot_description")
-        self._tips = self._declare("tips", [""], "links whose path is drawn; empty: the ends of the arms")
-        self._closed_at = self._declare(
-            "gripper_closed_at", "lower", "limit of the URDF's gripper joint at which it is closed: lower or upper"
-        )
-        self._ghost_mode = self._declare("ghost", "end", "what pi0/ghost shows: end of the plan, or sweep along it")
-        self._sweep_s = self._declare("sweep_s", 1.5, "seconds that one sweep of the ghost takes", (0.1, 60.0))
-        self._trail_s = self._declare("trail_s", 6.0, "seconds of executed path that stay visible", (0.0, 600.0))
-        for name, known in (("gripper_closed_at", ("lower", "upper")), ("ghost", ("end", "sweep"))):
-            if self.get_parameter(name).value not in known:
-                raise ValueError(
-                    f"parameter {name} is {self.get_parameter(name).value!r}, expected {' or '.join(known)}"
-                )
+        values = declare(self, "monitor")
+        self.robot = load_robot(values["robot"])
+        self._urdf, self._tips = values["urdf"], values["tips"]
+        self._closed_at, self._ghost_mode = values["gripper_closed_at"], values["ghost"]
+        self._sweep_s, self._trail_s = values["sweep_s"], values["trail_s"]
         self.model: RobotModel | None = None
         self.chunk: ActionChunk | None = None
         self._state = np.full(len(self.robot.joints), np.nan)
@@ -81,12 +72,6 @@ class MonitorNode(Node):
         for topic in self.robot.state:
             self.create_subscription(JointState, topic.topic, partial(self._on_state, topic), SENSOR)
         self.create_timer(PERIOD_S, self._publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
-
-    def _declare(self, name: str, default: Any, description: str, limits: tuple[float, float] | None = None) -> Any:
-        descriptor = ParameterDescriptor(description=description, read_only=True)
-        if limits is not None:
-            descriptor.floating_point_range = [FloatingPointRange(from_value=limits[0], to_value=limits[1])]
-        return self.declare_parameter(name, default, descriptor).value
 
     def _load_model(self) -> None:
         path = self._urdf or self.robot.urdf

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -30,6 +30,7 @@ from pi0_ros.inference.options import OPTIONS, PolicyOptions
 from pi0_ros.inference.prefix import Continuation, RtcSettings, check_trained
 from pi0_ros.inference.runner import RUNNING, STARTING, Health, Runner
 from pi0_ros.inference.subtask import SubtaskWriter, make_subtask_writer
+from pi0_ros.launching.parameters import Changes, table
 from pi0_ros.nodes.messages import (
     LATCHED,
     LATEST,
@@ -42,6 +43,7 @@ from pi0_ros.nodes.messages import (
     stamp_to_ns,
     stamp_to_seconds,
 )
+from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.running import run_node
 from pi0_ros.observation.streams import ObservationBuffer
 from pi0_ros.policy.backends import make_backend
@@ -52,34 +54,14 @@ FOLLOWING = State.RUNNING.value
 PERIOD_S = 0.5  # of diagnostics and of looking for publishers
 LOG_AGAIN_S = 5.0  # a lasting problem is logged this often
 
-# name, default, description, range (numbers), may change while running
-PARAMETERS: tuple[tuple[str, Any, str, tuple[float, float] | None, bool], ...] = (
-    ("robot", "demo_arm", "robot file: its name in config/robots or a path", None, False),
-    *((name, o.default, o.metadata["text"], o.metadata["limits"], False) for name, o in OPTIONS.items()),
-    ("prompt", "", "what to do; empty: the robot file's prompt. ~/prompt replaces it", None, True),
-    ("policy_rate", 0.0, "most inferences per second, 0: the robot file's policy_rate_hz", (0.0, 100.0), False),
-    ("subtask.rate_hz", 0.0, "pi0.5: how often the model names its next subtask, 0: never", (0.0, 10.0), False),
-    ("rtc.mode", "auto", "continue the running chunk (docs/rtc.md): auto, off, exact, lerobot or trained", None, False),
-    (
-        "rtc.schedule",
-        "exp",
-        "how the guidance falls behind the executed actions: exp, linear, ones, zeros",
-        None,
-        False,
-    ),
-    ("rtc.max_guidance_weight", 5.0, "limit of the pull toward the running chunk", (0.1, 100.0), False),
-    ("rtc.mask_end", 0, "actions from here on are free, 0: as far as the running chunk reaches", (0, 1000), False),
-    ("autostart", True, "configure and activate without being told", None, False),
-)
-
 
 class PolicyNode(LifecycleNode):
     """Parameters in, a `Runner` called, messages out."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("policy", **kwargs)
-        for name, default, description, limits, changeable in PARAMETERS:
-            self.declare_parameter(name, default, _descriptor(default, description, limits, changeable))
+        self._phase, self.refusal = "unconfigured", ""
+        declare(self, "policy")
         self.add_on_set_parameters_callback(self._parameters_set)
         self._runner: Runner | None = None
         self._subtasks: SubtaskWriter | None = None
@@ -90,7 +72,6 @@ class PolicyNode(LifecycleNode):
         self._streams: dict[str, Any] = {}  # topic -> subscription
         self._others: list[Any] = []  # prompt subscriptions
         self._timer: Any = None
-        self._phase, self.refusal = "unconfigured", ""
         self._logged_at = 0.0
         self._chunks = self.create_lifecycle_publisher(JointTrajectory, "pi0/chunk", LATEST)
         self._subtask = self.create_publisher(String, "pi0/subtask", LATCHED)
@@ -243,6 +224,14 @@ class PolicyNode(LifecycleNode):
             self.get_logger().info(f"prompt: {message.data!r}")
 
     def _parameters_set(self, parameters: list[Parameter]) -> SetParametersResult:
+        known = table("policy")
+        fixed = [p.name for p in parameters if p.name in known and known[p.name].changes is Changes.UNCONFIGURED]
+        if fixed and self._phase != "unconfigured":
+            reason = (
+                f"{', '.join(fixed)} can change while the policy is unconfigured: deactivate and cleanup first "
+                f"(`ros2 lifecycle set {self.get_fully_qualified_name()} deactivate`, then `... cleanup`)"
+            )
+            return SetParametersResult(successful=False, reason=reason)
         for parameter in parameters:
             if parameter.name == "prompt" and self._runner is not None and self._robot is not None:
                 self._runner.prompt = parameter.value or self._robot.prompt
@@ -328,17 +317,6 @@ class PolicyNode(LifecycleNode):
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
-
-
-def _descriptor(
-    default: Any, description: str, limits: tuple[float, float] | None, changeable: bool
-) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(description=description, read_only=not changeable)
-    if limits is not None and isinstance(default, float):
-        descriptor.floating_point_range = [FloatingPointRange(from_value=float(limits[0]), to_value=float(limits[1]))]
-    elif limits is not None:
-        descriptor.integer_range = [IntegerRange(from_value=int(limits[0]), to_value=int(limits[1]), step=1)]
-    return descriptor
 
 
 def main(args: list[str] | None = None) -> int:

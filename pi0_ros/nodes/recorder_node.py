@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import Joy
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from pi0_ros.bags.mcap_writer import COMPRESSIONS
 from pi0_ros.nodes.messages import diagnostic_array, diagnostic_status
+from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.recorder import Recorder, RecorderError, RecorderOptions, free_bytes
 from pi0_ros.nodes.running import keep_freed_memory, run_node
 from pi0_ros.robot import load_robot
@@ -52,22 +51,17 @@ class RecorderNode(Node):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("recorder", **kwargs)
-        robot = load_robot(self._declare("robot", "demo_arm", "name or path of the robot file"))
-        out_dir = self._declare("out_dir", "bags", "folder that receives one bag per episode")
-        self.out_dir = Path(out_dir).expanduser().resolve()
-        self._prompt = self._declare("prompt", "", "first prompt; empty: the robot file's. ~/prompt replaces it")
-        seconds = FloatingPointRange(from_value=0.0, to_value=60.0)
+        values = declare(self, "recorder")
+        robot = load_robot(values["robot"])
+        self.out_dir = Path(values["out_dir"]).expanduser().resolve()
+        self._prompt = values["prompt"]
         options = RecorderOptions(
-            pre_roll_s=self._declare(
-                "pre_roll_s", 0.0, "seconds before ~/start that go into the bag", floating_point_range=[seconds]
-            ),
-            queue_bytes=self._megabytes("queue_mb", 512, "memory for messages that wait for the disk"),
-            min_free_bytes=self._megabytes("min_free_mb", 1000, "free disk below which recording ends; 0: to the last"),
-            compression=self._declare("compression", "none", f"of the bags: {' or '.join(COMPRESSIONS)}"),
-            extra_topics=tuple(filter(None, self._declare("extra_topics", [""], "recorded too where published"))),
+            pre_roll_s=values["pre_roll_s"],
+            queue_bytes=values["queue_mb"] * 1_000_000,
+            min_free_bytes=values["min_free_mb"] * 1_000_000,
+            compression=values["compression"],
+            extra_topics=tuple(filter(None, values["extra_topics"])),
         )
-        if options.compression not in COMPRESSIONS:
-            raise ValueError(f"compression:={options.compression}: use {' or '.join(COMPRESSIONS)}")
         self._outcome = ""
         self.recorder = Recorder(self, robot, self.out_dir, options, self.get_logger().error)
         # Volatile, because a transient local subscription would not hear an ordinary publisher.
@@ -75,21 +69,13 @@ class RecorderNode(Node):
         self.create_subscription(String, "~/outcome", self._set_outcome, 10)
         for name in ACTIONS:
             self.create_service(Trigger, f"~/{name}", partial(self._serve, name))
-        self._buttons = joy_buttons(self._declare("joy_buttons", "", "buttons of topic joy: start=0 stop=1 ..."))
+        self._buttons = joy_buttons(values["joy_buttons"])
         self._pressed: set[int] = set()
         if self._buttons:
             self.create_subscription(Joy, "joy", self._joy, 10)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(0.5, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.get_logger().info(f"records {', '.join(self.recorder.topics)} into {self.out_dir}")
-
-    def _declare(self, name: str, default: Any, description: str, **limits: Any) -> Any:
-        descriptor = ParameterDescriptor(description=description, read_only=True, **limits)
-        return self.declare_parameter(name, default, descriptor).value
-
-    def _megabytes(self, name: str, default: int, description: str) -> int:
-        limits = [IntegerRange(from_value=0, to_value=1_000_000_000)]
-        return int(self._declare(name, default, f"{description}, MB", integer_range=limits)) * 1_000_000
 
     def _set_prompt(self, message: String) -> None:
         self._prompt = message.data

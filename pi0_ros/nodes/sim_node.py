@@ -17,10 +17,8 @@ import time
 import numpy as np
 import rclpy
 from geometry_msgs.msg import Pose, Vector3
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
@@ -31,6 +29,7 @@ from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pi0_ros.nodes.messages import LATCHED, LATEST, ns_to_stamp, stamp_to_ns
+from pi0_ros.nodes.parameters import declare
 from pi0_ros.robot import load_robot
 from pi0_ros.sim.task import Score
 from pi0_ros.sim.world import JOINTS, TICK, TRAY, Disturbance, World
@@ -50,16 +49,7 @@ class SimNode(Node):
 
     def __init__(self) -> None:
         super().__init__("sim")
-        self._declare(
-            "seed", 0, "seed of the cubes' places at the next reset", IntegerRange(from_value=0, to_value=2**31 - 1)
-        )
-        self._declare("speed", 1.0, "simulated seconds per second", FloatingPointRange(from_value=0.01, to_value=100.0))
-        self._declare(
-            "disturbance", 0.0, "rad, wandering joint error", FloatingPointRange(from_value=0.0, to_value=0.2)
-        )
-        self._declare("mishap", False, "start beside a cube, gripper perhaps closed, as after a grasp that missed")
-        self._declare("clock", False, "publish /clock at 100 Hz and stamp with simulated time")
-        self._declare("lockstep", False, "wait for a command after each joint state, as fast as the commander goes")
+        declare(self, "sim")
         self.world = World()
         self.score = Score()
         self.robot = load_robot("demo_arm")
@@ -73,7 +63,6 @@ class SimNode(Node):
         self.clock = self.create_publisher(Clock, "/clock", QoSProfile(depth=10)) if self._value("clock") else None
         self.create_subscription(JointTrajectory, self.robot.commands[0].topic, self._on_command, LATEST)
         self.create_service(Trigger, "~/reset", self._on_reset)
-        self.add_on_set_parameters_callback(self._on_parameters)
         self._command: np.ndarray | None = None
         self._commanded_tick = -1000
         self._answered_ns = 0
@@ -113,26 +102,8 @@ class SimNode(Node):
     def _commanded_lately(self) -> bool:
         return self._ticks - self._commanded_tick < 20
 
-    def _declare(
-        self,
-        name: str,
-        default: float | bool,
-        description: str,
-        limits: FloatingPointRange | IntegerRange | None = None,
-    ) -> None:
-        descriptor = ParameterDescriptor(description=description)
-        if isinstance(limits, FloatingPointRange):
-            descriptor.floating_point_range = [limits]
-        elif limits is not None:
-            descriptor.integer_range = [limits]
-        self.declare_parameter(name, default, descriptor)
-
     def _value(self, name: str) -> float | bool:
         return self.get_parameter(name).value
-
-    def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        fixed = [p.name for p in parameters if p.name == "clock"]
-        return SetParametersResult(successful=not fixed, reason="clock can only be set at start" if fixed else "")
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._reset()

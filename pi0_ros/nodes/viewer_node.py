@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import viser
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.node import Node
@@ -41,6 +40,7 @@ from pi0_ros.monitor.panel import Actions, Health, Panel, prompt_choices
 from pi0_ros.monitor.scene import Scene
 from pi0_ros.monitor.web_guard import Guard, guarded
 from pi0_ros.nodes.messages import LATCHED, SENSOR, diagnostic_values, message_class
+from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.running import run_node
 from pi0_ros.observation.images import ImageError, decode_image
 from pi0_ros.observation.streams import MessageError, decode_positions
@@ -57,16 +57,12 @@ class ViewerNode(Node):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("viewer", **kwargs)
-        self.robot = load_robot(self._declare("robot", "demo_arm", "name or path of the robot file"))
-        host = self._declare("host", "127.0.0.1", "address to serve on; 0.0.0.0: every network interface")
-        port = self._declare("port", 8080, "port to serve on; the next free one where it is taken")
-        objects = f"/{self.robot.name}/objects"
-        topics = self._declare("marker_topics", ["pi0/markers", objects], "MarkerArray topics to draw")
-        prompts = self._declare("prompts", [""], "instruction buttons; empty: made from the robot file's prompt")
-        prompt_topics = self._declare("prompt_topics", ["policy/prompt", "recorder/prompt"], "who gets instructions")
-        closed_at = self._declare("gripper_closed_at", "lower", "limit at which the URDF's gripper is closed")
-        controller = self._declare("controller", "controller", "name of the controller node")
-        recorder = self._declare("recorder", "recorder", "name of the recorder node")
+        values = declare(self, "viewer")
+        self.robot = load_robot(values["robot"])
+        host, port, closed_at = values["host"], values["port"], values["gripper_closed_at"]
+        prompts, prompt_topics = values["prompts"], values["prompt_topics"]
+        topics = list(filter(None, values["marker_topics"])) or ["pi0/markers", f"/{self.robot.name}/objects"]
+        controller, recorder = values["controller"], values["recorder"]
 
         self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._wake = self.create_guard_condition(self._work)
@@ -121,10 +117,6 @@ class ViewerNode(Node):
     def close(self) -> None:
         """Stop serving."""
         self.server.stop()
-
-    def _declare(self, name: str, default: Any, description: str) -> Any:
-        descriptor = ParameterDescriptor(description=description, read_only=True)
-        return self.declare_parameter(name, default, descriptor).value
 
     def _load_model(self, closed_at: str) -> RobotModel | None:
         if self.robot.urdf is None:

@@ -212,7 +212,7 @@ def without_urdf(robot: Robot) -> Robot:
 def test_wrong_parameters_are_refused(ros_context: Any, tmp_path: Path) -> None:
     (tmp_path / "arm.urdf").write_text(arm_urdf())
     for name, value, message in (
-        ("ghost", "dance", "parameter ghost is 'dance', expected end or sweep"),
+        ("ghost", "dance", "parameter ghost is 'dance': it takes one of end, sweep"),
         ("tips", ["tool0"], "no link tool0"),
     ):
         overrides = [Parameter("urdf", value=str(tmp_path / "arm.urdf")), Parameter(name, value=value)]
