@@ -29,6 +29,7 @@ POLICY = [
 SIM = ["mujoco==3.8.1"]
 TRAIN = [*POLICY, "av>=12", "matplotlib>=3.8", "pandas>=2.0", "pyarrow>=15"]
 RAY = ["ray>=2.10"]
+CAMERAS = ["opencv-python-headless>=4.5"]  # YUV and Bayer pictures; a ROS machine has python3-opencv
 VIEW = ["viser>=1.1", "yourdfpy>=0.0.58"]
 # transformers: prompts are compared with its own; it needs protobuf to read a SentencePiece model, as LeRobot does.
 TEST = ["pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.100", "transformers>=4.48", "protobuf>=4"]
@@ -73,8 +74,9 @@ setup(
         "train": TRAIN,
         "view": VIEW,
         "ray": RAY,
+        "cameras": CAMERAS,
         "test": TEST,
-        "dev": [*TRAIN, *SIM, *VIEW, *TEST, *LINT, *COLCON],
+        "dev": [*TRAIN, *CAMERAS, *SIM, *VIEW, *TEST, *LINT, *COLCON],
     },
     entry_points={
         "console_scripts": [

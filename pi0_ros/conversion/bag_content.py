@@ -10,7 +10,8 @@ from pi0_ros.bags.reader import Bag, BagError
 from pi0_ros.conversion.bag_streams import Recorded, Stream
 from pi0_ros.datasets.checks.finding import Finding, error, warning
 from pi0_ros.datasets.pictures import contrast, is_black, sharpness
-from pi0_ros.observation.images import ImageError, decode_image
+from pi0_ros.observation.camera_picture import decoder_of
+from pi0_ros.observation.images import ImageError
 from pi0_ros.observation.streams import MessageError, decode_command, decode_state
 from pi0_ros.robot import Camera, CommandGroup, Robot, StateTopic
 
@@ -33,7 +34,8 @@ def check_cameras(bag: Bag, found: Recorded, robot: Robot) -> Iterator[Finding]:
 def _camera(bag: Bag, stream: Stream, camera: Camera) -> Iterator[Finding]:
     name = f"camera {camera.name}"
     try:
-        pictures = [decode_image(bag.decode(stream.topic, data)) for data in stream.kept]
+        decode = decoder_of(camera)
+        pictures = [decode(bag.decode(stream.topic, data)) for data in stream.kept]
     except (ImageError, BagError) as problem:
         yield error("pictures", f"{name}: {problem}", "let the driver publish what the message says")
         return

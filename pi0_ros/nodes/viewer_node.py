@@ -42,7 +42,8 @@ from pi0_ros.monitor.web_guard import Guard, guarded
 from pi0_ros.nodes.messages import LATCHED, SENSOR, diagnostic_values, message_class
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.running import run_node
-from pi0_ros.observation.images import ImageError, decode_image
+from pi0_ros.observation.camera_picture import decoder_of
+from pi0_ros.observation.images import ImageError
 from pi0_ros.observation.streams import MessageError, decode_positions
 from pi0_ros.robot import StateTopic, load_robot
 
@@ -179,7 +180,7 @@ class ViewerNode(Node):
         for camera in self.robot.cameras:
             if camera.name in self._images:
                 try:
-                    images[camera.name] = decode_image(self._images[camera.name])
+                    images[camera.name] = decoder_of(camera)(self._images[camera.name])
                 except ImageError as error:
                     self.get_logger().warning(f"{camera.topic} not drawn: {error}", throttle_duration_sec=5.0)
         if images:

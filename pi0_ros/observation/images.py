@@ -1,7 +1,7 @@
 """Camera messages to RGB pixels, and the letterbox resize of pi0.
 
 Messages are read by their attributes alone, so DDS messages and messages from bags decode alike. One own codec serves
-the common encodings everywhere; cv_bridge is asked only for rarer ones.
+the common encodings everywhere, OpenCV YUV and Bayer (`raw_encodings.py`); cv_bridge is asked only for rarer ones.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+from pi0_ros.observation import raw_encodings
+from pi0_ros.observation.raw_encodings import LAYOUTS, LayoutError
 
 # encoding: (numpy kind, channels in the message, where red, green and blue are)
 PIXELS: dict[str, tuple[str, int, tuple[int, int, int]]] = {
@@ -29,12 +32,13 @@ PIXELS: dict[str, tuple[str, int, tuple[int, int, int]]] = {
 }
 # encodings that say nothing about colour: refused with the remedy
 COLOURLESS = {
-    "16UC1": "is a depth image: name the camera's colour topic instead",
-    "32FC1": "is a depth image: name the camera's colour topic instead",
-    "8UC3": "does not say whether red or blue comes first: let the driver publish rgb8 or bgr8",
-    "8UC4": "does not say whether red or blue comes first: let the driver publish rgba8 or bgra8",
+    "16UC1": "is a depth image: name the camera's colour topic, or say `depth: {near: 0.2, far: 2.0}` (metres)",
+    "32FC1": "is a depth image: name the camera's colour topic, or say `depth: {near: 0.2, far: 2.0}` (metres)",
+    "8UC3": "does not say whether red or blue comes first: say `encoding: rgb8` or bgr8 for the camera",
+    "8UC4": "does not say whether red or blue comes first: say `encoding: rgba8` or bgra8 for the camera",
 }
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+RIFF, WEBP = b"RIFF", b"WEBP"  # a WebP file: RIFF, four bytes of length, WEBP
 
 
 class ImageError(ValueError):
@@ -48,15 +52,17 @@ def decode_image(msg: Any) -> np.ndarray:
     """
     if not hasattr(msg, "encoding"):
         return _decompress(msg)
+    if msg.encoding in LAYOUTS:
+        return _opencv(msg, raw_encodings.decode)
     if msg.encoding not in PIXELS:
         return _bridge(msg.encoding)(msg)
-    view = _view(msg)
+    pixels = _view(msg)
     order = PIXELS[msg.encoding][2]
-    if order == (0, 1, 2) and view.shape[2] == 3 and view.dtype == np.uint8:
-        return np.ascontiguousarray(view)  # no copy unless the rows are padded
-    rgb = np.empty((*view.shape[:2], 3), np.uint8)
+    if order == (0, 1, 2) and pixels.shape[2] == 3 and pixels.dtype == np.uint8:
+        return np.ascontiguousarray(pixels)  # no copy unless the rows are padded
+    rgb = np.empty((*pixels.shape[:2], 3), np.uint8)
     for channel, source in enumerate(order):
-        plane = view[..., source]
+        plane = pixels[..., source]
         rgb[..., channel] = plane if plane.dtype == np.uint8 else (plane.astype(np.uint32) + 128) // 257
     return rgb
 
@@ -67,6 +73,8 @@ def check_image(msg: Any) -> None:
         _decompressor(msg)
     elif msg.encoding in PIXELS:
         _view(msg)
+    elif msg.encoding in LAYOUTS:
+        _opencv(msg, raw_encodings.check)
     else:
         _bridge(msg.encoding)
 
@@ -108,6 +116,19 @@ def _view(msg: Any) -> np.ndarray:
     return np.ndarray((height, width, channels), dtype, msg.data, strides=(step, pixel, dtype.itemsize))
 
 
+def _opencv(msg: Any, work: Callable[[Any, str], Any]) -> Any:
+    """`work` on a message that OpenCV decodes, its errors said in the words of this module."""
+    try:
+        return work(msg, msg.encoding)
+    except ImportError as error:
+        raise ImageError(
+            f"encoding {msg.encoding!r} needs OpenCV, which fails here ({error}): pip install opencv-python-headless, "
+            "or python3-opencv on a ROS machine"
+        ) from error
+    except LayoutError as error:
+        raise ImageError(str(error)) from error
+
+
 # ---- compressed images
 
 
@@ -123,11 +144,13 @@ def _decompress(msg: Any) -> np.ndarray:
 def _decompressor(msg: Any) -> Callable[[bytes], np.ndarray]:
     """The decoder for a CompressedImage, chosen by its first bytes because drivers write `format` in many ways."""
     name, start = msg.format, bytes(msg.data[: len(PNG)])
+    if start.startswith(RIFF) and bytes(msg.data[8:12]) == WEBP:
+        return _pillow
     if start.startswith(JPEG):
         return _jpeg_decoder()
     if start == PNG:
         return _png_decoder()
-    what = "is empty" if not start else "is neither JPEG nor PNG"
+    what = "is empty" if not start else "is neither JPEG nor PNG nor WebP"
     raise ImageError(
         f"compressed image of format {name!r} {what}: name a topic with JPEG or PNG images, or the raw one"
     )
@@ -153,7 +176,7 @@ def _png_decoder() -> Callable[[bytes], np.ndarray]:
     def decode(data: bytes) -> np.ndarray:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if image is None:
-            raise ImageError("compressed image is broken: OpenCV cannot decode it")
+            raise ValueError("OpenCV cannot decode it")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
     return decode
@@ -176,7 +199,7 @@ def _bridge(encoding: str) -> Callable[[Any], np.ndarray]:
     """cv_bridge's decoder for an encoding that is not in `PIXELS`, after it has converted one small image rightly."""
     if encoding in COLOURLESS:
         raise ImageError(f"encoding {encoding!r} {COLOURLESS[encoding]}")
-    known = f"decoded without help are {', '.join(PIXELS)}"
+    known = f"decoded without it are {', '.join((*PIXELS, *LAYOUTS))}"
     probe = SimpleNamespace(encoding="bgr8", height=1, width=2, step=6, is_bigendian=0, data=bytes(range(6)))
     try:
         from cv_bridge import CvBridge

@@ -15,7 +15,8 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from pi0_ros.observation.images import ImageError, check_image, decode_image
+from pi0_ros.observation.camera_picture import checker_of, decoder_of
+from pi0_ros.observation.images import ImageError
 from pi0_ros.robot import CommandGroup, Robot, StateTopic
 
 T = TypeVar("T")
@@ -205,7 +206,7 @@ class ObservationBuffer:
             self._checks[item.topic] = _naming(item.topic, item.type, check)
 
         for camera in robot.cameras:
-            add(camera, camera.max_age_s, keep, "image", decode_image, check_image)
+            add(camera, camera.max_age_s, keep, "image", decoder_of(camera), checker_of(camera))
         for item in robot.state:
             decode = partial(decode_state, item)
             add(item, item.max_age_s, many, "state", decode, decode)

@@ -29,6 +29,11 @@ CONTROL_RATES = (20, 1000)  # Hz
 LIMITS = ("jerk", "tracking")  # that a joint may have besides position, velocity and acceleration
 SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+ENCODINGS = (
+    *("rgb8", "bgr8", "rgba8", "bgra8", "mono8", "rgb16", "bgr16", "mono16", "uyvy", "yuyv", "nv12", "nv21"),
+    *(f"bayer_{pattern}{bits}" for pattern in ("rggb", "bggr", "gbrg", "grbg") for bits in (8, 16)),
+)
+ROTATIONS = (0, 90, 180, 270)
 STATE_TYPES = ("sensor_msgs/msg/JointState",)
 STATE_FIELDS = ("position", "velocity", "effort")
 COMMAND_TYPES = (
@@ -181,13 +186,51 @@ def _joint(value: Any, place: Place) -> Joint:
 
 
 def _camera(value: Any, place: Place) -> Camera:
-    item = Section(value, place, ("name", "topic", "type", "slot", "max_age_s"), ("frozen_s",), HINTS)
+    optional = ("frozen_s", "encoding", "crop", "rotate", "depth")
+    item = Section(value, place, ("name", "topic", "type", "slot", "max_age_s"), optional, HINTS)
     slot = item.text("slot")
     if not SLOT_PATTERN.fullmatch(slot):
         item.wrong("slot", f"{slot!r} is no image slot{nearest(slot, SLOTS)}; the usual ones are {', '.join(SLOTS)}")
-    frozen_s = item.positive("frozen_s") if "frozen_s" in item else None
-    kind, max_age_s = item.choice("type", CAMERA_TYPES), item.positive("max_age_s")
-    return Camera(item.text("name"), _topic(item), kind, slot, max_age_s, frozen_s)
+    kind = item.choice("type", CAMERA_TYPES)
+    for key in ("encoding", "depth"):
+        if kind != CAMERA_TYPES[0] and key in item:
+            item.wrong(key, f"only raw pictures have it: write type {CAMERA_TYPES[0]}")
+    return Camera(
+        name=item.text("name"),
+        topic=_topic(item),
+        type=kind,
+        slot=slot,
+        max_age_s=item.positive("max_age_s"),
+        frozen_s=item.positive("frozen_s") if "frozen_s" in item else None,
+        encoding=item.choice("encoding", ENCODINGS) if "encoding" in item else "",
+        crop=_crop(item) if "crop" in item else None,
+        rotate=_rotate(item) if "rotate" in item else 0,
+        depth=_depth(item) if "depth" in item else None,
+    )
+
+
+def _crop(item: Section) -> tuple[int, int, int, int]:
+    box = Section(item.value["crop"], (*item.place, "crop"), ("left", "top", "width", "height"))
+    for key in ("left", "top", "width", "height"):
+        least = 0 if key in ("left", "top") else 1
+        if type(box.value[key]) is not int or box.value[key] < least:
+            box.wrong(key, f"{box.value[key]!r} is no whole number of pixels from {least} on")
+    return box.value["left"], box.value["top"], box.value["width"], box.value["height"]
+
+
+def _rotate(item: Section) -> int:
+    turn = item.value["rotate"]
+    if type(turn) is not int or turn not in ROTATIONS:
+        item.wrong("rotate", f"{turn!r} is not one of {', '.join(map(str, ROTATIONS))} (degrees clockwise)")
+    return int(turn)
+
+
+def _depth(item: Section) -> tuple[float, float]:
+    span = Section(item.value["depth"], (*item.place, "depth"), ("near", "far"))
+    near, far = span.positive("near"), span.positive("far")
+    if near >= far:
+        span.wrong("near", f"{near:g} m is not nearer than far, {far:g} m")
+    return near, far
 
 
 def _state(value: Any, place: Place, known: Sequence[str]) -> StateTopic:
@@ -291,6 +334,12 @@ def robot_to_yaml(robot: Robot) -> str:
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(item).items()}
         return {key: value for key, value in values.items() if value not in ([], None)}
 
+    def camera(item: Camera) -> dict[str, Any]:
+        values = stream(item)
+        for key, names in (("crop", ("left", "top", "width", "height")), ("depth", ("near", "far"))):
+            values |= {key: dict(zip(names, values[key]))} if key in values else {}
+        return {key: value for key, value in values.items() if value or key not in ("encoding", "rotate")}
+
     document = {
         "name": robot.name,
         "description": robot.description,
@@ -300,7 +349,7 @@ def robot_to_yaml(robot: Robot) -> str:
         "prompt": robot.prompt,
         "urdf": robot.urdf,
         "joints": [joint(item) for item in robot.joints],
-        "cameras": [stream(item) for item in robot.cameras],
+        "cameras": [camera(item) for item in robot.cameras],
         "state": [stream(item) for item in robot.state],
         "commands": [stream(item) for item in robot.commands],
         "action": {"source": robot.action_source, "max_age_s": robot.action_max_age_s},

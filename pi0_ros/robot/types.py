@@ -41,6 +41,10 @@ class Camera:
     slot: str
     max_age_s: float
     frozen_s: float | None = None  # identical pictures for longer: the camera is frozen. None: never (simulators)
+    encoding: str = ""  # what the pictures really are, where the driver says another; empty: what the messages say
+    crop: tuple[int, int, int, int] | None = None  # left, top, width, height in pixels of the picture as sent
+    rotate: int = 0  # degrees clockwise, after the crop: 0, 90, 180 or 270
+    depth: tuple[float, float] | None = None  # a depth camera: metres shown white (near) and black (far)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pi0_ros.observation import images
+from pi0_ros.observation import images, raw_encodings
 from pi0_ros.observation.images import PIXELS, ImageError, check_image, decode_image, resize_with_pad
 
 RNG = np.random.default_rng(0)
@@ -104,8 +104,8 @@ def test_plain_rgb_is_not_copied() -> None:
     [
         ({"encoding": "16UC1"}, ["'16UC1'", "depth image", "colour topic"]),
         ({"encoding": "32FC1"}, ["'32FC1'", "depth image"]),
-        ({"encoding": "8UC3"}, ["'8UC3'", "does not say", "rgb8 or bgr8"]),
-        ({"encoding": "bayer_rggb8"}, ["'bayer_rggb8'", "cv_bridge", "rgb8"]),
+        ({"encoding": "8UC3"}, ["'8UC3'", "does not say", "`encoding: rgb8` or bgr8"]),
+        ({"encoding": "nv24"}, ["'nv24'", "cv_bridge", "rgb8"]),
         ({"encoding": ""}, ["''", "cv_bridge"]),
         ({"step": 8}, ["rgb8 image of 3 x 2 pixels", "step of 8 bytes", "at least 9"]),
         ({"data": bytes(17)}, ["rgb8 image of 3 x 2 pixels", "17 bytes, 18 are needed"]),
@@ -152,24 +152,24 @@ def test_rare_encodings_go_to_cv_bridge(monkeypatch: pytest.MonkeyPatch) -> None
         return pixels[..., ::-1] if message.encoding == "bgr8" else np.repeat(pixels, 3, -1)
 
     bridge(monkeypatch, convert)
-    message = raw(smooth(4, 4)[..., :1], "bayer_rggb8")
+    message = raw(smooth(4, 4)[..., :1], "nv24")
     check_image(message)
     decoded = decode_image(message)
     assert decoded.shape == (4, 4, 3) and decoded.flags.c_contiguous
     decode_image(message)
-    assert asked == [("bgr8", "rgb8"), ("bayer_rggb8", "rgb8"), ("bayer_rggb8", "rgb8")]  # probed once
+    assert asked == [("bgr8", "rgb8"), ("nv24", "rgb8"), ("nv24", "rgb8")]  # probed once
 
 
 def test_a_cv_bridge_that_fails_or_lies_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(message: Any, encoding: str) -> np.ndarray:
         raise AttributeError("_ARRAY_API not found")
 
-    message = raw(np.zeros((2, 2, 2), np.uint8), "yuv422")
+    message = raw(np.zeros((2, 2, 2), np.uint8), "nv24")
     bridge(monkeypatch, broken)
-    with pytest.raises(ImageError, match=r"'yuv422' needs the package cv_bridge, which fails here \(_ARRAY_API"):
+    with pytest.raises(ImageError, match=r"'nv24' needs the package cv_bridge, which fails here \(_ARRAY_API"):
         decode_image(message)
     bridge(monkeypatch, lambda message, encoding: np.zeros((1, 2, 3), np.uint8))
-    with pytest.raises(ImageError, match="'yuv422' needs the package cv_bridge, which converts wrongly here"):
+    with pytest.raises(ImageError, match="'nv24' needs the package cv_bridge, which converts wrongly here"):
         decode_image(message)
 
     def only_the_probe(message: Any, encoding: str) -> np.ndarray:
@@ -178,7 +178,7 @@ def test_a_cv_bridge_that_fails_or_lies_is_refused_by_name(monkeypatch: pytest.M
         return np.array([[[2, 1, 0], [5, 4, 3]]], np.uint8)
 
     bridge(monkeypatch, only_the_probe)
-    with pytest.raises(ImageError, match="'yuv422' cannot be decoded by cv_bridge: no such conversion"):
+    with pytest.raises(ImageError, match="'nv24' cannot be decoded by cv_bridge: no such conversion"):
         decode_image(message)
 
 
@@ -211,7 +211,7 @@ def test_broken_compressed_images_are_refused(
 
 
 def test_what_is_neither_jpeg_nor_png_is_refused() -> None:
-    for data, words in ((b"", "is empty"), (b"\0" * 12 + b"\x89PNG", "is neither JPEG nor PNG")):
+    for data, words in ((b"", "is empty"), (b"\0" * 12 + b"\x89PNG", "is neither JPEG nor PNG nor WebP")):
         message = SimpleNamespace(format="16UC1; compressedDepth png", data=data)
         for function in (check_image, decode_image):
             with pytest.raises(ImageError, match=rf"format '16UC1; compressedDepth png' {words}.*raw"):
@@ -246,3 +246,99 @@ def test_resize_letterboxes_any_shape(rows: int, columns: int, height: int, widt
     assert inside.shape[0] >= height - 1 or inside.shape[1] >= width - 1  # that fills one direction, but for truncation
     top, left = filled.any(1).argmax(), filled.any(0).argmax()
     assert (top, left) == ((height - inside.shape[0]) // 2, (width - inside.shape[1]) // 2)
+
+
+# ---- YUV and Bayer
+
+
+def to_yuv(rgb: np.ndarray) -> np.ndarray:
+    """BT.601, limited range, float [H,W,3]: what YUV cameras send."""
+    r, g, b = (rgb[..., i].astype(float) / 255 for i in range(3))
+    y = 16 + 65.481 * r + 128.553 * g + 24.966 * b
+    u = 128 - 37.797 * r - 74.203 * g + 112.0 * b
+    v = 128 + 112.0 * r - 93.786 * g - 18.214 * b
+    return np.stack([y, u, v], -1)
+
+
+def yuv_message(rgb: np.ndarray, encoding: str, padding: int = 0) -> SimpleNamespace:
+    """An Image message of `encoding` that shows `rgb`; chroma is the mean of the pixels that share it."""
+    height, width = rgb.shape[:2]
+    yuv = to_yuv(rgb)
+    luma = np.round(yuv[..., 0]).astype(np.uint8)
+    if encoding in ("nv12", "nv21"):
+        chroma = np.round(yuv[..., 1:].reshape(height // 2, 2, width // 2, 2, 2).mean((1, 3))).astype(np.uint8)
+        chroma = chroma if encoding == "nv12" else chroma[..., ::-1]
+        rows = np.vstack([luma, chroma.reshape(height // 2, width)])
+    else:
+        chroma = (
+            np.round(yuv[..., 1:].reshape(height, width // 2, 2, 2).mean(2)).astype(np.uint8).reshape(height, width)
+        )
+        pair = (chroma, luma) if encoding in ("uyvy", "yuv422") else (luma, chroma)
+        rows = np.stack(pair, -1).reshape(height, 2 * width)
+    rows = np.pad(rows, [(0, 0), (0, padding)], constant_values=0xAB)
+    return SimpleNamespace(
+        encoding=encoding, height=height, width=width, step=rows.shape[1], is_bigendian=0, data=rows.tobytes()
+    )
+
+
+@pytest.mark.parametrize("padding", [0, 6])
+@pytest.mark.parametrize("encoding", ["uyvy", "yuv422", "yuyv", "yuy2", "yuv422_yuy2", "nv12", "nv21"])
+def test_yuv_is_decoded(encoding: str, padding: int) -> None:
+    pytest.importorskip("cv2")
+    shown = smooth(64, 96)
+    message = yuv_message(shown, encoding, padding)
+    check_image(message)
+    found = decode_image(message)
+    assert found.shape == shown.shape and found.dtype == np.uint8
+    assert np.abs(found.astype(int) - shown).max() <= 6  # rounding, and chroma shared by two or four pixels
+
+
+SITES = {"rggb": "RG/GB", "bggr": "BG/GR", "gbrg": "GB/RG", "grbg": "GR/BG"}
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("pattern", SITES)
+def test_bayer_patterns_are_decoded(pattern: str, bits: int, big: bool) -> None:
+    """Each pixel keeps the colour that it measured; a picture of one colour is that colour everywhere."""
+    pytest.importorskip("cv2")
+    scale = 1 if bits == 8 else 257
+    mosaic = np.zeros((32, 48, 1), f"u{bits // 8}")
+    colour = {"R": 200, "G": 90, "B": 30}
+    for row, letters in enumerate(SITES[pattern].split("/")):
+        for column, letter in enumerate(letters):
+            mosaic[row::2, column::2] = colour[letter] * scale
+    found = decode_image(raw(mosaic, f"bayer_{pattern}{bits}", padding=4, big=big and bits == 16))
+    assert np.abs(found[2:-2, 2:-2].astype(int) - [200, 90, 30]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"width": 95}, "even sizes"),
+        ({"height": 0}, "even sizes"),
+        ({"step": 20}, "has a step of 20 bytes, at least 192 are needed"),
+        ({"data": b"\0" * 50}, "holds 50 bytes"),
+    ],
+)
+def test_broken_yuv_is_named(change: dict[str, Any], words: str) -> None:
+    pytest.importorskip("cv2")
+    message = yuv_message(smooth(64, 96), "uyvy")
+    vars(message).update(change)
+    for work in (check_image, decode_image):
+        with pytest.raises(ImageError, match=words):
+            work(message)
+
+
+def test_without_opencv_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw_encodings._opencv.cache_clear()
+    hide(monkeypatch, "cv2")
+    with pytest.raises(ImageError, match="pip install opencv-python-headless"):
+        check_image(yuv_message(smooth(64, 96), "uyvy"))
+    raw_encodings._opencv.cache_clear()
+
+
+def test_webp_is_decoded() -> None:
+    shown = smooth(64, 96)
+    found = decode_image(compressed(shown, "webp", lossless=True))
+    assert np.array_equal(found, shown)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi0_ros.observation import streams
+from pi0_ros.observation import camera_picture
 from pi0_ros.observation.streams import (
     SECOND,
     FrozenError,
@@ -290,13 +290,13 @@ def test_a_zero_stamp_takes_the_time_of_receipt_and_is_counted(robot: Robot) -> 
 
 def test_pushing_decodes_nothing_and_an_image_is_decoded_once(robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
-    original = streams.decode_image
+    original = camera_picture.decode_image
 
     def counting(message: Any) -> np.ndarray:
         decoded.append(message)
         return original(message)
 
-    monkeypatch.setattr(streams, "decode_image", counting)
+    monkeypatch.setattr(camera_picture, "decode_image", counting)
     buffer = ObservationBuffer(robot)
     for i in range(5):
         fill(buffer, T0 + i * MS)

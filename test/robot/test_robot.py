@@ -157,6 +157,19 @@ positive = st.floats(1e-6, 1e6)
 topics = st.from_regex(r"\A(/[a-z][a-z0-9_]{0,5}){1,3}\Z")
 
 
+def draw_camera(draw: st.DrawFn, name: str, topic: str, slot: str) -> Camera:
+    kind = draw(st.sampled_from(CAMERA_TYPES))
+    raw = kind == CAMERA_TYPES[0]
+    whole = st.integers(0, 4000)
+    return Camera(
+        *(name, topic, kind, slot, draw(positive), draw(st.none() | positive)),
+        encoding=draw(st.sampled_from(["", "bgr8", "uyvy", "bayer_rggb16"])) if raw else "",
+        crop=draw(st.none() | st.tuples(whole, whole, st.integers(1, 4000), st.integers(1, 4000))),
+        rotate=draw(st.sampled_from([0, 90, 180, 270])),
+        depth=draw(st.sampled_from([None, (0.2, 2.5)])) if raw else None,
+    )
+
+
 @st.composite
 def scales(draw: st.DrawFn, threshold: bool = False) -> Scale:
     zero, crank = draw(st.floats(-9, 9)), None
@@ -240,12 +253,7 @@ def robots(draw: st.DrawFn) -> Robot:
         name=draw(names),
         description=draw(st.just("") | names),
         joints=joints,
-        cameras=tuple(
-            Camera(
-                name, next(topic), draw(st.sampled_from(CAMERA_TYPES)), slot, draw(positive), draw(st.none() | positive)
-            )
-            for name, slot in zip(camera_names, slots)
-        ),
+        cameras=tuple(draw_camera(draw, name, next(topic), slot) for name, slot in zip(camera_names, slots)),
         state=tuple(
             StateTopic(
                 next(topic),
