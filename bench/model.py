@@ -61,13 +61,12 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     inputs, alone = (random_input(config, batch, args.device) for batch in (args.batch, 1))
     rows = args.batch * args.draws
-    actions = torch.zeros(rows, config.action_horizon, config.action_dim, device=args.device)
-    noise, state = torch.randn_like(actions), torch.zeros(rows, config.action_dim, device=args.device)
+    actions = torch.zeros(args.batch, config.action_horizon, config.action_dim, device=args.device)
+    noise = torch.randn(rows, *actions.shape[1:], device=args.device)
 
     def train() -> None:
         times = sample_time(rows, device=torch.device(args.device))
-        prefix = model.encode_prefix(inputs).repeat(args.draws)
-        model.flow_loss(prefix, state, actions, noise, times).mean().backward()
+        model.loss(inputs, actions, noise, times, reduction="mean").backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -1,70 +1,133 @@
-"""What is minimised: flow matching on the action chunk, and beside it the grounding loss on the same prefix."""
+"""What is minimised: flow matching on the action chunk and, beside it, other losses on the same prefix."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pi0_ros.model.pi0 import ModelInput, Pi0
-from pi0_ros.sim.grounding import GroundingHead, grounding_loss
+from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.pi0 import ModelInput, Pi0, Prefix
+from pi0_ros.robot import Robot
+from pi0_ros.training.loader import TrainingData
 
 
-class Trainee(nn.Module):
-    """The policy's network and the throw-away grounding head (None where no stage wants it)."""
+class AuxiliaryLoss(Protocol):
+    """A loss that teaches the prefix something else, through a head that is thrown away when training ends."""
 
-    def __init__(self, model: Pi0, arm_joints: int) -> None:
-        super().__init__()
-        self.model = model
-        self.head = GroundingHead(model.config.vlm.width, arm_joints) if arm_joints else None
+    head: nn.Module
+
+    def labels(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What rows [B] of the data shall answer; the last array says how much each row counts, float32 [B]."""
+
+    def answers(self, prefix: Prefix, inputs: ModelInput) -> Tensor:
+        """The head's answers [B, ...] for this prefix."""
+
+    def errors(self, answers: Tensor, labels: Sequence[Tensor]) -> Tensor:
+        """One error per row, [B]."""
+
+    def score(self, answers: np.ndarray, rows: np.ndarray) -> float:
+        """How good answers [n, ...] for rows [n] of the data are, for the validation curve."""
+
+
+# Makes an auxiliary loss of the data, the robot and the rows to train on; recipes name it by its key in this mapping.
+AuxiliaryLosses = Mapping[str, Callable[[TrainingData, Robot, np.ndarray, ModelConfig], AuxiliaryLoss]]
 
 
 @dataclass(frozen=True)
-class GraspLabel:
-    """A batch of GraspTargets: joints float32 [B,K], event int64 [B], valid bool [B]."""
+class Batch:
+    """What one step learns from.
 
-    joints: Tensor
-    event: Tensor
-    valid: Tensor
-
-
-@dataclass(frozen=True)
-class Target:
-    """What one batch is to learn. A None leaves that loss out.
-
-    actions: [B,H,A] in model units; noise: [n*B,H,A] and time: [n*B] of n draws, draw after draw. For training-time
-    real-time chunking time is [n*B,H], and 0 for actions that are given: their loss does not count.
+    actions: [B,H,A] in model units, None: no flow loss; noise: [n*B,H,A] and time: [n*B] of n draws, draw after draw.
+    For training-time real-time chunking time is [n*B,H], and 0 for actions that are given: their loss does not count.
+    labels: of each auxiliary loss that the step wants. rows: [B] of the data, for error messages.
     """
 
+    rows: np.ndarray
+    inputs: ModelInput
     actions: Tensor | None
     noise: Tensor
     time: Tensor
-    grasp: GraspLabel | None
+    labels: Mapping[str, tuple[Tensor, ...]]
+
+    @property
+    def flow_count(self) -> Tensor:
+        """How many actions the flow loss counts."""
+        per_row = self.time.new_full((), self.noise.shape[1]) if self.time.ndim == 1 else 1.0
+        return ((self.time > 0) * per_row).sum()
+
+    def label_counts(self) -> dict[str, Tensor]:
+        """What the rows of each auxiliary loss count together, at least 1."""
+        return {name: labels[-1].sum().clamp(min=1.0) for name, labels in self.labels.items()}
+
+    def parts(self, size: int) -> Iterator[Batch]:
+        """The same batch in pieces of at most `size` rows."""
+        total = len(self.rows)
+        if size >= total:
+            yield self
+            return
+        for start in range(0, total, size):
+            rows = slice(start, start + size)
+            yield replace(
+                self,
+                rows=self.rows[rows],
+                inputs=_rows_of(self.inputs, rows),
+                actions=None if self.actions is None else self.actions[rows],
+                noise=self.noise.unflatten(0, (-1, total))[:, rows].flatten(0, 1) if len(self.noise) else self.noise,
+                time=self.time.unflatten(0, (-1, total))[:, rows].flatten(0, 1) if len(self.time) else self.time,
+                labels={name: tuple(values[rows] for values in labels) for name, labels in self.labels.items()},
+            )
 
 
-def losses(trainee: Trainee, inputs: ModelInput, target: Target) -> tuple[Tensor, Tensor, Tensor]:
-    """One prefix for everything: flow loss per dimension [A], grounding loss (scalar) and the head's output [B,2,K].
+def _rows_of(inputs: ModelInput, rows: slice) -> ModelInput:
+    return ModelInput(
+        {slot: image[rows] for slot, image in inputs.images.items()},
+        {slot: mask[rows] for slot, mask in inputs.image_masks.items()},
+        inputs.prompt_tokens[rows],
+        inputs.prompt_mask[rows],
+        inputs.state[rows],
+    )
 
-    What the target leaves out is 0 (the output: empty).
+
+@dataclass(frozen=True)
+class Sums:
+    """Losses summed over a batch, not yet divided by what counts: so the parts of a batch add up to the whole.
+
+    flow: [A] per action dimension; auxiliary: scalars by name; answers: of the heads, by name.
     """
-    prefix = trainee.model.encode_prefix(inputs)
-    zero = prefix.hidden.new_zeros(())
-    grounding, predicted = zero, prefix.hidden.new_zeros(0)
-    if trainee.head is not None and target.grasp is not None:
-        with torch.autocast(prefix.hidden.device.type, enabled=False):
-            predicted = trainee.head(prefix.hidden.float(), inputs.prompt_mask)
-        grounding = grounding_loss(predicted, target.grasp.joints, target.grasp.event, target.grasp.valid)
-    if target.actions is None:
-        return zero.expand(trainee.model.config.action_dim), grounding, predicted
-    draws = len(target.time) // len(target.actions)
-    state, actions = inputs.state.repeat(draws, 1), target.actions.repeat(draws, 1, 1)
-    flow = trainee.model.flow_loss(prefix.repeat(draws), state, actions, target.noise, target.time)
-    if target.time.ndim == 1:
-        return flow.mean((0, 1)), grounding, predicted
-    predicts = target.time[..., None] > 0
-    return (flow * predicts).sum((0, 1)) / predicts.sum(), grounding, predicted
+
+    flow: Tensor
+    auxiliary: Mapping[str, Tensor]
+    answers: Mapping[str, Tensor]
+
+
+class Learner(nn.Module):
+    """The policy's network and the throw-away heads of the auxiliary losses."""
+
+    def __init__(self, model: Pi0, auxiliary: Mapping[str, AuxiliaryLoss]) -> None:
+        super().__init__()
+        self.model = model
+        self.heads = nn.ModuleDict({name: loss.head for name, loss in auxiliary.items()})
+        self.auxiliary = dict(auxiliary)
+
+    def forward(self, batch: Batch) -> Sums:
+        """All losses of the batch from one pass through images and prompt."""
+        prefix = self.model.encode_prefix(batch.inputs)
+        auxiliary, answers = {}, {}
+        for name, labels in batch.labels.items():
+            with torch.autocast(prefix.hidden.device.type, enabled=False):
+                answers[name] = self.auxiliary[name].answers(prefix, batch.inputs)
+                auxiliary[name] = (self.auxiliary[name].errors(answers[name], labels) * labels[-1]).sum()
+        if batch.actions is None:
+            return Sums(prefix.hidden.new_zeros(self.model.config.action_dim), auxiliary, answers)
+        error = self.model.loss(batch.inputs, batch.actions, batch.noise, batch.time, prefix=prefix)
+        if batch.time.ndim == 2:
+            error = error * (batch.time > 0)[..., None]
+        return Sums(error.sum((0, 1)), auxiliary, answers)
 
 
 def draw_noise_and_time(
@@ -75,7 +138,7 @@ def draw_noise_and_time(
     The n draws of one frame are stratified, one from each n-th part of the distribution: less noise in the gradient.
     """
     noise = random.standard_normal((draws * batch, *shape), np.float32)
-    uniform = (np.arange(draws)[:, None] + random.random((draws, batch))) / draws
+    uniform = (np.arange(draws)[:, None] + random.random((draws, batch))) / max(draws, 1)
     time = uniform.reshape(-1) ** (1 / 1.5) * 0.999 + 0.001  # Beta(a, 1) has the inverse distribution function u^(1/a)
     return noise, time.astype(np.float32)
 
@@ -88,4 +151,5 @@ def draw_delays(random: np.random.Generator, time: np.ndarray, max_delay: int, h
 
 
 def as_tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    """The array on a device."""
     return torch.from_numpy(np.ascontiguousarray(array)).to(device)

@@ -1,35 +1,64 @@
-"""Learning-rate schedule, gradient clipping and weight averaging as in openpi (optax's rules)."""
+"""Learning-rate schedule, AdamW and averaged weights as in openpi (optax's rules)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
-def learning_rate(step: int, warmup: int, steps: int, peak: float, final: float) -> float:
-    """Linear from peak/(warmup+1) to `peak` at step `warmup`, then a cosine down to `final` at step `steps`."""
+def learning_rate(step: int, warmup: int, decay_steps: int, peak: float, final: float) -> float:
+    """Linear from peak/(warmup+1) to `peak` at step `warmup`, then a cosine down to `final` at step `decay_steps`."""
     if step < warmup:
         start = peak / (warmup + 1)
         return start + (peak - start) * step / warmup
-    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+    progress = min(1.0, (step - warmup) / max(1, decay_steps - warmup))
     return final + (peak - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def clip_gradients(parameters: Sequence[Tensor], limit: float) -> Tensor:
-    """Scale all gradients by limit / norm where their global norm exceeds `limit`; returns the norm before (scalar)."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.stack(torch._foreach_norm(gradients)).norm()
-    torch._foreach_mul_(gradients, (limit / norm).clamp(max=1.0))
-    return norm
+class Average:
+    """The exponential moving average of parameters: it starts as their copy, with its full decay from the start.
+
+    Only what ever learns is averaged, so frozen parts of a large model cost nothing.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        self.parameters = dict(parameters)
+        self.tensors = {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        """average = decay * average + (1 - decay) * parameters."""
+        current = [p.detach() for p in self.parameters.values()]
+        get_ema_multi_avg_fn(decay)(list(self.tensors.values()), current, 0)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The network has the averaged weights inside this block, its own again behind it. Nothing is copied."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.data, self.tensors[name] = self.tensors[name], parameter.data
+
+    @torch.no_grad()
+    def load_into_network(self) -> None:
+        """Make the averaged weights the network's own, for the start of a stage."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(self.tensors[name])
 
 
-@torch.no_grad()
-def update_average(average: Sequence[Tensor], current: Sequence[Tensor], decay: float) -> None:
-    """average = decay * average + (1 - decay) * current, in place."""
-    torch._foreach_lerp_(list(average), list(current), 1.0 - decay)
+def clip_gradients(parameters: list[nn.Parameter], limit: float) -> Tensor:
+    """Scale all gradients so that their global norm is at most `limit`; returns the norm before (scalar)."""
+    return nn.utils.clip_grad_norm_(parameters, limit)
 
 
 def computes_bfloat16(device: torch.device) -> bool:

@@ -1,57 +1,96 @@
-"""How a run is going: a progress bar, a CSV that survives a resume, and the training curve as a picture."""
+"""How a run is going: a progress bar, log lines, a CSV that survives a resume, and the training curve as a picture."""
 
 from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
-LOSSES = ("loss", "flow", "grounding", "grad_norm", "val_flow", "val_grounding")
-COLUMNS = ("stage", "step", "seconds", "frames_per_s", "lr", *LOSSES)
-HELP = {
-    "flow": "flow matching loss",
-    "grounding": "grounding loss",
-    "val_flow": "flow matching loss, held out",
-    "val_grounding": "grasp error, held out (1 = guessing)",
-}
+from pi0_ros.training.state import Position
+
+FIRST = ("stage", "step", "seconds", "frames_per_s", "lr", "loss", "flow")
+LAST = ("grad_norm", "param_norm", "val_flow")
 
 
 class Progress:
-    """Writes one CSV row per report and redraws the curve; steps count through all stages."""
+    """Collects the numbers of each step and reports their means; steps count through all stages."""
 
-    def __init__(self, folder: Path, total: int, done: int, boundaries: list[int]) -> None:
-        """`done` steps of `total` are behind us: later rows of a CSV belong to a killed run and are dropped."""
+    def __init__(self, folder: Path, steps: Sequence[int], position: Position, auxiliary: Sequence[str]) -> None:
+        """`steps` of every stage, `position` where the run stands: later rows of a CSV belong to a killed run.
+
+        `auxiliary` are the names of the losses beside the flow's.
+        """
         self.csv, self.png = folder / "progress.csv", folder / "curve.png"
-        self.boundaries = boundaries
+        self.columns = (*FIRST, *auxiliary, *LAST, *(f"val_{name}" for name in auxiliary))
+        self.ends = [sum(steps[: i + 1]) for i in range(len(steps))]
+        self.steps = steps
+        done = self.ends[position.stage] - steps[position.stage] + position.step
         rows = [row for row in read_progress(self.csv) if row["step"] <= done] if done else []
         with self.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
         terminal = sys.stderr.isatty()
         self.bar = tqdm(
-            total=total, initial=done, unit="step", dynamic_ncols=True, mininterval=0.5 if terminal else 60.0
+            total=self.ends[-1], initial=done, unit="step", dynamic_ncols=True, mininterval=0.5 if terminal else 60.0
         )
+        self._start(position)
 
-    def report(self, row: dict[str, Any]) -> None:
-        """Append a row; numbers are rounded to six digits."""
-        rounded = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+        plot_progress(self.csv, self.png, self.ends[:-1])
+
+    def _start(self, position: Position) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count, self._frames, self._began, self._position = 0, 0, position.seconds, position
+
+    def count(self, numbers: Mapping[str, Tensor], frames: int, position: Position) -> None:
+        """Take in the numbers of one step, which ended at `position`."""
+        for name, value in numbers.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._count, self._frames, self._position = self._count + 1, self._frames + frames, position
+        self.bar.update()
+
+    def report(self, stage: str, more: Mapping[str, float]) -> None:
+        """Write the means since the last report, and `more`, as a CSV row and a log line."""
+        position = self._position
+        means = {name: float(value) / self._count for name, value in self._sums.items()}
+        speed = self._frames / max(position.seconds - self._began, 1e-9)
+        step = self.ends[position.stage] - self.steps[position.stage] + position.step
+        row: dict[str, Any] = {
+            "stage": stage,
+            "step": step,
+            "seconds": position.seconds,
+            "frames_per_s": speed,
+            **means,
+            **more,
+        }
         with self.csv.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerow(rounded)
-        shown = [f"{key} {row[key]:.3g}" for key in ("flow", "grounding", "lr") if key in row]
-        self.bar.set_postfix_str(", ".join([*shown, f"{row['frames_per_s']:.0f} frames/s"]), refresh=False)
+            csv.DictWriter(file, self.columns).writerow({name: _short(value) for name, value in row.items()})
+        shown = ("grad_norm", "loss", "param_norm")
+        numbers: dict[str, float] = {name: row[name] for name in shown if name in row}
+        numbers |= {name: value for name, value in row.items() if name.startswith("val_")}
+        self.bar.set_postfix_str(f"{speed:.0f} frames/s", refresh=False)
+        self.say(f"Step {step}: {', '.join(f'{name}={value:.4g}' for name, value in numbers.items())}")
+        if any(name.startswith("val_") for name in row):
+            plot_progress(self.csv, self.png, self.ends[:-1])
+        self._start(position)
 
     def say(self, text: str) -> None:
         """A line above the bar."""
         self.bar.write(text, file=sys.stderr)
-        plot_progress(self.csv, self.png, self.boundaries)
 
-    def close(self) -> None:
-        self.bar.close()
-        plot_progress(self.csv, self.png, self.boundaries)
+
+def _short(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def read_progress(path: Path) -> list[dict[str, Any]]:
@@ -66,7 +105,7 @@ def read_progress(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def plot_progress(path: Path, png: Path, boundaries: list[int]) -> None:
+def plot_progress(path: Path, png: Path, boundaries: Sequence[int]) -> None:
     """Draw all losses of a progress CSV over the step, logarithmic, with a line where a stage ends."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -77,10 +116,14 @@ def plot_progress(path: Path, png: Path, boundaries: list[int]) -> None:
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for key, label in HELP.items():
-        points = [(row["step"], row[key]) for row in rows if row.get(key)]
+    measures = [name for name in rows[0] if name not in (*FIRST[:6], *LAST[:2])]
+    for name in measures:
+        points = [(row["step"], row[name]) for row in rows if row.get(name)]
         if points:
-            style = {"linewidth": 0.8, "alpha": 0.6} if not key.startswith("val_") else {"marker": "o", "markersize": 3}
+            style = (
+                {"linewidth": 0.8, "alpha": 0.6} if not name.startswith("val_") else {"marker": "o", "markersize": 3}
+            )
+            label = f"{name.removeprefix('val_')}, held out" if name.startswith("val_") else name
             axes.plot(*zip(*points, strict=True), label=f"{label}: {points[-1][1]:.3g}", **style)
     for boundary in boundaries:
         axes.axvline(boundary, color="grey", linewidth=0.8, linestyle=":")

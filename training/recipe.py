@@ -1,48 +1,65 @@
 """The training config (`config/train/*.yaml`) as typed, strict dataclasses.
 
 A run is a list of stages. Each stage has its own steps, batch, learning rate and loss weights; the next one starts from
-its averaged weights. Every key is described beside its field; unknown keys, wrong types and values out of range give
-one error that names file and key.
+its averaged weights. A key of a stage that stands at the top of the file holds for every stage that does not give it
+itself; a file without `stages` has one stage. Unknown keys, wrong types and values out of range give one error that
+names file, line and key.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
+
+from pi0_ros.base.share import config_path
+from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, choice_at, nearest, number_at, read
+
+T = TypeVar("T")
 
 
 class RecipeError(ValueError):
     """A training config that cannot be used; the message names the file, the key and what to write."""
 
 
+def key(default: T, text: str) -> T:
+    """A key of the config: its default and what docs/recipes.md says about it."""
+    if isinstance(default, dict):
+        made: T = field(default_factory=lambda: dict(default), metadata={"text": text})  # type: ignore[assignment]
+        return made
+    return field(default=default, metadata={"text": text})
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of a run. Defaults are the published ones of pi0 (fine-tuning a large model)."""
 
-    name: str  # shown in the log and in the curve
-    steps: int = 30000
-    batch: int = 32  # frames per step
-    draws: int = 1  # (noise, time) draws per frame; they share one pass through images and prompt
-    lr: float = 2.5e-5  # peak learning rate, reached after `warmup` steps
-    final_lr: float = 2.5e-6  # reached along a cosine at the last step
-    warmup: int = 1000
-    ema: float = 0.99  # decay of the averaged weights; these are what is evaluated and shipped
-    weight_decay: float = 1e-10
-    flow: float = 1.0  # weight of the flow matching loss; 0 leaves the action expert out
-    grounding: float = 0.0  # weight of the grounding loss (see grounding.py); 0 leaves its head out
-    gripper: float = 1.0  # weight of the gripper dimensions in the flow loss
-    state_noise: float = 0.0  # standard deviation added to the normalised state
-    brightness: float = 0.0  # images times 1 - b .. 1 + b
-    shift: int = 0  # images moved by up to so many pixels
-    event_weight: float = 1.0  # frames within `event_window_s` of a gripper event are drawn so many times as often
-    event_window_s: float = 0.7
-    after_weight: float = 1.0  # the same for frames after the last closing of their episode
-    freeze: tuple[str, ...] = ()  # parameters whose name starts with one of these stay as they are
+    name: str = key("train", "shown in the log and in the curve")
+    steps: int = key(30000, "optimiser steps")
+    batch: int = key(32, "frames per step")
+    draws: int = key(1, "(noise, time) draws per frame; they share one pass through images and prompt")
+    lr: float = key(2.5e-5, "peak learning rate, reached after `warmup` steps")
+    final_lr: float = key(2.5e-6, "learning rate at the end of the cosine")
+    warmup: int = key(1000, "steps until the peak")
+    decay_steps: int = key(0, "step at which the cosine ends, whatever `steps` is; 0: `steps`")
+    ema: float = key(0.99, "decay of the averaged weights, which are evaluated and shipped; 0: none are kept")
+    weight_decay: float = key(1e-10, "AdamW's weight decay")
+    flow: float = key(1.0, "weight of the flow matching loss; 0 leaves the action expert out")
+    auxiliary: dict[str, float] = key({}, "weights of other losses by name, such as `{grounding: 0.1}`")
+    gripper: float = key(1.0, "weight of the gripper dimensions in the flow loss")
+    state_noise: float = key(0.0, "standard deviation of noise on the normalised state")
+    brightness: float = key(0.0, "images times 1 - b .. 1 + b")
+    shift: int = key(0, "images moved by up to so many pixels")
+    event_weight: float = key(1.0, "frames within `event_window_s` of a gripper event are drawn so many times as often")
+    event_window_s: float = key(0.7, "seconds before and after a gripper event")
+    after_weight: float = key(1.0, "the same for frames after the last closing of their episode")
+    freeze: tuple[str, ...] = key((), "parameters whose name starts with one of these stay as they are")
 
 
 @dataclass(frozen=True)
@@ -50,98 +67,193 @@ class Recipe:
     """A whole training run."""
 
     stages: tuple[Stage, ...]
-    model: str = "demo"  # preset of the network's sizes; ignored where `init` is given
-    model_overrides: dict[str, Any] = dataclasses.field(default_factory=dict)  # keys that differ from the preset
-    init: str | None = None  # checkpoint folder to start from (its sizes and tokenizer too)
-    tokenizer: str | None = None  # SentencePiece model; none: that of `init`, else made from the dataset's prompts
-    normalization: str = "mean_std"  # "mean_std" | "quantile"
-    num_steps: int = 10  # Euler steps of the finished policy
-    rtc_max_delay: int = 0  # > 0: learn to continue a prefix of up to so many given actions (rtc.mode trained)
-    prompts: str = "task"  # "task" | "subtask": a frame's label, where it has one, instead of its episode's prompt
-    skip_idle: bool = False  # start no sample where the dataset's column `idle` is true
-    seed: int = 0
-    device: str = "auto"  # "auto" | "cpu" | "cuda"
-    threads: int = 0  # torch threads; 0 leaves torch's choice
-    compile: bool = False  # torch.compile (needs a C++ compiler); pays off from some thousand steps on
-    precision: str = "auto"  # "float32" | "bfloat16" (autocast) | "auto": bfloat16 where the processor computes in it
-    clip: float = 1.0  # limit of the gradient's global norm
-    beta1: float = 0.9  # AdamW: decay of the mean gradient
-    beta2: float = 0.95  # and of the mean squared gradient
-    held_out: float = 0.05  # fraction of the episodes of each prompt kept for validation
-    validate_every: int = 250
-    validation_frames: int = 256
-    log_every: int = 25
-    save_every: int = 500
+    model: str = key("demo", "preset of the network's sizes; ignored where `init` is given")
+    model_overrides: dict[str, Any] = key({}, "sizes that differ from the preset or from `init`")
+    init: str | None = key(None, "checkpoint folder to start from (its sizes and tokenizer too)")
+    tokenizer: str | None = key(None, "SentencePiece model; none: that of `init`, else made from the dataset's prompts")
+    normalization: Literal["mean_std", "quantile"] = key("mean_std", "how states and actions are normalised")
+    num_steps: int = key(10, "Euler steps of the finished policy")
+    rtc_max_delay: int = key(0, "> 0: learn to continue a prefix of up to so many given actions (rtc.mode trained)")
+    prompts: Literal["task", "subtask"] = key(
+        "task", "subtask: a frame's label, where it has one, instead of its episode's prompt"
+    )
+    skip_idle: bool = key(False, "start no sample where the dataset's column `idle` is true")
+    seed: int = key(0, "of all random numbers")
+    device: str = key("auto", "`auto`, `cpu` or `cuda`")
+    threads: int = key(0, "torch threads; 0 leaves torch's choice")
+    compile: bool = key(False, "torch.compile (needs a C++ compiler); pays off from some thousand steps on")
+    precision: Literal["auto", "float32", "bfloat16"] = key(
+        "auto", "bfloat16: autocast; auto: that where the processor computes in it"
+    )
+    clip: float = key(1.0, "limit of the gradient's global norm")
+    beta1: float = key(0.9, "AdamW: decay of the mean gradient")
+    beta2: float = key(0.95, "AdamW: decay of the mean squared gradient")
+    held_out: float = key(0.05, "fraction of the frames, in whole episodes, kept for validation")
+    validate_every: int = key(250, "steps between validations")
+    validation_frames: int = key(256, "held-out frames of a validation")
+    log_every: int = key(25, "steps between log lines")
+    save_every: int = key(500, "steps between checkpoints")
 
 
-def load_recipe(path: Path | str) -> Recipe:
-    """Read a training config; RecipeError names file, key and remedy."""
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not YAML: {error}") from None
-    return recipe_from_dict(content, str(path))
+STAGE_KEYS = tuple(f.name for f in dataclasses.fields(Stage) if f.name != "name")
+RUN_KEYS = tuple(f.name for f in dataclasses.fields(Recipe))
+RENAMED = {"grounding": "auxiliary: {grounding: WEIGHT}"}
+
+
+def load_recipe(source: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a training config by path, or by name from the package's own; `overrides` are `key=value`.
+
+    RecipeError names file, line, key and remedy.
+    """
+    changes = [_parse_override(text) for text in overrides]
+    path = recipe_path(source)
+    return read(_text(path), str(path), lambda root: _build(root, changes), RecipeError)
 
 
 def recipe_from_dict(content: Any, origin: str) -> Recipe:
-    """Check and convert a parsed config; `origin` (a file name) stands in every error."""
-    if not isinstance(content, dict) or not isinstance(content.get("stages"), list) or not content["stages"]:
-        raise RecipeError(f"{origin}: 'stages' must be a list with at least one stage, such as `- {{name: flow}}`")
-    stages = tuple(_build(Stage, entry, f"{origin}: stages[{i}]") for i, entry in enumerate(content["stages"]))
-    recipe: Recipe = _build(Recipe, {**content, "stages": stages}, origin)
-    checks = [
-        (recipe.normalization in ("mean_std", "quantile"), "normalization: expected mean_std or quantile"),
-        (recipe.precision in ("auto", "float32", "bfloat16"), "precision: expected auto, float32 or bfloat16"),
-        (recipe.prompts in ("task", "subtask"), "prompts: expected task or subtask"),
-        (recipe.rtc_max_delay >= 0, "rtc_max_delay: expected 0 or more actions"),
-        (0 <= recipe.held_out < 1, "held_out: expected 0 <= fraction < 1"),
-        (min(recipe.validate_every, recipe.log_every, recipe.save_every) > 0, "*_every: expected at least 1"),
-    ]
-    for stage in stages:
-        checks += [
-            (
-                min(stage.steps, stage.batch, stage.draws) > 0,
-                f"stage {stage.name}: steps, batch, draws: expected at least 1",
-            ),
-            (stage.flow > 0 or stage.grounding > 0, f"stage {stage.name}: flow and grounding are 0: nothing to learn"),
-            (stage.lr > 0 and stage.warmup >= 0, f"stage {stage.name}: expected lr > 0 and warmup >= 0"),
-            (0 <= stage.ema < 1, f"stage {stage.name}: ema: expected 0 <= decay < 1"),
-        ]
-    for fine, message in checks:
-        if not fine:
-            raise RecipeError(f"{origin}: {message}")
+    """Check and convert a config given as plain values; `origin` stands in every error."""
+    return read(yaml.safe_dump(content), origin, lambda root: _build(root, []), RecipeError)
+
+
+def recipe_path(source: Path | str) -> Path:
+    """The file of a config given by path or by name; RecipeError lists the names."""
+    if Path(source).is_file():
+        return Path(source)
+    known = {path.stem: path for path in sorted(config_path("train").glob("*.yaml"))}
+    if str(source) in known:
+        return known[str(source)]
+    raise RecipeError(
+        f"{source}: no such config{nearest(str(source), known)}; give a file, or one of {', '.join(known)}"
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from None
+
+
+def _build(root: Any, changes: Sequence[tuple[tuple[str, ...], Any]]) -> Recipe:
+    for keys, value in changes:
+        _apply(root, keys, value)
+    for name, remedy in RENAMED.items():
+        for place, mapping in _mappings(root):
+            if name in mapping:
+                raise WrongValueError((*place, name), f"is written `{remedy}` now")
+    top = Section(root, (), (), (*RUN_KEYS, *STAGE_KEYS))
+    common = {name: top.value[name] for name in STAGE_KEYS if name in top.value}
+    stages: list[Stage] = []
+    if "stages" in top.value:
+        for entry, place in top.items("stages"):
+            section = Section(entry, place, ("name",), STAGE_KEYS)
+            stages.append(_typed(Stage, {**common, **section.value}, place))
+            _check_stage(stages[-1], place)
+    else:
+        stages.append(_typed(Stage, common, ()))
+        _check_stage(stages[-1], ())
+    run = {name: top.value[name] for name in RUN_KEYS if name in top.value}
+    recipe: Recipe = _typed(Recipe, {**run, "stages": tuple(stages)}, ())
+    _check_run(recipe)
     return recipe
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a YAML value is of a field's type; True is no int."""
-    allowed = [get_origin(part) or part for part in (get_args(hint) if isinstance(hint, UnionType) else (hint,))]
-    return type(value) in allowed
+def _mappings(root: Any) -> list[tuple[Place, Mapping[str, Any]]]:
+    """The file's mapping and those of its stages, each with its place."""
+    if not isinstance(root, dict):
+        return []
+    stages = root.get("stages")
+    listed = enumerate(stages) if isinstance(stages, list) else ()
+    return [((), root), *((("stages", i), entry) for i, entry in listed if isinstance(entry, dict))]
 
 
-def _build(kind: Any, entry: Any, origin: str) -> Any:
-    """A dataclass from a mapping whose values have the fields' types (int where float is meant is fine)."""
-    if not isinstance(entry, dict):
-        raise RecipeError(f"{origin}: expected a mapping, got {entry!r}")
+def _check_stage(stage: Stage, place: Place) -> None:
+    for name in ("steps", "batch", "draws"):
+        _require(getattr(stage, name) > 0, (*place, name), "must be at least 1")
+    for name in ("warmup", "decay_steps", "shift"):
+        _require(getattr(stage, name) >= 0, (*place, name), "must be 0 or more")
+    _require(stage.lr > 0, (*place, "lr"), "must be above 0")
+    _require(0 <= stage.ema < 1, (*place, "ema"), "must be from 0 to below 1")
+    _require(
+        stage.flow > 0 or any(weight > 0 for weight in stage.auxiliary.values()),
+        (*place, "flow"),
+        "is 0, and so is every auxiliary loss: nothing to learn",
+    )
+
+
+def _check_run(recipe: Recipe) -> None:
+    _require(recipe.rtc_max_delay >= 0, ("rtc_max_delay",), "must be 0 or more actions")
+    _require(0 <= recipe.held_out < 1, ("held_out",), "must be a fraction from 0 to below 1")
+    for name in ("validate_every", "log_every", "save_every", "num_steps", "validation_frames"):
+        _require(getattr(recipe, name) > 0, (name,), "must be at least 1")
+    names = [stage.name for stage in recipe.stages]
+    for i, name in enumerate(names):
+        _require(name not in names[:i], ("stages", i, "name"), f"{name!r} stands twice: give each stage its own")
+
+
+def _require(holds: bool, place: Place, message: str) -> None:
+    if not holds:
+        raise WrongValueError(place, message)
+
+
+def _typed(kind: type[T], values: Mapping[str, Any], place: Place) -> T:
+    """A dataclass from checked keys, each value of the field's type (int where float is meant is fine)."""
     hints = get_type_hints(kind)
-    if unknown := [str(key) for key in entry if key not in hints]:
-        raise RecipeError(f"{origin}: unknown key(s) {', '.join(unknown)}; known: {', '.join(hints)}")
-    required = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
-    if missing := [key for key in required if key not in entry]:
-        raise RecipeError(f"{origin}: missing key(s) {', '.join(missing)}")
-    values: dict[str, Any] = {}
-    for key, value in entry.items():
-        hint = hints[key]
-        default = next(f.default for f in dataclasses.fields(kind) if f.name == key)
-        if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-            try:
-                values[key] = float(value)  # YAML reads 1e-3 as text
-            except ValueError:
-                raise RecipeError(f"{origin}: {key}: expected a number, got {value!r}") from None
-        elif isinstance(default, tuple) and isinstance(value, (list, tuple)):
-            values[key] = tuple(value)
-        elif _fits(value, hint):
-            values[key] = value
-        else:
-            raise RecipeError(f"{origin}: {key}: expected {getattr(hint, '__name__', hint)}, got {value!r}")
-    return kind(**values)
+    return kind(**{name: _value(value, hints[name], (*place, name)) for name, value in values.items()})
+
+
+def _value(value: Any, hint: Any, place: Place) -> Any:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return None if value is None else _value(value, inner[0], place)
+    if origin is Literal:
+        return choice_at(value, place, inner)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(item, inner[0], (*place, i)) for i, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {name: _value(item, inner[1], (*place, name)) for name, item in value.items()}
+    if hint is float:
+        return number_at(value, place)
+    if hint is Any or type(value) is hint or (origin is tuple and isinstance(value, tuple)):
+        return value
+    expected = {int: "a whole number", bool: "true or false", str: "text"}.get(hint) or (
+        "a list" if origin is tuple else "a mapping"
+    )
+    raise WrongValueError(place, f"{value!r} stands where {expected} is needed")
+
+
+def _parse_override(text: str) -> tuple[tuple[str, ...], Any]:
+    """`stages.act.lr=1e-4` -> (("stages", "act", "lr"), 0.0001)."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise RecipeError(f"{text!r}: expected key=value, such as steps=5000")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{text!r}: the value is not YAML: {str(error).splitlines()[0]}") from None
+    if isinstance(parsed, str):
+        with contextlib.suppress(ValueError):
+            parsed = float(parsed)  # YAML reads 1e-4 as text
+    return tuple(name.split(".")), parsed
+
+
+def _apply(root: Any, keys: tuple[str, ...], value: Any) -> None:
+    """Set one key of the file; keys of a stage are `stages.NAME.KEY`, where the file has stages."""
+    target: Any = root
+    place: Place = ()
+    if not isinstance(root, dict):
+        return
+    stages = [entry for entry in root.get("stages") or () if isinstance(entry, dict)]
+    named = {str(entry.get("name")): entry for entry in stages}
+    if keys[0] == "stages" and len(keys) > 2:
+        if keys[1] not in named:
+            raise WrongValueError(keys, f"there is no stage {keys[1]!r}; stages are {', '.join(named) or 'none'}")
+        target, place, keys = named[keys[1]], keys[:2], keys[2:]
+    elif hiding := [name for name, entry in named.items() if keys[0] in entry]:
+        wanted = " and ".join(f"stages.{name}.{keys[0]}" for name in hiding)
+        raise WrongValueError(keys, f"the stages give it themselves: set {wanted} instead")
+    for part in keys[:-1]:
+        target, place = target.setdefault(part, {}), (*place, part)
+        if not isinstance(target, dict):
+            raise WrongValueError(place, f"has no keys to set: {target!r}")
+    target[keys[-1]] = value

@@ -1,25 +1,32 @@
 """Everything a killed run needs to go on exactly: raw and averaged weights and the optimiser's moments. No pickle.
 
     train_state/state.safetensors   raw.<parameter>  average.<parameter>  exp_avg.<parameter>  exp_avg_sq.<parameter>
-    train_state/state.json          stage, step, optimiser steps, seconds trained
+    train_state/state.json          stage, step, seconds trained
 
-Random numbers and the sampler's position are functions of (seed, stage, step), so there is nothing of them to save.
+Only parameters that learn in some stage are there; the others are those of the start. Random numbers and the sampler's
+position are functions of (seed, stage, step), so there is nothing of them to save.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
-from pi0_ros.checkpoints.checkpoint import CheckpointError
+from pi0_ros.checkpoints.folders import read_json
+from pi0_ros.checkpoints.safetensors_files import CheckpointError
+from pi0_ros.training.optimizer import Average
+from pi0_ros.training.recipe import RecipeError
 
 FOLDER, TENSORS, POSITION = "train_state", "state.safetensors", "state.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
+MAY_CHANGE = {"device", "threads", "compile", "log_every", "save_every", "validate_every"}  # keys free at a resume
 
 
 @dataclass(frozen=True)
@@ -31,17 +38,37 @@ class Position:
     seconds: float
 
 
-def write_state(
-    checkpoint: Path, trainee: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, position: Position
-) -> None:
+def finished(checkpoint: Path) -> bool:
+    """Whether the run that wrote this checkpoint came to its end."""
+    return bool(read_json(checkpoint / "config.json")["training"]["finished"])
+
+
+def check_same_run(checkpoint: Path, notes: Mapping[str, Any]) -> None:
+    """RecipeError unless the checkpoint is of a run with this recipe on this data."""
+    recorded_notes = read_json(checkpoint / "config.json")["training"]
+    recorded, wanted = recorded_notes["recipe"], json.loads(json.dumps(notes["recipe"]))
+    changed = [name for name in wanted if name not in MAY_CHANGE and recorded.get(name) != wanted[name]]
+    changed += [name for name in ("episodes", "frames") if recorded_notes[name] != notes[name]]
+    if changed:
+        raise RecipeError(f"{checkpoint}: was trained with other {', '.join(changed)}: use the same, or another --out")
+
+
+def state_tensors(
+    learning: Mapping[str, nn.Parameter], average: Average, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """All that `write_state` writes, by name."""
+    tensors = {f"raw.{name}": parameter.detach() for name, parameter in learning.items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in average.tensors.items()}
+    for name, parameter in learning.items():
+        moments = optimizer.state.get(parameter, {})
+        tensors |= {f"{moment}.{name}": moments[moment] for moment in MOMENTS if moments}
+    return tensors
+
+
+def write_state(checkpoint: Path, tensors: Mapping[str, Tensor], position: Position) -> None:
     """Write `train_state/` into a checkpoint folder (that is renamed into place when complete)."""
     folder = checkpoint / FOLDER
     folder.mkdir()
-    tensors = {f"raw.{name}": p.detach() for name, p in trainee.named_parameters()}
-    tensors |= {f"average.{name}": p.detach() for name, p in average.named_parameters()}
-    for name, parameter in trainee.named_parameters():
-        moments = optimizer.state.get(parameter, {})
-        tensors |= {f"{moment}.{name}": moments[moment] for moment in MOMENTS if moments}
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
     (folder / POSITION).write_text(json.dumps(asdict(position)) + "\n")
 
@@ -58,18 +85,22 @@ def read_position(checkpoint: Path) -> Position:
 
 @torch.no_grad()
 def read_state(
-    checkpoint: Path, trainee: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, position: Position
+    checkpoint: Path,
+    learning: Mapping[str, nn.Parameter],
+    average: Average,
+    optimizer: torch.optim.Optimizer,
+    position: Position,
 ) -> None:
     """Put what `write_state` saved back in place."""
     path = checkpoint / FOLDER / TENSORS
     tensors = load_file(path)
     try:
-        for kind, module in (("raw", trainee), ("average", average)):
-            for name, parameter in module.named_parameters():
-                parameter.copy_(tensors[f"{kind}.{name}"])
+        for name, parameter in learning.items():
+            parameter.copy_(tensors[f"raw.{name}"])
+            average.tensors[name].copy_(tensors[f"average.{name}"])
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit this model ({error}); was the training config changed?") from None
-    for name, parameter in trainee.named_parameters():
+    for name, parameter in learning.items():
         if f"exp_avg.{name}" in tensors:
             moments = {moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in MOMENTS}
             steps = torch.tensor(float(position.step), device=parameter.device)  # a fused optimiser wants it there

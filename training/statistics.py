@@ -1,7 +1,4 @@
-"""Compute the normalisation statistics of a dataset.
-
-    pi0 stats dataset/                     writes dataset/meta/pi0_norm_stats.json and prints a table
-    pi0 stats dataset/ --horizon 50        for a policy with chunks of 50 actions
+"""Normalisation statistics of a dataset.
 
 State statistics run over every frame. Action statistics run over every step of every chunk, with the last action
 repeated at an episode's end, as in training. Both are of values as the model counts them (the robot file's `model` and
@@ -11,7 +8,6 @@ moves would be blown up by normalisation: its range is widened to a floor and re
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,20 +130,8 @@ def table(stats: NormStats, robot: Robot) -> str:
     return "\n".join(lines)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `pi0 stats`."""
-    parser.add_argument("dataset", type=Path, metavar="DATASET", help="a dataset made by `pi0 convert`")
-    parser.add_argument("--horizon", type=int, default=DEFAULT_HORIZON, help="actions per chunk (default: %(default)s)")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Compute, print and write the statistics."""
-    dataset = Dataset(args.dataset)
-    stats, widened = measure(dataset, dataset.robot, args.horizon)
-    path = args.dataset / NORM_STATS_PATH
-    path.write_text(json.dumps({**stats.to_dict(), "horizon": args.horizon}, indent=2) + "\n")
-    print(table(stats, dataset.robot))
-    for item in widened:
-        print(f"widened: {item.kind} of {item.joint}: q99 - q01 is {item.width:.2g}, floor {item.floor:.2g}")
-    print(f"{len(dataset.episodes)} episodes, {len(dataset)} frames, chunks of {args.horizon}: {path}")
-    return 0
+def write_stats(dataset: Path, stats: NormStats, horizon: int) -> Path:
+    """Write the statistics where training looks for them; returns the file."""
+    path = dataset / NORM_STATS_PATH
+    path.write_text(json.dumps({**stats.to_dict(), "horizon": horizon}, indent=2) + "\n")
+    return path

@@ -84,13 +84,11 @@ class Section:
         value = self.text(key, default)
         if renamed and value in renamed:
             self.wrong(key, f"{value!r} is called {renamed[value]!r} now: write {renamed[value]}")
-        if value not in choices:
-            self.wrong(key, f"{value!r} is not known{nearest(value, choices)}; write {' or '.join(choices)}")
-        return value
+        return choice_at(value, (*self.place, key), choices)
 
     def number(self, key: str) -> float:
         """A finite number."""
-        return _number(self.value[key], (*self.place, key))
+        return number_at(self.value[key], (*self.place, key))
 
     def positive(self, key: str) -> float:
         """A finite number above zero."""
@@ -118,7 +116,7 @@ class Section:
         value, place = self.value[key], (*self.place, key)
         if not isinstance(value, list) or len(value) != 2:
             self.wrong(key, f"{_found(value)} is not a pair: write {what}")
-        lower, upper = (_number(number, (*place, i)) for i, number in enumerate(value))
+        lower, upper = (number_at(number, (*place, i)) for i, number in enumerate(value))
         if lower >= upper:
             self.wrong(key, f"{lower:g} is not below {upper:g}: write {what}")
         return lower, upper
@@ -132,7 +130,7 @@ class Section:
 
     def numbers(self, key: str) -> tuple[float, ...]:
         """A list of finite numbers."""
-        return tuple(_number(item, place) for item, place in self.items(key))
+        return tuple(number_at(item, place) for item, place in self.items(key))
 
     def names(self, key: str) -> tuple[str, ...]:
         """A list of different names."""
@@ -161,6 +159,14 @@ def key_of(place: Place) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
 
 
+def choice_at(value: Any, place: Place, choices: Sequence[str]) -> str:
+    """One of `choices`."""
+    text = _text(value, place)
+    if text not in choices:
+        raise WrongValueError(place, f"{text!r} is not known{nearest(text, choices)}; write {' or '.join(choices)}")
+    return text
+
+
 def _text(value: Any, place: Place) -> str:
     if isinstance(value, bool):
         hint = "YAML reads an unquoted yes, no, on, off, true or false as a boolean: put it in quotes"
@@ -173,7 +179,8 @@ def _text(value: Any, place: Place) -> str:
     return value
 
 
-def _number(value: Any, place: Place) -> float:
+def number_at(value: Any, place: Place) -> float:
+    """A finite number."""
     if isinstance(value, str):
         try:
             number = float(value)

@@ -119,17 +119,30 @@ class Pi0(PaliGemma):
 
     # ---- training and sampling ----
 
-    def flow_loss(self, prefix: Prefix, state: Tensor, actions: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """Return the squared velocity error per element [B, H, A]; see `Prefix.repeat` for several draws per row."""
-        predicted = self.velocity(prefix, state, interpolate(actions, noise, time), time)
-        return (predicted - (noise - actions)).square()
+    def loss(
+        self,
+        inputs: ModelInput,
+        actions: Tensor,
+        noise: Tensor,
+        time: Tensor,
+        reduction: str = "none",
+        prefix: Prefix | None = None,
+    ) -> Tensor:
+        """Return the flow-matching loss for `actions` [B, H, A]: the squared velocity error per element, or its `mean`.
 
-    def loss(self, inputs: ModelInput, actions: Tensor, noise: Tensor, time: Tensor, reduction: str = "none") -> Tensor:
-        """Return the flow-matching loss for `actions` and `noise` [B, H, A], `time` [B]: per element, or its `mean`."""
+        `noise` [n * B, H, A] and `time` [n * B] (or one per action, [n * B, H]) are n draws per row, draw after draw:
+        all of them read one pass through images and prompt. `prefix` is that pass, where it has been made already.
+        """
         if reduction not in ("none", "mean"):
             raise ValueError(f"reduction must be 'none' or 'mean', not {reduction!r}")
-        loss = self.flow_loss(self.encode_prefix(inputs), inputs.state, actions, noise, time)
-        return loss.mean() if reduction == "mean" else loss
+        draws, rest = divmod(len(noise), len(actions))
+        if rest or draws == 0 or len(time) != len(noise):
+            raise ValueError(f"{len(noise)} rows of noise and {len(time)} times do not fit {len(actions)} chunks")
+        prefix = (self.encode_prefix(inputs) if prefix is None else prefix).repeat(draws)
+        state, actions = inputs.state.repeat(draws, 1), actions.repeat(draws, 1, 1)
+        predicted = self.velocity(prefix, state, interpolate(actions, noise, time), time)
+        error = (predicted - (noise - actions)).square()
+        return error.mean() if reduction == "mean" else error
 
     def sample_actions(
         self,

@@ -8,16 +8,18 @@ that the action expert can attend to, so what it teaches is in reach of the poli
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.pi0 import ModelInput, Prefix
 from pi0_ros.robot import Robot
+from pi0_ros.training.frame_weights import gripper_events
 from pi0_ros.training.loader import TrainingData
-
-CLOSED = 0.5  # a gripper command above this (0 open .. 1 closed) means "closed"
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,6 @@ class GraspTargets:
     mean: np.ndarray
     scale: np.ndarray
     arm: np.ndarray
-
-
-def gripper_events(command: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Frames where any gripper's command (float [T,G], 0 open .. 1 closed) changes sides, and what it does there.
-
-    Returns frames int64 [E], ascending, and events int64 [E]: 0 closes, 1 opens.
-    """
-    closed = command > CLOSED
-    frames, grippers = np.nonzero(closed[1:] != closed[:-1])
-    return frames + 1, np.where(closed[frames + 1, grippers], 0, 1)
 
 
 def grasp_targets(data: TrainingData, robot: Robot, rows: np.ndarray | None = None) -> GraspTargets:
@@ -72,7 +64,7 @@ def grasp_targets(data: TrainingData, robot: Robot, rows: np.ndarray | None = No
     used = valid.copy() if rows is None else valid & np.isin(np.arange(data.length), rows)
     if not (used & (event == 0)).any():
         raise ValueError(
-            "no training episode closes a gripper: set `grounding: 0` in every stage of the training config"
+            "no training episode closes a gripper: take `grounding` out of every stage of the training config"
         )
     mean = np.stack(
         [
@@ -105,11 +97,10 @@ class GroundingHead(nn.Module):
         return self.out(nn.functional.gelu(self.hidden(self.norm(pooled)))).unflatten(-1, (2, -1))
 
 
-def grounding_loss(predicted: Tensor, joints: Tensor, event: Tensor, valid: Tensor) -> Tensor:
-    """Mean squared error of the valid rows: predicted [B,2,A], joints [B,A], event int64, valid bool [B] -> scalar."""
+def grounding_errors(predicted: Tensor, joints: Tensor, event: Tensor) -> Tensor:
+    """Mean squared error of each row [B]: predicted [B,2,A], joints [B,A], event int64 [B]."""
     chosen = predicted[torch.arange(len(event), device=event.device), event]
-    weight = valid.to(chosen.dtype)
-    return ((chosen - joints).square().mean(-1) * weight).sum() / weight.sum().clamp(min=1.0)
+    return (chosen - joints).square().mean(-1)
 
 
 def grasp_error(predicted: np.ndarray, rows: np.ndarray, targets: GraspTargets) -> float:
@@ -120,3 +111,28 @@ def grasp_error(predicted: np.ndarray, rows: np.ndarray, targets: GraspTargets) 
     ahead = targets.valid[rows] & (targets.event[rows] == 0)
     difference = predicted[ahead, 0] - targets.joints[rows[ahead]]
     return float(np.sqrt(np.mean(difference**2))) if ahead.any() else float("nan")
+
+
+class Grounding:
+    """The auxiliary loss `grounding` of `pi0 train`: a head on the prompt learns the hindsight labels."""
+
+    def __init__(self, data: TrainingData, robot: Robot, rows: np.ndarray, config: ModelConfig) -> None:
+        self.targets = grasp_targets(data, robot, rows)
+        self.head: nn.Module = GroundingHead(config.vlm.width, len(self.targets.arm))
+
+    def labels(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Joints [B,A], event [B] and 1 for rows with an event ahead, else 0."""
+        return self.targets.joints[rows], self.targets.event[rows], self.targets.valid[rows].astype(np.float32)
+
+    def answers(self, prefix: Prefix, inputs: ModelInput) -> Tensor:
+        """Joints [B,2,A] at the next closing and the next opening."""
+        answers: Tensor = self.head(prefix.hidden.float(), inputs.prompt_mask)
+        return answers
+
+    def errors(self, answers: Tensor, labels: Sequence[Tensor]) -> Tensor:
+        """Mean squared error per row [B]."""
+        return grounding_errors(answers, labels[0], labels[1])
+
+    def score(self, answers: np.ndarray, rows: np.ndarray) -> float:
+        """`grasp_error`: 1 = guessing."""
+        return grasp_error(answers, rows, self.targets)

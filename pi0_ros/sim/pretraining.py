@@ -6,14 +6,10 @@ in its patch, and the prompt's tokens say which joints would grasp it. Pointing 
 follow from it; asked for the place alone, the model stays at guessing far longer. The answers are read from the
 attention values of the later layers, which is all that the action expert will see. The heads are thrown away; the
 weights are the `init` of `pi0 train`.
-
-    pi0 pretrain-demo --stats runs/demo/dataset --out runs/demo/see
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,42 +117,30 @@ class Lesson:
         return error, pointing, joints[-1].detach() * torch.from_numpy(self.scale) + torch.from_numpy(self.middle)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command line of `pi0 pretrain-demo`."""
-    parser.add_argument("--stats", type=Path, required=True, help="dataset whose statistics normalise the state")
-    parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
-    parser.add_argument("--scenes", type=int, default=10_000, help="number of rendered scenes (default 10000)")
-    parser.add_argument("--steps", type=int, default=1200, help="optimiser steps (default 1200)")
-    parser.add_argument("--batch", type=int, default=48, help="questions per step (default 48)")
-    parser.add_argument("--lr", type=float, default=1e-3, help="peak learning rate (default 0.001)")
-    parser.add_argument("--seed", type=int, default=200_000, help="seed of the first scene (default 200000)")
+def pretrain(stats: Path, out: Path, scenes: int, steps: int, batch: int, peak: float, seed: int) -> dict[str, float]:
+    """Render `scenes`, teach a new network with them and write it to `out`; returns its last validation errors.
 
-
-def run(args: argparse.Namespace) -> int:
-    """`pi0 pretrain-demo`: writes the checkpoint and returns 0; does nothing where it exists."""
+    `stats` is the dataset whose statistics normalise the state, `seed` that of the first scene.
+    """
     from tqdm import tqdm
 
-    if args.out.exists():
-        print(f"{args.out} exists: nothing to do")
-        return 0
     robot, config = load_robot("demo_arm"), ModelConfig.preset("demo")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     wordings = [prompt(colour, k) for colour in CUBES for k in range(len(WORDINGS))]
-    tokenizer = make_tokenizer(wordings, args.out.with_name(f"{args.out.name}_tokenizer.model"), config.vocab_size)
-    stats = load_norm_stats(args.stats / NORM_STATS_PATH)
+    tokenizer = make_tokenizer(wordings, out.with_name(f"{out.name}_tokenizer.model"), config.vocab_size)
+    norm_stats = load_norm_stats(stats / NORM_STATS_PATH)
     settings = PolicySettings("mean_std", "mean_std", robot.dataset_fps)
-    spec = PolicySpec(config, settings, robot, stats, Tokenizer.load(tokenizer))
+    spec = PolicySpec(config, settings, robot, norm_stats, Tokenizer.load(tokenizer))
     side = config.vision.image_size // config.vision.patch_size
-    with tqdm(total=args.scenes, unit="scene", desc="render") as bar:
-        lesson = Lesson(render_scenes(args.scenes, args.seed, side, bar.update), spec)
+    with tqdm(total=scenes, unit="scene", desc="render") as bar:
+        lesson = Lesson(render_scenes(scenes, seed, side, bar.update), spec)
     torch.manual_seed(0)
     model = Pi0(config)
     sine_position_init(model)
-    curve = teach(Pointer(model), lesson, args.steps, args.batch, args.lr)
-    notes = {"pretraining": "pi0 pretrain-demo", "scenes": args.scenes, "seed": args.seed, "curve": curve}
-    save_checkpoint(args.out, model, config, spec.settings, robot, stats, tokenizer, notes)
-    print(f"{args.out}: weights that point at cubes, {json.dumps(curve[-1])}")
-    return 0
+    curve = teach(Pointer(model), lesson, steps, batch, peak)
+    notes = {"pretraining": "pi0 pretrain-demo", "scenes": scenes, "seed": seed, "curve": curve}
+    save_checkpoint(out, model, config, spec.settings, robot, norm_stats, tokenizer, notes)
+    return curve[-1]
 
 
 def teach(pointer: Pointer, lesson: Lesson, steps: int, batch: int, peak: float) -> list[dict[str, float]]:

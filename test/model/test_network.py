@@ -209,18 +209,20 @@ def test_sampling_encodes_the_prefix_once_and_leaves_it_alone(name, monkeypatch)
 @both_models
 def test_draws_that_share_a_prefix_equal_a_repeated_batch(name):
     model, inputs = reference.model(name), reference.inputs(name)
-    actions = reference.tensor(name, "actions").repeat(3, 1, 1)
+    actions = reference.tensor(name, "actions")
     draw = torch.Generator().manual_seed(0)
-    noise = torch.randn(actions.shape, generator=draw)
-    time = sample_time(len(actions), draw)
+    noise = torch.randn(6, *actions.shape[1:], generator=draw)
+    time = sample_time(6, draw)
     with torch.no_grad():
-        prefix = model.encode_prefix(inputs)
-        shared = model.flow_loss(prefix.repeat(3), inputs.state.repeat(3, 1), actions, noise, time)
+        shared = model.loss(inputs, actions, noise, time)
+        assert torch.equal(shared, model.loss(inputs, actions, noise, time, prefix=model.encode_prefix(inputs)))
         for rows in range(0, 6, 2):
-            alone = model.loss(inputs, *(part[rows : rows + 2] for part in (actions, noise, time)))
+            alone = model.loss(inputs, actions, *(part[rows : rows + 2] for part in (noise, time)))
             assert_close(shared[rows : rows + 2], alone, 2e-5)
+        with pytest.raises(ValueError, match="5 rows of noise and 6 times do not fit 2 chunks"):
+            model.loss(inputs, actions, noise[:5], time)
         with pytest.raises(ValueError, match=r"a prefix of 2 rows x 1 draws needs \[2, horizon, 32\]"):
-            model.flow_loss(prefix, inputs.state, actions, noise, time)
+            model.velocity(model.encode_prefix(inputs), inputs.state, noise, time)
 
 
 @both_models
@@ -320,10 +322,7 @@ def test_a_fresh_small_model_learns_one_batch(name):
     losses = []
     for _ in range(30):
         noise = torch.randn(8, *actions.shape[1:], generator=draw)
-        prefix = model.encode_prefix(inputs).repeat(4)
-        loss = model.flow_loss(
-            prefix, inputs.state.repeat(4, 1), actions.repeat(4, 1, 1), noise, sample_time(8, draw)
-        ).mean()
+        loss = model.loss(inputs, actions, noise, sample_time(8, draw), reduction="mean")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

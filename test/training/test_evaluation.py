@@ -12,7 +12,8 @@ from synthetic import ROBOT, make_data, make_stats
 from test_loop import STAGES, recipe
 
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
-from pi0_ros.training import evaluation as evaluate
+from pi0_ros.cli import eval as evaluate
+from pi0_ros.sim.grounding import Grounding
 from pi0_ros.training.evaluation import Predictions, errors, held_out_episodes, plot_actions, predict, render_table
 from pi0_ros.training.loop import train_on
 
@@ -23,7 +24,13 @@ JOINTS = [(joint.name, joint.unit) for joint in ROBOT.joints]
 def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = make_data(9, length=15)
     return train_on(
-        data, ROBOT, make_stats(data), recipe(STAGES[1:]), tmp_path_factory.mktemp("run"), notes={"dataset": "d"}
+        data,
+        ROBOT,
+        make_stats(data),
+        recipe(STAGES[1:]),
+        tmp_path_factory.mktemp("run"),
+        notes={"dataset": "d"},
+        auxiliary={"grounding": Grounding},
     )
 
 

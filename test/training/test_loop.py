@@ -22,19 +22,25 @@ from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.checkpoints.weights import disk_name, load_model
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.pi0 import ModelInput, Pi0
-from pi0_ros.sim.grounding import GroundingHead, grasp_error, grasp_targets, grounding_loss
-from pi0_ros.training.loop import Run, row_weights, train_on
-from pi0_ros.training.objective import Target, Trainee, draw_delays, draw_noise_and_time, losses
-from pi0_ros.training.optimizer import clip_gradients, learning_rate, update_average
+from pi0_ros.sim.grounding import Grounding, GroundingHead, grasp_error, grasp_targets, grounding_errors
+from pi0_ros.training import loop
+from pi0_ros.training.frame_weights import frame_weights
+from pi0_ros.training.loop import loss_terms, train_on
+from pi0_ros.training.objective import Batch, Learner, draw_delays, draw_noise_and_time
+from pi0_ros.training.optimizer import Average, clip_gradients, learning_rate
 from pi0_ros.training.progress import read_progress
 from pi0_ros.training.recipe import Recipe, RecipeError, Stage, load_recipe, recipe_from_dict
+from pi0_ros.training.run import prepare
 
 REFERENCE = Path(__file__).parents[1] / "fixtures" / "reference"
 STAGES = [
-    {"name": "ground", "steps": 8, "batch": 16, "lr": 3e-3, "warmup": 2, "flow": 0, "grounding": 1, "ema": 0.5},
     {
-        "name": "flow", "steps": 12, "batch": 8, "draws": 3, "lr": 3e-3, "warmup": 2, "grounding": 0.1, "ema": 0.5,
-        "state_noise": 0.05, "brightness": 0.1, "shift": 1, "event_weight": 2,
+        "name": "ground", "steps": 8, "batch": 16, "lr": 3e-3, "warmup": 2, "ema": 0.5,
+        "flow": 0, "auxiliary": {"grounding": 1},
+    },
+    {
+        "name": "flow", "steps": 12, "batch": 8, "draws": 3, "lr": 3e-3, "warmup": 2, "ema": 0.5,
+        "auxiliary": {"grounding": 0.1}, "state_noise": 0.05, "brightness": 0.1, "shift": 1, "event_weight": 2,
     },
 ]  # fmt: skip
 
@@ -47,12 +53,12 @@ def recipe(stages: list[dict[str, Any]] = STAGES, **changes: Any) -> Recipe:
 
 def run_training(out: Path, wanted: Recipe, resume: bool = False) -> Path:
     data = make_data(9, length=15)
-    return train_on(data, ROBOT, make_stats(data), wanted, out, resume)
+    return train_on(data, ROBOT, make_stats(data), wanted, out, resume, auxiliary={"grounding": Grounding})
 
 
 @pytest.mark.parametrize("loss", ["flow", "grounding"])
 def test_twenty_steps_reduce_the_loss(tmp_path: Path, loss: str) -> None:
-    weights = {"flow": float(loss == "flow"), "grounding": float(loss == "grounding")}
+    weights = {"flow": float(loss == "flow"), "auxiliary": {"grounding": float(loss == "grounding")}}
     stage = {"name": "one", "steps": 20, "batch": 32, "lr": 5e-3, "warmup": 2, **weights}
     run_training(tmp_path, recipe([stage]))
     rows = [row[loss] for row in read_progress(tmp_path / "progress.csv")]
@@ -88,17 +94,17 @@ def test_the_finished_folder_is_a_whole_policy_with_its_history(tmp_path: Path) 
 def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_at: int) -> None:
     whole = run_training(tmp_path / "whole", recipe())
     steps = 0
-    plain = Run.step
+    plain = loop.train_step
 
-    def failing(self: Run, *args: Any) -> torch.Tensor:
+    def failing(*args: Any) -> dict[str, torch.Tensor]:
         nonlocal steps
         steps += 1
         if steps > broken_at:
             raise KeyboardInterrupt
-        return plain(self, *args)
+        return plain(*args)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Run, "step", failing)
+        patch.setattr(loop, "train_step", failing)
         run_training(tmp_path / "broken", recipe())
     resumed = run_training(tmp_path / "broken", recipe(), resume=True)
     expected, found = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
@@ -191,7 +197,7 @@ def test_four_optimiser_steps_equal_the_reference(name: str) -> None:
         torch.from_numpy(batch["state"]),
     )
     parameters = list(model.parameters())
-    average = [p.detach().clone() for p in parameters]
+    average = Average(dict(model.named_parameters()))
     optimizer = torch.optim.AdamW(
         parameters, betas=(values["b1"], values["b2"]), eps=values["eps"], weight_decay=values["weight_decay"]
     )
@@ -210,11 +216,10 @@ def test_four_optimiser_steps_equal_the_reference(name: str) -> None:
         norm = clip_gradients(parameters, values["clip_gradient_norm"])
         assert norm.item() == pytest.approx(float(train["grad_norm"][step]), rel=2e-3)
         optimizer.step()
-        update_average(average, [p.detach() for p in parameters], settings["ema_decay"])
+        average.update(settings["ema_decay"])
     start = load_file(folder / "model.safetensors")
-    averages = dict(zip(dict(model.named_parameters()), average, strict=True))
     for own, parameter in model.named_parameters():
-        for kind, found in (("final", parameter.detach()), ("ema", averages[own])):
+        for kind, found in (("final", parameter.detach()), ("ema", average.tensors[own])):
             if f"{kind}/{disk_name(own)}" in train:
                 wanted = torch.from_numpy(train[f"{kind}/{disk_name(own)}"]) - start[disk_name(own)]
                 moved = found - start[disk_name(own)]
@@ -248,15 +253,16 @@ def test_delays_are_drawn_evenly_and_only_the_predicted_actions_count() -> None:
     assert np.bincount(given).tolist() == pytest.approx([1500] * 4, abs=150)
 
     config = ModelConfig.from_dict({**ModelConfig.preset("demo").to_dict(), **TINY})
-    trainee, random = Trainee(Pi0(config), 0), torch.Generator().manual_seed(0)
+    learner, random = Learner(Pi0(config), {}), torch.Generator().manual_seed(0)
     inputs = ModelInput({}, {}, torch.zeros(2, 16, dtype=torch.int64), torch.ones(2, 16) > 0, torch.zeros(2, 8))
     actions, noise = torch.randn(2, 2, 6, 8, generator=random)
     moment = torch.tensor([[0, 0, 0.5, 0.5, 0.5, 0.5], [0.25] * 6])
     with torch.no_grad():
-        flow, _, _ = losses(trainee, inputs, Target(actions, noise, moment, None))
-        each = trainee.model.loss(inputs, actions, noise, moment)
+        batch = Batch(np.arange(2), inputs, actions, noise, moment, {})
+        sums = learner(batch)
+        each = learner.model.loss(inputs, actions, noise, moment)
     wanted = torch.cat([each[0, 2:], each[1]]).mean(0)
-    torch.testing.assert_close(flow, wanted)
+    torch.testing.assert_close(sums.flow / batch.flow_count, wanted)
 
 
 def test_training_with_delays_is_written_into_the_checkpoint(tmp_path: Path) -> None:
@@ -284,11 +290,10 @@ def test_hindsight_labels_point_to_the_next_gripper_event() -> None:
     assert grasp_error(exact, rows, targets) == 0.0
 
 
-def test_the_grounding_loss_counts_valid_rows_and_its_head_reads_the_prompt_only() -> None:
-    predicted, joints = torch.zeros(3, 2, 4), torch.ones(3, 4)
+def test_the_grounding_loss_reads_the_next_event_and_its_head_the_prompt_only() -> None:
+    predicted, joints = torch.zeros(2, 2, 4), torch.ones(2, 4)
     predicted[1, 1] = 3.0
-    event, valid = torch.tensor([0, 1, 0]), torch.tensor([True, True, False])
-    assert grounding_loss(predicted, joints, event, valid).item() == pytest.approx((1 + 4) / 2)
+    assert grounding_errors(predicted, joints, torch.tensor([0, 1])).tolist() == [1.0, 4.0]
     head, mask = GroundingHead(8, 4), torch.tensor([[True, True, False]])
     hidden = torch.randn(1, 7, 8)
     other = hidden.clone()
@@ -302,7 +307,10 @@ def test_idle_frames_start_no_sample_and_labels_are_in_the_vocabulary(tmp_path: 
     label = np.where(np.arange(plain.length) % 3 == 0, 0, -1)
     idle = np.arange(plain.length) % 5 == 0
     data = dataclasses.replace(plain, idle=idle, label=label, labels=("grasp",))
-    every, active = (Run(data, ROBOT, make_stats(data), recipe(skip_idle=skip), tmp_path, {}) for skip in (False, True))
+    every, active = (
+        prepare(data, ROBOT, make_stats(data), recipe(skip_idle=skip), tmp_path, {}, {"grounding": Grounding})
+        for skip in (False, True)
+    )
     assert np.array_equal(active.train_rows, every.train_rows[~idle[every.train_rows]])
     assert 0 < len(active.train_rows) < len(every.train_rows)
     assert np.array_equal(active.held_out_rows, every.held_out_rows)
@@ -313,29 +321,82 @@ def test_idle_frames_start_no_sample_and_labels_are_in_the_vocabulary(tmp_path: 
 def test_frames_around_gripper_events_weigh_more() -> None:
     data = make_data(1, length=30)
     stage = Stage("s", event_weight=3.0, event_window_s=0.1, after_weight=0.5)
-    weights = row_weights(data, ROBOT, stage)
+    weights = frame_weights(data, ROBOT, stage)
     assert weights[:16].tolist() == [1.0] * 13 + [3.0] * 3
     assert weights[16:].tolist() == [1.5] * 2 + [0.5] * 5 + [1.5] * 5 + [0.5] * 2
+
+
+def test_the_parts_of_a_batch_add_up_to_the_whole(tmp_path: Path) -> None:
+    """Losses and gradients, whatever counts in which part: given actions, rows without a label, several draws."""
+    data, wanted = make_data(6, length=15), recipe(rtc_max_delay=3)
+    run = prepare(data, ROBOT, make_stats(data), wanted, tmp_path, {}, {"grounding": Grounding})
+    stage, learner = wanted.stages[1], loop.new_learner(run)
+    rows = np.arange(3, 3 + 7 * 13, 13)
+    batch = loop.draw_batch(run, stage, rows, loop.Augmentation(), np.random.default_rng(0))
+    assert 0 < batch.labels["grounding"][-1].sum() < len(rows) and (batch.time == 0).any()
+    found = []
+    for size in (7, 3, 1):
+        learner.zero_grad()
+        losses = []
+        for part in batch.parts(size):
+            losses.append(loop.total_loss(stage, loss_terms(run, stage, loop.forward(run, learner, part), batch)))
+            losses[-1].backward()
+        gradients = {name: p.grad.clone() for name, p in learner.named_parameters() if p.grad is not None}
+        found.append((torch.stack(losses).sum().item(), gradients))
+    for loss, gradients in found[1:]:
+        assert loss == pytest.approx(found[0][0], rel=1e-5)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient, found[0][1][name], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sed": 1}, "unknown key.*sed"),
-        ({"seed": "one"}, "seed: expected int"),
-        ({"precision": "half"}, "precision"),
-        ({"prompts": "labels"}, "prompts: expected task or subtask"),
-        ({"stages": []}, "at least one stage"),
-        ({"stages": [{"steps": 3}]}, r"stages\[0\]: missing key\(s\) name"),
-        ({"stages": [{"name": "a", "flow": 0}]}, "nothing to learn"),
-        ({"stages": [{"name": "a", "lr": "fast"}]}, "lr: expected a number"),
-        ({"held_out": 1.5}, "held_out"),
+        ({"sed": 1}, "sed: unknown key.*did you mean 'seed'"),
+        ({"seed": "one"}, "seed: 'one' stands where a whole number is needed"),
+        ({"seed": True}, "seed: True stands where a whole number"),
+        ({"precision": "half"}, "precision: 'half' is not known"),
+        ({"prompts": "labels"}, "prompts: 'labels' is not known.*; write task or subtask"),
+        ({"stages": []}, "stages: a list without entries"),
+        ({"stages": [{"steps": 3}]}, r"stages\[0\].name: missing"),
+        ({"stages": [{"name": "a", "flow": 0}]}, r"stages\[0\].flow: is 0.* nothing to learn"),
+        ({"stages": [{"name": "a", "lr": "fast"}]}, r"stages\[0\].lr: 'fast' stands where a number"),
+        ({"stages": [{"name": "a", "lr": "1e-4"}]}, r"stages\[0\].lr: YAML reads '1e-4' as text: write 0.0001"),
+        ({"stages": [{"name": "a"}, {"name": "a"}]}, r"stages\[1\].name: 'a' stands twice"),
+        ({"stages": [{"name": "a", "grounding": 0.1}]}, r"stages\[0\].grounding: is written `auxiliary: {grounding"),
+        ({"held_out": 1.5}, "held_out: must be"),
+        ({"steps": 0}, r"steps: must be at least 1"),
     ],
 )
-def test_a_wrong_recipe_names_file_and_key(change: dict[str, Any], message: str) -> None:
+def test_a_wrong_recipe_names_file_line_and_key(change: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message) as error:
         recipe_from_dict({"stages": [{"name": "a"}], **change}, "my.yaml")
-    assert str(error.value).startswith("my.yaml")
+    assert str(error.value).startswith("my.yaml:")
+
+
+def test_a_recipe_without_stages_has_one_and_shared_keys_are_defaults_of_all() -> None:
+    assert recipe_from_dict({"steps": 7, "lr": 1}, "a.yaml").stages == (Stage(steps=7, lr=1.0),)
+    two = recipe_from_dict({"batch": 4, "stages": [{"name": "a"}, {"name": "b", "batch": 5}]}, "a.yaml")
+    assert [stage.batch for stage in two.stages] == [4, 5]
+
+
+def test_keys_are_changed_on_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("seed: 1\nstages:\n  - {name: act, steps: 5}\n  - {name: all}\n")
+    changed = load_recipe(path, ["seed=2", "stages.act.steps=9", "lr=1e-4", "model_overrides.action_horizon=16"])
+    assert changed.seed == 2 and [stage.steps for stage in changed.stages] == [9, 30000]
+    assert {stage.lr for stage in changed.stages} == {1e-4}
+    assert changed.model_overrides == {"action_horizon": 16}
+    for wrong, message in {
+        "steps=3": "the stages give it themselves: set stages.act.steps instead",
+        "stages.begin.steps=3": "there is no stage 'begin'; stages are act, all",
+        "sed=1": "unknown key",
+        "seed": "expected key=value",
+    }.items():
+        with pytest.raises(RecipeError, match=message):
+            load_recipe(path, [wrong])
+    with pytest.raises(RecipeError, match="no such config.*did you mean 'from_scratch'"):
+        load_recipe("from_scrach")
 
 
 def test_the_shipped_recipes_are_valid() -> None:

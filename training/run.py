@@ -1,0 +1,134 @@
+"""What stays as it is during a run: the data and its split, sizes, transforms, device, auxiliary losses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pi0_ros.base.strict_yaml import nearest
+from pi0_ros.checkpoints.load import describe_checkpoint
+from pi0_ros.checkpoints.norm_stats import NormStats, load_norm_stats
+from pi0_ros.checkpoints.safetensors_files import CheckpointError
+from pi0_ros.checkpoints.settings import PolicySettings
+from pi0_ros.checkpoints.spec import PolicySpec
+from pi0_ros.model.config import ModelConfig
+from pi0_ros.robot import Robot
+from pi0_ros.tokens.subwords import file_on_this_machine
+from pi0_ros.tokens.tokenizer import Tokenizer
+from pi0_ros.training.loader import TrainingData, split_episodes
+from pi0_ros.training.objective import AuxiliaryLoss, AuxiliaryLosses
+from pi0_ros.training.optimizer import computes_bfloat16
+from pi0_ros.training.recipe import Recipe, RecipeError
+from pi0_ros.training.statistics import NORM_STATS_PATH
+from pi0_ros.training.vocabulary import make_tokenizer
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's constants. train_rows, held_out_rows: rows of the data, int64; notes: for config.json."""
+
+    recipe: Recipe
+    data: TrainingData
+    spec: PolicySpec
+    tokenizer_path: Path
+    device: torch.device
+    autocast: bool
+    train_rows: np.ndarray
+    held_out_rows: np.ndarray
+    auxiliary: Mapping[str, AuxiliaryLoss]
+    notes: Mapping[str, Any]
+
+
+def prepare(
+    data: TrainingData,
+    robot: Robot,
+    norm_stats: NormStats,
+    recipe: Recipe,
+    out: Path,
+    notes: Mapping[str, Any],
+    auxiliary: AuxiliaryLosses,
+) -> Run:
+    """Check and fix everything that does not change; RecipeError where the recipe does not fit the data."""
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(automatic if recipe.device == "auto" else recipe.device)
+    config = model_config(recipe)
+    if recipe.rtc_max_delay >= config.action_horizon:
+        raise RecipeError(f"rtc_max_delay is {recipe.rtc_max_delay}, the chunk has {config.action_horizon} actions")
+    tokenizer_path = _tokenizer(recipe, config, data, out)
+    settings = PolicySettings(
+        recipe.normalization,
+        recipe.normalization,
+        data.fps,
+        recipe.num_steps,
+        rtc_trained_max_delay=recipe.rtc_max_delay,
+    )
+    train_episodes, held_out = split_episodes(data.prompts, recipe.held_out, recipe.seed)
+    train_rows = data.rows_of(train_episodes)
+    if recipe.skip_idle and data.idle is not None:
+        train_rows = train_rows[~data.idle[train_rows]]
+    wanted = {name for stage in recipe.stages for name, weight in stage.auxiliary.items() if weight > 0}
+    for name in sorted(wanted - set(auxiliary)):
+        raise RecipeError(f"auxiliary: no loss {name!r}{nearest(name, auxiliary)}; known: {', '.join(auxiliary)}")
+    torch.manual_seed(recipe.seed)  # of the heads
+    return Run(
+        recipe,
+        data,
+        PolicySpec(config, settings, robot, norm_stats, Tokenizer.load(tokenizer_path)),
+        tokenizer_path,
+        device,
+        computes_bfloat16(device) if recipe.precision == "auto" else recipe.precision == "bfloat16",
+        train_rows,
+        data.rows_of(held_out),
+        {name: auxiliary[name](data, robot, train_rows, config) for name in sorted(wanted)},
+        {
+            **notes,
+            "recipe": dataclasses.asdict(recipe),
+            "episodes": len(data.prompts),
+            "frames": data.length,
+            "held_out_episodes": held_out,
+            "torch": torch.__version__,
+        },
+    )
+
+
+def model_config(recipe: Recipe) -> ModelConfig:
+    """The network's sizes: those of `init`, else of the preset, with overrides (of `init`: what its weights allow)."""
+    if recipe.init is not None:
+        try:
+            config = describe_checkpoint(recipe.init, config=recipe.model_overrides).config
+        except CheckpointError as error:
+            raise RecipeError(f"{error}; `init` (or --init) must name a checkpoint folder to start from") from error
+    else:
+        config = ModelConfig.from_dict({**ModelConfig.preset(recipe.model).to_dict(), **recipe.model_overrides})
+    return dataclasses.replace(config, dtype="float32")
+
+
+def read_stats(dataset: Path, horizon: int) -> NormStats:
+    """The dataset's statistics; RecipeError where there are none or they are of chunks of another length."""
+    path = dataset / NORM_STATS_PATH
+    if not path.is_file():
+        raise RecipeError(f"{path}: no statistics; make them with `pi0 stats {dataset} --horizon {horizon}`")
+    made_for = json.loads(path.read_text()).get("horizon", horizon)
+    if made_for != horizon:
+        raise RecipeError(
+            f"{path}: statistics of chunks of {made_for} actions, the model predicts {horizon}; make them again with "
+            f"`pi0 stats {dataset} --horizon {horizon}`"
+        )
+    return load_norm_stats(path)
+
+
+def _tokenizer(recipe: Recipe, config: ModelConfig, data: TrainingData, out: Path) -> Path:
+    if recipe.tokenizer is not None:
+        return Path(recipe.tokenizer)
+    if recipe.init is not None:
+        return describe_checkpoint(recipe.init, config=config).tokenizer_path or file_on_this_machine()
+    return make_tokenizer(data.texts, out / "tokenizer.model", config.vocab_size)
