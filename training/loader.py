@@ -18,8 +18,9 @@ import torch
 from tqdm import tqdm
 
 from pi0_ros.checkpoints.spec import PolicySpec
+from pi0_ros.datasets.dataset import Dataset, Episode
 from pi0_ros.datasets.language import label_index
-from pi0_ros.datasets.layout import Dataset, Episode
+from pi0_ros.datasets.layout import image_key
 from pi0_ros.model.pi0 import ModelInput
 from pi0_ros.observation.images import resize_with_pad
 from pi0_ros.policy.transforms import actions_to_model, make_inputs
@@ -85,18 +86,19 @@ class TrainingData:
         return np.flatnonzero(np.isin(self.episode, np.asarray(episodes, np.int64)))
 
 
-def load_data(dataset: Path, image_size: int, labels: bool = False) -> TrainingData:
-    """Read a dataset written by `pi0 convert`; frames come from `<dataset>/cache/` where a fresh one lies there.
+def load_data(dataset: Dataset | Path, image_size: int, labels: bool = False) -> TrainingData:
+    """Read a dataset (a path: one of `pi0 convert`); frames come from `<dataset>/cache/` where a fresh one lies there.
 
     With `labels` a frame's label takes the place of its episode's prompt.
     """
-    source = Dataset(dataset)
+    source = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+    dataset = source.path
     episodes = source.episodes
     total = sum(episode.length for episode in episodes)
-    newest = (Path(dataset) / "meta" / "info.json").stat().st_mtime
+    newest = (dataset / "meta" / "info.json").stat().st_mtime
     frames: dict[str, np.ndarray] = {}
     for camera in source.robot.cameras:
-        path = Path(dataset) / "cache" / f"{camera.name}_{image_size}.npy"
+        path = dataset / "cache" / f"{cache_name(source, camera.name)}_{image_size}.npy"
         shape = (total, image_size, image_size, 3)
         if not _is_fresh(path, shape, newest):
             path.parent.mkdir(exist_ok=True)
@@ -125,6 +127,12 @@ def load_data(dataset: Path, image_size: int, labels: bool = False) -> TrainingD
         idle=np.concatenate([episode.idle for episode in episodes]),
         **(_labels(episodes) if labels else {}),
     )
+
+
+def cache_name(source: Dataset, camera: str) -> str:
+    """Whose frames a cache holds: the camera's name, or with another column behind it also that column's."""
+    key = source.key_of(camera)
+    return camera if key == image_key(camera) else f"{camera}@{key.replace('/', '_')}"
 
 
 def _labels(episodes: Sequence[Episode]) -> dict[str, Any]:

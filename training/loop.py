@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pi0_ros.checkpoints.checkpoint import save_checkpoint
 from pi0_ros.checkpoints.load import load_model
 from pi0_ros.checkpoints.norm_stats import NormStats
-from pi0_ros.datasets.layout import Dataset
+from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.model.init import sine_position_init
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.robot import Robot
@@ -51,7 +51,7 @@ from pi0_ros.training.state import (
 
 
 def train(
-    dataset: Path | str,
+    dataset: Dataset | Path | str,
     config: Path | str,
     out: Path | str,
     resume: bool = False,
@@ -59,19 +59,18 @@ def train(
     overrides: tuple[str, ...] = (),
     auxiliary: AuxiliaryLosses | None = None,
 ) -> Path:
-    """Train on a dataset of `pi0 convert` with statistics of `pi0 stats`; returns the finished checkpoint's folder.
+    """Train on a dataset (a path: one of `pi0 convert`), with its statistics; returns the finished checkpoint's folder.
 
     `config` is a file or a name, `overrides` are its keys as `key=value`, `init` replaces the config's own.
     """
-    dataset, recipe = Path(dataset), load_recipe(config, overrides)
+    source = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+    dataset, recipe = source.path, load_recipe(config, overrides)
     if init is not None:
         recipe = dataclasses.replace(recipe, init=str(init))
     sizes = model_config(recipe)
     stats = read_stats(dataset, sizes.action_horizon)
-    data = load_data(dataset, sizes.vision.image_size, recipe.prompts == "subtask")
-    return train_on(
-        data, Dataset(dataset).robot, stats, recipe, Path(out), resume, {"dataset": dataset.name}, auxiliary
-    )
+    data = load_data(source, sizes.vision.image_size, recipe.prompts == "subtask")
+    return train_on(data, source.robot, stats, recipe, Path(out), resume, {"dataset": dataset.name}, auxiliary)
 
 
 def train_on(

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pi0_ros.checkpoints.norm_stats import NormStats, Stats
-from pi0_ros.datasets.layout import Dataset
+from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.robot import Joint, Robot
 from pi0_ros.robot.units import SAME, Scale, actions_to_model
 

@@ -13,11 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pi0_ros.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from pi0_ros.cli.dataset_options import add_map_argument
 from pi0_ros.conversion.convert import convert
+from pi0_ros.datasets.dataset import Dataset, parse_names
 from pi0_ros.inference.options import add_policy_arguments
 from pi0_ros.policy.policy import pick_device
 from pi0_ros.robot import load_robot
@@ -25,12 +27,17 @@ from pi0_ros.training.evaluation import BATCH, errors, held_out_episodes, plot_a
 from pi0_ros.training.loader import TrainingData, load_data
 
 
-def open_data(sources: Sequence[Path], checkpoint: Checkpoint, scratch: Path) -> TrainingData:
-    """A dataset folder, or rosbags that are converted into `scratch` with the checkpoint's own robot file."""
+def open_data(
+    sources: Sequence[Path], checkpoint: Checkpoint, scratch: Path, names: Mapping[str, str] | None = None
+) -> TrainingData:
+    """A dataset folder, or rosbags that are converted into `scratch` with the checkpoint's own robot file.
+
+    Columns, cameras and joints of a dataset are found by the names of that robot file, or by `names` (theirs -> ours).
+    """
     robot, size = checkpoint.spec.robot, checkpoint.spec.config.vision.image_size
     labels = checkpoint.training.get("recipe", {}).get("prompts") == "subtask"
     if len(sources) == 1 and (sources[0] / "meta" / "info.json").is_file():
-        data = load_data(sources[0], size, labels)
+        data = load_data(Dataset(sources[0], robot, names), size, labels)
     else:
         print(convert(sources, scratch / "dataset", robot, fps=checkpoint.spec.fps).summary())
         data = load_data(scratch / "dataset", size, labels)
@@ -44,9 +51,8 @@ def open_data(sources: Sequence[Path], checkpoint: Checkpoint, scratch: Path) ->
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 eval`."""
-    parser.add_argument(
-        "source", type=Path, nargs="+", help="a dataset of `pi0 convert`, or rosbags or folders of them"
-    )
+    parser.add_argument("source", type=Path, nargs="+", help="a LeRobot dataset, or rosbags or folders of them")
+    add_map_argument(parser)
     add_policy_arguments(parser, ("checkpoint", "device", "dtype", "tokenizer", "seed"))
     parser.add_argument("--robot", help="robot file, by name or path; needed where the checkpoint carries none")
     parser.add_argument("--episodes", help="episode numbers, such as 0,3,8, or `all` (default: those held out)")
@@ -65,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     )
     joints = [(joint.name, joint.unit) for joint in checkpoint.spec.robot.action_joints]
     with tempfile.TemporaryDirectory() as scratch:
-        data = open_data(args.source, checkpoint, Path(scratch))
+        data = open_data(args.source, checkpoint, Path(scratch), parse_names(args.map))
         if args.episodes == "all":
             episodes = list(range(len(data.prompts)))
         elif args.episodes:

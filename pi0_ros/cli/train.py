@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pi0_ros.cli.dataset_options import add_dataset_robot_arguments, open_dataset
 from pi0_ros.sim.grounding import Grounding
 from pi0_ros.training.loop import train
 from pi0_ros.training.objective import AuxiliaryLosses
@@ -23,7 +24,8 @@ AUXILIARY: AuxiliaryLosses = {"grounding": Grounding}  # losses that recipes may
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 train`."""
-    parser.add_argument("dataset", type=Path, help="folder made by `pi0 convert`, with the statistics of `pi0 stats`")
+    parser.add_argument("dataset", type=Path, help="a LeRobot dataset, with the statistics of `pi0 stats`")
+    add_dataset_robot_arguments(parser)
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="keys of the config to change, as steps=5000")
     parser.add_argument("--config", required=True, help="training config: a file, or the name of a shipped one")
     parser.add_argument("--init", type=Path, help="checkpoint to start from, instead of the config's `init`")
@@ -33,8 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`pi0 train`."""
-    checkpoint = train(
-        args.dataset, args.config, args.out, args.resume, args.init, tuple(args.changes), auxiliary=AUXILIARY
-    )
+    dataset = open_dataset(args.dataset, args)
+    checkpoint = train(dataset, args.config, args.out, args.resume, args.init, tuple(args.changes), auxiliary=AUXILIARY)
     print(f"policy: {checkpoint}\ncurve:  {args.out / 'curve.png'}")
     return 0

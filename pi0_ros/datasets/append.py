@@ -16,13 +16,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.datasets.layout import (
     ACTION,
     CONVERSION_PATH,
     COUNTERS,
     LEVELS_PATH,
     STATE,
-    Dataset,
     DatasetError,
     image_key,
 )
@@ -121,11 +121,17 @@ def _report(dataset: Path) -> dict[str, Any]:
 
 
 def link(source: Path, target: Path) -> None:
-    """Put the file `source` at `target` too: as a second name where the file system knows that, else as a copy."""
+    """Put the file `source` at `target` too: as a second name where the file system knows that, else as a copy.
+
+    Of a symbolic link, as in the Hugging Face cache, the file that it leads to. Raises `DatasetError` without one.
+    """
+    whole = source.resolve()
+    if not whole.is_file():
+        raise DatasetError(f"{source}: missing" + (f": it leads to {whole}" if source.is_symlink() else ""))
     try:
-        os.link(source, target)
+        os.link(whole, target)
     except OSError:
-        shutil.copyfile(source, target)
+        shutil.copyfile(whole, target)
 
 
 def _files(folder: Path, ending: str) -> list[Path]:

@@ -1,7 +1,7 @@
-"""Any LeRobot dataset folder, of whoever wrote it: v3.0 and v2.x, read as it lies there.
+"""The files of a LeRobot dataset, of whoever wrote it: v3.0 and v2.x, read as they lie there.
 
-`lerobot.Dataset` reads our own datasets for training and refuses others; this reader is for looking at, checking and
-merging. It believes as little as it can: what the metadata says and what the files hold can be compared.
+It believes as little as it can: what the metadata says and what the files hold can be compared. `dataset.Dataset` sees
+it through a robot file, for training.
 """
 
 from __future__ import annotations
@@ -207,6 +207,11 @@ class DatasetFolder:
         found = [joint.unit for joint in joints.get(key, ())]
         return found if len(found) == len(self.names(key)) else [""] * len(self.names(key))
 
+    def is_depth(self, key: str) -> bool:
+        """Whether a camera's pictures are distances."""
+        about = self.features[key].get("info") or {}
+        return bool(about.get("is_depth_map") or about.get("video.is_depth_map"))
+
     def frames(self, entry: Entry, key: str, numbers: Sequence[int]) -> list[np.ndarray]:
         """The pictures `numbers` (counted in the episode) of a camera, each uint8 [H, W, 3] RGB.
 
@@ -219,6 +224,13 @@ class DatasetFolder:
         span = entry.videos[key]
         first, fps = round(span.start_s * self.fps), int(self.fps)
         return [read_frames(span.path, first + number, 1, fps)[0] for number in numbers]
+
+    def frame_range(self, entry: Entry, key: str, start: int, stop: int) -> np.ndarray:
+        """The pictures `start` to `stop` (counted in the episode) of a camera, uint8 [stop - start, H, W, 3] RGB."""
+        if key in self.image_keys:
+            return np.stack(self.frames(entry, key, range(start, stop)))
+        span = entry.videos[key]
+        return read_frames(span.path, round(span.start_s * self.fps) + start, stop - start, int(self.fps))
 
     def _picture(self, content: Mapping[str, Any]) -> np.ndarray:
         source = BytesIO(content["bytes"]) if content["bytes"] else self.path / content["path"]

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pi0_ros.datasets.append import link
+from pi0_ros.datasets.checks import check_written
 from pi0_ros.datasets.feature_stats import describe, describe_histogram, image_histogram, to_json
 from pi0_ros.datasets.features import row_bytes
 from pi0_ros.datasets.folder import COUNTING, NUMBERS, DatasetFolder, Entry, numeric, picture_statistics
@@ -59,6 +60,9 @@ def merge(
     (staging / "meta").mkdir(parents=True)
     try:
         _write(staging, folders, step)
+        wrong = [finding.what for finding in check_written(DatasetFolder(staging)) if finding.severity == "error"]
+        if wrong:
+            raise DatasetError(f"{out}: what was written is not whole: {'; '.join(wrong[:3])}; nothing is kept")
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -100,8 +104,7 @@ def _codec(feature: Mapping[str, Any]) -> str | None:
 
 def _depth(folder: DatasetFolder) -> None:
     for key in folder.video_keys:
-        about = folder.features[key].get("info", {})
-        if about.get("is_depth_map") or about.get("video.is_depth_map"):
+        if folder.is_depth(key):
             raise DatasetError(
                 f"{folder.path}: {key} is depth, whose statistics can't be merged: leave the feature out"
             )

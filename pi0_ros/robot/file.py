@@ -16,6 +16,7 @@ import yaml
 
 from pi0_ros.base.share import config_path
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, key_of, nearest, read, unique
+from pi0_ros.robot.dataset_names import read_dataset_names, write_dataset_names
 from pi0_ros.robot.released import read_released, write_released
 from pi0_ros.robot.types import Camera, CommandGroup, Joint, Robot, StateTopic
 from pi0_ros.robot.units import read_scales, write_scales
@@ -98,7 +99,7 @@ HINTS = {
 }
 ROBOT_KEYS = (
     ("name", "control_rate_hz", "policy_rate_hz", "dataset_fps", "joints", "cameras", "state", "commands", "action"),
-    ("description", "prompt", "urdf", "policy"),
+    ("description", "prompt", "urdf", "policy", "dataset"),
 )
 
 
@@ -143,6 +144,7 @@ def _robot(document: Any) -> Robot:
         prompt=file.text("prompt", ""),
         urdf=file.text("urdf") if "urdf" in file else None,
         released=read_released(file),
+        dataset=read_dataset_names(file, [joint.name for joint in joints], [camera.name for camera in cameras]),
     )
 
 
@@ -354,5 +356,6 @@ def robot_to_yaml(robot: Robot) -> str:
         "commands": [stream(item) for item in robot.commands],
         "action": {"source": robot.action_source, "max_age_s": robot.action_max_age_s},
         **write_released(robot.released),
+        **write_dataset_names(robot.dataset),
     }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)

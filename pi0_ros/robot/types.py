@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pi0_ros.robot.dataset_names import AS_HERE, DatasetNames
 from pi0_ros.robot.released import NOTHING, Released
 from pi0_ros.robot.units import SAME, Scale
 
@@ -109,6 +110,7 @@ class Robot:
     prompt: str
     urdf: str | None  # relative to the package
     released: Released = NOTHING
+    dataset: DatasetNames = AS_HERE  # what datasets of other authors call things
 
     @property
     def joint_names(self) -> tuple[str, ...]:

@@ -27,7 +27,8 @@ from pi0_ros.conversion.annotations import Annotation
 from pi0_ros.conversion.convert import convert
 from pi0_ros.conversion.options import Options
 from pi0_ros.conversion.report import Report
-from pi0_ros.datasets.layout import Dataset, DatasetError
+from pi0_ros.datasets.dataset import Dataset
+from pi0_ros.datasets.layout import DatasetError
 from pi0_ros.datasets.video import VideoWriter
 from pi0_ros.observation.streams import ObservationBuffer
 from pi0_ros.robot import Robot, load_robot, robot_from_yaml, robot_to_yaml

@@ -18,7 +18,7 @@ from pi0_ros.conversion.episodes import labels_on
 from pi0_ros.conversion.marks import EVENT_INFO, Mark, Take, takes
 from pi0_ros.conversion.options import Options
 from pi0_ros.conversion.report import BagReport
-from pi0_ros.datasets.layout import Dataset
+from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.robot import load_robot
 
 ROBOT = load_robot("demo_arm")

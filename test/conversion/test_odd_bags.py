@@ -20,7 +20,7 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin
 from pi0_ros.conversion.convert import convert
 from pi0_ros.conversion.options import Options
 from pi0_ros.conversion.report import BagReport, Report
-from pi0_ros.datasets.layout import Dataset
+from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.robot import load_robot
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"

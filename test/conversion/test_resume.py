@@ -18,7 +18,8 @@ from bagmaker import Recipe, make_bag
 
 from pi0_ros.conversion.convert import Options, convert
 from pi0_ros.conversion.staging import Staging
-from pi0_ros.datasets.layout import Dataset, DatasetError
+from pi0_ros.datasets.dataset import Dataset
+from pi0_ros.datasets.layout import DatasetError
 from pi0_ros.robot import load_robot
 
 ROBOT = load_robot("demo_arm")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,9 @@ import pytest
 from pi0_ros.cli.main import main
 from pi0_ros.datasets import merge as merging
 from pi0_ros.datasets.checks import check_dataset
+from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.datasets.folder import DatasetFolder
-from pi0_ros.datasets.layout import Dataset, DatasetError
+from pi0_ros.datasets.layout import DatasetError
 from pi0_ros.datasets.merge import merge
 from pi0_ros.robot import robot_to_yaml
 
@@ -151,3 +153,28 @@ def test_nothing_is_left_of_a_merge_that_fails(sources: tuple[Path, Path], tmp_p
     (tmp_path / "out").mkdir()
     with pytest.raises(DatasetError, match="exists"):
         merge(tmp_path / "out", sources)
+
+
+def test_links_of_a_cache_are_followed(tmp_path: Path) -> None:
+    """In the Hugging Face cache every file is a relative link into a folder of blobs."""
+    source, cache = motion.make(tmp_path / "source"), tmp_path / "cache"
+    for number, file in enumerate(path for path in sorted(source.rglob("*")) if path.is_file()):
+        blob, link = cache / "blobs" / str(number), cache / "snapshots" / "main" / file.relative_to(source)
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(blob)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    made = merge(tmp_path / "out", [cache / "snapshots" / "main"])
+    shutil.rmtree(cache)
+    assert not [path for path in made.path.rglob("*") if path.is_symlink()]
+    assert not [finding for finding in check_dataset(made.path) if finding.severity == "error"]
+
+
+def test_a_link_to_nothing_is_no_success(tmp_path: Path) -> None:
+    source = motion.make(tmp_path / "source")
+    video = next(source.rglob("*.mp4"))
+    video.unlink()
+    video.symlink_to("nowhere.mp4")
+    with pytest.raises(DatasetError, match=r"missing: it leads to .*nowhere.mp4"):
+        merge(tmp_path / "out", [source])
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.merging").exists()

@@ -16,7 +16,8 @@ import pytest
 from bagmaker import image_at
 
 from pi0_ros.datasets import writer_v30 as lerobot_v30
-from pi0_ros.datasets.layout import Dataset, DatasetError
+from pi0_ros.datasets.dataset import Dataset
+from pi0_ros.datasets.layout import DatasetError
 from pi0_ros.datasets.staged_episode import PartWriter, StagedEpisode
 from pi0_ros.datasets.video import CODECS, VideoError, VideoWriter, join_videos, read_frames
 from pi0_ros.datasets.writer_v30 import write_dataset
@@ -237,8 +238,8 @@ def test_foreign_folders_are_refused(tmp_path: Path, out: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(out / "meta", copy / "meta")
     info = json.loads((copy / "meta/info.json").read_text())
-    (copy / "meta/info.json").write_text(json.dumps({**info, "codebase_version": "v2.1"}))
-    with pytest.raises(DatasetError, match=r"v2\.1"):
+    (copy / "meta/info.json").write_text(json.dumps({**info, "codebase_version": "v1.6"}))
+    with pytest.raises(DatasetError, match=r"v1\.6"):
         Dataset(copy)
     (copy / "meta/info.json").write_text(json.dumps(info))
     (copy / "meta/pi0_robot.yaml").unlink()

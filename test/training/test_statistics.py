@@ -14,8 +14,8 @@ from policy_fixtures import FIXTURES
 from pi0_ros.checkpoints.norm_stats import load_norm_stats
 from pi0_ros.cli.main import main
 from pi0_ros.conversion.convert import convert
+from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.datasets.feature_stats import describe, describe_histogram, image_histogram
-from pi0_ros.datasets.layout import Dataset
 from pi0_ros.robot import Joint, load_robot
 from pi0_ros.robot.units import actions_to_model, state_to_model
 from pi0_ros.training.statistics import NORM_STATS_PATH, _spread, chunk_steps, compute_norm_stats, measure

@@ -9,7 +9,7 @@ from pi0_ros.datasets.checks.finding import SEVERITIES, Finding, error, note, wa
 from pi0_ros.datasets.checks.motion import check_motion
 from pi0_ros.datasets.checks.rows import check_files, check_rows
 from pi0_ros.datasets.checks.statistics import check_statistics
-from pi0_ros.datasets.checks.videos import SAMPLED_EPISODES, check_videos, sampled
+from pi0_ros.datasets.checks.videos import SAMPLED_EPISODES, check_video_files, check_videos, sampled
 from pi0_ros.datasets.folder import DatasetFolder
 from pi0_ros.datasets.layout import DatasetError
 
@@ -44,3 +44,8 @@ def check_dataset(path: Path, full: bool = False, step: Callable[[str], None] = 
     step("statistics")
     collect(lambda: check_statistics(folder, sampled(folder, len(folder.entries) if full else SAMPLED_EPISODES)))
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def check_written(folder: DatasetFolder) -> list[Finding]:
+    """What a dataset that was just written must hold: its files, rows and counters, and a frame for every row."""
+    return [*check_files(folder), *check_rows(folder), *check_video_files(folder)]

@@ -36,7 +36,7 @@ def check_files(folder: DatasetFolder) -> Iterator[Finding]:
     if not folder.is_v3:
         yield note(
             "format",
-            f"{folder.version}: LeRobot 0.4 and later and `pi0 train` read v3.0 only",
+            f"{folder.version}: LeRobot 0.4 and later read v3.0 only; `pi0 train` reads both",
             f"`pi0 dataset merge OUT {folder.path}` writes v3.0, with the same videos",
         )
     if STATE not in folder.features or ACTION not in folder.features:

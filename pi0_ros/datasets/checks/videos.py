@@ -26,15 +26,20 @@ def check_videos(folder: DatasetFolder, full: bool, step: Callable[[str], None])
 
     `step` is called with what is being looked at.
     """
+    yield from check_video_files(folder, step)
+    chosen = sampled(folder, len(folder.entries) if full else SAMPLED_EPISODES)
+    for key in folder.camera_keys:
+        step(f"{key} pictures")
+        yield from _check_pictures(folder, key, chosen)
+
+
+def check_video_files(folder: DatasetFolder, step: Callable[[str], None] = lambda text: None) -> Iterator[Finding]:
+    """Has every row a frame, at its time? Reads packets, decodes nothing."""
     for key in folder.video_keys:
         for path, entries in video_files(folder, key).items():
             step(f"{key} {path.name}")
             if path.is_file():
                 yield from _check_file(folder, key, path, entries)
-    chosen = sampled(folder, len(folder.entries) if full else SAMPLED_EPISODES)
-    for key in folder.camera_keys:
-        step(f"{key} pictures")
-        yield from _check_pictures(folder, key, chosen)
 
 
 def sampled(folder: DatasetFolder, count: int) -> list[Entry]:

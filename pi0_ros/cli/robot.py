@@ -1,0 +1,12 @@
+"""Robot files.
+
+    pi0 robot from-dataset datasets/svla_so101 --out so101.yaml      a first one, from a dataset of another author
+
+`pi0 robot ACTION --help` shows the options of each.
+"""
+
+from __future__ import annotations
+
+from pi0_ros.cli import robot_from_dataset
+
+ACTIONS = {"from-dataset": (robot_from_dataset, "write a first robot file from a dataset of another author")}
