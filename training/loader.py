@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.datasets.dataset import Dataset, Episode
 from pi0_ros.datasets.language import label_index
@@ -113,7 +114,7 @@ def load_data(dataset: Dataset | Path, image_size: int, labels: bool = False) ->
                     cache[row] = image if same else resize_with_pad(image, image_size, image_size)
                     row += 1
             if row != total:
-                raise ValueError(f"{dataset}: camera '{camera.name}' has {row} frames, the episodes have {total} rows")
+                raise InputError(f"{dataset}: camera '{camera.name}' has {row} frames, the episodes have {total} rows")
             cache.flush()
             partial.replace(path)
         frames[camera.name] = np.load(path, mmap_mode="r")
@@ -175,7 +176,7 @@ class Sampler:
 
     def __init__(self, rows: np.ndarray, weights: np.ndarray, seed: int, stage: int) -> None:
         if len(rows) == 0 or not (weights >= 0).all() or weights.sum() <= 0:
-            raise ValueError("nothing to train on: no rows with a positive weight")
+            raise InputError("nothing to train on: no rows with a positive weight")
         self.rows = rows
         self.edges = np.cumsum(weights, dtype=np.float64) / np.sum(weights, dtype=np.float64)
         self.key = (seed, stage)

@@ -18,13 +18,14 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.base.share import config_path
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, choice_at, nearest, number_at, read
 
 T = TypeVar("T")
 
 
-class RecipeError(ValueError):
+class RecipeError(InputError):
     """A training config that cannot be used; the message names the file, the key and what to write."""
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.norm_stats import NormStats, Stats
 from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.robot import Joint, Robot
@@ -46,9 +47,9 @@ def measure(dataset: Dataset, robot: Robot, horizon: int) -> tuple[NormStats, li
     Raises `ValueError` when `horizon` is not positive or the dataset's joints are not the robot's.
     """
     if horizon < 1:
-        raise ValueError(f"horizon is {horizon}, it must be at least 1")
+        raise InputError(f"horizon is {horizon}, it must be at least 1")
     if dataset.robot.joint_names != robot.joint_names:
-        raise ValueError(
+        raise InputError(
             f"{dataset.path} has joints {dataset.robot.joint_names}, robot {robot.name} has {robot.joint_names}"
         )
     widened: list[Widened] = []

@@ -12,6 +12,8 @@ import string
 from collections.abc import Iterable
 from pathlib import Path
 
+from pi0_ros.base.errors import InputError
+
 SPACE = "\u2581"  # how SentencePiece writes a space
 PRINTABLE = string.ascii_letters + string.digits + string.punctuation
 SMALLEST = 256 + 4 + 1 + 1 + len(PRINTABLE)  # bytes, special pieces, newline, space, characters
@@ -24,7 +26,7 @@ def make_tokenizer(prompts: Iterable[str], path: Path, size: int) -> Path:
     texts = sorted(set(prompts))
     words = sorted({SPACE * (i > 0) + word for text in texts for i, word in enumerate(text.split())})
     if size < SMALLEST + len(words):
-        raise ValueError(
+        raise InputError(
             f"vocab_size {size} is too small for the prompts' {len(words)} words: use {SMALLEST + len(words)} or more, "
             "or give `tokenizer`"
         )

@@ -40,6 +40,7 @@ from pi0_ros.bags.mcap_format import (
     record,
 )
 from pi0_ros.base.disk import sync
+from pi0_ros.base.errors import InputError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -88,7 +89,7 @@ class McapWriter:
         compression: str = "none",
     ) -> None:
         if compression not in COMPRESSIONS:
-            raise ValueError(f"compression {compression!r}: use {' or '.join(COMPRESSIONS)}")
+            raise InputError(f"compression {compression!r}: use {' or '.join(COMPRESSIONS)}")
         self.path = path
         self.start_ns, self.end_ns = 0, 0
         self._compression = "" if compression == "none" else compression
@@ -295,5 +296,5 @@ def finish_bag(writer: McapWriter, custom_data: Mapping[str, str]) -> None:
 def message_definition(kind: str) -> str:
     """The text that describes the message type in a bag; ValueError where it is not known."""
     if kind not in TYPESTORE.fielddefs:
-        raise ValueError(f"cannot record messages of type {kind}: only ROS 2's common interfaces are known")
+        raise InputError(f"cannot record messages of type {kind}: only ROS 2's common interfaces are known")
     return str(TYPESTORE.generate_msgdef(kind, ros_version=2)[0])

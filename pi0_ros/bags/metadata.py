@@ -12,10 +12,12 @@ from typing import Any
 
 import yaml
 
+from pi0_ros.base.errors import InputError
+
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser is ten times faster where it is built in
 
 
-class MetadataError(ValueError):
+class MetadataError(InputError):
     """A text that is no metadata of rosbag2."""
 
 

@@ -32,6 +32,7 @@ from pi0_ros.bags.message_types import typestore
 from pi0_ros.bags.metadata import Metadata, MetadataError, metadata_path, parse_metadata, read_metadata
 from pi0_ros.bags.salvage_mcap import SalvagedMcap, SalvageError
 from pi0_ros.bags.salvage_sqlite import SalvagedSqlite
+from pi0_ros.base.errors import InputError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -45,7 +46,7 @@ URI_MARKS = frozenset("%?#")  # rosbags opens sqlite3 files by a URI, in which a
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # CDR always starts with a zero byte, so a compressed message can't be mistaken
 
 
-class BagError(ValueError):
+class BagError(InputError):
     """A recording that can't be read; the message names the file and says why."""
 
 

@@ -16,6 +16,7 @@ from pi0_ros.bags.episode_writer import PARTIAL
 from pi0_ros.bags.mcap_writer import McapWriter, finish_bag
 from pi0_ros.bags.metadata import MetadataError, parse_metadata
 from pi0_ros.bags.salvage_mcap import SalvagedMcap, SalvageError
+from pi0_ros.base.errors import InputError
 
 
 def recover(partial: Path) -> Path:
@@ -25,11 +26,11 @@ def recover(partial: Path) -> Path:
     """
     files = sorted(partial.glob("*.mcap"))
     if not files:
-        raise ValueError(f"{partial}: holds no MCAP file")
+        raise InputError(f"{partial}: holds no MCAP file")
     try:
         left = SalvagedMcap(files[0])
     except SalvageError as error:
-        raise ValueError(f"{files[0]}: {error}; nothing can be recovered") from error
+        raise InputError(f"{files[0]}: {error}; nothing can be recovered") from error
     try:
         custom_data = parse_metadata(left.metadata).custom_data
     except MetadataError:

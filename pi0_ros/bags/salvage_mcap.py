@@ -34,6 +34,7 @@ from pi0_ros.bags.mcap_format import (
     STATISTICS,
     unpack_text,
 )
+from pi0_ros.base.errors import InputError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -45,7 +46,7 @@ NO_FORMAT = MessageDefinitionFormat.NONE
 FORMATS = {"ros2msg": MessageDefinitionFormat.MSG, "ros2idl": MessageDefinitionFormat.IDL}
 
 
-class SalvageError(ValueError):
+class SalvageError(InputError):
     """Nothing of a file can be read; the message says why."""
 
 

@@ -9,11 +9,13 @@ from typing import Any, NoReturn, TypeVar
 
 import yaml
 
+from pi0_ros.base.errors import InputError
+
 T = TypeVar("T")
 Place = tuple["str | int", ...]  # where in the file: ("joints", 2, "unit")
 
 
-class WrongValueError(ValueError):
+class WrongValueError(InputError):
     """A value that cannot be used, at `place`; `read` adds the file and the line."""
 
     def __init__(self, place: Place, message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.norm_stats import NormStats, Stats, check_stats
 from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.model.config import ModelConfig
@@ -17,7 +18,7 @@ def check_fit(config: ModelConfig, settings: PolicySettings, robot: Robot, norm_
     _check_meaning(settings, robot)
     for camera in robot.cameras:
         if camera.slot not in config.cameras:
-            raise ValueError(
+            raise InputError(
                 f"camera '{camera.name}' of robot '{robot.name}' fills slot '{camera.slot}', the model has "
                 f"{', '.join(config.cameras)}: write one of these as its slot in the robot file"
             )
@@ -28,37 +29,37 @@ def _check_part(
 ) -> None:
     """The model is wide enough and the statistics have all that is needed; both may be wider than the robot."""
     if len(joints) > config.action_dim:
-        raise ValueError(
+        raise InputError(
             f"robot '{robot.name}' has {len(joints)} joints, the model's action_dim is only {config.action_dim}"
         )
     if normalization != "identity" and stats.dim < len(joints):
-        raise ValueError(
+        raise InputError(
             f"norm_stats.{key} has {stats.dim} dimensions, robot '{robot.name}' has {len(joints)} joints: "
             "compute the statistics with this robot file (`pi0 stats`)"
         )
     try:
         check_stats(stats, normalization, len(joints))
     except ValueError as error:
-        raise ValueError(f"norm_stats.{key}: {error}") from None
+        raise InputError(f"norm_stats.{key}: {error}") from None
 
 
 def _check_meaning(settings: PolicySettings, robot: Robot) -> None:
     """What the checkpoint says about its actions does not contradict the robot file."""
     relative, names, joints = settings.relative_actions, settings.action_names, robot.action_names
     if (known := relative or names) is not None and len(known) != len(joints):
-        raise ValueError(f"the checkpoint has {len(known)} actions, robot '{robot.name}' has {len(joints)}")
+        raise InputError(f"the checkpoint has {len(known)} actions, robot '{robot.name}' has {len(joints)}")
     if relative is not None and relative != tuple(robot.relative_mask.tolist()):
         here, there = (
             ", ".join(name for name, chosen in zip(joints, mask) if chosen) or "none"
             for mask in (robot.relative_mask, relative)
         )
-        raise ValueError(
+        raise InputError(
             f"robot '{robot.name}' says that the actions of {here} are relative, the checkpoint those of {there}: "
             "correct `action` in the robot file"
         )
     plain = [name.removesuffix(".pos") for name in names or ()]
     if set(plain) == set(joints) and tuple(plain) != joints:
-        raise ValueError(
+        raise InputError(
             f"the checkpoint has its actions in the order {', '.join(plain)}, robot '{robot.name}' has "
             f"{', '.join(joints)}: put the joints of the robot file into the checkpoint's order"
         )

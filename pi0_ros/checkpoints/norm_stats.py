@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from pi0_ros.base.errors import InputError
+
 OPENPI_EPSILON, LEROBOT_EPSILON = 1e-6, 1e-8
 NORMALIZATIONS: Mapping[str, tuple[str, ...]] = {  # kind -> the fields it needs
     "mean_std": ("mean", "std"),
@@ -46,13 +48,13 @@ class Stats:
             array = np.asarray(value, dtype=np.float64)
             dim = array.size if dim is None else dim
             if array.shape != (dim,) or not np.isfinite(array).all():
-                raise ValueError(f"'{field}' must be a list of finite numbers, as long as the others, got {array!r}")
+                raise InputError(f"'{field}' must be a list of finite numbers, as long as the others, got {array!r}")
             object.__setattr__(self, field, array)
         if self.std is not None and (self.std < 0).any():
-            raise ValueError("'std' must not be negative")
+            raise InputError("'std' must not be negative")
         for low, high in (("q01", "q99"), ("q10", "q90"), ("min", "max")):
             if {low, high} <= self.present().keys() and (self.need(high) < self.need(low)).any():
-                raise ValueError(f"'{high}' must not be below '{low}'")
+                raise InputError(f"'{high}' must not be below '{low}'")
 
     @property
     def dim(self) -> int:
@@ -76,7 +78,7 @@ class Stats:
         value = getattr(self, field)
         if value is None:
             known = ", ".join(self.present()) or "nothing"
-            raise ValueError(f"the statistics have no '{field}' (but {known}): compute them again with `pi0 stats`")
+            raise InputError(f"the statistics have no '{field}' (but {known}): compute them again with `pi0 stats`")
         return value
 
 
@@ -109,12 +111,12 @@ class NormStats:
                 found = {field: entry[field] for field in FIELDS if entry.get(field) is not None}
                 parsed[key] = Stats(**{field: np.asarray(value, np.float64) for field, value in found.items()})
             except (KeyError, TypeError, AttributeError) as error:
-                raise ValueError(
+                raise InputError(
                     f"{origin}: expected norm_stats.{key} with lists {', '.join(FIELDS[:4])} (problem: {error!r}); "
                     "make the file with `pi0 stats`"
                 ) from None
             except ValueError as error:
-                raise ValueError(f"{origin}: norm_stats.{key}: {error}") from None
+                raise InputError(f"{origin}: norm_stats.{key}: {error}") from None
         return cls(**parsed)
 
 
@@ -128,7 +130,7 @@ def load_norm_stats(path: Path | str) -> NormStats:
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
+        raise InputError(f"{path}: not JSON ({error})") from None
     return NormStats.from_dict(content, str(path))
 
 
@@ -144,7 +146,7 @@ def normalize(x: np.ndarray, stats: Stats, normalization: str) -> np.ndarray:
         return x
     lower, span = _scale(stats, normalization)
     if (dim := x.shape[-1]) > stats.dim:
-        raise ValueError(f"statistics of {stats.dim} dimensions for data of {dim}: compute them again with `pi0 stats`")
+        raise InputError(f"statistics of {stats.dim} dimensions for data of {dim}: compute them again with `pi0 stats`")
     scaled = (x - lower[:dim]) / span[:dim]
     return scaled if "mean_std" in normalization else scaled * 2.0 - 1.0
 
@@ -178,7 +180,7 @@ def check_stats(stats: Stats, normalization: str, dim: int) -> None:
 def check_normalization(normalization: str) -> None:
     """ValueError for a kind that is not known."""
     if normalization not in NORMALIZATIONS:
-        raise ValueError(f"normalization is {normalization!r}, expected one of {', '.join(NORMALIZATIONS)}")
+        raise InputError(f"normalization is {normalization!r}, expected one of {', '.join(NORMALIZATIONS)}")
 
 
 def _scale(stats: Stats, normalization: str) -> tuple[np.ndarray, np.ndarray]:

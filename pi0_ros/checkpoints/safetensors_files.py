@@ -20,13 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pi0_ros.base.errors import InputError
+
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _WRITTEN = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 _PIECE = 16 * 2**20  # bytes
 _MAX_HEADER = 100 * 2**20  # bytes; the format's own limit
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError):
     """A checkpoint that cannot be used; the message names the file, the key or tensor, and what to do."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.norm_stats import check_normalization
 
 PROMPT_FORMATS = ("openpi", "lerobot")
@@ -31,14 +32,14 @@ class PolicySettings:
         check_normalization(self.state_normalization)
         check_normalization(self.action_normalization)
         if self.fps is not None and not 0 < self.fps <= 1000:
-            raise ValueError(f"fps is {self.fps!r}, expected 0 < fps <= 1000")
+            raise InputError(f"fps is {self.fps!r}, expected 0 < fps <= 1000")
         if not 1 <= self.num_steps <= 1000:
-            raise ValueError(f"num_steps is {self.num_steps!r}, expected 1 .. 1000")
+            raise InputError(f"num_steps is {self.num_steps!r}, expected 1 .. 1000")
         if self.rtc_trained_max_delay < 0:
-            raise ValueError(f"rtc_trained_max_delay is {self.rtc_trained_max_delay!r}, expected 0 or more")
+            raise InputError(f"rtc_trained_max_delay is {self.rtc_trained_max_delay!r}, expected 0 or more")
         for key, choices in (("prompt_format", PROMPT_FORMATS), ("image_resize", IMAGE_RESIZES)):
             if getattr(self, key) not in choices:
-                raise ValueError(f"{key} is {getattr(self, key)!r}, expected {' or '.join(choices)}")
+                raise InputError(f"{key} is {getattr(self, key)!r}, expected {' or '.join(choices)}")
 
     def to_dict(self) -> dict[str, Any]:
         """What stands in config.json: the settings that say anything."""
@@ -53,9 +54,9 @@ class PolicySettings:
             values = {"state_normalization": both, "action_normalization": both, **values}
         known = {field.name for field in fields(cls)}
         if unknown := set(values) - known:
-            raise ValueError(f"unknown key(s) {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}")
+            raise InputError(f"unknown key(s) {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}")
         if missing := {"state_normalization", "action_normalization"} - set(values):
-            raise ValueError(f"missing key(s) {', '.join(sorted(missing))}")
+            raise InputError(f"missing key(s) {', '.join(sorted(missing))}")
         for key in ("relative_actions", "action_names"):
             if values.get(key) is not None:
                 values[key] = tuple(values[key])

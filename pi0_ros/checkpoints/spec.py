@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.fit import check_fit
 from pi0_ros.checkpoints.norm_stats import NormStats
@@ -32,7 +33,7 @@ class PolicySpec:
         check_fit(self.config, self.settings, self.robot, self.norm_stats)
         pieces, rows = self.tokenizer.vocab_size, self.config.vocab_size
         if pieces > rows:
-            raise ValueError(f"the tokenizer has {pieces} pieces, the model's vocab_size is only {rows}")
+            raise InputError(f"the tokenizer has {pieces} pieces, the model's vocab_size is only {rows}")
 
     @property
     def fps(self) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.checkpoint import describe
 from pi0_ros.checkpoints.description import Description
 from pi0_ros.robot import Robot
@@ -22,9 +23,9 @@ def read_config(path: Path | None) -> dict[str, Any] | None:
     try:
         content = yaml.safe_load(path.read_text())  # YAML includes JSON
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: neither JSON nor YAML ({' '.join(str(error).split())})") from None
+        raise InputError(f"{path}: neither JSON nor YAML ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a mapping of sizes, such as {{action_horizon: 15}}")
+        raise InputError(f"{path}: expected a mapping of sizes, such as {{action_horizon: 15}}")
     return content
 
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.launching import launches
 
 if TYPE_CHECKING:
@@ -52,9 +53,9 @@ def run(args: argparse.Namespace) -> int:
     from pi0_ros.sim.task import named_colour
 
     if args.prompt and named_colour(args.prompt) is None:
-        raise ValueError(f"--prompt {args.prompt!r}: name exactly one of the cubes red, green, blue")
+        raise InputError(f"--prompt {args.prompt!r}: name exactly one of the cubes red, green, blue")
     if not (args.checkpoint / "config.json").is_file():
-        raise ValueError(f"{args.checkpoint}: no checkpoint there; train one with `make train-demo`")
+        raise InputError(f"{args.checkpoint}: no checkpoint there; train one with `make train-demo`")
     environment = ros_environment(localhost=True, domain_id=private_domain())
     environment.setdefault("OMP_NUM_THREADS", "1")  # fastest for a small policy
     os.environ.update(environment)

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from pi0_ros.cli.dataset_options import add_map_argument
 from pi0_ros.conversion.convert import convert
@@ -43,9 +44,9 @@ def open_data(
         data = load_data(scratch / "dataset", size, labels)
     widths, joints = (data.state.shape[1], data.action.shape[1]), (len(robot.state_names), len(robot.action_names))
     if widths != joints or set(data.frames) != {camera.name for camera in robot.cameras}:
-        raise ValueError(f"{sources[0]}: joints or cameras are not those of the checkpoint's robot '{robot.name}'")
+        raise InputError(f"{sources[0]}: joints or cameras are not those of the checkpoint's robot '{robot.name}'")
     if data.fps != checkpoint.spec.fps:
-        raise ValueError(f"{sources[0]}: {data.fps:g} frames/s, the checkpoint was trained at {checkpoint.spec.fps:g}")
+        raise InputError(f"{sources[0]}: {data.fps:g} frames/s, the checkpoint was trained at {checkpoint.spec.fps:g}")
     return data
 
 
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             episodes = held_out_episodes(checkpoint, args.source[0].name, data)
         if unknown := [i for i in episodes if not 0 <= i < len(data.prompts)]:
-            raise ValueError(f"no episode {unknown}: there are {len(data.prompts)}, counted from 0")
+            raise InputError(f"no episode {unknown}: there are {len(data.prompts)}, counted from 0")
         stride = args.stride or max(1, checkpoint.spec.config.action_horizon // 2)
         predictions = predict(checkpoint, data, episodes, stride, args.seed)
         table = errors(predictions, joints)

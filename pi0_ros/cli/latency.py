@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.control.latency import NAMES, STAGES, Summary, Trace, Traces, advice, summarise, table
 
 TOPIC = "pi0/latency"
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     traces = _recorded(args.bag, args.topic) if args.bag else _live(args.seconds, args.topic)
     if len(traces.complete) < 2:
         where = str(args.bag) if args.bag else f"{args.seconds:g} s"
-        raise ValueError(
+        raise InputError(
             f"{where}: {traces.published} chunks on {args.topic}, {len(traces.complete)} of them followed, but at "
             "least 2 are needed: run policy and controller, and arm the controller"
         )

@@ -25,6 +25,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pi0_ros.base.errors import InputError
+
 if TYPE_CHECKING:
     from rclpy.executors import Executor
 
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """`pi0 record`: 0 when the user quits. Raises ValueError without a terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise ValueError(
+        raise InputError(
             "needs a terminal for its keys; without one call the recorder's services, for example "
             f"`ros2 service call /{args.recorder}/start std_srvs/srv/Trigger`"
         )

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pi0_ros.base.errors import InputError
 
-class ChunkError(ValueError):
+
+class ChunkError(InputError):
     """A chunk that must not be executed; the message says why."""
 
 

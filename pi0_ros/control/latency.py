@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pi0_ros.base.errors import InputError
+
 # stage, what happens in it, what shortens it
 STAGES: tuple[tuple[str, str, str], ...] = (
     ("receive", "the picture comes from the camera", "a driver that stamps at capture, a compressed topic"),
@@ -86,7 +88,7 @@ class Traces:
             half = other.pop(match)
             self.complete.append(_joined(*((values, half) if of_policy else (half, values))))
         except (KeyError, ValueError) as error:
-            raise ValueError(f"no half of a latency trace: {error!r}") from error
+            raise InputError(f"no half of a latency trace: {error!r}") from error
 
 
 def _joined(policy: Mapping[str, str], controller: Mapping[str, str]) -> Trace:
@@ -118,7 +120,7 @@ class Summary:
 def summarise(traces: Sequence[Trace]) -> Summary:
     """Figures of at least two traces. ValueError for fewer."""
     if len(traces) < 2:
-        raise ValueError(f"{len(traces)} traces are too few: at least 2 chunks must be published and followed")
+        raise InputError(f"{len(traces)} traces are too few: at least 2 chunks must be published and followed")
     columns = {name: [trace.stages_ms[name] for trace in traces] for name in NAMES}
     columns["total"] = [trace.total_ms for trace in traces]
     stages = {

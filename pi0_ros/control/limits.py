@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pi0_ros.base.errors import InputError
+
 TOLERANCE = 1e-9  # relative; below it a difference is rounding, not a clamp
 
 
@@ -31,7 +33,7 @@ class JointLimits:
             object.__setattr__(self, name, np.full(len(self.names), value) if value.ndim == 0 else value)
         arrays = (self.lower, self.upper, self.velocity, self.acceleration, self.gripper, self.jerk, self.tracking)
         if any(array.shape != (len(self.names),) for array in arrays):
-            raise ValueError(f"limits must hold one value per joint ({len(self.names)} joints)")
+            raise InputError(f"limits must hold one value per joint ({len(self.names)} joints)")
         good = (
             (self.lower < self.upper)
             & (self.velocity > 0)
@@ -40,7 +42,7 @@ class JointLimits:
             & (self.tracking > 0)
         )
         if not good.all():
-            raise ValueError("limits upside down or not positive for " + ", ".join(np.array(self.names)[~good]))
+            raise InputError("limits upside down or not positive for " + ", ".join(np.array(self.names)[~good]))
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.splines import INTERPOLATIONS, Fades, Spline, chunk_spline, stop
@@ -35,11 +36,11 @@ class Timeline:
         blend_s: float = 0.2,
     ) -> None:
         if interpolation not in INTERPOLATIONS:
-            raise ValueError(f"interpolation {interpolation!r} is unknown, expected one of {', '.join(INTERPOLATIONS)}")
+            raise InputError(f"interpolation {interpolation!r} is unknown, expected one of {', '.join(INTERPOLATIONS)}")
         if transition not in TRANSITIONS:
-            raise ValueError(f"transition {transition!r} is unknown, expected one of {', '.join(TRANSITIONS)}")
+            raise InputError(f"transition {transition!r} is unknown, expected one of {', '.join(TRANSITIONS)}")
         if not blend_s >= 0:
-            raise ValueError(f"blend_s is {blend_s}, expected 0 or more seconds")
+            raise InputError(f"blend_s is {blend_s}, expected 0 or more seconds")
         self.limits = limits
         self.period = period
         self.interpolation = interpolation

@@ -19,11 +19,13 @@ from typing import Any
 
 import yaml
 
+from pi0_ros.base.errors import InputError
+
 KEYS = ("bag", "start", "end", "prompt", "success", "discard", "subtask")
 BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-class AnnotationError(ValueError):
+class AnnotationError(InputError):
     """An annotation file that can't be used; the message names file, row and remedy."""
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pi0_ros.base.errors import InputError
+
 CODEBASE_VERSION = "v3.0"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -27,7 +29,7 @@ STATUSES = ("converted", "skipped", "rejected")
 COUNTERS = ("frame_index", "episode_index", "index", "task_index")
 
 
-class DatasetError(ValueError):
+class DatasetError(InputError):
     """A dataset that can't be written or read; the message names the file."""
 
 

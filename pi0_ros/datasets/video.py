@@ -17,11 +17,13 @@ from pathlib import Path
 import av
 import numpy as np
 
+from pi0_ros.base.errors import InputError
+
 QUEUE_FRAMES = 32
 os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder prints its settings otherwise; 1: errors only
 
 
-class VideoError(ValueError):
+class VideoError(InputError):
     """A video that can't be written or read; the message names the file."""
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import zmq
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.inference.metadata import BackendError, Metadata, check_robot
 from pi0_ros.inference.prefix import ActionPrefix
@@ -42,7 +43,7 @@ class Client:
 
     def __init__(self, address: str, timeout_s: float = 2.0, robot: Robot | None = None) -> None:
         if not timeout_s > 0:
-            raise ValueError(f"timeout_s is {timeout_s}, expected more than 0")
+            raise InputError(f"timeout_s is {timeout_s}, expected more than 0")
         self.address = address
         self.timeout_s = timeout_s
         self.metadata: Metadata | None = None  # None while no server has introduced itself on this connection
@@ -58,7 +59,7 @@ class Client:
             self._open()
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
-            raise ValueError(f"server address '{address}': {error}; expected something like tcp://host:5555") from None
+            raise InputError(f"server address '{address}': {error}; expected something like tcp://host:5555") from None
 
     def hello(self) -> Metadata:
         """Ask the server what it is. BackendError when it does not answer, RobotMismatchError when it does not fit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.robot import Robot
 
 
@@ -11,7 +12,7 @@ class BackendError(RuntimeError):
     """The policy could not answer now (server gone, bad numbers, ...); asking again later may work."""
 
 
-class RobotMismatchError(ValueError):
+class RobotMismatchError(InputError):
     """The policy was made for another robot; asking again will not help."""
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+from pi0_ros.base.errors import InputError
+
 BACKENDS = ("local", "zmq")
 DTYPES = ("auto", "float32", "bfloat16")
 MAX_SEED = 2**31 - 1
@@ -34,15 +36,15 @@ class PolicyOptions:
     def __post_init__(self) -> None:
         for name, choices in (("backend", BACKENDS), ("dtype", DTYPES)):
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}")
+                raise InputError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}")
         for option in fields(self):
             limits, value = option.metadata["limits"], getattr(self, option.name)
             if limits is not None and not limits[0] <= value <= limits[1]:
-                raise ValueError(f"{option.name} is {value}, expected {limits[0]:g} .. {limits[1]:g}")
+                raise InputError(f"{option.name} is {value}, expected {limits[0]:g} .. {limits[1]:g}")
         if self.backend == "local" and not self.checkpoint:
-            raise ValueError("backend 'local' needs a checkpoint folder: set `checkpoint`")
+            raise InputError("backend 'local' needs a checkpoint folder: set `checkpoint`")
         if self.backend == "zmq" and not self.server:
-            raise ValueError("backend 'zmq' needs an address: set `server`, e.g. tcp://127.0.0.1:5555")
+            raise InputError("backend 'zmq' needs an address: set `server`, e.g. tcp://127.0.0.1:5555")
 
 
 OPTIONS: dict[str, Field[Any]] = {option.name: option for option in fields(PolicyOptions)}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.base.rtc_schedules import RTC_SCHEDULES
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.sent import SentLog
@@ -41,17 +42,17 @@ class RtcSettings:
     def __post_init__(self) -> None:
         for key, choices in (("mode", MODES), ("schedule", RTC_SCHEDULES)):
             if getattr(self, key) not in choices:
-                raise ValueError(f"rtc.{key} is {getattr(self, key)!r}, expected one of {', '.join(choices)}")
+                raise InputError(f"rtc.{key} is {getattr(self, key)!r}, expected one of {', '.join(choices)}")
         if not self.max_guidance_weight > 0:
-            raise ValueError(f"rtc.max_guidance_weight is {self.max_guidance_weight}, expected more than 0")
+            raise InputError(f"rtc.max_guidance_weight is {self.max_guidance_weight}, expected more than 0")
         if not 0 <= self.mask_end <= 1000:
-            raise ValueError(f"rtc.mask_end is {self.mask_end}, expected 0 .. 1000 actions")
+            raise InputError(f"rtc.mask_end is {self.mask_end}, expected 0 .. 1000 actions")
 
 
 def check_trained(settings: RtcSettings, metadata: Metadata) -> None:
     """ValueError when the mode is `trained` and the policy is not."""
     if settings.mode == "trained" and metadata.rtc_trained_max_delay == 0:
-        raise ValueError(
+        raise InputError(
             f"rtc.mode is trained, but checkpoint '{metadata.checkpoint}' was not trained to continue a prefix "
             "(`rtc_max_delay` of its training config): use auto or exact"
         )

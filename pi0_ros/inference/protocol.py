@@ -25,6 +25,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.inference.metadata import Metadata
 from pi0_ros.inference.prefix import ActionPrefix, RtcSettings
@@ -43,7 +44,7 @@ DTYPES = ("uint8", "bool", "int64", "float32", "float64")
 TYPES = ("hello", "metadata", "infer", "chunk", "error")
 
 
-class ProtocolError(ValueError):
+class ProtocolError(InputError):
     """Frames that are not a message of this protocol."""
 
 

@@ -12,6 +12,7 @@ from queue import SimpleQueue
 
 import zmq
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.inference.backend import Backend
 from pi0_ros.inference.metadata import BackendError
 from pi0_ros.inference.protocol import (
@@ -75,7 +76,7 @@ class Server:
             self._socket.bind(bind)
         except zmq.ZMQError as error:
             self.close()
-            raise ValueError(f"cannot bind '{bind}': {error}; expected something like {DEFAULT_ADDRESS}") from None
+            raise InputError(f"cannot bind '{bind}': {error}; expected something like {DEFAULT_ADDRESS}") from None
         endpoint = self._socket.getsockopt(zmq.LAST_ENDPOINT)  # with the port that "*" became
         self.address = endpoint.decode().rstrip("\0") if isinstance(endpoint, bytes) else bind
 

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.inference.backend import Backend, WritesSubtasks
 from pi0_ros.inference.metadata import BackendError
 from pi0_ros.observation.streams import Observation, ObservationBuffer
@@ -104,9 +105,9 @@ def make_subtask_writer(
     if rate_hz <= 0:
         return None
     if not isinstance(backend, WritesSubtasks):
-        raise ValueError("subtask.rate_hz needs the model in this process: set `backend` to local, or the rate to 0")
+        raise InputError("subtask.rate_hz needs the model in this process: set `backend` to local, or the rate to 0")
     if (metadata := backend.metadata) is not None and metadata.model != "pi05":
-        raise ValueError(
+        raise InputError(
             f"subtask.rate_hz: checkpoint '{metadata.checkpoint}' is a {metadata.model} and only pi05 writes subtasks; "
             "set the rate to 0"
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.base.share import config_path, share_path
 from pi0_ros.launching.parameters import RENAMED, Parameter, check_file, table, yaml_value
 from pi0_ros.launching.parameters import describe as describe_parameter
@@ -46,7 +47,7 @@ class Argument:
             takes.check(value)
             return value
         except (KeyError, ValueError):
-            raise ValueError(f"{self.name}:={text}: this argument takes {takes.takes}") from None
+            raise InputError(f"{self.name}:={text}: this argument takes {takes.takes}") from None
 
 
 def _of(node: str, name: str, default: Value | None = EMPTY, help: str = "") -> Argument:
@@ -202,7 +203,7 @@ def find(file: str) -> Launch:
     """The launch of that name (`policy`), file name (`policy.launch.py`) or path; ValueError lists what there is."""
     name = Path(file).name.removesuffix(".py").removesuffix(".launch")
     if name not in LAUNCHES:
-        raise ValueError(f"no launch file is called {file!r}; there are {', '.join(LAUNCHES)}")
+        raise InputError(f"no launch file is called {file!r}; there are {', '.join(LAUNCHES)}")
     return LAUNCHES[name]
 
 
@@ -212,7 +213,7 @@ def parse_arguments(words: Iterable[str]) -> dict[str, str]:
     for word in words:
         name, separator, value = word.partition(":=")
         if not separator or not name:
-            raise ValueError(f"{word!r} is not an argument: write name:=value")
+            raise InputError(f"{word!r} is not an argument: write name:=value")
         given[name] = value
     return given
 
@@ -235,14 +236,14 @@ def resolve(launch: Launch, given: Mapping[str, str]) -> list[Command]:
     for name in given:
         new = next((names[name] for names in RENAMED.values() if name in names), "")
         if new:
-            raise ValueError(f"argument {name!r} is called {new!r} now: write {new}:={given[name]}")
+            raise InputError(f"argument {name!r} is called {new!r} now: write {new}:={given[name]}")
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise ValueError(f"unknown argument {name!r}: {hint}")
+            raise InputError(f"unknown argument {name!r}: {hint}")
     missing = [a for a in launch.arguments if a.default is None and not given.get(a.name)]
     if missing:
-        raise ValueError(f"{missing[0].name}:=... must be given ({missing[0].help})")
+        raise InputError(f"{missing[0].name}:=... must be given ({missing[0].help})")
     values = {a.name: a.read(given[a.name]) if a.name in given else a.default for a in launch.arguments}
     if values["params_file"]:
         check_file(str(values["params_file"]))
@@ -261,7 +262,7 @@ def _command(process: Process, values: Mapping[str, Value]) -> Command:
     elif process.package in ("robot_state_publisher", "tf2_ros"):
         robot = load_robot(str(values["robot"]))
         if robot.urdf is None:
-            raise ValueError(f"rviz:=true needs `urdf` in the robot file of {robot.name}")
+            raise InputError(f"rviz:=true needs `urdf` in the robot file of {robot.name}")
         urdf = share_path(robot.urdf).read_text(encoding="utf-8")
         if process.package == "tf2_ros":
             root = parse_urdf(urdf, robot.urdf).root

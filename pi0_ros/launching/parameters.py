@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.base.rtc_schedules import RTC_SCHEDULES
 from pi0_ros.control.controller import Settings
 from pi0_ros.control.splines import INTERPOLATIONS
@@ -483,5 +484,5 @@ def with_tables(page: str) -> str:
     before, _, rest = page.partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:
-        raise ValueError(f"the page lacks {BEGIN} ... {END}")
+        raise InputError(f"the page lacks {BEGIN} ... {END}")
     return before + reference_tables() + after

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from pi0_ros.base.errors import InputError
+
 MODELS = ("pi0", "pi05", "pi0_fast")
 DTYPES = ("float32", "bfloat16")
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError):
     """A model description that cannot be built; the message names the key and what to write instead."""
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pi0_ros.base.errors import InputError
+
 MIN_PERIOD = 4e-3
 MAX_PERIOD = 4.0
 
@@ -42,7 +44,7 @@ def integrate(velocity: Callable[[Tensor, Tensor], Tensor], noise: Tensor, num_s
     and in the actions as up to 2e-4.
     """
     if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, not {num_steps}")
+        raise InputError(f"num_steps must be at least 1, not {num_steps}")
     x, time, step = noise, torch.ones(noise.shape[:1], device=noise.device), -1 / num_steps
     for _ in range(num_steps):
         x = x + step * velocity(x, time)

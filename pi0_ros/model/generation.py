@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.model.config import Expert
 from pi0_ros.model.layers import Rotary, attention_bias, fold_heads
 
@@ -55,7 +56,7 @@ def write(
     first written token.
     """
     if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+        raise InputError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
     head_dim, length = model.config.vlm.head_dim, mask.sum(1, keepdim=True)
     hidden, cached = model.vlm.read(embedded, Rotary.at(prefix_positions(mask), head_dim), bias)
     last = (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(1)

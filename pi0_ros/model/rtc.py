@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.base.rtc_schedules import RTC_SCHEDULES
 from pi0_ros.model.flow import integrate
 
@@ -38,7 +39,7 @@ def soft_mask(schedule: str, delay: int, end: int, horizon: int) -> Tensor:
     that end the execution horizon.
     """
     if schedule not in RTC_SCHEDULES:
-        raise ValueError(f"schedule is {schedule!r}, expected one of {', '.join(RTC_SCHEDULES)}")
+        raise InputError(f"schedule is {schedule!r}, expected one of {', '.join(RTC_SCHEDULES)}")
     if min(delay, end) < 0:
         raise ValueError(f"delay {delay} and end {end} must not be negative")
     start = min(delay, end)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pi0_ros.base.errors import InputError
+
 MOVING = ("revolute", "continuous", "prismatic")
 
 
-class UrdfError(ValueError):
+class UrdfError(InputError):
     """A URDF that cannot be used; the message names the file and the joint or link."""
 
 

@@ -13,6 +13,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.control.controller import Command
 from pi0_ros.control.plan import Plan
 from pi0_ros.nodes.messages import COMMAND_TYPES, LATEST, seconds_to_duration, seconds_to_stamp
@@ -44,7 +45,7 @@ class CommandMessage:
             self.message = JointTrajectory(joint_names=names, points=[point])
             self._position, self._velocity = _view(point.positions), _view(point.velocities)
         else:
-            raise ValueError(f"command type {group.type!r} is unknown, expected one of {', '.join(COMMAND_TYPES)}")
+            raise InputError(f"command type {group.type!r} is unknown, expected one of {', '.join(COMMAND_TYPES)}")
         self._stamped = group.type == "sensor_msgs/msg/JointState"
         self._scale = np.array(group.scale or (1.0,))
 

@@ -27,6 +27,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.control import realtime
 from pi0_ros.control.chunk import ChunkError
 from pi0_ros.control.controller import Command, Controller, Settings, State
@@ -62,7 +63,7 @@ def limits_of(robot: Robot) -> JointLimits:
     """The robot file's limits as the controller takes them; ValueError for a robot that it cannot drive."""
     partial = [joint.name for joint in robot.joints if joint.role != "both"]
     if partial:
-        raise ValueError(
+        raise InputError(
             f"robot '{robot.name}' is not for the controller, which commands positions from where the joints are: "
             f"{', '.join(partial)} is not in state and action both. Run the policy alone and follow its pi0/chunk"
         )

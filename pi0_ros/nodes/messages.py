@@ -14,6 +14,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 
 NANOSECONDS = 1_000_000_000
@@ -34,7 +35,7 @@ def message_class(kind: str) -> Any:
     try:
         return getattr(importlib.import_module(f"{package}.msg"), name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"message type {kind} is not installed: {error}") from error
+        raise InputError(f"message type {kind} is not installed: {error}") from error
 
 
 def stamp_to_ns(stamp: Time) -> int:

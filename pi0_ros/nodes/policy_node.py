@@ -22,6 +22,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.controller import State
 from pi0_ros.control.latency import policy_half
@@ -328,7 +329,7 @@ def _create() -> PolicyNode:
     node = PolicyNode()
     if not node.autostart():
         node.destroy_node()
-        raise ValueError(node.refusal)
+        raise InputError(node.refusal)
     return node
 
 

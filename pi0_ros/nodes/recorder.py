@@ -29,6 +29,7 @@ from pi0_ros.bags.conventions import PROMPT_TOPIC, PROMPT_TYPE
 from pi0_ros.bags.episode_writer import PARTIAL, QUEUE_BYTES, EpisodeWriter, Message
 from pi0_ros.bags.mcap_writer import message_definition
 from pi0_ros.bags.stream_meter import StreamMeter
+from pi0_ros.base.errors import InputError
 from pi0_ros.nodes.messages import message_class
 from pi0_ros.robot import Robot
 
@@ -43,7 +44,7 @@ SILENT_AFTER_S = 1.0
 EPISODE = re.compile(rf"episode_(\d+)({re.escape(PARTIAL)})?")
 
 
-class RecorderError(ValueError):
+class RecorderError(InputError):
     """The recorder cannot do what was asked; the message says what to do first."""
 
 

@@ -23,6 +23,7 @@ from sensor_msgs.msg import Joy
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.nodes.messages import diagnostic_array, diagnostic_status
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.recorder import Recorder, RecorderError, RecorderOptions, free_bytes
@@ -39,9 +40,9 @@ def joy_buttons(text: str) -> dict[int, str]:
     for word in text.split():
         action, _, number = word.partition("=")
         if action not in ACTIONS or not number.isdecimal():
-            raise ValueError(f"joy_buttons: {word!r}: write ACTION=NUMBER with {', '.join(ACTIONS)}")
+            raise InputError(f"joy_buttons: {word!r}: write ACTION=NUMBER with {', '.join(ACTIONS)}")
         if int(number) in buttons:
-            raise ValueError(f"joy_buttons: button {number} is there twice")
+            raise InputError(f"joy_buttons: button {number} is there twice")
         buttons[int(number)] = action
     return buttons
 

@@ -16,6 +16,7 @@ from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.nodes.messages import LATCHED
 
 SERVICE_LIMIT_S = 30.0
@@ -65,7 +66,7 @@ class SimClient:
             result.reason for result in call(self.executor, self._parameters, request).results if not result.successful
         ]
         if refused:
-            raise ValueError(f"the simulator refused seed {seed}: {'; '.join(refused)}")
+            raise InputError(f"the simulator refused seed {seed}: {'; '.join(refused)}")
         call(self.executor, self._reset, Trigger.Request())
         self.status = {}
         fresh = spin_until(

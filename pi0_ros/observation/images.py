@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.observation import raw_encodings
 from pi0_ros.observation.raw_encodings import LAYOUTS, LayoutError
 
@@ -41,7 +42,7 @@ JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 RIFF, WEBP = b"RIFF", b"WEBP"  # a WebP file: RIFF, four bytes of length, WEBP
 
 
-class ImageError(ValueError):
+class ImageError(InputError):
     """An image message that cannot be turned into RGB; the message names the encoding and what to do."""
 
 

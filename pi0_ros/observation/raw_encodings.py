@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from pi0_ros.base.errors import InputError
+
 # encoding: (numpy kind, bytes a pixel in a row, rows of the message per row of the picture, OpenCV's conversion)
 LAYOUTS: dict[str, tuple[str, int, float, str]] = {
     "uyvy": ("u1", 2, 1.0, "COLOR_YUV2RGB_UYVY"),
@@ -27,7 +29,7 @@ LAYOUTS: dict[str, tuple[str, int, float, str]] = {
 }
 
 
-class LayoutError(ValueError):
+class LayoutError(InputError):
     """A picture whose size and data do not fit its encoding."""
 
 

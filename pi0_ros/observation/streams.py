@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.observation.camera_picture import checker_of, decoder_of
 from pi0_ros.observation.images import ImageError
 from pi0_ros.robot import CommandGroup, Robot, StateTopic
@@ -25,7 +26,7 @@ FROZEN_BYTES = 4096  # of an image are compared with the one before
 STATES_PER_IMAGE = 64  # a live buffer keeps this many times more state messages than images: they are faster and small
 
 
-class StaleError(ValueError):
+class StaleError(InputError):
     """No observation at this time: `problems` says which streams are missing, too old or unreadable."""
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -41,7 +42,7 @@ class FrozenError(StaleError):
     """No observation at this time because a camera sends one picture again and again."""
 
 
-class MessageError(ValueError):
+class MessageError(InputError):
     """A joint message that cannot be used; the message names topic and joint."""
 
 
@@ -163,11 +164,11 @@ class _Sample:
         content = self._content
         if isinstance(content, np.ndarray):
             return content
-        if isinstance(content, ValueError):
+        if isinstance(content, InputError):
             raise content.with_traceback(None)
         try:
             value = self._decode(content)
-        except ValueError as error:
+        except InputError as error:
             self._content = error
             raise
         self._content = value
@@ -176,7 +177,7 @@ class _Sample:
     def check(self, check: Callable[[Any], Any]) -> None:
         """Raise what `value` would raise as far as `check` can tell from the message, without decoding it."""
         content = self._content
-        if isinstance(content, ValueError):
+        if isinstance(content, InputError):
             raise content.with_traceback(None)
         if not isinstance(content, np.ndarray):
             check(content)
@@ -247,7 +248,7 @@ class ObservationBuffer:
                 else:
                     found[1].check(self._checks[topic])
                     sentences.append(self._frozen(topic, *found))
-            except ValueError as error:
+            except InputError as error:
                 sentences.append(str(error))
         return [sentence for sentence in sentences if sentence is not None]
 
@@ -309,7 +310,7 @@ class ObservationBuffer:
                 frozen.append(problem)
             try:
                 values[topic] = found[1].value()
-            except ValueError as error:
+            except InputError as error:
                 unreadable.append(str(error))
         if unreadable:
             raise UnreadableError(unreadable + stale + frozen)

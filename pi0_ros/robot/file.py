@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.base.share import config_path
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, key_of, nearest, read, unique
 from pi0_ros.robot.dataset_names import read_dataset_names, write_dataset_names
@@ -49,7 +50,7 @@ TOPIC_PATTERN = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
 SLOT_PATTERN = re.compile(r"[A-Za-z_]\w*")
 
 
-class RobotFileError(ValueError):
+class RobotFileError(InputError):
     """A robot file that cannot be used; the message names the file, the key and what to write instead."""
 
 

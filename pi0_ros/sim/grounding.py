@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.pi0 import ModelInput, Prefix
 from pi0_ros.robot import Robot
@@ -63,7 +64,7 @@ def grasp_targets(data: TrainingData, robot: Robot, rows: np.ndarray | None = No
 
     used = valid.copy() if rows is None else valid & np.isin(np.arange(data.length), rows)
     if not (used & (event == 0)).any():
-        raise ValueError(
+        raise InputError(
             "no training episode closes a gripper: take `grounding` out of every stage of the training config"
         )
     mean = np.stack(

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.tokens.subwords import hub_cache
 from pi0_ros.tokens.tokenizer import Tokenizer, TokenizerError
 
@@ -28,7 +29,7 @@ _HOW_TO = f"""pi0-FAST needs the folder of an action tokenizer. The public one:
 Put it into the checkpoint folder as {FOLDER}/, or name it: {VARIABLE}=/path/to/{FOLDER}"""
 
 
-class NoActionsError(ValueError):
+class NoActionsError(InputError):
     """An answer of pi0-FAST that holds no chunk of actions."""
 
 

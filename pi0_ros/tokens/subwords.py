@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import sentencepiece
 
+from pi0_ros.base.errors import InputError
+
 VARIABLE = "PI0_TOKENIZER"  # environment variable that names a tokenizer for checkpoints that carry none
 SENTENCEPIECE, HUGGING_FACE = "tokenizer.model", "tokenizer.json"
 _LFS = b"version https://git-lfs"
@@ -22,7 +24,7 @@ Put the file into the checkpoint folder as {SENTENCEPIECE}, or name it: `tokeniz
 `--tokenizer` (pi0 serve, pi0 doctor), or for all of them {VARIABLE}=/path/to/the.model in the environment"""
 
 
-class TokenizerError(ValueError):
+class TokenizerError(InputError):
     """A tokenizer file or prompt that cannot be used."""
 
 
