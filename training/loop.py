@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.checkpoint import save_checkpoint
 from pi0_ros.checkpoints.load import load_model
 from pi0_ros.checkpoints.norm_stats import NormStats
@@ -208,9 +209,9 @@ def train_step(
     return {"loss": loss.detach(), **{name: value.detach() for name, value in losses.items()}, "grad_norm": norm}
 
 
-def not_finite(run: Run, stage: Stage, step: int, batch: Batch) -> ValueError:
+def not_finite(run: Run, stage: Stage, step: int, batch: Batch) -> InputError:
     """What to say and do about a loss that is no number: the weights stay as they were before the step."""
-    return ValueError(
+    return InputError(
         f"stage {stage.name}, step {step + 1}: the loss is not finite: lower `lr` (the last save is whole)"
     )
 

@@ -16,7 +16,7 @@ from pi0_ros.bags.episode_writer import PARTIAL
 from pi0_ros.bags.mcap_writer import McapWriter, finish_bag
 from pi0_ros.bags.metadata import MetadataError, parse_metadata
 from pi0_ros.bags.salvage_mcap import SalvagedMcap, SalvageError
-from pi0_ros.base.errors import InputError
+from pi0_ros.base.errors import InputError, report
 
 
 def recover(partial: Path) -> Path:
@@ -52,9 +52,8 @@ def main() -> int:
     for partial in parser.parse_args().partial:
         try:
             print(recover(partial))
-        except (ValueError, OSError) as error:
-            print(error, file=sys.stderr)
-            return 2
+        except Exception as error:
+            return report(error, "recovery")
     return 0
 
 

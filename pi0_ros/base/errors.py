@@ -29,7 +29,9 @@ class Pi0Error(Exception):
     `details` are lines to print below it, such as the last words of a process that ended.
     """
 
-    details: str = ""
+    def __init__(self, *args: object, details: str = "") -> None:
+        super().__init__(*args)
+        self.details = details
 
 
 class InputError(Pi0Error, ValueError):
@@ -67,6 +69,8 @@ def mendable(error: Exception) -> str | None:
     """The one line that says what the user can mend, None for a bug."""
     if isinstance(error, Pi0Error):
         return " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+        return f"not enough memory: {' '.join(str(error).split()) or 'use a smaller model or batch, or fewer workers'}"
     if isinstance(error, OSError):  # of the machine: Python's own order puts the number first
         names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
         return f"{' -> '.join(names)}: {error.strerror}" if names and error.strerror else " ".join(str(error).split())

@@ -39,7 +39,7 @@ def _check_part(
         )
     try:
         check_stats(stats, normalization, len(joints))
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"norm_stats.{key}: {error}") from None
 
 

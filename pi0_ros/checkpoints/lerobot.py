@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.description import Sidecar
 from pi0_ros.checkpoints.folders import read_json
 from pi0_ros.checkpoints.norm_stats import FIELDS, NormStats, Stats
 from pi0_ros.checkpoints.safetensors_files import CheckpointError, SafetensorsFile
 from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.checkpoints.weights import Stored
-from pi0_ros.robot import Robot, robot_from_yaml
+from pi0_ros.robot import Robot, load_robot
 from pi0_ros.tokens.subwords import file_in
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def read_lerobot(folder: Path, model: str, old_statistics: Mapping[str, Stored])
             action_names=names,
             rtc_trained_max_delay=trained_max_delay,
         )
-    except ValueError as error:
+    except InputError as error:
         raise CheckpointError(f"{path}: {error}") from None
     return Sidecar(
         settings=settings,
@@ -187,7 +188,7 @@ def _stats(folder: Path, feature: str, arrays: Mapping[str, np.ndarray]) -> Stat
     found = {field: array for field, array in found.items() if not np.isinf(array).any()}
     try:
         return Stats(**found) if found else None
-    except ValueError as error:
+    except InputError as error:
         raise CheckpointError(f"{folder}: statistics of {feature}: {error}") from error
 
 
@@ -276,8 +277,8 @@ def _robot(folder: Path) -> Robot | None:
     if not path.is_file():
         return None
     try:
-        return robot_from_yaml(path.read_text(), str(path))
-    except (ValueError, OSError) as error:  # names the file
+        return load_robot(path)
+    except InputError as error:  # names the file
         raise CheckpointError(str(error)) from error
 
 

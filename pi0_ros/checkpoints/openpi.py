@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.description import Sidecar
 from pi0_ros.checkpoints.folders import read_json
 from pi0_ros.checkpoints.norm_stats import NormStats, load_norm_stats
@@ -46,7 +47,7 @@ def read_assets(folder: Path) -> Mapping[str, NormStats]:
     root = folder / ASSETS
     try:
         return {path.parent.relative_to(root).as_posix(): load_norm_stats(path) for path in sorted(root.rglob(STATS))}
-    except (ValueError, OSError) as error:  # names the file
+    except (InputError, OSError) as error:  # names the file
         raise CheckpointError(str(error)) from error
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.description import Sidecar
 from pi0_ros.checkpoints.folders import read_json
 from pi0_ros.checkpoints.norm_stats import load_norm_stats
@@ -18,7 +19,7 @@ from pi0_ros.checkpoints.openpi import choose, read_assets
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.model.config import ModelConfig
-from pi0_ros.robot import robot_from_yaml
+from pi0_ros.robot import load_robot
 from pi0_ros.tokens.subwords import file_in
 
 FORMAT, VERSION = "pi0_ros", 1
@@ -49,11 +50,9 @@ def read_own(folder: Path, asset_id: str | None = None) -> Sidecar:
     config, settings, training = _read_config(folder / CONFIG)
     assets = read_assets(folder)
     try:
-        robot = (
-            robot_from_yaml((folder / ROBOT).read_text(), str(folder / ROBOT)) if (folder / ROBOT).exists() else None
-        )
+        robot = load_robot(folder / ROBOT) if (folder / ROBOT).exists() else None
         own_stats = load_norm_stats(folder / STATS) if (folder / STATS).exists() else None
-    except (ValueError, OSError) as error:  # each names its file
+    except (InputError, OSError) as error:  # each names its file
         raise CheckpointError(str(error)) from error
     chosen = choose(assets, asset_id, folder) if asset_id is not None or own_stats is None else own_stats
     return Sidecar(

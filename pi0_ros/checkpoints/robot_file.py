@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.base.share import config_path
 from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.fit import check_fit
@@ -45,7 +46,7 @@ def misfit(description: Description, robot: Robot) -> str | None:
             about = (description.path.name, config.model, own, config.action_horizon, fps, config.vision.image_size)
             check_robot(robot, Metadata(*about))
         check_fit(config, description.settings, robot, statistics_for(description, robot))
-    except ValueError as error:
+    except InputError as error:
         return str(error)
     return None
 

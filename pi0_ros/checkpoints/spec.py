@@ -62,7 +62,7 @@ def policy_spec(description: Description, robot: Robot | None = None, tokenizer:
     try:
         words = Tokenizer.load(path) if path else Tokenizer.installed()
         return PolicySpec(description.config, description.settings, driven, statistics_for(description, driven), words)
-    except (ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         raise CheckpointError(f"{description.path}: {error}") from error
 
 

@@ -1,4 +1,4 @@
-"""The `pi0` command: one table row per subcommand.
+"""The `pi0` command: one table row per subcommand, and the one place where errors become lines and exit statuses.
 
 A command's module offers `add_arguments(parser)` and `run(args) -> int`; its docstring, examples included, is the
 description. A command with actions offers `ACTIONS` instead: name -> (such a module, summary). Only the chosen module
@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import signal
 import sys
 from types import ModuleType
+from typing import NoReturn
+
+from pi0_ros.base.errors import TRACEBACK, USER_ERROR, report, take_traceback
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("pi0_ros.cli.demo", "run the simulated arm with its trained policy, scored"),
@@ -33,39 +38,58 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "latency": ("pi0_ros.cli.latency", "show where the time goes from a picture to the command, and what to do"),
     "doctor": ("pi0_ros.cli.doctor", "check robot file, checkpoint and topics before anything moves"),
 }
+TRACEBACK_HELP = f"`{TRACEBACK}`, with any command, shows where in the program an error arose."
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print it and end with status 2."""
+        self.exit(USER_ERROR, f"{self.prog}: {message} (`{self.prog} --help` shows what there is)\n")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse `argv` (default: the process's arguments), run the chosen command and return its exit status."""
-    argv = sys.argv[1:] if argv is None else argv
+    argv = take_traceback(sys.argv[1:] if argv is None else argv)
     listing = "\n".join(f"  {name:12s} {summary}" for name, (_, summary) in COMMANDS.items())
-    overview = argparse.ArgumentParser(
+    overview = Parser(
         prog="pi0",
         description=f"{sys.modules['pi0_ros'].__doc__}\n\ncommands:\n{listing}",
-        epilog="`pi0 COMMAND --help` shows a command's options and examples.",
+        epilog=f"`pi0 COMMAND --help` shows a command's options and examples. {TRACEBACK_HELP}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     overview.add_argument("command", choices=list(COMMANDS), metavar="COMMAND")
     chosen = overview.parse_args(argv[:1]).command
-    module = importlib.import_module(COMMANDS[chosen][0])
-    parser = argparse.ArgumentParser(
-        prog=f"pi0 {chosen}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    if hasattr(module, "ACTIONS"):
-        _add_actions(parser, module.ACTIONS)
-        args = parser.parse_args(argv[1:])
-    else:
-        module.add_arguments(parser)
-        parser.set_defaults(run=module.run)
-        args = parser.parse_intermixed_args(argv[1:])  # options may stand between positional arguments
     try:
-        return int(args.run(args))
+        args = _parse(chosen, argv[1:])
+        status = int(args.run(args))
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
-        print(f"pi0 {chosen}: {error}", file=sys.stderr)
-        return 2
+    except BrokenPipeError:  # the reader has seen enough: `pi0 bag check ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python says so when it ends
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        return report(error, f"pi0 {chosen}")
+
+
+def _parse(chosen: str, arguments: list[str]) -> argparse.Namespace:
+    module = importlib.import_module(COMMANDS[chosen][0])
+    parser = Parser(
+        prog=f"pi0 {chosen}",
+        description=module.__doc__,
+        epilog=TRACEBACK_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if hasattr(module, "ACTIONS"):
+        _add_actions(parser, module.ACTIONS)
+        return parser.parse_args(arguments)
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
+    return parser.parse_intermixed_args(arguments)  # options may stand between positional arguments
 
 
 def _add_actions(parser: argparse.ArgumentParser, actions: dict[str, tuple[ModuleType, str]]) -> None:

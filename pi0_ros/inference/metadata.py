@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pi0_ros.base.errors import InputError
+from pi0_ros.base.errors import InputError, Pi0Error
 from pi0_ros.robot import Robot
 
 
-class BackendError(RuntimeError):
+class BackendError(Pi0Error, RuntimeError):
     """The policy could not answer now (server gone, bad numbers, ...); asking again later may work."""
 
 

@@ -12,9 +12,8 @@ from queue import SimpleQueue
 
 import zmq
 
-from pi0_ros.base.errors import InputError
+from pi0_ros.base.errors import InputError, Pi0Error
 from pi0_ros.inference.backend import Backend
-from pi0_ros.inference.metadata import BackendError
 from pi0_ros.inference.protocol import (
     DEFAULT_ADDRESS,
     MAX_BYTES,
@@ -163,7 +162,7 @@ class Server:
         """The answer to a question: a chunk, or an error in words."""
         try:
             chunk = self.policy.infer(parse_observation(message), parse_prefix(message))
-        except (ValueError, BackendError) as error:
+        except Pi0Error as error:
             return error_message("infer", str(error), message.id)
         except Exception as error:  # a robot waits for the answer: say what happened and live on
             log.exception("inference failed")

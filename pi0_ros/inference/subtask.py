@@ -6,9 +6,8 @@ import logging
 import threading
 from collections.abc import Callable
 
-from pi0_ros.base.errors import InputError
+from pi0_ros.base.errors import InputError, Pi0Error
 from pi0_ros.inference.backend import Backend, WritesSubtasks
-from pi0_ros.inference.metadata import BackendError
 from pi0_ros.observation.streams import Observation, ObservationBuffer
 
 log = logging.getLogger("pi0 subtask")
@@ -72,7 +71,7 @@ class SubtaskWriter:
         trouble = ""
         try:
             subtask = self._write(self._buffer.observe(self._now_ns(), task))
-        except (ValueError, BackendError) as error:  # a stale stream, a server that is gone
+        except Pi0Error as error:  # a stale stream, a server that is gone
             subtask, trouble = "", str(error)
         except Exception as error:  # the loop must outlive whatever one observation does to it
             subtask, trouble = "", f"{type(error).__name__}: {error}"

@@ -28,7 +28,7 @@ Value = bool | int | float | str | list[int] | list[str]
 ROS_OWN = ("use_sim_time", "start_type_description_service")  # of every node, and qos_overrides.*
 
 
-class ParameterError(ValueError):
+class ParameterError(InputError):
     """A parameter's name or value is wrong; the message names it and says what is right."""
 
 

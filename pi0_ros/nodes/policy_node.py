@@ -22,7 +22,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.base.errors import InputError
+from pi0_ros.base.errors import Pi0Error, mendable, report
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.controller import State
 from pi0_ros.control.latency import policy_half
@@ -73,6 +73,7 @@ class PolicyNode(LifecycleNode):
         self._streams: dict[str, Any] = {}  # topic -> subscription
         self._others: list[Any] = []  # prompt subscriptions
         self._timer: Any = None
+        self.failure: Exception | None = None  # what the refusal was
         self._logged_at = 0.0
         self._chunks = self.create_lifecycle_publisher(JointTrajectory, "pi0/chunk", LATEST)
         self._subtask = self.create_publisher(String, "pi0/subtask", LATCHED)
@@ -86,7 +87,7 @@ class PolicyNode(LifecycleNode):
         """Read the robot file, load and warm up the model, subscribe; a refusal is logged and put into /diagnostics."""
         value = self._value
         started = time.perf_counter()
-        self._phase, self.refusal = "loading", ""
+        self._phase, self.refusal, self.failure = "loading", "", None
         self._publish_diagnostics()  # loading a large model takes a while
         try:
             robot = load_robot(value("robot"))
@@ -95,8 +96,11 @@ class PolicyNode(LifecycleNode):
             buffer = ObservationBuffer(robot)
             rate_hz = value("subtask.rate_hz")
             subtasks = make_subtask_writer(rate_hz, backend, buffer, self._now_ns, self._publish_subtask)
-        except (ValueError, OSError, ImportError, RuntimeError) as error:
-            self._phase, self.refusal = "unconfigured", str(error)
+        except Exception as error:  # a bug too must be seen in /diagnostics
+            self.failure = error
+            if mendable(error) is None and not value("autostart"):  # else `main` shows where it is
+                report(error, "policy_node")
+            self._phase, self.refusal = "unconfigured", mendable(error) or f"{type(error).__name__}: {error} (a bug)"
             self.get_logger().fatal(self.refusal)
             self._publish_diagnostics()
             return TransitionCallbackReturn.FAILURE
@@ -329,7 +333,7 @@ def _create() -> PolicyNode:
     node = PolicyNode()
     if not node.autostart():
         node.destroy_node()
-        raise InputError(node.refusal)
+        raise node.failure or Pi0Error(node.refusal)
     return node
 
 

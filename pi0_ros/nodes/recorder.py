@@ -359,7 +359,7 @@ class Recorder:
             try:
                 message_definition(announced[topic][0])
                 self._add_topic(topic, announced[topic][0])
-            except ValueError as error:
+            except InputError as error:
                 self.node.get_logger().error(f"{topic} will not be recorded: {error}")
 
     def _add_topic(self, topic: str, kind: str) -> None:

@@ -28,8 +28,10 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import Marker, MarkerArray
 
+from pi0_ros.base.errors import take_traceback
 from pi0_ros.nodes.messages import LATCHED, LATEST, ns_to_stamp, stamp_to_ns
 from pi0_ros.nodes.parameters import declare
+from pi0_ros.nodes.running import report_failure
 from pi0_ros.robot import load_robot
 from pi0_ros.sim.task import Score
 from pi0_ros.sim.world import JOINTS, TICK, TRAY, Disturbance, World
@@ -177,11 +179,15 @@ class SimNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the simulator until SIGINT or SIGTERM."""
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    rclpy.init(args=take_traceback(sys.argv if args is None else args), signal_handler_options=SignalHandlerOptions.NO)
     stop: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, frame: stop.append(received))
-    node = SimNode()
+    try:
+        node = SimNode()
+    except Exception as error:
+        rclpy.try_shutdown()
+        return report_failure(error)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     deadline = time.monotonic()
@@ -197,6 +203,8 @@ def main(args: list[str] | None = None) -> int:
                 executor.spin_once(timeout_sec=remaining)
             executor.spin_once(timeout_sec=0.0)
         return 0
+    except Exception as error:
+        return report_failure(error)
     finally:
         executor.shutdown()
         node.destroy_node()

@@ -13,7 +13,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.base.errors import InputError
+from pi0_ros.base.errors import Pi0Error
 from pi0_ros.launching.processes import ProcessGroup
 from pi0_ros.nodes.messages import LATCHED, LATEST, diagnostic_values
 from pi0_ros.nodes.sim_client import SimClient, call, spin_until
@@ -104,7 +104,7 @@ class Stage:
             return bool(answer.success)
 
         if not self._spin(armed, ARM_LIMIT_S):
-            raise InputError(f"the controller refused to arm: {answers[-1]}")
+            raise Pi0Error(f"the controller refused to arm: {answers[-1]}")
 
     def _wait(self, seconds: float) -> None:
         self._spin(lambda: False, seconds)
@@ -112,7 +112,7 @@ class Stage:
     def _spin(self, condition: Callable[[], bool], limit_s: float) -> bool:
         def done() -> bool:
             for ended in self.group.poll():
-                raise InputError(f"{ended}\n{self.group.tail(ended.name)}")
+                raise Pi0Error(str(ended), details=self.group.tail(ended.name))
             return condition()
 
         return spin_until(self.executor, done, limit_s)
