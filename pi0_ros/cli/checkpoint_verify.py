@@ -16,9 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pi0_ros.base.arguments import count, positive, whole
 from pi0_ros.base.printing import labelled, value
+from pi0_ros.checkpoints.checkpoint import describe
 from pi0_ros.checkpoints.verify import Differences, verify_checkpoints
-from pi0_ros.cli.checkpoint_options import BASE_HELP, CONFIG_HELP, read_config
+from pi0_ros.cli.checkpoint_options import BASE_HELP, CONFIG_HELP, check_asset, check_base, read_config
 
 INDENT = 12
 SAME_STATISTICS = 1e-5  # model units: formats round statistics and add epsilons of their own
@@ -30,11 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 checkpoint verify`."""
     parser.add_argument("a", type=Path, metavar="A", help="one checkpoint")
     parser.add_argument("b", type=Path, metavar="B", help="the other")
-    parser.add_argument("--num", type=int, default=4, help="random inputs (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=10, help="flow steps (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random inputs (default %(default)s)")
+    parser.add_argument("--num", type=count, default=4, help="random inputs (default %(default)s)")
+    parser.add_argument("--steps", type=count, default=10, help="flow steps (default %(default)s)")
+    parser.add_argument("--seed", type=whole, default=0, help="of the random inputs (default %(default)s)")
     parser.add_argument(
-        "--tolerance", type=float, default=1e-4, help="largest difference of actions in model units (default 1e-4)"
+        "--tolerance", type=positive, default=1e-4, help="largest difference of actions in model units (default 1e-4)"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default %(default)s)")
     parser.add_argument("--asset", metavar="ID", help="which statistics of the one that has several")
@@ -44,10 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`pi0 checkpoint verify`: 0 when they act the same, 1 when they do not."""
+    check_base(args.base, args.a, args.b)
+    config = read_config(args.config)
+    if args.asset is not None:
+        check_asset(args.asset, *(describe(path, config=config, base=args.base) for path in (args.a, args.b)))
     found = verify_checkpoints(
         args.a,
         args.b,
-        config=read_config(args.config),
+        config=config,
         asset_id=args.asset,
         base=args.base,
         device=args.device,

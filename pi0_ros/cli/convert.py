@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from pi0_ros.bags.conventions import PROMPT_TOPIC, SUBTASK_TOPIC
+from pi0_ros.base.arguments import count, not_negative
 from pi0_ros.conversion.annotations import read_annotations
 from pi0_ros.conversion.convert import FORMATS, convert
 from pi0_ros.conversion.jobs import Engine, run_here
@@ -49,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--codec", choices=sorted(CODECS), default="h264", help="video codec (default: %(default)s)")
     add_episode_arguments(parser)
-    parser.add_argument("--workers", type=int, help="bags converted at the same time (default: 1; with Ray, all CPUs)")
+    parser.add_argument(
+        "--workers", type=count, help="bags converted at the same time (default: 1; with Ray, all CPUs)"
+    )
     parser.add_argument(
         "--engine", choices=ENGINES, default="local", help="where: on this machine or a Ray cluster (default: local)"
     )
@@ -112,7 +115,11 @@ def add_episode_arguments(parser: argparse.ArgumentParser) -> None:
         help="of bags that lost messages, take what is left or nothing (default: %(default)s)",
     )
     group.add_argument(
-        "--min-length", type=float, default=1.0, metavar="S", help="shortest episode in seconds (default: %(default)s)"
+        "--min-length",
+        type=not_negative,
+        default=1.0,
+        metavar="S",
+        help="shortest episode in seconds (default: %(default)s)",
     )
     group.add_argument("--include-failed", action="store_true", help="also failed and unfinished ones, never discarded")
 

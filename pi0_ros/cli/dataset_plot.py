@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pi0_ros.base.arguments import whole
 from pi0_ros.datasets.draw import DEFAULT_EPISODES, PAGE, draw, spread
 from pi0_ros.datasets.folder import DatasetFolder
 
@@ -20,7 +21,7 @@ from pi0_ros.datasets.folder import DatasetFolder
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 dataset plot`."""
     parser.add_argument("path", type=Path, help="a dataset's folder")
-    parser.add_argument("--episode", type=int, nargs="+", metavar="N", help="episodes to draw, counted from 0")
+    parser.add_argument("--episode", type=whole, nargs="+", metavar="N", help="episodes to draw, counted from 0")
     parser.add_argument("--all", action="store_true", help="draw every episode")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to (default: PATH_plots, beside the dataset)")
     parser.add_argument("--html", action="store_true", help=f"also write {PAGE}, one file with everything inside")

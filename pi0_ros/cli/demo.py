@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pi0_ros.base.arguments import count, fraction, port, positive, whole
 from pi0_ros.base.errors import InputError
 from pi0_ros.launching import launches
 
@@ -29,17 +30,19 @@ CHECKPOINT = Path(__file__).parents[1] / "sim" / "checkpoint"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 demo`."""
-    parser.add_argument("--episodes", type=int, default=10, help="number of scenes (default 10)")
+    parser.add_argument("--episodes", type=count, default=10, help="number of scenes (default 10)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the first scene (default 0; training: from 100000)"
+        "--seed", type=whole, default=0, help="seed of the first scene (default 0; training: from 100000)"
     )
     parser.add_argument("--headless", action="store_true", help="without the browser view")
     parser.add_argument("--prompt", help="the same instruction in every scene (default: a random colour and wording)")
     parser.add_argument("--backend", choices=("local", "zmq"), default="local", help="zmq: behind `pi0 serve`")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="policy to run (default: the shipped one)")
-    parser.add_argument("--limit", type=float, default=20.0, help="seconds per scene (default 20)")
-    parser.add_argument("--require", type=float, default=0.5, help="share of successes for exit status 0 (default 0.5)")
-    parser.add_argument("--port", type=int, default=5599, help="loopback port of the server with --backend zmq")
+    parser.add_argument("--limit", type=positive, default=20.0, help="seconds per scene (default 20)")
+    parser.add_argument(
+        "--require", type=fraction, default=0.5, help="successes for exit status 0, as a fraction (default 0.5)"
+    )
+    parser.add_argument("--port", type=port, default=5599, help="loopback port of the server with --backend zmq")
     parser.add_argument("--log-dir", type=Path, help="folder for the processes' logs (default: a new temporary one)")
 
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pi0_ros.base.arguments import positive
+from pi0_ros.base.errors import InputError
 from pi0_ros.base.share import config_path
 from pi0_ros.robot import Robot, RobotFileError, load_robot
 
@@ -47,12 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, help="the checkpoint that shall drive it, of any format")
     parser.add_argument("--tokenizer", default="", help="tokenizer file or folder, for a checkpoint without one")
     parser.add_argument("--live", action="store_true", help="also listen to the robot's topics")
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long to listen (default 3)")
+    parser.add_argument("--seconds", type=positive, default=3.0, help="how long to listen (default 3)")
     parser.add_argument("--use-sim-time", action="store_true", help="ages against /clock")
 
 
 def run(args: argparse.Namespace) -> int:
     """`pi0 doctor`: 0 when no finding is a FAIL."""
+    if args.tokenizer and args.checkpoint is None:
+        raise InputError(f"--tokenizer {args.tokenizer}: say with --checkpoint which checkpoint it is for")
     failed = False
     for finding in examine(args.robot, args.checkpoint, args.live, args.seconds, args.use_sim_time, args.tokenizer):
         failed |= finding.level == FAIL

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pi0_ros.base.arguments import count
 from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from pi0_ros.cli.dataset_options import add_map_argument
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_policy_arguments(parser, ("checkpoint", "device", "dtype", "tokenizer", "seed"))
     parser.add_argument("--robot", help="robot file, by name or path; needed where the checkpoint carries none")
     parser.add_argument("--episodes", help="episode numbers, such as 0,3,8, or `all` (default: those held out)")
-    parser.add_argument("--stride", type=int, help="frames between two predictions (default: half a chunk)")
+    parser.add_argument("--stride", type=count, help="frames between two predictions (default: half a chunk)")
     parser.add_argument("--out", type=Path, default=Path("eval"), help="folder for the results (default: eval)")
 
 

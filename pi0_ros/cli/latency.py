@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pi0_ros.base.arguments import positive
 from pi0_ros.base.errors import InputError
 from pi0_ros.control.latency import NAMES, STAGES, Summary, Trace, Traces, advice, summarise, table
 
@@ -24,7 +25,7 @@ STATUSES = ("pi0_ros: chunk published", "pi0_ros: chunk followed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long to listen (default %(default)s)")
+    parser.add_argument("--seconds", type=positive, default=10.0, help="how long to listen (default %(default)s)")
     parser.add_argument("--bag", type=Path, help="read this recording instead of listening")
     parser.add_argument("--plot", type=Path, help="write a picture (PNG) of all chunks")
     parser.add_argument("--topic", default=TOPIC, help="for another namespace (default %(default)s)")

@@ -11,6 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
+from pi0_ros.base.arguments import count, positive, whole
 from pi0_ros.sim.pretraining import pretrain
 
 
@@ -18,11 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 pretrain-demo`."""
     parser.add_argument("--stats", type=Path, required=True, help="dataset whose statistics normalise the state")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
-    parser.add_argument("--scenes", type=int, default=10_000, help="number of rendered scenes (default 10000)")
-    parser.add_argument("--steps", type=int, default=1200, help="optimiser steps (default 1200)")
-    parser.add_argument("--batch", type=int, default=48, help="questions per step (default 48)")
-    parser.add_argument("--lr", type=float, default=1e-3, help="peak learning rate (default 0.001)")
-    parser.add_argument("--seed", type=int, default=200_000, help="seed of the first scene (default 200000)")
+    parser.add_argument("--scenes", type=count, default=10_000, help="number of rendered scenes (default 10000)")
+    parser.add_argument("--steps", type=count, default=1200, help="optimiser steps (default 1200)")
+    parser.add_argument("--batch", type=count, default=48, help="questions per step (default 48)")
+    parser.add_argument("--lr", type=positive, default=1e-3, help="peak learning rate (default 0.001)")
+    parser.add_argument("--seed", type=whole, default=200_000, help="seed of the first scene (default 200000)")
 
 
 def run(args: argparse.Namespace) -> int:

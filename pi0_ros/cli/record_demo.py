@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pi0_ros.base.arguments import count, positive, whole
+
 if TYPE_CHECKING:
     from rclpy.executors import Executor
 
@@ -34,10 +36,10 @@ AFTER_SUCCESS_S = 0.8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 record-demo`."""
     parser.add_argument("out", type=Path, help="folder for the bags, one per episode")
-    parser.add_argument("--episodes", type=int, default=500, help="bags the folder shall hold (default 500)")
-    parser.add_argument("--seed", type=int, default=100_000, help="seed of the first episode (default 100000)")
+    parser.add_argument("--episodes", type=count, default=500, help="bags the folder shall hold (default 500)")
+    parser.add_argument("--seed", type=whole, default=100_000, help="seed of the first episode (default 100000)")
     parser.add_argument("--mishaps", action="store_true", help="start beside a cube, as after a grasp that missed")
-    parser.add_argument("--speed", type=float, default=50.0, help="most simulated seconds per second (default 50)")
+    parser.add_argument("--speed", type=positive, default=50.0, help="most simulated seconds per second (default 50)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pi0_ros.base.arguments import count
 from pi0_ros.cli.dataset_options import add_dataset_robot_arguments, open_dataset
 from pi0_ros.training.statistics import DEFAULT_HORIZON, measure, table, write_stats
 
@@ -23,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `pi0 stats`."""
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="a LeRobot dataset, v3.0 or v2.x")
     add_dataset_robot_arguments(parser)
-    parser.add_argument("--horizon", type=int, default=DEFAULT_HORIZON, help="actions per chunk (default: %(default)s)")
+    parser.add_argument(
+        "--horizon", type=count, default=DEFAULT_HORIZON, help="actions per chunk (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -245,12 +245,15 @@ class DatasetFolder:
         return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises `DatasetError` where it is none."""
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file. Raises `DatasetError` where there is none."""
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except ValueError as error:
         raise DatasetError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise DatasetError(f"{path}: holds a {type(content).__name__}, expected a mapping")
+    return content
 
 
 def picture_statistics(folder: DatasetFolder) -> list[dict[str, Any]]:
