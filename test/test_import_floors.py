@@ -50,6 +50,7 @@ FLOORS = {
         late={"tensorstore", "ml_dtypes"},
     ),
     "policy": Floor(GROUND | {"control", "inference", "model", "tokens", "checkpoints"}, {"numpy", "torch"}),
+    "doctor": Floor(GROUND | {"inference", "model", "tokens", "checkpoints"}, {"numpy"}, late={"torch"}),
     "bags": Floor(GROUND, {"numpy", "yaml", "rosbags", "lz4", "backports", "compression"}, late={"zstandard"}),
     "datasets": Floor(
         GROUND, {"numpy", "yaml", "tqdm", "matplotlib", "PIL", "av", "pyarrow", "pandas"}, late={"cv2", "simplejpeg"}
@@ -63,7 +64,9 @@ FLOORS = {
         GROUND | {"model", "tokens", "checkpoints", "policy", "datasets", "training"},
         {"numpy", "mujoco", "torch", "tqdm"},
     ),
-    "monitor": Floor(GROUND | {"control"}, {"numpy", "viser", "yourdfpy", "PIL"} | ROS, late={"websockets"}),
+    "monitor": Floor(
+        GROUND | {"control"}, {"numpy", "viser", "yourdfpy", "PIL"} | ROS, late={"websockets", "matplotlib"}
+    ),
     "launching": Floor(GROUND | {"control", "inference", "monitor"}, {"yaml"}, late={"launch", "launch_ros"}),
 }
 # Still to be mended: each line is a wall that is not yet where it belongs.

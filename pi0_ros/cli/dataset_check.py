@@ -18,9 +18,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from pi0_ros.base.findings import SEVERITIES, Finding
 from pi0_ros.base.printing import labelled
 from pi0_ros.datasets.checks import check_dataset
-from pi0_ros.datasets.checks.finding import SEVERITIES, Finding
 
 INDENT = 22
 

@@ -11,17 +11,13 @@ published, first command. The table shows the stages, the sentences below what t
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from pi0_ros.base.arguments import positive
 from pi0_ros.base.errors import InputError
-from pi0_ros.control.latency import NAMES, STAGES, Summary, Trace, Traces, advice, summarise, table
+from pi0_ros.control.latency import Traces, advice, summarise, table
 
 TOPIC = "pi0/latency"
-STATUSES = ("pi0_ros: chunk published", "pi0_ros: chunk followed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    traces = _recorded(args.bag, args.topic) if args.bag else _live(args.seconds, args.topic)
+    traces = _recorded(args.bag, args.topic) if args.bag else _heard(args.seconds, args.topic)
     if len(traces.complete) < 2:
         where = str(args.bag) if args.bag else f"{args.seconds:g} s"
         raise InputError(
@@ -43,68 +39,22 @@ def run(args: argparse.Namespace) -> int:
     print(f"{summary.traces} chunks, {summary.rate_hz:.1f} per second\n\n{table(summary)}\n")
     print("\n".join(f"- {sentence}" for sentence in advice(summary)))
     if args.plot:
-        plot(traces.complete, summary, args.plot)
+        from pi0_ros.monitor.latency_plot import plot_latency
+
+        plot_latency(traces.complete, summary, args.plot)
         print(f"\n{args.plot}")
     return 0
-
-
-def take(traces: Traces, messages: Iterable[Any]) -> None:
-    """Add the halves in DiagnosticArrays, from DDS or from a bag."""
-    for message in messages:
-        for status in message.status:
-            if status.name in STATUSES:
-                traces.add({pair.key: pair.value for pair in status.values})
-
-
-def plot(traces: list[Trace], summary: Summary, path: Path) -> None:
-    """Every chunk's stages over time, stacked, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    traces = sorted(traces, key=lambda trace: trace.stamp_ns)
-    times = [(trace.stamp_ns - traces[0].stamp_ns) * 1e-9 for trace in traces]
-    stages = [[trace.stages_ms[name] for trace in traces] for name in NAMES]
-    labels = [f"{name}: {what}" for name, what, _ in STAGES]
-    axes.stackplot(times, stages, labels=labels, step="mid", colors=[f"C{i}" for i in range(len(NAMES))])
-    axes.set(xlabel="s", ylabel="ms from the picture's capture", xlim=(0, times[-1]), ylim=(0, None))
-    axes.set_title(
-        f"picture to command: median {summary.stages['total'][0]:.0f} ms, p95 {summary.stages['total'][1]:.0f}"
-    )
-    figure.legend(
-        *(part[::-1] for part in axes.get_legend_handles_labels()), loc="outside right upper", fontsize="small"
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
 
 
 def _recorded(bag: Path, topic: str) -> Traces:
     from pi0_ros.bags.reader import read_bag
 
     traces, wanted = Traces(), "/" + topic.lstrip("/")
-    take(traces, (message for _, message, _ in read_bag(bag, {wanted})))
+    traces.take(message for _, message, _ in read_bag(bag, {wanted}))
     return traces
 
 
-def _live(seconds: float, topic: str) -> Traces:
-    import rclpy
-    from diagnostic_msgs.msg import DiagnosticArray
-    from rclpy.executors import SingleThreadedExecutor
+def _heard(seconds: float, topic: str) -> Traces:
+    from pi0_ros.nodes.latency_listener import listen
 
-    traces = Traces()
-    rclpy.init()
-    node = rclpy.create_node("latency_trace")
-    node.create_subscription(DiagnosticArray, topic, lambda message: take(traces, [message]), 100)
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    end = time.monotonic() + seconds
-    try:
-        while (left := end - time.monotonic()) > 0:
-            executor.spin_once(timeout_sec=left)
-    finally:
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return traces
+    return listen(seconds, topic)

@@ -19,10 +19,7 @@ from pi0_ros.base.errors import TRACEBACK, USER_ERROR, report, take_traceback
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("pi0_ros.cli.demo", "run the simulated arm with its trained policy, scored"),
-    "up": (
-        "pi0_ros.launching.processes",
-        "start, watch and stop the processes of a launch file, without `ros2 launch`",
-    ),
+    "up": ("pi0_ros.cli.up", "start, watch and stop the processes of a launch file, without `ros2 launch`"),
     "record": ("pi0_ros.cli.record", "record episodes by keys, with live rates, ages and losses"),
     "record-demo": ("pi0_ros.cli.record_demo", "record scripted demonstrations of the simulated arm as rosbags"),
     "convert": ("pi0_ros.cli.convert", "turn rosbags into a LeRobotDataset v3"),

@@ -7,8 +7,9 @@ Policy and controller each say what they know of a chunk as a map of strings (th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ STAGES: tuple[tuple[str, str, str], ...] = (
 )
 POLICY_STAGES = tuple(name for name, _, _ in STAGES[:6])
 NAMES = tuple(name for name, _, _ in STAGES)
+STATUSES = ("pi0_ros: chunk published", "pi0_ros: chunk followed")  # in DiagnosticArrays
 SAME_CHUNK_NS = 1_000_000  # stamps that pass through float64 seconds agree to a microsecond; chunks lie further apart
 KEPT = 256  # halves that wait for the other one
 
@@ -89,6 +91,13 @@ class Traces:
             self.complete.append(_joined(*((values, half) if of_policy else (half, values))))
         except (KeyError, ValueError) as error:
             raise InputError(f"no half of a latency trace: {error!r}") from error
+
+    def take(self, messages: Iterable[Any]) -> None:
+        """Add the halves in DiagnosticArrays, whether heard or recorded."""
+        for message in messages:
+            for status in message.status:
+                if status.name in STATUSES:
+                    self.add({pair.key: pair.value for pair in status.values})
 
 
 def _joined(policy: Mapping[str, str], controller: Mapping[str, str]) -> Trace:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.bags.reader import Bag, BagError, DamagedError
+from pi0_ros.base.findings import SEVERITIES, Finding, error, note, warning
 from pi0_ros.conversion.align import action_lead_ns, needed_topics, observed_topics
 from pi0_ros.conversion.bag_content import check_cameras, check_joints
 from pi0_ros.conversion.bag_streams import IMAGE_TYPES, JOINT_TYPES, Recorded, Stream, read_streams
 from pi0_ros.conversion.episodes import flaw
-from pi0_ros.datasets.checks.finding import SEVERITIES, Finding, error, note, warning
 from pi0_ros.observation.streams import tick_grid
 from pi0_ros.robot import Robot, RobotFileError, load_robot
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pi0_ros.bags.reader import Bag, BagError
+from pi0_ros.base.findings import Finding, error, warning
 from pi0_ros.conversion.bag_streams import Recorded, Stream
-from pi0_ros.datasets.checks.finding import Finding, error, warning
 from pi0_ros.datasets.pictures import contrast, is_black, sharpness
 from pi0_ros.observation.camera_picture import decoder_of
 from pi0_ros.observation.images import ImageError

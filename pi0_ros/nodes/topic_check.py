@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 
-import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from pi0_ros.doctor.topic_report import TopicReport
 from pi0_ros.nodes.messages import SENSOR, message_class, stamp_to_ns
 from pi0_ros.observation.streams import ObservationBuffer, StaleError
 from pi0_ros.robot import Robot
 
 DISCOVERY_LIMIT_S = 10.0  # Fast DDS may need three seconds to find a publisher, more on a busy machine
-
-
-@dataclass
-class TopicReport:
-    """What was heard on one topic."""
-
-    topic: str
-    wanted_type: str
-    types: tuple[str, ...] = ()  # offered on the network under this name
-    publishers: set[str] = field(default_factory=set)  # names of the nodes
-    subscribers: set[str] = field(default_factory=set)
-    command: bool = False  # we publish it: its subscribers count
-    arrivals: list[float] = field(default_factory=list)  # s, steady clock
-    ages: list[float] = field(default_factory=list)  # s, clock at arrival minus stamp
-
-    @property
-    def rate_hz(self) -> float:
-        """Mean rate of arrival."""
-        span = self.arrivals[-1] - self.arrivals[0] if len(self.arrivals) > 1 else 0.0
-        return (len(self.arrivals) - 1) / span if span > 0 else 0.0
-
-    @property
-    def age_s(self) -> float:
-        """Median age at arrival."""
-        return float(np.median(self.ages)) if self.ages else float("nan")
 
 
 def listen(robot: Robot, seconds: float, use_sim_time: bool = False) -> tuple[list[TopicReport], list[str]]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pi0_ros.cli.doctor import FAIL, OK, WARN, check_profile, check_topic, examine, layout
+from pi0_ros.cli.doctor import layout
 from pi0_ros.cli.main import main
+from pi0_ros.doctor.checks import check_profile, check_topic
+from pi0_ros.doctor.examination import examine
+from pi0_ros.doctor.topic_report import TopicReport
 from pi0_ros.robot import load_robot
 
 
 def _levels(findings) -> dict[str, str]:
-    return {finding.subject: finding.level for finding in findings}
+    return {finding.check: finding.severity for finding in findings}
 
 
 def test_a_wrong_robot_ends_the_examination(capsys) -> None:
@@ -25,17 +28,17 @@ def test_the_shipped_robot_passes(monkeypatch) -> None:
     monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
     monkeypatch.delenv("ROS_DISTRO", raising=False)
     findings = list(examine("demo_arm"))
-    assert FAIL not in _levels(findings).values()
-    assert _levels(findings)["image transport"] == WARN  # raw images and no profile
-    assert all(finding.remedy for finding in findings if finding.level == WARN)
-    assert "-> " in layout(next(finding for finding in findings if finding.remedy))
+    assert "error" not in _levels(findings).values()
+    assert _levels(findings)["image transport"] == "warning"  # raw images and no profile
+    assert all(finding.todo for finding in findings if finding.severity == "warning")
+    assert "-> " in layout(next(finding for finding in findings if finding.todo))
 
 
 def test_a_missing_checkpoint_fails(tmp_path) -> None:
     pytest.importorskip("torch")
-    found = next(f for f in examine("demo_arm", tmp_path / "nothing") if f.subject == "checkpoint")
-    assert found.level == FAIL
-    assert "there is no such checkpoint" in found.text
+    found = next(f for f in examine("demo_arm", tmp_path / "nothing") if f.check == "checkpoint")
+    assert found.severity == "error"
+    assert "there is no such checkpoint" in found.what
 
 
 def test_a_checkpoint_without_robot_file_is_for_the_robot_at_hand(tmp_path) -> None:
@@ -45,22 +48,19 @@ def test_a_checkpoint_without_robot_file_is_for_the_robot_at_hand(tmp_path) -> N
 
     folder = tiny_checkpoint(tmp_path / "foreign", load_robot("ur5e"))
     (folder / "robot.yaml").unlink()
-    found = {name: next(f for f in examine(name, folder) if f.subject == "checkpoint") for name in ("ur5e", "aloha")}
-    assert "pi0, 5 actions of 0.050 s: a chunk lasts 0.25 s, the next comes after 0.50 s" in found["ur5e"].text
-    assert found["aloha"].level == FAIL and "14 joints" in found["aloha"].text
+    found = {name: next(f for f in examine(name, folder) if f.check == "checkpoint") for name in ("ur5e", "aloha")}
+    assert "pi0, 5 actions of 0.050 s: a chunk lasts 0.25 s, the next comes after 0.50 s" in found["ur5e"].what
+    assert found["aloha"].severity == "error" and "14 joints" in found["aloha"].what
 
 
 def test_a_profile_that_does_not_exist_fails() -> None:
     robot = load_robot("demo_arm")
-    assert check_profile(robot, {"FASTRTPS_DEFAULT_PROFILES_FILE": "/nowhere.xml"}).level == FAIL
-    assert check_profile(robot, {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}).level == OK
-    assert "FASTDDS_DEFAULT" in check_profile(robot, {"ROS_DISTRO": "kilted"}).text
+    assert check_profile(robot, {"FASTRTPS_DEFAULT_PROFILES_FILE": "/nowhere.xml"}).severity == "error"
+    assert check_profile(robot, {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}).severity == "ok"
+    assert "FASTDDS_DEFAULT" in check_profile(robot, {"ROS_DISTRO": "kilted"}).what
 
 
 def test_a_slow_or_old_stream_is_found() -> None:
-    pytest.importorskip("rclpy")
-    from pi0_ros.nodes.topic_check import TopicReport
-
     robot = load_robot("demo_arm")
     camera = robot.cameras[0]
 
@@ -68,27 +68,29 @@ def test_a_slow_or_old_stream_is_found() -> None:
         times = list(np.arange(10) * period_s)
         return TopicReport(camera.topic, camera.type, (camera.type,), {"driver"}, arrivals=times, ages=[age_s] * 10)
 
-    assert check_topic(robot, report(0.05, 0.01)).level == OK
-    assert check_topic(robot, report(0.5, 0.01)).level == WARN
-    assert check_topic(robot, report(0.05, 1.0)).level == FAIL
-    assert check_topic(robot, report(0.05, -0.5)).level == FAIL  # a stamp from the future
+    assert check_topic(robot, report(0.05, 0.01)).severity == "ok"
+    assert check_topic(robot, report(0.5, 0.01)).severity == "warning"
+    assert check_topic(robot, report(0.05, 1.0)).severity == "error"
+    assert check_topic(robot, report(0.05, -0.5)).severity == "error"  # a stamp from the future
     other = TopicReport(camera.topic, camera.type, ("sensor_msgs/msg/CompressedImage",))
-    assert "not sensor_msgs/msg/Image" in check_topic(robot, other).text
+    assert "not sensor_msgs/msg/Image" in check_topic(robot, other).what
 
 
 @pytest.mark.dds
 def test_live_topics_of_the_simulator(processes, wait_until) -> None:
     pytest.importorskip("mujoco")
+    from pi0_ros.nodes.topic_check import listen
+
     processes.node("sim_node")
-    findings = list(examine("demo_arm", live=True, seconds=2.0))
+    findings = list(examine("demo_arm", listen=lambda robot: listen(robot, 2.0)))
     levels = _levels(findings)
     text = "\n".join(map(layout, findings))
-    assert levels["observation"] == OK, text + processes.tail("sim_node")
-    assert levels["/demo_arm/command"] == OK, text
-    assert FAIL not in levels.values(), text
+    assert levels["observation"] == "ok", text + processes.tail("sim_node")
+    assert levels["/demo_arm/command"] == "ok", text
+    assert "error" not in levels.values(), text
     processes.stop()
-    findings = list(examine("demo_arm", live=True, seconds=0.5))
-    assert _levels(findings)["/demo_arm/joint_states"] == FAIL
+    findings = list(examine("demo_arm", listen=lambda robot: listen(robot, 0.5)))
+    assert _levels(findings)["/demo_arm/joint_states"] == "error"
 
 
 @pytest.mark.dds

@@ -17,7 +17,7 @@ rclpy = pytest.importorskip("rclpy")
 from rclpy.node import Node  # noqa: E402
 from recorder_arm import ROBOT_FILE, STATE, Driver, custom_data  # noqa: E402
 
-from pi0_ros.cli.record import KEYS, screen  # noqa: E402
+from pi0_ros.monitor.recorder_desk import KEYS, screen  # noqa: E402
 
 KEYBOARD = [sys.executable, "-m", "pi0_ros.cli.main", "record"]
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pi0_ros.base.findings import Finding
 from pi0_ros.cli.main import main
 from pi0_ros.datasets.checks import check_dataset
-from pi0_ros.datasets.checks.finding import Finding
 from pi0_ros.datasets.checks.motion import lag_frames
 from pi0_ros.datasets.folder import DatasetFolder
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pi0_ros.cli.up import watch
 from pi0_ros.launching import launches
-from pi0_ros.launching.processes import ProcessGroup, ros_environment, watch
+from pi0_ros.launching.processes import ProcessGroup, ros_environment
 
 STUBBORN = (
     "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('ready', flush=True)\ntime.sleep(60)\n"

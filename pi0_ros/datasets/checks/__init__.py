@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pi0_ros.datasets.checks.finding import SEVERITIES, Finding, error, note, warning
+from pi0_ros.base.findings import SEVERITIES, Finding, error, note, warning
 from pi0_ros.datasets.checks.motion import check_motion
 from pi0_ros.datasets.checks.rows import check_files, check_rows
 from pi0_ros.datasets.checks.statistics import check_statistics

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pi0_ros.base.findings import Finding, error, note, warning
 from pi0_ros.base.printing import numbers
-from pi0_ros.datasets.checks.finding import Finding, error, note, warning
 from pi0_ros.datasets.folder import DatasetFolder
 from pi0_ros.datasets.layout import ACTION, STATE
 

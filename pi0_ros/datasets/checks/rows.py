@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from pi0_ros.base.findings import Finding, error, note, warning
 from pi0_ros.base.printing import numbers
-from pi0_ros.datasets.checks.finding import Finding, error, note, warning
 from pi0_ros.datasets.folder import NUMBERS, DatasetFolder
 from pi0_ros.datasets.layout import ACTION, STATE
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.datasets.checks.finding import Finding, error, note, warning
+from pi0_ros.base.findings import Finding, error, note, warning
 from pi0_ros.datasets.feature_stats import QUANTILES, describe, describe_histogram, image_histogram
 from pi0_ros.datasets.folder import COUNTING, DatasetFolder, Entry
 from pi0_ros.datasets.layout import ACTION, STATE

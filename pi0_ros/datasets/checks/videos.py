@@ -8,8 +8,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from pi0_ros.base.findings import Finding, error, note, warning
 from pi0_ros.base.printing import numbers
-from pi0_ros.datasets.checks.finding import Finding, error, note, warning
 from pi0_ros.datasets.checks.rows import AGAIN, TOLERANCE_S, video_files
 from pi0_ros.datasets.folder import DatasetFolder, Entry
 from pi0_ros.datasets.layout import STATE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-SEVERITIES = ("error", "warning", "note")  # error: a trainer stops or learns nonsense
+SEVERITIES = ("error", "warning", "note", "ok")  # error: must be mended first, or a trainer learns nonsense
 
 
 @dataclass(frozen=True)
@@ -35,3 +35,8 @@ def warning(check: str, what: str, todo: str = "") -> Finding:
 def note(check: str, what: str, todo: str = "") -> Finding:
     """Something good to know."""
     return Finding("note", check, what, todo)
+
+
+def ok(check: str, what: str) -> Finding:
+    """Something that is as it should be, where a check says that too."""
+    return Finding("ok", check, what)
