@@ -11,6 +11,7 @@ import numpy as np
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.feedback import FUTURE_S, Feedback
 from pi0_ros.control.limits import JointLimits, Limiter
+from pi0_ros.control.plausible import Plausibility
 from pi0_ros.control.smoothing import Smoother
 from pi0_ros.control.tick_times import TickAxis
 from pi0_ros.control.timeline import Timeline
@@ -30,7 +31,10 @@ class State(Enum):
 
 ARMED = (State.IDLE, State.RUNNING, State.HOLDING)
 JUMP_S = 0.1  # a clock that steps back by more than this makes all stamps worthless
-LEAP_S = 1.0  # and so does one that leaps ahead by more than this between two ticks
+LEAP_S = 0.5  # and so does one that leaps ahead by more than this between two ticks
+STALL_PERIODS = 3.5  # ticks further apart than this, and
+STALL_S = 0.03  # than this: the process stood still, and the robot with it
+HELD_FRACTION = 0.05  # of a gripper's range: one that has moved less than this still holds what it held
 HOLD_FRACTION = 0.5  # a hold decelerates with this fraction of the limits, an emergency stop with all of it
 FAR = 1e6  # no joint without position limits goes this far
 
@@ -45,6 +49,8 @@ class Settings:
     ensemble_decay: float = 0.01  # an ensemble weighs a chunk that is one step newer by exp(-this)
     chunk_timeout_s: float = 2.0  # greatest age of the observation behind the chunk that is followed
     rearm_after_s: float = 1.0  # a hold that lasts longer disarms
+    idle_timeout_s: float = 60.0  # armed without a first chunk for longer disarms
+    relax_after_s: float = 1.0  # a blocked robot's command goes back to where the robot is after this; 0: never
     tracking_s: float = 0.15  # a joint may lag by what it goes in this time at its velocity limit; 0: not watched
 
 
@@ -70,13 +76,25 @@ class Counts:
 class Controller:
     """One tick per control period turns the newest chunk into one command within the limits.
 
-    All times are seconds of one clock. Not thread-safe: the caller serialises the calls.
+    Stamps, and `now`, are seconds of the robot's clock, which may be set or simulated. How long something lasts is
+    measured by `steady`, seconds that never stop nor go back. Ticks further apart than `stall_s` of them are a hold
+    that began when they ended; infinite, for simulated time, lets `now` alone tell. Not thread-safe: the caller
+    serialises the calls.
     """
 
-    def __init__(self, limits: JointLimits, period: float, max_age: np.ndarray, settings: Settings) -> None:
+    def __init__(
+        self,
+        limits: JointLimits,
+        period: float,
+        max_age: np.ndarray,
+        settings: Settings,
+        stall_s: float | None = None,
+    ) -> None:
         self.limits = limits
         self.period = period
         self.settings = settings
+        self.stall_s = max(STALL_PERIODS * period, STALL_S) if stall_s is None else stall_s
+        self.plausibility = Plausibility(limits.names, limits.lower, limits.upper, limits.velocity)
         self.feedback = Feedback(limits, max_age)
         self.smoother = Smoother(limits, period)
         allowed = replace(limits, acceleration=self.smoother.acceleration)
@@ -86,16 +104,26 @@ class Controller:
         self.counts = Counts()
         self.state = State.DISARMED
         self.reason = "call ~/arm to start"
+        self.fault = ""  # what ended in DISARMED by itself, until somebody acknowledges it (arm, disarm, reset)
+        self.revision = 0  # goes up whenever the motion ahead changes
         self.last_refusal = ""
         self.joined_at_step = 0.0  # how many steps of the chunk that is followed were past when it was taken up
         ensemble = Ensemble(settings.ensemble_decay, settings.interpolation, limits.gripper)
         self._ensemble = ensemble if settings.transition == "ensemble" else None
         self._axis = TickAxis(period)
         self._sent, self._sent_velocity = np.zeros((2, len(limits.names)))
+        self._measured_then = np.full(len(limits.names), np.nan)  # what was measured when the last command went out
         self._pending: ActionChunk | None = None
         self._newest_stamp = -np.inf
-        self._held_since = 0.0
+        self._nothing_before = -np.inf  # chunks of observations up to this time are not believed
+        self._ticked = np.nan  # steady time of the last tick
+        self._entered = 0.0  # steady time since which IDLE or HOLDING lasts
         self._held_in_motion = False
+        self._cause, self._began = ("", ""), ""  # (kind, text) of what holds now; the text of what began it
+        self._standing = -np.inf  # after a stall: only joint states newer than this say where the robot is
+        self._restarting = False
+        self._blocked_since = np.nan  # steady
+        self._relaxing: np.ndarray | None = None  # [J] where a blocked robot's command goes
         self._stopping_s = 0.0  # since the stop began that the timeline leads along
 
     @property
@@ -116,37 +144,52 @@ class Controller:
             problems.append("the command is still decelerating")
         if not problems:
             self._forget_chunks()
-            self.limiter.start(self.feedback.position)
-            self.smoother.start(self.feedback.position)
-            self.tracking.restart()
-            self._sent[:], self._sent_velocity[:] = self.feedback.position, 0.0
+            self._start(np.where(self._still_holds(), self._sent, self.feedback.position))
+            self.fault = ""
+            self._entered = self._ticked
             self._enter(State.IDLE, "armed, waiting for the first chunk")
         return problems
 
     def disarm(self, reason: str) -> None:
-        """Decelerate to a hold, then command nothing."""
+        """Decelerate to a hold, then command nothing. Asked for while disarmed, it acknowledges a fault."""
         if self.state in ARMED:
             self._forget_chunks()
             self._enter(State.DISARMED, reason)
+        elif self.state is State.DISARMED and self.fault:
+            self._enter(State.DISARMED, f"{reason}; acknowledged: {self.fault}")
+        self.fault = ""
+
+    def fail(self, reason: str) -> None:
+        """Something is wrong that must not go on by itself: decelerate to a hold and disarm, a fault until somebody
+        acknowledges it."""
+        if self.state in ARMED:
+            self.disarm(reason)
+            self.fault = reason
 
     def estop(self, reason: str) -> None:
         """From any state: decelerate at the limit, then command nothing until reset and arm."""
         self._forget_chunks()
+        self._relaxing = None
         self._enter(State.STOPPED, reason)
 
     def reset(self) -> list[str]:
-        """Leave STOPPED for DISARMED, or return the reason not to."""
-        if self.state is not State.STOPPED:
+        """Leave STOPPED for DISARMED or acknowledge a fault, or return the reason not to."""
+        if self.state is not State.STOPPED and not self.fault:
             return [f"nothing to reset: the controller is {self.state.value}, not STOPPED"]
+        self.fault = ""
         self._enter(State.DISARMED, "reset, call ~/arm to start")
         return []
 
     # --- what arrives
 
     def measure(self, stamp: float, joints: np.ndarray, position: np.ndarray) -> None:
-        """Take measured positions of `joints` (indices) captured at `stamp`."""
-        if self.feedback.measure(stamp, joints, position):
-            self.tracking.measured(stamp, joints, position)
+        """Take measured positions of `joints` (indices) captured at `stamp`; one that no joint can be at is a fault."""
+        if not self.feedback.measure(stamp, joints, position):
+            return
+        self.tracking.measured(stamp, joints, position)
+        if problem := self.plausibility.look(stamp, joints, position):
+            self._nothing_before = max(self._nothing_before, stamp)
+            self.fail(f"{problem}; check the joint states, then call ~/arm to go on")
 
     def accept(self, chunk: ActionChunk, now: float) -> bool:
         """Take a chunk for the next tick. False: it came too late, `last_refusal` says how. `ChunkError`: it is bad."""
@@ -155,9 +198,11 @@ class Controller:
                 f"stamped {chunk.stamp - now:.2f} s in the future: do policy and controller share a clock?"
             )
         self._check_reach(chunk)
-        if now > self._expiry(chunk) or chunk.stamp <= self._newest_stamp:
+        if now > self._expiry(chunk) or chunk.stamp <= max(self._newest_stamp, self._nothing_before):
             self.counts.dropped += 1
             order = "older than the chunk before it" if chunk.stamp <= self._newest_stamp else "already over"
+            if self._newest_stamp < chunk.stamp <= self._nothing_before:
+                order = "predicted from joint states that cannot be true"
             self.last_refusal = f"dropped a chunk that was {order} (observation {now - chunk.stamp:.2f} s old)"
             return False
         self._pending, self._newest_stamp = self._ensemble.add(chunk) if self._ensemble else chunk, chunk.stamp
@@ -169,25 +214,35 @@ class Controller:
         self.last_refusal = reason
         self._pending = None
         if self.state is State.RUNNING:
-            self._hold(f"chunk refused: {reason}", now)
+            self._hold("refused", f"chunk refused: {reason}")
 
     # --- the tick
 
-    def tick(self, now: float) -> Command | None:
-        """Advance one control period to `now`; None when nothing is to be commanded."""
+    def tick(self, now: float, steady: float | None = None) -> Command | None:
+        """Advance one control period to `now`; None when nothing is to be commanded. `steady`: None takes `now`."""
+        steady = now if steady is None else steady
+        gap, self._ticked = steady - self._ticked, steady
         step = self._axis.step(now)
-        if not -JUMP_S <= step <= LEAP_S:
+        if gap > self.stall_s or (np.isinf(self.stall_s) and LEAP_S < step < np.inf):
+            self._stalled(gap if gap > self.stall_s else step, now)
+        elif not -JUMP_S <= step <= LEAP_S:
             self._clock_jumped(step, now)
         regular = self._axis.tick(now)
         if self.state in ARMED:
             self._update(now)
+        if self.state is State.DISARMED and (self._relaxing is not None or not np.isnan(self._blocked_since)):
+            self._relax(now)
         limiter, timeline, t = self.limiter, self.timeline, self._axis.t + self.smoother.ahead
+        if self._restarting:
+            return None
         if self.state is State.RUNNING:
             if not regular and timeline.chunk:  # ticks were skipped: fade what was missed, do not jump after it
                 self._join(timeline.chunk)
             limiter.follow(*timeline.sample(t))
         elif self.state is State.STOPPED:
             limiter.brake()
+        elif self._relaxing is not None:
+            limiter.follow(self._relaxing, np.zeros_like(self._relaxing))
         elif limiter.moving:
             if timeline.idle:
                 velocity = limiter.velocity + limiter.acceleration * (self.period / 2)  # it is half a tick old
@@ -212,6 +267,7 @@ class Controller:
         velocity = (self._sent - position) / self.period
         acceleration = (velocity - self._sent_velocity) / self.period
         self._sent_velocity[:] = velocity
+        self._measured_then[:] = self.feedback.position
         return Command(self._sent.copy(), velocity, acceleration)
 
     def fork(self) -> Controller:
@@ -231,6 +287,7 @@ class Controller:
         return {
             "state": self.state.value,
             "reason": self.reason,
+            "fault": self.fault,
             "chunks": self.counts.chunks,
             "refused": self.counts.refused,
             "dropped": self.counts.dropped,
@@ -249,13 +306,14 @@ class Controller:
         }
 
     def _update(self, now: float) -> None:
-        stale = "; ".join(self.feedback.stale(now))
-        problem = stale or self.tracking.away(now)
+        kind, problem = self._problem(now)
+        if self._blocked_for_long(kind):
+            return
         chunk, reached = self._pending, now + self.smoother.ahead
-        if problem:
+        if kind:
             if self.state is not State.HOLDING:
                 self.counts.stale_events += self.state is State.RUNNING
-                self._hold(problem, now)
+            self._hold(kind, problem)
         elif chunk is not None and reached <= self._expiry(chunk):
             self._pending = None
             self._join(chunk)
@@ -265,11 +323,72 @@ class Controller:
         elif self.state is State.RUNNING and self.timeline.chunk and reached > self._expiry(self.timeline.chunk):
             self.counts.stale_events += 1
             age = now - self.timeline.chunk.stamp
-            self._hold(f"no newer chunk: the last one is over, its observation is {age:.2f} s old", now)
+            self._hold("chunk", f"no newer chunk: the last one is over, its observation is {age:.2f} s old")
         elif self.state is State.HOLDING and not self._held_in_motion:
+            self._entered = self._ticked
             self._enter(State.IDLE, "armed, waiting for the first chunk")
-        if self.state is State.HOLDING and now - self._held_since > self.settings.rearm_after_s:
-            self.disarm(f"{self.reason}; held for {self.settings.rearm_after_s:g} s, call ~/arm to go on")
+        elif self.state is State.HOLDING and self._cause[0] not in ("chunk", "refused"):
+            self._hold("chunk", "no newer chunk")
+        lasted, settings = self._ticked - self._entered, self.settings
+        if self.state is State.HOLDING and lasted > settings.rearm_after_s:
+            self.fail(f"{self.reason}; held for more than {settings.rearm_after_s:g} s, call ~/arm to go on")
+        elif self.state is State.IDLE and lasted > settings.idle_timeout_s > 0:
+            self.disarm(f"no chunk within {settings.idle_timeout_s:g} s after arming: call ~/arm when the policy runs")
+
+    def _problem(self, now: float) -> tuple[str, str]:
+        """What speaks against following chunks: its kind and a sentence, or two empty strings."""
+        if self._restarting:
+            if (self.feedback.stamp > self._standing).all() and not self.feedback.not_at_rest():
+                near = np.abs(self.feedback.position - self._sent) <= self.tracking.near
+                self._start(np.where(near | self._still_holds(), self._sent, self.feedback.position))
+            else:
+                return ("stall", self._cause[1] if self._cause[0] == "stall" else self._began)
+        if stale := "; ".join(self.feedback.stale(now)):
+            return "state", stale
+        if away := self.tracking.away(now):
+            return "blocked", away
+        return "", ""
+
+    def _start(self, position: np.ndarray) -> None:
+        """Command this position [J], at rest."""
+        self.limiter.start(position)
+        self.smoother.start(position)
+        self.tracking.restart()
+        self._sent[:], self._sent_velocity[:] = position, 0.0
+        self._restarting, self._relaxing, self._blocked_since = False, None, np.nan
+        self.revision += 1
+
+    def _still_holds(self) -> np.ndarray:
+        """Grippers that are where their last command left them: they keep it, and with it the force on an object."""
+        moved = np.abs(self.feedback.position - self._measured_then)  # NaN where nothing was ever sent
+        return self.limits.gripper & (moved <= HELD_FRACTION * (self.limits.upper - self.limits.lower))
+
+    def _blocked_for_long(self, kind: str) -> bool:
+        """Whether the robot was kept from its command for too long, which disarms and leads the command back."""
+        if kind != "blocked":
+            self._blocked_since = np.nan
+        elif np.isnan(self._blocked_since):
+            self._blocked_since = self._ticked
+        elif 0 < self.settings.relax_after_s <= self._ticked - self._blocked_since:
+            self.fail(f"{self._cause[1]}; its command went back to where it is, call ~/arm to go on")
+            return True
+        return False
+
+    def _relax(self, now: float) -> None:
+        """Lead the command of a blocked robot back to where the robot is: it must not press for ever."""
+        if self._relaxing is not None:
+            if not self.limiter.moving and np.allclose(self.limiter.position, self._relaxing, rtol=0, atol=1e-9):
+                self._relaxing = None
+            return
+        if self.settings.relax_after_s <= 0 or not self.tracking.is_away:
+            self._blocked_since = np.nan
+        elif self._ticked - self._blocked_since >= self.settings.relax_after_s and not self.moving:
+            self._blocked_since = np.nan
+            if not self.feedback.stale(now):
+                limits = self.limits
+                goal = np.clip(self.feedback.position, limits.lower, limits.upper)
+                self._relaxing = np.where(limits.gripper, self.limiter.position, goal)
+                self.revision += 1
 
     def _join(self, chunk: ActionChunk) -> None:
         """Follow `chunk` from the last command, as if sent one period ago: so a join at every tick makes headway."""
@@ -277,11 +396,37 @@ class Controller:
         self.timeline.origin = self._axis.origin
         self.timeline.push(chunk, before, limiter.position, limiter.velocity, limiter.acceleration)
 
-    def _hold(self, reason: str, now: float) -> None:
-        self._held_in_motion = self.state is State.RUNNING
-        self._held_since = now
-        self.timeline.clear()
-        self._enter(State.HOLDING, reason)
+    def _hold(self, kind: str, reason: str) -> None:
+        """Decelerate to a hold, or go on holding for another reason."""
+        began = self.state is not State.HOLDING
+        if began:
+            self._held_in_motion = self.state is State.RUNNING
+            self._entered, self._began = self._ticked, reason
+            self.timeline.clear()
+        elif kind == self._cause[0] and kind != "stall":
+            return  # its text would differ in an age only
+        self._cause = kind, reason
+        self._enter(State.HOLDING, reason if began else f"{reason} (the hold began with: {self._began})")
+
+    def _stalled(self, gap: float, now: float) -> None:
+        """No tick came for a while: the robot stands at the last command, or has been moved. Look before going on."""
+        self._axis.restart(now)
+        self._forget_chunks()
+        self.plausibility.clear()
+        self.feedback.forget_motion()
+        moved = self.moving
+        self.limiter.start(self._sent)
+        self.smoother.start(self._sent)
+        self._sent_velocity[:] = 0.0
+        if self.state in ARMED:
+            self._standing, self._restarting = now, True
+            already = self.state is State.HOLDING
+            self.counts.stale_events += self.state is State.RUNNING
+            self._hold("stall", f"the controller stood still for {gap:.2f} s")
+            if not already:
+                self._entered = self._ticked - gap  # it began when the ticks ended
+        elif moved:
+            self.revision += 1
 
     def _clock_jumped(self, step: float, now: float) -> None:
         first = np.isinf(step)
@@ -291,13 +436,11 @@ class Controller:
         self._forget_chunks()
         if step < 0:
             self.feedback.clear()
+            self.plausibility.clear()
+            self._nothing_before = self._standing = -np.inf
         if self.state in ARMED:
-            way = (
-                f"went back by {-step:.3f} s"
-                if step < 0
-                else f"leapt ahead by {step:.3f} s, or the process stood still"
-            )
-            self._hold(f"the clock {way}", now)
+            way = f"went back by {-step:.3f} s" if step < 0 else f"leapt ahead by {step:.3f} s"
+            self._hold("clock", f"the clock {way}")
 
     def _check_reach(self, chunk: ActionChunk) -> None:
         """Raise `ChunkError` where an action is outside the limits by more than their range: no clamp mends that."""
@@ -322,4 +465,12 @@ class Controller:
         return min(chunk.end, chunk.stamp + self.settings.chunk_timeout_s)
 
     def _enter(self, state: State, reason: str) -> None:
+        if state is not self.state or state is State.RUNNING:
+            self.revision += 1
+        if state is State.DISARMED:
+            self._restarting = False
+            if self.state in ARMED and np.isnan(self._blocked_since) and self.tracking.is_away:
+                self._blocked_since = self._ticked
+        elif state is State.STOPPED:
+            self._restarting, self._blocked_since = False, np.nan
         self.state, self.reason = state, reason

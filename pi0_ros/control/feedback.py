@@ -11,7 +11,7 @@ from pi0_ros.control.limits import JointLimits
 FUTURE_S = 0.1  # a stamp further ahead of the clock than this belongs to another clock
 REST_WINDOW_S = 0.1  # motion is measured over at least this long
 REST_FRACTION = 0.05  # at rest: slower than this fraction of the velocity limit
-OUTSIDE_FRACTION = 0.05  # measured outside the limits by more than this fraction of the range: do not arm
+BACK_S = 1.0  # a joint state older than the one before by less than this was overtaken; by more: another clock
 
 
 class Feedback:
@@ -37,8 +37,11 @@ class Feedback:
         return copied
 
     def measure(self, stamp: float, joints: np.ndarray, position: np.ndarray) -> bool:
-        """Take the positions of `joints` (indices) captured at `stamp`. False: NaN or infinity, as good as nothing."""
-        if not np.isfinite(position).all():
+        """Take the positions of `joints` (indices) captured at `stamp`.
+
+        False for NaN or infinity, as good as nothing, and for one that was overtaken by a newer one.
+        """
+        if not np.isfinite(position).all() or -BACK_S < stamp - self.stamp[joints].max() < 0:
             return False
         self.position[joints] = position
         self.stamp[joints] = stamp
@@ -78,14 +81,28 @@ class Feedback:
         if problems:
             return problems
         names, limits = self.limits.names, self.limits
-        slack = OUTSIDE_FRACTION * (limits.upper - limits.lower)
-        for j in np.flatnonzero((self.position < limits.lower - slack) | (self.position > limits.upper + slack)):
+        for j in np.flatnonzero(
+            (self.position < limits.lower - limits.outside) | (self.position > limits.upper + limits.outside)
+        ):
             allowed = f"[{limits.lower[j]:.4g}, {limits.upper[j]:.4g}]"
-            problems.append(f"{names[j]} is at {self.position[j]:.4g}, outside its limits {allowed}")
+            problems.append(
+                f"{names[j]} is at {self.position[j]:.4g}, outside its limits {allowed} by more than "
+                f"{limits.outside[j]:.3g}: move it inside by hand, or widen its limits.position or limits.outside in "
+                "the robot file"
+            )
+        return [*problems, *self.not_at_rest()]
+
+    def not_at_rest(self) -> list[str]:
+        """Sentences about joints that move, or of which too little is known yet; empty where all rest."""
+        names = self.limits.names
         lasted = [self.stamp - stamps for _, stamps, _ in self._history]  # each joint's own: topics may be slow
         since = [i for i, passed in enumerate(lasted) if (passed >= REST_WINDOW_S).all()]
         if not since or np.isnan(old := self._history[since[-1]][2]).any():
-            return [*problems, f"joint states have come for less than {REST_WINDOW_S} s, call again"]
+            return [f"joint states have come for less than {REST_WINDOW_S} s, call again"]
         speed = np.abs(self.position - old) / lasted[since[-1]]
-        moving = np.flatnonzero(speed > REST_FRACTION * limits.velocity)
-        return [*problems, *(f"{names[j]} is not at rest, it moves at {speed[j]:.3g} per s" for j in moving)]
+        moving = np.flatnonzero(speed > REST_FRACTION * self.limits.velocity)
+        return [f"{names[j]} is not at rest, it moves at {speed[j]:.3g} per s" for j in moving]
+
+    def forget_motion(self) -> None:
+        """Whether the robot is at rest is to be found out anew."""
+        self._history.clear()

@@ -8,6 +8,7 @@ import numpy as np
 
 from pi0_ros.base.errors import InputError
 
+OUTSIDE_FRACTION = 0.1  # of a joint's range: sensors and grippers are a little off
 TOLERANCE = 1e-9  # relative; below it a difference is rounding, not a clamp
 
 
@@ -23,15 +24,21 @@ class JointLimits:
     gripper: np.ndarray  # bool [J]: joints that switch and never blend
     jerk: np.ndarray = field(default_factory=lambda: np.array(np.inf))  # per s^3, both directions; one number: for all
     tracking: np.ndarray = field(default_factory=lambda: np.array(np.inf))  # distance from the command that is too far
+    outside: np.ndarray = field(default_factory=lambda: np.array(np.nan))  # as far outside may a joint be found when
+    # it is armed; NaN: OUTSIDE_FRACTION of its range
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper", "velocity", "acceleration"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
         object.__setattr__(self, "gripper", np.asarray(self.gripper, dtype=bool))
-        for name in ("jerk", "tracking"):
+        for name in ("jerk", "tracking", "outside"):
             value = np.asarray(getattr(self, name), dtype=np.float64)
             object.__setattr__(self, name, np.full(len(self.names), value) if value.ndim == 0 else value)
-        arrays = (self.lower, self.upper, self.velocity, self.acceleration, self.gripper, self.jerk, self.tracking)
+        usual = OUTSIDE_FRACTION * (self.upper - self.lower) if self.lower.shape == self.upper.shape else self.lower
+        if self.outside.shape == usual.shape:
+            object.__setattr__(self, "outside", np.where(np.isnan(self.outside), usual, self.outside))
+        kept = (self.lower, self.upper, self.velocity, self.acceleration)
+        arrays = (*kept, self.gripper, self.jerk, self.tracking, self.outside)
         if any(array.shape != (len(self.names),) for array in arrays):
             raise InputError(f"limits must hold one value per joint ({len(self.names)} joints)")
         good = (
@@ -40,6 +47,7 @@ class JointLimits:
             & (self.acceleration > 0)
             & (self.jerk > 0)
             & (self.tracking > 0)
+            & (self.outside >= 0)
         )
         if not good.all():
             raise InputError("limits upside down or not positive for " + ", ".join(np.array(self.names)[~good]))

@@ -10,6 +10,7 @@ from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.sent import SentLog
 
 LASTS_S = 0.3  # a shorter excess is an acceleration or a knock
+USUAL_LAG_S = 0.15  # where the distance is not watched
 KEPT_S = 0.5  # commands are remembered this long: a measurement is compared with what was sent at its own time
 
 
@@ -24,6 +25,8 @@ class Tracking:
     def __init__(self, limits: JointLimits, lag_s: float, period: float) -> None:
         usual = np.where(limits.gripper, np.inf, limits.velocity * lag_s if lag_s > 0 else np.inf)
         self.allowed = np.where(np.isfinite(limits.tracking), limits.tracking, usual)  # float64 [J]
+        lag = limits.velocity * (lag_s or USUAL_LAG_S)
+        self.near = np.where(np.isfinite(self.allowed), self.allowed, lag)  # [J] a robot this near is at its command
         self._names = limits.names
         self._sent = SentLog(len(limits.names), capacity=math.ceil(KEPT_S / period) + 1)
         self.restart()
@@ -44,9 +47,14 @@ class Tracking:
             command = self._sent.at(np.array([stamp]))[0, joints]
             self._distance[joints] = np.abs(position - command)
 
+    @property
+    def is_away(self) -> bool:
+        """Whether a joint is too far from its command at this moment."""
+        return bool((self._distance > self.allowed).any())
+
     def away(self, now: float) -> str:
         """Why the robot does not follow; empty while it does."""
-        if not (self._distance > self.allowed).any():
+        if not self.is_away:
             self._away_since = np.inf
             return ""
         self._away_since = min(self._away_since, now)

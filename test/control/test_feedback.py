@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from arms import ALL, NAMES, PERIOD, START, arm_limits
@@ -64,7 +66,22 @@ def test_outside_the_limits_is_not_ready_except_for_a_hair():
     feedback, now = watched(np.tile([2.1, 0.0, -0.02], (20, 1)))
     assert feedback.not_ready(now) == []
     feedback, now = watched(np.tile([0.0, 1.5, 0.0], (20, 1)))
-    assert feedback.not_ready(now) == ["elbow is at 1.5, outside its limits [-1, 1]"]
+    (problem,) = feedback.not_ready(now)
+    assert problem.startswith("elbow is at 1.5, outside its limits [-1, 1] by more than 0.2: move it inside by hand")
+
+
+def test_a_joint_may_have_its_own_tolerance():
+    limits = replace(arm_limits(), outside=np.array([0.0, np.nan, 0.3]))
+    feedback = Feedback(limits, np.full(3, MAX_AGE))
+    for k in range(20):
+        feedback.measure(START + k * PERIOD, np.arange(3), np.array([2.05, 1.1, -0.25]))
+    assert [problem.split()[0] for problem in feedback.not_ready(START + 19 * PERIOD)] == ["yaw"]
+
+
+def test_a_joint_state_that_was_overtaken_counts_for_nothing():
+    feedback, now = watched(np.zeros((20, 3)))
+    assert not feedback.measure(now - PERIOD, np.arange(3), np.ones(3))
+    assert feedback.stamp.max() == now and not feedback.position.any()
 
 
 def test_history_does_not_grow():

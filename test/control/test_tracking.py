@@ -58,11 +58,15 @@ def test_a_blocked_arm_is_held_and_disarmed():
     controller = bench.controller
     assert controller.state is State.HOLDING and "from its command" in controller.reason
     assert controller.report(bench.now)["stale_events"] == 1
-    for _ in range(50):
+    pressed = bench.positions()[-1]
+    assert np.abs(pressed - blocked).max() > 0.2
+    for _ in range(200):
         bench.measured = blocked
         bench.step()
-    assert controller.state is State.DISARMED and bench.sent[-1] is None
+    assert controller.state is State.DISARMED and controller.fault and bench.sent[-1] is None
     assert_within_limits(bench.positions(), bench.limits)
+    np.testing.assert_allclose(bench.positions()[-1][:2], blocked[:2], atol=1e-6), "it presses no longer"
+    assert bench.positions()[-1][2] == pressed[2], "but a gripper keeps its force"
     bench.arm()
     bench.step()
     np.testing.assert_array_equal(bench.sent[-1].position, blocked), "and begins again from where the arm is"
@@ -72,10 +76,11 @@ def test_a_knock_is_forgiven():
     bench = Bench()
     bench.arm()
     bench.run(1.0)
+    bench.controller.tracking.allowed[0] = 0.15
     for tick in range(60):
         bench.run(PERIOD, every=PERIOD)
-        if tick < 10:
-            bench.measured = bench.measured + [1.0, 0.0, 0.0]
+        if 1 <= tick < 10:
+            bench.measured = bench.measured + [0.2, 0.0, 0.0]
     assert bench.controller.state is State.RUNNING
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk
@@ -48,20 +50,27 @@ class Bench:
         joints = len(self.limits.names)
         self.controller = Controller(self.limits, period, np.full(joints, 0.15), settings or Settings())
         self.now = START
+        self.steady = 50.0  # of the machine: it passes although the clock is set
         self.measured = np.clip(np.zeros(joints), self.limits.lower, self.limits.upper)
-        self.feedback_works = True
+        self.feedback_works = self.follows = True
         self.sent: list[Command | None] = []
 
     def step(self, ticks: int = 1) -> None:
         """Let `ticks` control periods pass."""
         for _ in range(ticks):
             self.now += self.period
+            self.steady += self.period
             if self.feedback_works:
                 self.controller.measure(self.now, np.arange(len(self.measured)), self.measured)
-            command = self.controller.tick(self.now)
+            command = self.controller.tick(self.now, self.steady)
             self.sent.append(command)
-            if command is not None:
+            if command is not None and self.follows:
                 self.measured = command.position
+
+    def stall(self, seconds: float) -> None:
+        """Let time pass without a tick, as for a stopped process."""
+        self.now += seconds
+        self.steady += seconds
 
     def arm(self) -> None:
         """Rest for a moment, then arm."""
@@ -74,6 +83,26 @@ class Bench:
             if tick % round(every / self.period) == 0:
                 self.controller.accept(path_chunk(self.now - delay), self.now)
             self.step()
+
+    def motions(self) -> list[np.ndarray]:
+        """What was sent without a break, each [ticks, J], with where the robot was taken to rest before."""
+        found: list[list[np.ndarray]] = []
+        for before, after in zip([None, *self.sent[:-1]], self.sent, strict=True):
+            if after is not None:
+                if before is None:
+                    found.append([after.position - after.velocity * self.period])
+                found[-1].append(after.position)
+        return [np.array(motion) for motion in found]
+
+    def assert_within_limits(self) -> None:
+        """Every motion was within the limits, beginning and ending at rest or where no tick came for a while."""
+        for motion in self.motions():
+            outside = replace(
+                self.limits,
+                lower=np.minimum(self.limits.lower, motion[0]),
+                upper=np.maximum(self.limits.upper, motion[0]),
+            )
+            assert_within_limits(motion, outside, self.period)
 
     def positions(self) -> np.ndarray:
         """What was sent, [ticks, J]."""
