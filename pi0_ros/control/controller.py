@@ -32,7 +32,7 @@ class State(Enum):
 ARMED = (State.IDLE, State.RUNNING, State.HOLDING)
 JUMP_S = 0.1  # a clock that steps back by more than this makes all stamps worthless
 LEAP_S = 0.5  # and so does one that leaps ahead by more than this between two ticks
-STALL_PERIODS = 3.5  # ticks further apart than this, and
+STALL_PERIODS = 4.5  # ticks further apart than this, and
 STALL_S = 0.03  # than this: the process stood still, and the robot with it
 HELD_FRACTION = 0.05  # of a gripper's range: one that has moved less than this still holds what it held
 HOLD_FRACTION = 0.5  # a hold decelerates with this fraction of the limits, an emergency stop with all of it
@@ -124,12 +124,18 @@ class Controller:
         self._restarting = False
         self._blocked_since = np.nan  # steady
         self._relaxing: np.ndarray | None = None  # [J] where a blocked robot's command goes
+        self.goes_alone = np.zeros(len(limits.names), bool)  # joints that follow a plan also while no command comes
         self._stopping_s = 0.0  # since the stop began that the timeline leads along
 
     @property
     def moving(self) -> bool:
         """Whether the command has not come to rest."""
         return self.limiter.moving or not self.smoother.settled
+
+    @property
+    def steady(self) -> float:
+        """Steady time of the last tick, s."""
+        return self._ticked
 
     # --- what people ask for
 
@@ -139,9 +145,7 @@ class Controller:
             return []
         if self.state is State.STOPPED:
             return [f"stopped ({self.reason}): call ~/reset first"]
-        problems = self.feedback.not_ready(now)
-        if self.moving:
-            problems.append("the command is still decelerating")
+        problems = self.not_ready(now)
         if not problems:
             self._forget_chunks()
             self._start(np.where(self._still_holds(), self._sent, self.feedback.position))
@@ -149,6 +153,10 @@ class Controller:
             self._entered = self._ticked
             self._enter(State.IDLE, "armed, waiting for the first chunk")
         return problems
+
+    def not_ready(self, now: float) -> list[str]:
+        """Reasons not to arm that lie in the joint states and in the command."""
+        return [*self.feedback.not_ready(now), *(["the command is still decelerating"] if self.moving else [])]
 
     def disarm(self, reason: str) -> None:
         """Decelerate to a hold, then command nothing. Asked for while disarmed, it acknowledges a fault."""
@@ -340,6 +348,7 @@ class Controller:
         if self._restarting:
             if (self.feedback.stamp > self._standing).all() and not self.feedback.not_at_rest():
                 near = np.abs(self.feedback.position - self._sent) <= self.tracking.near
+                near &= ~self.goes_alone
                 self._start(np.where(near | self._still_holds(), self._sent, self.feedback.position))
             else:
                 return ("stall", self._cause[1] if self._cause[0] == "stall" else self._began)
@@ -403,7 +412,7 @@ class Controller:
             self._held_in_motion = self.state is State.RUNNING
             self._entered, self._began = self._ticked, reason
             self.timeline.clear()
-        elif kind == self._cause[0] and kind != "stall":
+        elif kind == self._cause[0] and (kind != "stall" or reason == self._cause[1]):
             return  # its text would differ in an age only
         self._cause = kind, reason
         self._enter(State.HOLDING, reason if began else f"{reason} (the hold began with: {self._began})")
@@ -414,10 +423,10 @@ class Controller:
         self._forget_chunks()
         self.plausibility.clear()
         self.feedback.forget_motion()
-        moved = self.moving
         self.limiter.start(self._sent)
         self.smoother.start(self._sent)
         self._sent_velocity[:] = 0.0
+        self.revision += 1
         if self.state in ARMED:
             self._standing, self._restarting = now, True
             already = self.state is State.HOLDING
@@ -425,8 +434,6 @@ class Controller:
             self._hold("stall", f"the controller stood still for {gap:.2f} s")
             if not already:
                 self._entered = self._ticked - gap  # it began when the ticks ended
-        elif moved:
-            self.revision += 1
 
     def _clock_jumped(self, step: float, now: float) -> None:
         first = np.isinf(step)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
+import time
 
 LOWEST_S = 1e-6  # lower edge of the first bucket; below it a tick is on time
 PER_DECADE = 20  # buckets: each is 12 % wide
 BUCKETS = 120  # to 1 s; later ticks fall into the last one
+
+STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the former goes on while a machine is suspended
+
+
+def steady_seconds() -> float:
+    """Seconds that pass whatever happens to the date: for how long something lasts."""
+    return time.clock_gettime(STEADY)
 
 
 class Histogram:

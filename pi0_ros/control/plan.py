@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ LONGEST_S = 10.0  # a longer one is cut by a stop
 SOONEST_S = (
     0.05  # the first point that is sent is this far ahead: the receiver goes there from where it measures itself
 )
+AGREES_S = 5e-3  # plans that differ by no more than a joint goes in this time agree
 JOIN_FRACTION = 0.5  # of the velocity limits, to get from one plan to the next where they differ
 
 
@@ -37,13 +38,13 @@ def rest_of_plan(
     end, or for `LONGEST_S`, then decelerating. So every point has passed the limits as the commands do; what lies
     between two points is the receiver's interpolation.
     """
-    period, positions = ahead.period, [np.array(position)]
+    period, steady, positions = ahead.period, ahead.steady, [np.array(position)]
     for i in itertools.count(1):
         if abandoned():
             return None
         if i * period > LONGEST_S:
             ahead.disarm("far enough")
-        command = ahead.tick(now + i * period)
+        command = ahead.tick(now + i * period, steady + i * period)
         if command is None:
             break
         positions.append(command.position)
@@ -66,14 +67,37 @@ def still_to_come(plan: Plan, elapsed_s: float) -> Plan:
     return Plan(times[left], plan.positions[left], plan.velocities[left])
 
 
+def begun(plan: Plan, position: np.ndarray, velocity: np.ndarray) -> Plan:
+    """`plan`, its times from now on, with where the robot really is and how it moves [J] when it begins."""
+    return Plan(
+        np.concatenate([[0.0], plan.times]),
+        np.vstack([position, plan.positions]),
+        np.vstack([velocity, plan.velocities]),
+    )
+
+
+def later(going: Plan, elapsed_s: float) -> Plan:
+    """`going` with its times from `elapsed_s` later on."""
+    return replace(going, times=going.times - elapsed_s)
+
+
+def motion_along(going: Plan, t: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Position and velocity [J] of a robot on the plan `going` at `t` of its times."""
+    return _at(going.times, going.positions, t), _at(going.times, going.velocities, t)
+
+
 def delay_to_join(plan: Plan, going: Plan, limits: JointLimits) -> float:
     """By how many seconds `plan` must be put off, that a robot on the plan `going` can get there; both from now on.
 
-    0 where they agree, as they do unless the controller was late: the robot goes on by its own clock.
+    0 where they agree, as they do unless the controller was late: the robot goes on by its own clock. Else what lies
+    between them is spread over a time that keeps `JOIN_FRACTION` of the velocity limits and those of acceleration.
     """
     there = _at(going.times, going.positions, plan.times[0])
-    needed = np.max(np.abs(plan.positions[0] - there) / (JOIN_FRACTION * limits.velocity))
-    return max(0.0, float(needed - plan.times[0]))
+    apart = np.abs(plan.positions[0] - there)
+    if (apart <= AGREES_S * limits.velocity).all():
+        return 0.0
+    needed = np.maximum(apart / (JOIN_FRACTION * limits.velocity), np.sqrt(6.0 * apart / limits.acceleration))
+    return max(0.0, float(np.max(needed) - plan.times[0]))
 
 
 def brake_along(going: Plan, limits: JointLimits) -> Plan:

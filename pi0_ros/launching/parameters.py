@@ -206,6 +206,20 @@ def _controller() -> tuple[Parameter, ...]:
             "rearm_after_s", _CONTROL.rearm_after_s, "after a longer hold ~/arm is asked for again", "s", (0.0, 86400.0)
         ),
         Parameter(
+            "idle_timeout_s",
+            _CONTROL.idle_timeout_s,
+            "armed without a first chunk for longer disarms; 0: never",
+            "s",
+            (0.0, 86400.0),
+        ),
+        Parameter(
+            "relax_after_s",
+            _CONTROL.relax_after_s,
+            "after this a blocked robot's command goes back to where the robot is; 0: never",
+            "s",
+            (0.0, 600.0),
+        ),
+        Parameter(
             "realtime.priority",
             0,
             "SCHED_FIFO priority of the ticks' thread, for example 80; 0: normal scheduling. Where the machine does "

@@ -76,11 +76,21 @@ class CommandOutput:
             for group in robot.commands
             if group.points == "trajectory"
         ]
+        self.topics = [publisher.topic_name for publisher in publishers.values()]
         zeros = [0.0] * len(robot.joints)
         point = JointTrajectoryPoint(positions=zeros, velocities=zeros, accelerations=zeros)
         self._numbers = _view(point.positions), _view(point.velocities), _view(point.accelerations)
         self._sent = JointTrajectory(joint_names=list(robot.joint_names), points=[point])
         self._record = node.create_publisher(JointTrajectory, "pi0/command", QoSProfile(depth=50))
+        self.topics.append(self._record.topic_name)
+
+    @property
+    def planned_joints(self) -> np.ndarray:
+        """The joints that get whole plans, bool [J]."""
+        planned = np.zeros(len(self._sent.joint_names), bool)
+        for _, joints, _ in self._planned:
+            planned[joints] = True
+        return planned
 
     @property
     def wants_plans(self) -> bool:

@@ -28,13 +28,15 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.base.errors import InputError
+from pi0_ros.base.foreign import shortened
 from pi0_ros.control import realtime
 from pi0_ros.control.chunk import ChunkError
-from pi0_ros.control.controller import Command, Controller, Settings, State
+from pi0_ros.control.controller import ARMED, Command, Controller, Settings, State
 from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import JointLimits
-from pi0_ros.control.pacing import LateShare
+from pi0_ros.control.pacing import LateShare, steady_seconds
 from pi0_ros.nodes.command_output import CommandOutput
+from pi0_ros.nodes.emergency_stop import EmergencyStop
 from pi0_ros.nodes.messages import (
     LATEST,
     SENSOR,
@@ -45,8 +47,10 @@ from pi0_ros.nodes.messages import (
     stamp_to_ns,
     stamp_to_seconds,
 )
+from pi0_ros.nodes.neighbours import Neighbours
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.plan_sender import Planner
+from pi0_ros.nodes.received import read_chunk, read_state
 from pi0_ros.nodes.running import run_node
 from pi0_ros.nodes.ticker import Ticker
 from pi0_ros.observation.streams import MessageError, decode_positions
@@ -76,6 +80,7 @@ def limits_of(robot: Robot) -> JointLimits:
         robot.gripper_mask,
         robot.jerk,
         robot.tracking,
+        robot.outside,
     )
 
 
@@ -96,7 +101,9 @@ class ControllerNode(Node):
         max_age = np.full(len(self.robot.joints), np.inf)
         for topic in self.robot.state:
             max_age[self.robot.indices(topic.joints)] = topic.max_age_s
-        self.controller = Controller(limits_of(self.robot), self.period, max_age, settings)
+        simulated = bool(self.get_parameter("use_sim_time").value)  # which may be as slow as it likes
+        stall_s = np.inf if simulated else None
+        self.controller = Controller(limits_of(self.robot), self.period, max_age, settings, stall_s)
         self._lock = threading.Lock()  # around self.controller
         self._auto_arm = values["auto_arm"]
         self._state_problems: dict[str, str] = {}
@@ -110,11 +117,12 @@ class ControllerNode(Node):
         self.output = CommandOutput(self, self.robot)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
         self._latency = self.create_publisher(DiagnosticArray, "pi0/latency", QoSProfile(depth=10))
-        self.create_subscription(JointTrajectory, "pi0/chunk", self._on_chunk, LATEST)
+        chunks = self.create_subscription(JointTrajectory, "pi0/chunk", self._on_chunk, LATEST, raw=True)
         for topic in self.robot.state:
-            self.create_subscription(JointState, topic.topic, self._listener(topic), SENSOR)
+            self.create_subscription(JointState, topic.topic, self._listener(topic), SENSOR, raw=True)
+        self._neighbours = Neighbours(self, self.output.topics, chunks.topic_name)
+        self._policies: frozenset[bytes] = frozenset()  # that were there when the controller was armed
         self.create_service(SetBool, "~/arm", self._on_arm)
-        self.create_service(Trigger, "~/estop", self._on_estop)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_timer(0.05, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._late = LateShare()
@@ -122,9 +130,11 @@ class ControllerNode(Node):
         problems = realtime.enter(self._realtime)  # before the ticker, whose thread inherits it
         self.ticker = Ticker(self, self.period, self._tick)
         if self.output.wants_plans:
+            self.controller.goes_alone = self.output.planned_joints
             self._yield_to_ticks(2)  # what looks ahead must not keep an emergency stop waiting
             self.planner = Planner(self.controller, self._lock, self.output, self.now)
         self._yield_to_ticks(1)  # callbacks: above all others, they hold the interpreter
+        self.emergency_stop = EmergencyStop(self, self._estop)
         if problems:
             self.get_logger().warning(f"{'; '.join(problems)}. Going on without")
 
@@ -140,7 +150,7 @@ class ControllerNode(Node):
     @property
     def alive(self) -> bool:
         """False once one of its threads has ended by an exception."""
-        return self.ticker.alive and (self.planner is None or self.planner.alive)
+        return self.ticker.alive and self.emergency_stop.alive and (self.planner is None or self.planner.alive)
 
     def close(self) -> None:
         """Stop ticking, decelerate to a hold, and see to it that the hold has left this process."""
@@ -153,7 +163,7 @@ class ControllerNode(Node):
         deadline, position = time.monotonic(), self.controller.limiter.position
         try:
             for _ in range(int(SHUTDOWN_S / self.period)):
-                command = self.controller.tick(self.now())
+                command = self.controller.tick(self.now(), steady_seconds())
                 if command is None:
                     break
                 position = command.position
@@ -167,15 +177,17 @@ class ControllerNode(Node):
             self.output.publish(Command(position, still, still), self.now(), self.controller.state.value)
         self._publish_diagnostics()
         self.output.flush(0.5)
+        self.emergency_stop.close()
 
     def _listener(self, topic: StateTopic) -> Callable[[JointState], None]:
         joints = self.robot.indices(topic.joints)
 
-        def on_state(message: JointState) -> None:
+        def on_state(data: bytes) -> None:
             try:
+                message = read_state(data, topic.topic)
                 position = decode_positions(topic, message)
             except MessageError as error:
-                self._state_problems[topic.topic] = str(error)
+                self._state_problems[topic.topic] = shortened(str(error))
                 self.get_logger().warning(self._state_problems[topic.topic], throttle_duration_sec=5.0)
                 return
             self._state_problems.pop(topic.topic, None)
@@ -184,22 +196,23 @@ class ControllerNode(Node):
 
         return on_state
 
-    def _on_chunk(self, message: JointTrajectory) -> None:
+    def _on_chunk(self, data: bytes) -> None:
         now = self.now()
+        self._watch_policies()
         try:
-            chunk = chunk_from_message(message, self.robot.joint_names, now)
+            chunk = chunk_from_message(read_chunk(data), self.robot.joint_names, now)
             with self._lock:
                 taken = self.controller.accept(chunk, now)
             if taken:
                 self._accepted[chunk.stamp] = now
             else:
-                self._refused_at = now
+                self._refused_at = time.monotonic()
                 self.get_logger().warning(f"pi0/chunk: {self.controller.last_refusal}", throttle_duration_sec=1.0)
         except ChunkError as error:
-            self._refused_at = now
+            self._refused_at, reason = time.monotonic(), shortened(str(error))
             with self._lock:
-                self.controller.refuse(str(error), now)
-            self.get_logger().error(f"pi0/chunk refused: {error}", throttle_duration_sec=1.0)
+                self.controller.refuse(reason, now)
+            self.get_logger().error(f"pi0/chunk refused: {reason}", throttle_duration_sec=1.0)
 
     def _on_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if request.data:
@@ -213,21 +226,44 @@ class ControllerNode(Node):
         return response
 
     def _arm(self) -> list[str]:
+        policies = self._neighbours.policies()
+        problems = self._neighbours.rivals()
+        if not policies:
+            problems.append("nobody publishes pi0/chunk: start the policy first")
         with self._lock:
-            problems = self.controller.arm(self.now())
-        self._auto_arm = self._auto_arm and bool(problems)
+            if not problems and self.emergency_stop.pressed_elsewhere:
+                problems = [self.emergency_stop.release()]
+            if problems:
+                problems += self.controller.not_ready(self.now())
+            elif not (problems := self.controller.arm(self.now())):
+                self._policies = policies
         return [*self._state_problems.values(), *problems] if problems else []
 
-    def _on_estop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def _watch_policies(self) -> None:
+        """Chunks of a policy that was not there when the controller was armed are not followed before it is anew."""
+        if self.controller.state in ARMED and self._neighbours.count_policies() > 0:
+            policies = self._neighbours.policies()
+            if policies <= self._policies:
+                return
+            with self._lock:
+                reason = "a policy has appeared since the controller was armed: call ~/arm to follow it"
+                self.controller.disarm(reason) if self.controller.state is State.IDLE else self.controller.fail(reason)
+
+    def _watch_rivals(self) -> None:
+        """Two who command one robot make it jump from one to the other: we are the one that stops."""
+        if self.controller.state in ARMED and (rivals := self._neighbours.rivals()):
+            with self._lock:
+                self.controller.fail("; ".join(rivals))
+
+    def _estop(self, reason: str) -> None:
         self._auto_arm = False
         with self._lock:
-            self.controller.estop("emergency stop by ~/estop")
-        response.success, response.message = True, "stopping; ~/reset and ~/arm to go on"
-        return response
+            self.controller.estop(reason)
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        problem = self.emergency_stop.release()
         with self._lock:
-            problems = self.controller.reset()
+            problems = [problem] if problem else self.controller.reset()
         response.success, response.message = not problems, "; ".join(problems) or "reset; ~/arm to start"
         return response
 
@@ -235,7 +271,7 @@ class ControllerNode(Node):
         controller = self.controller
         with self._lock:
             chunks = controller.counts.chunks
-            command, state = controller.tick(now), controller.state.value
+            command, state = controller.tick(now, steady_seconds()), controller.state.value
             followed = controller.timeline.chunk if controller.counts.chunks != chunks else None
             if self.planner is not None:
                 self.planner.ticked(command, now)
@@ -246,14 +282,18 @@ class ControllerNode(Node):
 
     def _watch(self) -> None:
         """Arm by itself where asked, log changes, and publish diagnostics on change and twice a second."""
-        if self._auto_arm and (problems := self._arm()):
+        self._watch_policies()
+        self._watch_rivals()
+        if self.controller.state is State.RUNNING or self.controller.fault:
+            self._auto_arm = False  # it arms until there was something to follow
+        if self._auto_arm and self.controller.state is State.DISARMED and (problems := self._arm()):
             self.get_logger().info(f"waiting to arm: {'; '.join(problems)}", throttle_duration_sec=5.0)
         self._publish_traces()
         controller = self.controller
         shown = (controller.state, controller.reason, controller.counts.refused, *self._state_problems.values())
         if shown[:2] != self._shown[:2]:
             text = f"{controller.state.value}: {controller.reason}"
-            if controller.state in LEVELS:
+            if controller.state in LEVELS or controller.fault:
                 self.get_logger().warning(text)
             else:  # two calls: rclpy ties a line of code to one severity
                 self.get_logger().info(text)
@@ -282,9 +322,11 @@ class ControllerNode(Node):
         problems = [*self._state_problems.values(), *waiting]
         text = f"{values['state']}: {values['reason']}"
         level = LEVELS.get(self.controller.state, DiagnosticStatus.OK)
+        if values["fault"]:
+            level = DiagnosticStatus.ERROR  # until somebody acknowledges it: arm, disarm or reset
         if problems:
             level, text = max(level, DiagnosticStatus.WARN), f"{text}; not ready: {'; '.join(problems)}"
-        if 0 <= now - self._refused_at < REFUSAL_SHOWN_S:
+        if time.monotonic() - self._refused_at < REFUSAL_SHOWN_S:
             level, text = max(level, DiagnosticStatus.WARN), f"{text}; last chunk trouble: {values['last_refusal']}"
         pacer = self.ticker.pacer
         late = self._late.update(time.monotonic(), pacer.ticks, pacer.late_ticks)

@@ -6,10 +6,23 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from pi0_ros.control.controller import Command, Controller, State
-from pi0_ros.control.plan import Plan, brake_along, delay_to_join, rest_of_plan, still_to_come
+import numpy as np
+
+from pi0_ros.control.controller import ARMED, Command, Controller
+from pi0_ros.control.plan import (
+    Plan,
+    begun,
+    brake_along,
+    delay_to_join,
+    later,
+    motion_along,
+    rest_of_plan,
+    still_to_come,
+)
 from pi0_ros.nodes.command_output import CommandOutput
 
+SOON_OVER_S = 0.2  # a plan that ends within this time by itself needs no stop
+STANDS_FRACTION = 0.01  # of its velocity limit: slower, a joint stands
 AWAY_S = 0.5  # a plan that cannot be reached sooner belongs to a controller that stood still while the robot went on
 
 
@@ -24,8 +37,8 @@ class Planner:
     ) -> None:
         self._controller, self._lock, self._output, self._now = controller, lock, output, now
         self._sent: tuple[Command, float] | None = None  # the last command and its time
-        self._planned_for: tuple[int, State] | None = None  # chunks followed, and state
-        self._going: tuple[Plan, float] | None = None  # what the robot executes, and since when
+        self._planned_for = 0  # the controller's revision
+        self._going: tuple[Plan, float] | None = None  # what the robot executes, from where it was, and since when
         self._wanted, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="plans", daemon=True)
         self._thread.start()
@@ -37,10 +50,10 @@ class Planner:
 
     def ticked(self, command: Command | None, now: float) -> None:
         """After every tick at `now` (s), within the lock: ask for a plan where the motion has changed."""
+        stands = command is None and self._sent is not None
         self._sent = (command, now) if command is not None else None
-        wanted = (self._controller.counts.chunks, self._controller.state) if command is not None else None
-        if wanted != self._planned_for:
-            self._planned_for = wanted
+        if stands or self._controller.revision != self._planned_for:
+            self._planned_for = self._controller.revision
             self._wanted.set()
 
     def stop(self) -> None:
@@ -50,29 +63,46 @@ class Planner:
         self._thread.join()
 
     def publish(self) -> None:
-        """Send the motion that is left now. A plan for a state that has changed meanwhile is not sent."""
-        controller = self._controller
+        """Send the motion that is left now. A plan for a motion that has changed meanwhile is not sent."""
+        controller, limits = self._controller, self._controller.limits
         with self._lock:
-            if self._sent is None:  # disarmed and at rest: whatever moves the robot now, no plan of ours does
-                self._going = None
-                return
-            (command, sent), state, ahead = self._sent, controller.state, controller.fork()
-        plan = rest_of_plan(ahead, command.position, sent, lambda: controller.state is not state)
+            sent, revision = self._sent, controller.revision
+            ahead = controller.fork() if sent is not None else None
+        if sent is None or ahead is None:
+            self._stop_going()  # nothing is commanded: whatever moves the robot on, no plan of ours shall
+            return
+        command, at = sent
+        plan = rest_of_plan(ahead, command.position, at, lambda: controller.revision != revision)
         if plan is None:
             return
         now = self._now()
-        plan = still_to_come(plan, now - sent)
-        if self._going is not None:
-            going = replace(self._going[0], times=self._going[0].times - (now - self._going[1]))
-            delay = delay_to_join(plan, going, controller.limits)
+        plan = still_to_come(plan, now - at)
+        going = later(self._going[0], now - self._going[1]) if self._going is not None else None
+        position, velocity = motion_along(going) if going is not None else (command.position, command.velocity)
+        if going is not None:
+            delay = delay_to_join(plan, going, limits)
             if delay > AWAY_S:
-                plan = brake_along(going, controller.limits)
+                plan = brake_along(going, limits)
                 with self._lock:
-                    controller.disarm("the robot went on while the controller stood still: call ~/arm to start again")
+                    controller.fail("the robot went on while the controller stood still: call ~/arm to start again")
             else:
                 plan = replace(plan, times=plan.times + delay)
-        self._going = plan, now
+        self._going = begun(plan, position, velocity), now
         self._output.publish_plan(plan)
+
+    def _stop_going(self) -> None:
+        """End a motion that the robot is still on although no command comes any more."""
+        if self._going is None:
+            return
+        now, limits = self._now(), self._controller.limits
+        going = later(self._going[0], now - self._going[1])
+        position, velocity = motion_along(going)
+        if (np.abs(velocity) > STANDS_FRACTION * limits.velocity).any() and going.times[-1] > SOON_OVER_S:
+            stop = brake_along(going, limits)
+            self._going = begun(stop, position, velocity), now
+            self._output.publish_plan(stop)
+        elif self._controller.state not in ARMED:
+            self._going = None
 
     def _run(self) -> None:
         while not self._closing.is_set():

@@ -28,7 +28,7 @@ KIND_UNITS = {"revolute": ("rad",), "prismatic": ("m",), "gripper": UNITS}
 ACTIONS = ("absolute", "relative", "velocity")
 ROLES = ("both", "state", "action")
 CONTROL_RATES = (20, 1000)  # Hz
-LIMITS = ("jerk", "tracking")  # that a joint may have besides position, velocity and acceleration
+LIMITS = ("jerk", "tracking", "outside")  # that a joint may have besides position, velocity and acceleration
 SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 ENCODINGS = (
@@ -180,6 +180,7 @@ def _joint(value: Any, place: Place) -> Joint:
         acceleration=limits.positive("acceleration"),
         jerk=limits.positive("jerk") if "jerk" in limits else None,
         tracking=limits.positive("tracking") if "tracking" in limits else None,
+        outside=limits.positive("outside") if "outside" in limits else None,
         action=action,
         role=role,
         state_scale=state_scale,

@@ -30,6 +30,7 @@ class Joint:
     action_scale: Scale = SAME
     step: float = 1.0  # of a velocity: how far an action of 1 moves per frame, as the model counts the joint
     tracking: float | None = None  # distance from its command that is too far. None: the controller's usual
+    outside: float | None = None  # it may be found this far outside its limits when armed. None: a tenth of its range
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,11 @@ class Robot:
     def tracking(self) -> np.ndarray:
         """Distances from the command that are too far, float64 [J], unit; infinite where the file has none."""
         return np.array([np.inf if joint.tracking is None else joint.tracking for joint in self.joints], np.float64)
+
+    @property
+    def outside(self) -> np.ndarray:
+        """How far outside its limits a joint may be found, float64 [J], unit; NaN where the file says nothing."""
+        return np.array([np.nan if joint.outside is None else joint.outside for joint in self.joints], np.float64)
 
     @property
     def gripper_mask(self) -> np.ndarray:

@@ -37,6 +37,18 @@ def armed(period: float) -> tuple[Controller, float]:
     return controller, now
 
 
+def test_looking_ahead_is_not_standing_still():
+    """The steady clock has nothing to do with the date."""
+    controller, now = armed(0.02)
+    controller.accept(ActionChunk(now, 0.05, START + 0.02 * np.arange(20)[:, None], NAMES), now)
+    for k in range(5):
+        controller.measure(now, ALL, START)
+        command = controller.tick(now, 7.0 + 0.02 * k)
+        now += 0.02
+    plan = rest_of_plan(controller.fork(), command.position, now - 0.02)
+    assert plan.times[-1] > 0.8 and plan.positions[-1, 0] > START[0] + 0.3
+
+
 def follow(controller: Controller, now: float, ticks: int) -> tuple[Command, float]:
     """`ticks` ticks, the robot going where it is told."""
     for _ in range(ticks):
@@ -155,7 +167,7 @@ def test_plans_that_agree_follow_each_other_at_once_and_others_in_time():
     assert delay_to_join(still_to_come(ramp(0.5, 2.0), 0.3), still_to_come(going, 0.3), limits) == 0.0
     elsewhere = still_to_come(ramp(0.5, 1.0, start=0.4), 0.3)
     delay = delay_to_join(elsewhere, still_to_come(going, 0.3), limits)
-    assert delay + elsewhere.times[0] == pytest.approx(0.4 / (0.5 * 2.0))
+    assert delay + elsewhere.times[0] == pytest.approx(np.sqrt(6 * 0.4 / 8.0))
     assert delay_to_join(elsewhere, still_to_come(going, 5.0), limits) < delay, "it rests at 0.5 by now"
 
 

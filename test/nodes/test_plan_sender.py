@@ -12,7 +12,7 @@ pytest.importorskip("rclpy")
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.controller import Controller, Settings, State
 from pi0_ros.control.limits import JointLimits
-from pi0_ros.control.plan import Plan
+from pi0_ros.control.plan import Plan, begun, motion_along
 from pi0_ros.nodes.plan_sender import Planner
 
 PERIOD = 0.02
@@ -27,7 +27,8 @@ class Stage:
         self.controller = Controller(limits, PERIOD, np.full(1, 0.5), Settings())
         self.now, self.position, self.plans = 100.0, np.zeros(1), []
         monkeypatch.setattr(threading.Thread, "start", lambda self: None)
-        output = SimpleNamespace(publish_plan=self.plans.append)
+        self.sent_at: list[float] = []
+        output = SimpleNamespace(publish_plan=lambda plan: (self.plans.append(plan), self.sent_at.append(self.now)))
         self.planner = Planner(self.controller, threading.Lock(), output, lambda: self.now)
         self.tick(20)
         assert self.controller.arm(self.now) == []
@@ -68,21 +69,43 @@ def test_a_plan_is_sent_when_the_motion_changes_and_again_after_arming(stage):
     assert len(stage.plans) == 4, "the robot is told to hold where it was armed"
 
 
-def test_after_standing_still_the_robot_brakes_where_it_is_and_is_disarmed(stage):
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 0.95, 3.0])
+def test_after_a_stall_the_robot_brakes_where_its_plan_has_led_it(stage, seconds):
     """The robot executes its plan by its own clock: what the controller would send next is far behind it."""
     stage.chunk()
     stage.tick(25)
     going: Plan = stage.plans[-1]
-    began = stage.now - 24 * PERIOD
-    stage.now += 1.2  # the process stood still
+    began, count = stage.now - 24 * PERIOD, len(stage.plans)
+    stage.now += seconds  # the process stood still
+    there = np.interp(stage.now + PERIOD - began, going.times, going.positions[:, 0])
+    stage.position = np.array([there])
     stage.tick()
-    there = np.interp(stage.now - began, going.times, going.positions[:, 0])
-    assert there - stage.position[0] > 0.7
+    over = seconds > going.times[-1]
+    assert len(stage.plans) == count + (not over) and "stood still" in stage.controller.reason
+    assert stage.controller.state is (State.HOLDING if seconds < 1.0 else State.DISARMED)
     stop = stage.plans[-1]
-    assert stage.controller.state is State.DISARMED and "stood still" in stage.controller.reason
-    assert there <= stop.positions[0, 0] and abs(stop.positions[-1, 0] - there) < 0.1
+    if not over:
+        assert there - going.positions[0, 0] > 0.3 * seconds
+        assert there <= stop.positions[0, 0] + 1e-9 and abs(stop.positions[-1, 0] - there) < 0.1
+    stage.position = stop.positions[-1]
     stage.tick(60)
-    assert abs(stage.plans[-1].positions[-1, 0] - there) < 0.1, "the controller's own stop is not sent"
+    assert abs(stage.plans[-1].positions[-1, 0] - stop.positions[-1, 0]) < 5e-3, "it stays there"
+
+
+def test_a_robot_on_two_plans_in_a_row_is_never_asked_for_more_than_its_limits(stage):
+    """Also where the second is sent while the robot is still on its way to the first one's first point."""
+    limits, position = stage.controller.limits, 0.0
+    for k in range(30):
+        stage.chunk(0.8 * (-1) ** k)
+        stage.tick(7)
+        stage.now += (0.0, 0.04, 0.02)[k % 3]  # a little late
+    plans, at = stage.plans, stage.sent_at
+    velocity = 0.0
+    for plan, begins, ends in zip(plans, at, [*at[1:], at[-1] + 9.0]):
+        path = begun(plan, np.array([position]), np.array([velocity]))
+        speeds = np.diff(path.positions[:, 0]) / np.diff(path.times)
+        assert (np.abs(speeds) <= limits.velocity * (1 + 1e-6)).all(), speeds
+        (position,), (velocity,) = motion_along(path, ends - begins)
 
 
 def test_an_outdated_plan_is_not_sent(stage, monkeypatch):

@@ -1,0 +1,43 @@
+"""Who else commands this robot, and whose chunks there are, as the ROS graph tells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rclpy.node import Node
+
+
+class Neighbours:
+    """Looks at the graph for `node`, which has one publisher on each of `commanded` (names as its publishers have
+    them) and listens to `chunks`. A process that was killed stays in the graph until its lease is over (20 s)."""
+
+    def __init__(self, node: Node, commanded: Sequence[str], chunks: str) -> None:
+        self._node, self._chunks = node, chunks
+        self._own = Counter(commanded)
+        self._name = node.get_fully_qualified_name()
+
+    def rivals(self) -> list[str]:
+        """Sentences about other publishers on our command topics, and about another node of our name."""
+        node, found = self._node, []
+        for topic, own in self._own.items():
+            if node.count_publishers(topic) > own:
+                others = self._others(topic)
+                found.append(f"{topic} has another publisher ({', '.join(others)}): end it, or disconnect it")
+        same = sum(f"{space.rstrip('/')}/{name}" == self._name for name, space in node.get_node_names_and_namespaces())
+        if same > 1:
+            found.append(f"there is another node {self._name}: end it (after a kill it is remembered for 20 s)")
+        return found
+
+    def policies(self) -> frozenset[bytes]:
+        """The publishers of chunks, each by its id."""
+        return frozenset(bytes(info.endpoint_gid) for info in self._node.get_publishers_info_by_topic(self._chunks))
+
+    def count_policies(self) -> int:
+        """How many publishers of chunks there are; cheaper than `policies`."""
+        return int(self._node.count_publishers(self._chunks))
+
+    def _others(self, topic: str) -> list[str]:
+        infos = self._node.get_publishers_info_by_topic(topic)
+        names = [f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos]
+        return [name for name in names if name != self._name] or [f"a second {self._name}"]

@@ -1,0 +1,70 @@
+"""Messages from anybody, measured before they are read: a hostile or broken one must not keep a tick waiting.
+
+Reading a message makes Python objects of all it holds, and nothing else runs meanwhile. So what may be large is
+subscribed to as bytes (`raw=True`), and only what is small enough becomes a message.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from pi0_ros.base.foreign import MAX_CHUNK_BYTES, MAX_JOINTS, MAX_POINTS, MAX_STATE_BYTES
+from pi0_ros.control.chunk import ChunkError
+from pi0_ros.observation.streams import MessageError
+
+HEADER = 4  # bytes before the data: how it is encoded
+
+
+def read_chunk(data: bytes) -> JointTrajectory:
+    """The JointTrajectory in serialised `data`; `ChunkError` for one that is too large or cannot be read."""
+    if len(data) > MAX_CHUNK_BYTES:
+        raise ChunkError(f"the message has {len(data)} bytes, at most {MAX_CHUNK_BYTES} are read")
+    try:
+        joints, points = trajectory_counts(data)
+    except struct.error:
+        raise ChunkError("the message ends before its points begin") from None
+    for count, what, most in ((joints, "joint names", MAX_JOINTS), (points, "points", MAX_POINTS)):
+        if count > most:
+            raise ChunkError(f"the message has {count} {what}, at most {most} are read")
+    return _message(data, JointTrajectory, ChunkError)
+
+
+def read_state(data: bytes, topic: str) -> JointState:
+    """The JointState in serialised `data` of `topic`; `MessageError` for one that is too large or cannot be read."""
+    if len(data) > MAX_STATE_BYTES:
+        raise MessageError(f"{topic}: a message has {len(data)} bytes, at most {MAX_STATE_BYTES} are read")
+    return _message(data, JointState, MessageError)
+
+
+def trajectory_counts(data: bytes) -> tuple[int, int]:
+    """(joint names, points) that a serialised JointTrajectory says it holds (OMG CDR); at most one name too many is
+    looked at. struct.error where it ends too early."""
+    order = "<" if data[1:2] and data[1] & 1 else ">"
+    at = HEADER + 8  # behind header.stamp
+
+    def number() -> int:
+        nonlocal at
+        at += -(at - HEADER) % 4
+        (value,) = struct.unpack_from(f"{order}I", data, at)
+        at += 4
+        return int(value)
+
+    at += number()  # header.frame_id
+    names = number()
+    if names > MAX_JOINTS:
+        return names, 0
+    for _ in range(names):
+        at += number()
+    return names, number()
+
+
+def _message(data: bytes, kind: Any, error: type[ValueError]) -> Any:
+    try:
+        return deserialize_message(data, kind)
+    except Exception as problem:  # whatever the middleware raises for bytes that are no message
+        raise error(f"the message cannot be read: {problem}") from None
