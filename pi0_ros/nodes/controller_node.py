@@ -333,7 +333,12 @@ class ControllerNode(Node):
         if late > LATE_FRACTION:
             cure = "relieve the machine or set realtime.priority"
             level, text = max(level, DiagnosticStatus.WARN), f"{text}; {late:.0%} of the ticks come too late: {cure}"
-        values |= {"rate_hz": self.robot.control_rate_hz, "late_share": late, **pacer.report()}
+        values |= {
+            "policies": self._neighbours.count_policies(),
+            "rate_hz": self.robot.control_rate_hz,
+            "late_share": late,
+            **pacer.report(),
+        }
         status = diagnostic_status("controller", level, text, values, self.robot.name)
         self._diagnostics.publish(diagnostic_array(seconds_to_stamp(now), [status]))
 

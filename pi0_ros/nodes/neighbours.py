@@ -40,4 +40,5 @@ class Neighbours:
     def _others(self, topic: str) -> list[str]:
         infos = self._node.get_publishers_info_by_topic(topic)
         names = [f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos]
+        names = ["a node not yet named" if "UNKNOWN" in name else name for name in names]  # it has only just come
         return [name for name in names if name != self._name] or [f"a second {self._name}"]

@@ -47,20 +47,19 @@ def trajectory_counts(data: bytes) -> tuple[int, int]:
     order = "<" if data[1:2] and data[1] & 1 else ">"
     at = HEADER + 8  # behind header.stamp
 
-    def number() -> int:
-        nonlocal at
+    def number(at: int) -> tuple[int, int]:
+        """A count at or soon behind `at`, and where what is counted begins."""
         at += -(at - HEADER) % 4
-        (value,) = struct.unpack_from(f"{order}I", data, at)
-        at += 4
-        return int(value)
+        return int(struct.unpack_from(f"{order}I", data, at)[0]), at + 4
 
-    at += number()  # header.frame_id
-    names = number()
+    length, at = number(at)  # of header.frame_id
+    names, at = number(at + length)
     if names > MAX_JOINTS:
         return names, 0
     for _ in range(names):
-        at += number()
-    return names, number()
+        length, at = number(at)
+        at += length
+    return names, number(at)[0]
 
 
 def _message(data: bytes, kind: Any, error: type[ValueError]) -> Any:

@@ -23,11 +23,12 @@ from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
-from std_msgs.msg import Float64MultiArray  # noqa: E402
+from std_msgs.msg import Bool, Float64MultiArray  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
-from trajectory_msgs.msg import JointTrajectory  # noqa: E402
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
 
 from pi0_ros.control.chunk import ActionChunk  # noqa: E402
+from pi0_ros.launching.launches import ros_arguments  # noqa: E402
 from pi0_ros.nodes import messages  # noqa: E402
 from pi0_ros.nodes.controller_node import limits_of  # noqa: E402
 from pi0_ros.robot import load_robot  # noqa: E402
@@ -201,9 +202,9 @@ def start(processes, robot_file: Path, arm: Arm, wait_until: Callable) -> Callab
 
 
 def start_chunks(processes, arm: Arm) -> None:
-    before = arm.count_publishers("/pi0/chunk")
+    before = int(arm.values()["policies"])
     processes.start("chunk_source", [sys.executable, str(SOURCE), ",".join(NAMES), "0.6"])
-    _wait_until(lambda: arm.count_publishers("/pi0/chunk") > before, 40.0, "a source of chunks")
+    _wait_until(lambda: int(arm.values()["policies"]) > before, 40.0, "a source of chunks")
 
 
 def assert_within_limits(arm: Arm, robot_file: Path) -> None:
@@ -402,6 +403,95 @@ def test_simulated_time(arm, processes, robot_file, wait_until):
     finally:
         stop.set()
         runner.join()
+
+
+def moving(arm: Arm) -> bool:
+    return bool(arm.sent) and abs(arm.sent[-1].points[0].velocities[0]) > 0.4
+
+
+def test_another_publisher_of_a_command_topic_is_yielded_to(arm, start, processes, robot_file, wait_until):
+    start()
+    start_chunks(processes, arm)
+    rival = arm.create_publisher(JointTrajectory, "/arm/yaw", 1)
+    refused = lambda: "/arm/yaw has another publisher (/arm)" in arm.arm().message  # noqa: E731
+    wait_until(refused, 20.0, lambda: arm.status.message)
+    assert not arm.sent
+    arm.destroy_publisher(rival)
+    wait_until(lambda: arm.arm().success, 20.0, lambda: arm.status.message)
+    wait_until(lambda: arm.state == "RUNNING" and moving(arm), 30.0, lambda: arm.status.message)
+    rival = arm.create_publisher(Float64MultiArray, "/arm/elbow", 1)
+    wait_until(lambda: arm.state == "DISARMED", 10.0, lambda: arm.status.message)
+    assert arm.status.level == DiagnosticStatus.ERROR and "/arm/elbow has another publisher" in arm.status.message
+    time.sleep(1.0)
+    assert not np.any(arm.sent[-1].points[0].velocities)
+    assert_within_limits(arm, robot_file)
+    assert arm.trigger("reset").success, "which acknowledges the fault"
+    wait_until(lambda: arm.status.level != DiagnosticStatus.ERROR, 10.0, lambda: arm.status.message)
+
+
+def test_a_second_controller_of_the_same_name_lets_neither_arm(arm, start, processes, robot_file, wait_until):
+    start()
+    start_chunks(processes, arm)
+    wait_until(lambda: arm.arm().success, 20.0, lambda: arm.status.message)
+    wait_until(lambda: arm.state == "RUNNING", 30.0, lambda: arm.status.message)
+    arguments = ros_arguments({"robot": str(robot_file), "tracking_s": 0.0})
+    processes.start("second", [sys.executable, "-m", "pi0_ros.nodes.controller_node", *arguments])
+    wait_until(lambda: "has another publisher" in processes.output("controller_node"), 40.0, "a hold")
+    refused = lambda: "another node /controller" in arm.arm().message  # noqa: E731
+    wait_until(refused, 20.0, "a reason")
+    time.sleep(0.5)
+    assert not np.any(arm.sent[-1].points[0].velocities)
+    assert_within_limits(arm, robot_file)
+
+
+def test_the_latched_stop_reaches_every_controller_also_later_ones(arm, start, processes, robot_file, wait_until):
+    start(auto_arm=True)
+    start_chunks(processes, arm)
+    wait_until(lambda: arm.state == "RUNNING" and moving(arm), 40.0, lambda: arm.status.message)
+    button = arm.create_publisher(Bool, "pi0/estop", messages.LATCHED)
+    button.publish(Bool(data=True))
+    wait_until(lambda: arm.state == "STOPPED", 10.0, lambda: arm.status.message)
+    assert "emergency stop by /pi0/estop" in arm.status.message
+    answer = arm.trigger("reset")
+    assert not answer.success and "/pi0/estop still says stop" in answer.message
+    assert not arm.arm().success
+    assert_within_limits(arm, robot_file)
+    processes.stop("controller_node")
+    arm.status = DiagnosticStatus()
+    start()
+    wait_until(lambda: arm.state == "STOPPED", 20.0, lambda: arm.status.message)
+    button.publish(Bool(data=False))
+    wait_until(lambda: arm.trigger("reset").success, 10.0, lambda: arm.status.message)
+    heard: list[bool] = []
+    arm.create_subscription(Bool, "pi0/estop", lambda message: heard.append(message.data), messages.LATCHED)
+    assert arm.trigger("estop").success
+    wait_until(lambda: heard and heard[-1], 10.0, "the service says so on the topic, to the others")
+    assert arm.trigger("reset").success
+    wait_until(lambda: not heard[-1], 10.0, "and takes it back")
+    wait_until(lambda: arm.arm().success, 20.0, lambda: arm.status.message)
+
+
+@pytest.mark.parametrize("what", ["names", "points"])
+def test_no_message_silences_the_emergency_stop(arm, start, processes, robot_file, wait_until, what):
+    start(auto_arm=True, chunk_timeout_s=600.0)
+    wait_until(lambda: arm.state == "IDLE", 20.0, lambda: arm.status.message)
+    far = messages.chunk_to_message(ActionChunk(time.time(), 0.2, np.tile([0.9, 0.0, 0.0], (900, 1)), NAMES))
+    arm.chunks.publish(far)
+    wait_until(lambda: arm.state == "RUNNING", 10.0, lambda: arm.status.message)
+    huge = JointTrajectory(joint_names=list(NAMES))
+    huge.header.stamp = messages.seconds_to_stamp(time.time())
+    if what == "names":
+        huge.joint_names = [f"joint_{i}" for i in range(30_000)]
+    else:
+        huge.points = [JointTrajectoryPoint()] * 1_000_000
+    arm.chunks.publish(huge)
+    began = time.monotonic()
+    assert arm.trigger("estop").success
+    assert time.monotonic() - began < 2.0
+    wait_until(lambda: arm.state == "STOPPED", 10.0, lambda: arm.status.message)
+    most = "at most 256 are read" if what == "names" else "bytes, at most"
+    wait_until(lambda: most in processes.output("controller_node"), 10.0, lambda: arm.status.message)
+    assert_within_limits(arm, robot_file)
 
 
 BROKEN_TICKS = """
