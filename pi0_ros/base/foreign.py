@@ -5,8 +5,6 @@ What exceeds a cap is refused with a reason or, where it is only shown, shortene
 
 from __future__ import annotations
 
-from __future__ import annotations
-
 from pi0_ros.base.errors import InputError
 
 MAX_PROMPT_CHARS = 4096
