@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 
 from rclpy.node import Node
+
+LOOKS_AROUND_S = 1.0  # after the start: the others are found one by one
 
 
 class Neighbours:
@@ -14,12 +17,15 @@ class Neighbours:
 
     def __init__(self, node: Node, commanded: Sequence[str], chunks: str) -> None:
         self._node, self._chunks = node, chunks
+        self._began = time.monotonic()
         self._own = Counter(commanded)
         self._name = node.get_fully_qualified_name()
 
     def rivals(self) -> list[str]:
         """Sentences about other publishers on our command topics, and about another node of our name."""
         node, found = self._node, []
+        if time.monotonic() - self._began < LOOKS_AROUND_S:
+            return ["it has only just started and looks around who else is there: call again"]
         for topic, own in self._own.items():
             if node.count_publishers(topic) > own:
                 others = self._others(topic)
