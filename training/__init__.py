@@ -1,1 +1,5 @@
-"""From rosbags to a dataset and a fine-tuned policy; importable as `pi0_ros.training`."""
+"""From a dataset to a fine-tuned policy: config, loader, loop, objective, state, statistics, evaluation. torch; no ROS.
+
+Imported by: sim, nodes, cli.
+Terms (docs/glossary.md): auxiliary loss, flow matching.
+"""

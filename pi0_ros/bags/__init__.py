@@ -1,1 +1,5 @@
-"""Recordings on disk: reading, writing and salvaging rosbag2 files. No ROS."""
+"""Recordings on disk: reading, writing and salvaging rosbag2 files. No ROS.
+
+Imported by: conversion, nodes, cli.
+Terms (docs/glossary.md): bag, salvage.
+"""

@@ -1,1 +1,5 @@
-"""Checkpoints of every public pi0 format: described, loaded, converted, compared, and our own written."""
+"""Checkpoints of every public pi0 format: described, loaded, converted, compared, and our own written.
+
+Imported by: policy, doctor, training, sim, nodes, cli.
+Terms (docs/glossary.md): checkpoint, sidecar, description, normalisation statistics, adapter.
+"""

@@ -1,1 +1,5 @@
-"""The `pi0` command: one file a command, parsing and printing only."""
+"""The `pi0` command: one file a command, parsing and printing only.
+
+Imported by: nobody.
+Terms (docs/glossary.md): finding.
+"""

@@ -1,1 +1,5 @@
-"""From recordings to episodes to a dataset: judging, cutting, aligning, in parallel, with a report."""
+"""From recordings to episodes to a dataset: judging, cutting, aligning, in parallel, with a report.
+
+Imported by: nodes, cli.
+Terms (docs/glossary.md): bag, episode, staged episode, tick.
+"""

@@ -1,6 +1,10 @@
 """The robot file: what it says, how it is read, and how a model counts its joints. numpy and PyYAML.
 
 Robot file: the one YAML file that describes a robot to nodes, converter, trainer and simulator.
+
+Imported by: observation, control, inference, checkpoints, policy, doctor, bags, datasets, conversion, training, sim,
+monitor, launching, nodes, cli.
+Terms (docs/glossary.md): robot file, scale, slot.
 """
 
 from pi0_ros.robot.file import (
