@@ -15,6 +15,7 @@ from tqdm import tqdm
 from pi0_ros.checkpoints.checkpoint import Checkpoint
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
 from pi0_ros.robot import Robot
+from pi0_ros.training.fingerprints import episode_fingerprint
 from pi0_ros.training.loader import TrainingData, chunk_rows
 
 BATCH = 32  # chunks predicted together
@@ -127,9 +128,12 @@ def plot_actions(
     figure.savefig(png, dpi=100)
 
 
-def held_out_episodes(checkpoint: Checkpoint, dataset: str, data: TrainingData) -> list[int]:
-    """The episodes that this checkpoint's training held out, where it was trained on this dataset; else all."""
-    notes = checkpoint.training
-    trained_here = notes.get("dataset") == dataset and notes.get("frames") == data.length
-    held_out = [int(i) for i in notes.get("held_out_episodes", [])] if trained_here else []
-    return held_out or list(range(len(data.prompts)))
+def held_out_episodes(checkpoint: Checkpoint, data: TrainingData) -> list[int]:
+    """The episodes that this checkpoint's training held out, recognised by their numbers; all, if none is here."""
+    held_out = set(checkpoint.training.get("held_out_fingerprints", ()))
+    found = [
+        i
+        for i, (start, stop) in enumerate(data.spans)
+        if episode_fingerprint(data.state[start:stop], data.action[start:stop]) in held_out
+    ]
+    return found or list(range(len(data.prompts)))

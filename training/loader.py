@@ -150,15 +150,31 @@ def _is_fresh(path: Path, shape: tuple[int, ...], newest: float) -> bool:
     return path.exists() and path.stat().st_mtime >= newest and np.load(path, mmap_mode="r").shape == shape
 
 
-def split_episodes(prompts: Sequence[str], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Episodes for training and held-out ones: of every prompt `fraction` (rounded, at least one of two or more)."""
-    held_out: list[int] = []
-    for index, prompt in enumerate(sorted(set(prompts))):
-        members = [i for i, other in enumerate(prompts) if other == prompt]
-        count = max(1, round(fraction * len(members))) if fraction > 0 and len(members) > 1 else 0
-        shuffled = np.random.default_rng([seed, index]).permutation(members)
-        held_out += [int(i) for i in shuffled[: min(count, len(members) - 1)]]
-    return sorted(set(range(len(prompts))) - set(held_out)), sorted(held_out)
+def split_episodes(
+    prompts: Sequence[str], lengths: Sequence[int], fraction: float, seed: int
+) -> tuple[list[int], list[int]]:
+    """Episodes for training and held-out ones: whole episodes with about `fraction` of all frames, spread over prompts.
+
+    At least one of two or more episodes is held out. A prompt keeps one for training, unless no prompt has two.
+    """
+    everything = list(range(len(prompts)))
+    if fraction <= 0 or len(prompts) < 2:
+        return everything, []
+    waiting: dict[str, list[int]] = {}
+    for i in np.random.default_rng(seed).permutation(len(prompts)):
+        waiting.setdefault(prompts[i], []).append(int(i))
+    lacking = {p: fraction * sum(lengths[i] for i in members) for p, members in sorted(waiting.items())}
+    several = any(len(members) > 1 for members in waiting.values())
+    target = fraction * sum(lengths)
+    held: list[int] = []
+    while len(held) < len(prompts) - 1 and (open_ := [p for p in lacking if len(waiting[p]) > several]):
+        prompt = max(open_, key=lambda p: lacking[p])
+        episode = waiting[prompt].pop()
+        if held and sum(lengths[i] for i in held) + lengths[episode] / 2 > target:
+            break
+        held.append(episode)
+        lacking[prompt] -= lengths[episode]
+    return sorted(set(everything) - set(held)), sorted(held)
 
 
 def chunk_rows(data: TrainingData, rows: np.ndarray, horizon: int) -> np.ndarray:

@@ -17,16 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pi0_ros.base.errors import InputError
-from pi0_ros.checkpoints.checkpoint import save_checkpoint
-from pi0_ros.checkpoints.load import load_model
 from pi0_ros.checkpoints.norm_stats import NormStats
 from pi0_ros.datasets.dataset import Dataset
-from pi0_ros.model.init import sine_position_init
-from pi0_ros.model.pi0 import Pi0
 from pi0_ros.robot import Robot
 from pi0_ros.training.frame_weights import frame_weights
 from pi0_ros.training.loader import Augmentation, Sampler, TrainingData, load_data, make_batch
+from pi0_ros.training.not_finite import explain
 from pi0_ros.training.objective import (
     AuxiliaryLosses,
     Batch,
@@ -35,20 +31,15 @@ from pi0_ros.training.objective import (
     as_tensor,
     draw_delays,
     draw_noise_and_time,
+    without_padding,
 )
-from pi0_ros.training.optimizer import Average, clip_gradients, learning_rate
+from pi0_ros.training.optimizer import Average, clip_gradients, stage_rate
 from pi0_ros.training.progress import Progress
-from pi0_ros.training.recipe import Recipe, RecipeError, Stage, load_recipe
-from pi0_ros.training.run import Run, model_config, prepare, read_stats
-from pi0_ros.training.state import (
-    Position,
-    check_same_run,
-    finished,
-    read_position,
-    read_state,
-    state_tensors,
-    write_state,
-)
+from pi0_ros.training.recipe import Recipe, Stage, load_recipe
+from pi0_ros.training.run import Run, clipped_state_tokens, model_config, prepare, read_stats
+from pi0_ros.training.saving import CHECKPOINT, Saver, StopSignals, TrainingStoppedError, open_output
+from pi0_ros.training.state import Position, check_same_run, finished, read_position, read_state
+from pi0_ros.training.weights import ever_learning, learns, new_model
 
 
 def train(
@@ -59,6 +50,7 @@ def train(
     init: Path | None = None,
     overrides: tuple[str, ...] = (),
     auxiliary: AuxiliaryLosses | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Train on a dataset (a path: one of `pi0 convert`), with its statistics; returns the finished checkpoint's folder.
 
@@ -69,9 +61,10 @@ def train(
     if init is not None:
         recipe = dataclasses.replace(recipe, init=str(init))
     sizes = model_config(recipe)
-    stats = read_stats(dataset, sizes.action_horizon)
+    stats = read_stats(dataset, sizes.action_horizon, source.robot)
     data = load_data(source, sizes.vision.image_size, recipe.prompts == "subtask")
-    return train_on(data, source.robot, stats, recipe, Path(out), resume, {"dataset": dataset.name}, auxiliary)
+    notes = {"dataset": dataset.name}
+    return train_on(data, source.robot, stats, recipe, Path(out), resume, notes, auxiliary, overwrite)
 
 
 def train_on(
@@ -83,20 +76,19 @@ def train_on(
     resume: bool = False,
     notes: Mapping[str, Any] | None = None,
     auxiliary: AuxiliaryLosses | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Train on arrays; returns the finished checkpoint's folder. `notes` go into its config.json.
 
     `auxiliary` are the losses beside the flow's that recipes may name.
     """
-    checkpoint = out / "checkpoint"
-    if checkpoint.exists() and not resume:
-        raise RecipeError(f"{checkpoint} exists: go on with --resume, or choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
+    resumable = open_output(out, resume, overwrite)
+    checkpoint = out / CHECKPOINT
 
     # Data: what is trained on, what is held out, and how both become tensors.
     run = prepare(data, robot, norm_stats, recipe, out, notes or {}, auxiliary or {})
     position = Position(0, 0, 0.0)
-    if resume and checkpoint.exists():
+    if resumable:
         check_same_run(checkpoint, run.notes)
         if finished(checkpoint):
             print(f"{checkpoint} is finished: nothing to do")
@@ -105,72 +97,75 @@ def train_on(
 
     # Model: the network with the heads of the auxiliary losses, and the average of all that ever learns.
     learner = new_learner(run)
-    learning = {name: p for name, p in learner.named_parameters() if any(learns(name, s) for s in recipe.stages)}
-    average = Average(learning)
+    learning = ever_learning(learner, recipe, run.spec.config.vlm.depth)
+    average = Average(learning, enabled=any(stage.ema > 0 for stage in recipe.stages))
+    saver = Saver(run, out, learner, learning)
 
-    stages = list(enumerate(recipe.stages))[position.stage :]
-    with Progress(out, [stage.steps for stage in recipe.stages], position, sorted(run.auxiliary)) as progress:
-        progress.say(
-            f"{sum(p.numel() for p in learner.model.parameters()) / 1e6:.2f} million parameters on {run.device}, "
-            f"{torch.get_num_threads()} thread(s); {len(run.train_rows)} frames to train on, "
-            f"{len(run.held_out_rows)} held out"
-        )
-        for number, stage in stages:
+    progress = Progress(out, [stage.steps for stage in recipe.stages], position, sorted(run.auxiliary))
+    with progress, StopSignals() as stop:
+        introduce(run, learner, learning, progress)
+        for number, stage in list(enumerate(recipe.stages))[position.stage :]:
             # Optimiser: a fresh one for every stage, which starts from the averaged weights of the one before.
             if number > position.stage:
                 position = Position(number, 0, position.seconds)
                 average.load_into_network()
-            optimizer = new_optimizer(learner, stage, recipe)
+            optimizer = new_optimizer(learner, stage, recipe, run.spec.config.vlm.depth)
             if position.step:
                 read_state(checkpoint, learning, average, optimizer, position)
 
             # Loop: draw a batch, follow its gradient; now and then report, validate, save.
-            sampler = Sampler(
-                run.train_rows, frame_weights(data, robot, stage)[run.train_rows], recipe.seed, position.stage
-            )
+            weights = frame_weights(data, robot, stage)[run.train_rows]
+            sampler = Sampler(run.train_rows, weights, recipe.seed, number)
             for step in range(position.step, stage.steps):
                 start = time.monotonic()
-                numbers = train_step(run, stage, step, sampler, learner, optimizer, average)
+                numbers = train_step(run, stage, step, sampler, learner, optimizer, average, out)
                 position = Position(number, step + 1, position.seconds + time.monotonic() - start)
                 progress.count(numbers, stage.batch, position)
                 last = position.step == stage.steps
                 validated = position.step % recipe.validate_every == 0 or last
-                saved = position.step % recipe.save_every == 0 or last
+                saved = position.step % recipe.save_every == 0 or last or bool(stop.caught)
                 if position.step % recipe.log_every == 0 or validated or saved:
                     row = {"lr": optimizer.param_groups[0]["lr"], "param_norm": param_norm(learner.model)}
                     progress.report(stage.name, row | (validate(run, stage, learner, average) if validated else {}))
                 if saved:
-                    save(run, checkpoint, learning, learner, average, optimizer, position, done=False)
+                    saver.save(average, optimizer, position, done=False)
+                if stop.caught:
+                    saver.wait()
+                    raise TrainingStoppedError(stop.caught, f"saved after step {position.step} of stage {stage.name}")
 
-    # Save: the finished policy, without what only a resume needs.
-    save(run, checkpoint, learning, learner, average, optimizer, position, done=True)
+        # Save: the finished policy, without what only a resume needs.
+        saver.save(average, optimizer, position, done=True)
     return checkpoint
 
 
+def introduce(run: Run, learner: Learner, learning: Mapping[str, nn.Parameter], progress: Progress) -> None:
+    """Say what is about to be trained, on what and where."""
+    total = sum(p.numel() for p in learner.model.parameters())
+    progress.say(
+        f"{total / 1e6:.2f} million parameters, {sum(p.numel() for p in learning.values()) / 1e6:.2f} learn; "
+        f"{run.device}, {torch.get_num_threads()} thread(s), {'bfloat16' if run.autocast else 'float32'}; "
+        f"{len(run.train_rows)} frames to train on, {len(run.held_out_rows)} held out"
+    )
+    if (clipped := clipped_state_tokens(run)) > 0.05:
+        progress.say(
+            f"warning: {clipped:.0%} of the state's numbers lie outside of -1 .. 1 and look alike to pi0.5: use "
+            "`normalization: quantile`, and check the statistics"
+        )
+
+
 def new_learner(run: Run) -> Learner:
-    """The network on its device, from `init` or from random weights, with the heads of the auxiliary losses."""
-    recipe, config = run.recipe, run.spec.config
-    torch.manual_seed(recipe.seed)
-    model = Pi0(config) if recipe.init is None else load_model(recipe.init, config=config).model.train()
-    if not isinstance(model, Pi0):
-        raise RecipeError(f"{recipe.init}: a {config.model} model; pi0 and pi05 can be trained here")
-    if recipe.init is None:
-        sine_position_init(model)
+    """The network on its device with the heads of the auxiliary losses."""
+    model = new_model(run.recipe, run.spec.config, run.device, run.autocast)
     learner = Learner(model, run.auxiliary).to(run.device)
-    if recipe.compile:
+    if run.recipe.compile:
         learner.compile()
     return learner
 
 
-def learns(name: str, stage: Stage) -> bool:
-    """Whether a stage trains the learner's parameter of this name."""
-    return not (stage.freeze and name.removeprefix("model.").startswith(stage.freeze))
-
-
-def new_optimizer(learner: Learner, stage: Stage, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW over what the stage trains; everything else is frozen."""
+def new_optimizer(learner: Learner, stage: Stage, recipe: Recipe, depth: int) -> torch.optim.Optimizer:
+    """AdamW over what the stage trains; everything else is frozen and needs no gradients."""
     for name, parameter in learner.named_parameters():
-        parameter.requires_grad_(learns(name, stage))
+        parameter.requires_grad_(learns(name, stage, recipe, depth))
     return torch.optim.AdamW(
         [p for p in learner.parameters() if p.requires_grad],
         lr=stage.lr,
@@ -189,31 +184,28 @@ def train_step(
     learner: Learner,
     optimizer: torch.optim.Optimizer,
     average: Average,
+    out: Path,
 ) -> dict[str, Tensor]:
     """One optimiser step; returns its losses and the gradient norm, scalars on the device."""
     random = sampler.generator(step)
     rows = sampler.draw(random, stage.batch)
     batch = draw_batch(run, stage, rows, Augmentation(stage.state_noise, stage.brightness, stage.shift), random)
-    rate = learning_rate(step, stage.warmup, stage.decay_steps or stage.steps, stage.lr, stage.final_lr)
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = stage_rate(step, stage)
     optimizer.zero_grad()
-    losses = loss_terms(run, stage, forward(run, learner, batch), batch)
-    loss = total_loss(stage, losses)
-    loss.backward()
+    numbers: dict[str, Tensor] = {}
+    for part in batch.parts(stage.micro_batch or stage.batch):
+        losses = loss_terms(run, stage, forward(run, learner, part), batch)
+        loss = total_loss(stage, losses)
+        loss.backward()
+        for name, value in {"loss": loss, **losses}.items():
+            numbers[name] = numbers.get(name, 0.0) + value.detach()
     norm = clip_gradients([p for group in optimizer.param_groups for p in group["params"]], run.recipe.clip)
-    if not torch.isfinite(loss.detach() + norm):
-        raise not_finite(run, stage, step, batch)
+    if not torch.isfinite(numbers["loss"] + norm):
+        raise explain(out, batch, run.data, stage.name, step + 1)
     optimizer.step()
     average.update(stage.ema)
-    return {"loss": loss.detach(), **{name: value.detach() for name, value in losses.items()}, "grad_norm": norm}
-
-
-def not_finite(run: Run, stage: Stage, step: int, batch: Batch) -> InputError:
-    """What to say and do about a loss that is no number: the weights stay as they were before the step."""
-    return InputError(
-        f"stage {stage.name}, step {step + 1}: the loss is not finite: lower `lr` (the last save is whole)"
-    )
+    return {**numbers, "grad_norm": norm}
 
 
 def draw_batch(
@@ -221,6 +213,7 @@ def draw_batch(
 ) -> Batch:
     """Rows of the data as a batch on the device, with noise and times for its flow loss."""
     inputs, actions = make_batch(run.data, run.spec, rows, augmentation, random, run.device)
+    inputs = without_padding(inputs, keep_length=run.recipe.compile)
     config, draws = run.spec.config, stage.draws if stage.flow else 0
     noise, flow_time = draw_noise_and_time(random, len(rows), draws, (config.action_horizon, config.action_dim))
     if run.recipe.rtc_max_delay:
@@ -250,7 +243,9 @@ def loss_terms(run: Run, stage: Stage, sums: Sums, whole: Batch) -> dict[str, Te
         return terms
     weights = np.ones(run.spec.config.action_dim, np.float32)
     weights[: len(run.spec.robot.action_names)][run.spec.robot.gripper_mask] = stage.gripper
-    return {"flow": (sums.flow / whole.flow_count * as_tensor(weights, run.device)).mean(), **terms}
+    counted = len(run.spec.robot.action_names) if run.recipe.loss_dims == "robot" else len(weights)
+    mean = (sums.flow / whole.flow_count * as_tensor(weights, run.device))[:counted].mean()
+    return {"flow": mean, **terms}
 
 
 def total_loss(stage: Stage, terms: Mapping[str, Tensor]) -> Tensor:
@@ -286,31 +281,3 @@ def param_norm(model: nn.Module) -> float:
     """Norm of all weight matrices together, as openpi logs it: no biases, norms or embeddings."""
     matrices = [p for name, p in model.named_parameters() if p.ndim > 1 and "embedding" not in name]
     return float(torch.stack([torch.linalg.vector_norm(p, dtype=torch.float32) for p in matrices]).norm())
-
-
-def save(
-    run: Run,
-    checkpoint: Path,
-    learning: Mapping[str, nn.Parameter],
-    learner: Learner,
-    average: Average,
-    optimizer: torch.optim.Optimizer,
-    position: Position,
-    done: bool,
-) -> None:
-    """Write the checkpoint with the averaged weights; a finished one has no train_state."""
-    stage = run.recipe.stages[position.stage]
-    progress = {"stage": stage.name, "step": position.step, "seconds": round(position.seconds), "finished": done}
-    state = state_tensors(learning, average, optimizer)
-    with average.in_place():
-        save_checkpoint(
-            checkpoint,
-            learner.model,
-            run.spec.config,
-            run.spec.settings,
-            run.spec.robot,
-            run.spec.norm_stats,
-            run.tokenizer_path,
-            {**run.notes, **progress},
-            None if done else lambda folder: write_state(folder, state, position),
-        )

@@ -150,6 +150,22 @@ def draw_delays(random: np.random.Generator, time: np.ndarray, max_delay: int, h
     return np.where(np.arange(horizon) < delays[:, None], np.float32(0), time[:, None])
 
 
+def without_padding(inputs: ModelInput, keep_length: bool = False) -> ModelInput:
+    """The same observations without what no row has: absent cameras, and the padding behind the longest prompt.
+
+    Neither has any influence on the others. `keep_length` leaves the prompt's length, for compiled networks.
+    """
+    present = {slot: image for slot, image in inputs.images.items() if inputs.image_masks[slot].any()}
+    length = inputs.prompt_mask.shape[1] if keep_length else int(inputs.prompt_mask.sum(1).max())
+    return ModelInput(
+        present,
+        {slot: inputs.image_masks[slot] for slot in present},
+        inputs.prompt_tokens[:, :length],
+        inputs.prompt_mask[:, :length],
+        inputs.state,
+    )
+
+
 def as_tensor(array: np.ndarray, device: torch.device) -> Tensor:
     """The array on a device."""
     return torch.from_numpy(np.ascontiguousarray(array)).to(device)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from pi0_ros.training.recipe import Stage
+
 
 def learning_rate(step: int, warmup: int, decay_steps: int, peak: float, final: float) -> float:
     """Linear from peak/(warmup+1) to `peak` at step `warmup`, then a cosine down to `final` at step `decay_steps`."""
@@ -20,19 +22,35 @@ def learning_rate(step: int, warmup: int, decay_steps: int, peak: float, final: 
     return final + (peak - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
+def stage_rate(step: int, stage: Stage) -> float:
+    """A stage's learning rate, by openpi's schedule or LeRobot's."""
+    decay_steps, warmup = stage.decay_steps or stage.steps, stage.warmup
+    if stage.schedule == "openpi":
+        return learning_rate(step, warmup, decay_steps, stage.lr, stage.final_lr)
+    if stage.steps < decay_steps:  # LeRobot shrinks both for a shorter run
+        warmup, decay_steps = int(warmup * stage.steps / decay_steps), stage.steps
+    if step < warmup:
+        return learning_rate(step, warmup, decay_steps, stage.lr, stage.final_lr)
+    cosine = 0.5 * (1.0 + math.cos(math.pi * min(step, decay_steps) / decay_steps))
+    return stage.final_lr + (stage.lr - stage.final_lr) * cosine
+
+
 class Average:
     """The exponential moving average of parameters: it starts as their copy, with its full decay from the start.
 
     Only what ever learns is averaged, so frozen parts of a large model cost nothing.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        self.parameters = dict(parameters)
-        self.tensors = {name: p.detach().clone() for name, p in self.parameters.items()}
+    def __init__(self, parameters: Mapping[str, nn.Parameter], enabled: bool = True) -> None:
+        """Not `enabled`, the average is the network itself and costs nothing."""
+        self.parameters, self.enabled = dict(parameters), enabled
+        self.tensors = {n: p.detach().clone() if enabled else p.detach() for n, p in self.parameters.items()}
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
         """average = decay * average + (1 - decay) * parameters."""
+        if not self.enabled:
+            return
         current = [p.detach() for p in self.parameters.values()]
         get_ema_multi_avg_fn(decay)(list(self.tensors.values()), current, 0)
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -48,6 +48,9 @@ class Stage:
     lr: float = key(2.5e-5, "peak learning rate, reached after `warmup` steps")
     final_lr: float = key(2.5e-6, "learning rate at the end of the cosine")
     warmup: int = key(1000, "steps until the peak")
+    schedule: Literal["openpi", "lerobot"] = key(
+        "openpi", "lerobot: the cosine begins at step 0, and shorter runs shrink warm-up and cosine"
+    )
     decay_steps: int = key(0, "step at which the cosine ends, whatever `steps` is; 0: `steps`")
     ema: float = key(0.99, "decay of the averaged weights, which are evaluated and shipped; 0: none are kept")
     weight_decay: float = key(1e-10, "AdamW's weight decay")
@@ -60,7 +63,29 @@ class Stage:
     event_weight: float = key(1.0, "frames within `event_window_s` of a gripper event are drawn so many times as often")
     event_window_s: float = key(0.7, "seconds before and after a gripper event")
     after_weight: float = key(1.0, "the same for frames after the last closing of their episode")
-    freeze: tuple[str, ...] = key((), "parameters whose name starts with one of these stay as they are")
+    trainable: Literal["full", "expert_only", "frozen_vision", "lora"] = key(
+        "full",
+        "what learns: everything; the action expert and its projections; all but the vision tower; factors (see lora)",
+    )
+    freeze: tuple[str, ...] = key((), "parameters whose name starts with one of these stay as they are, too")
+    micro_batch: int = key(0, "frames that are computed at once, gradients add up to the batch; 0: the whole batch")
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank factors, for stages that are `trainable: lora`. Defaults are openpi's.
+
+    The language model and the expert that have factors are frozen but for these; everything else learns fully (the
+    vision tower, projections), unless `freeze` names it.
+    """
+
+    style: Literal["openpi", "peft"] = key("openpi", "whose factors; LeRobot uses PEFT's")
+    vlm_rank: int = key(16, "rank in the language model; 0: none, it learns fully")
+    vlm_alpha: float = key(16.0, "its change counts alpha / rank")
+    expert_rank: int = key(32, "rank in the action expert; 0: none, it learns fully")
+    expert_alpha: float = key(32.0, "its change counts alpha / rank")
+    attention: bool = key(True, "factors in the attention's projections")
+    feed_forward: bool = key(True, "factors in the feed-forward")
 
 
 @dataclass(frozen=True)
@@ -72,7 +97,15 @@ class Recipe:
     model_overrides: dict[str, Any] = key({}, "sizes that differ from the preset or from `init`")
     init: str | None = key(None, "checkpoint folder to start from (its sizes and tokenizer too)")
     tokenizer: str | None = key(None, "SentencePiece model; none: that of `init`, else made from the dataset's prompts")
-    normalization: Literal["mean_std", "quantile"] = key("mean_std", "how states and actions are normalised")
+    normalization: Literal["auto", "mean_std", "quantile"] = key(
+        "auto", "how states and actions are normalised; auto: as `init`, else mean_std for pi0 and quantile for pi0.5"
+    )
+    lora: Lora = field(default=Lora(), metadata={"text": "low-rank factors"})
+    recompute: float = key(0.0, "fraction of the layers that keep no activations and compute them again: less memory")
+    residual: Literal["float32", "bfloat16"] = key(
+        "float32", "activations between the layers of the transformers, with bfloat16 autocast"
+    )
+    loss_dims: Literal["all", "robot"] = key("all", "flow loss over all dimensions of the model, or over the robot's")
     num_steps: int = key(10, "Euler steps of the finished policy")
     rtc_max_delay: int = key(0, "> 0: learn to continue a prefix of up to so many given actions (rtc.mode trained)")
     prompts: Literal["task", "subtask"] = key(
@@ -94,6 +127,12 @@ class Recipe:
     validation_frames: int = key(256, "held-out frames of a validation")
     log_every: int = key(25, "steps between log lines")
     save_every: int = key(500, "steps between checkpoints")
+    keep_period: int = key(0, "checkpoints at multiples of so many steps are kept in checkpoints/; 0: none")
+    keep_last: int = key(1, "newest checkpoints that are kept; more than one lie in checkpoints/")
+    save_async: bool = key(True, "write checkpoints in the background, from a copy in memory")
+    save_dtype: Literal["auto", "float32", "bfloat16"] = key(
+        "auto", "of the finished weights; auto: as `init` or preset"
+    )
 
 
 STAGE_KEYS = tuple(f.name for f in dataclasses.fields(Stage) if f.name != "name")
@@ -108,7 +147,7 @@ def load_recipe(source: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """
     changes = [_parse_override(text) for text in overrides]
     path = recipe_path(source)
-    return read(_text(path), str(path), lambda root: _build(root, changes), RecipeError)
+    return read(_text(path), str(path), lambda root: _build(_on_base(root, path), changes), RecipeError)
 
 
 def recipe_from_dict(content: Any, origin: str) -> Recipe:
@@ -126,6 +165,23 @@ def recipe_path(source: Path | str) -> Path:
     raise RecipeError(
         f"{source}: no such config{nearest(str(source), known)}; give a file, or one of {', '.join(known)}"
     )
+
+
+def _on_base(root: Any, path: Path) -> Any:
+    """The file's mapping over that of the config it names as `base`."""
+    if not isinstance(root, dict) or "base" not in root:
+        return root
+    named = Path(str(root["base"]))
+    base = recipe_path(path.parent / named if (path.parent / named).is_file() else named)
+    if base.resolve() == path.resolve():
+        raise WrongValueError(("base",), "names the file itself")
+    below = read(_text(base), str(base), lambda found: _on_base(found, base), RecipeError)
+    own = {name: value for name, value in root.items() if name != "base"}
+    merged = {**below, **own}
+    for name in ("lora", "model_overrides", "auxiliary"):
+        if isinstance(below.get(name), dict) and isinstance(own.get(name), dict):
+            merged[name] = {**below[name], **own[name]}
+    return merged
 
 
 def _text(path: Path) -> str:
@@ -171,7 +227,7 @@ def _mappings(root: Any) -> list[tuple[Place, Mapping[str, Any]]]:
 def _check_stage(stage: Stage, place: Place) -> None:
     for name in ("steps", "batch", "draws"):
         _require(getattr(stage, name) > 0, (*place, name), "must be at least 1")
-    for name in ("warmup", "decay_steps", "shift"):
+    for name in ("warmup", "decay_steps", "shift", "micro_batch"):
         _require(getattr(stage, name) >= 0, (*place, name), "must be 0 or more")
     _require(stage.lr > 0, (*place, "lr"), "must be above 0")
     _require(0 <= stage.ema < 1, (*place, "ema"), "must be from 0 to below 1")
@@ -184,6 +240,14 @@ def _check_stage(stage: Stage, place: Place) -> None:
 
 def _check_run(recipe: Recipe) -> None:
     _require(recipe.rtc_max_delay >= 0, ("rtc_max_delay",), "must be 0 or more actions")
+    _require(0 <= recipe.recompute <= 1, ("recompute",), "must be a fraction from 0 to 1")
+    _require(recipe.keep_period >= 0, ("keep_period",), "must be 0 or more steps")
+    _require(recipe.keep_last >= 1, ("keep_last",), "must be at least 1")
+    _require(min(recipe.lora.vlm_rank, recipe.lora.expert_rank) >= 0, ("lora",), "ranks must be 0 or more")
+    lora = [stage.trainable == "lora" for stage in recipe.stages]
+    _require(all(lora) or not any(lora), ("trainable",), "lora must hold for every stage or for none")
+    factors = max(recipe.lora.vlm_rank, recipe.lora.expert_rank) * (recipe.lora.attention or recipe.lora.feed_forward)
+    _require(not any(lora) or factors > 0, ("lora",), "says no factors at all: set vlm_rank or expert_rank")
     _require(0 <= recipe.held_out < 1, ("held_out",), "must be a fraction from 0 to below 1")
     for name in ("validate_every", "log_every", "save_every", "num_steps", "validation_frames"):
         _require(getattr(recipe, name) > 0, (name,), "must be at least 1")
@@ -207,6 +271,8 @@ def _value(value: Any, hint: Any, place: Place) -> Any:
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return None if value is None else _value(value, inner[0], place)
+    if dataclasses.is_dataclass(hint):
+        return _typed(cast("type[Any]", hint), Section(value, place, (), [f.name for f in fields(hint)]).value, place)
     if origin is Literal:
         return choice_at(value, place, inner)
     if origin is tuple and isinstance(value, list):

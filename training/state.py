@@ -26,7 +26,10 @@ from pi0_ros.training.recipe import RecipeError
 
 FOLDER, TENSORS, POSITION = "train_state", "state.safetensors", "state.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
-MAY_CHANGE = {"device", "threads", "compile", "log_every", "save_every", "validate_every"}  # keys free at a resume
+MAY_CHANGE = {  # keys that say how a run is computed, watched and saved, not what comes out
+    *("device", "threads", "compile", "recompute", "log_every", "save_every", "validate_every"),
+    *("keep_last", "keep_period", "save_async"),
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ def check_same_run(checkpoint: Path, notes: Mapping[str, Any]) -> None:
     recorded_notes = read_json(checkpoint / "config.json")["training"]
     recorded, wanted = recorded_notes["recipe"], json.loads(json.dumps(notes["recipe"]))
     changed = [name for name in wanted if name not in MAY_CHANGE and recorded.get(name) != wanted[name]]
-    changed += [name for name in ("episodes", "frames") if recorded_notes[name] != notes[name]]
+    known = ("episodes", "frames", "dataset_fingerprint", "robot_fingerprint")
+    changed += [name for name in known if name in notes and recorded_notes.get(name) != notes[name]]
     if changed:
         raise RecipeError(f"{checkpoint}: was trained with other {', '.join(changed)}: use the same, or another --out")
 
@@ -58,7 +62,8 @@ def state_tensors(
 ) -> dict[str, Tensor]:
     """All that `write_state` writes, by name."""
     tensors = {f"raw.{name}": parameter.detach() for name, parameter in learning.items()}
-    tensors |= {f"average.{name}": tensor for name, tensor in average.tensors.items()}
+    if average.enabled:
+        tensors |= {f"average.{name}": tensor for name, tensor in average.tensors.items()}
     for name, parameter in learning.items():
         moments = optimizer.state.get(parameter, {})
         tensors |= {f"{moment}.{name}": moments[moment] for moment in MOMENTS if moments}
@@ -97,7 +102,8 @@ def read_state(
     try:
         for name, parameter in learning.items():
             parameter.copy_(tensors[f"raw.{name}"])
-            average.tensors[name].copy_(tensors[f"average.{name}"])
+            if average.enabled:
+                average.tensors[name].copy_(tensors[f"average.{name}"])
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit this model ({error}); was the training config changed?") from None
     for name, parameter in learning.items():

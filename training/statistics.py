@@ -19,6 +19,7 @@ from pi0_ros.checkpoints.norm_stats import NormStats, Stats
 from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.robot import Joint, Robot
 from pi0_ros.robot.units import SAME, Scale, actions_to_model
+from pi0_ros.training.fingerprints import robot_fingerprint
 
 NORM_STATS_PATH = "meta/pi0_norm_stats.json"
 DEFAULT_HORIZON = 24
@@ -131,8 +132,9 @@ def table(stats: NormStats, robot: Robot) -> str:
     return "\n".join(lines)
 
 
-def write_stats(dataset: Path, stats: NormStats, horizon: int) -> Path:
-    """Write the statistics where training looks for them; returns the file."""
+def write_stats(dataset: Path, stats: NormStats, robot: Robot, horizon: int) -> Path:
+    """Write the statistics where training looks for them, with what they are of; returns the file."""
     path = dataset / NORM_STATS_PATH
-    path.write_text(json.dumps({**stats.to_dict(), "horizon": horizon}, indent=2) + "\n")
+    content = {**stats.to_dict(), "horizon": horizon, "robot_fingerprint": robot_fingerprint(robot)}
+    path.write_text(json.dumps(content, indent=2) + "\n")
     return path

@@ -52,7 +52,7 @@ class Checkpoint:
 
 def save_checkpoint(
     folder: Path | str,
-    model: Pi0,
+    model: Pi0 | Callable[[Path], None],
     config: ModelConfig,
     policy_settings: PolicySettings,
     robot: Robot,
@@ -63,13 +63,16 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint folder, replacing an older one at the same place; returns the folder.
 
-    `training` is stored in config.json as it is (JSON); `write_more(path)` may put further files (such as the
-    optimiser's state) into the folder before it is renamed into place. `tokenizer_path` is a .model, a
-    tokenizer.json or the folder of one.
+    `model` is the network, or a function that writes its weights to a file. `training` is stored in config.json as it
+    is (JSON); `write_more(path)` may put further files (such as the optimiser's state) into the folder before it is
+    renamed into place. `tokenizer_path` is a .model, a tokenizer.json or the folder of one.
     """
     folder, tokenizer = Path(folder).absolute(), file_of(Path(tokenizer_path))
     with new_folder(folder) as partial:
-        save_model(model, partial / WEIGHTS)
+        if isinstance(model, Pi0):
+            save_model(model, partial / WEIGHTS)
+        else:
+            model(partial / WEIGHTS)
         write_json(partial / CONFIG, own_config(config, policy_settings, training))
         (partial / ROBOT).write_text(robot_to_yaml(robot))
         save_norm_stats(norm_stats, partial / STATS)

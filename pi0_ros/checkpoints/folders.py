@@ -36,7 +36,7 @@ def new_folder(folder: Path | str) -> Iterator[Path]:
     A killed writer leaves the previous folder whole, see `existing`.
     """
     folder = Path(folder).absolute()
-    _recover(folder)
+    recover(folder)
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -49,7 +49,7 @@ def new_folder(folder: Path | str) -> Iterator[Path]:
         shutil.rmtree(_previous(folder), ignore_errors=True)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        _recover(folder)
+        recover(folder)
         raise
 
 
@@ -62,7 +62,7 @@ def _previous(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.previous")
 
 
-def _recover(folder: Path) -> None:
+def recover(folder: Path) -> None:
     """Undo what a killed writer may have left: put the previous folder back, or drop it when its successor is there."""
     if _previous(folder).exists():
         if folder.exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def load_model(
     dtype: str = "float32",
     asset_id: str | None = None,
     base: Path | str | None = None,
+    dtypes: Callable[[str], torch.dtype] | None = None,
 ) -> LoadedModel:
     """Load the network of a checkpoint of any format, or raise one CheckpointError; no weight is ever left random.
 
@@ -48,6 +49,7 @@ def load_model(
     `config` says what no file does (a `ModelConfig`, or a mapping with some of its keys: each key given wins, unless
     the tensors show otherwise). `dtype` is float32, or bfloat16 with the parts that the reference keeps in float32.
     `asset_id` chooses among several statistics; `base` is the folder of the model that a PEFT adapter changes.
+    `dtypes` tells the dtype of each parameter instead of `dtype` (for training: of a model whose parts differ).
 
     Weights go from the file straight to `device`. Nothing here turns TF32 on: multiplications in float32 are exact
     unless the process asked for less with `torch.set_float32_matmul_precision`, which is logged.
@@ -59,7 +61,7 @@ def load_model(
     tokenizer = _tokenizer(description.tokenizer_path)
     check_head(description.config, source)
     warn_of_tf32(check_device(device).type, dtype)
-    model = filled_model(description.config, source, device)
+    model = filled_model(description.config, source, device, dtypes)
     if isinstance(model, Pi0Fast) and tokenizer is not None and (description.path / ACTION_TOKENS).is_dir():
         model.codec = ActionCodec(tokenizer, _action_tokens(description.path / ACTION_TOKENS))
     if isinstance(model, Pi0):

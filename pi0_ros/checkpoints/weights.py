@@ -7,7 +7,7 @@ model as a whole before anything is read: a model is filled completely from it, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -203,15 +203,25 @@ def model_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {name: tuple(weight.shape) for name, weight in named_weights(meta_model(config)).items()}
 
 
-def filled_model(config: ModelConfig, source: Source, device: torch.device | str = "cpu") -> Pi0 | Pi0Fast:
+def filled_model(
+    config: ModelConfig,
+    source: Source,
+    device: torch.device | str = "cpu",
+    dtypes: Callable[[str], torch.dtype] | None = None,
+) -> Pi0 | Pi0Fast:
     """Build a model on `device` with the weights of `source`, cast to `config.dtype`, in evaluation mode.
+
+    `dtypes` tells the dtype of each parameter instead.
 
     Raises WeightsError before anything is allocated when `source` is not exactly this model.
     Nothing is computed on the meta device (`to_empty` would): torch imports its compiler and sympy for that, seconds.
     """
     model = meta_model(config)
     check_tensors(source, {name: tuple(weight.shape) for name, weight in named_weights(model).items()})
-    memory = {name: torch.empty(p.shape, dtype=p.dtype, device=device) for name, p in model.named_parameters()}
+    memory = {
+        name: torch.empty(p.shape, dtype=dtypes(name) if dtypes else p.dtype, device=device)
+        for name, p in model.named_parameters()
+    }
     model.load_state_dict(memory, assign=True)
     fill(model, source)
     return model.eval()

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         elif args.episodes:
             episodes = [int(number) for number in args.episodes.split(",")]
         else:
-            episodes = held_out_episodes(checkpoint, args.source[0].name, data)
+            episodes = held_out_episodes(checkpoint, data)
         if unknown := [i for i in episodes if not 0 <= i < len(data.prompts)]:
             raise InputError(f"no episode {unknown}: there are {len(data.prompts)}, counted from 0")
         stride = args.stride or max(1, checkpoint.spec.config.action_horizon // 2)

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """Compute, print and write the statistics."""
     dataset = open_dataset(args.dataset, args)
     stats, widened = measure(dataset, dataset.robot, args.horizon)
-    path = write_stats(args.dataset, stats, args.horizon)
+    path = write_stats(args.dataset, stats, dataset.robot, args.horizon)
     print(table(stats, dataset.robot))
     for item in widened:
         print(f"widened: {item.kind} of {item.joint}: q99 - q01 is {item.width:.2g}, floor {item.floor:.2g}")

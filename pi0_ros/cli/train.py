@@ -12,12 +12,15 @@ beside it.
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from pathlib import Path
 
 from pi0_ros.cli.dataset_options import add_dataset_robot_arguments, open_dataset
 from pi0_ros.sim.grounding import Grounding
 from pi0_ros.training.loop import train
 from pi0_ros.training.objective import AuxiliaryLosses
+from pi0_ros.training.saving import TrainingStoppedError
 
 AUXILIARY: AuxiliaryLosses = {"grounding": Grounding}  # losses that recipes may name beside the flow's
 
@@ -30,12 +33,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, help="training config: a file, or the name of a shipped one")
     parser.add_argument("--init", type=Path, help="checkpoint to start from, instead of the config's `init`")
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, if it has begun")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew in an --out that is not empty")
 
 
 def run(args: argparse.Namespace) -> int:
     """`pi0 train`."""
     dataset = open_dataset(args.dataset, args)
-    checkpoint = train(dataset, args.config, args.out, args.resume, args.init, tuple(args.changes), auxiliary=AUXILIARY)
+    try:
+        checkpoint = train(
+            dataset,
+            args.config,
+            args.out,
+            args.resume,
+            args.init,
+            tuple(args.changes),
+            auxiliary=AUXILIARY,
+            overwrite=args.overwrite,
+        )
+    except TrainingStoppedError as stopped:
+        print(f"{signal.Signals(stopped.signal).name}: {stopped}; go on with --resume", file=sys.stderr)
+        return 128 + stopped.signal
     print(f"policy: {checkpoint}\ncurve:  {args.out / 'curve.png'}")
     return 0

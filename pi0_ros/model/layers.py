@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+T = TypeVar("T")
 
 NORM_EPS = 1e-6
 ROPE_BASE = 10000.0
@@ -42,6 +47,14 @@ class AdaptiveRMSNorm(nn.Module):
         assert condition is not None, "the adaptive norm needs the flow time as its condition"
         scale, shift, gate = self.dense(condition.to(self.dense.weight.dtype)).float().chunk(3, dim=-1)
         return (_normalize(x) * (1 + scale) + shift).to(x.dtype), gate.to(x.dtype)
+
+
+def recomputed(layer: Callable[..., T], enabled: bool, *inputs: Any) -> T:
+    """Return `layer(*inputs)`; with `enabled`, its activations are not kept for the backward pass but made again."""
+    if not enabled or not torch.is_grad_enabled():
+        return layer(*inputs)
+    result: T = checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return result
 
 
 def residual(x: Tensor, update: Tensor, gate: Tensor | None) -> Tensor:

@@ -60,9 +60,7 @@ class PaliGemma(nn.Module):
         action and time.
         """
         for name, parameter in self.named_parameters():
-            part, *pieces = name.split(".")
-            exact = part not in _CAST or any(piece in _FLOAT32_PARTS for piece in pieces)
-            parameter.data = parameter.data.to(torch.float32 if exact else dtype)
+            parameter.data = parameter.data.to(stored_dtype(name, dtype))
 
     def embed_tokens(self, tokens: Tensor) -> Tensor:
         """Return the embeddings [B, S, D] of `tokens` [B, S], scaled by sqrt(D) as Gemma reads them."""
@@ -117,6 +115,13 @@ class PaliGemma(nn.Module):
         embedded, mask = self.embed_prefix(inputs)
         bias = causal_bias(mask, _behind(mask, inputs.prompt_mask), embedded.dtype, self.config.vlm)
         return write(self, embedded, mask, bias, max_new_tokens, temperature, generator, eos)
+
+
+def stored_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of the parameter `name` in a model of `dtype`: float32 for what the reference keeps there."""
+    part, *pieces = name.split(".")
+    exact = part not in _CAST or any(piece in _FLOAT32_PARTS for piece in pieces)
+    return torch.float32 if exact else dtype
 
 
 def _behind(mask: Tensor, prompt_mask: Tensor) -> Tensor:

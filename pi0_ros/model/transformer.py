@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pi0_ros.model.config import Expert
-from pi0_ros.model.layers import AdaptiveRMSNorm, Attention, GatedMLP, RMSNorm, Rotary, residual
+from pi0_ros.model.layers import AdaptiveRMSNorm, Attention, GatedMLP, RMSNorm, Rotary, recomputed, residual
 
 KeysValues = tuple[Tensor, Tensor]  # each [B, kv heads, tokens, head_dim], keys already rotated
 
@@ -60,6 +60,8 @@ class Transformer(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(TransformerLayer(sizes, adaptive) for _ in range(sizes.depth))
         self.norm = (AdaptiveRMSNorm if adaptive else RMSNorm)(sizes.width)
+        self.recomputed_layers = 0  # in training, so many layers keep no activations and make them again
+        self.activations: torch.dtype | None = None  # of the residual stream; None: that of the weights
 
     @property
     def _stack(self) -> Sequence[TransformerLayer]:
@@ -68,7 +70,7 @@ class Transformer(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the activations."""
-        return self._stack[0].mlp.down_proj.weight.dtype
+        return self.activations or self._stack[0].mlp.down_proj.weight.dtype
 
     def cache(self, x: Tensor, rotary: Rotary, bias: Tensor) -> tuple[list[KeysValues], Tensor]:
         """Return keys and values per layer for `x` [B, S, D], and the normed input of the last layer [B, S, D].
@@ -77,8 +79,9 @@ class Transformer(nn.Module):
         """
         *layers, last = self._stack
         cached = []
-        for layer in layers:
-            x, keys_values = layer.attend(x, rotary, bias, None, None)
+        for index, layer in enumerate(layers):
+            again = index < self.recomputed_layers
+            x, keys_values = recomputed(layer.attend, again, x, rotary, bias, None, None)
             cached.append(keys_values)
         hidden, _ = last.input_layernorm(x)
         cached.append(last.self_attn.keys_values(hidden, rotary))
@@ -101,6 +104,7 @@ class Transformer(nn.Module):
         self, x: Tensor, rotary: Rotary, bias: Tensor, cached: Sequence[KeysValues], condition: Tensor | None
     ) -> Tensor:
         """Run `x` [B, S, D] through all layers over the cached keys and values of a prefix; return [B, S, D]."""
-        for layer, prefix in zip(self._stack, cached, strict=True):
-            x, _ = layer.attend(x, rotary, bias, prefix, condition)
+        for index, (layer, prefix) in enumerate(zip(self._stack, cached, strict=True)):
+            again = index < self.recomputed_layers
+            x, _ = recomputed(layer.attend, again, x, rotary, bias, prefix, condition)
         return self.norm(x, condition)[0]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pi0_ros.model.config import Vision
-from pi0_ros.model.layers import attend
+from pi0_ros.model.layers import attend, recomputed
 
 NORM_EPS = 1e-6
 
@@ -73,6 +73,7 @@ class VisionTower(nn.Module):
         self.position_embedding = nn.Embedding(sizes.num_positions, sizes.width)
         self.layers = nn.ModuleList(VisionLayer(sizes) for _ in range(sizes.depth))
         self.post_layernorm = nn.LayerNorm(sizes.width, eps=NORM_EPS)
+        self.recomputed_layers = 0  # in training, so many layers keep no activations and make them again
 
     def embed_patches(self, images: Tensor) -> Tensor:
         """Return patch plus position embeddings [N, T, D] in float32 for `images` [N, S, S, 3] in [-1, 1].
@@ -88,8 +89,8 @@ class VisionTower(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map `images` [N, S, S, 3] in [-1, 1] to tokens [N, T, D] in the dtype of the layers."""
         x = self.embed_patches(images.float()).to(self.post_layernorm.weight.dtype)
-        for layer in self.layers:
-            x = layer(x)
+        for index, layer in enumerate(self.layers):
+            x = recomputed(layer, index < self.recomputed_layers, x)
         return self.post_layernorm(x)
 
 

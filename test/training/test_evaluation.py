@@ -50,12 +50,12 @@ def test_errors_are_in_joint_units_and_relative_to_holding() -> None:
 
 def test_predictions_cover_the_episodes_and_repeat_with_their_seed(checkpoint_folder: Path, tmp_path: Path) -> None:
     checkpoint, data = load_checkpoint(checkpoint_folder), make_data(9, length=15)
-    held_out = held_out_episodes(checkpoint, "d", data)
+    held_out = held_out_episodes(checkpoint, data)
     assert held_out == checkpoint.training["held_out_episodes"]
-    assert held_out_episodes(checkpoint, "other", data) == list(range(9))
+    assert held_out_episodes(checkpoint, make_data(9, length=15, seed=1)) == list(range(9))
     first, second = (predict(checkpoint, data, held_out, stride=4, seed=5) for _ in range(2))
     assert first.rows.tolist() == [15 * episode + k for episode in held_out for k in (0, 4, 8, 12)]
-    assert first.predicted.shape == (12, 6, 6) and np.array_equal(first.predicted, second.predicted)
+    assert first.predicted.shape == (4 * len(held_out), 6, 6) and np.array_equal(first.predicted, second.predicted)
     assert np.array_equal(first.recorded[0], data.action[first.rows[0] : first.rows[0] + 6].astype(np.float64))
     plot_actions(first, data, held_out[0], JOINTS, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10000

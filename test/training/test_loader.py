@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from synthetic import ROBOT, TINY, make_data, make_stats
 
 from pi0_ros.checkpoints.settings import PolicySettings
@@ -47,12 +49,32 @@ def test_chunks_stop_at_the_last_row_of_their_episode() -> None:
 
 def test_every_prompt_gives_held_out_episodes_and_keeps_one_to_train_on() -> None:
     prompts = ["a"] * 10 + ["b"] * 2 + ["c"]
-    train, held_out = split_episodes(prompts, 0.2, seed=3)
+    train, held_out = split_episodes(prompts, [10] * 13, 0.2, seed=3)
     assert sorted(train + held_out) == list(range(13))
     assert [prompts[i] for i in held_out] == ["a", "a", "b"]
-    assert split_episodes(prompts, 0.2, seed=3) == (train, held_out)
-    assert split_episodes(prompts, 0.0, seed=3) == (list(range(13)), [])
-    assert len(split_episodes(prompts, 0.99, seed=3)[0]) == 3
+    assert split_episodes(prompts, [10] * 13, 0.2, seed=3) == (train, held_out)
+    assert split_episodes(prompts, [10] * 13, 0.0, seed=3) == (list(range(13)), [])
+    assert len(split_episodes(prompts, [10] * 13, 0.99, seed=3)[0]) == 3
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.integers(1, 300)), min_size=2, max_size=60),
+    st.floats(0.01, 0.6),
+    st.integers(0, 5),
+)
+def test_held_out_episodes_are_about_the_fraction_asked_for(
+    episodes: list[tuple[int, int]], fraction: float, seed: int
+) -> None:
+    """However many prompts there are, and however long each episode is."""
+    prompts, lengths = [f"task {kind}" for kind, _ in episodes], [length for _, length in episodes]
+    train, held_out = split_episodes(prompts, lengths, fraction, seed)
+    assert held_out and train and sorted(train + held_out) == list(range(len(episodes)))
+    frames, wanted = sum(lengths[i] for i in held_out), fraction * sum(lengths)
+    assert len(held_out) == 1 or frames <= wanted + max(lengths) / 2
+    if max(prompts.count(prompt) for prompt in prompts) > 1:
+        assert {prompts[i] for i in train} == set(prompts)
+        spare = [i for i in train if sum(prompts[k] == prompts[i] for k in train) > 1]
+        assert not spare or frames >= wanted - max(lengths)
 
 
 def test_a_draw_depends_on_seed_stage_and_step_alone() -> None:

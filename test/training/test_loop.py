@@ -70,7 +70,7 @@ def test_the_finished_folder_is_a_whole_policy_with_its_history(tmp_path: Path) 
     checkpoint = load_checkpoint(folder)
     notes = checkpoint.training
     assert notes["finished"] and notes["stage"] == "flow" and notes["episodes"] == 9
-    assert len(notes["held_out_episodes"]) == 3  # one of each prompt
+    assert len(notes["held_out_episodes"]) == 2  # 30 of 135 frames
     assert not (folder / "train_state").exists()
     actions = checkpoint.model.sample_actions(
         ModelInput(

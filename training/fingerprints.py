@@ -1,0 +1,30 @@
+"""Short hashes that tell recordings and robots apart, whatever their folders are called."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+import numpy as np
+
+from pi0_ros.robot import Robot
+
+
+def episode_fingerprint(state: np.ndarray, action: np.ndarray) -> str:
+    """Of one episode's numbers [T,J] and [T,A]."""
+    found = hashlib.sha256()
+    for values in (state, action):
+        found.update(np.ascontiguousarray(values, np.float32).tobytes())
+    return found.hexdigest()[:16]
+
+
+def dataset_fingerprint(episodes: Iterable[str]) -> str:
+    """Of the fingerprints of all its episodes, in any order."""
+    return hashlib.sha256(" ".join(sorted(episodes)).encode()).hexdigest()[:16]
+
+
+def robot_fingerprint(robot: Robot) -> str:
+    """Of what its numbers mean: names, units, roles and scales of the joints; not of topics, cameras or limits."""
+    joints = [[j.name, j.role, j.unit, j.action, repr(j.state_scale), repr(j.action_scale)] for j in robot.joints]
+    return hashlib.sha256(json.dumps(joints).encode()).hexdigest()[:16]

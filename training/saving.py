@@ -1,0 +1,212 @@
+"""Checkpoints of a run: written in the background, whole or not at all, a few of them kept; and signals that end a run.
+
+<out>/checkpoint             the newest: a policy, and train_state/ until the run is finished
+<out>/checkpoints/<step>     policies that are kept (keep_last, keep_period), as hard links
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch import Tensor, nn
+
+from pi0_ros.checkpoints.checkpoint import save_checkpoint
+from pi0_ros.checkpoints.folders import new_folder, recover
+from pi0_ros.training.objective import Learner
+from pi0_ros.training.optimizer import Average
+from pi0_ros.training.recipe import RecipeError
+from pi0_ros.training.run import Run
+from pi0_ros.training.state import FOLDER as TRAIN_STATE
+from pi0_ros.training.state import Position, state_tensors, write_state
+from pi0_ros.training.weights import write_finished
+
+CHECKPOINT, KEPT = "checkpoint", "checkpoints"
+PRODUCTS = (CHECKPOINT, KEPT, "progress.csv", "curve.png", "tokenizer.model", "not_finite", "tensorboard")
+
+
+class TrainingStoppedError(RuntimeError):
+    """A signal ended the run after a save; `signal` is its number."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = number
+
+
+class StopSignals:
+    """Inside this block SIGTERM and SIGUSR1 do not kill: `caught` is their number, and the loop saves and ends."""
+
+    def __init__(self) -> None:
+        self.caught = 0
+
+    def __enter__(self) -> StopSignals:
+        here = threading.current_thread() is threading.main_thread()
+        self._before = {s: signal.signal(s, self._catch) for s in (signal.SIGTERM, signal.SIGUSR1) if here}
+        return self
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        self.caught = number
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def open_output(out: Path, resume: bool, overwrite: bool) -> bool:
+    """Make the run's folder ready; returns whether there is a checkpoint to resume.
+
+    RecipeError where something lies there and neither was asked for. What killed writers left is put right.
+    """
+    if resume and overwrite:
+        raise RecipeError("--resume and --overwrite exclude each other")
+    out.mkdir(parents=True, exist_ok=True)
+    recover(out / CHECKPOINT)
+    for partial in out.glob(f".{CHECKPOINT}.partial-*"):
+        if not _alive(partial.name.rpartition("-")[2]):
+            shutil.rmtree(partial, ignore_errors=True)
+    there = sorted(path.name for path in out.iterdir())
+    if overwrite:
+        for name in PRODUCTS:
+            if (out / name).is_dir():
+                shutil.rmtree(out / name)
+            else:
+                (out / name).unlink(missing_ok=True)
+    elif there and not resume:
+        raise RecipeError(
+            f"{out} exists and is not empty ({', '.join(there[:5])}): go on with --resume, begin anew with "
+            "--overwrite, or choose another --out"
+        )
+    found = (out / CHECKPOINT).exists()
+    if resume and not found:
+        print(f"{out}: no checkpoint yet, training begins at step 0", file=sys.stderr)
+    return found
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+class Saver:
+    """Writes a run's checkpoints. The loop waits for the copy in memory only, not for the disk."""
+
+    def __init__(self, run: Run, out: Path, learner: Learner, learning: Mapping[str, nn.Parameter]) -> None:
+        self.run, self.out, self.learner, self.learning = run, out, learner, learning
+        self._thread: threading.Thread | None = None
+        self._failed: BaseException | None = None
+
+    def save(self, average: Average, optimizer: torch.optim.Optimizer, position: Position, done: bool) -> None:
+        """Write a checkpoint with the averaged weights. The last one (`done`) is waited for, and has no train_state.
+
+        A disk that is full, or gone, is a warning until then: the previous checkpoint is whole.
+        """
+        self.wait()
+        recipe = self.run.recipe
+        background = recipe.save_async and not done
+        weights = {name: p.detach() for name, p in self.learner.model.named_parameters()}
+        state: dict[str, Tensor] = {} if done else state_tensors(self.learning, average, optimizer)
+        averaged = {name: average.tensors[name] for name in self.learning}
+        if background:
+            copies: dict[int, Tensor] = {}  # of each tensor one, though weights and state share some
+            state = {name: _copy(tensor, copies) for name, tensor in state.items()}
+            averaged = {name: _copy(tensor, copies) for name, tensor in averaged.items()}
+        for name, tensor in averaged.items():
+            if name.startswith("model."):
+                weights[name.removeprefix("model.")] = tensor
+        if not background:
+            self._write(weights, state, position, done)
+            return
+        self._thread = threading.Thread(
+            target=self._try, args=(weights, state, position), name="checkpoint", daemon=False
+        )
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until the checkpoint that is being written is on disk; what went wrong is said here."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            if not isinstance(failed, OSError):
+                raise failed
+            print(
+                f"warning: the checkpoint could not be written ({failed}); the previous one is whole, training goes on",
+                file=sys.stderr,
+            )
+
+    def _try(self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor], position: Position) -> None:
+        try:
+            self._write(weights, state, position, done=False)
+        except BaseException as error:  # raised, or said, by `wait`
+            self._failed = error
+
+    def _write(
+        self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor], position: Position, done: bool
+    ) -> None:
+        run, stages = self.run, self.run.recipe.stages
+        progress = {
+            "stage": stages[position.stage].name,
+            "step": position.step,
+            "seconds": round(position.seconds),
+            "finished": done,
+        }
+        dtype = getattr(torch, run.spec.config.dtype)
+        checkpoint = self.out / CHECKPOINT
+        save_checkpoint(
+            checkpoint,
+            lambda path: write_finished(self.learner.model, weights, dtype, path),
+            run.spec.config,
+            run.spec.settings,
+            run.spec.robot,
+            run.spec.norm_stats,
+            run.tokenizer_path,
+            {**run.notes, **progress},
+            None if done else lambda folder: write_state(folder, state, position),
+        )
+        keep(checkpoint, self.out / KEPT, run.steps_before(position.stage) + position.step, run.recipe.keep_last,
+             run.recipe.keep_period)  # fmt: skip
+
+
+def _copy(tensor: Tensor, copies: dict[int, Tensor]) -> Tensor:
+    """A copy in this machine's memory; the same one for the same memory."""
+    if tensor.data_ptr() not in copies or copies[tensor.data_ptr()].shape != tensor.shape:
+        copies[tensor.data_ptr()] = tensor.detach().to("cpu", copy=True)
+    return copies[tensor.data_ptr()]
+
+
+def keep(checkpoint: Path, kept: Path, step: int, last: int, period: int) -> None:
+    """Keep the policy of `checkpoint` as `kept`/`step` where the rules want it, and drop those that they do not."""
+    if last > 1 or (period and step % period == 0):
+        with new_folder(kept / str(step)) as partial:
+            for path in sorted(checkpoint.rglob("*")):
+                place = path.relative_to(checkpoint)
+                if place.parts[0] == TRAIN_STATE:
+                    continue
+                if path.is_dir():
+                    (partial / place).mkdir()
+                else:
+                    _link(path, partial / place)
+    steps = sorted(int(path.name) for path in kept.glob("*") if path.name.isdigit()) if kept.is_dir() else []
+    for old in steps[: max(0, len(steps) - last)]:
+        if not (period and old % period == 0):
+            shutil.rmtree(kept / str(old))
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or none with links
+        shutil.copy2(source, target)
