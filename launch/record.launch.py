@@ -7,7 +7,7 @@ Its arguments and processes are the entry "record" of `pi0_ros/launching/launche
 
 from launch import LaunchDescription
 
-from pi0_ros.launching.launches import launch_description
+from pi0_ros.launching.ros_launch import launch_description
 
 
 def generate_launch_description() -> LaunchDescription:

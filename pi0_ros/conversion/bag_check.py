@@ -79,7 +79,8 @@ def check_bag(path: Path, robot: Robot | None = None) -> BagCheck:
 
 def _open(path: Path, robot: Robot | None, salvage: bool) -> BagCheck:
     with Bag(path, salvage) as bag:
-        return _check(bag, robot or _noted_robot(bag.info.custom_data.get("robot", "")))
+        robot = robot or _noted_robot(bag.info.custom_data.get("robot", ""))
+        return _check(bag, robot.recorded if robot else None)
 
 
 def _noted_robot(name: str) -> Robot | None:

@@ -66,7 +66,7 @@ def convert(
     _check_names(robot)
     found = find_bags(bags)
     check_bags(options.annotations, found)
-    fps = camera_fps(found, robot) if fps == "auto" else fps
+    fps = camera_fps(found, robot.recorded) if fps == "auto" else fps
     robot = robot if fps is None else dataclasses.replace(robot, dataset_fps=float(fps))
     if robot.dataset_fps < 1 or robot.dataset_fps != int(robot.dataset_fps):
         raise DatasetError(
@@ -92,7 +92,7 @@ def convert(
             if bag not in new
         ]
         settings = f"{STAGED_FORMAT} {robot_to_yaml(robot)} {options}"
-        jobs = [Job(bag, None if dry_run else staging.parts_of(bag, settings), robot, options) for bag in new]
+        jobs = [Job(bag, None if dry_run else staging.parts_of(bag, settings), robot.recorded, options) for bag in new]
         run = engine or partial(run_here, workers=workers, progress=progress)
         done = dict(tqdm(run(jobs), total=len(jobs), unit="bag", disable=not progress))
         reports = [dataclasses.replace(done[i], identity=identities[bag]) for i, bag in enumerate(new)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.share import config_path, share_path
-from pi0_ros.launching.parameters import RENAMED, Parameter, check_file, table, yaml_value
+from pi0_ros.launching.parameters import RENAMED, Parameter, check_file, from_file, table, yaml_value
 from pi0_ros.launching.parameters import describe as describe_parameter
 from pi0_ros.monitor.kinematics import parse_urdf
 from pi0_ros.robot import load_robot
@@ -65,8 +67,13 @@ class Process:
     executable: str
     passes: tuple[str, ...] = ()
     when: str = ""  # the boolean argument that switches it on; empty: always
-    required: bool = False  # its end is the end of all
+    required: bool = False  # its end is the end of all; that of any other only when it refused to start
     package: str = "pi0_ros"
+
+    @property
+    def node(self) -> str:
+        """Its name in the table of parameters; "" for another package's."""
+        return self.executable.removesuffix("_node") if self.package == "pi0_ros" else ""
 
 
 @dataclass(frozen=True)
@@ -86,16 +93,21 @@ class Command:
     package: str
     executable: str
     required: bool
-    parameters: dict[str, Value]
+    parameters: dict[str, Any]
     remaps: dict[str, str]
-    params_file: str
     log_level: str
+    namespace: str = ""
     options: tuple[str, ...] = ()  # before --ros-args
+
+    @property
+    def node(self) -> str:
+        """Its name in the table of parameters; "" for another package's."""
+        return self.executable.removesuffix("_node") if self.package == "pi0_ros" else ""
 
     def argv(self) -> list[str]:
         """The command line for this Python, for nodes of this package."""
-        ros = ros_arguments(self.parameters, self.name, self.remaps, self.params_file, self.log_level)
-        return [sys.executable, "-m", f"pi0_ros.nodes.{self.executable}", *self.options, *ros]
+        ros = ros_arguments(self.parameters, self.name, self.remaps, log_level=self.log_level, namespace=self.namespace)
+        return [sys.executable, "-m", "pi0_ros.nodes.start", self.node, *self.options, *ros]
 
 
 def ros_arguments(
@@ -104,10 +116,12 @@ def ros_arguments(
     remaps: Mapping[str, str] | None = None,
     params_file: str = "",
     log_level: str = "",
+    namespace: str = "",
 ) -> list[str]:
     """`--ros-args ...` of a node: JSON values are YAML values, so a prompt with a colon stays a string."""
     words = ["--ros-args"]
     words += ["-r", f"__node:={name}"] if name else []
+    words += ["-r", f"__ns:=/{namespace}"] if namespace else []
     for old, new in (remaps or {}).items():
         words += ["-r", f"{old}:={new}"]
     words += ["--params-file", params_file] if params_file else []
@@ -117,7 +131,8 @@ def ros_arguments(
 
 
 ROBOT = _of("controller", "robot", None)
-DEMO_ROBOT = _of("controller", "robot", "demo_arm")
+SIM_ROBOT = Parameter("robot", "demo_arm", "the simulator's robot", choices=("demo_arm",))
+DEMO_ROBOT = Argument("robot", "demo_arm", "the simulated arm, the only robot that the simulator has", SIM_ROBOT)
 PROMPT = _of("policy", "prompt", help="what to do, in words; empty: the robot file's prompt")
 POLICY = (
     _of("policy", "checkpoint"),
@@ -129,10 +144,12 @@ POLICY = (
 TRANSITION = _of("controller", "transition")
 RTC = _of("policy", "rtc.mode")
 AUTO_ARM = _of("controller", "auto_arm", False, "arm at once instead of waiting for the controller's ~/arm service")
+LOG_LEVEL = Parameter("log_level", "info", "how much", choices=("debug", "info", "warn", "error", "fatal"))
 COMMON = (
+    Argument("namespace", EMPTY, "namespace of all nodes and topics, such as left: several robots in one domain"),
     Argument("use_sim_time", False, "take time from /clock"),
     Argument("params_file", EMPTY, "ROS parameters of all nodes; config/policy.yaml shows every one"),
-    Argument("log_level", "info", "debug, info, warn, error or fatal"),
+    Argument("log_level", "info", "how much the nodes say", LOG_LEVEL),
 )
 MONITOR = Argument("monitor", True, "publish the planned path and the ghost for RViz and Foxglove")
 RVIZ = Argument("rviz", False, "open RViz (needs a ROS 2 installation)")
@@ -230,8 +247,22 @@ def describe(launch: Launch) -> str:
 def resolve(launch: Launch, given: Mapping[str, str]) -> list[Command]:
     """The commands of a launch file for the given arguments.
 
-    Raises ValueError for an argument that is unknown, missing or of the wrong kind, RobotFileError for a bad robot.
+    Raises ValueError for an argument that is unknown, missing or of the wrong kind, and for a parameter file with
+    something that no node takes; RobotFileError for a bad robot.
     """
+    values = read_arguments(launch, given)
+    file = str(Path(str(values["params_file"])).expanduser()) if values["params_file"] else ""
+    if file:
+        check_file(file)
+    namespace = str(values["namespace"]).strip("/")
+    if not re.fullmatch(r"([A-Za-z_]\w*(/[A-Za-z_]\w*)*)?", namespace):
+        raise InputError(f"namespace:={values['namespace']}: write letters, digits and _ only, for example left")
+    wanted = (process for process in launch.processes if not process.when or values[process.when])
+    return [_command(process, values, file, namespace) for process in wanted]
+
+
+def read_arguments(launch: Launch, given: Mapping[str, str]) -> dict[str, Value]:
+    """The values of all arguments; ValueError for one that is unknown, missing or of the wrong kind."""
     known = [argument.name for argument in launch.arguments]
     for name in given:
         new = next((names[name] for names in RENAMED.values() if name in names), "")
@@ -245,20 +276,24 @@ def resolve(launch: Launch, given: Mapping[str, str]) -> list[Command]:
     if missing:
         raise InputError(f"{missing[0].name}:=... must be given ({missing[0].help})")
     values = {a.name: a.read(given[a.name]) if a.name in given else a.default for a in launch.arguments}
-    if values["params_file"]:
-        check_file(str(values["params_file"]))
-    wanted = (process for process in launch.processes if not process.when or values[process.when])
-    return [_command(process, {k: v for k, v in values.items() if v is not None}) for process in wanted]
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _command(process: Process, values: Mapping[str, Value]) -> Command:
-    parameters = {name: values[name] for name in process.passes if values[name] != EMPTY}
+def _command(process: Process, values: Mapping[str, Value], file: str, namespace: str) -> Command:
+    parameters: dict[str, Any] = from_file(file, process.name, namespace) if file else {}
+    parameters |= {name: values[name] for name in process.passes if values[name] != EMPTY}
     remaps: dict[str, str] = {}
     options: tuple[str, ...] = ()
-    if values["use_sim_time"]:
-        parameters["use_sim_time"] = True
+    prefix = f"{namespace}/" if namespace else ""  # of frames
+    if namespace and process.node and parameters.get("robot", SIM_ROBOT.default) == SIM_ROBOT.default:
+        # The simulator follows the namespace, though its robot file has full names.
+        remaps |= {topic: topic.removeprefix("/") for topic in load_robot(str(SIM_ROBOT.default)).topics}
+    if values["use_sim_time"]:  # the simulator is where the time comes from
+        parameters["clock" if process.node == "sim" else "use_sim_time"] = True
+    if process.node in ("monitor", "sim") and prefix:
+        parameters["frame_prefix"] = prefix
     if process.executable == "rviz2":
-        options = ("-d", str(config_path("pi0.rviz")))
+        options = ("-d", str(_rviz_config(namespace)))
     elif process.package in ("robot_state_publisher", "tf2_ros"):
         robot = load_robot(str(values["robot"]))
         if robot.urdf is None:
@@ -266,13 +301,13 @@ def _command(process: Process, values: Mapping[str, Value]) -> Command:
         urdf = share_path(robot.urdf).read_text(encoding="utf-8")
         if process.package == "tf2_ros":
             root = parse_urdf(urdf, robot.urdf).root
-            options = ("--frame-id", root, "--child-frame-id", f"ghost/{root}")
+            options = ("--frame-id", f"{prefix}{root}", "--child-frame-id", f"{prefix}ghost/{root}")
         elif process.name == "ghost_state_publisher":
             # The same links again, under ghost/, where the plan ends.
-            parameters |= {"robot_description": urdf, "frame_prefix": "ghost/"}
+            parameters |= {"robot_description": urdf, "frame_prefix": f"{prefix}ghost/"}
             remaps |= {"joint_states": "pi0/ghost", "robot_description": "pi0/ghost_description"}
         else:
-            parameters["robot_description"] = urdf
+            parameters |= {"robot_description": urdf} | ({"frame_prefix": prefix} if prefix else {})
             remaps["joint_states"] = "pi0/joint_states"  # the monitor's: all state topics in one, by the URDF's names
     return Command(
         name=process.name,
@@ -281,56 +316,22 @@ def _command(process: Process, values: Mapping[str, Value]) -> Command:
         required=process.required,
         parameters=parameters,
         remaps=remaps,
-        params_file=str(values["params_file"]),
         log_level=str(values["log_level"]),
+        namespace=namespace,
         options=options,
     )
 
 
-def launch_description(name: str) -> Any:
-    """The `launch.LaunchDescription` of a table entry, for `launch/<name>.launch.py`."""
-    from launch import LaunchContext, LaunchDescription
-    from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-
-    from pi0_ros.launching.processes import ros_environment
-
-    launch = LAUNCHES[name]
-
-    def declare(argument: Argument) -> Any:
-        default = str(argument.default).lower() if isinstance(argument.default, bool) else argument.default
-        return DeclareLaunchArgument(
-            argument.name, default_value=None if default is None else str(default), description=argument.help
-        )
-
-    def start(context: LaunchContext) -> list[Any]:
-        given = {argument.name: context.launch_configurations[argument.name] for argument in launch.arguments}
-        return [_node_action(command) for command in resolve(launch, given)]
-
-    profile = {name: value for name, value in ros_environment().items() if name.endswith("_DEFAULT_PROFILES_FILE")}
-    return LaunchDescription(
-        [
-            *(SetEnvironmentVariable(variable, value) for variable, value in profile.items()),
-            *(declare(argument) for argument in launch.arguments),
-            OpaqueFunction(function=start),
-        ]
+def _rviz_config(namespace: str) -> Path:
+    """RViz's configuration, its topics and frames those of the namespace."""
+    shipped = config_path("pi0.rviz")
+    if not namespace:
+        return shipped
+    text = re.sub(r"(?m)^(\s*Value: )/(?=\S)", rf"\1/{namespace}/", shipped.read_text(encoding="utf-8"))
+    text = text.replace("TF Prefix: ghost", f"TF Prefix: {namespace}/ghost").replace(
+        'TF Prefix: ""', f"TF Prefix: {namespace}"
     )
-
-
-def _node_action(command: Command) -> Any:
-    from launch.actions import Shutdown
-    from launch_ros.actions import Node
-    from launch_ros.parameter_descriptions import ParameterValue
-
-    values = {key: ParameterValue(value, value_type=type(value)) for key, value in command.parameters.items()}
-    return Node(
-        package=command.package,
-        executable=command.executable,
-        name=command.name,
-        parameters=[*([command.params_file] if command.params_file else []), values],
-        remappings=list(command.remaps.items()),
-        arguments=list(command.options),
-        ros_arguments=["--log-level", command.log_level],
-        output="screen",
-        emulate_tty=True,
-        on_exit=Shutdown(reason=f"{command.name} ended") if command.required else None,
-    )
+    text = text.replace("Fixed Frame: base", f"Fixed Frame: {namespace}/base")
+    path = Path(tempfile.mkdtemp(prefix="pi0_")) / "pi0.rviz"
+    path.write_text(text, encoding="utf-8")
+    return path

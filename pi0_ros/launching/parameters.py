@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -281,6 +281,7 @@ NODES: Mapping[str, tuple[Parameter, ...]] = {
         ),
         Parameter("sweep_s", 1.5, "of one sweep", "s", (0.1, 60.0)),
         Parameter("trail_s", 6.0, "of executed path that stay visible", "s", (0.0, 600.0)),
+        Parameter("frame_prefix", "", "before the names of frames, for example left/"),
     ),
     "viewer": (
         _robot(),
@@ -316,6 +317,7 @@ NODES: Mapping[str, tuple[Parameter, ...]] = {
             changes=Changes.ALWAYS,
         ),
         Parameter("mishap", False, "begin beside a cube, as after a grasp that missed", changes=Changes.ALWAYS),
+        Parameter("frame_prefix", "", "before the names of frames, for example left/"),
     ),
     "demonstrator": (
         Parameter("colour", "", "cube to put in the tray; empty: rest", choices=("", "red", "green", "blue")),
@@ -342,6 +344,23 @@ def unknown(node: str, name: str) -> str:
     return f"{node} has no parameter {name}: {hint or 'it has ' + ', '.join(known)}"
 
 
+def check_given(node: str, words: Sequence[str], others: Sequence[str]) -> None:
+    """Look at a node's command line; ParameterError for what the node would ignore.
+
+    `words`: all arguments; `others`: those that are not ROS's.
+    """
+    if others:
+        hint = f": write --ros-args -p {others[0]}" if ":=" in others[0] else ""
+        raise ParameterError(f"argument {others[0]!r} says nothing to {node}{hint}")
+    for flag, value in zip(words, words[1:]):
+        if flag == "--params-file":
+            check_file(value)
+        elif flag in ("-p", "--param"):
+            name = value.partition(":=")[0].rpartition(":")[2]
+            if problem := unknown(node, name):
+                raise ParameterError(problem)
+
+
 def check_file(path: str | Path) -> None:
     """Read a ROS parameter file; ParameterError names the file and what no node of ours would take.
 
@@ -355,13 +374,37 @@ def check_file(path: str | Path) -> None:
         raise ParameterError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if content is None:
         raise ParameterError(f"{path} is empty: config/policy.yaml shows how a parameter file looks")
-    problems = [problem for node, names in _sections(content, path) for problem in _problems(node, names)]
+    problems = [
+        problem for node, names in _sections(content, path) for problem in _problems(node.rsplit("/", 1)[-1], names)
+    ]
     if problems:
         raise ParameterError("\n".join(f"{path}: {problem}" for problem in problems))
 
 
+def from_file(path: str | Path, node: str, namespace: str = "") -> dict[str, Any]:
+    """What a file that `check_file` let pass says to `node`: first what it says to all, then what to this one.
+
+    In a namespace a section without one speaks to it too.
+    """
+    content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    known = table(node) if node in NODES else {}
+    full = f"{namespace}/{node}".strip("/")
+    said: dict[int, dict[str, Any]] = {0: {}, 1: {}, 2: {}}
+    for name, values in _sections(content, path):
+        place = name.strip("/")
+        rank = 0 if place.strip("*/") == "" else 1 if place == node else 2 if place == full else None
+        if rank is not None:
+            said[rank] |= values
+    given = said[0] | said[1] | said[2]
+    return {
+        name: _as_ros(known[name], value) if name in known else value
+        for name, value in given.items()
+        if not known or not unknown(node, name)
+    }
+
+
 def _sections(content: Any, path: str | Path, prefix: str = "") -> Iterable[tuple[str, dict[str, Any]]]:
-    """(node's name or wildcard, flat parameters) of every section; a namespace may be a level of its own."""
+    """(node's full name or wildcard, flat parameters) of every section; a namespace may be a level of its own."""
     if not isinstance(content, dict):
         raise ParameterError(f"{path}: {prefix or 'the file'} must hold node names with ros__parameters below them")
     for key, below in content.items():
@@ -370,9 +413,9 @@ def _sections(content: Any, path: str | Path, prefix: str = "") -> Iterable[tupl
             given = below["ros__parameters"]
             if not isinstance(given, dict):
                 raise ParameterError(f"{path}: {name}: ros__parameters must hold name: value")
-            yield name.rsplit("/", 1)[-1], _flat(given)
+            yield f"{prefix}/{name}", _flat(given)
         elif isinstance(below, dict) and any(isinstance(inner, dict) for inner in below.values()):
-            yield from _sections(below, path, name)
+            yield from _sections(below, path, f"{prefix}/{name}")
         else:
             raise ParameterError(
                 f"{path}: {name}: write ros__parameters: below the node's name, and parameters below that"

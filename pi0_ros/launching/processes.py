@@ -12,9 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pi0_ros.base.errors import USER_ERROR
 from pi0_ros.base.share import config_path
+from pi0_ros.launching.lifeline import launcher_variable
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # that stop a launcher or a node in order
+REFUSED = USER_ERROR  # exit status of a node that did not start
 
 
 def ros_environment(localhost: bool = False, domain_id: int | None = None) -> dict[str, str]:
@@ -96,7 +100,7 @@ class ProcessGroup:
         Raises ValueError when `name` still runs, OSError when the program cannot be started.
         """
         if self.is_running(name):
-            raise ValueError(f"process {name!r} is already running: stop it first")
+            raise InputError(f"process {name!r} is already running: stop it first")
         path = self.log_dir / f"{name}.log" if log is None else Path(log)
         path.parent.mkdir(parents=True, exist_ok=True)
         setpriv = shutil.which("setpriv")
@@ -104,7 +108,7 @@ class ProcessGroup:
             shown = output.tell()
             process = subprocess.Popen(
                 [setpriv, "--pdeathsig", "TERM", "--", *argv] if setpriv else list(argv),
-                env=dict(env) if env is not None else ros_environment(),
+                env={**(env if env is not None else ros_environment()), **launcher_variable()},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

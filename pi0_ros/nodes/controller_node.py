@@ -43,6 +43,8 @@ from pi0_ros.nodes.messages import (
     chunk_from_message,
     diagnostic_array,
     diagnostic_status,
+    hardware_id,
+    own_name,
     seconds_to_stamp,
     stamp_to_ns,
     stamp_to_seconds,
@@ -51,10 +53,11 @@ from pi0_ros.nodes.neighbours import Neighbours
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.plan_sender import Planner
 from pi0_ros.nodes.received import read_chunk, read_state
+from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
 from pi0_ros.nodes.ticker import Ticker
 from pi0_ros.observation.streams import MessageError, decode_positions
-from pi0_ros.robot import Robot, StateTopic, load_robot
+from pi0_ros.robot import Robot, StateTopic
 
 LEVELS = {State.HOLDING: DiagnosticStatus.WARN, State.STOPPED: DiagnosticStatus.ERROR}
 REFUSAL_SHOWN_S = 5.0  # how long a refused or dropped chunk keeps the diagnostics at WARN
@@ -96,7 +99,7 @@ class ControllerNode(Node):
             values["realtime.lock_memory"],
             [core for core in values["realtime.cpu"] if core >= 0],
         )
-        self.robot = load_robot(values["robot"])
+        self.robot = robot_of(self, values["robot"])
         self.period = 1.0 / self.robot.control_rate_hz
         max_age = np.full(len(self.robot.joints), np.inf)
         for topic in self.robot.state:
@@ -339,14 +342,14 @@ class ControllerNode(Node):
             "late_share": late,
             **pacer.report(),
         }
-        status = diagnostic_status("controller", level, text, values, self.robot.name)
+        status = diagnostic_status(own_name(self), level, text, values, hardware_id(self, self.robot.name))
         self._diagnostics.publish(diagnostic_array(seconds_to_stamp(now), [status]))
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the controller until SIGINT or SIGTERM; the last command out is a hold."""
     sys.setswitchinterval(0.0001)  # s; the tick's thread gets the interpreter sooner
-    return run_node(_create, args, ControllerNode.close, alive=lambda node: node.alive)
+    return run_node("controller", _create, args, ControllerNode.close, alive=lambda node: node.alive)
 
 
 def _create() -> ControllerNode:

@@ -16,8 +16,8 @@ from visualization_msgs.msg import MarkerArray
 
 from pi0_ros.nodes.messages import LATEST
 from pi0_ros.nodes.parameters import declare
+from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
-from pi0_ros.robot import load_robot
 from pi0_ros.sim.demonstrator import Demonstrator
 from pi0_ros.sim.world import JOINTS
 
@@ -31,9 +31,9 @@ class DemonstratorNode(Node):
         self.cubes: dict[str, np.ndarray] = {}
         self.joints: np.ndarray | None = None
         self._demonstrator = Demonstrator()
-        robot = load_robot("demo_arm")
+        robot = robot_of(self, "demo_arm")
         self._commands = self.create_publisher(JointTrajectory, robot.commands[0].topic, QoSProfile(depth=10))
-        self.create_subscription(MarkerArray, "/demo_arm/objects", self._on_objects, LATEST)
+        self.create_subscription(MarkerArray, "demo_arm/objects", self._on_objects, LATEST)
         self.create_subscription(JointState, robot.state[0].topic, self._on_joints, LATEST)
 
     def begin(self, colour: str, offset: np.ndarray | None = None) -> None:
@@ -66,7 +66,7 @@ class DemonstratorNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the demonstrator until SIGINT or SIGTERM."""
-    return run_node(DemonstratorNode, args)
+    return run_node("demonstrator", DemonstratorNode, args)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
@@ -18,6 +19,7 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 
 NANOSECONDS = 1_000_000_000
+STATUS = "pi0_ros: "  # begins the names of our statuses on /diagnostics
 LATEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)  # chunks, commands: only the newest matters
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)  # hears reliable publishers as well
@@ -120,6 +122,21 @@ def check_names(found: Sequence[str], expected: Sequence[str]) -> None:
         raise ChunkError(f"{text}; the robot file has {', '.join(expected)}")
 
 
+def own_name(node: Node) -> str:
+    """What a node calls itself on /diagnostics: its full name, so that two robots in one domain are two."""
+    return str(node.get_fully_qualified_name()).removeprefix("/")
+
+
+def status_name(node: Node, name: str) -> str:
+    """The name of the status of the node `name`, which lives in the namespace of `node` unless it begins with /."""
+    return f"{STATUS}{node.resolve_topic_name(name).removeprefix('/')}"
+
+
+def hardware_id(node: Node, robot: str) -> str:
+    """The robot's name, with the namespace of `node` before it: two robots of one kind are two."""
+    return f"{node.get_namespace()}/{robot}".lstrip("/")
+
+
 def diagnostic_status(
     name: str, level: bytes, message: str, values: Mapping[str, object], hardware_id: str = ""
 ) -> DiagnosticStatus:
@@ -128,9 +145,7 @@ def diagnostic_status(
         KeyValue(key=key, value=f"{value:.6g}" if isinstance(value, float) else str(value))
         for key, value in values.items()
     ]
-    return DiagnosticStatus(
-        name=f"pi0_ros: {name}", level=level, message=message, hardware_id=hardware_id, values=pairs
-    )
+    return DiagnosticStatus(name=f"{STATUS}{name}", level=level, message=message, hardware_id=hardware_id, values=pairs)
 
 
 def diagnostic_array(stamp: Time, statuses: Sequence[DiagnosticStatus]) -> DiagnosticArray:

@@ -37,9 +37,10 @@ from pi0_ros.monitor.model import RobotModel, robot_model
 from pi0_ros.monitor.plan import position_at, remaining
 from pi0_ros.nodes.messages import LATCHED, LATEST, SENSOR, chunk_from_message, seconds_to_stamp
 from pi0_ros.nodes.parameters import declare
+from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
 from pi0_ros.observation.streams import MessageError, decode_positions
-from pi0_ros.robot import StateTopic, load_robot
+from pi0_ros.robot import StateTopic
 
 PERIOD_S = 0.1
 TRAIL_STEP_S = 0.05
@@ -53,10 +54,10 @@ class MonitorNode(Node):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("monitor", **kwargs)
         values = declare(self, "monitor")
-        self.robot = load_robot(values["robot"])
+        self.robot = robot_of(self, values["robot"])
         self._urdf, self._tips = values["urdf"], values["tips"]
         self._closed_at, self._ghost_mode = values["gripper_closed_at"], values["ghost"]
-        self._sweep_s, self._trail_s = values["sweep_s"], values["trail_s"]
+        self._sweep_s, self._trail_s, self._prefix = values["sweep_s"], values["trail_s"], values["frame_prefix"]
         self.model: RobotModel | None = None
         self.chunk: ActionChunk | None = None
         self._state = np.full(len(self.robot.joints), np.nan)
@@ -80,7 +81,7 @@ class MonitorNode(Node):
             self._build_model(file.read_text("utf8"), str(file))
         else:
             self.get_logger().warning(f"robot {self.robot.name} names no urdf: waiting for /robot_description")
-            self.create_subscription(String, "/robot_description", self._on_description, LATCHED)
+            self.create_subscription(String, "robot_description", self._on_description, LATCHED)
 
     def _on_description(self, message: String) -> None:
         try:
@@ -129,7 +130,7 @@ class MonitorNode(Node):
 
     def _header(self, time: float) -> Header:
         assert self.model is not None
-        return Header(frame_id=self.model.urdf.root, stamp=seconds_to_stamp(time))
+        return Header(frame_id=self._prefix + self.model.urdf.root, stamp=seconds_to_stamp(time))
 
     def _publish(self) -> None:
         if self.model is None:
@@ -177,7 +178,7 @@ class MonitorNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Spin the monitor until SIGINT or SIGTERM."""
-    return run_node(MonitorNode, args)
+    return run_node("monitor", MonitorNode, args)
 
 
 if __name__ == "__main__":

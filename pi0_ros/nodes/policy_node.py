@@ -38,17 +38,20 @@ from pi0_ros.nodes.messages import (
     chunk_to_message,
     diagnostic_array,
     diagnostic_status,
+    hardware_id,
     message_class,
+    own_name,
     seconds_to_stamp,
     sent_from_message,
     stamp_to_ns,
     stamp_to_seconds,
 )
 from pi0_ros.nodes.parameters import declare
-from pi0_ros.nodes.running import run_node
+from pi0_ros.nodes.robots import robot_of
+from pi0_ros.nodes.running import interruptible, run_node
 from pi0_ros.observation.streams import ObservationBuffer
 from pi0_ros.policy.backends import make_backend
-from pi0_ros.robot import Robot, load_robot
+from pi0_ros.robot import Robot
 
 CAMERA_DEPTH, STATE_DEPTH, COMMAND_DEPTH = 1, 10, 50
 FOLLOWING = State.RUNNING.value
@@ -90,8 +93,9 @@ class PolicyNode(LifecycleNode):
         self._phase, self.refusal, self.failure = "loading", "", None
         self._publish_diagnostics()  # loading a large model takes a while
         try:
-            robot = load_robot(value("robot"))
-            backend = make_backend(PolicyOptions(**{name: value(name) for name in OPTIONS}), robot=robot)
+            robot = robot_of(self, value("robot"))
+            with interruptible():
+                backend = make_backend(PolicyOptions(**{name: value(name) for name in OPTIONS}), robot=robot)
             continuation = self._make_continuation(robot, backend)
             buffer = ObservationBuffer(robot)
             rate_hz = value("subtask.rate_hz")
@@ -313,8 +317,8 @@ class PolicyNode(LifecycleNode):
             **(self._continuation.report() if self._continuation is not None else {"rtc_mode": "off"}),
             **{f"age_s {topic}": age for topic, age in health.ages_s.items()},
         }
-        hardware = self._robot.name if self._robot is not None else ""
-        status = diagnostic_status("policy", level, reason or state, values, hardware)
+        hardware = hardware_id(self, self._robot.name) if self._robot is not None else ""
+        status = diagnostic_status(own_name(self), level, reason or state, values, hardware)
         self._diagnostics.publish(diagnostic_array(self.get_clock().now().to_msg(), [status]))
 
     def _now_ns(self) -> int:
@@ -326,7 +330,7 @@ class PolicyNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; 2 when the robot file or checkpoint is refused."""
-    return run_node(_create, args)
+    return run_node("policy", _create, args)
 
 
 def _create() -> PolicyNode:

@@ -123,10 +123,12 @@ class Recorder:
         on_end: Callable[[str], None] = lambda problem: None,
     ) -> None:
         self.node = node
-        self.robot = robot
+        self.robot = robot.recorded  # a recording has the robot file's own names
         self.out_dir = Path(out_dir)
         self.options = options
-        self.topics = robot.topics
+        self.topics = self.robot.topics
+        given = robot.with_topics(node.resolve_topic_name).topics
+        self._resolved = dict(zip(self.topics, given))  # as the network calls them: namespace, remaps
         self.saved = 0
         self.discarded = 0
         self.problem = ""  # why the last episode ended early
@@ -200,10 +202,16 @@ class Recorder:
         lost, unnumbered = self._before.get(topic, (0, 0))
         return meter.lost - lost if meter.unnumbered == unnumbered else None
 
+    def resolved(self, topic: str) -> str:
+        """What the network calls a topic of the robot file: its namespace and remaps applied."""
+        return self._resolved.get(topic, topic)
+
     def missing(self) -> list[str]:
         """Camera, state and command topics that nobody publishes now (or that are not yet subscribed to)."""
         return [
-            topic for topic in self.topics if topic not in self._subscriptions or not self.node.count_publishers(topic)
+            topic
+            for topic in self.topics
+            if topic not in self._subscriptions or not self.node.count_publishers(self.resolved(topic))
         ]
 
     def silent(self) -> list[str]:
@@ -227,7 +235,9 @@ class Recorder:
         commands = {group.topic for group in self.robot.commands}
         absent = [topic for topic in self.missing() if topic not in commands]
         if absent:
-            raise RecorderError(f"nothing publishes {', '.join(absent)}: start the robot's drivers first")
+            raise RecorderError(
+                f"nothing publishes {', '.join(map(self.resolved, absent))}: start the robot's drivers first"
+            )
         if problem := self._disk_problem():
             raise RecorderError(f"{problem}: free the disk or record elsewhere (out_dir)")
         path = self.out_dir / f"episode_{next_index(self.out_dir):06d}"
@@ -332,7 +342,7 @@ class Recorder:
         """Subscribe to what is published, reliably where every publisher of the topic offers that."""
         self._find_extra_topics()
         for topic in self._classes:
-            publishers = self.node.get_publishers_info_by_topic(topic)
+            publishers = self.node.get_publishers_info_by_topic(self.resolved(topic))
             if not publishers:
                 continue
             identities = tuple(sorted(bytes(info.endpoint_gid) for info in publishers))
@@ -374,4 +384,4 @@ class Recorder:
         # Humble's rclpy gives the message alone.
         informed = hasattr(Subscription, "CallbackType")
         callback = partial(self._received, topic) if informed else partial(self._received, topic, info={})
-        return self.node.create_subscription(self._classes[topic], topic, callback, qos, raw=True)
+        return self.node.create_subscription(self._classes[topic], self.resolved(topic), callback, qos, raw=True)

@@ -10,7 +10,7 @@ from rclpy.task import Future
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from pi0_ros.nodes.messages import diagnostic_values
+from pi0_ros.nodes.messages import diagnostic_values, status_name
 from pi0_ros.nodes.recorder_node import ACTIONS
 
 
@@ -23,6 +23,7 @@ class RecorderClient:
     def __init__(self, node: Node, name: str = "recorder") -> None:
         self.name = name
         self.status: dict[str, str] = {}
+        self._status_name = status_name(node, name)
         self._heard = float("-inf")
         self._asked: tuple[str, Future] | None = None
         self._prompt = node.create_publisher(String, f"{name}/prompt", 1)
@@ -70,6 +71,6 @@ class RecorderClient:
 
     def _hear(self, array: DiagnosticArray) -> None:
         for status in array.status:
-            if status.name == "pi0_ros: recorder":
+            if status.name == self._status_name:
                 self.status = diagnostic_values(status)
                 self._heard = time.monotonic()

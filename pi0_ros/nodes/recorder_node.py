@@ -24,7 +24,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from pi0_ros.base.errors import InputError
-from pi0_ros.nodes.messages import diagnostic_array, diagnostic_status
+from pi0_ros.nodes.messages import diagnostic_array, diagnostic_status, hardware_id, own_name
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.recorder import Recorder, RecorderError, RecorderOptions, free_bytes
 from pi0_ros.nodes.running import keep_freed_memory, run_node
@@ -149,7 +149,7 @@ class RecorderNode(Node):
             "problem": recorder.problem,
             **self._stream_values(),
         }
-        status = diagnostic_status("recorder", level, text, values, recorder.robot.name)
+        status = diagnostic_status(own_name(self), level, text, values, hardware_id(self, recorder.robot.name))
         self._diagnostics.publish(diagnostic_array(self.get_clock().now().to_msg(), [status]))
 
     def _stream_values(self) -> dict[str, object]:
@@ -180,7 +180,7 @@ class RecorderNode(Node):
 def main(args: list[str] | None = None) -> int:
     """Record until SIGINT or SIGTERM; an episode under way is kept under its `.partial` name."""
     keep_freed_memory()
-    return run_node(RecorderNode, args, RecorderNode.close)
+    return run_node("recorder", RecorderNode, args, RecorderNode.close)
 
 
 if __name__ == "__main__":

@@ -48,9 +48,9 @@ class SimClient:
     def __init__(self, node: Node, executor: Executor) -> None:
         self.executor = executor
         self.status: dict[str, Any] = {}
-        self._reset = node.create_client(Trigger, "/sim/reset")
-        self._parameters = node.create_client(SetParameters, "/sim/set_parameters")
-        node.create_subscription(String, "/demo_arm/status", self._on_status, LATCHED)
+        self._reset = node.create_client(Trigger, "sim/reset")
+        self._parameters = node.create_client(SetParameters, "sim/set_parameters")
+        node.create_subscription(String, "demo_arm/status", self._on_status, LATCHED)
 
     def reset(self, seed: int, disturbance: float = 0.0, mishap: bool = False) -> None:
         """Lay out the scene of `seed`; returns when its status has arrived."""

@@ -10,17 +10,15 @@ are (`/demo_arm/objects`), and seed, time, what was lifted and what lies in the 
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
+from typing import Any
 
 import numpy as np
-import rclpy
 from geometry_msgs.msg import Pose, Vector3
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
@@ -28,11 +26,10 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pi0_ros.base.errors import take_traceback
 from pi0_ros.nodes.messages import LATCHED, LATEST, ns_to_stamp, stamp_to_ns
 from pi0_ros.nodes.parameters import declare
-from pi0_ros.nodes.running import report_failure
-from pi0_ros.robot import load_robot
+from pi0_ros.nodes.robots import robot_of
+from pi0_ros.nodes.running import Ending, run_node
 from pi0_ros.sim.task import Score
 from pi0_ros.sim.world import JOINTS, TICK, TRAY, Disturbance, World
 
@@ -49,19 +46,19 @@ LOCKSTEP_PATIENCE_S = 0.25
 class SimNode(Node):
     """Publishes joint states at 50 Hz, each camera at 20 Hz and the scene at 25 Hz of simulated time."""
 
-    def __init__(self) -> None:
-        super().__init__("sim")
-        declare(self, "sim")
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("sim", **kwargs)
+        self._prefix = declare(self, "sim")["frame_prefix"]
         self.world = World()
         self.score = Score()
-        self.robot = load_robot("demo_arm")
+        self.robot = robot_of(self, "demo_arm")
         self.images = {
             camera.name: self.create_publisher(Image, camera.topic, QoSProfile(depth=2))
             for camera in self.robot.cameras
         }
         self.joint_states = self.create_publisher(JointState, self.robot.state[0].topic, QoSProfile(depth=10))
-        self.objects = self.create_publisher(MarkerArray, "/demo_arm/objects", LATEST)
-        self.status = self.create_publisher(String, "/demo_arm/status", LATCHED)
+        self.objects = self.create_publisher(MarkerArray, "demo_arm/objects", LATEST)
+        self.status = self.create_publisher(String, "demo_arm/status", LATCHED)
         self.clock = self.create_publisher(Clock, "/clock", QoSProfile(depth=10)) if self._value("clock") else None
         self.create_subscription(JointTrajectory, self.robot.commands[0].topic, self._on_command, LATEST)
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -70,6 +67,7 @@ class SimNode(Node):
         self._answered_ns = 0
         self._ticks = 0
         self._now_ns = time.time_ns()
+        self.deadline = time.monotonic()  # of the next tick, wall time
         self._reset()
 
     @property
@@ -143,7 +141,7 @@ class SimNode(Node):
         pixels = self.world.render(camera)
         message = Image(height=pixels.shape[0], width=pixels.shape[1], encoding="rgb8", step=pixels.strides[0])
         message.header.stamp = ns_to_stamp(self._now_ns)
-        message.header.frame_id = f"{camera}_camera"
+        message.header.frame_id = f"{self._prefix}{camera}_camera"
         message.data.frombytes(pixels.reshape(-1))
         self.images[camera].publish(message)
 
@@ -154,7 +152,7 @@ class SimNode(Node):
 
     def _box(self, name: str, pose: np.ndarray, size: tuple[float, float, float]) -> Marker:
         marker = Marker(ns=name, type=Marker.CUBE, action=Marker.ADD, scale=Vector3(x=size[0], y=size[1], z=size[2]))
-        marker.header.frame_id = "base"
+        marker.header.frame_id = f"{self._prefix}base"
         marker.header.stamp = ns_to_stamp(self._now_ns)
         marker.pose = Pose()
         place, turn = marker.pose.position, marker.pose.orientation
@@ -177,38 +175,22 @@ class SimNode(Node):
         return json.dumps(fields)
 
 
+def _turn(node: SimNode, executor: SingleThreadedExecutor, ending: Ending) -> None:
+    """One tick of the world, and messages until the next is due."""
+    node.tick()
+    patience = time.monotonic() + LOCKSTEP_PATIENCE_S
+    while node.awaits_command() and time.monotonic() < patience and not ending.reason:
+        executor.spin_once(timeout_sec=0.01)
+    # A late simulator lets simulated time slip rather than hurry to catch up.
+    node.deadline = max(node.deadline + node.period_s, time.monotonic() - 2 * node.period_s)
+    while (remaining := node.deadline - time.monotonic()) > 0 and not ending.signals:
+        executor.spin_once(timeout_sec=remaining)
+    executor.spin_once(timeout_sec=0.0)
+
+
 def main(args: list[str] | None = None) -> int:
-    """Run the simulator until SIGINT or SIGTERM."""
-    rclpy.init(args=take_traceback(sys.argv if args is None else args), signal_handler_options=SignalHandlerOptions.NO)
-    stop: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, frame: stop.append(received))
-    try:
-        node = SimNode()
-    except Exception as error:
-        rclpy.try_shutdown()
-        return report_failure(error)
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    deadline = time.monotonic()
-    try:
-        while not stop:
-            node.tick()
-            patience = time.monotonic() + LOCKSTEP_PATIENCE_S
-            while node.awaits_command() and time.monotonic() < patience and not stop:
-                executor.spin_once(timeout_sec=0.01)
-            # A late simulator lets simulated time slip rather than hurry to catch up.
-            deadline = max(deadline + node.period_s, time.monotonic() - 2 * node.period_s)
-            while (remaining := deadline - time.monotonic()) > 0 and not stop:
-                executor.spin_once(timeout_sec=remaining)
-            executor.spin_once(timeout_sec=0.0)
-        return 0
-    except Exception as error:
-        return report_failure(error)
-    finally:
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
+    """Run the simulator until a signal ends it."""
+    return run_node("sim", SimNode, args, spin=_turn)
 
 
 if __name__ == "__main__":

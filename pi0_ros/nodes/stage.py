@@ -15,7 +15,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.base.errors import Pi0Error
 from pi0_ros.launching.processes import ProcessGroup
-from pi0_ros.nodes.messages import LATCHED, LATEST, diagnostic_values
+from pi0_ros.nodes.messages import LATCHED, LATEST, diagnostic_values, status_name
 from pi0_ros.nodes.sim_client import SimClient, call, spin_until
 from pi0_ros.sim.task import named_colour, prompt
 from pi0_ros.sim.world import CUBES
@@ -60,10 +60,11 @@ class Stage:
         self.policy: Mapping[str, str] = {}
         self.controller: Mapping[str, str] = {}
         self.chunks = 0
-        self._prompt = self.node.create_publisher(String, "/policy/prompt", LATCHED)
-        self._arm = self.node.create_client(SetBool, "/controller/arm")
+        self._names = {name: status_name(self.node, name) for name in ("policy", "controller")}
+        self._prompt = self.node.create_publisher(String, "policy/prompt", LATCHED)
+        self._arm = self.node.create_client(SetBool, "controller/arm")
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
-        self.node.create_subscription(JointTrajectory, "/pi0/chunk", self._on_chunk, LATEST)
+        self.node.create_subscription(JointTrajectory, "pi0/chunk", self._on_chunk, LATEST)
 
     def close(self) -> None:
         """Leave the graph."""
@@ -122,9 +123,9 @@ class Stage:
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.name == "pi0_ros: policy":
+            if status.name == self._names["policy"]:
                 self.policy = diagnostic_values(status)
-            elif status.name == "pi0_ros: controller":
+            elif status.name == self._names["controller"]:
                 self.controller = diagnostic_values(status)
 
 

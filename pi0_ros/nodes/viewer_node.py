@@ -39,13 +39,14 @@ from pi0_ros.monitor.model import RobotModel, robot_model
 from pi0_ros.monitor.panel import Actions, Health, Panel, prompt_choices
 from pi0_ros.monitor.scene import Scene
 from pi0_ros.monitor.web_guard import Guard, guarded
-from pi0_ros.nodes.messages import LATCHED, SENSOR, diagnostic_values, message_class
+from pi0_ros.nodes.messages import LATCHED, SENSOR, STATUS, diagnostic_values, message_class, status_name
 from pi0_ros.nodes.parameters import declare
+from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
 from pi0_ros.observation.camera_picture import decoder_of
 from pi0_ros.observation.images import ImageError
 from pi0_ros.observation.streams import MessageError, decode_positions
-from pi0_ros.robot import StateTopic, load_robot
+from pi0_ros.robot import StateTopic
 
 PERIOD_S = 1 / 15
 IMAGE_PERIOD_S = 0.1
@@ -59,11 +60,13 @@ class ViewerNode(Node):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("viewer", **kwargs)
         values = declare(self, "viewer")
-        self.robot = load_robot(values["robot"])
+        self.robot = robot_of(self, values["robot"])
         host, port, closed_at = values["host"], values["port"], values["gripper_closed_at"]
         prompts, prompt_topics = values["prompts"], values["prompt_topics"]
-        topics = list(filter(None, values["marker_topics"])) or ["pi0/markers", f"/{self.robot.name}/objects"]
+        topics = list(filter(None, values["marker_topics"])) or ["pi0/markers", f"{self.robot.name}/objects"]
         controller, recorder = values["controller"], values["recorder"]
+        roles = {"policy": "policy", "controller": controller, "recorder": recorder}
+        self._own = {status_name(self, name): role for role, name in roles.items()}
 
         self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._wake = self.create_guard_condition(self._work)
@@ -143,7 +146,7 @@ class ViewerNode(Node):
     def _on_markers(self, array: MarkerArray) -> None:
         for marker in array.markers:
             root = self.model.urdf.root if self.model else marker.header.frame_id
-            if marker.header.frame_id not in (root, ""):
+            if marker.header.frame_id.rpartition("/")[2] not in (root, ""):
                 text = f"marker {marker.ns} in frame {marker.header.frame_id} not drawn: only {root} is known here"
                 self.get_logger().warning(text, throttle_duration_sec=10.0)
             else:
@@ -151,7 +154,10 @@ class ViewerNode(Node):
 
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
         for status in array.status:
-            self._health[status.name] = time.monotonic(), status
+            if status.name in self._own:
+                self._health[self._own[status.name]] = time.monotonic(), status
+            elif not status.name.startswith(STATUS):  # else of another robot's
+                self._health[status.name] = time.monotonic(), status
 
     # --------------------------------------------------------------------------------------------------------- drawing
 
@@ -191,16 +197,16 @@ class ViewerNode(Node):
         for name, (heard, status) in sorted(self._health.items()):
             silent = now - heard > HEALTH_STALE_S
             text = f"silent for {now - heard:.0f} s" if silent else f"{status.message}{_numbers(status)}"
-            rows.append(Health(name.removeprefix("pi0_ros: "), 3 if silent else ord(status.level), text))
+            rows.append(Health(name, 3 if silent else ord(status.level), text))
         self.panel.show_health(rows)
-        self.panel.show_recording("pi0_ros: recorder" in self._health)
+        self.panel.show_recording("recorder" in self._health)
         state = self._status_value("controller", "state", now) or "no controller"
         prompt = self._status_value("policy", "prompt", now) or self._prompt
         self.panel.show_headline(state, prompt, self._notice)
 
     def _status_value(self, name: str, key: str, now: float) -> str | None:
-        """A value of the status `pi0_ros: <name>`, None unless it was heard of late."""
-        heard, status = self._health.get(f"pi0_ros: {name}", (-np.inf, None))
+        """A value of the status of our policy, controller or recorder, None unless it was heard of late."""
+        heard, status = self._health.get(name, (-np.inf, None))
         return diagnostic_values(status).get(key) if status and now - heard <= HEALTH_STALE_S else None
 
     # --------------------------------------------------------------------------------------------------------- buttons
@@ -268,7 +274,7 @@ def _numbers(status: DiagnosticStatus) -> str:
 
 def main(args: list[str] | None = None) -> int:
     """Serve the view until SIGINT or SIGTERM."""
-    return run_node(ViewerNode, args, ViewerNode.close)
+    return run_node("viewer", ViewerNode, args, ViewerNode.close)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ COMMAND_TYPES = (
 COMMAND_POINTS = ("one", "trajectory")
 ACTION_SOURCES = ("command", "next_state")
 
-TOPIC_PATTERN = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
+TOPIC_PATTERN = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 SLOT_PATTERN = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -118,7 +118,11 @@ def _robot(document: Any) -> Robot:
     unique((("commands", i, "name"), group.name) for i, group in enumerate(commands))
     streams: dict[str, Sequence[Camera | StateTopic | CommandGroup]]
     streams = {"cameras": cameras, "state": state, "commands": commands}
-    unique(((key, i, "topic"), item.topic) for key, items in streams.items() for i, item in enumerate(items))
+    unique(
+        ((key, i, "topic"), item.topic.removeprefix("/"))
+        for key, items in streams.items()
+        for i, item in enumerate(items)
+    )
     _each_joint_once("state", state, observed)
     _each_joint_once("commands", commands, moved)
     action = Section(file.value["action"], ("action",), ("source", "max_age_s"), (), HINTS)
@@ -272,7 +276,7 @@ def _units(item: Section, joints: Sequence[str]) -> tuple[tuple[float, ...], tup
 def _topic(item: Section) -> str:
     topic = item.text("topic")
     if not TOPIC_PATTERN.fullmatch(topic):
-        item.wrong("topic", f"{topic!r} is no full topic name: write it as `ros2 topic list` does, like /joint_states")
+        item.wrong("topic", f"{topic!r} is no topic name: write /joint_states, or joint_states to follow the namespace")
     return topic
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -202,6 +202,20 @@ class Robot:
         cameras = {camera.topic: camera.max_age_s for camera in self.cameras}
         states = {item.topic: item.max_age_s for item in self.state}
         return {**{group.topic: self.action_max_age_s for group in self.commands}, **cameras, **states}
+
+    def with_topics(self, name: Callable[[str], str]) -> Robot:
+        """This robot with `name(topic)` in the place of every topic: what a namespace and remaps make of it."""
+        return replace(
+            self,
+            cameras=tuple(replace(item, topic=name(item.topic)) for item in self.cameras),
+            state=tuple(replace(item, topic=name(item.topic)) for item in self.state),
+            commands=tuple(replace(item, topic=name(item.topic)) for item in self.commands),
+        )
+
+    @property
+    def recorded(self) -> Robot:
+        """This robot with the topics as they are called in its recordings, whatever the namespace was: /..."""
+        return self.with_topics(lambda topic: f"/{topic.removeprefix('/')}")
 
     def indices(self, joints: Sequence[str]) -> np.ndarray:
         """Where `joints` stand in the robot's order, intp [len(joints)]."""
