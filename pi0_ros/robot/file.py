@@ -119,7 +119,7 @@ def _robot(document: Any) -> Robot:
     streams: dict[str, Sequence[Camera | StateTopic | CommandGroup]]
     streams = {"cameras": cameras, "state": state, "commands": commands}
     unique(
-        ((key, i, "topic"), item.topic.removeprefix("/"))
+        ((key, i, "topic"), f"/{item.topic.removeprefix('/')}")
         for key, items in streams.items()
         for i, item in enumerate(items)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ class Stream:
     type: str
 
 
+STREAMS = ("cameras", "state", "commands")
+
+
 @dataclass(frozen=True)
 class ArmTopics:
     """The part of a robot file that the recorder's core reads."""
@@ -40,6 +43,14 @@ class ArmTopics:
     @property
     def topics(self) -> dict[str, str]:
         return {stream.topic: stream.type for stream in (*self.cameras, *self.state, *self.commands)}
+
+    @property
+    def recorded(self) -> ArmTopics:
+        return self
+
+    def with_topics(self, name: Callable[[str], str]) -> ArmTopics:
+        streams = {key: tuple(replace(s, topic=name(s.topic)) for s in getattr(self, key)) for key in STREAMS}
+        return replace(self, **streams)
 
 
 class Driver:

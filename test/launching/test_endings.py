@@ -264,7 +264,8 @@ def test_the_last_command_is_at_rest(ending: str, kind: str, attempt: int, body:
         if "to the controller" in ending:
             assert launched.process.returncode == 1
         elif ending.startswith(("Ctrl-C", "SIGINT")):
-            assert launched.process.returncode == 0
+            late = kind == "ros2 launch" and "thrice" in ending  # the third may come when launch no longer listens
+            assert launched.process.returncode in ((0, -signal.SIGINT) if late else (0,))
     finally:
         _clear(launched)
 

@@ -228,12 +228,12 @@ WRONG = {
         "/joint_states",
         ["commands[1].topic", "already at state[0].topic"],
     ),
-    "topic relative": (
-        "/base/image",
+    "topic twice, once relative": (
+        "/wrist/image",
         "base/image",
-        ["cameras[0].topic: 'base/image' is no full topic name", "ros2 topic list"],
+        ["cameras[1].topic: '/base/image' stands already at cameras[0].topic"],
     ),
-    "topic with a space": ("/base/image", "/base image", ["is no full topic name"]),
+    "topic with a space": ("/base/image", "/base image", ["is no topic name", "to follow the namespace"]),
     "state type": ("JointState, max", "JointTrajectory, max", ["state[0].type", "write sensor_msgs/msg/JointState"]),
     "state field": (
         "max_age_s: 0.1}",
