@@ -100,7 +100,7 @@ class ProcessGroup:
         Raises ValueError when `name` still runs, OSError when the program cannot be started.
         """
         if self.is_running(name):
-            raise InputError(f"process {name!r} is already running: stop it first")
+            raise ValueError(f"process {name!r} is already running: stop it first")
         path = self.log_dir / f"{name}.log" if log is None else Path(log)
         path.parent.mkdir(parents=True, exist_ok=True)
         setpriv = shutil.which("setpriv")
