@@ -68,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
         show(group)
         for ended in stopped:
             say(f"pi0 up: {ended}")
+    for number in ENDINGS:  # one more Ctrl-C shall not turn this end into a death by a signal
+        signal.signal(number, signal.SIG_IGN)
     return status
 
 

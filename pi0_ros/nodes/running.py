@@ -67,6 +67,11 @@ class Ending:
         for number in self._numbers:
             signal.signal(number, lambda received, frame: self.signals.append(received))
 
+    def over(self) -> None:
+        """What remains is taking the process down: another Ctrl-C shall not make that look like a death by a signal."""
+        for number in self._numbers:
+            signal.signal(number, signal.SIG_IGN)
+
     @property
     def reason(self) -> str:
         """Why the process shall end; "" while it shall not."""
@@ -147,6 +152,7 @@ def run_node(
     finally:
         if last_words is not None:
             last_words(node)
+        ending.over()
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
