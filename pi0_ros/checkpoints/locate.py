@@ -59,6 +59,8 @@ def open_files(weights: Path) -> list[SafetensorsFile]:
     where = read_json(index).get("weight_map")
     if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()):
         raise WeightsError(f"{index}: 'weight_map' must say for each tensor which file it is in")
+    if away := [name for name in where.values() if Path(name).name != name]:
+        raise WeightsError(f"{index}: names {away[0]:.80}, which is no file beside it: copy it there")
     files = {name: SafetensorsFile(weights / name) for name in sorted(set(where.values()))}
     if missing := [tensor for tensor, name in where.items() if tensor not in files[name].tensors]:
         raise WeightsError(f"{index}: {missing[0]} is not in {where[missing[0]]} ({len(missing)} such tensors)")

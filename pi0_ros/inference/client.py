@@ -9,6 +9,7 @@ from dataclasses import replace
 import zmq
 
 from pi0_ros.base.errors import InputError
+from pi0_ros.base.foreign import shortened
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.inference.metadata import BackendError, Metadata, check_robot
 from pi0_ros.inference.prefix import ActionPrefix
@@ -130,7 +131,7 @@ class Client:
             raise self._fail(f"{error}") from error
         if answer.type == "error":
             kind = _SessionError if answer.body.get("code") == "session" else BackendError
-            raise kind(f"server {self.address} reports: {answer.body.get('message')}")
+            raise kind(f"server {self.address} reports: {shortened(str(answer.body.get('message')))}")
         return answer
 
     def _open(self) -> zmq.Socket[bytes]:

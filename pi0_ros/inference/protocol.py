@@ -26,6 +26,15 @@ import msgpack
 import numpy as np
 
 from pi0_ros.base.errors import InputError
+from pi0_ros.base.foreign import (
+    MAX_IMAGE_SIDE,
+    MAX_JOINTS,
+    MAX_LINE_CHARS,
+    MAX_POINTS,
+    MAX_PROMPT_CHARS,
+    MAX_RATE_HZ,
+    shortened,
+)
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.inference.metadata import Metadata
 from pi0_ros.inference.prefix import ActionPrefix, RtcSettings
@@ -38,8 +47,6 @@ UNREADABLE = 0  # the id of the answer to a question whose own id could not be r
 MAX_FRAMES = 33  # header and 32 arrays
 MAX_HEADER_BYTES = 1 << 20
 MAX_BYTES = 64 << 20  # of a whole message
-MAX_PROMPT_CHARS = 4096
-MAX_ERROR_CHARS = 2000  # an error that quotes nonsense must itself stay small enough to be sent
 DTYPES = ("uint8", "bool", "int64", "float32", "float64")
 TYPES = ("hello", "metadata", "infer", "chunk", "error")
 
@@ -142,10 +149,14 @@ def parse_metadata(message: Message) -> tuple[Metadata, str]:
     try:
         if not isinstance(session, str) or not isinstance(content, dict):
             raise TypeError("expected a session (string) and metadata (map)")
+        within = {"horizon": (1, MAX_POINTS), "image_size": (1, MAX_IMAGE_SIDE), "fps": (1e-3, MAX_RATE_HZ)}
+        for key, (least, most) in (within | {"rtc_trained_max_delay": (0, MAX_POINTS)}).items():
+            if not least <= content[key] <= most:
+                raise ValueError(f"{key} {content[key]!r:.80} is not within {least:g} .. {most:g}")
         return (
             Metadata(
-                checkpoint=str(content["checkpoint"]),
-                model=str(content["model"]),
+                checkpoint=shortened(str(content["checkpoint"]), MAX_LINE_CHARS),
+                model=shortened(str(content["model"]), MAX_LINE_CHARS),
                 robot=robot_from_yaml(content["robot"], "the server's robot.yaml"),
                 horizon=int(content["horizon"]),
                 fps=float(content["fps"]),
@@ -156,7 +167,7 @@ def parse_metadata(message: Message) -> tuple[Metadata, str]:
             session,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ProtocolError(f"metadata cannot be read: {error!r}") from error
+        raise ProtocolError(f"metadata cannot be read: {shortened(repr(error))}") from error
 
 
 def infer_message(
@@ -227,6 +238,11 @@ def parse_chunk(message: Message) -> tuple[ActionChunk, dict[str, float]]:
         case {"stamp": float(stamp), "dt": float(dt), "names": list(names), "timing": dict(timing)} if (
             actions is not None and actions.dtype == np.float64 and actions.ndim == 2
         ):
+            if len(timing) > MAX_JOINTS or not all(isinstance(ms, float) for ms in timing.values()):
+                raise ProtocolError("chunk: timing must map stages to milliseconds")
+            if len(actions) > MAX_POINTS or len(names) > MAX_JOINTS:
+                limit = f"at most {MAX_POINTS} and {MAX_JOINTS} are read"
+                raise ProtocolError(f"chunk: {len(actions)} actions of {len(names)} joints, {limit}")
             try:
                 return ActionChunk(stamp=stamp, dt=dt, actions=actions.copy(), names=tuple(names)), timing
             except (ValueError, TypeError) as error:
@@ -235,4 +251,4 @@ def parse_chunk(message: Message) -> tuple[ActionChunk, dict[str, float]]:
 
 
 def error_message(code: str, text: str, number: int) -> Message:
-    return Message("error", number, {"code": code, "message": text[:MAX_ERROR_CHARS]})
+    return Message("error", number, {"code": code, "message": shortened(text)})

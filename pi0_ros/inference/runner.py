@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pi0_ros.base.foreign import shortened
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.inference.backend import Backend
 from pi0_ros.inference.metadata import BackendError, RobotMismatchError
@@ -19,13 +20,15 @@ from pi0_ros.observation.streams import FrozenError, ObservationBuffer, StaleErr
 WINDOW = 200  # inferences in the latency figures
 STARTING = "starting"
 RUNNING = "running"
+STATES = (STARTING, RUNNING, "prompt", "stale", "frozen", "unreadable", "implausible", "backend", "mismatch", "error")
+TRUST_AGAIN_S = 0.5  # after joint states that could not be true
 
 
 @dataclass(frozen=True)
 class Health:
     """What the loop did so far and what it does now."""
 
-    state: str = STARTING  # starting | running | prompt | stale | frozen | unreadable | backend | mismatch | error
+    state: str = STARTING  # one of STATES
     reason: str = "waiting for the first tick of the clock (with use_sim_time: for /clock)"  # "" while running
     chunks: int = 0
     stale_events: int = 0  # how often the streams became stale, frozen or unreadable
@@ -41,7 +44,9 @@ class Runner:
     `now_ns` is the clock of the observations, `publish` takes each chunk, `traced` then takes it with the milliseconds
     that each stage of its way took, `changed` is called in the loop's thread whenever the state changes. `prompt` may
     be set at any time; without one nothing is inferred. With `continuation` each chunk is made to continue the one
-    before (real-time chunking). `instruct` turns the prompt into what the model is told (`SubtaskLoop.instruction`).
+    before (real-time chunking). `doubt` says what of the joint states could not be true since a time of
+    `time.monotonic`: no chunk is made of those. `instruct` turns the prompt into what the model is told
+    (`SubtaskLoop.instruction`).
     """
 
     def __init__(
@@ -54,11 +59,12 @@ class Runner:
         prompt: str = "",
         continuation: Continuation | None = None,
         instruct: Callable[[str], str] = lambda task: task,
+        doubt: Callable[[float], str] = lambda since: "",
         traced: Callable[[ActionChunk, dict[str, float]], None] = lambda chunk, stages_ms: None,
     ) -> None:
         self.prompt = prompt
         self._continuation, self._instruct = continuation, instruct
-        self._traced = traced
+        self._traced, self._doubt = traced, doubt
         self._buffer, self._backend = buffer, backend
         self._now_ns, self._publish, self._changed = now_ns, publish, changed
         self._state, self._reason = STARTING, Health.reason
@@ -119,6 +125,10 @@ class Runner:
         if not prompt:
             self._set("prompt", "no prompt: publish one on ~/prompt or set the parameter `prompt`")
             return False
+        since = time.monotonic() - TRUST_AGAIN_S
+        if problem := self._doubt(since):
+            self._set("implausible", problem)
+            return False
         try:
             observation = self._buffer.observe(now_ns, self._instruct(prompt))
             continuation = self._continuation
@@ -126,6 +136,9 @@ class Runner:
             ready = time.perf_counter()
             chunk = self._backend.infer(observation, prefix)
             if self._stop.is_set():
+                return False
+            if problem := self._doubt(since):
+                self._set("implausible", problem)
                 return False
             if continuation is not None:
                 continuation.published(chunk, self._now_ns() * 1e-9)
@@ -171,7 +184,7 @@ class Runner:
             changed = state != self._state
             self._stale_events += changed and state in ("stale", "frozen", "unreadable")
             self._backend_errors += state in ("backend", "mismatch", "error")
-            self._state, self._reason = state, reason
+            self._state, self._reason = state, shortened(reason)
         if changed and not self._stop.is_set():  # a stopped node may have no publishers left to tell it with
             self._changed(self.health)
 

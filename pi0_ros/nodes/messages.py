@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from pi0_ros.base.errors import InputError
+from pi0_ros.base.foreign import MAX_LINE_CHARS, shortened
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 
 NANOSECONDS = 1_000_000_000
@@ -113,12 +115,14 @@ def sent_from_message(message: JointTrajectory, names: Sequence[str]) -> np.ndar
 
 def check_names(found: Sequence[str], expected: Sequence[str]) -> None:
     """Raise `ChunkError` unless `found` holds every name of `expected` once and no other."""
-    unknown = [name for name in found if name not in expected]
-    missing = [name for name in expected if name not in found]
-    repeated = sorted({name for name in found if list(found).count(name) > 1})
+    counts = Counter(found)
+    unknown = [name for name in counts if name not in expected]
+    missing = [name for name in expected if name not in counts]
+    repeated = sorted(name for name, count in counts.items() if count > 1)
     complaints = [("unknown", unknown), ("missing", missing), ("repeated", repeated)]
     if unknown or missing or repeated:
-        text = "; ".join(f"{word} joints: {', '.join(names)}" for word, names in complaints if names)
+        listed = [(word, shortened(", ".join(names), MAX_LINE_CHARS)) for word, names in complaints if names]
+        text = "; ".join(f"{word} joints: {names}" for word, names in listed)
         raise ChunkError(f"{text}; the robot file has {', '.join(expected)}")
 
 
@@ -142,10 +146,11 @@ def diagnostic_status(
 ) -> DiagnosticStatus:
     """One status named `pi0_ros: <name>`; `level` is DiagnosticStatus.OK, WARN, ERROR or STALE."""
     pairs = [
-        KeyValue(key=key, value=f"{value:.6g}" if isinstance(value, float) else str(value))
+        KeyValue(key=key, value=f"{value:.6g}" if isinstance(value, float) else shortened(str(value)))
         for key, value in values.items()
     ]
-    return DiagnosticStatus(name=f"{STATUS}{name}", level=level, message=message, hardware_id=hardware_id, values=pairs)
+    text = shortened(message)
+    return DiagnosticStatus(name=f"{STATUS}{name}", level=level, message=text, hardware_id=hardware_id, values=pairs)
 
 
 def diagnostic_array(stamp: Time, statuses: Sequence[DiagnosticStatus]) -> DiagnosticArray:

@@ -8,6 +8,8 @@ the node takes the first two steps by itself unless `autostart` is false.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import sys
 import time
 from functools import partial
@@ -22,10 +24,12 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.base.errors import Pi0Error, mendable, report
+from pi0_ros.base.errors import InputError, Pi0Error, mendable, report
+from pi0_ros.base.foreign import MAX_LINE_CHARS, MAX_PROMPT_CHARS, check_prompt, shortened
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.controller import State
 from pi0_ros.control.latency import policy_half
+from pi0_ros.control.plausible import Plausibility
 from pi0_ros.inference.backend import Backend
 from pi0_ros.inference.options import OPTIONS, PolicyOptions
 from pi0_ros.inference.prefix import Continuation, RtcSettings, check_trained
@@ -49,7 +53,7 @@ from pi0_ros.nodes.messages import (
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import interruptible, run_node
-from pi0_ros.observation.streams import ObservationBuffer
+from pi0_ros.observation.streams import MessageError, ObservationBuffer, decode_positions
 from pi0_ros.policy.backends import make_backend
 from pi0_ros.robot import Robot
 
@@ -75,6 +79,8 @@ class PolicyNode(LifecycleNode):
         self._continuation: Continuation | None = None
         self._streams: dict[str, Any] = {}  # topic -> subscription
         self._others: list[Any] = []  # prompt subscriptions
+        self._plausibility: Plausibility | None = None
+        self._doubted = -math.inf, ""  # when joint states last could not be true (steady s), and why
         self._timer: Any = None
         self.failure: Exception | None = None  # what the refusal was
         self._logged_at = 0.0
@@ -110,6 +116,7 @@ class PolicyNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._robot, self._backend = robot, backend
         self._buffer, self._subtasks, self._continuation = buffer, subtasks, continuation
+        self._plausibility = Plausibility(robot.joint_names, robot.lower, robot.upper, robot.velocity)
         self._runner = Runner(
             self._buffer,
             backend,
@@ -118,6 +125,7 @@ class PolicyNode(LifecycleNode):
             changed=self._health_changed,
             prompt=value("prompt") or robot.prompt,
             continuation=continuation,
+            doubt=self._doubt,
             traced=self._publish_trace,
             instruct=subtasks.instruction if subtasks is not None else lambda task: task,
         )
@@ -206,7 +214,23 @@ class PolicyNode(LifecycleNode):
 
     def _received(self, topic: str, message: Any) -> None:
         if self._buffer is not None:
+            self._look_at_state(topic, message)
             self._buffer.push_message(topic, message, self._now_ns())
+
+    def _look_at_state(self, topic: str, message: Any) -> None:
+        """Joint states are judged as they come, by the same judgement as the controller's."""
+        assert self._robot is not None and self._plausibility is not None
+        for state in self._robot.state:
+            if state.topic == topic:
+                with contextlib.suppress(MessageError):  # the observation will say so
+                    positions = decode_positions(state, message)
+                    stamp = stamp_to_seconds(message.header.stamp) or self._now_ns() * 1e-9
+                    if problem := self._plausibility.look(stamp, self._robot.indices(state.joints), positions):
+                        self._doubted = time.monotonic(), f"{topic}: {problem}"
+
+    def _doubt(self, since: float) -> str:
+        at, why = self._doubted
+        return why if at > since else ""
 
     def _make_continuation(self, robot: Robot, backend: Backend) -> Continuation | None:
         """What makes each chunk continue the one before; None where that is off. ValueError for what cannot be."""
@@ -229,8 +253,12 @@ class PolicyNode(LifecycleNode):
 
     def _prompted(self, message: String) -> None:
         if self._runner is not None and message.data != self._runner.prompt:
-            self._runner.prompt = message.data
-            self.get_logger().info(f"prompt: {message.data!r}")
+            try:
+                self._runner.prompt = check_prompt(message.data)
+            except InputError as error:
+                self.get_logger().error(f"{error}; the one before stays", throttle_duration_sec=1.0)
+            else:
+                self.get_logger().info(f"prompt: {shortened(message.data, MAX_LINE_CHARS)!r}")
 
     def _parameters_set(self, parameters: list[Parameter]) -> SetParametersResult:
         known = table("policy")
@@ -242,6 +270,9 @@ class PolicyNode(LifecycleNode):
             )
             return SetParametersResult(successful=False, reason=reason)
         for parameter in parameters:
+            if parameter.name == "prompt" and len(str(parameter.value)) > MAX_PROMPT_CHARS:
+                reason = f"a prompt of {len(parameter.value)} characters is refused, at most {MAX_PROMPT_CHARS}"
+                return SetParametersResult(successful=False, reason=reason)
             if parameter.name == "prompt" and self._runner is not None and self._robot is not None:
                 self._runner.prompt = parameter.value or self._robot.prompt
         return SetParametersResult(successful=True)

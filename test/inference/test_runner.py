@@ -248,3 +248,14 @@ def test_the_observation_is_what_was_pushed_and_nothing_else() -> None:
     for name in first.images:
         np.testing.assert_array_equal(first.images[name], second.images[name])
     assert replace(first, images={}, state=np.zeros(0)).ages_s == second.ages_s
+
+
+def test_no_chunk_is_made_of_joint_states_that_cannot_be_true():
+    """Neither of one that was seen before the inference, nor of one that came meanwhile."""
+    doubts = iter(["yaw is said to have moved by 1", "", "yaw is said to have moved by 2", "", ""])
+    rig = Rig()
+    rig.push()
+    rig.runner._doubt = lambda since: next(doubts)
+    assert not rig.runner.step() and rig.runner.health.state == "implausible"
+    assert not rig.runner.step() and "moved by 2" in rig.runner.health.reason
+    assert not rig.published and rig.runner.step() and len(rig.published) == 1
