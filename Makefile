@@ -1,6 +1,8 @@
 # make demo         the simulated arm does what it is told (ARGS="--episodes 5 --headless")
 # make test         every test (ARGS="-k robot" chooses)
-# make lint         ruff and mypy
+# make coverage     every test, and which lines no test runs
+# make lint         ruff (rules and format) and mypy
+# make release-check  builds, checks and installs what would be released (needs PyPI)
 # make train-demo   record demonstrations in simulation and train the demo's policy from them
 # make clean        remove what building and testing left; the environment .venv stays (make clean-venv)
 #
@@ -17,7 +19,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.pi0_ros_ready
 
-.PHONY: help demo test lint train-demo clean clean-venv
+.PHONY: help demo test coverage lint release-check train-demo clean clean-venv
 .DELETE_ON_ERROR:
 
 help:
@@ -33,8 +35,15 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
+coverage: $(READY)
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered $(ARGS)
+
+release-check: $(READY)
+	$(BIN)/python tools/release_check.py
+
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/python tools/typecheck.py
 
 # Every step goes on where it was interrupted.

@@ -128,7 +128,8 @@ def write_bag(folder: Path, seconds: float) -> None:
 
 def convert_ours(folder: Path, out: Path, codec: str) -> dict[str, float]:
     """Run `pi0 convert` and return what it cost."""
-    from pi0_ros.conversion.convert import Options, convert
+    from pi0_ros.conversion.convert import convert
+    from pi0_ros.conversion.options import Options
     from pi0_ros.robot import load_robot
 
     robot = load_robot(folder / "robot.yaml")

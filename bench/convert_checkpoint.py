@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def write_checkpoint(folder: Path, model: str, chunks: str, random: bool) -> Non
         return np.broadcast_to(np.float32(0.01), shape)
 
     class Leaves(dict):  # drawn one at a time
-        def items(self):
+        def items(self) -> Any:
             return ((name, leaf(shape)) for name, shape in shapes.items())
 
     def cut(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -156,10 +156,10 @@ def main() -> int:
             found += changes
             if not results[-1][0]:
                 tqdm.write(f"seed {seed} {colour}: lifted {score.lifted}, in tray {score.in_tray}")
-        success, right, seconds = (np.array(column) for column in zip(*results, strict=True))
+        success, right, durations = (np.array(column) for column in zip(*results, strict=True))
         print(
             f"rtc {mode}: success {success.sum()} of {len(games)}, named cube lifted first {right.sum()}, "
-            f"median {np.median(seconds):.1f} s, inference {policy.timing.get('total_ms', 0):.0f} ms"
+            f"median {np.median(durations):.1f} s, inference {policy.timing.get('total_ms', 0):.0f} ms"
         )
         pairs = ("new chunk and executed actions", "new chunk and last command", "foreseen and executed actions")
         for what, values in zip(pairs, np.array(found).T, strict=True):

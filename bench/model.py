@@ -13,7 +13,8 @@ import torch
 
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.flow import sample_time
-from pi0_ros.model.pi0 import ModelInput, Pi0
+from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.pi0 import Pi0
 
 
 def random_input(config: ModelConfig, batch: int, device: str) -> ModelInput:

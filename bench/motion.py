@@ -140,7 +140,7 @@ def demo(transition: str, latency_ms: int, args: argparse.Namespace, policy: Pol
 
 def table(rows: list[Row]) -> str:
     """The rows as Markdown."""
-    titles = (
+    titles: tuple[str, ...] = (
         "latency ms",
         "transition",
         "acceleration at transitions: p99 (peak)",

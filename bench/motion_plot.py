@@ -11,6 +11,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from motion_figures import Trace, difference
 
 COLOURS = {"replace": "#c0392b", "blend": "#1f6fb2", "ensemble": "#8a6bbf", "rtc": "#1f9e72"}
@@ -42,7 +44,7 @@ def plot(rows: list[Any], path: Path) -> None:
         over_latency(axes[1, 1], recorded, lambda row: row.figures.p99("jerk", "transition"))
         axes[1, 1].set(title="Jerk at transitions, p99", ylabel="rad/s³", yscale="log")
     figure.legend(
-        [plt.Line2D([], [], color=colour, lw=2.5) for colour in COLOURS.values()],
+        [Line2D([], [], color=colour, lw=2.5) for colour in COLOURS.values()],
         list(COLOURS),
         loc="outside upper center",
         ncols=len(COLOURS),
@@ -52,7 +54,7 @@ def plot(rows: list[Any], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def over_latency(axis: plt.Axes, rows: list[Any], value: Callable[[Any], float]) -> None:
+def over_latency(axis: Axes, rows: list[Any], value: Callable[[Any], float]) -> None:
     """One line per strategy; random latency apart at the right."""
     labels = list(dict.fromkeys(row.latency for row in rows))
     for shift, (transition, colour) in enumerate(COLOURS.items()):

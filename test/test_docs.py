@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,18 @@ def test_every_package_says_who_may_import_it_and_the_terms_it_uses(room: str) -
 def test_the_glossary_is_in_order() -> None:
     terms = [line.split("|")[1].strip() for line in GLOSSARY.splitlines() if line.startswith("| ")][1:]
     assert len(terms) > 35 and terms == sorted(terms, key=str.lower)
+
+
+def test_bloom_reads_the_releases_of_the_changelog() -> None:
+    changelog = pytest.importorskip("catkin_pkg.changelog")
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        from changelog import as_rst, releases  # type: ignore[attr-defined]
+    finally:
+        sys.path.remove(str(ROOT / "tools"))
+    markdown = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert (ROOT / "CHANGELOG.rst").read_text(encoding="utf-8") == as_rst(markdown), "run python tools/changelog.py"
+    read = changelog.get_changelog_from_path(ROOT / "CHANGELOG.rst")
+    assert [version for version, _, _ in read.foreach_version()] == [head.split()[0] for head, _ in releases(markdown)]
+    with pytest.raises(ValueError, match="YYYY-MM-DD"):
+        releases("# Changelog\n\n## 0.9.0\n- x\n")

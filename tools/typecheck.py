@@ -1,6 +1,7 @@
 """Run mypy over the package as it is installed: `training/` as `pi0_ros.training`, which mypy cannot find by itself.
 
 python tools/typecheck.py                       the package, bench/ and tools/
+python tools/typecheck.py --no-incremental      arguments go to mypy
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TREE = ROOT / "build" / "typecheck"
+AROUND = ("bench", "tools")
 
 
 def lay_out(tree: Path) -> None:
@@ -27,12 +29,20 @@ def lay_out(tree: Path) -> None:
         (package / name).symlink_to(path)
 
 
-def main() -> int:
-    """Check the package; returns mypy's exit status."""
-    lay_out(TREE)
+def mypy(*targets: str) -> int:
+    """Run mypy on `targets`, which find the package in `TREE`; returns its exit status."""
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
-    command += ["--cache-dir", str(ROOT / ".mypy_cache"), "-p", "pi0_ros", *sys.argv[1:]]
+    command += ["--cache-dir", str(ROOT / ".mypy_cache"), *targets, *sys.argv[1:]]
     return subprocess.run(command, cwd=TREE, env={**os.environ, "MYPYPATH": str(TREE), "PYTHONPATH": ""}).returncode
+
+
+def main() -> int:
+    """Check the package, then the programs around it, folder by folder: they import their neighbours by name."""
+    lay_out(TREE)
+    statuses = [mypy("-p", "pi0_ros")]
+    for folder in sorted({path.parent for name in AROUND for path in (ROOT / name).rglob("*.py")}):
+        statuses.append(mypy(*(str(path) for path in sorted(folder.glob("*.py")))))
+    return max(statuses)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.datasets.dataset import Dataset, Episode
 from pi0_ros.datasets.language import label_index
 from pi0_ros.datasets.layout import image_key
-from pi0_ros.model.pi0 import ModelInput
+from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.observation.images import resize_with_pad
 from pi0_ros.policy.transforms import actions_to_model, make_inputs
 

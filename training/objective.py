@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from pi0_ros.model.config import ModelConfig
-from pi0_ros.model.pi0 import ModelInput, Pi0, Prefix
+from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.pi0 import Pi0, Prefix
 from pi0_ros.robot import Robot
 from pi0_ros.training.loader import TrainingData
 

@@ -26,7 +26,8 @@ from pi0_ros.model.fast import Pi0Fast
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.tokens.action_tokens import FOLDER as ACTION_TOKENS
 from pi0_ros.tokens.action_tokens import ActionCodec, ActionTokens
-from pi0_ros.tokens.tokenizer import Tokenizer, TokenizerError
+from pi0_ros.tokens.subwords import TokenizerError
+from pi0_ros.tokens.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 

@@ -30,8 +30,8 @@ from pi0_ros.checkpoints.summary import (
 )
 from pi0_ros.cli.checkpoint_options import BASE_HELP, CONFIG_HELP, describe_for, read_config
 from pi0_ros.robot import Robot, load_robot
-from pi0_ros.tokens.subwords import TOKENIZER_URL
-from pi0_ros.tokens.tokenizer import Tokenizer, TokenizerError
+from pi0_ros.tokens.subwords import TOKENIZER_URL, TokenizerError
+from pi0_ros.tokens.tokenizer import Tokenizer
 
 INDENT = 13
 

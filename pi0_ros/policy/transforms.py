@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from pi0_ros.checkpoints.norm_stats import normalize, unnormalize
 from pi0_ros.checkpoints.spec import PolicySpec
-from pi0_ros.model.pi0 import ModelInput
+from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.observation.images import resize_with_pad
 from pi0_ros.robot import units
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.model.config import ModelConfig
-from pi0_ros.model.pi0 import ModelInput, Prefix
+from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.pi0 import Prefix
 from pi0_ros.robot import Robot
 from pi0_ros.training.frame_weights import gripper_events
 from pi0_ros.training.loader import TrainingData

@@ -24,7 +24,8 @@ from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.init import sine_position_init
-from pi0_ros.model.pi0 import ModelInput, Pi0
+from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.pi0 import Pi0
 from pi0_ros.policy.transforms import make_inputs
 from pi0_ros.robot import load_robot
 from pi0_ros.sim.demonstrator import GRASP_HEIGHT

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.base.errors import InputError
-from pi0_ros.tokens.subwords import hub_cache
-from pi0_ros.tokens.tokenizer import Tokenizer, TokenizerError
+from pi0_ros.tokens.subwords import TokenizerError, hub_cache
+from pi0_ros.tokens.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 

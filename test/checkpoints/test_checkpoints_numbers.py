@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from pi0_ros.checkpoints.load import load_model
 from pi0_ros.checkpoints.weights import EMBEDDING, TIED_HEAD, UNUSED_HEAD, named_weights
-from pi0_ros.model.pi0 import ModelInput
+from pi0_ros.model.paligemma import ModelInput
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from pi0_ros.model.config import ModelConfig
-from pi0_ros.model.paligemma import PaliGemma
-from pi0_ros.model.pi0 import ModelInput
+from pi0_ros.model.paligemma import ModelInput, PaliGemma
 
 
 class Oracle:

@@ -11,7 +11,8 @@ import torch
 
 from pi0_ros.checkpoints.weights import load_model
 from pi0_ros.model.config import ModelConfig
-from pi0_ros.model.pi0 import ModelInput, Pi0
+from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.pi0 import Pi0
 
 ROOT = Path(__file__).parents[1] / "fixtures" / "reference"
 MODELS = ("pi0", "pi05")

@@ -20,7 +20,8 @@ from pi0_ros.model.config import ConfigError, ModelConfig
 from pi0_ros.model.fast import Pi0Fast, build_model
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.tokens.action_tokens import ActionCodec, ActionTokens, NoActionsError, cosine_basis
-from pi0_ros.tokens.tokenizer import Tokenizer, TokenizerError
+from pi0_ros.tokens.subwords import TokenizerError
+from pi0_ros.tokens.tokenizer import Tokenizer
 
 MODEL = reference.ROOT / "tokenizer" / "tiny.model"
 CONFIG = replace(PI05, model="pi0_fast", expert=None, max_token_len=14, cameras=("base_0_rgb", "base_1_rgb"))

@@ -14,7 +14,8 @@ from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.flow import sample_time, time_embedding
 from pi0_ros.model.init import sine_position_init
 from pi0_ros.model.layers import Attention, Rotary, attention_bias, fold_heads
-from pi0_ros.model.pi0 import ModelInput, Pi0, prefix_positions
+from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.pi0 import Pi0, prefix_positions
 
 both_models = pytest.mark.parametrize("name", reference.MODELS)
 

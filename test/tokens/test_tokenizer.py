@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.tokens.prompts import state_bins, subtask_text
-from pi0_ros.tokens.tokenizer import Tokenizer, TokenizerError
+from pi0_ros.tokens.subwords import TokenizerError
+from pi0_ros.tokens.tokenizer import Tokenizer
 
 MODEL = reference.ROOT / "tokenizer" / "tiny.model"
 CASES = json.loads((reference.ROOT / "tokenizer" / "expected.json").read_text())

@@ -21,7 +21,8 @@ from synthetic import ROBOT, TINY, make_data, make_stats
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.checkpoints.weights import disk_name, load_model
 from pi0_ros.model.config import ModelConfig
-from pi0_ros.model.pi0 import ModelInput, Pi0
+from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.pi0 import Pi0
 from pi0_ros.sim.grounding import Grounding, GroundingHead, grasp_error, grasp_targets, grounding_errors
 from pi0_ros.training import loop
 from pi0_ros.training.frame_weights import frame_weights

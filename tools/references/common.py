@@ -137,7 +137,7 @@ def new_case(out: Path, name: str) -> Path:
 
 def save_case(folder: Path, case: dict[str, Any], packages: Sequence[str], arrays: dict[str, np.ndarray]) -> None:
     """Write `case.json` and `expected.npz`."""
-    np.savez_compressed(folder / "expected.npz", **arrays)
+    np.savez_compressed(folder / "expected.npz", **arrays)  # type: ignore[arg-type]  # numpy's stub: allow_pickle
     text = json.dumps(case | {"versions": {package: _version(package) for package in packages}}, indent=1)
     (folder / "case.json").write_text(text + "\n")
     print(folder.name, flush=True)

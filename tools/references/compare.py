@@ -19,7 +19,8 @@ import torch
 
 from pi0_ros.checkpoints.load import load_model
 from pi0_ros.model.fast import Pi0Fast
-from pi0_ros.model.pi0 import ModelInput, Pi0
+from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.pi0 import Pi0
 
 LIMIT = 1e-4
 

@@ -130,7 +130,7 @@ def draw_observation(rng: np.random.Generator, robot: str) -> dict[str, np.ndarr
     return {"joints": joints[:6], "gripper": rng.random(1), "base_rgb": picture(), "wrist_rgb": picture()}
 
 
-def nested(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def nested(arrays: dict[str, Any]) -> dict[str, Any]:
     """Return {"images|cam_high": x} as {"images": {"cam_high": x}}."""
     found: dict[str, Any] = {}
     for key, value in arrays.items():
@@ -181,10 +181,11 @@ def make_case(out: Path, seed: int, name: str, tokenizer_path: Path) -> None:
             return actions
 
         policy._sample_actions = spy
-        outputs = policy.infer(nested({**observed, "prompt": prompt}), noise=noise)
+        asked: dict[str, Any] = {**observed, "prompt": prompt}
+        outputs = policy.infer(nested(asked), noise=noise)
         low = policy_config.create_trained_policy(config, folder / "checkpoint")
-        rough = low.infer(nested({**observed, "prompt": prompt}), noise=noise)
-    arrays = {f"obs|{key}": value for key, value in observed.items()} | seen | {"noise": noise}
+        rough = low.infer(nested(asked), noise=noise)
+    arrays: dict[str, Any] = {f"obs|{key}": value for key, value in observed.items()} | seen | {"noise": noise}
     arrays |= {"out_actions": np.asarray(outputs["actions"]), "out_actions_bf16": np.asarray(rough["actions"])}
     case = {"reference": "openpi_policy", "kind": name, "model": sizes["model"], "seed": seed, "sizes": sizes}
     case |= {"robot": robot, "prompt": prompt, "asset_id": asset_id}
@@ -198,7 +199,7 @@ def make_prompts(out: Path, count: int, tokenizer_path: Path, fast: str) -> None
     with tokenizer_file(tokenizer_path):
         for _ in range(count):
             prompt, length = draw_text(rng), int(rng.choice([5, 12, 48, 100, 200]))
-            state = rng.normal(0, 0.7, int(rng.integers(1, 15))).astype(rng.choice([np.float32, np.float64]))
+            state = rng.normal(0, 0.7, int(rng.integers(1, 15))).astype(rng.choice(["float32", "float64"]))
             state[rng.random(len(state)) < 0.2] = rng.choice([-1, 1, 0, 127 / 128, -1 + 1 / 128])
             entry: dict[str, Any] = {"prompt": prompt, "max_len": length, "state": state.tolist()}
             plain = tokenizer.PaligemmaTokenizer(length)

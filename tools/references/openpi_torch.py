@@ -116,7 +116,7 @@ def make_case(out: Path, seed: int, name: str, kind: str) -> None:
         config = {key: sizes[key] for key in ("action_dim", "action_horizon")}
         config |= {"paligemma_variant": "gemma_2b", "action_expert_variant": "gemma_300m", "precision": "bfloat16"}
         (checkpoint / "config.json").write_text(json.dumps(config, indent=2))
-    safetensors.torch.save_model(model, checkpoint / "model.safetensors")
+    safetensors.torch.save_model(model, str(checkpoint / "model.safetensors"))
     cast_parameters(model, torch.float32)
     drawn = {"state": draw_stats(rng, 8), "actions": draw_stats(rng, 7)}
     fields = ("mean", "std", "q01", "q99")
