@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from pi0_ros.model.config import ModelConfig
-from pi0_ros.model.pi0 import ModelInput, Pi0
+from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.pi0 import Pi0
 from pi0_ros.training.objective import Batch, Learner, draw_noise_and_time
 from pi0_ros.training.optimizer import Average, clip_gradients
 from pi0_ros.training.recipe import Recipe, Stage
@@ -28,7 +29,7 @@ def random_batch(config: ModelConfig, size: int, views: int, text: int, device: 
     """A batch with `views` cameras and prompts of `text` tokens."""
     random, side = np.random.default_rng(0), config.vision.image_size
     slots = config.cameras[:views]
-    noise, moment = draw_noise_and_time(random, size, 1, (config.action_horizon, config.action_dim))
+    noise, times = draw_noise_and_time(random, size, 1, (config.action_horizon, config.action_dim))
     inputs = ModelInput(
         {slot: torch.rand(size, side, side, 3, device=device) * 2 - 1 for slot in slots},
         {slot: torch.ones(size, dtype=torch.bool, device=device) for slot in slots},
@@ -37,7 +38,7 @@ def random_batch(config: ModelConfig, size: int, views: int, text: int, device: 
         torch.randn(size, config.action_dim, device=device),
     )
     actions = torch.randn(size, config.action_horizon, config.action_dim, device=device)
-    drawn = (torch.from_numpy(values).to(device) for values in (noise, moment))
+    drawn = torch.from_numpy(noise).to(device), torch.from_numpy(times).to(device)
     return Batch(np.arange(size), inputs, actions, *drawn, {})
 
 
