@@ -18,6 +18,7 @@ from types import FrameType
 import torch
 from torch import Tensor, nn
 
+from pi0_ros.base.errors import Pi0Error
 from pi0_ros.checkpoints.checkpoint import save_checkpoint
 from pi0_ros.checkpoints.folders import new_folder, recover
 from pi0_ros.training.objective import Learner
@@ -32,7 +33,7 @@ CHECKPOINT, KEPT = "checkpoint", "checkpoints"
 PRODUCTS = (CHECKPOINT, KEPT, "progress.csv", "curve.png", "tokenizer.model", "not_finite", "tensorboard")
 
 
-class TrainingStoppedError(RuntimeError):
+class TrainingStoppedError(Pi0Error, RuntimeError):
     """A signal ended the run after a save; `signal` is its number."""
 
     def __init__(self, number: int, message: str) -> None:

@@ -29,7 +29,7 @@ KINDS = {
     **dict.fromkeys(("checkpoint", "config", "init", "base", "annotations", "partial"), "in"),
     **dict.fromkeys(("tokenizer",), "in"),
     **dict.fromkeys(
-        ("robot", "map", "changes", "file", "device", "episodes", "dtype", "asset", "bind", "arguments"), "name"
+        ("robot", "map", "changes", "only", "file", "device", "episodes", "dtype", "asset", "bind", "arguments"), "name"
     ),
     **dict.fromkeys(("fps", "ray_address"), "name"),
     **dict.fromkeys(("out", "dst", "plots", "plot", "log_dir"), "out"),
