@@ -10,86 +10,24 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import pty
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import wait_until
 
 rclpy = pytest.importorskip("rclpy")
+from launched import Body, Launched, alive, children, clear, launch  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.node import Node  # noqa: E402
-from sensor_msgs.msg import JointState  # noqa: E402
-from trajectory_msgs.msg import JointTrajectory  # noqa: E402
-
-from pi0_ros.control.chunk import ActionChunk  # noqa: E402
-from pi0_ros.nodes.messages import LATEST, chunk_to_message, seconds_to_stamp  # noqa: E402
-from pi0_ros.robot import load_robot  # noqa: E402
 
 pytestmark = [pytest.mark.dds, pytest.mark.skipif(sys.platform != "linux", reason="stops processes by signals")]
-ROOT = Path(__file__).resolve().parents[2]
-ROBOT = load_robot("demo_arm")
 TIMES = int(os.environ.get("PI0_ENDINGS", "1"))
-MIDDLE = (ROBOT.lower + ROBOT.upper) / 2
 WORDS = ["robot:=demo_arm", "backend:=zmq", "server:=tcp://127.0.0.1:9", "monitor:=false"]
 NODES = ("controller", "policy")
-
-ROS_LAUNCH = """
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-
-file, *words = sys.argv[1:]
-service = LaunchService(argv=words)
-arguments = [word.split(":=", 1) for word in words]
-service.include_launch_description(LaunchDescription([
-    IncludeLaunchDescription(PythonLaunchDescriptionSource(file), launch_arguments=arguments)]))
-sys.exit(service.run())
-"""
-
-
-class Body(Node):
-    """The robot, which goes where it is sent, and the policy that swings it."""
-
-    def __init__(self, context: rclpy.Context) -> None:
-        super().__init__("body", context=context)
-        self.commands: list[JointTrajectory] = []  # on the robot's own topic
-        self._position = dict(zip(ROBOT.joint_names, MIDDLE))
-        self._states = self.create_publisher(JointState, ROBOT.state[0].topic, 10)
-        self._chunks = self.create_publisher(JointTrajectory, "pi0/chunk", LATEST)
-        self.create_subscription(JointTrajectory, ROBOT.commands[0].topic, self._on_command, 200)
-        self.create_timer(0.02, self._feel)
-        self.create_timer(0.2, self._plan)
-
-    def moving(self) -> bool:
-        return len(self.commands) > 25 and any(np.abs(m.points[0].velocities).max() > 0.05 for m in self.commands[-3:])
-
-    def last_velocity(self) -> float:
-        return float(np.abs(self.commands[-1].points[0].velocities).max())
-
-    def _feel(self) -> None:
-        state = JointState(name=list(self._position), position=list(self._position.values()))
-        state.header.stamp = seconds_to_stamp(time.time())
-        self._states.publish(state)
-
-    def _plan(self) -> None:
-        stamp = time.time() - 0.05
-        actions = np.tile(MIDDLE, (40, 1))
-        actions[:, 0] += 0.5 * np.sin(2.0 * (stamp + 0.05 * np.arange(40)))
-        self._chunks.publish(chunk_to_message(ActionChunk(stamp, 0.05, actions, ROBOT.joint_names)))
-
-    def _on_command(self, message: JointTrajectory) -> None:
-        self.commands.append(message)
-        self._position |= dict(zip(message.joint_names, message.points[0].positions))
 
 
 @pytest.fixture
@@ -102,77 +40,6 @@ def body(ros_context: rclpy.Context) -> Iterator[Body]:
     executor.shutdown()
     thread.join(5.0)
     node.destroy_node()
-
-
-def children(pid: int) -> dict[int, str]:
-    """Living processes below `pid` and their command lines, all generations."""
-    parents: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if fields[0] != "Z":
-                parents.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    found, waiting = {}, list(parents.get(pid, []))
-    while waiting:
-        child = waiting.pop()
-        with contextlib.suppress(OSError):
-            found[child] = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
-        waiting += parents.get(child, [])
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-@dataclass
-class Launched:
-    """A launcher in a terminal of its own, as a person has it."""
-
-    process: subprocess.Popen[bytes]
-    master: int
-    printed: bytearray = field(default_factory=bytearray)
-    nodes: dict[int, str] = field(default_factory=dict)
-
-    def read(self) -> None:
-        with contextlib.suppress(OSError):
-            while data := os.read(self.master, 65536):
-                self.printed += data
-
-    def node(self, name: str) -> int:
-        return next(pid for pid, line in self.nodes.items() if f"nodes.start {name}" in line)
-
-    def close_terminal(self) -> None:
-        os.close(self.master)
-
-
-def launch(kind: str, folder: Path, words: list[str], file: str = "policy") -> Launched:
-    environment = dict(os.environ)
-    if kind == "pi0 up":
-        argv = [sys.executable, "-m", "pi0_ros.cli", "up", file, *words]
-    else:
-        scripts = folder / "prefix" / "lib" / "pi0_ros"
-        index = folder / "prefix" / "share" / "ament_index" / "resource_index" / "packages"
-        scripts.mkdir(parents=True)
-        index.mkdir(parents=True)
-        (index / "pi0_ros").touch()
-        for name in ("controller", "policy", "sim", "recorder", "monitor", "viewer"):
-            script = scripts / f"{name}_node"
-            script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pi0_ros.nodes.start {name} "$@"\n')
-            script.chmod(0o755)
-        environment["AMENT_PREFIX_PATH"] = f"{folder / 'prefix'}:{environment.get('AMENT_PREFIX_PATH', '')}"
-        argv = [sys.executable, "-c", ROS_LAUNCH, str(ROOT / "launch" / f"{file}.launch.py"), *words]
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        ["setsid", "--ctty", "--", *argv], stdin=slave, stdout=slave, stderr=slave, env=environment, cwd=folder
-    )
-    os.close(slave)
-    launched = Launched(process, master)
-    threading.Thread(target=launched.read, daemon=True).start()
-    return launched
 
 
 Ending = Callable[[Launched], None]
@@ -229,11 +96,17 @@ def needs(kind: str) -> None:
 def running_robot(kind: str, folder: Path, body: Body) -> Launched:
     launched = launch(kind, folder, [*WORDS, "auto_arm:=true"])
     told = lambda: launched.printed.decode(errors="replace")[-3000:]  # noqa: E731
-    wait_until(lambda: body.moving() or launched.process.poll() is not None, 60.0, told)
-    assert launched.process.poll() is None, told()
-    launched.nodes = children(launched.process.pid)
-    assert all(any(f"nodes.start {name}" in line for line in launched.nodes.values()) for name in NODES), launched.nodes
-    wait_until(body.moving, 20.0)
+    try:
+        wait_until(lambda: body.moving() or launched.process.poll() is not None, 60.0, told)
+        assert launched.process.poll() is None, told()
+        launched.nodes = children(launched.process.pid)
+        lines = list(launched.nodes.values())
+        assert all(any(f"nodes.start {name}" in line for line in lines) for name in NODES), lines
+        wait_until(body.moving, 20.0)
+    except BaseException:
+        launched.nodes = children(launched.process.pid)
+        clear(launched)
+        raise
     return launched
 
 
@@ -267,7 +140,7 @@ def test_the_last_command_is_at_rest(ending: str, kind: str, attempt: int, body:
             late = kind == "ros2 launch" and "thrice" in ending  # the third may come when launch no longer listens
             assert launched.process.returncode in ((0, -signal.SIGINT) if late else (0,))
     finally:
-        _clear(launched)
+        clear(launched)
 
 
 @pytest.mark.parametrize("attempt", range(TIMES))
@@ -281,7 +154,7 @@ def test_a_killed_controller_ends_everything_with_status_1(kind: str, attempt: i
         nothing_lives_on(launched)
         assert launched.process.returncode == 1
     finally:
-        _clear(launched)
+        clear(launched)
 
 
 @pytest.mark.parametrize("attempt", range(TIMES))
@@ -299,7 +172,7 @@ def test_a_killed_policy_leaves_a_controller_that_holds(kind: str, attempt: int,
         assert body.last_velocity() == 0.0
         assert launched.process.returncode == 0
     finally:
-        _clear(launched)
+        clear(launched)
 
 
 @pytest.mark.parametrize("kind", LAUNCHERS)
@@ -334,15 +207,4 @@ def test_what_cannot_start_starts_nothing(
         assert printed.count(message) == 1, printed
         assert "started" not in printed and "Traceback" not in printed, printed
     finally:
-        _clear(launched)
-
-
-def _clear(launched: Launched) -> None:
-    """Whatever a failed test left."""
-    for pid in (launched.process.pid, *launched.nodes):
-        if alive(pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-    launched.process.wait(10.0)
-    with contextlib.suppress(OSError):
-        os.close(launched.master)
+        clear(launched)
