@@ -8,18 +8,28 @@ is imported, so `pi0 --help` needs neither torch nor ROS.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
+import importlib.metadata
 import os
+import re
 import signal
 import sys
 from types import ModuleType
 from typing import NoReturn
 
 from pi0_ros.base.errors import TRACEBACK, USER_ERROR, report, take_traceback
+from pi0_ros.base.share import share_path
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("pi0_ros.cli.demo", "run the simulated arm with its trained policy, scored"),
     "up": ("pi0_ros.cli.up", "start, watch and stop the processes of a launch file, without `ros2 launch`"),
+    "arm": ("pi0_ros.cli.arm", "let the controller follow the policy"),
+    "disarm": ("pi0_ros.cli.disarm", "bring the robot to a hold and command nothing any more"),
+    "estop": ("pi0_ros.cli.estop", "stop every controller in this ROS domain"),
+    "reset": ("pi0_ros.cli.reset", "take back an emergency stop"),
+    "prompt": ("pi0_ros.cli.prompt", "tell policy and recorder what to do"),
+    "state": ("pi0_ros.cli.state", "show what policy, controller and recorder say of themselves"),
     "record": ("pi0_ros.cli.record", "record episodes by keys, with live rates, ages and losses"),
     "record-demo": ("pi0_ros.cli.record_demo", "record scripted demonstrations of the simulated arm as rosbags"),
     "convert": ("pi0_ros.cli.convert", "turn rosbags into a LeRobotDataset v3"),
@@ -56,8 +66,13 @@ def main(argv: list[str] | None = None) -> int:
         epilog=f"`pi0 COMMAND --help` shows a command's options and examples. {TRACEBACK_HELP}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    overview.add_argument("command", choices=list(COMMANDS), metavar="COMMAND")
+    overview.add_argument("--version", action="version", version=f"pi0_ros {version()}")
+    overview.add_argument("command", metavar="COMMAND")
     chosen = overview.parse_args(argv[:1]).command
+    if chosen not in COMMANDS:
+        near = difflib.get_close_matches(chosen, COMMANDS, 1)
+        hint = f"did you mean `pi0 {near[0]}`?" if near else f"there are {', '.join(COMMANDS)}"
+        overview.error(f"no command is called {chosen!r}: {hint}")
     try:
         args = _parse(chosen, argv[1:])
         status = int(args.run(args))
@@ -71,6 +86,15 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except Exception as error:
         return report(error, f"pi0 {chosen}")
+
+
+def version() -> str:
+    """The version of this package, as it is installed or, in a source tree, as package.xml says."""
+    try:
+        return importlib.metadata.version("pi0_ros")
+    except importlib.metadata.PackageNotFoundError:
+        found = re.search(r"<version>(.+?)</version>", share_path("package.xml").read_text(encoding="utf-8"))
+        return found[1] if found else "unknown"
 
 
 def _parse(chosen: str, arguments: list[str]) -> argparse.Namespace:

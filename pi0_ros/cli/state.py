@@ -1,0 +1,35 @@
+"""Show what policy, controller and recorder say of themselves.
+
+    pi0 state
+    pi0 state --namespace left -v       with all values
+
+The exit status is 1 when one of them reports an error, or when nobody is heard.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from pi0_ros.cli.operator_options import add_operator_arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command line of `pi0 state`."""
+    parser.add_argument("-v", "--verbose", action="store_true", help="all values too")
+    add_operator_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """`pi0 state`: 0, 1 when one of them has an error or nobody is heard."""
+    from pi0_ros.nodes.operator import operator
+
+    with operator(args.namespace, args.timeout) as robot:
+        heard = robot.statuses(1.2)  # they speak twice a second
+    if not heard:
+        print("nobody is heard on /diagnostics: is it running, in this ROS_DOMAIN_ID?")
+        return 1
+    for name, level, message, values in heard:
+        print(f"{name:<12s} {level:<8s} {message}")
+        if args.verbose:
+            print("\n".join(f"    {key}: {value}" for key, value in values.items()))
+    return 1 if any(level in ("error", "stale") for _, level, _, _ in heard) else 0

@@ -1,0 +1,132 @@
+"""A person's hands on a running robot: services called and prompts given by a command, without ROS's own CLI."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
+
+from pi0_ros.base.errors import InputError
+from pi0_ros.nodes.messages import STATUS, diagnostic_values, status_name
+
+LEVELS = {b"\x00": "ok", b"\x01": "warning", b"\x02": "error", b"\x03": "stale"}
+ESTOP = "/controller/estop"
+
+
+class Operator:
+    """Speaks to the nodes of one namespace ("": those without), for at most `patience_s` each time."""
+
+    def __init__(self, node: Node, executor: SingleThreadedExecutor, patience_s: float) -> None:
+        self._node, self._executor, self._patience_s = node, executor, patience_s
+
+    def arm(self, on: bool) -> tuple[bool, str]:
+        """Arm or disarm the controller; (whether it did, what it says)."""
+        return self._call(SetBool, "controller/arm", SetBool.Request(data=on))
+
+    def reset(self) -> tuple[bool, str]:
+        """Take back the controller's stop; (whether it did, what it says)."""
+        return self._call(Trigger, "controller/reset", Trigger.Request())
+
+    def estop(self) -> tuple[bool, str]:
+        """Stop this namespace's controller; (whether it did, what it says)."""
+        return self._call(Trigger, "controller/estop", Trigger.Request())
+
+    def estop_all(self) -> list[tuple[str, bool, str]]:
+        """Stop every controller that is found, the first at once: (name, whether it stops, what it says) of each."""
+        asked: dict[str, Any] = {}
+        end, first = time.monotonic() + self._patience_s, None
+        while time.monotonic() < end and (first is None or time.monotonic() < first + 1.0):
+            for name, kinds in self._node.get_service_names_and_types():
+                if name.endswith(ESTOP) and "std_srvs/srv/Trigger" in kinds and name not in asked:
+                    client = self._node.create_client(Trigger, name)
+                    asked[name] = (client, None)
+            for name, (client, future) in asked.items():
+                if future is None and client.service_is_ready():
+                    asked[name] = (client, client.call_async(Trigger.Request()))
+                    first = first or time.monotonic()
+            self._executor.spin_once(timeout_sec=0.02)
+        self._spin(lambda: all(future is not None and future.done() for _, future in asked.values()), self._patience_s)
+        if not asked:
+            raise InputError(_absent(f"...{ESTOP}"))
+        answers = []
+        for name, (_, future) in asked.items():
+            done = future is not None and future.done()
+            said = (future.result().success, future.result().message) if done else (False, "no answer")
+            answers.append((name.removesuffix("/estop").removeprefix("/"), *said))
+        return answers
+
+    def prompt(self, text: str) -> list[str]:
+        """Tell policy and recorder what to do; the names of those that listened."""
+        topics = ("policy/prompt", "recorder/prompt")
+        publishers = {topic: self._node.create_publisher(String, topic, 1) for topic in topics}
+        if not self._spin(lambda: any(p.get_subscription_count() for p in publishers.values()), self._patience_s):
+            raise InputError(_absent(" or ".join(self._node.resolve_topic_name(topic) for topic in topics)))
+        self._spin(lambda: all(p.get_subscription_count() for p in publishers.values()), 1.0)
+        heard = [topic for topic, publisher in publishers.items() if publisher.get_subscription_count()]
+        for topic in heard:
+            publishers[topic].publish(String(data=text))
+            publishers[topic].wait_for_all_acked(rclpy.duration.Duration(seconds=self._patience_s))
+        return [self._node.resolve_topic_name(topic).removesuffix("/prompt") for topic in heard]
+
+    def statuses(self, seconds: float) -> list[tuple[str, str, str, dict[str, str]]]:
+        """(name, level, message, values) of what policy, controller and recorder say, heard for `seconds`."""
+        found: dict[str, DiagnosticStatus] = {}
+        own = {status_name(self._node, name) for name in ("policy", "controller", "recorder")}
+        whole = self._node.get_namespace() == "/"
+
+        def hear(array: DiagnosticArray) -> None:
+            for status in array.status:
+                if status.name in own or (whole and status.name.startswith(STATUS)):
+                    found[status.name.removeprefix(STATUS)] = status
+
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", hear, 50)
+        self._spin(lambda: bool(found), self._patience_s)
+        self._spin(lambda: False, seconds)
+        rows = sorted(found.items())
+        return [(name, LEVELS[bytes(s.level)], s.message, diagnostic_values(s)) for name, s in rows]
+
+    def _call(self, kind: Any, name: str, request: Any) -> tuple[bool, str]:
+        client = self._node.create_client(kind, name)
+        if not self._spin(client.service_is_ready, self._patience_s):
+            raise InputError(_absent(client.srv_name))
+        future = client.call_async(request)
+        if not self._spin(future.done, self._patience_s):
+            raise InputError(f"{client.srv_name} does not answer within {self._patience_s:g} s")
+        return bool(future.result().success), str(future.result().message)
+
+    def _spin(self, condition: Callable[[], bool], limit_s: float) -> bool:
+        end = time.monotonic() + limit_s
+        while not condition():
+            if time.monotonic() > end:
+                return False
+            self._executor.spin_once(timeout_sec=0.02)
+        return True
+
+
+@contextmanager
+def operator(namespace: str, patience_s: float) -> Iterator[Operator]:
+    """An `Operator` in a ROS context of its own."""
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
+    node = Node("pi0_operator", namespace=namespace, context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    try:
+        yield Operator(node, executor, patience_s)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+
+
+def _absent(name: str) -> str:
+    return f"nobody offers {name}: is it running, in this ROS_DOMAIN_ID, and is --namespace right?"

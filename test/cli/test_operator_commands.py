@@ -1,0 +1,68 @@
+"""`pi0 arm`, `disarm`, `estop`, `reset`, `prompt`, `state` against a real controller and recorder."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from conftest import Processes, wait_until
+
+rclpy = pytest.importorskip("rclpy")
+from launched import Body  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+
+from pi0_ros.cli.main import main  # noqa: E402
+
+pytestmark = pytest.mark.dds
+
+
+@pytest.fixture
+def body(ros_context: rclpy.Context) -> Iterator[Body]:
+    node, executor = Body(ros_context), SingleThreadedExecutor(context=ros_context)
+    executor.add_node(node)
+    thread = threading.Thread(target=executor.spin, daemon=True)
+    thread.start()
+    yield node
+    executor.shutdown()
+    thread.join(5.0)
+
+
+def test_a_robot_is_run_by_commands_alone(body: Body, processes: Processes, capsys: pytest.CaptureFixture[str]) -> None:
+    processes.node("controller_node", robot="demo_arm", rearm_after_s=600.0, chunk_timeout_s=600.0)
+    processes.node("recorder_node", robot="demo_arm")
+    processes.wait_for_output("controller_node", "DISARMED")
+    wait_until(lambda: main(["arm"]) == 0, 40.0, lambda: capsys.readouterr().out)
+    wait_until(body.moving, 20.0)
+    assert main(["prompt", "fold", "the", "towel"]) == 0
+    assert "/recorder" in capsys.readouterr().out
+    processes.wait_for_output("recorder_node", "'fold the towel'")
+    assert main(["state", "-v"]) == 0
+    shown = capsys.readouterr().out
+    assert "controller" in shown and "recorder" in shown and "prompt: fold the towel" in shown
+    assert main(["estop"]) == 0
+    assert "controller: stopping" in capsys.readouterr().out
+    wait_until(lambda: body.last_velocity() == 0.0, 10.0)
+    assert main(["arm"]) == 1
+    assert "refused: " in capsys.readouterr().out
+    assert main(["state"]) == 1  # STOPPED is an error
+    wait_until(lambda: main(["reset"]) == 0, 20.0)
+    assert main(["disarm"]) == 0
+
+
+def test_nobody_there_is_said(ros_domain: int, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["arm"], ["estop"], ["estop", "--namespace", "left"], ["prompt", "x"]):
+        assert main([*words, "--timeout", "0.3"]) == 2
+        assert "nobody offers" in capsys.readouterr().err
+    assert main(["state", "--timeout", "0.3"]) == 1
+
+
+def test_commands_that_do_not_exist_and_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["confert"])
+    assert ended.value.code == 2
+    assert "did you mean `pi0 convert`?" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("pi0_ros 0.")
