@@ -149,8 +149,9 @@ def launch(kind: str, folder: Path, words: list[str], file: str = "policy") -> L
         environment["AMENT_PREFIX_PATH"] = f"{folder / 'prefix'}:{environment.get('AMENT_PREFIX_PATH', '')}"
         argv = [sys.executable, "-c", ROS_LAUNCH, str(ROOT / "launch" / f"{file}.launch.py"), *words]
     master, slave = pty.openpty()
+    person = ["env", "--default-signal=INT,QUIT,HUP"]  # background jobs of a shell begin with SIGINT ignored
     process = subprocess.Popen(
-        ["setsid", "--ctty", "--", *argv], stdin=slave, stdout=slave, stderr=slave, env=environment, cwd=folder
+        [*person, "setsid", "--ctty", "--", *argv], stdin=slave, stdout=slave, stderr=slave, env=environment, cwd=folder
     )
     os.close(slave)
     launched = Launched(process, master)
