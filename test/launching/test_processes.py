@@ -158,3 +158,30 @@ def test_every_passed_argument_exists_and_every_argument_is_described() -> None:
             assert not process.when or process.when in known, (name, process.name)
         assert all(argument.help for argument in launch.arguments)
         assert launches.describe(launch).startswith(launch.summary)
+
+
+def test_simulated_time_comes_from_the_simulator() -> None:
+    commands = {c.name: c for c in launches.resolve(launches.find("demo"), {"use_sim_time": "true", "view": "false"})}
+    assert commands["sim"].parameters["clock"] is True
+    assert "use_sim_time" not in commands["sim"].parameters
+    assert all(command.parameters["use_sim_time"] is True for name, command in commands.items() if name != "sim")
+
+
+def test_a_namespace_reaches_nodes_topics_and_sections_of_the_parameter_file(tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text(
+        "controller:\n  ros__parameters:\n    blend_s: 0.1\n    tracking_s: 0.3\n"
+        "left:\n  controller:\n    ros__parameters:\n      blend_s: 5e-1\n"
+        "/**:\n  ros__parameters:\n    blend_s: 0.0\n    checkpoint: runs/a\n"
+    )
+    given = {"robot": "demo_arm", "namespace": "left", "params_file": str(file), "transition": "rtc"}
+    commands = {command.name: command for command in launches.resolve(launches.find("policy"), given)}
+    controller = commands["controller"]
+    assert controller.parameters["blend_s"] == 0.5  # the most exact section wins
+    assert controller.parameters["tracking_s"] == 0.3
+    assert controller.parameters["transition"] == "rtc"
+    assert "checkpoint" not in controller.parameters
+    assert commands["policy"].parameters["checkpoint"] == "runs/a"
+    argv = controller.argv()
+    assert "__ns:=/left" in argv
+    assert "/demo_arm/command:=demo_arm/command" in argv
