@@ -10,7 +10,9 @@ Nothing is ever written into a bag, or beside it.
 
 from __future__ import annotations
 
+import errno
 import heapq
+import os
 import re
 import shutil
 import sqlite3
@@ -48,6 +50,28 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # CDR always starts with a zero byte, so a com
 
 class BagError(InputError):
     """A recording that can't be read; the message names the file and says why."""
+
+
+# what this machine lacks, so that it says nothing about a recording
+TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+def raise_trouble(error: BaseException, path: Path) -> None:
+    """Raise `OSError` where `error` is this machine's trouble (no space, permission, memory or free file), not the
+    recording's: a conversion that goes on would take what is missing for damage. Looks through causes."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError):
+            raise OSError(errno.ENOMEM, "this machine is out of memory", str(path)) from error
+        full = isinstance(seen, sqlite3.OperationalError) and "disk is full" in str(seen)
+        if full or (isinstance(seen, OSError) and seen.errno in TROUBLE):
+            code = errno.ENOSPC if full else seen.errno if isinstance(seen, OSError) else errno.EIO
+            name = seen.filename if isinstance(seen, OSError) and seen.filename else path
+            hint = f" (temporary files go to {tempfile.gettempdir()}: TMPDIR)" if code == errno.ENOSPC else ""
+            raise OSError(
+                code, f"{os.strerror(code or 0)}{hint}: give the same command again when it is mended", str(name)
+            ) from error
+        seen = seen.__cause__ or seen.__context__
 
 
 class DamagedError(BagError):
@@ -90,11 +114,24 @@ def is_bag(path: Path) -> bool:
     recording's files.
 
     Without `metadata.yaml`, files belong to one recording when their names differ in a trailing number only, as
-    rosbag2 splits them.
+    rosbag2 splits them, and no two of them hold different `custom_data`, as files of different episodes do.
     """
     if path.is_dir():
-        return (path / "metadata.yaml").is_file() or len({_SPLIT.sub("", file.name) for file in _files_in(path)}) == 1
+        files = _files_in(path)
+        alike = len({_SPLIT.sub("", file.name) for file in files}) == 1
+        return (path / "metadata.yaml").is_file() or (alike and (len(files) == 1 or not _differ(files)))
     return path.is_file() and path.name.endswith(STORAGE_SUFFIXES)
+
+
+def _differ(files: Collection[Path]) -> bool:
+    """Whether two of the files hold different custom data; of files that cannot be asked nobody can tell."""
+    found: list[dict[str, str]] = []
+    for file in files:
+        with suppress(MetadataError, OSError, struct.error, UnicodeDecodeError, sqlite3.DatabaseError):
+            if file.suffix in (".mcap", ".db3"):
+                stored = salvage_mcap.stored_metadata if file.suffix == ".mcap" else salvage_sqlite.stored_metadata
+                found.append(parse_metadata(stored(file)).custom_data)
+    return any(data != found[0] for data in found)
 
 
 def find_bags(paths: Collection[Path]) -> list[Path]:
@@ -180,6 +217,7 @@ class Bag:
                 readable.append(self._readable(file))
                 self._readers.append(self._reader(readable[-1], file.name))
             except (SalvageError, OSError) as error:
+                raise_trouble(error, file)
                 self._damage.append(f"{file.name}: can't be read: {error}")
         if not self._readers:
             raise BagError(f"{self.path}: {'; '.join(self._damage)}")
@@ -233,9 +271,12 @@ class Bag:
             for part in (file, *left):
                 shutil.copyfile(part, folder / part.name)
             database = sqlite3.connect(folder / file.name)
-            with suppress(sqlite3.DatabaseError):  # the reader will say what is wrong with it
+            try:
                 database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            database.close()
+            except sqlite3.DatabaseError as error:  # the reader will say what is wrong with it
+                raise_trouble(error, folder)
+            finally:
+                database.close()
             self._notes.append(f"{file.name}: its writer was killed; {left[0].name} is read too")
             return folder / file.name
         unpacked = folder / file.stem
@@ -254,6 +295,7 @@ class Bag:
             try:
                 return self._stack.enter_context(Reader(file))
             except Exception as error:  # the readers raise their storage library's own errors
+                raise_trouble(error, file)
                 refused = str(error)
         salvaged = (SalvagedMcap if file.suffix == ".mcap" else SalvagedSqlite)(file)
         self._stack.callback(salvaged.close)
@@ -309,6 +351,7 @@ class Bag:
         except GeneratorExit:
             raise
         except Exception as error:  # the readers raise their storage library's own errors
+            raise_trouble(error, self.path)
             raise DamagedError(f"{self.path}: damaged storage: {error}") from error
 
     def decode(self, topic: str, data: bytes) -> Any:
