@@ -32,6 +32,7 @@ from rosbags.typesys.store import Typestore
 from pi0_ros.bags import salvage_mcap, salvage_sqlite
 from pi0_ros.bags.message_types import typestore
 from pi0_ros.bags.metadata import Metadata, MetadataError, metadata_path, parse_metadata, read_metadata
+from pi0_ros.bags.ros1 import Ros1Bag
 from pi0_ros.bags.salvage_mcap import SalvagedMcap, SalvageError
 from pi0_ros.bags.salvage_sqlite import SalvagedSqlite
 from pi0_ros.base.errors import InputError
@@ -41,7 +42,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-STORAGE_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
+STORAGE_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd", ".mcap.zst", ".db3.zst", ".bag")
 _SPLIT = re.compile(r"_\d+(?=\.)")  # in `name_0.mcap`: the number of a split file
 SIDECARS = ("-wal", "-journal")  # what sqlite3 leaves beside a file that was not closed
 URI_MARKS = frozenset("%?#")  # rosbags opens sqlite3 files by a URI, in which a path with these is another path
@@ -143,7 +144,9 @@ def find_bags(paths: Collection[Path]) -> list[Path]:
     for path in paths:
         bags = _bags_below(path) if path.is_dir() and not is_bag(path) else [path] if is_bag(path) else []
         if not bags:
-            raise BagError(f"{path}: no rosbag here (a folder with metadata.yaml, or a .mcap or .db3 file)")
+            raise BagError(
+                f"{path}: no rosbag here (a folder with metadata.yaml, or a .mcap or .db3 file, or a ROS 1 .bag)"
+            )
         found.update((bag.resolve(), bag) for bag in bags)
     return list(found.values())
 
@@ -168,8 +171,18 @@ def storage_files(path: Path) -> tuple[Path, ...]:
         raise BagError(f"{path}: no such file or folder")
     files = _files_in(path) if path.is_dir() else (path,)
     if not files:
-        raise BagError(f"{path}: no .mcap or .db3 file inside")
+        raise BagError(f"{path}: no .mcap or .db3 file inside, nor a ROS 1 .bag")
     return files
+
+
+def full_type(kind: str) -> str:
+    """One spelling of a message type: `sensor_msgs/msg/Image` for `sensor_msgs/Image` of ROS 1 and old files."""
+    return kind.replace("/", "/msg/") if kind.count("/") == 1 else kind
+
+
+def full_topic(name: str) -> str:
+    """One spelling of a topic: with the slash before it."""
+    return name if name.startswith("/") else f"/{name}"
 
 
 def custom_data(path: Path) -> dict[str, str]:
@@ -191,7 +204,7 @@ class Bag:
         self.path = Path(path)
         self.salvage = salvage
         self._stack = ExitStack()
-        self._readers: list[Reader | SalvagedMcap | SalvagedSqlite] = []
+        self._readers: list[Reader | SalvagedMcap | SalvagedSqlite | Ros1Bag] = []
         self._damage: list[str] = []
         self._notes: list[str] = []
         self._types: dict[str, str] = {}
@@ -227,13 +240,14 @@ class Bag:
         connections = [connection for reader in self._readers for connection in reader.connections]
         counts: Counter[str] = Counter()
         for connection in connections:
-            counts[connection.topic] += connection.msgcount
-            known = self._types.setdefault(connection.topic, connection.msgtype)
-            if connection.msgtype not in known.split(" and "):
-                self._types[connection.topic] = f"{known} and {connection.msgtype}"
-        definitions = {(c.msgtype, c.msgdef.format, c.msgdef.data) for c in connections}
+            topic, kind = full_topic(connection.topic), full_type(connection.msgtype)
+            counts[topic] += connection.msgcount
+            known = self._types.setdefault(topic, kind)
+            if kind not in known.split(" and "):
+                self._types[topic] = f"{known} and {kind}"
+        definitions = {(full_type(c.msgtype), c.msgdef.format, c.msgdef.data) for c in connections}
         self._store = typestore(frozenset(definitions))
-        told = metadata.counts if self.path.is_dir() else {}
+        told = {full_topic(topic): count for topic, count in metadata.counts.items()} if self.path.is_dir() else {}
         if told and not self._damage and any(counts[topic] != count for topic, count in told.items()):
             self._notes.append("metadata.yaml counts the messages otherwise than the storage files, which are believed")
             told = {}
@@ -264,7 +278,7 @@ class Bag:
         the file when its writer was killed.
         """
         left = [sidecar for end in SIDECARS if (sidecar := Path(f"{file}{end}")).is_file() and sidecar.stat().st_size]
-        if file.suffix != ".zstd" and not left:
+        if file.suffix not in (".zstd", ".zst") and not left:
             return file
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pi0_bag_")))
         if left:
@@ -287,8 +301,10 @@ class Bag:
                 self._damage.append(f"{file.name}: can't be unpacked to its end: {error}")
         return unpacked
 
-    def _reader(self, file: Path, name: str) -> Reader | SalvagedMcap | SalvagedSqlite:
+    def _reader(self, file: Path, name: str) -> Reader | SalvagedMcap | SalvagedSqlite | Ros1Bag:
         """The file's reader, or what is left of it. Raises `SalvageError` where that is nothing."""
+        if file.suffix == ".bag":
+            return self._ros1(file)
         refused = ""
         misread = file.suffix == ".db3" and not URI_MARKS.isdisjoint(str(file))
         if not (self.salvage or misread):
@@ -303,6 +319,15 @@ class Bag:
         if refused and not salvaged.damage:
             self._notes.append(f"{name}: read by its records, since its reader says: {refused}")
         return salvaged
+
+    def _ros1(self, file: Path) -> Ros1Bag:
+        try:
+            found = Ros1Bag(file)
+        except Exception as error:  # the reader raises its storage library's own errors
+            raise_trouble(error, file)
+            raise SalvageError(f"it is no whole ROS 1 bag ({error}): `rosbag reindex` mends what was cut") from error
+        self._stack.callback(found.close)
+        return found
 
     def _metadata(self, files: Collection[Path]) -> Metadata:
         """What `metadata.yaml` says, or the text inside the storage files where it is missing or broken."""
@@ -321,6 +346,8 @@ class Bag:
                 with suppress(MetadataError):
                     inside = parse_metadata(reader.metadata)
         for file in files:
+            if file.suffix == ".bag":
+                continue
             stored = salvage_mcap.stored_metadata if file.suffix == ".mcap" else salvage_sqlite.stored_metadata
             with suppress(MetadataError, OSError, struct.error, UnicodeDecodeError, sqlite3.DatabaseError):
                 inside = parse_metadata(stored(file))
@@ -334,7 +361,7 @@ class Bag:
         """
         streams = []
         for reader in self._readers:
-            wanted = [c for c in reader.connections if topics is None or c.topic in topics]
+            wanted = [c for c in reader.connections if topics is None or full_topic(c.topic) in topics]
             if wanted:
                 streams.append(reader.messages(connections=wanted))
         merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=lambda message: message[1])
@@ -347,7 +374,7 @@ class Bag:
                         if not self.salvage:
                             raise
                         continue  # counted as one that could not be read
-                yield connection.topic, receive_ns, data
+                yield full_topic(connection.topic), receive_ns, data
         except GeneratorExit:
             raise
         except Exception as error:  # the readers raise their storage library's own errors
