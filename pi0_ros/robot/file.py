@@ -49,7 +49,7 @@ COMMAND_POINTS = ("one", "trajectory")
 ACTION_SOURCES = ("command", "next_state")
 
 TOPIC_PATTERN = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
-SLOT_PATTERN = re.compile(r"[A-Za-z_]\w*")
+SLOT_PATTERN = re.compile(r"\w[\w.-]*")  # LeRobot's features may be called rgb.head, cam-high or 2cam
 
 
 class RobotFileError(InputError):
