@@ -21,7 +21,7 @@ from pi0_ros.conversion.options import Options
 from pi0_ros.conversion.report import BagReport, EpisodeReport, Gap, stream_report
 from pi0_ros.conversion.robots import differences
 from pi0_ros.datasets.language import episode_columns
-from pi0_ros.datasets.staged_episode import PartWriter
+from pi0_ros.datasets.staged_episode import EpisodeStager
 from pi0_ros.datasets.video import CODECS
 from pi0_ros.observation.images import resize_with_pad
 from pi0_ros.observation.streams import SECOND
@@ -208,7 +208,7 @@ class _Cutter:
         self.lags = LagMeter(robot)
         self._folder, self._robot, self._options = folder, robot, options
         self._fps = int(robot.dataset_fps)
-        self._writer: PartWriter | None = None
+        self._writer: EpisodeStager | None = None
         self._ticks: list[int] = []
         self._actions: list[np.ndarray] = []
         self._prompt, self._told_by = "", ""
@@ -246,7 +246,7 @@ class _Cutter:
         if self._folder is not None:
             if self._writer is None:
                 codec = CODECS[self._options.codec]
-                self._writer = PartWriter(self._folder / staged_name(len(self.episodes)), self._fps, codec)
+                self._writer = EpisodeStager(self._folder / staged_name(len(self.episodes)), self._fps, codec)
             self._writer.add(row.observation.state, row.action, images)
         self.lags.add(row.observation)
         self._ticks.append(row.stamp_ns)

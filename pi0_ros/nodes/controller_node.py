@@ -34,7 +34,7 @@ from pi0_ros.control.chunk import ChunkError
 from pi0_ros.control.controller import ARMED, Command, Controller, Settings, State
 from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import JointLimits
-from pi0_ros.control.pacing import LateShare, steady_seconds
+from pi0_ros.control.pacing import LateFraction, steady_seconds
 from pi0_ros.nodes.command_output import CommandOutput
 from pi0_ros.nodes.emergency_stop import EmergencyStop
 from pi0_ros.nodes.messages import (
@@ -128,7 +128,7 @@ class ControllerNode(Node):
         self.create_service(SetBool, "~/arm", self._on_arm)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_timer(0.05, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._late = LateShare()
+        self._late = LateFraction()
         self.planner: Planner | None = None
         problems = realtime.enter(self._realtime)  # before the ticker, whose thread inherits it
         self.ticker = Ticker(self, self.period, self._tick)
