@@ -276,10 +276,16 @@ class ControllerNode(Node):
             chunks = controller.counts.chunks
             command, state = controller.tick(now, steady_seconds()), controller.state.value
             followed = controller.timeline.chunk if controller.counts.chunks != chunks else None
+        in_time = lambda: not controller.too_late(steady_seconds())  # noqa: E731
+        sent = command is not None and self.output.publish(command, now, state, in_time)
+        with self._lock:
+            if sent:
+                controller.published(now, steady_seconds())
+            elif command is not None:
+                controller.withdraw(now, steady_seconds())
+                command = followed = None
             if self.planner is not None:
                 self.planner.ticked(command, now)
-        if command is not None:
-            self.output.publish(command, now, state)
         if followed is not None:
             self._followed.append((followed.stamp, self.now()))
 
