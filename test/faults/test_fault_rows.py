@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.dds, pytest.mark.slow, pytest.mark.skipif(sys.platform
 
 
 @pytest.mark.parametrize(
-    ("rate", "points", "transition"), [(50, "one", "blend"), (250, "one", "rtc"), (20, "trajectory", "ensemble")]
+    ("rate", "points", "transition"), [(50, "one", "blend"), (50, "one", "rtc"), (20, "trajectory", "ensemble")]
 )
 def test_no_fault_sends_a_command_beyond_the_limits(ros_domain, rate, points, transition):
     command = [sys.executable, str(SUITE), "--times", "1", "--rows", ROWS, "--rate", str(rate), "--points", points]

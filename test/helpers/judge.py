@@ -15,6 +15,7 @@ import numpy as np
 from pi0_ros.robot import Robot
 
 FEW = 5.5  # periods; the controller calls 4.5 a stall, and messages take their time
+FEW_S = 0.05  # and so long at any rate: it calls nothing below 0.03 s a stall
 SLACK = 1 + 1e-6
 BACK_S = 0.5  # the measured positions of so long before a motion count
 
@@ -43,6 +44,7 @@ def judge(
     """Judge `commands` [n, J] that arrived at `arrived` [n] (s of a steady clock), with (times, positions [m, J])."""
     verdict = Verdict(len(commands), pause_s=float(np.max(np.diff(arrived), initial=0.0)))
     period, names = 1.0 / robot.control_rate_hz, robot.joint_names
+    few = max(FEW * period, FEW_S)
     finite = np.isfinite(commands)
     for i, j in np.argwhere(~finite):
         verdict.breach("not a number", int(i), names[j], float(commands[i, j]))
@@ -54,7 +56,7 @@ def judge(
     for i in range(1, len(commands)):
         gap, step = arrived[i] - arrived[i - 1], commands[i] - commands[i - 1]
         going_on, from_rest = step / period, step / period
-        if gap > FEW * period:
+        if gap > few:
             found = _measured_at(measured, arrived[i])
             if found is not None:  # or it begins anew where the robot is
                 anew = (commands[i] - found) / period
@@ -80,12 +82,12 @@ def judge(
                 path = ", ".join(f"{position:.4f}" for position in commands[max(0, i - 3) : i + 3, j])
                 verdict.breach(f"{kind} (times its limit)", i, f"{names[j]} [{path}] s [{pauses}]", float(values.max()))
         lower = np.where(
-            gap > FEW * period,
+            gap > few,
             np.minimum(robot.lower, commands[i]),
             np.maximum(lower, np.minimum(robot.lower, commands[i - 1])),
         )
         upper = np.where(
-            gap > FEW * period,
+            gap > few,
             np.maximum(robot.upper, commands[i]),
             np.minimum(upper, np.maximum(robot.upper, commands[i - 1])),
         )
