@@ -4,7 +4,6 @@
 # make lint         ruff (rules and format) and mypy
 # make release-check  builds, checks and installs what would be released (needs PyPI)
 # make faults       every fault of docs/safety.md over real processes, 20 times (ARGS="--times 5 --rows stopped"); hours
-# make lint         ruff and mypy
 # make train-demo   record demonstrations in simulation and train the demo's policy from them
 # make clean        remove what building and testing left; the environment .venv stays (make clean-venv)
 #
@@ -42,6 +41,7 @@ coverage: $(READY)
 
 release-check: $(READY)
 	$(BIN)/python tools/release_check.py
+
 faults: $(READY)
 	$(BIN)/python test/faults/suite.py --out faults.md $(ARGS)
 
