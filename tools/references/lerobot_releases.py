@@ -85,8 +85,8 @@ def small(release: str, sizes: dict[str, Any]) -> Iterator[None]:
             stack.enter_context(mock.patch.object(module, "PaliGemmaWithExpertModel", shrunk_old(real)))
         else:
             stack.enter_context(mock.patch.object(module, "get_gemma_config", gemma_config))
-            kinds = ("PaliGemmaForConditionalGeneration", "GemmaForCausalLM")
-            kinds += ("PaliGemmaForConditionalGenerationWithPiGemma", "PiGemmaForCausalLM")
+            kinds = ["PaliGemmaForConditionalGeneration", "GemmaForCausalLM"]
+            kinds += ["PaliGemmaForConditionalGenerationWithPiGemma", "PiGemmaForCausalLM"]
             for kind in kinds:
                 if hasattr(module, kind):
                     stack.enter_context(mock.patch.object(module, kind, shrunk(getattr(module, kind))))
@@ -154,13 +154,16 @@ def run(release: str, policy: Any, folder: Path, arrays: dict[str, np.ndarray], 
         if key.startswith("obs|"):
             tensor = torch.from_numpy(value)
             observation[key[4:]] = tensor.permute(0, 3, 1, 2).float() / 255 if tensor.dtype == torch.uint8 else tensor
-    noise, seen = torch.from_numpy(arrays["noise_sample"]), {}  # 0.3 changes its noise in place
+    noise = torch.from_numpy(arrays["noise_sample"])
+    seen: dict[str, Any] = {}
     sample = policy.model.sample_actions
 
-    def spy(images: Any, masks: Any, tokens: Any, token_mask: Any, *rest: Any, **options: Any) -> torch.Tensor:
+    def spy(images: Any, masks: Any, tokens: Any, token_mask: Any, *rest: Any, **options: Any) -> Any:
         seen.update(images=torch.stack(images, 1), masks=torch.stack(masks, 1), tokens=tokens, token_mask=token_mask)
         seen["state"] = rest[0] if rest else None
-        seen["actions_model"] = sample(images, masks, tokens, token_mask, *rest, **{**options, "noise": noise.clone()})
+        seen["actions_model"] = sample(
+            images, masks, tokens, token_mask, *rest, **{**options, "noise": noise.clone()}
+        )  # 0.3 changes it
         return seen["actions_model"]
 
     with mock.patch.object(policy.model, "sample_actions", spy):
@@ -308,13 +311,13 @@ UNKNOWN = {"registry_name": "observation_processor", "config": {}}
 MUTATIONS: dict[str, Mutation] = {
     "without-rename": lambda b, a: drop(b, "rename"),
     "without-batch": lambda b, a: drop(b, "to_batch"),
-    "without-device": lambda b, a: (drop(b, "device"), drop(a, "device")),
+    "without-device": all_of(lambda b, a: drop(b, "device"), lambda b, a: drop(a, "device")),
     "without-newline": lambda b, a: drop(b, "new_line"),
     "without-text": lambda b, a: drop(b, TEXT),
     "without-tokenizer": lambda b, a: drop(b, TOKENIZER),
     "without-relative": lambda b, a: drop(b, "relative"),
     "without-absolute": lambda b, a: drop(a, "absolute"),
-    "without-both": lambda b, a: (drop(b, "relative"), drop(a, "absolute")),
+    "without-both": all_of(lambda b, a: drop(b, "relative"), lambda b, a: drop(a, "absolute")),
     "without-normalizer": lambda b, a: drop(b, "normalizer"),
     "without-unnormalizer": lambda b, a: drop(a, "unnormalizer"),
     "normalizer-first": lambda b, a: move(b, "normalizer", 0),
