@@ -95,7 +95,9 @@ def needs(kind: str) -> None:
 
 def running_robot(kind: str, folder: Path, body: Body) -> Launched:
     patient = folder / "patient.yaml"  # a busy machine must not disarm before the ending is tried
-    patient.write_text("controller:\n  ros__parameters:\n    rearm_after_s: 600.0\n    chunk_timeout_s: 600.0\n")
+    patient.write_text(
+        "controller:\n  ros__parameters:\n    rearm_after_s: 600.0\n    chunk_timeout_s: 600.0\n    tracking_s: 0.0\n"
+    )
     launched = launch(kind, folder, [*WORDS, "auto_arm:=true", f"params_file:={patient}"])
     told = lambda: launched.printed.decode(errors="replace")[-3000:]  # noqa: E731
     try:

@@ -67,7 +67,9 @@ def stations(ros_context: rclpy.Context) -> Iterator[dict[str, tuple[Body, Desk]
 def test_two_robots_in_one_domain(stations: dict[str, tuple[Body, Desk]], tmp_path: Path) -> None:
     words = ["robot:=demo_arm", "backend:=zmq", "server:=tcp://127.0.0.1:9", "auto_arm:=true", "monitor:=false"]
     patient = tmp_path / "patient.yaml"  # a busy machine must not disarm
-    patient.write_text("controller:\n  ros__parameters:\n    rearm_after_s: 600.0\n    chunk_timeout_s: 600.0\n")
+    patient.write_text(
+        "controller:\n  ros__parameters:\n    rearm_after_s: 600.0\n    chunk_timeout_s: 600.0\n    tracking_s: 0.0\n"
+    )
     words.append(f"params_file:={patient}")
     launched = []
     try:
@@ -90,14 +92,16 @@ def test_two_robots_in_one_domain(stations: dict[str, tuple[Body, Desk]], tmp_pa
         left, right = stations["left"], stations["right"]
         before = {side: len(body.commands) for side, (body, _) in stations.items()}
         time.sleep(SECONDS)
-        assert all(len(body.commands) > before[side] for side, (body, _) in stations.items())
+        said = {name: (s.get("state"), s.get("reason")) for name, s in stations["left"][1].statuses.items()}
+        assert all(len(body.commands) > before[side] for side, (body, _) in stations.items()), said
 
         future = left[1].estop.call_async(Trigger.Request())
         wait_until(future.done, 20.0)
         wait_until(lambda: left[0].last_velocity() == 0.0, 10.0)
         stopped = len(left[0].commands)
         sent = len(right[0].commands)
-        wait_until(lambda: len(right[0].commands) > sent + 50 and right[0].moving(), 30.0, "the other one moving on")
+        said = lambda: f"the other one moving on: {right[1].statuses.get('pi0_ros: right/controller')}"  # noqa: E731
+        wait_until(lambda: len(right[0].commands) > sent + 50 and right[0].moving(), 30.0, said)
         assert all(np.all(np.array(m.points[0].velocities) == 0.0) for m in left[0].commands[stopped:])
         names = {name for name in left[1].statuses if name.startswith("pi0_ros: ")}
         assert names == {f"pi0_ros: {side}/{node}" for side in SIDES for node in ("controller", "policy", "recorder")}
