@@ -1,0 +1,5 @@
+"""The inference engine: the same chunks as the plain model's, at the speed of the machine."""
+
+from pi0_ros.engine.engine import Engine
+
+__all__ = ["Engine"]

@@ -1,0 +1,125 @@
+"""Chunks at the speed of the machine: `Engine.sample_actions` gives what `Pi0.sample_actions` gives, sooner.
+
+What cannot change an action is not computed: cameras that are absent, padding of the prompt, the output of the last
+prefix layer, anything that depends on the flow time alone. On a CUDA device a whole chunk is one captured graph per
+shape. Whatever the engine does not know goes to the plain model, and the log says why.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from pi0_ros.engine.plain import PlainNetwork
+from pi0_ros.engine.program import Observed, Program, Shape, guidance_key
+from pi0_ros.engine.schedule import Schedule, make_schedule
+from pi0_ros.engine.weights import prepare
+from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.rtc import Guidance
+
+log = logging.getLogger("pi0 engine")
+
+PROGRAMS = 24  # kept per engine; the one unused for longest goes first
+BUCKET = 16  # prompt tokens: graphs are made for multiples of it
+MIN_CAPABILITY = (8, 0)  # bfloat16 and flash attention
+
+
+class Unsuited(LookupError):
+    """An input that the engine leaves to the plain model; the message says why."""
+
+
+class Engine:
+    """Prepared weights, schedules and programs of one model, which it shares its memory with."""
+
+    def __init__(self, model: Pi0, graphs: bool | None = None) -> None:
+        """`graphs` None: captured where the device can."""
+        self.model = model
+        self.network = PlainNetwork(model.config, prepare(model))
+        self.graphs = _can_capture(self.network.device) if graphs is None else graphs
+        self._schedules: dict[int, Schedule] = {}
+        self._programs: dict[tuple[int, Shape], Program] = {}
+        self._told: set[str] = set()
+
+    def sample_actions(
+        self,
+        inputs: ModelInput,
+        noise: Tensor | None = None,
+        num_steps: int = 10,
+        generator: torch.Generator | None = None,
+        guidance: Guidance | None = None,
+    ) -> Tensor:
+        """Return actions float32 [B, H, A], as `Pi0.sample_actions` does.
+
+        Inputs may lie in host memory: which cameras and tokens are valid is then known without asking the device.
+        """
+        config, device = self.model.config, self.network.device
+        if num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, not {num_steps}")
+        if noise is None:
+            shape = (inputs.state.shape[0], config.action_horizon, config.action_dim)
+            where = generator.device if generator is not None else device
+            noise = torch.randn(shape, generator=generator, device=where)
+        try:
+            observed = observe(self.model, inputs, noise)
+            key = guidance_key(guidance)
+        except LookupError as reason:
+            self._tell(str(reason))
+            return self.model.sample_actions(inputs.to(device), noise.to(device), num_steps, None, guidance)
+        with torch.inference_mode(False), torch.no_grad():  # guidance may differentiate, and buffers outlive the call
+            return self._program(observed, num_steps, key, guidance)(observed, noise, guidance)
+
+    def _program(
+        self, observed: Observed, num_steps: int, key: tuple[object, ...], guidance: Guidance | None
+    ) -> Program:
+        count = len(observed.tokens)
+        room = -(-count // BUCKET) * BUCKET if self.graphs else count
+        found = num_steps, Shape(len(observed.images), room, room != count or self.graphs, key)
+        program = self._programs.pop(found, None)
+        if program is None:
+            program = Program(self.network, self._schedule(num_steps), found[1], guidance)
+            if self.graphs:
+                program.load(observed, program.noise, guidance)
+                program.capture()
+            while len(self._programs) >= PROGRAMS:
+                del self._programs[next(iter(self._programs))]
+        self._programs[found] = program
+        return program
+
+    def _schedule(self, num_steps: int) -> Schedule:
+        if num_steps not in self._schedules:
+            self._schedules[num_steps] = make_schedule(self.model, num_steps)
+        return self._schedules[num_steps]
+
+    def _tell(self, reason: str) -> None:
+        if reason not in self._told:
+            self._told.add(reason)
+            log.info("the plain model answers: %s", reason)
+
+
+def observe(model: Pi0, inputs: ModelInput, noise: Tensor) -> Observed:
+    """Keep what is valid of one observation; `Unsuited` for what the engine does not do."""
+    config = model.config
+    if len(inputs.prompt_tokens) != 1:
+        raise Unsuited(f"a batch of {len(inputs.prompt_tokens)} observations, the engine takes one")
+    slots = [slot for slot in model._slots(inputs) if bool(inputs.image_masks[slot].item())]
+    tokens = inputs.prompt_tokens[0][inputs.prompt_mask[0]]
+    if not slots or not len(tokens):
+        raise Unsuited("no camera" if not slots else "an empty prompt")
+    if tuple(noise.shape) != (1, config.action_horizon, config.action_dim):
+        raise Unsuited(f"noise {list(noise.shape)} for another horizon than the model's {config.action_horizon}")
+    if tuple(inputs.state.shape) != (1, config.action_dim):
+        raise Unsuited(f"a state {list(inputs.state.shape)} instead of {[1, config.action_dim]}")
+    images = torch.cat([inputs.images[slot].float() for slot in slots])
+    return Observed(images, tokens, inputs.state[0].float())
+
+
+def _can_capture(device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    capability = torch.cuda.get_device_capability(device)
+    if capability < MIN_CAPABILITY:
+        log.info("no CUDA graphs on a device of compute capability %d.%d: chunks run step by step", *capability)
+    return capability >= MIN_CAPABILITY
