@@ -92,14 +92,24 @@ class Program:
     @torch.no_grad()
     def compute(self) -> None:
         """From the buffers to `actions`; what a graph captures."""
-        network, schedule = self.network, self.schedule
-        embedded = torch.cat([network.see(self.images), network.read(self.tokens)])
+        network = self.network
+        self.encode(torch.cat([network.see(self.images), network.read(self.tokens)]))
+        self.denoise()
+
+    @torch.no_grad()
+    def encode(self, embedded: Tensor) -> None:
+        """From embedded images and prompt [P, D] to keys and values."""
         bias = None
         if self.shape.padded:
-            hidden = torch.arange(self.prefix_tokens, device=network.device) >= self.length
-            bias = torch.zeros(self.prefix_tokens, dtype=network.dtype, device=network.device)
-            bias = bias.masked_fill(hidden, 0.7 * torch.finfo(network.dtype).min)[None, None, None]
-        network.encode(embedded, self.cache, bias)
+            hidden = torch.arange(self.prefix_tokens, device=embedded.device) >= self.length
+            bias = torch.zeros(self.prefix_tokens, dtype=embedded.dtype, device=embedded.device)
+            bias = bias.masked_fill(hidden, 0.7 * torch.finfo(embedded.dtype).min)[None, None, None]
+        self.network.encode(embedded, self.cache, bias)
+
+    @torch.no_grad()
+    def denoise(self) -> None:
+        """From keys, values, state and noise to `actions`."""
+        network, schedule = self.network, self.schedule
         suffix = network.begin(schedule, self.state, self.length, self.prefix_tokens, self.shape.padded)
         step = iter(range(schedule.num_steps))
 
