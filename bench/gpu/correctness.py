@@ -32,9 +32,7 @@ def engine_speeds(program: Program, points: list[Tensor]) -> list[Tensor]:
     """The engine's velocities at the same points, for the observation that the program holds."""
     network = program.network
     program.encode(torch.cat([network.see(program.images), network.read(program.tokens)]))
-    suffix = network.begin(
-        program.schedule, program.state, program.length, program.prefix_tokens, program.shape.padded
-    )
+    suffix = program.begin()
     return [
         network.velocity(program.schedule, suffix, program.cache, step, x[0]).clone()[None]
         for step, x in enumerate(points)

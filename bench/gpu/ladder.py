@@ -106,15 +106,21 @@ def _rungs(
 
     row("as openpi shapes it, eager", lambda: model.sample_actions(shaped, noise), slow, shaped)
     row("valid tokens only, eager", lambda: model.sample_actions(there, noise), slow, there)
-    stepwise = Engine(model, graphs=False)
+    stepwise = Engine(model, graphs=False, kernels=False)
     row("engine, plain torch, no graph", lambda: stepwise.sample_actions(there, noise), slow, there)
-    engine = Engine(model)
-    if not engine.graphs:
-        return rows
-    program = make_program(engine, host, noise)
-    row("engine, plain torch, one graph", _replay(program), quick, there, stages=stages(program, run))
-    wall = time_wall(lambda: engine.sample_actions(host, noise.cpu()).cpu(), device, quick)
-    rows[-1] |= {"wall_p50": wall.p50, "wall_p99": wall.p99}
+    for rung, engine in {
+        "engine, plain torch, one graph": Engine(model, kernels=False),
+        "engine, Triton kernels, one graph": Engine(model),
+    }.items():
+        if not engine.graphs:
+            break
+        program = make_program(engine, host, noise)
+        row(rung, _replay(program), quick, there, stages=stages(program, run))
+        wall = time_wall(lambda: engine.sample_actions(host, noise.cpu()).cpu(), device, quick)  # noqa: B023
+        listed = kernels(program)
+        rows[-1] |= {"wall_p50": wall.p50, "wall_p99": wall.p99, "kernels": sum(one["count"] for one in listed)}
+        rows[-1] |= {"listed": listed[:25]}
+        print(f"    {rows[-1]['stages']}, wall {wall.p50:.2f} ms, {rows[-1]['kernels']} kernels", flush=True)
     return rows
 
 

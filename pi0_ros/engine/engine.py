@@ -15,7 +15,7 @@ from torch import Tensor
 from pi0_ros.engine.plain import PlainNetwork
 from pi0_ros.engine.program import Observed, Program, Shape, guidance_key
 from pi0_ros.engine.schedule import Schedule, make_schedule
-from pi0_ros.engine.weights import prepare
+from pi0_ros.engine.weights import Weights, prepare
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.model.rtc import Guidance
@@ -34,11 +34,13 @@ class Unsuited(LookupError):
 class Engine:
     """Prepared weights, schedules and programs of one model, which it shares its memory with."""
 
-    def __init__(self, model: Pi0, graphs: bool | None = None) -> None:
-        """`graphs` None: captured where the device can."""
+    def __init__(self, model: Pi0, graphs: bool | None = None, kernels: bool | None = None) -> None:
+        """`graphs` None: captured where the device can; `kernels` None: Triton's where they can serve."""
         self.model = model
-        self.network = PlainNetwork(model.config, prepare(model))
-        self.graphs = _can_capture(self.network.device) if graphs is None else graphs
+        weights = prepare(model)
+        able = _can_capture(weights.embedding.device)
+        self.graphs = able if graphs is None else graphs
+        self.network = _network(model, weights, able if kernels is None else kernels)
         self._schedules: dict[int, Schedule] = {}
         self._programs: dict[tuple[int, Shape], Program] = {}
         self._told: set[str] = set()
@@ -123,3 +125,18 @@ def _can_capture(device: torch.device) -> bool:
     if capability < MIN_CAPABILITY:
         log.info("no CUDA graphs on a device of compute capability %d.%d: chunks run step by step", *capability)
     return capability >= MIN_CAPABILITY
+
+
+def _network(model: Pi0, weights: Weights, kernels: bool) -> PlainNetwork:
+    """The network whose kernels serve the model, or the plain one with the reason in the log."""
+    if not kernels:
+        return PlainNetwork(model.config, weights)
+    try:
+        from pi0_ros.engine.fused import FusedNetwork, why_not
+    except ImportError as error:
+        log.info("no Triton kernels: %s", error)
+        return PlainNetwork(model.config, weights)
+    if reason := why_not(model.config):
+        log.info("no Triton kernels: %s", reason)
+        return PlainNetwork(model.config, weights)
+    return FusedNetwork(model.config, weights)

@@ -61,6 +61,8 @@ class Suffix:
     sin: Tensor
     bias: Tensor | None  # [1, 1, S * heads per kv head, P + S] additive, None: everything is seen
     state: Tensor | None  # pi0: the embedded state [1, D]
+    given: int  # so many first actions are known and stand still at time 0
+    standing: Tensor | None  # bool [H, 1], which ones those are; None: no one
 
 
 class PlainNetwork:
@@ -148,7 +150,9 @@ class PlainNetwork:
 
     # ---- suffix
 
-    def begin(self, schedule: Schedule, state: Tensor, length: Tensor, prefix_tokens: int, padded: bool) -> Suffix:
+    def begin(
+        self, schedule: Schedule, state: Tensor, length: Tensor, prefix_tokens: int, padded: bool, given: int = 0
+    ) -> Suffix:
         """Prepare the steps for a `state` float32 [A] behind a prefix of `length` int64 [1] tokens in room for P."""
         device, suffix = length.device, self.suffix_tokens
         cos, sin = rotation(length + torch.arange(suffix, device=device), self.sizes.head_dim)
@@ -165,26 +169,30 @@ class PlainNetwork:
         embedded = None
         if schedule.state_in is not None:
             embedded = F.linear(state[None], *schedule.state_in).to(self.dtype)
-        return Suffix(cos, sin, bias, embedded)
+        standing = (torch.arange(self.config.action_horizon, device=device) < given)[:, None] if given else None
+        return Suffix(cos, sin, bias, embedded, given, standing)
 
-    def embed(self, schedule: Schedule, step: int, x: Tensor, given: Tensor | None, state: Tensor | None) -> Tensor:
-        """Return the suffix [S, D] of noisy actions `x` float32 [H, A]; `given` bool [H, 1] stand still at time 0."""
+    def embed(self, schedule: Schedule, step: int, x: Tensor, suffix: Suffix) -> Tensor:
+        """Return the suffix [S, D] of noisy actions `x` float32 [H, A]."""
         weight, biases = schedule.action_in
-        bias = biases[step] if given is None else torch.where(given, biases[-1], biases[step])
+        bias = biases[step] if suffix.standing is None else torch.where(suffix.standing, biases[-1], biases[step])
         embedded = F.linear(x, weight) + bias
         if schedule.action_out is not None:
             embedded = F.linear(F.silu(embedded), *schedule.action_out)
         embedded = embedded.to(self.dtype)
-        return embedded if state is None else torch.cat([state, embedded])
+        return embedded if suffix.state is None else torch.cat([suffix.state, embedded])
 
-    def velocity(
-        self, schedule: Schedule, suffix: Suffix, cache: Tensor, step: int, x: Tensor, given: Tensor | None = None
-    ) -> Tensor:
+    def step(self, schedule: Schedule, suffix: Suffix, cache: Tensor, step: int, x: Tensor) -> None:
+        """Take one Euler step from `x` float32 [H, A], in place."""
+        x.add_(self.velocity(schedule, suffix, cache, step, x), alpha=-1 / schedule.num_steps)
+
+    def velocity(self, schedule: Schedule, suffix: Suffix, cache: Tensor, step: int, x: Tensor) -> Tensor:
         """Return the flow velocity float32 [H, A] of noisy actions `x` [H, A] at number `step` of the schedule.
 
         Differentiable in `x` where gradients are on: then keys and values are joined instead of written.
         """
-        hidden = self.embed(schedule, step, x, given, suffix.state)
+        hidden = self.embed(schedule, step, x, suffix)
+        given = suffix.standing
         for index, layer in enumerate(self.weights.expert):
             normal, gate = self._norm(hidden, layer.attention_scale, schedule, step, 2 * index, given)
             mixed = self._mix(F.linear(normal, layer.qkv), cache[index], suffix)

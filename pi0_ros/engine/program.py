@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pi0_ros.engine.plain import PlainNetwork
+from pi0_ros.engine.plain import PlainNetwork, Suffix
 from pi0_ros.engine.schedule import Schedule
 from pi0_ros.model.rtc import CleanPrefix, Guidance, SoftPrefix
 
@@ -58,9 +58,7 @@ class Program:
         self.actions = torch.zeros(1, horizon, dim, device=device)
         self.guidance = _static(guidance, horizon, dim, device)
         self.cache = network.new_cache(self.prefix_tokens)
-        self.given: Tensor | None = None
-        if isinstance(guidance, CleanPrefix):
-            self.given = (torch.arange(horizon, device=device) < guidance.actions.shape[1])[:, None]
+        self.given = guidance.actions.shape[1] if isinstance(guidance, CleanPrefix) else 0
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, observed: Observed, noise: Tensor, guidance: Guidance | None) -> Tensor:
@@ -110,20 +108,23 @@ class Program:
     def denoise(self) -> None:
         """From keys, values, state and noise to `actions`."""
         network, schedule = self.network, self.schedule
-        suffix = network.begin(schedule, self.state, self.length, self.prefix_tokens, self.shape.padded)
+        suffix = self.begin()
         step = iter(range(schedule.num_steps))
 
         def velocity(x: Tensor, time: Tensor) -> Tensor:  # asked for once per step, at the schedule's times
-            return network.velocity(schedule, suffix, self.cache, next(step), x[0], self.given)[None]
+            return network.velocity(schedule, suffix, self.cache, next(step), x[0])[None]
 
         if self.guidance is not None:
             self.actions.copy_(self.guidance.integrate(velocity, self.noise, schedule.num_steps))
             return
-        x = self.noise[0]
+        self.actions.copy_(self.noise)
         for index in range(schedule.num_steps):
-            v = network.velocity(schedule, suffix, self.cache, index, x)
-            x = torch.add(x, v, alpha=-1 / schedule.num_steps)
-        self.actions.copy_(x[None])
+            network.step(schedule, suffix, self.cache, index, self.actions[0])
+
+    def begin(self) -> Suffix:
+        """Prepare the steps."""
+        prefix, padded = self.prefix_tokens, self.shape.padded
+        return self.network.begin(self.schedule, self.state, self.length, prefix, padded, self.given)
 
     def capture(self, pool: tuple[int, int] | None = None) -> None:
         """Record `compute` as one CUDA graph, after running it twice (libraries choose and allocate then)."""
