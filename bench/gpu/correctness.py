@@ -31,7 +31,7 @@ def trajectory(model: Pi0, inputs: ModelInput, noise: Tensor, num_steps: int = 1
 def engine_speeds(program: Program, points: list[Tensor]) -> list[Tensor]:
     """The engine's velocities at the same points, for the observation that the program holds."""
     network = program.network
-    program.encode(torch.cat([network.see(program.images), network.read(program.tokens)]))
+    program.encode(program.embed())
     suffix = program.begin()
     return [
         network.velocity(program.schedule, suffix, program.cache, step, x[0]).clone()[None]

@@ -143,9 +143,9 @@ def _replay(program: Program) -> Callable[[], Tensor]:
 
 def stages(program: Program, run: Run) -> dict[str, float]:
     """Milliseconds of vision, prefix and steps, each in a graph of its own."""
-    network, repeats = program.network, 20
-    took = {"vision": time_graph(lambda: network.see(program.images), run.device, repeats).p50}
-    embedded = torch.cat([network.see(program.images), network.read(program.tokens)])
+    repeats = 20
+    took = {"vision": time_graph(program.embed, run.device, repeats).p50}
+    embedded = program.embed()
     took["prefix"] = time_graph(lambda: program.encode(embedded), run.device, repeats).p50
     took["steps"] = time_graph(program.denoise, run.device, repeats).p50
     return took

@@ -8,10 +8,12 @@ shape. Whatever the engine does not know goes to the plain model, and the log sa
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from pi0_ros.engine.pictures import Letterbox
 from pi0_ros.engine.plain import PlainNetwork
 from pi0_ros.engine.program import Observed, Program, Shape, guidance_key
 from pi0_ros.engine.schedule import Schedule, make_schedule
@@ -34,9 +36,12 @@ class Unsuited(LookupError):
 class Engine:
     """Prepared weights, schedules and programs of one model, which it shares its memory with."""
 
-    def __init__(self, model: Pi0, graphs: bool | None = None, kernels: bool | None = None) -> None:
-        """`graphs` None: captured where the device can; `kernels` None: Triton's where they can serve."""
-        self.model = model
+    def __init__(self, model: Pi0, graphs: bool | None = None, kernels: bool | None = None, resize: str = "pillow") -> None:
+        """`graphs` None: captured where the device can; `kernels` None: Triton's where they can serve.
+
+        `resize` is how raw frames (uint8) among the images are fitted, see `pictures.py`.
+        """
+        self.model, self.resize = model, resize
         weights = prepare(model)
         able = _can_capture(weights.embedding.device)
         self.graphs = able if graphs is None else graphs
@@ -69,7 +74,8 @@ class Engine:
             key = guidance_key(guidance)
         except LookupError as reason:
             self._tell(str(reason))
-            return self.model.sample_actions(inputs.to(device), noise.to(device), num_steps, None, guidance)
+            inputs = pictures(inputs.to(device), config.vision.image_size, self.resize)
+            return self.model.sample_actions(inputs, noise.to(device), num_steps, None, guidance)
         with torch.inference_mode(False), torch.no_grad():  # guidance may differentiate, and buffers outlive the call
             return self._program(observed, num_steps, key, guidance)(observed, noise, guidance)
 
@@ -78,12 +84,13 @@ class Engine:
     ) -> Program:
         count = len(observed.tokens)
         room = -(-count // BUCKET) * BUCKET if self.graphs else count
-        found = num_steps, Shape(len(observed.images), room, room != count or self.graphs, key)
+        frames = tuple((*image.shape[:2], image.dtype == torch.uint8) for image in observed.images)
+        found = num_steps, Shape(frames, room, room != count or self.graphs, key)
         program = self._programs.pop(found, None)
         if program is None:
-            program = Program(self.network, self._schedule(num_steps), found[1], guidance)
+            program = Program(self.network, self._schedule(num_steps), found[1], guidance, self.resize)
             if self.graphs:
-                program.load(observed, program.noise, guidance)
+                program.load(observed, program.noise.there, guidance)
                 program.capture()
             while len(self._programs) >= PROGRAMS:
                 del self._programs[next(iter(self._programs))]
@@ -106,7 +113,18 @@ def observe(model: Pi0, inputs: ModelInput, noise: Tensor) -> Observed:
     config = model.config
     if len(inputs.prompt_tokens) != 1:
         raise Unsuited(f"a batch of {len(inputs.prompt_tokens)} observations, the engine takes one")
-    slots = [slot for slot in model._slots(inputs) if bool(inputs.image_masks[slot].item())]
+    unknown = sorted(set(inputs.images) - set(config.cameras))
+    if unknown:
+        raise ValueError(f"no camera slot {', '.join(unknown)}; the model has {', '.join(config.cameras)}")
+    size = config.vision.image_size
+    for slot, image in inputs.images.items():
+        raw = image.dtype == torch.uint8
+        if image.ndim != 4 or image.shape[3] != 3 or len(image) != 1 or (not raw and image.shape[1:3] != (size, size)):
+            raise ValueError(f"image of {slot} is {list(image.shape)}, the model needs {[1, size, size, 3]}")
+        if slot not in inputs.image_masks:
+            raise ValueError(f"image of {slot} has no entry in image_masks")
+    present = [slot for slot in config.cameras if slot in inputs.images]
+    slots = [slot for slot in present if bool(inputs.image_masks[slot].item())]
     tokens = inputs.prompt_tokens[0][inputs.prompt_mask[0]]
     if not slots or not len(tokens):
         raise Unsuited("no camera" if not slots else "an empty prompt")
@@ -114,8 +132,16 @@ def observe(model: Pi0, inputs: ModelInput, noise: Tensor) -> Observed:
         raise Unsuited(f"noise {list(noise.shape)} for another horizon than the model's {config.action_horizon}")
     if tuple(inputs.state.shape) != (1, config.action_dim):
         raise Unsuited(f"a state {list(inputs.state.shape)} instead of {[1, config.action_dim]}")
-    images = torch.cat([inputs.images[slot].float() for slot in slots])
-    return Observed(images, tokens, inputs.state[0].float())
+    return Observed([inputs.images[slot][0] for slot in slots], tokens, inputs.state[0].float())
+
+
+def pictures(inputs: ModelInput, size: int, resize: str) -> ModelInput:
+    """The same inputs with raw frames turned into what the plain model takes."""
+    images = {
+        slot: Letterbox(*image.shape[1:3], size, resize, image.device)(image) if image.dtype == torch.uint8 else image
+        for slot, image in inputs.images.items()
+    }
+    return replace(inputs, images=images)
 
 
 def _can_capture(device: torch.device) -> bool:

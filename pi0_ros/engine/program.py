@@ -7,16 +7,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pi0_ros.engine.pictures import Letterbox
 from pi0_ros.engine.plain import PlainNetwork, Suffix
 from pi0_ros.engine.schedule import Schedule
 from pi0_ros.model.rtc import CleanPrefix, Guidance, SoftPrefix
+
+
+Frames = tuple[int, int, bool]  # rows and columns of one camera's frame; whether it is raw uint8
 
 
 @dataclass(frozen=True)
 class Shape:
     """What a program is made for; observations that differ in nothing else share it."""
 
-    cameras: int
+    frames: tuple[Frames, ...]  # one per camera
     tokens: int  # room for prompt tokens
     padded: bool  # whether some of that room may stay empty
     guidance: tuple[object, ...]  # kind of guidance and what it is made of, see `guidance_key`
@@ -37,26 +41,58 @@ def guidance_key(guidance: Guidance | None) -> tuple[object, ...]:
 class Observed:
     """One observation, ready to be copied into a program's buffers."""
 
-    images: Tensor  # float32 [cameras, size, size, 3] in -1 .. 1
+    images: list[Tensor]  # per camera uint8 [h, w, 3] as it came, or float32 [size, size, 3] in -1 .. 1
     tokens: Tensor  # int64 [L], the valid ones
     state: Tensor  # float32 [A]
+
+
+class Inlet:
+    """A buffer on the device and, for CUDA, its pinned twin on the host: copying in never waits for the device."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+        self.there = torch.zeros(shape, dtype=dtype, device=device)
+        self.here = torch.zeros(shape, dtype=dtype, pin_memory=True) if device.type == "cuda" else self.there
+
+    def fill(self, value: Tensor, index: int | slice = slice(None)) -> None:
+        """Put a value, from wherever it is, into the part `index`."""
+        if value.device.type == "cpu" and self.here is not self.there:
+            self.here[index].copy_(value)
+            self.there[index].copy_(self.here[index], non_blocking=True)
+        else:
+            self.there[index].copy_(value)
 
 
 class Program:
     """Buffers and, when captured, the graph of one shape."""
 
-    def __init__(self, network: PlainNetwork, schedule: Schedule, shape: Shape, guidance: Guidance | None) -> None:
+    def __init__(
+        self,
+        network: PlainNetwork,
+        schedule: Schedule,
+        shape: Shape,
+        guidance: Guidance | None,
+        resize: str = "pillow",
+    ) -> None:
         self.network, self.schedule, self.shape = network, schedule, shape
         config, device = network.config, network.device
         size, horizon, dim = config.vision.image_size, config.action_horizon, config.action_dim
-        self.prefix_tokens = shape.cameras * config.vision.num_positions + shape.tokens
-        self.images = torch.zeros(shape.cameras, size, size, 3, device=device)
-        self.tokens = torch.zeros(shape.tokens, dtype=torch.int64, device=device)
-        self.length = torch.zeros(1, dtype=torch.int64, device=device)
-        self.state = torch.zeros(dim, device=device)
-        self.noise = torch.zeros(1, horizon, dim, device=device)
+        self.prefix_tokens = len(shape.frames) * config.vision.num_positions + shape.tokens
+        alike = len(set(shape.frames)) == 1  # frames of one size are resized together
+        sizes = [shape.frames] if alike else [(frame,) for frame in shape.frames]
+        self.frames = [
+            Inlet((len(group), *group[0][:2], 3), torch.uint8 if group[0][2] else torch.float32, device)
+            for group in sizes
+        ]
+        self.boxes = [
+            Letterbox(*group[0][:2], size, resize, device) if group[0][2] else None for group in sizes
+        ]
+        self.tokens = Inlet((shape.tokens,), torch.int64, device)
+        self.length = Inlet((1,), torch.int64, device)
+        self.state = Inlet((dim,), torch.float32, device)
+        self.noise = Inlet((1, horizon, dim), torch.float32, device)
         self.actions = torch.zeros(1, horizon, dim, device=device)
         self.guidance = _static(guidance, horizon, dim, device)
+        self.copied = torch.cuda.Event() if device.type == "cuda" else None
         self.cache = network.new_cache(self.prefix_tokens)
         self.given = guidance.actions.shape[1] if isinstance(guidance, CleanPrefix) else 0
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -72,13 +108,17 @@ class Program:
 
     def load(self, observed: Observed, noise: Tensor, guidance: Guidance | None) -> None:
         """Copy an observation into the buffers, without waiting for the device."""
-        count = len(observed.tokens)
-        self.images.copy_(observed.images, non_blocking=True)
-        self.tokens[:count].copy_(observed.tokens, non_blocking=True)
-        self.tokens[count:] = 0
-        self.length.fill_(self.prefix_tokens - self.shape.tokens + count)
-        self.state.copy_(observed.state, non_blocking=True)
-        self.noise.copy_(noise, non_blocking=True)
+        if self.copied is not None:
+            self.copied.synchronize()  # the copies of the call before are long done: its actions have been read
+        count, index = len(observed.tokens), 0
+        for inlet in self.frames:
+            for part in range(len(inlet.there)):
+                inlet.fill(observed.images[index], part)
+                index += 1
+        self.tokens.fill(observed.tokens, slice(0, count))
+        self.length.fill(torch.tensor([self.prefix_tokens - self.shape.tokens + count]))
+        self.state.fill(observed.state)
+        self.noise.fill(noise)
         if isinstance(self.guidance, CleanPrefix):
             assert isinstance(guidance, CleanPrefix)
             self.guidance.actions.copy_(guidance.actions, non_blocking=True)
@@ -86,20 +126,29 @@ class Program:
             assert isinstance(guidance, SoftPrefix)
             self.guidance.actions.copy_(guidance.actions, non_blocking=True)
             self.guidance.weights.copy_(guidance.weights.expand_as(self.guidance.weights), non_blocking=True)
+        if self.copied is not None:
+            self.copied.record()
 
     @torch.no_grad()
     def compute(self) -> None:
         """From the buffers to `actions`; what a graph captures."""
-        network = self.network
-        self.encode(torch.cat([network.see(self.images), network.read(self.tokens)]))
+        self.encode(self.embed())
         self.denoise()
+
+    @torch.no_grad()
+    def embed(self) -> Tensor:
+        """From frames and prompt to the prefix [P, D]."""
+        made = zip(self.frames, self.boxes, strict=True)
+        pictures = [inlet.there if box is None else box(inlet.there) for inlet, box in made]
+        seen = self.network.see(pictures[0] if len(pictures) == 1 else torch.cat(pictures))
+        return torch.cat([seen, self.network.read(self.tokens.there)])
 
     @torch.no_grad()
     def encode(self, embedded: Tensor) -> None:
         """From embedded images and prompt [P, D] to keys and values."""
         bias = None
         if self.shape.padded:
-            hidden = torch.arange(self.prefix_tokens, device=embedded.device) >= self.length
+            hidden = torch.arange(self.prefix_tokens, device=embedded.device) >= self.length.there
             bias = torch.zeros(self.prefix_tokens, dtype=embedded.dtype, device=embedded.device)
             bias = bias.masked_fill(hidden, 0.7 * torch.finfo(embedded.dtype).min)[None, None, None]
         self.network.encode(embedded, self.cache, bias)
@@ -115,16 +164,16 @@ class Program:
             return network.velocity(schedule, suffix, self.cache, next(step), x[0])[None]
 
         if self.guidance is not None:
-            self.actions.copy_(self.guidance.integrate(velocity, self.noise, schedule.num_steps))
+            self.actions.copy_(self.guidance.integrate(velocity, self.noise.there, schedule.num_steps))
             return
-        self.actions.copy_(self.noise)
+        self.actions.copy_(self.noise.there)
         for index in range(schedule.num_steps):
             network.step(schedule, suffix, self.cache, index, self.actions[0])
 
     def begin(self) -> Suffix:
         """Prepare the steps."""
-        prefix, padded = self.prefix_tokens, self.shape.padded
-        return self.network.begin(self.schedule, self.state, self.length, prefix, padded, self.given)
+        state, length, padded = self.state.there, self.length.there, self.shape.padded
+        return self.network.begin(self.schedule, state, length, self.prefix_tokens, padded, self.given)
 
     def capture(self, pool: tuple[int, int] | None = None) -> None:
         """Record `compute` as one CUDA graph, after running it twice (libraries choose and allocate then)."""
