@@ -9,4 +9,5 @@ from pi0_ros.engine.fused import Tuning
 run=Run(torch.device("cuda"),False,300,True)
 m=random_model("pi0",run); w=prepare(m); s=make_schedule(m,10)
 t=time.time()
-print(tune(m.config,w,s,544,Tuning(pdl=False),tell=lambda x:print(f"{time.time()-t:.0f}s",x,flush=True)))
+say=lambda x:print(f"{time.time()-t:.0f}s",x,flush=True)
+print(tune(m.config,w,s,544,Tuning(pdl=False),tell=say,groups=("pdl","attention","gather","gate_up","down","qkv")))

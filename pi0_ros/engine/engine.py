@@ -46,6 +46,7 @@ class Engine:
         able = _can_capture(weights.embedding.device)
         self.graphs = able if graphs is None else graphs
         self.network = _network(model, weights, able if kernels is None else kernels)
+        self.plain = PlainNetwork(model.config, weights)
         self._schedules: dict[int, Schedule] = {}
         self._programs: dict[tuple[int, Shape], Program] = {}
         self._told: set[str] = set()
@@ -88,7 +89,7 @@ class Engine:
         found = num_steps, Shape(frames, room, room != count or self.graphs, key)
         program = self._programs.pop(found, None)
         if program is None:
-            program = Program(self.network, self._schedule(num_steps), found[1], guidance, self.resize)
+            program = Program(self.network, self.plain, self._schedule(num_steps), found[1], guidance, self.resize)
             if self.graphs:
                 program.load(observed, program.noise.there, guidance)
                 program.capture()

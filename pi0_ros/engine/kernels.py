@@ -122,93 +122,93 @@ def settle_kernel(
 
 
 @triton.jit
-def _sum_parts(pointer, stride, mask, PARTS: tl.constexpr):
-    total = tl.load(pointer, mask=mask, other=0.0).to(tl.float32)
-    for part in tl.static_range(1, PARTS):
-        total += tl.load(pointer + part * stride, mask=mask, other=0.0).to(tl.float32)
-    return total
+def turn_kernel(
+    x, w, cosine, sine, length, queries, keys, values, rows, inputs: tl.constexpr,
+    HEADS: tl.constexpr, HALF: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    PDL: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """x w^T for w [(HEADS + 2) * head_dim, K], rotated: queries [rows, HEADS * head_dim], keys and values [rows, head_dim].
+
+    Row m stands at position length + m of the tables [positions, HALF]. One program makes BN pairs of one head.
+    """
+    dim: tl.constexpr = 2 * HALF
+    pair = tl.program_id(0) * BN
+    head, within = pair // HALF, pair % HALF
+    m, n, k = tl.arange(0, BM), within + tl.arange(0, BN), tl.arange(0, BK)
+    valid = m < rows
+    known = tl.load(length).to(tl.int32)
+    weights = w + (head * dim + n[:, None]) * inputs + k[None, :]
+    activations = x + m[:, None] * inputs + k[None, :]
+    spot = (known + m[:, None]) * HALF + n[None, :]
+    cos = tl.load(cosine + spot, mask=valid[:, None], other=0.0)
+    sin = tl.load(sine + spot, mask=valid[:, None], other=0.0)
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
+    first, second = tl.zeros([BM, BN], tl.float32), tl.zeros([BM, BN], tl.float32)
+    for start in tl.range(0, inputs, BK, num_stages=STAGES):
+        a = tl.load(activations + start, mask=valid[:, None], other=0.0)
+        first = tl.dot(a, tl.load(weights + start).T, first)
+        second = tl.dot(a, tl.load(weights + HALF * inputs + start).T, second)
+    kind = queries.dtype.element_ty
+    x1, x2 = first.to(kind).to(tl.float32), second.to(kind).to(tl.float32)
+    left, right = (x1 * cos - x2 * sin).to(kind), (x2 * cos + x1 * sin).to(kind)
+    if head < HEADS:
+        out = queries + m[:, None] * HEADS * dim + head * dim + n[None, :]
+        tl.store(out, left, mask=valid[:, None])
+        tl.store(out + HALF, right, mask=valid[:, None])
+    elif head == HEADS:
+        out = keys + m[:, None] * dim + n[None, :]
+        tl.store(out, left, mask=valid[:, None])
+        tl.store(out + HALF, right, mask=valid[:, None])
+    else:
+        out = values + m[:, None] * dim + n[None, :]
+        tl.store(out, x1.to(kind), mask=valid[:, None])
+        tl.store(out + HALF, x2.to(kind), mask=valid[:, None])
 
 
 @triton.jit
 def attend_kernel(
-    qkv, keys, values, cosine, sine, length, mixed, lse, tokens,
-    HEADS: tl.constexpr, HALF: tl.constexpr, PARTS: tl.constexpr, SPAN: tl.constexpr, OWN: tl.constexpr,
-    BM: tl.constexpr, BT: tl.constexpr, STATE: tl.constexpr, PDL: tl.constexpr,
+    queries, keys, values, length, mixed, lse, tokens, prefix,
+    HEADS: tl.constexpr, DIM: tl.constexpr, BM: tl.constexpr, BT: tl.constexpr, STATE: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Attention of the suffix, one share of the keys per program: SPAN cached ones, or in the last share its own.
+    """Attention of the suffix, BT keys per program, over [prefix | suffix] keys and values [prefix + S, head_dim].
 
-    qkv float32 [PARTS, S, (HEADS + 2) * head_dim] not rotated yet; keys, values [P, head_dim]; cosine, sine [S, HALF];
-    mixed float32 [shares, R, head_dim] and lse [shares, R] (base 2). STATE: token 0 sees no other suffix token.
+    Of the prefix's room `length` tokens are there. queries [R, head_dim], row = token * HEADS + head; mixed [shares, R,
+    head_dim] and lse float32 [shares, R] (base 2). STATE: token 0 sees no other suffix token.
     """
-    dim: tl.constexpr = 2 * HALF
-    stride: tl.constexpr = (HEADS + 2) * dim
-    tile, share, shares = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
-    row = tile * BM + tl.arange(0, BM)
-    token, head = row // HEADS, row % HEADS
-    valid = row < tokens * HEADS
-    h, d = tl.arange(0, HALF), tl.arange(0, dim)
-    known = tl.load(length)
+    tile, share = tl.program_id(0), tl.program_id(1)
+    row, d = tile * BM + tl.arange(0, BM), tl.arange(0, DIM)
+    rows = tokens * HEADS
+    valid = row < rows
+    known = tl.load(length).to(tl.int32)
     kind = keys.dtype.element_ty
+    t = share * BT + tl.arange(0, BT)
+    before, behind = t < known, (t >= prefix) & (t < prefix + tokens)
+    spot = t[:, None] * DIM + d[None, :]
+    k = tl.load(keys + spot, mask=before[:, None], other=0.0)
+    v = tl.load(values + spot, mask=before[:, None], other=0.0)
     if PDL:
         gdc_wait()
         gdc_launch_dependents()
-    spot = qkv + token[:, None] * stride + head[:, None] * dim + h[None, :]
-    q1 = _sum_parts(spot, tokens * stride, valid[:, None], PARTS).to(kind).to(tl.float32)
-    q2 = _sum_parts(spot + HALF, tokens * stride, valid[:, None], PARTS).to(kind).to(tl.float32)
-    turn = token[:, None] * HALF + h[None, :]
-    cos = tl.load(cosine + turn, mask=valid[:, None], other=0.0)
-    sin = tl.load(sine + turn, mask=valid[:, None], other=0.0)
-    left, right = (q1 * cos - q2 * sin).to(kind), (q2 * cos + q1 * sin).to(kind)
-    factor = LOG2E / tl.sqrt(dim * 1.0)
-    most = tl.full([BM], -1e30, tl.float32)
-    total = tl.zeros([BM], tl.float32)
-    result = tl.zeros([BM, dim], tl.float32)
-    if share == shares - 1:
-        t = tl.arange(0, OWN)
-        there = t < tokens
-        spot = qkv + t[:, None] * stride + HEADS * dim + h[None, :]
-        k1 = _sum_parts(spot, tokens * stride, there[:, None], PARTS).to(kind).to(tl.float32)
-        k2 = _sum_parts(spot + HALF, tokens * stride, there[:, None], PARTS).to(kind).to(tl.float32)
-        turn = t[:, None] * HALF + h[None, :]
-        cos = tl.load(cosine + turn, mask=there[:, None], other=0.0)
-        sin = tl.load(sine + turn, mask=there[:, None], other=0.0)
-        logits = tl.dot(left, (k1 * cos - k2 * sin).to(kind).T)
-        logits = tl.dot(right, (k2 * cos + k1 * sin).to(kind).T, logits) * factor
-        seen = there[None, :] & (row[:, None] >= 0)
-        if STATE:
-            seen = seen & ((token[:, None] > 0) | (t[None, :] == 0))
-        logits = tl.where(seen, logits, -1e30)
-        most = tl.max(logits, 1)
-        weight = tl.exp2(logits - most[:, None])
-        total = tl.sum(weight, 1)
-        spot = qkv + t[:, None] * stride + (HEADS + 1) * dim + d[None, :]
-        v = _sum_parts(spot, tokens * stride, there[:, None], PARTS).to(kind)
-        result = tl.dot(weight.to(kind), v)
-    else:
-        first = share * SPAN
-        last = tl.minimum(known, first + SPAN)
-        for start in range(0, SPAN, BT):
-            t = first + start + tl.arange(0, BT)
-            there = t < last
-            spot = keys + t[:, None] * dim + h[None, :]
-            k1 = tl.load(spot, mask=there[:, None], other=0.0)
-            k2 = tl.load(spot + HALF, mask=there[:, None], other=0.0)
-            logits = tl.dot(left, k1.T)
-            logits = tl.dot(right, k2.T, logits) * factor
-            logits = tl.where(there[None, :], logits, -1e30)
-            higher = tl.maximum(most, tl.max(logits, 1))
-            weight = tl.where(there[None, :], tl.exp2(logits - higher[:, None]), 0.0)
-            shrink = tl.exp2(most - higher)
-            total = total * shrink + tl.sum(weight, 1)
-            v = tl.load(values + t[:, None] * dim + d[None, :], mask=there[:, None], other=0.0)
-            result = tl.dot(weight.to(kind), v, result * shrink[:, None])
-            most = higher
-    rows = tokens * HEADS
+    q = tl.load(queries + row[:, None] * DIM + d[None, :], mask=valid[:, None], other=0.0)
+    if share * BT + BT > prefix:
+        k += tl.load(keys + spot, mask=behind[:, None], other=0.0)
+        v += tl.load(values + spot, mask=behind[:, None], other=0.0)
+    logits = tl.dot(q, k.T) * (LOG2E / tl.sqrt(DIM * 1.0))
+    seen = (before | behind)[None, :] & valid[:, None]
+    if STATE:
+        seen = seen & ((row[:, None] >= HEADS) | (t[None, :] <= prefix))
+    logits = tl.where(seen, logits, -1e30)
+    most = tl.max(logits, 1)
+    weight = tl.where(seen, tl.exp2(logits - most[:, None]), 0.0)
+    total = tl.sum(weight, 1)
     some = total > 0.0
     safe = tl.where(some, total, 1.0)
+    result = tl.dot(weight.to(kind), v) / safe[:, None]
     tl.store(lse + share * rows + row, tl.where(some, most + tl.log2(safe), -1e30), mask=valid)
-    where = (share * rows + row[:, None]) * dim + d[None, :]
-    tl.store(mixed + where, (result / safe[:, None]).to(mixed.dtype.element_ty), mask=valid[:, None])
+    where = (share * rows + row[:, None]) * DIM + d[None, :]
+    tl.store(mixed + where, result.to(mixed.dtype.element_ty), mask=valid[:, None])
 
 
 @triton.jit
@@ -231,7 +231,7 @@ def gather_kernel(
         most = tl.maximum(most, tl.load(lse + share * rows + row, mask=valid, other=-1e30))
     total = tl.zeros([BM], tl.float32)
     joined = tl.zeros([BM, DIM], tl.float32)
-    for share in tl.static_range(SHARES):
+    for share in tl.range(0, SHARES, num_stages=1):
         weight = tl.exp2(tl.load(lse + share * rows + row, mask=valid, other=-1e30) - most)
         part = tl.load(mixed + (share * rows + row[:, None]) * DIM + d[None, :], mask=valid[:, None], other=0.0)
         joined += weight[:, None] * part.to(tl.float32)
@@ -301,7 +301,10 @@ def finish_kernel(
         gdc_wait()
         gdc_launch_dependents()
     where = row * width + d
-    update = _sum_parts(partials + where, rows * width, inside, PARTS).to(kind).to(tl.float32)
+    update = tl.load(partials + where, mask=inside, other=0.0)
+    for part in tl.static_range(1, PARTS):
+        update += tl.load(partials + part * rows * width + where, mask=inside, other=0.0)
+    update = update.to(kind).to(tl.float32)
     if MODULATED:
         update *= opening.to(tl.float32)
     value = (tl.load(x + where, mask=inside, other=0.0).to(tl.float32) + update).to(kind).to(tl.float32)
@@ -315,3 +318,91 @@ def finish_kernel(
     if EULER:
         spot = noisy + action * DIM + a
         tl.store(spot, tl.load(spot, mask=real, other=0.0) + step * out, mask=real)
+
+
+@triton.jit
+def rotate_kernel(
+    qkv, cosine, sine, queries, keys, values, HEADS: tl.constexpr, HALF: tl.constexpr, BH: tl.constexpr,
+):  # fmt: skip
+    """Split one row of qkv [P, (HEADS + 2) * head_dim] into rotated queries, rotated keys and values [P, head_dim]."""
+    row = tl.program_id(0).to(tl.int64)
+    dim: tl.constexpr = 2 * HALF
+    head, h, d = tl.arange(0, BH), tl.arange(0, HALF), tl.arange(0, dim)
+    cos, sin = tl.load(cosine + row * HALF + h)[None, :], tl.load(sine + row * HALF + h)[None, :]
+    source = qkv + row * (HEADS + 2) * dim
+    spot = head[:, None] * dim + h[None, :]
+    turned = head[:, None] <= HEADS  # the queries and the key
+    x1 = tl.load(source + spot, mask=turned, other=0.0).to(tl.float32)
+    x2 = tl.load(source + spot + HALF, mask=turned, other=0.0).to(tl.float32)
+    left, right = (x1 * cos - x2 * sin).to(queries.dtype.element_ty), (x2 * cos + x1 * sin).to(queries.dtype.element_ty)
+    query = head[:, None] < HEADS
+    tl.store(queries + row * HEADS * dim + spot, left, mask=query)
+    tl.store(queries + row * HEADS * dim + spot + HALF, right, mask=query)
+    key = head[:, None] == HEADS
+    there = keys + row * dim + head[:, None] * 0 + h[None, :]
+    tl.store(there, left, mask=key)
+    tl.store(there + HALF, right, mask=key)
+    tl.store(values + row * dim + d, tl.load(source + (HEADS + 1) * dim + d))
+
+
+@triton.jit
+def geglu_kernel(both, out, width, BLOCK: tl.constexpr):
+    """out [rows, F] = gelu_tanh(gate) * up for both [rows, gate | up]."""
+    row = tl.program_id(1).to(tl.int64)
+    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < width
+    kind = out.dtype.element_ty
+    gate = tl.load(both + row * 2 * width + column, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(both + row * 2 * width + width + column, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + row * width + column, (_gelu_tanh(gate).to(kind).to(tl.float32) * up).to(kind), mask=inside)
+
+
+@triton.jit
+def layer_norm_kernel(
+    x, update, weight, bias, out, width, ADDS: tl.constexpr, BD: tl.constexpr,
+):  # fmt: skip
+    """x += update (when ADDS); out = layer norm of x. One row per program."""
+    d = tl.arange(0, BD)
+    inside = d < width
+    where = tl.program_id(0).to(tl.int64) * width + d
+    kind = x.dtype.element_ty
+    value = tl.load(x + where, mask=inside, other=0.0).to(tl.float32)
+    if ADDS:
+        value = (value + tl.load(update + where, mask=inside, other=0.0).to(tl.float32)).to(kind)
+        tl.store(x + where, value, mask=inside)
+        value = value.to(tl.float32)
+    centred = tl.where(inside, value - tl.sum(value) / width, 0.0)
+    normal = centred * tl.rsqrt(tl.sum(centred * centred) / width + 1e-6)
+    scale = tl.load(weight + d, mask=inside, other=0.0).to(tl.float32)
+    shift = tl.load(bias + d, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + where, (normal * scale + shift).to(kind), mask=inside)
+
+
+@triton.jit
+def prefix_attend_kernel(
+    queries, keys, values, length, out, rows, DIM: tl.constexpr, LIMIT: tl.constexpr, BM: tl.constexpr,
+    BT: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """Attention within the prefix: queries [R, head_dim] rotated, row = token * heads + head, over `length` <= LIMIT keys."""
+    row, d = tl.program_id(0) * BM + tl.arange(0, BM), tl.arange(0, DIM)
+    valid = row < rows
+    kind = keys.dtype.element_ty
+    known = tl.load(length).to(tl.int32)
+    q = tl.load(queries + row[:, None] * DIM + d[None, :], mask=valid[:, None], other=0.0)
+    factor = LOG2E / tl.sqrt(DIM * 1.0)
+    most = tl.full([BM], -1e30, tl.float32)
+    total = tl.zeros([BM], tl.float32)
+    result = tl.zeros([BM, DIM], tl.float32)
+    for start in tl.range(0, LIMIT, BT, num_stages=STAGES):
+        t = start + tl.arange(0, BT)
+        there = t < known
+        k = tl.load(keys + t[:, None] * DIM + d[None, :], mask=there[:, None], other=0.0)
+        logits = tl.where(there[None, :], tl.dot(q, k.T) * factor, -1e30)
+        higher = tl.maximum(most, tl.max(logits, 1))  # the first block has keys: later ones weigh 0 if they have none
+        weight = tl.exp2(logits - higher[:, None])
+        shrink = tl.exp2(most - higher)
+        total = total * shrink + tl.sum(weight, 1)
+        v = tl.load(values + t[:, None] * DIM + d[None, :], mask=there[:, None], other=0.0)
+        result = tl.dot(weight.to(kind), v, result * shrink[:, None])
+        most = higher
+    tl.store(out + row[:, None] * DIM + d[None, :], (result / total[:, None]).to(kind), mask=valid[:, None])

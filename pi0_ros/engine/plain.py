@@ -76,6 +76,7 @@ class PlainNetwork:
         self.suffix_tokens = config.action_horizon + (0 if config.is_pi05 else 1)
         self.dtype = weights.vlm[0].qkv.dtype
         self.device = weights.embedding.device
+        self.length = torch.zeros(1, dtype=torch.int64, device=self.device)  # of the prefix now in the cache
 
     def new_cache(self, prefix_tokens: int) -> Tensor:
         """Room for keys and values of prefix and suffix, [depth, 2, kv heads, P + S, head_dim]."""
@@ -97,12 +98,16 @@ class PlainNetwork:
         hidden = F.layer_norm(x, x.shape[-1:], *layer.norm2, VISION_EPS)
         return x + F.linear(F.gelu(F.linear(hidden, *layer.fc1), approximate="tanh"), *layer.fc2)
 
-    def see(self, images: Tensor) -> Tensor:
-        """Map `images` float32 [N, size, size, 3] in -1 .. 1 to prefix tokens [N * T, D]."""
+    def patches(self, images: Tensor) -> Tensor:
+        """Cut `images` float32 [N, size, size, 3] into embedded patches with their positions, [N, T, W]."""
         sizes, weights = self.config.vision, self.weights
         grid, patch = sizes.image_size // sizes.patch_size, sizes.patch_size
-        patches = images.reshape(-1, grid, patch, grid, patch, 3).transpose(2, 3).reshape(-1, grid**2, patch**2 * 3)
-        x = (F.linear(patches, weights.patch[0]) + weights.patch[1]).to(self.dtype)
+        cut = images.reshape(-1, grid, patch, grid, patch, 3).transpose(2, 3).reshape(-1, grid**2, patch**2 * 3)
+        return (F.linear(cut, weights.patch[0]) + weights.patch[1]).to(self.dtype)
+
+    def see(self, images: Tensor) -> Tensor:
+        """Map `images` float32 [N, size, size, 3] in -1 .. 1 to prefix tokens [N * T, D]."""
+        weights, x = self.weights, self.patches(images)
         for layer in weights.vision:
             x = self.vision_layer(x, layer)
         x = F.layer_norm(x, x.shape[-1:], *weights.vision_norm, VISION_EPS)

@@ -68,6 +68,7 @@ class Program:
     def __init__(
         self,
         network: PlainNetwork,
+        plain: PlainNetwork,
         schedule: Schedule,
         shape: Shape,
         guidance: Guidance | None,
@@ -88,6 +89,8 @@ class Program:
         ]
         self.tokens = Inlet((shape.tokens,), torch.int64, device)
         self.length = Inlet((1,), torch.int64, device)
+        exact = isinstance(guidance, SoftPrefix) and guidance.jacobian
+        self.stepper = plain if exact else network  # kernels have no way back
         self.state = Inlet((dim,), torch.float32, device)
         self.noise = Inlet((1, horizon, dim), torch.float32, device)
         self.actions = torch.zeros(1, horizon, dim, device=device)
@@ -132,6 +135,7 @@ class Program:
     @torch.no_grad()
     def compute(self) -> None:
         """From the buffers to `actions`; what a graph captures."""
+        self.network.length.copy_(self.length.there)
         self.encode(self.embed())
         self.denoise()
 
@@ -156,7 +160,7 @@ class Program:
     @torch.no_grad()
     def denoise(self) -> None:
         """From keys, values, state and noise to `actions`."""
-        network, schedule = self.network, self.schedule
+        network, schedule = self.stepper, self.schedule
         suffix = self.begin()
         step = iter(range(schedule.num_steps))
 
@@ -173,7 +177,7 @@ class Program:
     def begin(self) -> Suffix:
         """Prepare the steps."""
         state, length, padded = self.state.there, self.length.there, self.shape.padded
-        return self.network.begin(self.schedule, state, length, self.prefix_tokens, padded, self.given)
+        return self.stepper.begin(self.schedule, state, length, self.prefix_tokens, padded, self.given)
 
     def capture(self, pool: tuple[int, int] | None = None) -> None:
         """Record `compute` as one CUDA graph, after running it twice (libraries choose and allocate then)."""

@@ -20,16 +20,13 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
     "qkv": [
         {"qkv": tiles}
         for tiles in (
-            Tiles(64, 512, 2, 8), Tiles(64, 256, 4, 4), Tiles(64, 256, 4, 8), Tiles(32, 512, 2, 4), Tiles(32, 512, 2, 8),
-            Tiles(128, 256, 4, 8), Tiles(32, 256, 4, 4), Tiles(32, 128, 1, 4, 4), Tiles(64, 128, 2, 4, 4),
+            Tiles(16, 128, 1, 4, 3), Tiles(16, 64, 1, 4, 6), Tiles(16, 128, 1, 8, 4), Tiles(16, 256, 1, 4, 3),
+            Tiles(32, 128, 1, 4, 4), Tiles(16, 256, 1, 8, 3),
         )
     ],
     "attention": [
-        {"span": span, "attention_rows": rows, "attention_keys": keys, "attention_warps": warps}
-        for span, rows, keys, warps in (
-            (64, 64, 64, 4), (64, 64, 64, 8), (64, 32, 64, 4), (128, 64, 64, 8), (128, 64, 64, 4), (128, 32, 128, 4),
-            (128, 16, 128, 4), (192, 32, 64, 4), (256, 32, 64, 4), (256, 64, 64, 8), (192, 16, 64, 4), (128, 64, 128, 8),
-        )
+        {"attention_rows": rows, "attention_keys": keys, "attention_warps": warps}
+        for rows, keys, warps in ((64, 128, 4), (64, 64, 4), (64, 64, 8), (128, 128, 8), (32, 128, 4), (16, 128, 4))
     ],
     "gather": [
         {"out_columns": columns, "out_warps": warps}
@@ -61,7 +58,7 @@ def fits(config: ModelConfig, tuning: Tuning) -> bool:
         tiles: Tiles = getattr(tuning, name)
         if size % (tiles.split * tiles.depth):
             return False
-    return tuning.span % tuning.attention_keys == 0
+    return (expert.head_dim // 2) % tuning.qkv.columns == 0
 
 
 def tune(
