@@ -9,7 +9,6 @@ from torch import Tensor
 
 from gpu.measure import Deadline, Run, error, in_float32, noise_for, observation, random_model
 from pi0_ros.engine import Engine
-from pi0_ros.engine.engine import observe
 from pi0_ros.engine.program import Program
 from pi0_ros.model import CleanPrefix, ModelInput, Pi0, SoftPrefix, soft_mask
 from pi0_ros.model.rtc import Guidance
@@ -59,7 +58,7 @@ def acceptance(model: Pi0, exact: Pi0, engine: Engine, views: int, tokens: int, 
         chunk = exact.sample_actions(inputs, noise)
         mine, plain = engine.sample_actions(host, noise), model.sample_actions(inputs, noise)
         program = list(engine._programs.values())[-1]
-        program.load(observe(model, host, noise), noise, None)
+        program.load(engine.observe(host, noise), noise, None)
         ours.append([error(v, w) for v, w in zip(engine_speeds(program, points), wanted, strict=True)])
         theirs.append([error(v, w) for v, w in zip(eager, wanted, strict=True)])
         chunks.append((error(mine, chunk), error(plain, chunk)))

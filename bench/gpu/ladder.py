@@ -22,7 +22,6 @@ from gpu.measure import (
     time_wall,
 )
 from pi0_ros.engine import Engine
-from pi0_ros.engine.engine import observe
 from pi0_ros.engine.program import Program
 from pi0_ros.model import ModelConfig, ModelInput, Pi0
 
@@ -128,7 +127,7 @@ def make_program(engine: Engine, host: ModelInput, noise: Tensor) -> Program:
     """The captured program that the engine uses for this observation, loaded with it."""
     engine.sample_actions(host, noise)
     program = list(engine._programs.values())[-1]
-    program.load(observe(engine.model, host, noise), noise, None)
+    program.load(engine.observe(host, noise), noise, None)
     return program
 
 

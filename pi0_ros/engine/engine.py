@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pi0_ros.engine.pictures import Letterbox
+from pi0_ros.engine.pictures import Eye, Letterbox
 from pi0_ros.engine.plain import PlainNetwork
 from pi0_ros.engine.program import Observed, Program, Shape, guidance_key
 from pi0_ros.engine.schedule import Schedule, make_schedule
@@ -25,6 +25,7 @@ from pi0_ros.model.rtc import Guidance
 log = logging.getLogger("pi0 engine")
 
 PROGRAMS = 24  # kept per engine; the one unused for longest goes first
+EYES = 8  # sets of frame sizes remembered
 BUCKET = 16  # prompt tokens: graphs are made for multiples of it
 MIN_CAPABILITY = (8, 0)  # bfloat16 and flash attention
 
@@ -47,6 +48,7 @@ class Engine:
         self.graphs = able if graphs is None else graphs
         self.network = _network(model, weights, able if kernels is None else kernels)
         self.plain = PlainNetwork(model.config, weights)
+        self._eyes: dict[tuple[tuple[int, int, bool], ...], Eye] = {}
         self._schedules: dict[int, Schedule] = {}
         self._programs: dict[tuple[int, Shape], Program] = {}
         self._told: set[str] = set()
@@ -71,8 +73,8 @@ class Engine:
             where = generator.device if generator is not None else device
             noise = torch.randn(shape, generator=generator, device=where)
         try:
-            observed = observe(self.model, inputs, noise)
             key = guidance_key(guidance)
+            observed = self.observe(inputs, noise)
         except LookupError as reason:
             self._tell(str(reason))
             inputs = pictures(inputs.to(device), config.vision.image_size, self.resize)
@@ -80,16 +82,49 @@ class Engine:
         with torch.inference_mode(False), torch.no_grad():  # guidance may differentiate, and buffers outlive the call
             return self._program(observed, num_steps, key, guidance)(observed, noise, guidance)
 
+    @torch.inference_mode(False)  # buffers outlive the call
+    @torch.no_grad()
+    def observe(self, inputs: ModelInput, noise: Tensor) -> Observed:
+        """Keep what is valid of one observation; `Unsuited` for what the engine does not do."""
+        config = self.model.config
+        if len(inputs.prompt_tokens) != 1:
+            raise Unsuited(f"a batch of {len(inputs.prompt_tokens)} observations, the engine takes one")
+        unknown = sorted(set(inputs.images) - set(config.cameras))
+        if unknown:
+            raise ValueError(f"no camera slot {', '.join(unknown)}; the model has {', '.join(config.cameras)}")
+        size = config.vision.image_size
+        for slot, image in inputs.images.items():
+            raw = image.dtype == torch.uint8
+            if image.ndim != 4 or image.shape[3] != 3 or len(image) != 1 or (not raw and image.shape[1:3] != (size, size)):
+                raise ValueError(f"image of {slot} is {list(image.shape)}, the model needs {[1, size, size, 3]}")
+            if slot not in inputs.image_masks:
+                raise ValueError(f"image of {slot} has no entry in image_masks")
+        present = [slot for slot in config.cameras if slot in inputs.images]
+        slots = [slot for slot in present if bool(inputs.image_masks[slot].item())]
+        tokens = inputs.prompt_tokens[0][inputs.prompt_mask[0]]
+        if not slots or not len(tokens):
+            raise Unsuited("no camera" if not slots else "an empty prompt")
+        if tuple(noise.shape) != (1, config.action_horizon, config.action_dim):
+            raise Unsuited(f"noise {list(noise.shape)} for another horizon than the model's {config.action_horizon}")
+        if tuple(inputs.state.shape) != (1, config.action_dim):
+            raise Unsuited(f"a state {list(inputs.state.shape)} instead of {[1, config.action_dim]}")
+        images = [inputs.images[slot][0] for slot in slots]
+        kinds = tuple((*image.shape[:2], image.dtype == torch.uint8) for image in images)
+        if kinds not in self._eyes:
+            self._eyes = dict(list(self._eyes.items())[1 - EYES :])
+            self._eyes[kinds] = Eye(kinds, size, self.resize, self.network.device)
+        eye = self._eyes[kinds]
+        return Observed(images, tokens, inputs.state[0].float(), lambda out: eye.look(images, out))
+
     def _program(
         self, observed: Observed, num_steps: int, key: tuple[object, ...], guidance: Guidance | None
     ) -> Program:
         count = len(observed.tokens)
         room = -(-count // BUCKET) * BUCKET if self.graphs else count
-        frames = tuple((*image.shape[:2], image.dtype == torch.uint8) for image in observed.images)
-        found = num_steps, Shape(frames, room, room != count or self.graphs, key)
+        found = num_steps, Shape(len(observed.images), room, room != count or self.graphs, key)
         program = self._programs.pop(found, None)
         if program is None:
-            program = Program(self.network, self.plain, self._schedule(num_steps), found[1], guidance, self.resize)
+            program = Program(self.network, self.plain, self._schedule(num_steps), found[1], guidance)
             if self.graphs:
                 program.load(observed, program.noise.there, guidance)
                 program.capture()
@@ -107,33 +142,6 @@ class Engine:
         if reason not in self._told:
             self._told.add(reason)
             log.info("the plain model answers: %s", reason)
-
-
-def observe(model: Pi0, inputs: ModelInput, noise: Tensor) -> Observed:
-    """Keep what is valid of one observation; `Unsuited` for what the engine does not do."""
-    config = model.config
-    if len(inputs.prompt_tokens) != 1:
-        raise Unsuited(f"a batch of {len(inputs.prompt_tokens)} observations, the engine takes one")
-    unknown = sorted(set(inputs.images) - set(config.cameras))
-    if unknown:
-        raise ValueError(f"no camera slot {', '.join(unknown)}; the model has {', '.join(config.cameras)}")
-    size = config.vision.image_size
-    for slot, image in inputs.images.items():
-        raw = image.dtype == torch.uint8
-        if image.ndim != 4 or image.shape[3] != 3 or len(image) != 1 or (not raw and image.shape[1:3] != (size, size)):
-            raise ValueError(f"image of {slot} is {list(image.shape)}, the model needs {[1, size, size, 3]}")
-        if slot not in inputs.image_masks:
-            raise ValueError(f"image of {slot} has no entry in image_masks")
-    present = [slot for slot in config.cameras if slot in inputs.images]
-    slots = [slot for slot in present if bool(inputs.image_masks[slot].item())]
-    tokens = inputs.prompt_tokens[0][inputs.prompt_mask[0]]
-    if not slots or not len(tokens):
-        raise Unsuited("no camera" if not slots else "an empty prompt")
-    if tuple(noise.shape) != (1, config.action_horizon, config.action_dim):
-        raise Unsuited(f"noise {list(noise.shape)} for another horizon than the model's {config.action_horizon}")
-    if tuple(inputs.state.shape) != (1, config.action_dim):
-        raise Unsuited(f"a state {list(inputs.state.shape)} instead of {[1, config.action_dim]}")
-    return Observed([inputs.images[slot][0] for slot in slots], tokens, inputs.state[0].float())
 
 
 def pictures(inputs: ModelInput, size: int, resize: str) -> ModelInput:

@@ -6,6 +6,7 @@ antialias. Both fit the frame into a square with black bars.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -76,3 +77,66 @@ class Letterbox:
         if self.down is not None:
             pixels = _apply(pixels.transpose(2, 3), self.down).transpose(2, 3)
         return F.pad(pixels, self.bars).permute(0, 2, 3, 1) / 255.0 * 2.0 - 1.0
+
+
+class Inlet:
+    """A buffer on the device and, for CUDA, its pinned twin on the host: copying in never waits for the device."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+        self.there = torch.zeros(shape, dtype=dtype, device=device)
+        self.here = torch.zeros(shape, dtype=dtype, pin_memory=True) if device.type == "cuda" else self.there
+
+    def fill(self, value: Tensor, index: int | slice = slice(None)) -> None:
+        """Put a value, from wherever it is, into the part `index`."""
+        if value.device.type == "cpu" and self.here is not self.there:
+            self.here[index].copy_(value)
+            self.there[index].copy_(self.here[index], non_blocking=True)
+        else:
+            self.there[index].copy_(value)
+
+
+class Eye:
+    """Frames of one set of sizes on their way to pictures: pinned copies, and on a CUDA device a graph of the resize."""
+
+    def __init__(self, kinds: Sequence[tuple[int, int, bool]], size: int, resize: str, device: torch.device) -> None:
+        """`kinds`: rows, columns and whether it is a raw frame, per camera."""
+        alike = len(set(kinds)) == 1  # frames of one size are resized together
+        groups = [list(kinds)] if alike else [[kind] for kind in kinds]
+        self.inlets, self.boxes = [], []
+        for group in groups:
+            rows, columns, raw = group[0]
+            self.inlets.append(Inlet((len(group), rows, columns, 3), torch.uint8 if raw else torch.float32, device))
+            self.boxes.append(Letterbox(rows, columns, size, resize, device) if raw else None)
+        self.pictures = torch.zeros(len(kinds), size, size, 3, device=device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.copied = torch.cuda.Event() if device.type == "cuda" else None
+        if device.type == "cuda":
+            self._resize()
+            torch.cuda.synchronize()
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self._resize()
+
+    def look(self, images: Sequence[Tensor], out: Tensor) -> None:
+        """Put `images` of the cameras into `out` float32 [cameras, size, size, 3] in -1 .. 1."""
+        index = 0
+        if self.copied is not None:
+            self.copied.synchronize()
+        for inlet in self.inlets:
+            for part in range(len(inlet.there)):
+                inlet.fill(images[index], part)
+                index += 1
+        if self.copied is not None:
+            self.copied.record()
+        if self.graph is None:
+            self._resize()
+        else:
+            self.graph.replay()
+        out.copy_(self.pictures)
+
+    def _resize(self) -> None:
+        first = 0
+        for inlet, box in zip(self.inlets, self.boxes, strict=True):
+            last = first + len(inlet.there)
+            self.pictures[first:last] = inlet.there if box is None else box(inlet.there)
+            first = last

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from pi0_ros.engine.pictures import Letterbox
+from pi0_ros.engine.pictures import Inlet
 from pi0_ros.engine.plain import PlainNetwork, Suffix
 from pi0_ros.engine.schedule import Schedule
 from pi0_ros.model.rtc import CleanPrefix, Guidance, SoftPrefix
-
-
-Frames = tuple[int, int, bool]  # rows and columns of one camera's frame; whether it is raw uint8
 
 
 @dataclass(frozen=True)
 class Shape:
     """What a program is made for; observations that differ in nothing else share it."""
 
-    frames: tuple[Frames, ...]  # one per camera
+    cameras: int
     tokens: int  # room for prompt tokens
     padded: bool  # whether some of that room may stay empty
     guidance: tuple[object, ...]  # kind of guidance and what it is made of, see `guidance_key`
@@ -44,22 +42,7 @@ class Observed:
     images: list[Tensor]  # per camera uint8 [h, w, 3] as it came, or float32 [size, size, 3] in -1 .. 1
     tokens: Tensor  # int64 [L], the valid ones
     state: Tensor  # float32 [A]
-
-
-class Inlet:
-    """A buffer on the device and, for CUDA, its pinned twin on the host: copying in never waits for the device."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
-        self.there = torch.zeros(shape, dtype=dtype, device=device)
-        self.here = torch.zeros(shape, dtype=dtype, pin_memory=True) if device.type == "cuda" else self.there
-
-    def fill(self, value: Tensor, index: int | slice = slice(None)) -> None:
-        """Put a value, from wherever it is, into the part `index`."""
-        if value.device.type == "cpu" and self.here is not self.there:
-            self.here[index].copy_(value)
-            self.there[index].copy_(self.here[index], non_blocking=True)
-        else:
-            self.there[index].copy_(value)
+    look: Callable[[Tensor], None]  # puts the images into float32 [cameras, size, size, 3] in -1 .. 1
 
 
 class Program:
@@ -72,21 +55,12 @@ class Program:
         schedule: Schedule,
         shape: Shape,
         guidance: Guidance | None,
-        resize: str = "pillow",
     ) -> None:
         self.network, self.schedule, self.shape = network, schedule, shape
         config, device = network.config, network.device
         size, horizon, dim = config.vision.image_size, config.action_horizon, config.action_dim
-        self.prefix_tokens = len(shape.frames) * config.vision.num_positions + shape.tokens
-        alike = len(set(shape.frames)) == 1  # frames of one size are resized together
-        sizes = [shape.frames] if alike else [(frame,) for frame in shape.frames]
-        self.frames = [
-            Inlet((len(group), *group[0][:2], 3), torch.uint8 if group[0][2] else torch.float32, device)
-            for group in sizes
-        ]
-        self.boxes = [
-            Letterbox(*group[0][:2], size, resize, device) if group[0][2] else None for group in sizes
-        ]
+        self.prefix_tokens = shape.cameras * config.vision.num_positions + shape.tokens
+        self.images = torch.zeros(shape.cameras, size, size, 3, device=device)
         self.tokens = Inlet((shape.tokens,), torch.int64, device)
         self.length = Inlet((1,), torch.int64, device)
         exact = isinstance(guidance, SoftPrefix) and guidance.jacobian
@@ -113,11 +87,8 @@ class Program:
         """Copy an observation into the buffers, without waiting for the device."""
         if self.copied is not None:
             self.copied.synchronize()  # the copies of the call before are long done: its actions have been read
-        count, index = len(observed.tokens), 0
-        for inlet in self.frames:
-            for part in range(len(inlet.there)):
-                inlet.fill(observed.images[index], part)
-                index += 1
+        count = len(observed.tokens)
+        observed.look(self.images)
         self.tokens.fill(observed.tokens, slice(0, count))
         self.length.fill(torch.tensor([self.prefix_tokens - self.shape.tokens + count]))
         self.state.fill(observed.state)
@@ -142,9 +113,7 @@ class Program:
     @torch.no_grad()
     def embed(self) -> Tensor:
         """From frames and prompt to the prefix [P, D]."""
-        made = zip(self.frames, self.boxes, strict=True)
-        pictures = [inlet.there if box is None else box(inlet.there) for inlet, box in made]
-        seen = self.network.see(pictures[0] if len(pictures) == 1 else torch.cat(pictures))
+        seen = self.network.see(self.images)
         return torch.cat([seen, self.network.read(self.tokens.there)])
 
     @torch.no_grad()
