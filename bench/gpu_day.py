@@ -61,8 +61,12 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="also the stages that are there already")
     parser.add_argument("--seconds", type=float, default=420.0, help="a stage may take")
     args = parser.parse_args()
+    import logging
+
     import torch
 
+    logging.basicConfig(level=logging.WARNING, format="%(relativeCreated)d %(message)s")
+    logging.getLogger("pi0 engine").setLevel(logging.DEBUG)
     from gpu import ceilings, correctness, ladder
     from gpu.measure import Run
 

@@ -26,6 +26,7 @@ log = logging.getLogger("pi0 engine")
 
 PROGRAMS = 24  # kept per engine; the one unused for longest goes first
 EYES = 8  # sets of frame sizes remembered
+TYPICAL = 544  # prefix tokens of two cameras and a prompt, for tuning
 BUCKET = 16  # prompt tokens: graphs are made for multiples of it
 MIN_CAPABILITY = (8, 0)  # bfloat16 and flash attention
 
@@ -168,10 +169,16 @@ def _network(model: Pi0, weights: Weights, kernels: bool) -> PlainNetwork:
         return PlainNetwork(model.config, weights)
     try:
         from pi0_ros.engine.fused import FusedNetwork, why_not
+        from pi0_ros.engine.tuning import tuned
     except ImportError as error:
         log.info("no Triton kernels: %s", error)
         return PlainNetwork(model.config, weights)
     if reason := why_not(model.config):
         log.info("no Triton kernels: %s", reason)
         return PlainNetwork(model.config, weights)
-    return FusedNetwork(model.config, weights)
+    try:
+        tuning = tuned(model.config, weights, make_schedule(model, 10), TYPICAL)
+    except Exception as error:  # whatever Triton or the driver has against this device
+        log.warning("no Triton kernels: %s: %s", type(error).__name__, str(error).splitlines()[0][:200])
+        return PlainNetwork(model.config, weights)
+    return FusedNetwork(model.config, weights, tuning)

@@ -1,10 +1,17 @@
-"""The kernels' tiles, chosen by measurement on the device: whole Euler steps are timed, one choice is varied at a time."""
+"""The kernels' tiles, chosen by measurement on the device: whole Euler steps are timed, one choice is varied at a time.
+
+What was found is kept in the user's cache folder, for this device, these versions and these sizes.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +23,11 @@ from pi0_ros.model.config import ModelConfig
 
 log = logging.getLogger("pi0 engine")
 
+VERSION = 1  # of the kernels: tunings of another are not looked at
+SECONDS = 45.0  # for tuning
+
 CANDIDATES: dict[str, list[dict[str, Any]]] = {
+    "pdl": [{"pdl": True}],
     "qkv": [
         {"qkv": tiles}
         for tiles in (
@@ -46,8 +57,47 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
             Tiles(64, 128, 8, 4, 4), Tiles(128, 256, 16, 8), Tiles(128, 512, 8, 8), Tiles(32, 512, 8, 8),
         )
     ],
-    "pdl": [{"pdl": True}, {"pdl": False}],
 }  # fmt: skip
+
+
+def cache_file() -> Path:
+    """Where tunings are kept: below $XDG_CACHE_HOME, or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pi0_ros" / "tuning.json"
+
+
+def tuned(config: ModelConfig, weights: Weights, schedule: Schedule, prefix_tokens: int) -> Tuning:
+    """The tuning for this device and these sizes: as it was found before, or measured now and kept."""
+    import triton
+
+    device = weights.embedding.device
+    expert = config.flow_expert
+    key = " | ".join(
+        [torch.cuda.get_device_name(device), torch.__version__, triton.__version__, config.model, str(VERSION)]
+        + [str(size) for size in (*asdict(expert).values(), config.action_horizon)]
+    )
+    path = cache_file()
+    try:
+        known = json.loads(path.read_text())
+        if key in known:
+            return _from_dict(known[key])
+    except (OSError, ValueError, TypeError, KeyError):
+        known = {}
+    log.info("choosing kernels for this device, once: up to %.0f s", SECONDS)
+    best, took = tune(config, weights, schedule, prefix_tokens, Tuning(), seconds=SECONDS)
+    log.info("a step takes %.0f us with %s", took * 1e3, best)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps({**known, key: asdict(best)}, indent=1) + "\n")
+        partial.replace(path)
+    except OSError as error:
+        log.warning("%s: could not be written (%s): the kernels will be chosen again next time", path, error)
+    return best
+
+
+def _from_dict(values: dict[str, Any]) -> Tuning:
+    made = {name: Tiles(**value) if isinstance(value, dict) else value for name, value in values.items()}
+    return Tuning(**made)
 
 
 def fits(config: ModelConfig, tuning: Tuning) -> bool:
@@ -63,9 +113,10 @@ def fits(config: ModelConfig, tuning: Tuning) -> bool:
 
 def tune(
     config: ModelConfig, weights: Weights, schedule: Schedule, prefix_tokens: int, start: Tuning,
-    tell: Callable[[str], None] = log.debug, groups: Iterable[str] = tuple(CANDIDATES),
+    tell: Callable[[str], None] = log.debug, groups: Iterable[str] = tuple(CANDIDATES), seconds: float = 60.0,
 ) -> tuple[Tuning, float]:  # fmt: skip
-    """Return the fastest tuning found and the milliseconds of a step with it."""
+    """Return the fastest tuning found within `seconds`, and the milliseconds of a step with it."""
+    end = time.monotonic() + seconds
     best, least = start, time_step(config, weights, schedule, prefix_tokens, start)
     tell(f"start: {least * 1e3:.1f} us")
     for group in groups:
@@ -73,6 +124,9 @@ def tune(
             tuning = replace(best, **change)
             if tuning == best or not fits(config, tuning):
                 continue
+            if time.monotonic() > end:
+                tell("the time for tuning is up")
+                return best, least
             try:
                 took = time_step(config, weights, schedule, prefix_tokens, tuning)
             except Exception as error:  # too much shared memory, most often

@@ -11,10 +11,12 @@ import torch
 
 from pi0_ros.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.engine.engine import Engine
 from pi0_ros.inference.metadata import BackendError, Metadata, check_robot
 from pi0_ros.inference.options import PolicyOptions
 from pi0_ros.inference.prefix import ActionPrefix, RtcSettings, check_trained
 from pi0_ros.observation.streams import Observation
+from pi0_ros.model.pi0 import Pi0
 from pi0_ros.policy.guidance import make_guidance
 from pi0_ros.policy.subtask import write_subtask
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
@@ -38,6 +40,9 @@ class Policy:
         self._seed = seed
         self._device = next(checkpoint.model.parameters()).device
         checkpoint.model.requires_grad_(False)  # guidance differentiates the actions alone
+        self._engine: Engine | None = None  # pi0-FAST writes its actions token by token: the plain model does
+        if isinstance(checkpoint.model, Pi0):
+            self._engine = Engine(checkpoint.model, resize=checkpoint.spec.settings.image_resize)
         config, settings = self.spec.config, self.spec.settings
         self.metadata = Metadata(
             checkpoint=checkpoint.folder.name,
@@ -92,15 +97,17 @@ class Policy:
             raise BackendError(f"the state is not finite: {observation.state}")
         state, model = observation.state[None], self.checkpoint.model
         images = {name: image[None] for name, image in observation.images.items()}
-        inputs = make_inputs(self.spec, images, state, [observation.prompt], self._device)
-        noise = torch.from_numpy(self._noise(observation.stamp_ns)).to(self._device)
+        device = self._device if self._engine is None else torch.device("cpu")  # the engine copies what it needs
+        inputs = make_inputs(self.spec, images, state, [observation.prompt], device, raw=self._engine is not None)
+        noise = torch.from_numpy(self._noise(observation.stamp_ns)).to(device)
         if prefix is not None:
             check_trained(prefix.settings, self.metadata)
-        guidance = make_guidance(self.spec, prefix, observation.state, self._device)
+        guidance = make_guidance(self.spec, prefix, observation.state, device)
         prepared = time.perf_counter()
 
         with torch.inference_mode():
-            sampled = model.sample_actions(inputs, noise=noise, num_steps=self.num_steps, guidance=guidance).cpu()
+            sampler = self._engine or model
+            sampled = sampler.sample_actions(inputs, noise=noise, num_steps=self.num_steps, guidance=guidance).cpu()
         sampled_at = time.perf_counter()
 
         actions = actions_from_model(self.spec, sampled, state)[0]
