@@ -45,9 +45,9 @@ class Tuning:
     attention_warps: int = 8
     out_columns: int = 64
     out_warps: int = 8
-    prefix_rows: int = 128
+    prefix_rows: int = 64
     prefix_keys: int = 64
-    pdl: bool = False
+    pdl: int = 3  # programmatic dependent launch, see `kernels.py`
 
 
 def why_not(config: ModelConfig) -> str:
@@ -88,7 +88,8 @@ class FusedNetwork(PlainNetwork):
         self.hidden = new(tokens, sizes.width, dtype=self.dtype)
         self.inner = new(tokens, sizes.mlp_dim, dtype=self.dtype)
         self.queries = new(tokens, sizes.num_heads * sizes.head_dim, dtype=self.dtype)
-        self.projected = new(max(sizes.num_heads, self.tuning.down.split), tokens, sizes.width)
+        parts = max(sizes.num_heads, self.tuning.down.split, -(-sizes.width // 128))
+        self.projected = new(parts, tokens, sizes.width)
         self.speed = new(config.action_horizon, config.action_dim)
         self.nothing = new(1, dtype=self.dtype)
         self.mixed = new(0)
@@ -165,8 +166,8 @@ class FusedNetwork(PlainNetwork):
     def _norm_prefix(self, x: Tensor, hidden: Tensor, scale: Tensor) -> None:
         none, width = self.nothing, x.shape[1]
         kernels.settle_kernel[(len(x),)](
-            none, x, hidden, scale, none, none, none, none, none, 0, len(x), width, PARTS=0, GATED=False,
-            MODULATED=False, BD=_power(width), PDL=False, num_warps=4,
+            none, x, hidden, scale, none, none, none, none, none, 0, none, none, len(x), width, PARTS=0, FIRST=False, GATED=False,
+            MODULATED=False, BD=_power(width), PDL=0, num_warps=4,
         )  # fmt: skip
 
     # ---- suffix
@@ -204,18 +205,22 @@ class FusedNetwork(PlainNetwork):
         width, pdl, prefix = sizes.width, tuning.pdl, cache.shape[3] - self.suffix_tokens
         launch = {"launch_pdl": True} if pdl else {}
         skip, shares = tokens - len(x), self._shares(prefix)
-        columns = 16 if schedule.action_out is not None else 64
         first, biases = schedule.action_in
-        second = schedule.action_out or (self.nothing, self.nothing)
-        kernels.embed_kernel[(-(-width // columns),)](
-            x, first, biases[step], biases[-1], given, *second,
-            self.nothing if suffix.state is None else suffix.state, self.x, len(x), width, x.shape[1],
-            ADIM=_power(x.shape[1]), MLP=schedule.action_out is not None, STATE=skip, BM=_power(tokens), BN=columns,
-            BK=64, PDL=pdl, **launch,
-        )  # fmt: skip
-        parts = 0
+        sizing = {"DIM": x.shape[1], "ADIM": _power(x.shape[1]), "BM": _power(tokens), "BN": 64, "PDL": pdl}
+        if schedule.action_out is None:
+            kernels.embed_kernel[(-(-width // 64),)](
+                x, first, biases[step], biases[-1], given, self.x, len(x), tokens, width, **sizing, **launch
+            )
+            parts = 0
+        else:
+            parts = max(1, width // 128)
+            kernels.embed_mlp_kernel[(-(-width // 64), parts)](
+                x, first, biases[step], biases[-1], given, schedule.action_out[0], self.projected, len(x), tokens,
+                width, BK=_power(width // parts), **sizing, num_warps=4, **launch,
+            )  # fmt: skip
         for index, layer in enumerate(self.weights.expert):
-            self._settle(schedule, step, 2 * index, layer.attention_scale, parts, given)
+            begins = None if index or schedule.action_out is None else (schedule.action_out[1], suffix.state)
+            self._settle(schedule, step, 2 * index, layer.attention_scale, parts, given, begins=begins)
             keys, values = cache[index, 0, 0], cache[index, 1, 0]
             kernels.turn_kernel[((sizes.num_heads + 2) * sizes.head_dim // 2 // tuning.qkv.columns,)](
                 self.hidden, layer.qkv, self.cos, self.sin, self.length, self.queries, keys[prefix:], values[prefix:],
@@ -270,13 +275,14 @@ class FusedNetwork(PlainNetwork):
         )
 
     def _settle(
-        self, schedule: Schedule, step: int, norm: int, scale: Tensor | None, parts: int, given: int, gate_of: int = -1
-    ) -> None:
+        self, schedule: Schedule, step: int, norm: int, scale: Tensor | None, parts: int, given: int, gate_of: int = -1,
+        begins: tuple[Tensor, Tensor | None] | None = None,
+    ) -> None:  # fmt: skip
         width, tokens = self.sizes.width, self.suffix_tokens
         gate_of = norm - 1 if gate_of < 0 and norm else max(gate_of, 0)
         made = self._modulation(schedule, step, norm, scale, gate_of)
         kernels.settle_kernel[(tokens,)](
-            self.projected, self.x, self.hidden, *made, given, tokens, width, PARTS=parts,
-            GATED=parts > 0 and scale is None, MODULATED=scale is None, BD=_power(width), PDL=self.tuning.pdl,
+            self.projected, self.x, self.hidden, *made, given, *(begins or (self.nothing, self.nothing)), tokens, width,
+            PARTS=parts, FIRST=begins is not None, GATED=parts > 0 and scale is None, MODULATED=scale is None, BD=_power(width), PDL=self.tuning.pdl,
             num_warps=4, **({"launch_pdl": True} if self.tuning.pdl else {}),
         )  # fmt: skip

@@ -3,8 +3,11 @@
 Each has a twin in plain torch in `twins.py`, which says what it computes. Rounding follows the plain model: what it keeps
 in bfloat16 between two operations is rounded to the activations' dtype here, too.
 
-With PDL a kernel starts while the one before it ends: it loads what does not depend on it (weights, mostly), and waits
-only then. S suffix tokens, D width, N outputs, K inputs, R rows = S * heads.
+With PDL kernels start before the ones in front of them end: they fetch what does not depend on those (weights, mostly),
+and wait only then. PDL is 0: no; 1: the next kernel is let in after the wait; 2: at once; 3: at once, and weights are
+prefetched into the L2 cache; 4: after the wait, with the prefetch.
+
+S suffix tokens, D width, N outputs, K inputs, R rows = S * heads.
 """
 
 from __future__ import annotations
@@ -14,6 +17,30 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 LOG2E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def _begin(PDL: tl.constexpr):
+    """Let the next kernel in at once. All programs of this one run by then, so those that wait for it cannot block it."""
+    if PDL == 2 or PDL == 3:
+        gdc_launch_dependents()
+
+
+@triton.jit
+def _wait(PDL: tl.constexpr):
+    """Wait for the kernels in front."""
+    if PDL:
+        gdc_wait()
+    if PDL == 1 or PDL == 4:
+        gdc_launch_dependents()
+
+
+@triton.jit
+def _prefetch(pointers):
+    """Ask for the cache lines of `pointers`, to find them in the L2 cache later."""
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [pointers.to(tl.int64)], dtype=tl.int32, is_pure=False, pack=1
+    )
 
 
 @triton.jit
@@ -34,6 +61,7 @@ def project_kernel(
     GEGLU: tl.constexpr, PARTIAL: tl.constexpr, PDL: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """out = x w^T for x [rows, K], w [N, K]; PARTIAL: float32 [SPLIT, rows, N]; GEGLU: w is [gates | ups]."""
+    _begin(PDL)
     column, part, tile = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     span: tl.constexpr = inputs // SPLIT
     n = column * BN + tl.arange(0, BN)
@@ -46,17 +74,19 @@ def project_kernel(
         first = tl.load(weights, mask=inside[:, None], other=0.0)
         if GEGLU:
             second = tl.load(weights + outputs * inputs, mask=inside[:, None], other=0.0)
-        if PDL:
-            gdc_wait()
-            gdc_launch_dependents()
+        _wait(PDL)
         a = tl.load(activations, mask=valid[:, None], other=0.0)
         total = tl.dot(a, first.T)
         if GEGLU:
             up = tl.dot(a, second.T)
     else:
-        if PDL:
-            gdc_wait()
-            gdc_launch_dependents()
+        if PDL >= 3:
+            line = part * span + tl.arange(0, span // 64) * 64  # 128 bytes each
+            lines = w + n[:, None].to(tl.int64) * inputs + line[None, :]
+            _prefetch(lines)
+            if GEGLU:
+                _prefetch(lines + outputs * inputs)
+        _wait(PDL)
         total = tl.zeros([BM, BN], tl.float32)
         if GEGLU:
             up = tl.zeros([BM, BN], tl.float32)
@@ -80,13 +110,15 @@ def project_kernel(
 
 @triton.jit
 def settle_kernel(
-    partials, x, hidden, scale, shift, gate, still_scale, still_shift, still_gate, given, rows, width,
-    PARTS: tl.constexpr, GATED: tl.constexpr, MODULATED: tl.constexpr, BD: tl.constexpr, PDL: tl.constexpr,
+    partials, x, hidden, scale, shift, gate, still_scale, still_shift, still_gate, given, bias, state, rows, width,
+    PARTS: tl.constexpr, FIRST: tl.constexpr, GATED: tl.constexpr, MODULATED: tl.constexpr, BD: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """x += gate * sum of partials [PARTS, rows, D]; hidden = x / rms(x) * scale + shift. One row per program.
 
-    Rows before `given` are modulated by the `still_` rows.
+    Rows before `given` are modulated by the `still_` rows. FIRST: x is not read; it is `state` in row 0 and the sum with
+    `bias` in the others.
     """
+    _begin(PDL)
     row = tl.program_id(0)
     d = tl.arange(0, BD)
     inside = d < width
@@ -100,19 +132,26 @@ def settle_kernel(
     if GATED:
         opening = tl.load(gate + d, mask=inside & (still == 0), other=0.0)
         opening += tl.load(still_gate + d, mask=inside & still, other=0.0)
-    if PDL:
-        gdc_wait()
-        gdc_launch_dependents()
+    _wait(PDL)
     where = row * width + d
-    value = tl.load(x + where, mask=inside, other=0.0).to(tl.float32)
+    if FIRST:
+        value = tl.load(bias + d, mask=inside, other=0.0)
+    else:
+        value = tl.load(x + where, mask=inside, other=0.0).to(tl.float32)
     if PARTS > 0:
         update = tl.load(partials + where, mask=inside, other=0.0)
         for part in tl.static_range(1, PARTS):
             update += tl.load(partials + part * rows * width + where, mask=inside, other=0.0)
-        update = update.to(kind).to(tl.float32)
-        if GATED:
-            update *= opening.to(tl.float32)
-        value = (value + update).to(kind)
+        if FIRST:
+            value += update
+            if row == 0:
+                value = tl.load(state + d, mask=inside, other=0.0).to(tl.float32)
+            value = value.to(kind)
+        else:
+            update = update.to(kind).to(tl.float32)
+            if GATED:
+                update *= opening.to(tl.float32)
+            value = (value + update).to(kind)
         tl.store(x + where, value, mask=inside)
         value = value.to(tl.float32)
     normal = value * tl.rsqrt(tl.sum(value * value) / width + 1e-6) * factor
@@ -131,6 +170,7 @@ def turn_kernel(
 
     Row m stands at position length + m of the tables [positions, HALF]. One program makes BN pairs of one head.
     """
+    _begin(PDL)
     dim: tl.constexpr = 2 * HALF
     pair = tl.program_id(0) * BN
     head, within = pair // HALF, pair % HALF
@@ -142,9 +182,11 @@ def turn_kernel(
     spot = (known + m[:, None]) * HALF + n[None, :]
     cos = tl.load(cosine + spot, mask=valid[:, None], other=0.0)
     sin = tl.load(sine + spot, mask=valid[:, None], other=0.0)
-    if PDL:
-        gdc_wait()
-        gdc_launch_dependents()
+    if PDL >= 3:
+        lines = w + (head * dim + n[:, None]) * inputs + tl.arange(0, inputs // 64)[None, :] * 64  # 128 bytes each
+        _prefetch(lines)
+        _prefetch(lines + HALF * inputs)
+    _wait(PDL)
     first, second = tl.zeros([BM, BN], tl.float32), tl.zeros([BM, BN], tl.float32)
     for start in tl.range(0, inputs, BK, num_stages=STAGES):
         a = tl.load(activations + start, mask=valid[:, None], other=0.0)
@@ -177,6 +219,7 @@ def attend_kernel(
     Of the prefix's room `length` tokens are there. queries [R, head_dim], row = token * HEADS + head; mixed [shares, R,
     head_dim] and lse float32 [shares, R] (base 2). STATE: token 0 sees no other suffix token.
     """
+    _begin(PDL)
     tile, share = tl.program_id(0), tl.program_id(1)
     row, d = tile * BM + tl.arange(0, BM), tl.arange(0, DIM)
     rows = tokens * HEADS
@@ -188,9 +231,7 @@ def attend_kernel(
     spot = t[:, None] * DIM + d[None, :]
     k = tl.load(keys + spot, mask=before[:, None], other=0.0)
     v = tl.load(values + spot, mask=before[:, None], other=0.0)
-    if PDL:
-        gdc_wait()
-        gdc_launch_dependents()
+    _wait(PDL)
     q = tl.load(queries + row[:, None] * DIM + d[None, :], mask=valid[:, None], other=0.0)
     if share * BT + BT > prefix:
         k += tl.load(keys + spot, mask=behind[:, None], other=0.0)
@@ -217,13 +258,12 @@ def gather_kernel(
     HEADS: tl.constexpr, DIM: tl.constexpr, SHARES: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Join the shares of one head's attention and project them: out float32 [HEADS, S, D] = joined w[:, head]^T."""
+    _begin(PDL)
     column, head = tl.program_id(0), tl.program_id(1)
     n, d, m = column * BN + tl.arange(0, BN), tl.arange(0, DIM), tl.arange(0, BM)
     inside, valid = n < outputs, m < tokens
     weights = tl.load(w + n[:, None] * (HEADS * DIM) + head * DIM + d[None, :], mask=inside[:, None], other=0.0)
-    if PDL:
-        gdc_wait()
-        gdc_launch_dependents()
+    _wait(PDL)
     rows = tokens * HEADS
     row = m * HEADS + head
     most = tl.full([BM], -1e30, tl.float32)
@@ -231,7 +271,7 @@ def gather_kernel(
         most = tl.maximum(most, tl.load(lse + share * rows + row, mask=valid, other=-1e30))
     total = tl.zeros([BM], tl.float32)
     joined = tl.zeros([BM, DIM], tl.float32)
-    for share in tl.range(0, SHARES, num_stages=1):
+    for share in tl.static_range(SHARES):
         weight = tl.exp2(tl.load(lse + share * rows + row, mask=valid, other=-1e30) - most)
         part = tl.load(mixed + (share * rows + row[:, None]) * DIM + d[None, :], mask=valid[:, None], other=0.0)
         joined += weight[:, None] * part.to(tl.float32)
@@ -243,37 +283,44 @@ def gather_kernel(
 
 @triton.jit
 def embed_kernel(
-    x, first, bias, still_bias, given, second, second_bias, state, out, horizon, width: tl.constexpr, DIM: tl.constexpr,
-    ADIM: tl.constexpr, MLP: tl.constexpr, STATE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    PDL: tl.constexpr,
+    x, first, bias, still_bias, given, out, horizon, rows, width, DIM: tl.constexpr, ADIM: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Noisy actions x float32 [H, A] to suffix tokens [STATE + H, D], all in float32; ADIM is A's next power of two."""
+    """pi0.5: noisy actions x float32 [H, A] to suffix tokens [H, D], in float32; ADIM is A's next power of two."""
+    _begin(PDL)
     n, m, a = tl.program_id(0) * BN + tl.arange(0, BN), tl.arange(0, BM), tl.arange(0, ADIM)
     inside, valid = n < width, m < horizon
-    still = m < given
-    if PDL:
-        gdc_wait()
-        gdc_launch_dependents()
+    w = tl.load(first + n[:, None] * DIM + a[None, :], mask=inside[:, None] & (a[None, :] < DIM), other=0.0)
+    shift = tl.load(bias + n, mask=inside, other=0.0)
+    _wait(PDL)
     actions = tl.load(x + m[:, None] * DIM + a[None, :], mask=valid[:, None] & (a[None, :] < DIM), other=0.0)
-    if MLP:
-        total = tl.zeros([BM, BN], tl.float32)
-        for start in range(0, width, BK):
-            k = start + tl.arange(0, BK)
-            there = k < width
-            w = tl.load(first + k[:, None] * DIM + a[None, :], mask=there[:, None] & (a[None, :] < DIM), other=0.0)
-            moving, standing = tl.load(bias + k, mask=there, other=0.0), tl.load(still_bias + k, mask=there, other=0.0)
-            hidden = tl.dot(actions, w.T, input_precision="tf32x3")
-            hidden = _silu(hidden + tl.where(still[:, None], standing[None, :], moving[None, :]))
-            w = tl.load(second + n[:, None] * width + k[None, :], mask=inside[:, None] & there[None, :], other=0.0)
-            total = tl.dot(hidden, w.T, total, input_precision="tf32x3")
-        total += tl.load(second_bias + n, mask=inside, other=0.0)[None, :]
-    else:
-        w = tl.load(first + n[:, None] * DIM + a[None, :], mask=inside[:, None] & (a[None, :] < DIM), other=0.0)
-        total = tl.dot(actions, w.T, input_precision="tf32x3") + tl.load(bias + n, mask=inside, other=0.0)[None, :]
+    total = tl.dot(actions, w.T, input_precision="tf32x3") + shift[None, :]
     kept = valid[:, None] & inside[None, :]
-    tl.store(out + (m[:, None] + STATE) * width + n[None, :], total.to(out.dtype.element_ty), mask=kept)
-    if STATE:
-        tl.store(out + n, tl.load(state + n, mask=inside, other=0.0), mask=inside)
+    tl.store(out + m[:, None] * width + n[None, :], total.to(out.dtype.element_ty), mask=kept)
+
+
+@triton.jit
+def embed_mlp_kernel(
+    x, first, bias, still_bias, given, second, out, horizon, rows, width, DIM: tl.constexpr, ADIM: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """pi0: the action MLP in float32, BK of its hidden units per program: out float32 [D / BK, S, D], last rows actions."""
+    _begin(PDL)
+    n, m, a = tl.program_id(0) * BN + tl.arange(0, BN), tl.arange(0, BM), tl.arange(0, ADIM)
+    part, skip = tl.program_id(1), rows - horizon
+    k = part * BK + tl.arange(0, BK)
+    inside, there, valid = n < width, k < width, (m >= skip) & (m < rows)
+    w = tl.load(first + k[:, None] * DIM + a[None, :], mask=there[:, None] & (a[None, :] < DIM), other=0.0)
+    v = tl.load(second + n[:, None] * width + k[None, :], mask=inside[:, None] & there[None, :], other=0.0)
+    moving, standing = tl.load(bias + k, mask=there, other=0.0), tl.load(still_bias + k, mask=there, other=0.0)
+    _wait(PDL)
+    source = x + (m[:, None] - skip) * DIM + a[None, :]
+    actions = tl.load(source, mask=valid[:, None] & (a[None, :] < DIM), other=0.0)
+    hidden = tl.dot(actions, w.T, input_precision="tf32x3")
+    hidden = _silu(hidden + tl.where((m < given + skip)[:, None], standing[None, :], moving[None, :]))
+    total = tl.dot(hidden, v.T, input_precision="tf32x3")
+    kept = valid[:, None] & inside[None, :]
+    tl.store(out + part * rows * width + m[:, None] * width + n[None, :], total, mask=kept)
 
 
 @triton.jit
@@ -283,6 +330,7 @@ def finish_kernel(
     EULER: tl.constexpr, BD: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """The last residual and norm, the action projection in float32, and with EULER the step noisy += step * velocity."""
+    _begin(PDL)
     action = tl.program_id(0)
     row = action + SKIP
     d, a = tl.arange(0, BD), tl.arange(0, ADIM)
@@ -297,9 +345,7 @@ def finish_kernel(
         opening = tl.load(gate + d, mask=inside & (still == 0), other=0.0)
         opening += tl.load(still_gate + d, mask=inside & still, other=0.0)
     out = tl.load(bias + a, mask=real, other=0.0)
-    if PDL:
-        gdc_wait()
-        gdc_launch_dependents()
+    _wait(PDL)
     where = row * width + d
     update = tl.load(partials + where, mask=inside, other=0.0)
     for part in tl.static_range(1, PARTS):

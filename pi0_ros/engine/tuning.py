@@ -27,7 +27,7 @@ VERSION = 1  # of the kernels: tunings of another are not looked at
 SECONDS = 45.0  # for tuning
 
 CANDIDATES: dict[str, list[dict[str, Any]]] = {
-    "pdl": [{"pdl": True}],
+    "pdl": [{"pdl": level} for level in (1, 2, 4, 0)],
     "qkv": [
         {"qkv": tiles}
         for tiles in (
