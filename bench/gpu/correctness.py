@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from gpu.measure import Deadline, Run, error, in_float32, noise_for, observation, random_model
-from pi0_ros.engine import Engine
+from pi0_ros.engine.engine import Engine
 from pi0_ros.engine.program import Program
-from pi0_ros.model import CleanPrefix, ModelInput, Pi0, SoftPrefix, soft_mask
-from pi0_ros.model.rtc import Guidance
+from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.rtc import CleanPrefix, Guidance, SoftPrefix, soft_mask
 
 LIMIT = 1.1  # of the error that plain bfloat16 eager has
 

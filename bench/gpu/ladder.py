@@ -21,9 +21,11 @@ from gpu.measure import (
     time_graph,
     time_wall,
 )
-from pi0_ros.engine import Engine
+from pi0_ros.engine.engine import Engine
 from pi0_ros.engine.program import Program
-from pi0_ros.model import ModelConfig, ModelInput, Pi0
+from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.pi0 import Pi0
 
 TOKENS = {"pi0": 20, "pi05": 64}  # of a prompt; for pi0.5 with the state
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pi0_ros.model import ModelConfig, ModelInput, Pi0
+from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.pi0 import Pi0
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ log = logging.getLogger("pi0 engine")
 
 PROGRAMS = 24  # kept per engine; the one unused for longest goes first
 EYES = 8  # sets of frame sizes remembered
+DISAGREE = 0.03  # relative; bfloat16 alone makes up to 0.01
 TYPICAL = 544  # prefix tokens of two cameras and a prompt, for tuning
 BUCKET = 16  # prompt tokens: graphs are made for multiples of it
 MIN_CAPABILITY = (8, 0)  # bfloat16 and flash attention
@@ -169,7 +170,7 @@ def _network(model: Pi0, weights: Weights, kernels: bool) -> PlainNetwork:
         return PlainNetwork(model.config, weights)
     try:
         from pi0_ros.engine.fused import FusedNetwork, why_not
-        from pi0_ros.engine.tuning import tuned
+        from pi0_ros.engine.tuning import disagreement, tuned
     except ImportError as error:
         log.info("no Triton kernels: %s", error)
         return PlainNetwork(model.config, weights)
@@ -177,8 +178,13 @@ def _network(model: Pi0, weights: Weights, kernels: bool) -> PlainNetwork:
         log.info("no Triton kernels: %s", reason)
         return PlainNetwork(model.config, weights)
     try:
-        tuning = tuned(model.config, weights, make_schedule(model, 10), TYPICAL)
+        schedule = make_schedule(model, 10)
+        found = tuned(model.config, weights, schedule, TYPICAL)
+        for tuning in (found, replace(found, pdl=0)):
+            apart = disagreement(model.config, weights, schedule, TYPICAL, tuning)
+            if apart <= DISAGREE:  # NaN is not
+                return FusedNetwork(model.config, weights, tuning)
+            log.warning("Triton kernels with %s differ from plain torch by %.2g: not used", tuning, apart)
     except Exception as error:  # whatever Triton or the driver has against this device
         log.warning("no Triton kernels: %s: %s", type(error).__name__, str(error).splitlines()[0][:200])
-        return PlainNetwork(model.config, weights)
-    return FusedNetwork(model.config, weights, tuning)
+    return PlainNetwork(model.config, weights)

@@ -47,7 +47,7 @@ class Tuning:
     out_warps: int = 8
     prefix_rows: int = 64
     prefix_keys: int = 64
-    pdl: int = 3  # programmatic dependent launch, see `kernels.py`
+    pdl: int = 1  # programmatic dependent launch, see `kernels.py`
 
 
 def why_not(config: ModelConfig) -> str:
@@ -94,7 +94,7 @@ class FusedNetwork(PlainNetwork):
         self.nothing = new(1, dtype=self.dtype)
         self.mixed = new(0)
         self.lse = new(0)
-        positions = len(config.cameras) * config.vision.num_positions + MAX_TOKENS + tokens
+        positions = len(config.cameras) * config.vision.num_positions + max(MAX_TOKENS, config.max_token_len) + 2 * tokens
         cos, sin = rotation(torch.arange(positions, device=device), sizes.head_dim)
         half = sizes.head_dim // 2
         self.cos, self.sin = cos[:, 0, :half].contiguous(), sin[:, 0, half:].contiguous()

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from pi0_ros.engine.fused import FusedNetwork, Tiles, Tuning
+from pi0_ros.engine.plain import PlainNetwork
 from pi0_ros.engine.schedule import Schedule
 from pi0_ros.engine.weights import Weights
 from pi0_ros.model.config import ModelConfig
@@ -27,7 +28,7 @@ VERSION = 1  # of the kernels: tunings of another are not looked at
 SECONDS = 45.0  # for tuning
 
 CANDIDATES: dict[str, list[dict[str, Any]]] = {
-    "pdl": [{"pdl": level} for level in (1, 2, 4, 0)],
+    "pdl": [{"pdl": level} for level in (3, 4, 2, 0)],
     "qkv": [
         {"qkv": tiles}
         for tiles in (
@@ -100,15 +101,46 @@ def _from_dict(values: dict[str, Any]) -> Tuning:
     return Tuning(**made)
 
 
+def disagreement(
+    config: ModelConfig, weights: Weights, schedule: Schedule, prefix_tokens: int, tuning: Tuning
+) -> float:
+    """Relative difference between the kernels and plain torch on random numbers: of the cache and of a velocity."""
+    fused, plain = FusedNetwork(config, weights, tuning), PlainNetwork(config, weights)
+    device = fused.device
+    draw = torch.Generator(device).manual_seed(0)
+    x = torch.randn(prefix_tokens, config.vlm.width, generator=draw, device=device).to(fused.dtype)
+    state = torch.randn(config.action_dim, generator=draw, device=device)
+    noisy = torch.randn(config.action_horizon, config.action_dim, generator=draw, device=device)
+    length = torch.full((1,), prefix_tokens, device=device)
+    caches, speeds = [], []
+    for network in (plain, fused):
+        network.length.copy_(length)
+        cache = network.new_cache(prefix_tokens)
+        network.encode(x.clone(), cache, None)
+        caches.append(cache[:, :, :, :prefix_tokens].float())
+        shared = caches[0].to(cache.dtype)
+        cache[:, :, :, :prefix_tokens] = shared
+        suffix = network.begin(schedule, state, length, prefix_tokens, False)
+        for _ in range(2):  # twice: what one run leaves behind must not show in the next
+            speed = network.velocity(schedule, suffix, cache, schedule.num_steps // 2, noisy).clone()
+        speeds.append(speed)
+    pairs = (caches, speeds)
+    return max(float((ours - theirs).norm() / theirs.norm()) for theirs, ours in pairs)
+
+
 def fits(config: ModelConfig, tuning: Tuning) -> bool:
     """Whether the tiles divide the sizes of the model."""
     expert = config.flow_expert
-    inputs = {"qkv": expert.width, "gate_up": expert.width, "down": expert.mlp_dim}
-    for name, size in inputs.items():
+    sizes = {
+        "qkv": (expert.width, expert.head_dim // 2),
+        "gate_up": (expert.width, expert.mlp_dim),
+        "down": (expert.mlp_dim, expert.width),
+    }
+    for name, (inputs, outputs) in sizes.items():
         tiles: Tiles = getattr(tuning, name)
-        if size % (tiles.split * tiles.depth):
+        if inputs % (tiles.split * tiles.depth) or outputs % tiles.columns:
             return False
-    return (expert.head_dim // 2) % tuning.qkv.columns == 0
+    return True
 
 
 def tune(

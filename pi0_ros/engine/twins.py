@@ -1,4 +1,7 @@
-"""What each kernel of `kernels.py` computes, in plain torch: the oracle of their tests, with equal arguments."""
+"""What each kernel of `kernels.py` computes, in plain torch: the oracle of their tests, on equal arguments.
+
+Where a kernel leaves partial results for the next one, its twin gives their sum in float32.
+"""
 
 from __future__ import annotations
 
@@ -6,58 +9,61 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pi0_ros.engine.plain import geglu, rotate
+from pi0_ros.engine.plain import rotate
 from pi0_ros.model.layers import NORM_EPS
+from pi0_ros.model.vision import NORM_EPS as VISION_EPS
 
 
-def project(x: Tensor, w: Tensor, split: int, gated: bool) -> Tensor:
-    """x [rows, K], w [N, K] -> partial products float32 [split, rows, N]; `gated`: GeGLU [rows, N / 2] in x's dtype."""
-    if gated:
-        return geglu(F.linear(x, w))
-    pieces = zip(x.float().chunk(split, 1), w.float().chunk(split, 1), strict=True)
-    return torch.stack([a @ b.T for a, b in pieces])
+def project(x: Tensor, w: Tensor) -> Tensor:
+    """`project_kernel`, PARTIAL: x [rows, K], w [N, K] -> float32 [rows, N]."""
+    return x.float() @ w.float().T
+
+
+def geglu(both: Tensor) -> Tensor:
+    """`geglu_kernel`, and `project_kernel` with GEGLU: [rows, gate | up] -> [rows, F]."""
+    gate, up = both.chunk(2, dim=-1)
+    return F.gelu(gate.float(), approximate="tanh").to(both.dtype) * up
 
 
 def settle(
-    partials: Tensor | None, x: Tensor, scale: Tensor, shift: Tensor | None = None, gate: Tensor | None = None
+    update: Tensor | None, x: Tensor, scale: Tensor, shift: Tensor | None = None, gate: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The residual stream [rows, D] with the sum of `partials` added, and its norm; scale, shift, gate [D] or [rows, D]."""
-    if partials is not None:
-        update = partials.sum(0).to(x.dtype).float()
+    """`settle_kernel`: the residual stream [rows, D] with `update` added, and its norm; the others [D] or [rows, D]."""
+    if update is not None:
+        update = update.to(x.dtype).float()
         x = (x.float() + (update if gate is None else update * gate.float())).to(x.dtype)
     normal = F.rms_norm(x.float(), x.shape[-1:], None, NORM_EPS) * scale
     return x, (normal if shift is None else normal + shift).to(x.dtype)
 
 
-def attend(qkv: Tensor, keys: Tensor, values: Tensor, cos: Tensor, sin: Tensor, heads: int, state: bool) -> Tensor:
-    """Attention of the suffix over [cached | own] keys: [S, heads * head_dim] in the dtype of `keys` [P, head_dim].
+def turn(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """`turn_kernel` and `rotate_kernel`: [S, (heads + 2) * head_dim], cos and sin [S, head_dim / 2] -> q, k, v."""
+    split = qkv.unflatten(-1, (heads + 2, -1))
+    turned = rotate(split[:, :-1], cos.repeat(1, 2)[:, None], torch.cat([-sin, sin], 1)[:, None])
+    return turned[:, :heads].flatten(1), turned[:, heads], split[:, heads + 1]
 
-    qkv float32 [parts, S, (heads + 2) * head_dim], cos and sin [S, head_dim / 2].
-    """
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
+    """`attend_kernel` and `prefix_attend_kernel`: queries [S, heads * head_dim], keys and values [T, head_dim],
+    seen bool [S, T] -> [S, heads * head_dim] in float32."""
     dim = keys.shape[-1]
-    own = qkv.sum(0).to(keys.dtype).unflatten(-1, (-1, dim))
-    turned = rotate(own[:, :-1], cos.repeat(1, 2)[:, None], torch.cat([-sin, sin], 1)[:, None])
-    all_keys = torch.cat([keys, turned[:, heads]]).float()
-    all_values = torch.cat([values, own[:, heads + 1]]).float()
-    logits = torch.einsum("shd,td->sht", turned[:, :heads].float(), all_keys) * dim**-0.5
-    if state:
-        logits[0, :, len(keys) + 1 :] = -torch.inf
-    return torch.einsum("sht,td->shd", logits.softmax(-1), all_values).flatten(1).to(keys.dtype)
+    logits = torch.einsum("shd,td->sht", queries.unflatten(-1, (-1, dim)).float(), keys.float()) * dim**-0.5
+    weights = logits.masked_fill(~seen[:, None], -torch.inf).softmax(-1)
+    return torch.einsum("sht,td->shd", weights, values.float()).flatten(1)
 
 
-def gather(mixed: Tensor, w: Tensor, heads: int) -> Tensor:
-    """Output projection by head: mixed [S, heads * head_dim], w [D, heads * head_dim] -> float32 [heads, S, D]."""
-    return project(mixed, w, heads, False)
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`layer_norm_kernel` of the sum."""
+    return F.layer_norm(x.float(), x.shape[-1:], weight.float(), bias.float(), VISION_EPS).to(x.dtype)
 
 
-def embed(x: Tensor, first: Tensor, bias: Tensor, second: tuple[Tensor, Tensor] | None, state: Tensor | None) -> Tensor:
-    """Noisy actions float32 [H, A] to the suffix, float32 [(1 +) H, D]; `bias` [D] or [H, D]."""
+def embed(x: Tensor, first: Tensor, bias: Tensor, second: Tensor | None = None) -> Tensor:
+    """`embed_kernel`, `embed_mlp_kernel`: noisy actions float32 [H, A] to tokens float32 [H, D]; `bias` [D] or [H, D]."""
     out = F.linear(x, first) + bias
-    out = out if second is None else F.linear(F.silu(out), *second)
-    return out if state is None else torch.cat([state.float(), out])
+    return out if second is None else F.linear(F.silu(out), second)
 
 
 def finish(x: Tensor, hidden: Tensor, w: Tensor, bias: Tensor, step: float) -> tuple[Tensor, Tensor]:
-    """Velocity float32 [H, A] of the normed suffix `hidden` [H, D], and the noisy actions one step further."""
+    """`finish_kernel` behind its norm: velocity float32 [H, A] of `hidden` [H, D], and the actions one step further."""
     velocity = F.linear(hidden.float(), w, bias)
     return velocity, x + step * velocity

@@ -15,8 +15,8 @@ from pi0_ros.engine.engine import Engine
 from pi0_ros.inference.metadata import BackendError, Metadata, check_robot
 from pi0_ros.inference.options import PolicyOptions
 from pi0_ros.inference.prefix import ActionPrefix, RtcSettings, check_trained
-from pi0_ros.observation.streams import Observation
 from pi0_ros.model.pi0 import Pi0
+from pi0_ros.observation.streams import Observation
 from pi0_ros.policy.guidance import make_guidance
 from pi0_ros.policy.subtask import write_subtask
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
@@ -97,8 +97,9 @@ class Policy:
             raise BackendError(f"the state is not finite: {observation.state}")
         state, model = observation.state[None], self.checkpoint.model
         images = {name: image[None] for name, image in observation.images.items()}
-        device = self._device if self._engine is None else torch.device("cpu")  # the engine copies what it needs
-        inputs = make_inputs(self.spec, images, state, [observation.prompt], device, raw=self._engine is not None)
+        engine = self._engine
+        device = self._device if engine is None else torch.device("cpu")  # the engine copies what it needs
+        inputs = make_inputs(self.spec, images, state, [observation.prompt], device, raw=engine is not None)
         noise = torch.from_numpy(self._noise(observation.stamp_ns)).to(device)
         if prefix is not None:
             check_trained(prefix.settings, self.metadata)
@@ -106,7 +107,7 @@ class Policy:
         prepared = time.perf_counter()
 
         with torch.inference_mode():
-            sampler = self._engine or model
+            sampler = engine or model
             sampled = sampler.sample_actions(inputs, noise=noise, num_steps=self.num_steps, guidance=guidance).cpu()
         sampled_at = time.perf_counter()
 
@@ -133,7 +134,7 @@ class Policy:
 
     def close(self) -> None:
         """Let go of the network, whose memory is free as soon as no inference uses it any more."""
-        self._checkpoint = None
+        self._checkpoint = self._engine = None
 
     def _noise(self, stamp_ns: int) -> np.ndarray:
         """float32 [1, H, A], a function of seed and stamp."""
