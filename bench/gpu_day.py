@@ -22,7 +22,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
-STAGES = ("correctness", "ceilings", "inference", "training")
+STAGES = ("ceilings", "correctness", "inference", "training")
 
 
 def environment(device: Any) -> dict[str, Any]:
@@ -65,9 +65,9 @@ def main() -> int:
 
     import torch
 
-    logging.basicConfig(level=logging.WARNING, format="%(relativeCreated)d %(message)s")
-    logging.getLogger("pi0 engine").setLevel(logging.DEBUG)
-    from gpu import ceilings, correctness, ladder
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("pi0 engine").setLevel(logging.INFO)
+    from gpu import ceilings, correctness, ladder, report, training
     from gpu.measure import Run
 
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -84,16 +84,20 @@ def main() -> int:
         "ceilings": lambda: ceilings.measure(run),
         "correctness": lambda: correctness.measure(run),
         "inference": lambda: ladder.measure(run, found["ceilings"]),
+        "training": lambda: training.measure(run),
     }
     for name, stage in stages.items():
         if name not in args.stages or (name in found and not args.again):
             continue
+        if name == "inference" and "ceilings" not in found:
+            parser.error("the stage inference needs the ceilings of the same machine: add the stage ceilings")
         print(f"== {name}", flush=True)
         start = time.monotonic()
         found[name] = stage()
         found.setdefault("seconds", {})[name] = time.monotonic() - start
         path.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"written: {path}")
+    for written in [path, *report.write(args.out)]:
+        print(f"written: {written}")
     return 0
 
 
