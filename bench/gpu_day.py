@@ -40,7 +40,11 @@ def environment(device: Any) -> dict[str, Any]:
         properties = torch.cuda.get_device_properties(device)
         found |= {"device": properties.name, "multiprocessors": properties.multi_processor_count}
         found |= {"memory_gb": properties.total_memory / 1e9, "cuda": torch.version.cuda}
-        query = ["nvidia-smi", "--query-gpu=driver_version,clocks.sm,clocks.mem,temperature.gpu", "--format=csv,noheader"]
+        query = [
+            "nvidia-smi",
+            "--query-gpu=driver_version,clocks.sm,clocks.mem,temperature.gpu",
+            "--format=csv,noheader",
+        ]
         try:
             found["nvidia_smi"] = subprocess.run(query, capture_output=True, text=True, timeout=20).stdout.strip()
         except OSError:

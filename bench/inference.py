@@ -48,15 +48,22 @@ def lerobot_chunk(model: Pi0, inputs: ModelInput, noise: Tensor, steps: int) -> 
     sizes = config.to_dict()
     _, policy_class, config_class, _ = MODELS[config.model]
     side = config.vision.image_size
-    pictures = {f"observation.images.{slot}": PolicyFeature(FeatureType.VISUAL, (3, side, side)) for slot in inputs.images}
+    pictures = {
+        f"observation.images.{slot}": PolicyFeature(FeatureType.VISUAL, (3, side, side)) for slot in inputs.images
+    }
     with small(sizes):
         policy = policy_class(
             config_class(
                 input_features=pictures | {"observation.state": PolicyFeature(FeatureType.STATE, (config.action_dim,))},
                 output_features={"action": PolicyFeature(FeatureType.ACTION, (config.action_dim,))},
-                device="cpu", dtype=config.dtype, chunk_size=config.action_horizon, max_state_dim=config.action_dim,
-                n_action_steps=config.action_horizon, max_action_dim=config.action_dim,
-                tokenizer_max_length=config.max_token_len, num_inference_steps=steps,
+                device="cpu",
+                dtype=config.dtype,
+                chunk_size=config.action_horizon,
+                max_state_dim=config.action_dim,
+                n_action_steps=config.action_horizon,
+                max_action_dim=config.action_dim,
+                tokenizer_max_length=config.max_token_len,
+                num_inference_steps=steps,
             )  # fmt: skip
         )
     weights = {f"model.{name}": parameter.data for name, parameter in named_weights(model).items()}
@@ -125,8 +132,8 @@ def main() -> int:
     for row in rows:
         print(
             f"{row['what']:12s} wall p50 {row['wall_p50']:8.2f} best {row['wall_best']:8.2f} ms, CPU p50 "
-            f"{row['cpu_p50']:8.2f} best {row['cpu_best']:8.2f} ms, {row['cpu_p50'] / ours['cpu_p50']:.2f}x of the engine's "
-            f"CPU time, actions apart {row['apart']:.1e}"
+            f"{row['cpu_p50']:8.2f} best {row['cpu_best']:8.2f} ms, {row['cpu_p50'] / ours['cpu_p50']:.2f}x the "
+            f"engine's CPU time, actions apart {row['apart']:.1e}"
         )
     if args.json:
         about = {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()}

@@ -32,7 +32,9 @@ def test_all_stages_in_miniature(tmp_path: Path) -> None:
         rungs = [row["rung"] for row in found["inference"] if row["model"] == name and row["views"] == 2]
         assert len(rungs) == 3 and all(row["error"] < 0.02 for row in found["inference"])
         kinds = {row["kind"]: row for row in found["training"] if row["model"] == name}
-        assert kinds["full"]["finite"] and kinds["full"]["trained_parameters"] > kinds["expert only"]["trained_parameters"]
+        assert (
+            kinds["full"]["finite"] and kinds["full"]["trained_parameters"] > kinds["expert only"]["trained_parameters"]
+        )
         assert "left out" in kinds["LoRA"]["why"]
     report = (tmp_path / "report.md").read_text()
     assert "### A training step" in report and "Not measured" not in report

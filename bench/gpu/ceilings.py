@@ -22,7 +22,6 @@ def measure(run: Run) -> dict[str, Any]:
         "copy_gb_s": 2 * source.nbytes / copied / 1e6,
         "read_gb_s": source.nbytes / read / 1e6,
     }
-    del source, target
     size = 256 if run.small else 8192
     a, b = (torch.randn(size, size, device=device).to(torch.bfloat16) for _ in range(2))
     product = time_calls(lambda: a @ b, device, repeats).best

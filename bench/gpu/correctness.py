@@ -40,7 +40,9 @@ def engine_speeds(program: Program, points: list[Tensor]) -> list[Tensor]:
 
 
 @torch.no_grad()
-def acceptance(model: Pi0, exact: Pi0, engine: Engine, views: int, tokens: int, seeds: int, left: Deadline) -> dict[str, Any]:
+def acceptance(
+    model: Pi0, exact: Pi0, engine: Engine, views: int, tokens: int, seeds: int, left: Deadline
+) -> dict[str, Any]:
     """Root mean square over seeds of the errors against float32: of the engine and of plain eager, step by step."""
     device = engine.network.device
     ours, theirs, chunks = [], [], []

@@ -1,4 +1,4 @@
-"""One chunk at full size with random weights: from the shape in which openpi computes it to the engine, step by step."""
+"""One chunk at full size with random weights: from the shape in which openpi computes it to the engine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOKENS = {"pi0": 20, "pi05": 64}  # of a prompt; for pi0.5 with the state
 
 
 def floor_ms(config: ModelConfig, views: int, tokens: int, flops: float, bandwidth: float) -> dict[str, float]:
-    """The least time of each stage at `flops` FLOP/s and `bandwidth` byte/s: arithmetic or weights, whichever is more."""
+    """The least time of each stage at `flops` FLOP/s and `bandwidth` byte/s: of arithmetic or of weights."""
     vlm, expert, vision = config.vlm, config.flow_expert, config.vision
 
     def gemma(sizes: Any) -> int:
@@ -77,9 +77,7 @@ def measure(run: Run, ceilings: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _rungs(
-    run: Run, name: str, model: Pi0, exact: Pi0, views: int, ceilings: dict[str, Any]
-) -> list[dict[str, Any]]:
+def _rungs(run: Run, name: str, model: Pi0, exact: Pi0, views: int, ceilings: dict[str, Any]) -> list[dict[str, Any]]:
     config, device, tokens = model.config, run.device, TOKENS[name] if not run.small else 9
     noise = noise_for(config, 0).to(device)
     shaped = observation(config, views, tokens, 0, padded=True).to(device)

@@ -110,7 +110,12 @@ def config_of(name: str, small: bool) -> ModelConfig:
         return config
     demo = ModelConfig.preset("demo")
     return replace(
-        demo, model=name, discrete_state_input=name == "pi05", cameras=config.cameras, dtype="bfloat16", max_token_len=32
+        demo,
+        model=name,
+        discrete_state_input=name == "pi05",
+        cameras=config.cameras,
+        dtype="bfloat16",
+        max_token_len=32,
     )
 
 

@@ -68,8 +68,8 @@ def _inference(found: dict[str, Any]) -> str:
     floor = ", ".join(f"{NAMES[name]} {views} cameras {ms:.2f}" for (name, views), ms in floors.items())
     heads = ["model", "cameras", "how", "p50 ms", "p99 ms", "of the floor", "vision + prefix + steps ms", "wall p50 ms"]
     return (
-        "### One chunk\n\nTen flow steps, 50 actions, random weights in bfloat16. The floor is what arithmetic or weights "
-        f"alone take at the ceilings above, ms: {floor}. Wall: from an observation in host memory to actions in host "
+        "### One chunk\n\nTen flow steps, 50 actions, random weights in bfloat16. The floor is what arithmetic or "
+        f"weights alone take at the ceilings above, ms: {floor}. Wall: from an observation to actions in host "
         "memory. Error: of the chunk against float32.\n\n" + table([*heads, "kernels", "error"], rows)
     )
 
@@ -82,7 +82,9 @@ def _correctness(found: dict[str, Any]) -> str:
         + ["yes" if one["accepted"] else "no"]
         for name, one in ((name, entry["acceptance"]) for name, entry in made.items())
     ]
-    text = "### Errors\n\nThe engine's error against float32 over that of plain bfloat16, at most 1.1 to be accepted.\n\n"
+    text = (
+        "### Errors\n\nThe engine's error against float32 over that of plain bfloat16, at most 1.1 to be accepted.\n\n"
+    )
     text += table(["model", "seeds", "velocity, worst step", "chunk", "accepted"], rows) + "\n"
     rows = [
         [NAMES[name], kind, f"{one['ours']:.2e}", f"{one['eager']:.2e}", "yes" if one["same_twice"] else "no"]

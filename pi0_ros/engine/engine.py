@@ -32,14 +32,16 @@ BUCKET = 16  # prompt tokens: graphs are made for multiples of it
 MIN_CAPABILITY = (8, 0)  # bfloat16 and flash attention
 
 
-class Unsuited(LookupError):
+class UnsuitedError(LookupError):
     """An input that the engine leaves to the plain model; the message says why."""
 
 
 class Engine:
     """Prepared weights, schedules and programs of one model, which it shares its memory with."""
 
-    def __init__(self, model: Pi0, graphs: bool | None = None, kernels: bool | None = None, resize: str = "pillow") -> None:
+    def __init__(
+        self, model: Pi0, graphs: bool | None = None, kernels: bool | None = None, resize: str = "pillow"
+    ) -> None:
         """`graphs` None: captured where the device can; `kernels` None: Triton's where they can serve.
 
         `resize` is how raw frames (uint8) among the images are fitted, see `pictures.py`.
@@ -87,17 +89,22 @@ class Engine:
     @torch.inference_mode(False)  # buffers outlive the call
     @torch.no_grad()
     def observe(self, inputs: ModelInput, noise: Tensor) -> Observed:
-        """Keep what is valid of one observation; `Unsuited` for what the engine does not do."""
+        """Keep what is valid of one observation; `UnsuitedError` for what the engine does not do."""
         config = self.model.config
         if len(inputs.prompt_tokens) != 1:
-            raise Unsuited(f"a batch of {len(inputs.prompt_tokens)} observations, the engine takes one")
+            raise UnsuitedError(f"a batch of {len(inputs.prompt_tokens)} observations, the engine takes one")
         unknown = sorted(set(inputs.images) - set(config.cameras))
         if unknown:
             raise ValueError(f"no camera slot {', '.join(unknown)}; the model has {', '.join(config.cameras)}")
         size = config.vision.image_size
         for slot, image in inputs.images.items():
             raw = image.dtype == torch.uint8
-            if image.ndim != 4 or image.shape[3] != 3 or len(image) != 1 or (not raw and image.shape[1:3] != (size, size)):
+            if (
+                image.ndim != 4
+                or image.shape[3] != 3
+                or len(image) != 1
+                or (not raw and image.shape[1:3] != (size, size))
+            ):
                 raise ValueError(f"image of {slot} is {list(image.shape)}, the model needs {[1, size, size, 3]}")
             if slot not in inputs.image_masks:
                 raise ValueError(f"image of {slot} has no entry in image_masks")
@@ -105,11 +112,13 @@ class Engine:
         slots = [slot for slot in present if bool(inputs.image_masks[slot].item())]
         tokens = inputs.prompt_tokens[0][inputs.prompt_mask[0]]
         if not slots or not len(tokens):
-            raise Unsuited("no camera" if not slots else "an empty prompt")
+            raise UnsuitedError("no camera" if not slots else "an empty prompt")
         if tuple(noise.shape) != (1, config.action_horizon, config.action_dim):
-            raise Unsuited(f"noise {list(noise.shape)} for another horizon than the model's {config.action_horizon}")
+            raise UnsuitedError(
+                f"noise {list(noise.shape)} for another horizon than the model's {config.action_horizon}"
+            )
         if tuple(inputs.state.shape) != (1, config.action_dim):
-            raise Unsuited(f"a state {list(inputs.state.shape)} instead of {[1, config.action_dim]}")
+            raise UnsuitedError(f"a state {list(inputs.state.shape)} instead of {[1, config.action_dim]}")
         images = [inputs.images[slot][0] for slot in slots]
         kinds = tuple((*image.shape[:2], image.dtype == torch.uint8) for image in images)
         if kinds not in self._eyes:
@@ -148,10 +157,11 @@ class Engine:
 
 def pictures(inputs: ModelInput, size: int, resize: str) -> ModelInput:
     """The same inputs with raw frames turned into what the plain model takes."""
-    images = {
-        slot: Letterbox(*image.shape[1:3], size, resize, image.device)(image) if image.dtype == torch.uint8 else image
-        for slot, image in inputs.images.items()
-    }
+    images = dict(inputs.images)
+    for slot, image in images.items():
+        if image.dtype == torch.uint8:
+            rows, columns = image.shape[1:3]
+            images[slot] = Letterbox(rows, columns, size, resize, image.device)(image)
     return replace(inputs, images=images)
 
 

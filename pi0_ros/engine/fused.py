@@ -18,7 +18,6 @@ from pi0_ros.engine.schedule import Schedule
 from pi0_ros.engine.weights import Weights
 from pi0_ros.model.config import ModelConfig
 
-
 MAX_TOKENS = 512  # of a prompt
 
 
@@ -94,7 +93,9 @@ class FusedNetwork(PlainNetwork):
         self.nothing = new(1, dtype=self.dtype)
         self.mixed = new(0)
         self.lse = new(0)
-        positions = len(config.cameras) * config.vision.num_positions + max(MAX_TOKENS, config.max_token_len) + 2 * tokens
+        positions = (
+            len(config.cameras) * config.vision.num_positions + max(MAX_TOKENS, config.max_token_len) + 2 * tokens
+        )
         cos, sin = rotation(torch.arange(positions, device=device), sizes.head_dim)
         half = sizes.head_dim // 2
         self.cos, self.sin = cos[:, 0, :half].contiguous(), sin[:, 0, half:].contiguous()
@@ -124,14 +125,21 @@ class FusedNetwork(PlainNetwork):
     def _layer_norm(self, x: Tensor, update: Tensor | None, pair: tuple[Tensor, Tensor]) -> Tensor:
         out, width = torch.empty_like(x), x.shape[1]
         kernels.layer_norm_kernel[(len(x),)](
-            x, x if update is None else update, *pair, out, width, ADDS=update is not None, BD=_power(width), num_warps=4
+            x,
+            x if update is None else update,
+            *pair,
+            out,
+            width,
+            ADDS=update is not None,
+            BD=_power(width),
+            num_warps=4,
         )
         return out
 
     def encode(self, x: Tensor, cache: Tensor, bias: Tensor | None) -> None:
         """As the plain network; `x` is overwritten, padding is hidden by the length that `begin` was given."""
         sizes, tokens, last = self.sizes, len(x), len(self.weights.vlm) - 1
-        heads, dim, width = sizes.num_heads, sizes.head_dim, x.shape[1]
+        heads, dim = sizes.num_heads, sizes.head_dim
         hidden, mixed = torch.empty_like(x), x.new_empty(tokens, heads * dim)
         queries, inner = torch.empty_like(mixed), x.new_empty(tokens, self.config.vlm.mlp_dim)
         for index, layer in enumerate(self.weights.vlm):
@@ -166,8 +174,8 @@ class FusedNetwork(PlainNetwork):
     def _norm_prefix(self, x: Tensor, hidden: Tensor, scale: Tensor) -> None:
         none, width = self.nothing, x.shape[1]
         kernels.settle_kernel[(len(x),)](
-            none, x, hidden, scale, none, none, none, none, none, 0, none, none, len(x), width, PARTS=0, FIRST=False, GATED=False,
-            MODULATED=False, BD=_power(width), PDL=0, num_warps=4,
+            none, x, hidden, scale, none, none, none, none, none, 0, none, none, len(x), width, PARTS=0, FIRST=False,
+            GATED=False, MODULATED=False, BD=_power(width), PDL=0, num_warps=4,
         )  # fmt: skip
 
     # ---- suffix
@@ -238,12 +246,12 @@ class FusedNetwork(PlainNetwork):
                 DIM=sizes.head_dim, SHARES=shares, BM=_power(tokens), BN=tuning.out_columns, PDL=pdl,
                 num_warps=tuning.out_warps, **launch,
             )  # fmt: skip
-            self._settle(schedule, step, 2 * index + 1, layer.mlp_scale, sizes.num_heads, given, gate_of=2 * index)
+            self._settle(schedule, step, 2 * index + 1, layer.mlp_scale, sizes.num_heads, given)
             self._project(self.hidden, layer.gate_up, self.inner, tuning.gate_up, True)
             self._project(self.inner, layer.down, self.projected, tuning.down, False)
             parts = tuning.down.split
         last = 2 * len(self.weights.expert)
-        made = self._modulation(schedule, step, last, self.weights.final_scale, gate_of=last - 1)
+        made = self._modulation(schedule, step, last, self.weights.final_scale)
         kernels.finish_kernel[(len(x),)](
             self.projected, self.x, *made, given, *self.weights.action_out, x, self.speed, euler or 0.0, tokens, width,
             SKIP=skip, DIM=x.shape[1], ADIM=_power(x.shape[1]), PARTS=parts,
@@ -261,28 +269,26 @@ class FusedNetwork(PlainNetwork):
             num_stages=tiles.stages, **({"launch_pdl": True} if self.tuning.pdl else {}),
         )  # fmt: skip
 
-    def _modulation(
-        self, schedule: Schedule, step: int, norm: int, scale: Tensor | None, gate_of: int
-    ) -> tuple[Tensor, ...]:
-        """Scale, shift and gate at this step, and those of given actions."""
+    def _modulation(self, schedule: Schedule, step: int, norm: int, scale: Tensor | None) -> tuple[Tensor, ...]:
+        """Scale and shift of a norm and the gate of the one before it, at this step and for given actions."""
         if scale is not None:
             return (scale, *[self.nothing] * 5)
         made = schedule.modulation
         assert made is not None
         return (
-            *(made.scale[step, norm], made.shift[step, norm], made.gate[step, gate_of]),
-            *(made.scale[-1, norm], made.shift[-1, norm], made.gate[-1, gate_of]),
+            *(made.scale[step, norm], made.shift[step, norm], made.gate[step, max(norm - 1, 0)]),
+            *(made.scale[-1, norm], made.shift[-1, norm], made.gate[-1, max(norm - 1, 0)]),
         )
 
     def _settle(
-        self, schedule: Schedule, step: int, norm: int, scale: Tensor | None, parts: int, given: int, gate_of: int = -1,
+        self, schedule: Schedule, step: int, norm: int, scale: Tensor | None, parts: int, given: int,
         begins: tuple[Tensor, Tensor | None] | None = None,
     ) -> None:  # fmt: skip
+        """Add `parts` shares of an update to the residual stream, or with `begins` (bias, state) start it; norm it."""
         width, tokens = self.sizes.width, self.suffix_tokens
-        gate_of = norm - 1 if gate_of < 0 and norm else max(gate_of, 0)
-        made = self._modulation(schedule, step, norm, scale, gate_of)
+        made = self._modulation(schedule, step, norm, scale)
         kernels.settle_kernel[(tokens,)](
             self.projected, self.x, self.hidden, *made, given, *(begins or (self.nothing, self.nothing)), tokens, width,
-            PARTS=parts, FIRST=begins is not None, GATED=parts > 0 and scale is None, MODULATED=scale is None, BD=_power(width), PDL=self.tuning.pdl,
-            num_warps=4, **({"launch_pdl": True} if self.tuning.pdl else {}),
+            PARTS=parts, FIRST=begins is not None, GATED=parts > 0 and scale is None, MODULATED=scale is None,
+            BD=_power(width), PDL=self.tuning.pdl, num_warps=4, **({"launch_pdl": True} if self.tuning.pdl else {}),
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """Triton kernels for one observation: few rows, weights read once, activations that never leave the caches.
 
-Each has a twin in plain torch in `twins.py`, which says what it computes. Rounding follows the plain model: what it keeps
-in bfloat16 between two operations is rounded to the activations' dtype here, too.
+Each has a twin in plain torch in `twins.py`, which says what it computes. Rounding follows the plain model: what it
+keeps in bfloat16 between two operations is rounded to the activations' dtype here, too.
 
 With PDL kernels start before the ones in front of them end: they fetch what does not depend on those (weights, mostly),
 and wait only then. PDL is 0: no; 1: the next kernel is let in after the wait; 2: at once; 3: at once, and weights are
@@ -21,7 +21,7 @@ LOG2E = tl.constexpr(1.4426950408889634)
 
 @triton.jit
 def _begin(PDL: tl.constexpr):
-    """Let the next kernel in at once. All programs of this one run by then, so those that wait for it cannot block it."""
+    """Let the next kernel in at once: all programs of this one run by then, those that wait cannot block it."""
     if PDL == 2 or PDL == 3:
         gdc_launch_dependents()
 
@@ -39,7 +39,12 @@ def _wait(PDL: tl.constexpr):
 def _prefetch(pointers):
     """Ask for the cache lines of `pointers`, to find them in the L2 cache later."""
     tl.inline_asm_elementwise(
-        "prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [pointers.to(tl.int64)], dtype=tl.int32, is_pure=False, pack=1
+        "prefetch.global.L2 [$1]; mov.b32 $0, 0;",
+        "=r,l",
+        [pointers.to(tl.int64)],
+        dtype=tl.int32,
+        is_pure=False,
+        pack=1,
     )
 
 
@@ -111,12 +116,13 @@ def project_kernel(
 @triton.jit
 def settle_kernel(
     partials, x, hidden, scale, shift, gate, still_scale, still_shift, still_gate, given, bias, state, rows, width,
-    PARTS: tl.constexpr, FIRST: tl.constexpr, GATED: tl.constexpr, MODULATED: tl.constexpr, BD: tl.constexpr, PDL: tl.constexpr,
+    PARTS: tl.constexpr, FIRST: tl.constexpr, GATED: tl.constexpr, MODULATED: tl.constexpr, BD: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """x += gate * sum of partials [PARTS, rows, D]; hidden = x / rms(x) * scale + shift. One row per program.
 
-    Rows before `given` are modulated by the `still_` rows. FIRST: x is not read; it is `state` in row 0 and the sum with
-    `bias` in the others.
+    Rows before `given` are modulated by the `still_` rows. FIRST: x is not read; it is `state` in row 0 and the sum
+    with `bias` in the others.
     """
     _begin(PDL)
     row = tl.program_id(0)
@@ -166,7 +172,7 @@ def turn_kernel(
     HEADS: tl.constexpr, HALF: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
     PDL: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """x w^T for w [(HEADS + 2) * head_dim, K], rotated: queries [rows, HEADS * head_dim], keys and values [rows, head_dim].
+    """x w^T for w [(HEADS + 2) * head_dim, K], rotated: queries [rows, HEADS * head_dim], keys and values.
 
     Row m stands at position length + m of the tables [positions, HALF]. One program makes BN pairs of one head.
     """
@@ -304,7 +310,7 @@ def embed_mlp_kernel(
     x, first, bias, still_bias, given, second, out, horizon, rows, width, DIM: tl.constexpr, ADIM: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """pi0: the action MLP in float32, BK of its hidden units per program: out float32 [D / BK, S, D], last rows actions."""
+    """pi0: the action MLP in float32, BK hidden units per program: out float32 [D / BK, S, D], last rows actions."""
     _begin(PDL)
     n, m, a = tl.program_id(0) * BN + tl.arange(0, BN), tl.arange(0, BM), tl.arange(0, ADIM)
     part, skip = tl.program_id(1), rows - horizon
@@ -326,10 +332,10 @@ def embed_mlp_kernel(
 @triton.jit
 def finish_kernel(
     partials, x, scale, shift, gate, still_scale, still_shift, still_gate, given, w, bias, noisy, velocity, step,
-    rows, width, SKIP: tl.constexpr, DIM: tl.constexpr, ADIM: tl.constexpr, PARTS: tl.constexpr, MODULATED: tl.constexpr,
-    EULER: tl.constexpr, BD: tl.constexpr, PDL: tl.constexpr,
+    rows, width, SKIP: tl.constexpr, DIM: tl.constexpr, ADIM: tl.constexpr, PARTS: tl.constexpr,
+    MODULATED: tl.constexpr, EULER: tl.constexpr, BD: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """The last residual and norm, the action projection in float32, and with EULER the step noisy += step * velocity."""
+    """Last residual and norm, the action projection in float32, and with EULER the step noisy += step * velocity."""
     _begin(PDL)
     action = tl.program_id(0)
     row = action + SKIP
@@ -429,7 +435,7 @@ def prefix_attend_kernel(
     queries, keys, values, length, out, rows, DIM: tl.constexpr, LIMIT: tl.constexpr, BM: tl.constexpr,
     BT: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Attention within the prefix: queries [R, head_dim] rotated, row = token * heads + head, over `length` <= LIMIT keys."""
+    """Attention within the prefix: queries [R, head_dim], row = token * heads + head, over `length` <= LIMIT keys."""
     row, d = tl.program_id(0) * BM + tl.arange(0, BM), tl.arange(0, DIM)
     valid = row < rows
     kind = keys.dtype.element_ty

@@ -1,7 +1,7 @@
 """Camera frames as they come, resized and scaled where the model runs: uint8 [cameras, h, w, 3] to float32 in -1 .. 1.
 
-`pillow` is Pillow's antialiased bilinear filter to the last bit, as openpi prepares images; `torch` is LeRobot's, without
-antialias. Both fit the frame into a square with black bars.
+`pillow` is Pillow's antialiased bilinear filter to the last bit, as openpi prepares images; `torch` is LeRobot's,
+without antialias. Both fit the frame into a square with black bars.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Inlet:
 
 
 class Eye:
-    """Frames of one set of sizes on their way to pictures: pinned copies, and on a CUDA device a graph of the resize."""
+    """Frames of one set of sizes on their way to pictures: pinned copies, and on CUDA a graph of the resize."""
 
     def __init__(self, kinds: Sequence[tuple[int, int, bool]], size: int, resize: str, device: torch.device) -> None:
         """`kinds`: rows, columns and whether it is a raw frame, per camera."""

@@ -148,7 +148,7 @@ class Program:
         state, length, padded = self.state.there, self.length.there, self.shape.padded
         return self.stepper.begin(self.schedule, state, length, self.prefix_tokens, padded, self.given)
 
-    def capture(self, pool: tuple[int, int] | None = None) -> None:
+    def capture(self) -> None:
         """Record `compute` as one CUDA graph, after running it twice (libraries choose and allocate then)."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -157,7 +157,7 @@ class Program:
                 self.compute()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool):
+        with torch.cuda.graph(graph):
             self.compute()
         self.graph = graph
 

@@ -1,19 +1,21 @@
 """What depends on the flow time alone, computed once for the times of a chunk's steps.
 
 pi0 reads the time through the first layer of its action MLP: a bias per step. That layer also follows the action
-projection without a nonlinearity between, so the two are one matrix. pi0.5 reads it through its adaptive norms: a scale,
-a shift and a gate per norm and step.
+projection without a nonlinearity between, so the two are one matrix. pi0.5 reads it through its adaptive norms: a
+scale, a shift and a gate per norm and step.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pi0_ros.model.flow import time_embedding
+from pi0_ros.model.layers import AdaptiveRMSNorm
 from pi0_ros.model.pi0 import Pi0
 
 
@@ -55,8 +57,10 @@ def make_schedule(model: Pi0, num_steps: int) -> Schedule:
     action = model.action_in_proj.weight.data, model.action_in_proj.bias.data
     if model.config.is_pi05:
         condition = F.silu(model.time_mlp_out(F.silu(model.time_mlp_in(embedded))))
-        norms = [norm for layer in model.expert._stack for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
-        made = [norm.dense(condition.to(norm.dense.weight.dtype)).float() for norm in [*norms, model.expert.norm]]
+        layers = model.expert._stack
+        norms = [norm for layer in layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
+        dense = [cast(AdaptiveRMSNorm, norm).dense for norm in [*norms, model.expert.norm]]
+        made = [linear(condition.to(linear.weight.dtype)).float() for linear in dense]
         scale, shift, gate = torch.stack(made, dim=1).chunk(3, dim=-1)
         modulation = Modulation((1 + scale).contiguous(), shift.contiguous(), gate.to(model.expert.dtype).contiguous())
         bias = action[1].expand(len(times), width).contiguous()

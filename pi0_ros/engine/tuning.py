@@ -38,7 +38,9 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
     ],
     "attention": [
         {"attention_rows": rows, "attention_keys": keys, "attention_warps": warps}
-        for rows, keys, warps in ((64, 128, 4), (64, 64, 4), (64, 64, 8), (128, 128, 8), (32, 128, 4), (16, 128, 4))
+        for rows, keys, warps in (
+            (64, 128, 4), (64, 64, 4), (64, 64, 8), (128, 128, 8), (32, 128, 4), (16, 128, 4),
+        )
     ],
     "gather": [
         {"out_columns": columns, "out_warps": warps}
@@ -54,8 +56,9 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
     "down": [
         {"down": tiles}
         for tiles in (
-            Tiles(64, 512, 8, 8), Tiles(64, 512, 8, 4), Tiles(64, 256, 16, 4), Tiles(32, 512, 8, 4), Tiles(32, 1024, 4, 8),
-            Tiles(64, 128, 8, 4, 4), Tiles(128, 256, 16, 8), Tiles(128, 512, 8, 8), Tiles(32, 512, 8, 8),
+            Tiles(64, 512, 8, 8), Tiles(64, 512, 8, 4), Tiles(64, 256, 16, 4), Tiles(32, 512, 8, 4),
+            Tiles(32, 1024, 4, 8), Tiles(64, 128, 8, 4, 4), Tiles(128, 256, 16, 8), Tiles(128, 512, 8, 8),
+            Tiles(32, 512, 8, 8),
         )
     ],
 }  # fmt: skip
@@ -97,7 +100,9 @@ def tuned(config: ModelConfig, weights: Weights, schedule: Schedule, prefix_toke
 
 
 def _from_dict(values: dict[str, Any]) -> Tuning:
-    made = {name: Tiles(**value) if isinstance(value, dict) else value for name, value in values.items()}
+    made: dict[str, Any] = {
+        name: Tiles(**value) if isinstance(value, dict) else value for name, value in values.items()
+    }
     return Tuning(**made)
 
 

@@ -58,7 +58,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def embed(x: Tensor, first: Tensor, bias: Tensor, second: Tensor | None = None) -> Tensor:
-    """`embed_kernel`, `embed_mlp_kernel`: noisy actions float32 [H, A] to tokens float32 [H, D]; `bias` [D] or [H, D]."""
+    """`embed_kernel`, `embed_mlp_kernel`: noisy actions float32 [H, A] to tokens [H, D]; `bias` [D] or [H, D]."""
     out = F.linear(x, first) + bias
     return out if second is None else F.linear(F.silu(out), second)
 

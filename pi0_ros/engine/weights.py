@@ -5,14 +5,17 @@ The plain model stays usable: its parameters become views of the fused matrices,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from pi0_ros.model.layers import AdaptiveRMSNorm
+from pi0_ros.model.layers import RMSNorm
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.model.transformer import Transformer, TransformerLayer
+from pi0_ros.model.vision import VisionLayer
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def _pair(layer: nn.Linear | nn.LayerNorm) -> tuple[Tensor, Tensor]:
 
 
 def _scale(norm: nn.Module) -> Tensor | None:
-    return None if isinstance(norm, AdaptiveRMSNorm) else 1 + norm.weight.data.float()
+    return 1 + norm.weight.data.float() if isinstance(norm, RMSNorm) else None
 
 
 def _layer(layer: TransformerLayer) -> LayerWeights:
@@ -93,7 +96,7 @@ def prepare(model: Pi0) -> Weights:
     """Return the weights of `model`, sharing its memory."""
     tower = model.vision
     vision = []
-    for layer in tower.layers:
+    for layer in cast(Sequence[VisionLayer], tower.layers):
         attention = layer.self_attn
         parts = [attention.q_proj, attention.k_proj, attention.v_proj]
         qkv = fuse(parts), torch.cat([part.bias.data for part in parts])

@@ -104,7 +104,8 @@ def _pixels(frames: np.ndarray, size: int, resize: str, device: torch.device | s
     if resize == "pillow" and frames.shape[1:3] != (size, size):
         frames = np.stack([resize_with_pad(frame, size, size) for frame in frames])
     owned = _owned(frames, device)
-    return Letterbox(*owned.shape[1:3], size, resize, owned.device)(owned)
+    rows, columns = owned.shape[1:3]
+    return Letterbox(rows, columns, size, resize, owned.device)(owned)
 
 
 def _owned(frames: np.ndarray, device: torch.device | str) -> torch.Tensor:

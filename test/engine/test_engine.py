@@ -65,14 +65,25 @@ def test_observations_leave_nothing_behind(name):
     """Alternating prompts, cameras and guidance over the same buffers."""
     model = cases.model(name)
     engine, exact = Engine(model), cases.guidances()["exact"]
-    for seed, tokens, absent, guidance in [(0, 7, "", None), (1, 7, "", exact), (2, 7, "", None), (3, 5, "", exact)] * 2:
+    for seed, tokens, absent, guidance in [
+        (0, 7, "", None),
+        (1, 7, "", exact),
+        (2, 7, "", None),
+        (3, 5, "", exact),
+    ] * 2:
         inputs, noise = cases.observation(seed, tokens, absent), cases.noise(seed)
-        assert same(engine.sample_actions(inputs, noise, guidance=guidance), model.sample_actions(inputs, noise, guidance=guidance))
+        assert same(
+            engine.sample_actions(inputs, noise, guidance=guidance),
+            model.sample_actions(inputs, noise, guidance=guidance),
+        )
 
 
 def test_many_key_value_heads():
     model = cases.model("pi0", kv_heads=2)
-    assert same(Engine(model).sample_actions(cases.observation(), cases.noise()), model.sample_actions(cases.observation(), cases.noise()))
+    assert same(
+        Engine(model).sample_actions(cases.observation(), cases.noise()),
+        model.sample_actions(cases.observation(), cases.noise()),
+    )
 
 
 @pytest.mark.parametrize("lerobot", [False, True])
@@ -91,7 +102,10 @@ def test_times_are_those_of_the_integrator(lerobot, steps):
 def test_lerobots_times_are_kept():
     model = cases.model("pi05")
     model.lerobot_times = True
-    assert same(Engine(model).sample_actions(cases.observation(), cases.noise(), 3), model.sample_actions(cases.observation(), cases.noise(), 3))
+    assert same(
+        Engine(model).sample_actions(cases.observation(), cases.noise(), 3),
+        model.sample_actions(cases.observation(), cases.noise(), 3),
+    )
 
 
 def test_what_it_cannot_do_goes_to_the_plain_model_and_is_logged(caplog):
@@ -145,7 +159,9 @@ SIZES = [(480, 640), (720, 1280), (100, 130), (48, 32), (63, 64), (64, 63), (37,
 @pytest.mark.parametrize("rows, columns", SIZES)
 def test_pictures_are_pillows_to_the_last_bit(rows, columns):
     frames = np.random.default_rng(0).integers(0, 256, (2, rows, columns, 3), dtype=np.uint8)
-    wanted = torch.from_numpy(np.stack([resize_with_pad(frame, 64, 64) for frame in frames])).float() / 255.0 * 2.0 - 1.0
+    wanted = (
+        torch.from_numpy(np.stack([resize_with_pad(frame, 64, 64) for frame in frames])).float() / 255.0 * 2.0 - 1.0
+    )
     assert torch.equal(Letterbox(rows, columns, 64, "pillow", torch.device("cpu"))(torch.from_numpy(frames)), wanted)
 
 
@@ -154,7 +170,9 @@ def test_raw_frames_of_several_sizes(resize):
     draw = np.random.default_rng(1)
     inputs = cases.observation(absent="")
     shapes = {cases.SLOTS[0]: (60, 80), cases.SLOTS[1]: (48, 48), cases.SLOTS[2]: (90, 40)}
-    raw = {slot: torch.from_numpy(draw.integers(0, 256, (1, *shape, 3), dtype=np.uint8)) for slot, shape in shapes.items()}
+    raw = {
+        slot: torch.from_numpy(draw.integers(0, 256, (1, *shape, 3), dtype=np.uint8)) for slot, shape in shapes.items()
+    }
     inputs = replace(inputs, images=raw)
     model = cases.model("pi0")
     engine = Engine(model, resize=resize)

@@ -18,14 +18,14 @@ if torch.cuda.is_available():
 if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("TRITON_INTERPRET=1 is not set", allow_module_level=True)
 
-from pi0_ros.engine import kernels, twins  # noqa: E402
-from pi0_ros.engine.engine import Engine  # noqa: E402
-from pi0_ros.engine.fused import FusedNetwork, Tiles, Tuning, why_not  # noqa: E402
-from pi0_ros.engine.schedule import make_schedule  # noqa: E402
-from pi0_ros.engine.tuning import disagreement, fits  # noqa: E402
-from pi0_ros.engine.weights import prepare  # noqa: E402
-from pi0_ros.model.config import ModelConfig  # noqa: E402
-from pi0_ros.model.rtc import CleanPrefix  # noqa: E402
+from pi0_ros.engine import kernels, twins
+from pi0_ros.engine.engine import Engine
+from pi0_ros.engine.fused import FusedNetwork, Tiles, Tuning, why_not
+from pi0_ros.engine.schedule import make_schedule
+from pi0_ros.engine.tuning import disagreement, fits
+from pi0_ros.engine.weights import prepare
+from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.rtc import CleanPrefix
 
 SMALL = Tuning(
     qkv=Tiles(16, 32), gate_up=Tiles(32, 32), down=Tiles(32, 64, 2), attention_keys=64, out_columns=32, pdl=0,
@@ -82,9 +82,7 @@ def test_settle(parts, modulated, given):
     still = torch.arange(rows)[:, None] < given if modulated else torch.zeros(rows, 1, dtype=torch.bool)
     pick = lambda pair: torch.where(still, pair[1], pair[0])  # noqa: E731
     update = partials.sum(0) if parts else None
-    wanted = twins.settle(
-        update, x, pick(scale), pick(shift) if modulated else None, pick(gate) if modulated else None
-    )
+    wanted = twins.settle(update, x, pick(scale), pick(shift) if modulated else None, pick(gate) if modulated else None)
     hidden = poisoned(rows, width, dtype=F16)
     kernels.settle_kernel[(rows,)](
         partials, x, hidden, scale[0], shift[0], gate[0], scale[1], shift[1], gate[1], given, x, x, rows, width,
