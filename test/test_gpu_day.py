@@ -41,6 +41,12 @@ def test_all_stages_in_miniature(tmp_path: Path) -> None:
     assert (tmp_path / "chunk.png").stat().st_size > 5000
 
 
+def test_the_page_is_made_from_the_results() -> None:
+    from performance_page import PAGE, page
+
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `python bench/performance_page.py`"
+
+
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     alone = gpu_day(tmp_path, "--stages", "inference")
     assert alone.returncode == 2 and "needs the ceilings" in alone.stderr

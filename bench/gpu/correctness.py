@@ -47,7 +47,7 @@ def acceptance(
     device = engine.network.device
     ours, theirs, chunks = [], [], []
     for seed in range(seeds):
-        if left.left < 0:
+        if left.left < 0 and chunks:  # one seed at least
             break
         host, noise = observation(model.config, views, tokens, seed), noise_for(model.config, seed).to(device)
         inputs = host.to(device)

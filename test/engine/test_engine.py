@@ -182,6 +182,16 @@ def test_raw_frames_of_several_sizes(resize):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("tf32", [False, True])
+def test_pictures_on_a_gpu_are_pillows_too(tf32, monkeypatch):
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", tf32)
+    frames = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 480, 640, 3), dtype=np.uint8))
+    there = Letterbox(480, 640, 224, "pillow", torch.device("cuda"))(frames.cuda()).cpu()
+    grey = lambda pictures: ((pictures + 1) * 127.5).round()  # noqa: E731
+    assert torch.equal(grey(there), grey(Letterbox(480, 640, 224, "pillow", torch.device("cpu"))(frames)))
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", cases.guidances())
 @both_models
 def test_graphs_and_kernels_on_a_gpu(name, kind):
