@@ -2,8 +2,8 @@
 
     python bench/performance_page.py
 
-A run is kept there by hand: `gpu_DATE_DEVICE.json` is the gpu_day.json of `bench/gpu_day.py`, `cpu_DATE_DEVICE.json` what
-`bench/inference.py --json` wrote. A key "note" in them is printed.
+A run is kept there by hand: `gpu_DATE_DEVICE.json` is the gpu_day.json of `bench/gpu_day.py`, `cpu_DATE_DEVICE.json`
+what `bench/inference.py --json` wrote. A key "note" in them is printed.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ HEAD = """# Performance
 
 *Made by `bench/performance_page.py` from the files in `bench/results`: do not edit.*
 
-The policy runs its checkpoint through the inference engine (`pi0_ros/engine`). It computes nothing that cannot change an
-action: absent cameras, padding of the prompt, the last prefix layer's output, anything that depends on the flow time alone.
-On a CUDA device (compute capability 8.0 or newer) frames are resized there, and a whole chunk is one captured graph per shape,
-guidance included. Where Triton is installed and the sizes are pi0's, the action expert runs in kernels of this package;
-their tiles are chosen by measurement at the first start (up to 45 s) and kept in `~/.cache/pi0_ros/tuning.json`. Kernels that do
-not agree with plain torch on the device are not used. Every fallback is logged by `pi0 engine`, and gives the same actions within
-rounding.
+The policy runs its checkpoint through the inference engine (`pi0_ros/engine`). It computes nothing that cannot change
+an action: absent cameras, padding of the prompt, the last prefix layer's output, anything that depends on the flow
+time alone. On a CUDA device (compute capability 8.0 or newer) frames are resized there, and a whole chunk is one
+captured graph per shape, guidance included. Where Triton is installed and the sizes are pi0's, the action expert runs
+in kernels of this package; their tiles are chosen by measurement at the first start (up to 45 s) and kept in
+`~/.cache/pi0_ros/tuning.json`. Kernels that do not agree with plain torch on the device are not used. Every fallback is
+logged by `pi0 engine`, and gives the same actions within rounding.
 
 """
 
@@ -59,14 +59,14 @@ def cpu_part(found: dict[str, Any] | None) -> str:
         + [number(row["cpu_p50"] / ours["cpu_p50"]), f"{row['apart']:.0e}"]
         for row in found["rows"]
     ]
+    release = f", LeRobot {about['lerobot']}" if "lerobot" in about else ""
     return (
-        f"## CPU: {about['processor']}\n\n{note}Preset `{about['preset']}`, {about['views']} cameras, {about['tokens']} tokens, "
-        f"{about['steps']} steps, {about['threads']} thread(s), equal random weights, torch {about['torch']}"
-        + (f", LeRobot {about['lerobot']}" if "lerobot" in about else "")
-        + f"; `{about['command']}`.\n\n"
+        f"## CPU: {about['processor']}\n\n{note}Preset `{about['preset']}`, {about['views']} cameras, "
+        f"{about['tokens']} tokens, {about['steps']} steps, {about['threads']} thread(s), equal random weights, "
+        f"torch {about['torch']}{release}; `{about['command']}`.\n\n"
         + table(["", "CPU p50 ms", "CPU best ms", "wall p50 ms", "times the engine's", "actions apart"], rows)
-        + "\nThe policy node takes one thread for a model of less than 50 million parameters, else all cores but one, and lets idle "
-        "workers sleep (`OMP_WAIT_POLICY=passive`); `torch_threads` says otherwise.\n"
+        + "\nThe policy node takes one thread for a model of less than 50 million parameters, else all cores but one, and "
+        "lets idle workers sleep (`OMP_WAIT_POLICY=passive`); `torch_threads` says otherwise.\n"
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pi0_ros.model.layers import RMSNorm
+from pi0_ros.model.lora import lora_layers
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.model.transformer import Transformer, TransformerLayer
 from pi0_ros.model.vision import VisionLayer
@@ -93,7 +94,9 @@ def _stack(transformer: Transformer) -> list[LayerWeights]:
 
 @torch.no_grad()
 def prepare(model: Pi0) -> Weights:
-    """Return the weights of `model`, sharing its memory."""
+    """Return the weights of `model`, sharing its memory. ValueError for one with low-rank factors: merge them first."""
+    if lora_layers(model):
+        raise ValueError("the engine takes plain weights: this model has LoRA factors that are not merged")
     tower = model.vision
     vision = []
     for layer in cast(Sequence[VisionLayer], tower.layers):

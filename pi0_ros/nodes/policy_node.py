@@ -363,7 +363,7 @@ class PolicyNode(LifecycleNode):
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; 2 when the robot file or checkpoint is refused."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle workers sleep; read when torch is imported
-    return run_node(\"policy\", _create, args)
+    return run_node("policy", _create, args)
 
 
 def _create() -> PolicyNode:
