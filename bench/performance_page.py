@@ -65,7 +65,7 @@ def cpu_part(found: dict[str, Any] | None) -> str:
         f"{about['tokens']} tokens, {about['steps']} steps, {about['threads']} thread(s), equal random weights, "
         f"torch {about['torch']}{release}; `{about['command']}`.\n\n"
         + table(["", "CPU p50 ms", "CPU best ms", "wall p50 ms", "times the engine's", "actions apart"], rows)
-        + "\nThe policy node takes one thread for a model of less than 50 million parameters, else all cores but one, and "
+        + "\nThe policy node takes one thread for less than 50 million parameters, else all cores but one, and "
         "lets idle workers sleep (`OMP_WAIT_POLICY=passive`); `torch_threads` says otherwise.\n"
     )
 
