@@ -26,14 +26,14 @@ FROZEN: dict[str, tuple[str, ...]] = {
 
 def measure(run: Run) -> list[dict[str, Any]]:
     """A row per model and kind of training: seconds a step, samples a second, memory."""
-    deadline, rows = Deadline(run.seconds), []
+    deadline, rows = Deadline(run.seconds), list[dict[str, Any]]()
     for name in ("pi0", "pi05"):
         for kind, batches in (("full", (32, 16, 8)), ("LoRA", (32, 16, 8)), ("expert only", (32, 16))):
             if deadline.left < (0 if run.small else 60):
                 rows.append({"model": name, "kind": kind, "why": "left out: the stage's time was up"})
                 continue
             for batch in (2,) if run.small else batches:
-                row = {"model": name, "kind": kind, "batch": batch, "views": VIEWS}
+                row: dict[str, Any] = {"model": name, "kind": kind, "batch": batch, "views": VIEWS}
                 try:
                     rows.append(row | _step(run, name, kind, batch))
                 except torch.cuda.OutOfMemoryError:
