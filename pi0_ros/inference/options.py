@@ -30,7 +30,9 @@ class PolicyOptions:
     dtype: str = _option("auto", "numbers of the model: auto (the checkpoint's), float32, bfloat16 (backend local)")
     tokenizer: str = _option("", "tokenizer file or folder, for a checkpoint without one (backend local)")
     seed: int = _option(0, "seed of the sampling noise (backend local)", (0, MAX_SEED))
-    torch_threads: int = _option(0, "CPU threads of torch, 0: torch's choice (backend local)", (0, 256))
+    torch_threads: int = _option(
+        0, "CPU threads of torch, 0: one for a small model, else all cores but one (backend local)", (0, 256)
+    )
     num_steps: int = _option(0, "flow steps per chunk, 0: the checkpoint's (backend local)", (0, 100))
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sys
 import time
 from functools import partial
@@ -361,6 +362,7 @@ class PolicyNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; 2 when the robot file or checkpoint is refused."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle workers sleep; read when torch is imported
     return run_node("policy", _create, args)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,15 +12,19 @@ import torch
 
 from pi0_ros.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.engine.engine import Engine
 from pi0_ros.inference.metadata import BackendError, Metadata, check_robot
 from pi0_ros.inference.options import PolicyOptions
 from pi0_ros.inference.prefix import ActionPrefix, RtcSettings, check_trained
+from pi0_ros.model.pi0 import Pi0
 from pi0_ros.observation.streams import Observation
 from pi0_ros.policy.guidance import make_guidance
 from pi0_ros.policy.subtask import write_subtask
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
 from pi0_ros.robot import Joint, Robot
 from pi0_ros.tokens.action_tokens import NoActionsError
+
+SMALL_MODEL = 50_000_000  # parameters
 
 
 class Policy:
@@ -38,6 +43,9 @@ class Policy:
         self._seed = seed
         self._device = next(checkpoint.model.parameters()).device
         checkpoint.model.requires_grad_(False)  # guidance differentiates the actions alone
+        self._engine: Engine | None = None  # pi0-FAST writes its actions token by token: the plain model does
+        if isinstance(checkpoint.model, Pi0):
+            self._engine = Engine(checkpoint.model, resize=checkpoint.spec.settings.image_resize)
         config, settings = self.spec.config, self.spec.settings
         self.metadata = Metadata(
             checkpoint=checkpoint.folder.name,
@@ -92,15 +100,18 @@ class Policy:
             raise BackendError(f"the state is not finite: {observation.state}")
         state, model = observation.state[None], self.checkpoint.model
         images = {name: image[None] for name, image in observation.images.items()}
-        inputs = make_inputs(self.spec, images, state, [observation.prompt], self._device)
-        noise = torch.from_numpy(self._noise(observation.stamp_ns)).to(self._device)
+        engine = self._engine
+        device = self._device if engine is None else torch.device("cpu")  # the engine copies what it needs
+        inputs = make_inputs(self.spec, images, state, [observation.prompt], device, raw=engine is not None)
+        noise = torch.from_numpy(self._noise(observation.stamp_ns)).to(device)
         if prefix is not None:
             check_trained(prefix.settings, self.metadata)
-        guidance = make_guidance(self.spec, prefix, observation.state, self._device)
+        guidance = make_guidance(self.spec, prefix, observation.state, device)
         prepared = time.perf_counter()
 
         with torch.inference_mode():
-            sampled = model.sample_actions(inputs, noise=noise, num_steps=self.num_steps, guidance=guidance).cpu()
+            sampler = engine or model
+            sampled = sampler.sample_actions(inputs, noise=noise, num_steps=self.num_steps, guidance=guidance).cpu()
         sampled_at = time.perf_counter()
 
         actions = actions_from_model(self.spec, sampled, state)[0]
@@ -126,7 +137,7 @@ class Policy:
 
     def close(self) -> None:
         """Let go of the network, whose memory is free as soon as no inference uses it any more."""
-        self._checkpoint = None
+        self._checkpoint = self._engine = None
 
     def _noise(self, stamp_ns: int) -> np.ndarray:
         """float32 [1, H, A], a function of seed and stamp."""
@@ -141,8 +152,6 @@ def load_policy(options: PolicyOptions, *, robot: Robot | None = None) -> Policy
     A checkpoint of LeRobot or openpi carries no robot file: `robot` is the one that it drives. CheckpointError for a
     bad folder, RobotMismatchError when `robot` is given and the checkpoint is for another one.
     """
-    if options.torch_threads > 0:
-        torch.set_num_threads(options.torch_threads)
     loaded = load_checkpoint(
         options.checkpoint,
         device=pick_device(options.device),
@@ -150,11 +159,24 @@ def load_policy(options: PolicyOptions, *, robot: Robot | None = None) -> Policy
         tokenizer=options.tokenizer,
         dtype=options.dtype,
     )
+    if options.torch_threads or pick_device(options.device) == "cpu":
+        torch.set_num_threads(options.torch_threads or threads_for(loaded.model))
     policy = Policy(loaded, seed=options.seed, num_steps=options.num_steps)
     if robot is not None:
         check_robot(robot, policy.metadata)
     policy.warm_up()
     return policy
+
+
+def threads_for(model: torch.nn.Module) -> int:
+    """How many threads leave the controller its core.
+
+    The products of a small model are too short to share, and workers that wait for the next one spin: with two threads
+    beside simulator and controller on two cores a chunk took 400 ms, with one 55.
+    """
+    if sum(parameter.numel() for parameter in model.parameters()) < SMALL_MODEL:
+        return 1
+    return max(1, (os.cpu_count() or 1) - 1)
 
 
 def pick_device(name: str) -> str:

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from pi0_ros.checkpoints.norm_stats import normalize, unnormalize
 from pi0_ros.checkpoints.spec import PolicySpec
+from pi0_ros.engine.pictures import Letterbox
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.observation.images import resize_with_pad
 from pi0_ros.robot import units
@@ -32,11 +32,13 @@ def make_inputs(
     state: np.ndarray,
     prompts: Sequence[str],
     device: torch.device | str = "cpu",
+    raw: bool = False,
 ) -> ModelInput:
     """A batch of observations -> the model's input.
 
     images: camera name of the robot file -> uint8 [B, h, w, 3] RGB of any size (at the model's size they are taken as
     they are); state: [B, S] robot units; prompts: B strings. ValueError names a missing camera or a wrong shape.
+    `raw` leaves the frames as they are, for the engine to resize where it runs.
     A model slot that no camera fills gets black (-1) images and mask False (but True for pi0-FAST, as in openpi).
     """
     config, batch = spec.config, len(prompts)
@@ -50,7 +52,7 @@ def make_inputs(
     for slot in config.cameras:
         if slot in names:
             frames = _frames(images, names[slot], batch)
-            pixels[slot] = _pixels(frames, size, spec.settings.image_resize, device)
+            pixels[slot] = _owned(frames, device) if raw else _pixels(frames, size, spec.settings.image_resize, device)
         else:
             pixels[slot] = torch.full((batch, size, size, 3), -1.0, device=device)
         masks[slot] = torch.full((batch,), slot in names or config.is_fast, dtype=torch.bool, device=device)
@@ -101,26 +103,14 @@ def _pixels(frames: np.ndarray, size: int, resize: str, device: torch.device | s
     """uint8 [B, h, w, 3] -> float32 [B, size, size, 3] in -1 .. 1, with black bars."""
     if resize == "pillow" and frames.shape[1:3] != (size, size):
         frames = np.stack([resize_with_pad(frame, size, size) for frame in frames])
-    owned = np.require(frames, requirements=["C", "W"])  # frames read from a message are read-only: torch wants to own
-    pixels = torch.from_numpy(owned).to(device).to(torch.float32) / 255.0
-    if pixels.shape[1:3] != (size, size):
-        pixels = _resized_by_torch(pixels, size, resize)
-    return pixels * 2.0 - 1.0
+    owned = _owned(frames, device)
+    rows, columns = owned.shape[1:3]
+    return Letterbox(rows, columns, size, resize, owned.device)(owned)
 
 
-def _resized_by_torch(pixels: torch.Tensor, size: int, release: str) -> torch.Tensor:
-    """float32 [B, h, w, 3] in 0 .. 1 -> [B, size, size, 3], bilinear without antialias, as a release of LeRobot did it.
-
-    The bars are black, 0 here; LeRobot 0.4 made them -1 before it scaled pictures to -1 .. 1, so its models know -3.
-    """
-    rows, columns = pixels.shape[1:3]
-    ratio = max(rows / size, columns / size)
-    shape = int(rows / ratio), int(columns / ratio)
-    fitted = functional.interpolate(pixels.permute(0, 3, 1, 2), shape, mode="bilinear", align_corners=False)
-    top, left = (size - side if release == "torch_0.3" else (size - side) // 2 for side in shape)
-    bars = left, size - shape[1] - left, top, size - shape[0] - top
-    value = -1.0 if release == "torch_0.4" else 0.0
-    return functional.pad(fitted.clamp(0.0, 1.0), bars, value=value).permute(0, 2, 3, 1)
+def _owned(frames: np.ndarray, device: torch.device | str) -> torch.Tensor:
+    """The frames as a tensor of their own: those read from a message are read-only."""
+    return torch.from_numpy(np.require(frames, requirements=["C", "W"])).to(device)
 
 
 def _padded(x: np.ndarray, dim: int, device: torch.device | str) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""The inference engine: the same chunks as the plain model's, at the speed of the machine. torch, and triton late."""
