@@ -315,7 +315,20 @@ NODES: Mapping[str, tuple[Parameter, ...]] = {
             (0.0, 0.2),
             changes=Changes.ALWAYS,
         ),
-        Parameter("mishap", False, "begin beside a cube, as after a grasp that missed", changes=Changes.ALWAYS),
+        Parameter(
+            "arm",
+            "home",
+            "where the arm is at the next ~/reset; beside a cube: as after a grasp that missed",
+            choices=("home", "beside", "tray", "anywhere"),
+            changes=Changes.ALWAYS,
+        ),
+        Parameter(
+            "tray",
+            "",
+            "cubes that lie in the tray at the next ~/reset",
+            choices=("", "red", "green", "blue", "red green", "red blue", "green blue", "red green blue"),
+            changes=Changes.ALWAYS,
+        ),
     ),
     "demonstrator": (
         Parameter("colour", "", "cube to put in the tray; empty: rest", choices=("", "red", "green", "blue")),

@@ -32,9 +32,21 @@ from pi0_ros.base.errors import take_traceback
 from pi0_ros.nodes.messages import LATCHED, LATEST, ns_to_stamp, stamp_to_ns
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.running import report_failure
+from pi0_ros.nodes.sim_messages import image_message, joint_message
 from pi0_ros.robot import load_robot
 from pi0_ros.sim.task import Score
-from pi0_ros.sim.world import JOINTS, TICK, TRAY, Disturbance, World
+from pi0_ros.sim.world import (
+    IMAGE_EVERY,
+    IMAGE_PHASES,
+    JOINTS,
+    JOINTS_EVERY,
+    TICK,
+    TRAY,
+    TRAY_HALF,
+    Disturbance,
+    Start,
+    World,
+)
 
 TICK_NS = round(TICK * 1e9)
 COLOURS = {
@@ -85,27 +97,30 @@ class SimNode(Node):
         self._now_ns = self._now_ns + TICK_NS if self.clock else self.get_clock().now().nanoseconds
         if self.clock:
             self.clock.publish(Clock(clock=ns_to_stamp(self._now_ns)))
-        for offset, camera in ((1, "base"), (3, "wrist")):
-            if self._ticks % 5 == offset:
+        for camera, phase in IMAGE_PHASES.items():
+            if self._ticks % IMAGE_EVERY == phase:
                 self._publish_image(camera)
         if self._ticks % 4 == 0:
             self._publish_objects()
         if self._ticks % 10 == 0:
             self._publish_status()
-        if self._ticks % 2 == 0:
+        if self._ticks % JOINTS_EVERY == 0:
             self._publish_joints()
 
     def awaits_command(self) -> bool:
         """In lockstep: the commander is at work and has not yet answered the newest joint state."""
-        unanswered = self._ticks % 2 == 0 and self._answered_ns < self._now_ns
+        unanswered = self._ticks % JOINTS_EVERY == 0 and self._answered_ns < self._now_ns
         return bool(self._value("lockstep")) and self._commanded_lately and unanswered
 
     @property
     def _commanded_lately(self) -> bool:
         return self._ticks - self._commanded_tick < 20
 
-    def _value(self, name: str) -> float | bool:
+    def _value(self, name: str) -> float | bool | str:
         return self.get_parameter(name).value
+
+    def _start(self) -> Start:
+        return Start(str(self._value("arm")), tuple(str(self._value("tray")).split()))
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._reset()
@@ -113,7 +128,7 @@ class SimNode(Node):
         return response
 
     def _reset(self) -> None:
-        self.world.reset(int(self._value("seed")), bool(self._value("mishap")))
+        self.world.reset(int(self._value("seed")), self._start())
         self.world.disturbance = Disturbance(float(self._value("disturbance")))
         self.score = Score()
         self._command = None
@@ -133,23 +148,17 @@ class SimNode(Node):
         self._answered_ns = stamp_to_ns(message.header.stamp) or self._now_ns  # zero: now
 
     def _publish_joints(self) -> None:
-        message = JointState(name=list(JOINTS))
-        message.header.stamp = ns_to_stamp(self._now_ns)
-        message.position = self.world.joint_positions().tolist()
-        message.velocity = self.world.joint_velocities().tolist()
-        self.joint_states.publish(message)
+        positions, velocities = self.world.joint_positions(), self.world.joint_velocities()
+        self.joint_states.publish(joint_message(positions, velocities, self._now_ns))
 
     def _publish_image(self, camera: str) -> None:
-        pixels = self.world.render(camera)
-        message = Image(height=pixels.shape[0], width=pixels.shape[1], encoding="rgb8", step=pixels.strides[0])
-        message.header.stamp = ns_to_stamp(self._now_ns)
-        message.header.frame_id = f"{camera}_camera"
-        message.data.frombytes(pixels.reshape(-1))
-        self.images[camera].publish(message)
+        self.images[camera].publish(image_message(self.world.render(camera), camera, self._now_ns))
 
     def _publish_objects(self) -> None:
         boxes = {f"cube/{name}": (pose, (0.04, 0.04, 0.04)) for name, pose in self.world.cubes().items()}
-        boxes["tray"] = (np.array([*TRAY, 0.006, 1, 0, 0, 0]), (0.13, 0.13, 0.012))
+        half = np.arctan2(TRAY[1], TRAY[0]) / 2
+        tray = np.array([*TRAY, 0.006, np.cos(half), 0, 0, np.sin(half)])
+        boxes["tray"] = (tray, (2 * TRAY_HALF[0], 2 * TRAY_HALF[1], 0.012))
         self.objects.publish(MarkerArray(markers=[self._box(name, *box) for name, box in boxes.items()]))
 
     def _box(self, name: str, pose: np.ndarray, size: tuple[float, float, float]) -> Marker:
