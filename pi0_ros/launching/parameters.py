@@ -296,6 +296,7 @@ NODES: Mapping[str, tuple[Parameter, ...]] = {
         Parameter("marker_topics", [""], "MarkerArray topics to draw; empty: pi0/markers and /ROBOT/objects"),
         Parameter("prompt_topics", ["policy/prompt", "recorder/prompt"], "who gets instructions"),
         Parameter("prompts", [""], "instruction buttons; empty: made from the robot file's prompt"),
+        Parameter("scene_service", "", "std_srvs/srv/Trigger behind the button `new scene`; empty: no such button"),
     ),
     "sim": (
         Parameter("seed", 0, "of the cubes' places at the next ~/reset", "", (0, MAX_SEED), changes=Changes.ALWAYS),

@@ -16,6 +16,7 @@ import time
 
 import numpy as np
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Pose, Vector3
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -29,12 +30,12 @@ from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pi0_ros.base.errors import take_traceback
-from pi0_ros.nodes.messages import LATCHED, LATEST, ns_to_stamp, stamp_to_ns
+from pi0_ros.nodes.messages import LATCHED, LATEST, diagnostic_array, diagnostic_status, ns_to_stamp, stamp_to_ns
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.running import report_failure
 from pi0_ros.nodes.sim_messages import image_message, joint_message
 from pi0_ros.robot import load_robot
-from pi0_ros.sim.task import Score
+from pi0_ros.sim.referee import Referee
 from pi0_ros.sim.world import (
     IMAGE_EVERY,
     IMAGE_PHASES,
@@ -65,7 +66,7 @@ class SimNode(Node):
         super().__init__("sim")
         declare(self, "sim")
         self.world = World()
-        self.score = Score()
+        self.referee = Referee()
         self.robot = load_robot("demo_arm")
         self.images = {
             camera.name: self.create_publisher(Image, camera.topic, QoSProfile(depth=2))
@@ -77,6 +78,11 @@ class SimNode(Node):
         self.clock = self.create_publisher(Clock, "/clock", QoSProfile(depth=10)) if self._value("clock") else None
         self.create_subscription(JointTrajectory, self.robot.commands[0].topic, self._on_command, LATEST)
         self.create_service(Trigger, "~/reset", self._on_reset)
+        self.create_service(Trigger, "~/new_scene", self._on_new_scene)
+        for qos in (LATCHED, LATEST):  # a transient local subscription alone would not hear a plain publisher
+            self.create_subscription(String, "policy/prompt", self._on_prompt, qos)
+        self.diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._scenes = 0  # laid out by ~/new_scene
         self._command: np.ndarray | None = None
         self._commanded_tick = -1000
         self._answered_ns = 0
@@ -92,7 +98,8 @@ class SimNode(Node):
     def tick(self) -> None:
         """Advance the world by one TICK and publish what is due."""
         self.world.step(self._command)
-        self.score.update(self.world.cubes())
+        self.referee.score.update(self.world.cubes())
+        self.referee.watch(self.world.time)
         self._ticks += 1
         self._now_ns = self._now_ns + TICK_NS if self.clock else self.get_clock().now().nanoseconds
         if self.clock:
@@ -104,6 +111,8 @@ class SimNode(Node):
             self._publish_objects()
         if self._ticks % 10 == 0:
             self._publish_status()
+        if self._ticks % 50 == 0:
+            self._publish_diagnostics()
         if self._ticks % JOINTS_EVERY == 0:
             self._publish_joints()
 
@@ -127,10 +136,30 @@ class SimNode(Node):
         response.success, response.message = True, self._status_json()
         return response
 
+    def _on_new_scene(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Other places for the cubes; the arm stays where it is, so this may be asked for in the middle of a motion."""
+        self._scenes += 1
+        self.world.scatter(int(self._value("seed")) + 1000 * self._scenes)
+        self.referee.scene()
+        self._publish_objects()
+        response.success, response.message = True, "a new scene"
+        return response
+
+    def _on_prompt(self, message: String) -> None:
+        if message.data != self.referee.text or self.referee.settled:
+            self.referee.instruct(message.data, self.world.time)
+
+    def _publish_diagnostics(self) -> None:
+        referee = self.referee
+        level = DiagnosticStatus.OK if referee.understood else DiagnosticStatus.WARN
+        values = {"asked": referee.asked, "fulfilled": referee.fulfilled, "instruction": referee.text}
+        status = diagnostic_status("task", level, referee.sentence(), values)
+        self.diagnostics.publish(diagnostic_array(ns_to_stamp(self._now_ns), [status]))
+
     def _reset(self) -> None:
         self.world.reset(int(self._value("seed")), self._start())
         self.world.disturbance = Disturbance(float(self._value("disturbance")))
-        self.score = Score()
+        self.referee.scene()
         self._command = None
         self._publish_objects()
         self._publish_status()
@@ -180,8 +209,8 @@ class SimNode(Node):
         fields = {
             "seed": self._value("seed"),
             "time": round(self.world.time, 3),
-            "lifted": self.score.lifted,
-            "in_tray": self.score.in_tray,
+            "lifted": self.referee.score.lifted,
+            "in_tray": self.referee.score.in_tray,
         }
         return json.dumps(fields)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -48,6 +49,7 @@ from pi0_ros.observation.streams import MessageError, decode_positions
 from pi0_ros.robot import StateTopic, load_robot
 
 PERIOD_S = 1 / 15
+NICENESS = 10  # the view never takes a core from the policy or the controller
 IMAGE_PERIOD_S = 0.1
 HEALTH_STALE_S = 5.0
 OUTCOME_S = 0.5  # longest wait for the recorder to have the outcome
@@ -63,7 +65,7 @@ class ViewerNode(Node):
         host, port, closed_at = values["host"], values["port"], values["gripper_closed_at"]
         prompts, prompt_topics = values["prompts"], values["prompt_topics"]
         topics = list(filter(None, values["marker_topics"])) or ["pi0/markers", f"/{self.robot.name}/objects"]
-        controller, recorder = values["controller"], values["recorder"]
+        controller, recorder, scene_service = values["controller"], values["recorder"], values["scene_service"]
 
         self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._wake = self.create_guard_condition(self._work)
@@ -82,6 +84,7 @@ class ViewerNode(Node):
         self._triggers = {
             **{name: self.create_client(Trigger, f"{controller}/{name}") for name in ("estop", "reset")},
             **{name: self.create_client(Trigger, f"{recorder}/{name}") for name in ("start", "stop", "discard")},
+            **({"new scene": self.create_client(Trigger, scene_service)} if scene_service else {}),
         }
         guard = Guard(host)
         with contextlib.redirect_stdout(io.StringIO()), guarded(guard):  # viser's banner
@@ -95,7 +98,7 @@ class ViewerNode(Node):
             show=lambda what, on: self._later(lambda: self._show(what, on)),
         )
         choices = [prompt for prompt in prompts if prompt] or prompt_choices(self.robot.prompt)
-        self.panel = Panel(self.server, self.robot.name, choices, self.actions)
+        self.panel = Panel(self.server, self.robot.name, choices, self.actions, new_scene=bool(scene_service))
 
         for camera in self.robot.cameras:
             store = partial(self._images.__setitem__, camera.name)
@@ -268,6 +271,7 @@ def _numbers(status: DiagnosticStatus) -> str:
 
 def main(args: list[str] | None = None) -> int:
     """Serve the view until SIGINT or SIGTERM."""
+    os.nice(NICENESS)
     return run_node(ViewerNode, args, ViewerNode.close)
 
 

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pi0_ros.base.norm import NormStats, Stats
 from pi0_ros.checkpoints.checkpoint import save_checkpoint
+from pi0_ros.checkpoints.norm_stats import NormStats, Stats
 from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.model.config import ModelConfig

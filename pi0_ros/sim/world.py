@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 
 from pi0_ros.base.errors import InputError
-from pi0_ros.sim.kinematics import inverse
+from pi0_ros.sim.kinematics import forward, inverse
 from pi0_ros.sim.render import Renderer
 
 JOINTS = ("yaw", "shoulder", "elbow", "wrist", "roll", "gripper")
@@ -95,6 +95,17 @@ class World:
             "anywhere": self._anywhere,
         }
         self.place_arm(poses[start.arm]())
+
+    def scatter(self, seed: int) -> None:
+        """Put the cubes at other places, away from the hand; nothing else moves."""
+        rng, hand = np.random.default_rng(seed), forward(self.joint_positions()[:5])[:2]
+        while np.linalg.norm((places := sample_cubes(rng))[:, :2] - hand, axis=1).min() < 0.07:
+            pass
+        for name, (x, y, angle) in zip(CUBES, places, strict=True):
+            self.place_cube(name, np.array([x, y, 0.02]), angle)
+            first = self.model.jnt_dofadr[self._cube_address[name]]
+            self.data.qvel[first : first + 6] = 0.0
+        mujoco.mj_forward(self.model, self.data)
 
     def place_cube(self, name: str, position: np.ndarray, heading: float) -> None:
         """Put a cube at `position` [3] (m), turned by `heading` (rad); call `mj_forward` or `step` afterwards."""
