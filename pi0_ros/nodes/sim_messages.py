@@ -9,7 +9,7 @@ import numpy as np
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from pi0_ros.nodes.mcap_writer import TYPESTORE
+from pi0_ros.bags.mcap_writer import TYPESTORE
 from pi0_ros.nodes.messages import ns_to_stamp
 from pi0_ros.sim.world import JOINTS
 

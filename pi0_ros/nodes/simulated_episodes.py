@@ -7,8 +7,8 @@ from typing import Any
 
 from std_msgs.msg import String
 
-from pi0_ros.nodes.episode_writer import EpisodeWriter, Message
-from pi0_ros.nodes.recorder import PROMPT_TOPIC, PROMPT_TYPE
+from pi0_ros.bags.conventions import PROMPT_TOPIC, PROMPT_TYPE
+from pi0_ros.bags.episode_writer import EpisodeWriter, Message
 from pi0_ros.nodes.sim_messages import command_message, image_message, joint_message, to_cdr
 from pi0_ros.robot import Robot, load_robot
 from pi0_ros.sim.sessions import Reading, Session
