@@ -57,7 +57,7 @@ class Way:
 @cache
 def _policy(checkpoint: Path) -> Policy:
     torch.set_num_threads(1)
-    return Policy(load_checkpoint(checkpoint, "cpu"))
+    return Policy(load_checkpoint(checkpoint))
 
 
 @cache

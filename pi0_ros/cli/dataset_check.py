@@ -5,9 +5,9 @@
     pi0 dataset check ~/.cache/huggingface/lerobot/lerobot/aloha_sim --json
 
 Looks at files, rows, counters, tasks, time stamps, videos (times, frame counts, black or frozen pictures), statistics,
-at how state and action move, and whether the robot file's limits let the controller follow the recorded commands. Every
-finding says what to do; the exit status is 1 when one is an error. Reads LeRobotDataset v3.0 and v2.x of any author, and
-changes nothing.
+at how state and action move, and whether the limits of the robot file let the controller follow the recorded commands.
+Every finding says what to do; the exit status is 1 when one is an error. Reads LeRobotDataset v3.0 and v2.x of any
+author, and changes nothing.
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ from pi0_ros.launching import launches
 if TYPE_CHECKING:
     from pi0_ros.launching.processes import ProcessGroup
 
+FIRST = ("server", "policy", "sim")  # their delays are seen at once
+NICENESS = -10
 CHECKPOINT = Path(__file__).parents[1] / "sim" / "checkpoint"
 
 
@@ -105,3 +107,15 @@ def start(group: ProcessGroup, args: argparse.Namespace, environment: Mapping[st
     for command in launches.resolve(launches.find("demo"), given):
         group.start(command.name, command.argv(), env=environment)
     print(f"processes: {', '.join(group.names())}; logs in {group.log_dir}", flush=True)
+    if problem := prefer({name: group.pid(name) for name in FIRST if name in group.names()}):
+        print(problem, flush=True)
+
+
+def prefer(pids: Mapping[str, int]) -> str:
+    """Let these processes go before other work on this machine; where it does not allow that, the problem."""
+    try:
+        for pid in pids.values():  # before they start threads, which inherit it
+            os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
+    except PermissionError:
+        return f"other work may delay the {' and the '.join(pids)}: only root may start them with niceness {NICENESS}"
+    return ""

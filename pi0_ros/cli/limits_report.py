@@ -40,6 +40,6 @@ def limit_findings(folder: DatasetFolder, robot: Robot | None = None) -> Iterato
             "limits",
             f"{found.joint}: the controller would follow {late}, {lag}: "
             f"they ask for {asked}, {robot.name} allows {allowed}",
-            "a policy learns this schedule and the robot can't keep it: raise the joint's `limits` in the robot file to "
-            "what its hardware does, or record with a teleoperation that keeps them",
+            "a policy learns this schedule and the robot can't keep it: raise the joint's `limits` in the robot file "
+            "to what its hardware does, or record with a teleoperation that keeps them",
         )

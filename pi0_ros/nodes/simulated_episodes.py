@@ -37,5 +37,6 @@ def _message(robot: Robot, reading: Reading) -> tuple[str, Any]:
         topic = next(camera.topic for camera in robot.cameras if camera.name == reading.camera)
         return topic, image_message(reading.value, reading.camera, reading.stamp_ns)
     if reading.kind == "joints":
-        return robot.state[0].topic, joint_message(*reading.value, reading.stamp_ns)
+        positions, velocities = reading.value
+        return robot.state[0].topic, joint_message(positions, velocities, reading.stamp_ns)
     return robot.commands[0].topic, command_message(reading.value, reading.stamp_ns)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import pi0_ros
 from pi0_ros.bags.conventions import PROMPT_TOPIC
 from pi0_ros.bags.reader import Bag
 from pi0_ros.robot import load_robot
@@ -96,3 +97,21 @@ def messages(bag: Path) -> tuple[dict[str, list[tuple[int, Any]]], int]:
             stamp = header.stamp.sec * 10**9 + header.stamp.nanosec if header else receive_ns
             found.setdefault(topic, []).append((stamp, message))
     return found, found[load_robot("demo_arm").commands[0].topic][0][0]
+
+
+def test_a_policy_drives_before_the_demonstrator_takes_over(tmp_path: Path) -> None:
+    checkpoint = Path(pi0_ros.__file__).parent / "sim" / "checkpoint"
+    words = ["record-demo", str(tmp_path), "--episodes", "1", "--seed", "150000", "--takeover", str(checkpoint)]
+    command = [sys.executable, "-m", "pi0_ros.cli.main", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with Bag(tmp_path / "episode_000000") as bag:
+        assert bag.info.custom_data["takeover"] == "checkpoint"
+        assert bag.info.custom_data["outcome"] == "success"
+    found, commanded = messages(tmp_path / "episode_000000")
+    robot = load_robot("demo_arm")
+    first = found[robot.commands[0].topic][0][1].points[0].positions
+    measured = found[robot.state[0].topic][0][1].position
+    np.testing.assert_allclose(first[:5], measured[:5], atol=0.15)  # it goes on from the policy's motion
+    home = np.array([0.0, -0.05, 1.6, 1.6, 0.0])
+    assert np.abs(np.array(measured)[:5] - home).max() > 0.1  # which had left the arm's home
