@@ -98,7 +98,7 @@ def _policy(checkpoint: Path) -> Any:
     from pi0_ros.inference.options import PolicyOptions
     from pi0_ros.policy.policy import load_policy
 
-    return load_policy(PolicyOptions(str(checkpoint), device="cpu", torch_threads=1))
+    return load_policy(PolicyOptions(checkpoint=str(checkpoint), device="cpu", torch_threads=1))
 
 
 def _record_one(path: Path, seed: int, kind: str | None, takeover: Path | None) -> bool:
