@@ -3,6 +3,7 @@
 # make coverage     every test, and which lines no test runs
 # make lint         ruff (rules and format) and mypy
 # make release-check  builds, checks and installs what would be released (needs PyPI)
+# make faults       every fault of docs/safety.md over real processes, 20 times (ARGS="--times 5 --rows stopped"); hours
 # make train-demo   record demonstrations in simulation and train the demo's policy from them
 # make clean        remove what building and testing left; the environment .venv stays (make clean-venv)
 #
@@ -19,7 +20,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.pi0_ros_ready
 
-.PHONY: help demo test coverage lint release-check train-demo clean clean-venv
+.PHONY: help demo test faults coverage lint release-check train-demo clean clean-venv
 .DELETE_ON_ERROR:
 
 help:
@@ -40,6 +41,9 @@ coverage: $(READY)
 
 release-check: $(READY)
 	$(BIN)/python tools/release_check.py
+
+faults: $(READY)
+	$(BIN)/python test/faults/suite.py --out faults.md $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

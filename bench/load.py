@@ -36,15 +36,15 @@ _PIECE = 2**24
 
 def synthetic(gigabytes: float, dtype: str) -> ModelConfig:
     """pi0 with fewer layers and words, about as large as asked for."""
-    share = gigabytes / (13.0 if dtype == "float32" else 6.5)
+    fraction = gigabytes / (13.0 if dtype == "float32" else 6.5)
     full = replace(ModelConfig.preset("pi0"), dtype=dtype)
-    depth = max(1, round(full.vlm.depth * share))
+    depth = max(1, round(full.vlm.depth * fraction))
     return replace(
         full,
-        vocab_size=max(512, int(full.vocab_size * share)),
+        vocab_size=max(512, int(full.vocab_size * fraction)),
         vlm=replace(full.vlm, depth=depth),
         expert=replace(full.flow_expert, depth=depth),
-        vision=replace(full.vision, depth=max(1, round(full.vision.depth * share))),
+        vision=replace(full.vision, depth=max(1, round(full.vision.depth * fraction))),
     )
 
 

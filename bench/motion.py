@@ -72,7 +72,7 @@ class Row:
                 found[f"{what}_{where}_peak"] = self.figures.peak(what, where)
         return found | {
             "ratio": self.figures.ratio(),
-            "ratio_p90": self.figures.ratio(share=90),
+            "ratio_p90": self.figures.ratio(percentile=90),
             "lag_ms": self.lag_ms,
             "rms": self.rms,
             "won": self.won,
@@ -166,7 +166,7 @@ def table(rows: list[Row]) -> str:
             f"{f.p99('acceleration', 'transition'):.1f} ({f.peak('acceleration', 'transition'):.1f})",
             f"{f.p99('acceleration', 'mid'):.1f}",
             f"**{f.ratio():.2f}**",
-            f"{f.ratio(share=90):.2f}",
+            f"{f.ratio(percentile=90):.2f}",
             f"{f.ratio('chunk_'):.2f}",
             f"{f.p99('velocity_step', 'transition'):.3f} ({f.peak('velocity_step', 'transition'):.3f})",
             f"{f.p99('jerk', 'transition'):.0f}",

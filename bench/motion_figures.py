@@ -45,16 +45,16 @@ class Figures:
     acceleration: dict[str, np.ndarray]  # unit/s^2
     jerk: dict[str, np.ndarray]  # unit/s^3
 
-    def p99(self, what: str, where: str, share: float = 99.0) -> float:
+    def p99(self, what: str, where: str, percentile: float = 99.0) -> float:
         values = getattr(self, what)[where]
-        return float(np.percentile(values, share)) if values.size else float("nan")
+        return float(np.percentile(values, percentile)) if values.size else float("nan")
 
     def peak(self, what: str, where: str) -> float:
         return float(getattr(self, what)[where].max(initial=0.0))
 
-    def ratio(self, whose: str = "", share: float = 99.0) -> float:
+    def ratio(self, whose: str = "", percentile: float = 99.0) -> float:
         """Transition acceleration against that between transitions, a percentile; `whose` is empty or `chunk_`."""
-        transition, mid = (self.p99("acceleration", f"{whose}{where}", share) for where in ("transition", "mid"))
+        transition, mid = (self.p99("acceleration", f"{whose}{where}", percentile) for where in ("transition", "mid"))
         return transition / mid
 
 

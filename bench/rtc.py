@@ -76,8 +76,8 @@ def measure(name: str, args: argparse.Namespace) -> None:
         for mode, g in modes.items()
     }
     for what, (best, median) in times.items():
-        share = best / times["chunk, plain"][0]
-        print(f"  {what:24s} best {best:8.1f} ms, median {median:8.1f} ms; best {share:5.2f} x plain")
+        ratio = best / times["chunk, plain"][0]
+        print(f"  {what:24s} best {best:8.1f} ms, median {median:8.1f} ms; best {ratio:5.2f} x plain")
 
 
 if __name__ == "__main__":

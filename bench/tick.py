@@ -190,13 +190,13 @@ def table(results: dict[str, tuple[Histogram, int]]) -> str:
     """One line per loop."""
     lines = [f"{'wake-up error, ms':<24s}{'ticks':>8s}{'p50':>9s}{'p99':>9s}{'p99.9':>9s}{'max':>9s}{'skipped':>9s}"]
     for name, (late, skipped) in results.items():
-        quantiles = "".join(f"{late.quantile(share) * 1e3:9.3f}" for share in (0.5, 0.99, 0.999, 1.0))
+        quantiles = "".join(f"{late.quantile(fraction) * 1e3:9.3f}" for fraction in (0.5, 0.99, 0.999, 1.0))
         lines.append(f"{name:<24s}{late.total:8d}{quantiles}{skipped:9d}")
     return "\n".join(lines)
 
 
 def plot(results: dict[str, tuple[Histogram, int]], args: argparse.Namespace) -> None:
-    """The share of ticks that woke up later than a time, on logarithmic axes."""
+    """The fraction of ticks that woke up later than a time, on logarithmic axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -205,12 +205,12 @@ def plot(results: dict[str, tuple[Histogram, int]], args: argparse.Namespace) ->
     axes = figure.add_subplot()
     edges = [lower_edge(bucket) * 1e3 for bucket in range(BUCKETS)]
     for name, (late, _) in results.items():
-        later, shares = late.total, []
+        later, fractions = late.total, []
         for count in late.counts:
-            shares.append(later / max(1, late.total))
+            fractions.append(later / max(1, late.total))
             later -= count
-        axes.step(edges, shares, where="post", label=f"{name}: p99.9 {late.quantile(0.999) * 1e3:.2f} ms")
-    axes.set(xscale="log", yscale="log", xlabel="wake-up error, ms", ylabel="share of ticks that are later")
+        axes.step(edges, fractions, where="post", label=f"{name}: p99.9 {late.quantile(0.999) * 1e3:.2f} ms")
+    axes.set(xscale="log", yscale="log", xlabel="wake-up error, ms", ylabel="fraction of ticks that are later")
     axes.axhline(1e-3, color="0.7", linewidth=0.8)
     title = (
         f"{args.rate:g} Hz for {args.seconds:g} s beside {args.burners} burners and inference, {os.cpu_count()} cores"

@@ -58,7 +58,7 @@ def main() -> None:
     for name, (settings, jerk) in cases.items():
         rounds = [costs(args.rate, args.joints, args.seconds, settings, jerk) * 1e6 for _ in range(args.rounds)]
         p50, p99 = np.min([np.percentile(one, (50, 99)) for one in rounds], axis=0)
-        print(f"  {name:26s} p50 {p50:6.1f}   p99 {p99:6.1f}   share of the period {p50 * args.rate * 1e-4:4.1f} %")
+        print(f"  {name:26s} p50 {p50:6.1f}   p99 {p99:6.1f}   of the period {p50 * args.rate * 1e-4:4.1f} %")
 
 
 if __name__ == "__main__":

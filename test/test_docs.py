@@ -91,3 +91,15 @@ def test_bloom_reads_the_releases_of_the_changelog() -> None:
     assert [version for version, _, _ in read.foreach_version()] == [head.split()[0] for head, _ in releases(markdown)]
     with pytest.raises(ValueError, match="YYYY-MM-DD"):
         releases("# Changelog\n\n## 0.9.0\n- x\n")
+
+
+def test_what_where_to_add_names_is_in_the_files_that_it_names() -> None:
+    section = ARCHITECTURE.split("## Where to add")[1]
+    looked_up = 0
+    for paragraph in re.split(r"\n\n(?=\*\*)", section):
+        files = [ROOT / name for name in re.findall(r"`((?:pi0_ros|training|tools)/[\w/]+\.py)`", paragraph)]
+        source = "\n".join(file.read_text(encoding="utf-8") for file in files)
+        for symbol in re.findall(r"`([A-Za-z_]+(?:\.[a-z_]+)?)(?:\([^`]*)?`", paragraph):
+            looked_up += 1
+            assert re.search(rf"\b{symbol.rpartition('.')[2]}\b", source), f"{symbol} is in none of {files}"
+    assert looked_up > 20

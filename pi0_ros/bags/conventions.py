@@ -8,6 +8,7 @@ from __future__ import annotations
 PROMPT_TOPIC, PROMPT_TYPE = "/pi0/prompt", "std_msgs/msg/String"  # the instruction, again whenever it changes
 SUBTASK_TOPIC = "/pi0/subtask"  # String: a label finer than the prompt
 PROMPT_KEYS = ("prompt", "task", "instruction")  # of `custom_data`; ours is the first
+ROBOT_KEY, ROBOT_FILE_KEY = "robot", "robot_file"  # of `custom_data`: its name, and the text of the whole file
 FAILED_OUTCOMES = ("failure", "failed", "fail")
 
 

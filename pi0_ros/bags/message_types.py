@@ -14,6 +14,7 @@ from rosbags.interfaces import MessageDefinitionFormat
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+HEADER = "std_msgs/msg/Header"
 Definition = tuple[str, MessageDefinitionFormat, str]  # type, kind of text, text
 
 
@@ -21,11 +22,14 @@ Definition = tuple[str, MessageDefinitionFormat, str]  # type, kind of text, tex
 def typestore(definitions: frozenset[Definition]) -> Typestore:
     """Types of ROS 2 Jazzy, overruled by `definitions` as far as these can be parsed."""
     types: dict[str, Any] = dict(get_typestore(Stores.ROS2_JAZZY).fielddefs)
+    own_header = types[HEADER]
     for name, kind, text in sorted(definitions, key=lambda definition: definition[0]):
         try:
             types.update(_parse(name, kind, text))
         except Exception:  # the parsers raise their own errors; decoding a message of this type says so
             continue
+    if any(name == "seq" for name, _ in types[HEADER][1]):  # of ROS 1; messages come without it
+        types[HEADER] = own_header
     store = get_typestore(Stores.EMPTY)
     store.register(types)
     return store

@@ -10,7 +10,9 @@ Nothing is ever written into a bag, or beside it.
 
 from __future__ import annotations
 
+import errno
 import heapq
+import os
 import re
 import shutil
 import sqlite3
@@ -30,6 +32,7 @@ from rosbags.typesys.store import Typestore
 from pi0_ros.bags import salvage_mcap, salvage_sqlite
 from pi0_ros.bags.message_types import typestore
 from pi0_ros.bags.metadata import Metadata, MetadataError, metadata_path, parse_metadata, read_metadata
+from pi0_ros.bags.ros1 import Ros1Bag
 from pi0_ros.bags.salvage_mcap import SalvagedMcap, SalvageError
 from pi0_ros.bags.salvage_sqlite import SalvagedSqlite
 from pi0_ros.base.errors import InputError
@@ -39,7 +42,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-STORAGE_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
+STORAGE_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd", ".mcap.zst", ".db3.zst", ".bag")
 _SPLIT = re.compile(r"_\d+(?=\.)")  # in `name_0.mcap`: the number of a split file
 SIDECARS = ("-wal", "-journal")  # what sqlite3 leaves beside a file that was not closed
 URI_MARKS = frozenset("%?#")  # rosbags opens sqlite3 files by a URI, in which a path with these is another path
@@ -48,6 +51,28 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # CDR always starts with a zero byte, so a com
 
 class BagError(InputError):
     """A recording that can't be read; the message names the file and says why."""
+
+
+# what this machine lacks, so that it says nothing about a recording
+TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+def raise_trouble(error: BaseException, path: Path) -> None:
+    """Raise `OSError` where `error` is this machine's trouble (no space, permission, memory or free file), not the
+    recording's: a conversion that goes on would take what is missing for damage. Looks through causes."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError):
+            raise OSError(errno.ENOMEM, "this machine is out of memory", str(path)) from error
+        full = isinstance(seen, sqlite3.OperationalError) and "disk is full" in str(seen)
+        if full or (isinstance(seen, OSError) and seen.errno in TROUBLE):
+            code = errno.ENOSPC if full else seen.errno if isinstance(seen, OSError) else errno.EIO
+            name = seen.filename if isinstance(seen, OSError) and seen.filename else path
+            hint = f" (temporary files go to {tempfile.gettempdir()}: TMPDIR)" if code == errno.ENOSPC else ""
+            raise OSError(
+                code, f"{os.strerror(code or 0)}{hint}: give the same command again when it is mended", str(name)
+            ) from error
+        seen = seen.__cause__ or seen.__context__
 
 
 class DamagedError(BagError):
@@ -90,11 +115,24 @@ def is_bag(path: Path) -> bool:
     recording's files.
 
     Without `metadata.yaml`, files belong to one recording when their names differ in a trailing number only, as
-    rosbag2 splits them.
+    rosbag2 splits them, and no two of them hold different `custom_data`, as files of different episodes do.
     """
     if path.is_dir():
-        return (path / "metadata.yaml").is_file() or len({_SPLIT.sub("", file.name) for file in _files_in(path)}) == 1
+        files = _files_in(path)
+        alike = len({_SPLIT.sub("", file.name) for file in files}) == 1
+        return (path / "metadata.yaml").is_file() or (alike and (len(files) == 1 or not _differ(files)))
     return path.is_file() and path.name.endswith(STORAGE_SUFFIXES)
+
+
+def _differ(files: Collection[Path]) -> bool:
+    """Whether two of the files hold different custom data; of files that cannot be asked nobody can tell."""
+    found: list[dict[str, str]] = []
+    for file in files:
+        with suppress(MetadataError, OSError, struct.error, UnicodeDecodeError, sqlite3.DatabaseError):
+            if file.suffix in (".mcap", ".db3"):
+                stored = salvage_mcap.stored_metadata if file.suffix == ".mcap" else salvage_sqlite.stored_metadata
+                found.append(parse_metadata(stored(file)).custom_data)
+    return any(data != found[0] for data in found)
 
 
 def find_bags(paths: Collection[Path]) -> list[Path]:
@@ -106,7 +144,9 @@ def find_bags(paths: Collection[Path]) -> list[Path]:
     for path in paths:
         bags = _bags_below(path) if path.is_dir() and not is_bag(path) else [path] if is_bag(path) else []
         if not bags:
-            raise BagError(f"{path}: no rosbag here (a folder with metadata.yaml, or a .mcap or .db3 file)")
+            raise BagError(
+                f"{path}: no rosbag here (a folder with metadata.yaml, or a .mcap or .db3 file, or a ROS 1 .bag)"
+            )
         found.update((bag.resolve(), bag) for bag in bags)
     return list(found.values())
 
@@ -131,8 +171,18 @@ def storage_files(path: Path) -> tuple[Path, ...]:
         raise BagError(f"{path}: no such file or folder")
     files = _files_in(path) if path.is_dir() else (path,)
     if not files:
-        raise BagError(f"{path}: no .mcap or .db3 file inside")
+        raise BagError(f"{path}: no .mcap or .db3 file inside, nor a ROS 1 .bag")
     return files
+
+
+def full_type(kind: str) -> str:
+    """One spelling of a message type: `sensor_msgs/msg/Image` for `sensor_msgs/Image` of ROS 1 and old files."""
+    return kind.replace("/", "/msg/") if kind.count("/") == 1 else kind
+
+
+def full_topic(name: str) -> str:
+    """One spelling of a topic: with the slash before it."""
+    return name if name.startswith("/") else f"/{name}"
 
 
 def custom_data(path: Path) -> dict[str, str]:
@@ -154,7 +204,7 @@ class Bag:
         self.path = Path(path)
         self.salvage = salvage
         self._stack = ExitStack()
-        self._readers: list[Reader | SalvagedMcap | SalvagedSqlite] = []
+        self._readers: list[Reader | SalvagedMcap | SalvagedSqlite | Ros1Bag] = []
         self._damage: list[str] = []
         self._notes: list[str] = []
         self._types: dict[str, str] = {}
@@ -180,6 +230,7 @@ class Bag:
                 readable.append(self._readable(file))
                 self._readers.append(self._reader(readable[-1], file.name))
             except (SalvageError, OSError) as error:
+                raise_trouble(error, file)
                 self._damage.append(f"{file.name}: can't be read: {error}")
         if not self._readers:
             raise BagError(f"{self.path}: {'; '.join(self._damage)}")
@@ -189,13 +240,14 @@ class Bag:
         connections = [connection for reader in self._readers for connection in reader.connections]
         counts: Counter[str] = Counter()
         for connection in connections:
-            counts[connection.topic] += connection.msgcount
-            known = self._types.setdefault(connection.topic, connection.msgtype)
-            if connection.msgtype not in known.split(" and "):
-                self._types[connection.topic] = f"{known} and {connection.msgtype}"
-        definitions = {(c.msgtype, c.msgdef.format, c.msgdef.data) for c in connections}
+            topic, kind = full_topic(connection.topic), full_type(connection.msgtype)
+            counts[topic] += connection.msgcount
+            known = self._types.setdefault(topic, kind)
+            if kind not in known.split(" and "):
+                self._types[topic] = f"{known} and {kind}"
+        definitions = {(full_type(c.msgtype), c.msgdef.format, c.msgdef.data) for c in connections}
         self._store = typestore(frozenset(definitions))
-        told = metadata.counts if self.path.is_dir() else {}
+        told = {full_topic(topic): count for topic, count in metadata.counts.items()} if self.path.is_dir() else {}
         if told and not self._damage and any(counts[topic] != count for topic, count in told.items()):
             self._notes.append("metadata.yaml counts the messages otherwise than the storage files, which are believed")
             told = {}
@@ -226,16 +278,19 @@ class Bag:
         the file when its writer was killed.
         """
         left = [sidecar for end in SIDECARS if (sidecar := Path(f"{file}{end}")).is_file() and sidecar.stat().st_size]
-        if file.suffix != ".zstd" and not left:
+        if file.suffix not in (".zstd", ".zst") and not left:
             return file
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pi0_bag_")))
         if left:
             for part in (file, *left):
                 shutil.copyfile(part, folder / part.name)
             database = sqlite3.connect(folder / file.name)
-            with suppress(sqlite3.DatabaseError):  # the reader will say what is wrong with it
+            try:
                 database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            database.close()
+            except sqlite3.DatabaseError as error:  # the reader will say what is wrong with it
+                raise_trouble(error, folder)
+            finally:
+                database.close()
             self._notes.append(f"{file.name}: its writer was killed; {left[0].name} is read too")
             return folder / file.name
         unpacked = folder / file.stem
@@ -246,14 +301,17 @@ class Bag:
                 self._damage.append(f"{file.name}: can't be unpacked to its end: {error}")
         return unpacked
 
-    def _reader(self, file: Path, name: str) -> Reader | SalvagedMcap | SalvagedSqlite:
+    def _reader(self, file: Path, name: str) -> Reader | SalvagedMcap | SalvagedSqlite | Ros1Bag:
         """The file's reader, or what is left of it. Raises `SalvageError` where that is nothing."""
+        if file.suffix == ".bag":
+            return self._ros1(file)
         refused = ""
         misread = file.suffix == ".db3" and not URI_MARKS.isdisjoint(str(file))
         if not (self.salvage or misread):
             try:
                 return self._stack.enter_context(Reader(file))
             except Exception as error:  # the readers raise their storage library's own errors
+                raise_trouble(error, file)
                 refused = str(error)
         salvaged = (SalvagedMcap if file.suffix == ".mcap" else SalvagedSqlite)(file)
         self._stack.callback(salvaged.close)
@@ -261,6 +319,15 @@ class Bag:
         if refused and not salvaged.damage:
             self._notes.append(f"{name}: read by its records, since its reader says: {refused}")
         return salvaged
+
+    def _ros1(self, file: Path) -> Ros1Bag:
+        try:
+            found = Ros1Bag(file)
+        except Exception as error:  # the reader raises its storage library's own errors
+            raise_trouble(error, file)
+            raise SalvageError(f"it is no whole ROS 1 bag ({error}): `rosbag reindex` mends what was cut") from error
+        self._stack.callback(found.close)
+        return found
 
     def _metadata(self, files: Collection[Path]) -> Metadata:
         """What `metadata.yaml` says, or the text inside the storage files where it is missing or broken."""
@@ -279,6 +346,8 @@ class Bag:
                 with suppress(MetadataError):
                     inside = parse_metadata(reader.metadata)
         for file in files:
+            if file.suffix == ".bag":
+                continue
             stored = salvage_mcap.stored_metadata if file.suffix == ".mcap" else salvage_sqlite.stored_metadata
             with suppress(MetadataError, OSError, struct.error, UnicodeDecodeError, sqlite3.DatabaseError):
                 inside = parse_metadata(stored(file))
@@ -292,7 +361,7 @@ class Bag:
         """
         streams = []
         for reader in self._readers:
-            wanted = [c for c in reader.connections if topics is None or c.topic in topics]
+            wanted = [c for c in reader.connections if topics is None or full_topic(c.topic) in topics]
             if wanted:
                 streams.append(reader.messages(connections=wanted))
         merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=lambda message: message[1])
@@ -305,10 +374,11 @@ class Bag:
                         if not self.salvage:
                             raise
                         continue  # counted as one that could not be read
-                yield connection.topic, receive_ns, data
+                yield full_topic(connection.topic), receive_ns, data
         except GeneratorExit:
             raise
         except Exception as error:  # the readers raise their storage library's own errors
+            raise_trouble(error, self.path)
             raise DamagedError(f"{self.path}: damaged storage: {error}") from error
 
     def decode(self, topic: str, data: bytes) -> Any:

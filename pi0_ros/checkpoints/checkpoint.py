@@ -128,12 +128,14 @@ def describe(
     *,
     asset_id: str | None = None,
     base: Path | str | None = None,
+    lerobot_release: str | None = None,
 ) -> Description:
     """Sizes that nothing in a foreign checkpoint tells are those that the robot file knows of released ones."""
-    description = describe_checkpoint(folder, config=config, asset_id=asset_id, base=base)
+    more: dict[str, Any] = {"asset_id": asset_id, "base": base, "lerobot_release": lerobot_release}
+    description = describe_checkpoint(folder, config=config, **more)
     if description.robot is None and robot is not None:
         known = robot.released.sizes(description.config.model)
         sizes = {key: value for key, value in known.items() if key in description.assumed}
         if sizes:
-            return describe_checkpoint(folder, config={**(config or {}), **sizes}, asset_id=asset_id, base=base)
+            return describe_checkpoint(folder, config={**(config or {}), **sizes}, **more)
     return description

@@ -57,15 +57,18 @@ def convert_checkpoint(
     tokenizer: Path | None = None,
     base: Path | str | None = None,
     dtype: torch.dtype | None = None,
+    lerobot_release: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write the checkpoint `src`, of any format, as the new folder `dst` in the format `to`; returns the folder.
 
-    `config`, `asset_id` and `base` are those of `load_model`. `robot` and `tokenizer` go into the new folder where
-    `src` has none or others. `dtype` None keeps every tensor as it is; bfloat16 spares the parts that stay float32.
+    `config`, `asset_id`, `base` and `lerobot_release` are those of `load_model`. `robot` and `tokenizer` go into the
+    new folder where `src` has none or others. `dtype` None keeps every tensor as it is; bfloat16 spares the parts that
+    stay float32.
     CheckpointError when `src` cannot be read, `to` cannot say what it is, or something is already at `dst`.
     """
     more: dict[str, Any] = {"robot": robot, "tokenizer": tokenizer, "base": base, "dtype": dtype}
+    more["lerobot_release"] = lerobot_release
     return plan_conversion(src, to, config=config, asset_id=asset_id, **more).write(dst, progress)
 
 
@@ -79,11 +82,16 @@ def plan_conversion(
     tokenizer: Path | None = None,
     base: Path | str | None = None,
     dtype: torch.dtype | None = None,
+    lerobot_release: str | None = None,
 ) -> Conversion:
     """Prepare `convert_checkpoint`: everything is checked, no weight is read and nothing written."""
     if to not in TARGETS:
         raise CheckpointError(f"there is no format {to!r} to convert to; write one of {', '.join(TARGETS)}")
-    description, source = open_checkpoint(src, config=config, asset_id=asset_id, base=base)
+    description, source = open_checkpoint(
+        src, config=config, asset_id=asset_id, base=base, lerobot_release=lerobot_release
+    )
+    if description.undecided:
+        raise CheckpointError(description.undecided)
     if tokenizer is not None:
         description = replace(description, tokenizer_path=_tokenizer_file(tokenizer))
     description = replace(description, robot=robot or description.robot)
@@ -259,6 +267,11 @@ def _write_own_files(description: Description, folder: Path) -> None:
 def _write_openpi_files(description: Description, folder: Path, asset_id: str | None) -> None:
     """Write config.json, as openpi's converter does, and the statistics in the kind that openpi uses for the model."""
     config, settings = description.config, description.settings
+    if config.state_dim:
+        raise CheckpointError(
+            f"{description.path}: its state is {config.state_dim} wide and its actions {config.action_dim}; "
+            "openpi has one width for both"
+        )
     content: dict[str, Any] = {
         "action_dim": config.action_dim,
         "action_horizon": config.action_horizon,

@@ -32,6 +32,7 @@ class Sidecar:
     state_dim: int | None = None  # dimensions of the robot's state, before padding
     action_dim: int | None = None
     training: Mapping[str, Any] = field(default_factory=dict)  # free notes of our trainer
+    undecided: str = ""  # what no file decides though robots would move differently, and how to say it
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Description:
     leftovers: Mapping[str, str]  # tensors that no model needs -> why
     merged: int  # tensors into which low-rank factors (LoRA) are merged when they are read
     assumed: tuple[str, ...]  # keys of the config that nothing in the checkpoint tells: the released models' values
+    undecided: str  # what no file decides though robots would move differently, and how to say it; else empty
 
 
 @dataclass(frozen=True)

@@ -25,22 +25,22 @@ def check_fit(config: ModelConfig, settings: PolicySettings, robot: Robot, norm_
 
 
 def _check_part(
-    config: ModelConfig, robot: Robot, key: str, joints: Sequence[str], stats: Stats, normalization: str
+    config: ModelConfig, robot: Robot, part: str, joints: Sequence[str], stats: Stats, normalization: str
 ) -> None:
     """The model is wide enough and the statistics have all that is needed; both may be wider than the robot."""
-    if len(joints) > config.action_dim:
-        raise InputError(
-            f"robot '{robot.name}' has {len(joints)} joints, the model's action_dim is only {config.action_dim}"
-        )
+    width, key = (config.action_dim, "action_dim") if part == "actions" else (config.state_width, "state_dim")
+    written = part == "state" and config.is_pi05  # as text, of any length
+    if len(joints) > width and not written:
+        raise InputError(f"robot '{robot.name}' has {len(joints)} joints of {part}, the model's {key} is only {width}")
     if normalization != "identity" and stats.dim < len(joints):
         raise InputError(
-            f"norm_stats.{key} has {stats.dim} dimensions, robot '{robot.name}' has {len(joints)} joints: "
+            f"norm_stats.{part} has {stats.dim} dimensions, robot '{robot.name}' has {len(joints)} joints: "
             "compute the statistics with this robot file (`pi0 stats`)"
         )
     try:
         check_stats(stats, normalization, len(joints))
     except InputError as error:
-        raise InputError(f"norm_stats.{key}: {error}") from None
+        raise InputError(f"norm_stats.{part}: {error}") from None
 
 
 def _check_meaning(settings: PolicySettings, robot: Robot) -> None:

@@ -1,35 +1,37 @@
-"""What lies around the weights of a LeRobot policy folder: config.json, the two processors, their statistics.
+"""What lies around the weights of a LeRobot policy folder, meant as the release that trained it meant it.
 
-Releases before the processors (September 2025) keep the statistics as buffers among the weights.
+config.json, the two processors (`lerobot_steps`) and their statistics, train_config.json. Releases before the
+processors (September 2025) keep the statistics as buffers among the weights. What the releases do differently:
+
+    0.3         letterbox at the top and left only
+    0.3, 0.4.1  flow times added up instead of multiplied: differences of rounding
+    0.4         letterbox before pixels become -1 .. 1, so its bars are -3; pi0.5's state padded in the prompt
+    0.5 and up  neither; 0.5.1 brought relative actions and their keys
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.description import Sidecar
 from pi0_ros.checkpoints.folders import read_json
+from pi0_ros.checkpoints.lerobot_steps import ACTION, PADDED_TO, PREPROCESSOR, STATE, Program, read_program, whole_array
 from pi0_ros.checkpoints.norm_stats import FIELDS, NormStats, Stats
-from pi0_ros.checkpoints.safetensors_files import CheckpointError, SafetensorsFile
+from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.checkpoints.weights import Stored
 from pi0_ros.robot import Robot, load_robot
 from pi0_ros.tokens.subwords import file_in
 
-logger = logging.getLogger(__name__)
-
-CONFIG, ROBOT = "config.json", "robot.yaml"
-PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
-STATE, ACTION, IMAGES = "observation.state", "action", "observation.images."
+CONFIG, ROBOT, TRAINING = "config.json", "robot.yaml", "train_config.json"
+OBSERVATION, IMAGES = "observation.", "observation.images."
 TYPES = ("pi0", "pi05", "pi0_fast")
+RELEASES = ("0.3", "0.4", "0.5")  # the last means 0.5 and all that came later
 MODES = {
     "MEAN_STD": "lerobot_mean_std",
     "QUANTILES": "lerobot_quantile",
@@ -37,81 +39,129 @@ MODES = {
     "MIN_MAX": "lerobot_min_max",
     "IDENTITY": "identity",
 }
-_EPSILON = 1e-8
+KEPT = ("n_action_steps", "rename_map", "visual_mode", "state_dim", "action_dim")  # in `PolicySettings.lerobot`
+_RESIZES = {"0.3": "torch_0.3", "0.4": "torch_0.4", "0.5": "torch"}
 _DEFAULT_MODES = {"pi0": "MEAN_STD", "pi05": "QUANTILES", "pi0_fast": "MEAN_STD"}
-_FIXED = {"min_period": 0.004, "max_period": 4.0, "n_obs_steps": 1}  # what the networks here have built in
-_MEMORY = ("use_visual_memory", "use_proprioceptive_memory")
-_STEPS = {
-    *("rename_observations_processor", "to_batch_processor", "device_processor", "tokenizer_processor"),
-    *("normalizer_processor", "unnormalizer_processor", "relative_actions_processor", "absolute_actions_processor"),
-    *("pi0_new_line_processor", "pi05_prepare_state_tokenizer_processor_step", "action_tokenizer_processor"),
-    "pi0_fast_prepare_state_tokenizer_processor_step",
+_FIXED = {  # what the networks and transforms here have built in
+    "min_period": 0.004,
+    "max_period": 4.0,
+    "n_obs_steps": 1,
+    "adapt_to_pi_aloha": False,
+    "use_delta_joint_actions_aloha": False,  # 0.3: signs and grippers of ALOHA
 }
+_MEMORY = ("use_visual_memory", "use_proprioceptive_memory")
+_OLD_KEYS = ("resize_imgs_with_padding", "proj_width", "adapt_to_pi_aloha", "attention_implementation")  # of 0.3 only
 
 
-@dataclass(frozen=True)
-class Step:
-    """One step of a processor: its name in LeRobot's registry, its config and its statistics, if any."""
+def read_lerobot(folder: Path, model: str, old_statistics: Mapping[str, Stored], release: str | None = None) -> Sidecar:
+    """Read all that lies around the weights.
 
-    name: str
-    config: Mapping[str, Any]
-    stats: Mapping[str, np.ndarray]  # such as "action.mean" -> float64
-    artifacts: Mapping[str, str]
-
-
-def read_lerobot(folder: Path, model: str, old_statistics: Mapping[str, Stored]) -> Sidecar:
-    """Read config.json and the processors; `model` is what the weights are, the statistics those among them."""
+    `model` is what the weights are, `old_statistics` those among them. `release` (one of RELEASES) says which LeRobot
+    trained it; None: what the files tell.
+    """
     path = folder / CONFIG
     config = read_json(path) if path.is_file() else {}
     _check_config(path, config, model)
-    steps = {step.name: step for file in (POSTPROCESSOR, PREPROCESSOR) for step in _read_processor(folder / file)}
-    modes = {"STATE": _DEFAULT_MODES[model], "ACTION": _DEFAULT_MODES[model]} | _modes(config)
+    program = read_program(folder, model)
     features = {**(config.get("input_features") or {}), **(config.get("output_features") or {})}
     dims = {key: _dim(path, features, key) for key in (STATE, ACTION)}
-
-    stats: dict[str, Stats | None] = {}
-    buffers = _buffers(old_statistics)
-    for feature, kind, name in ((STATE, "STATE", "normalizer_processor"), (ACTION, "ACTION", "unnormalizer_processor")):
-        step = steps.get(name)
-        if step is not None:
-            modes[kind] = str((step.config.get("norm_map") or modes).get(kind, "IDENTITY"))
-            _check_epsilon(folder, step)
-        found = _stats(folder, feature, step.stats if step is not None else buffers)
-        stats[feature], dims[feature] = found, dims[feature] or (found.dim if found else None)
-        if modes[kind] not in MODES:
-            raise CheckpointError(f"{folder}: normalization {modes[kind]!r} of {kind} is none of {', '.join(MODES)}")
-    known = any(stats.values())
+    if program is None:
+        modes = {"STATE": _DEFAULT_MODES[model], "ACTION": _DEFAULT_MODES[model]} | _modes(config)
+        buffers = _buffers(old_statistics)
+        state, action, kinds = _stats(folder, STATE, buffers), _stats(folder, ACTION, buffers), modes
+        if modes.get("VISUAL", "IDENTITY") != "IDENTITY" and (state or action):
+            raise CheckpointError(
+                f"{path}: it scales pictures by statistics ({modes['VISUAL']}); that cannot be done here"
+            )
+    else:
+        state, action = _stats(folder, STATE, program.state_stats), _stats(folder, ACTION, program.action_stats)
+        kinds = {"STATE": program.state_mode, "ACTION": program.action_mode}
+    for kind in ("STATE", "ACTION"):
+        if kinds[kind] not in MODES:
+            raise CheckpointError(f"{folder}: normalization {kinds[kind]!r} of {kind} is none of {', '.join(MODES)}")
+    known = state is not None or action is not None
     # LeRobot leaves what has no statistics as it is; where none are shipped at all they are still to come.
-    kinds = {
-        feature: "identity" if known and stats[feature] is None else MODES[modes[kind]]
-        for feature, kind in ((STATE, "STATE"), (ACTION, "ACTION"))
+    ours = [
+        "identity" if known and stats is None else MODES[kinds[kind]]
+        for kind, stats in (("STATE", state), ("ACTION", action))
+    ]
+    dims = {
+        STATE: dims[STATE] or (state.dim if state else None),
+        ACTION: dims[ACTION] or (action.dim if action else None),
     }
-    tokenizer = steps.get("tokenizer_processor")
-    relative, names = _relative(config, steps.get("relative_actions_processor"), dims[ACTION])
-    num_steps = _count(path, config, "num_inference_steps") or _count(path, config, "num_steps") or 10
-    trained_max_delay = _count(path, config, "rtc_training_max_delay")
+    relative, names = _relative(config, program, dims[ACTION])
+    trained_by = release or _release(folder, config, program, known)
+    if trained_by == "0.3" and model != "pi0":
+        raise CheckpointError(f"{folder}: LeRobot 0.3 had pi0 alone, this is a {model}")
+    padded = trained_by == "0.4" and model == "pi05"
+    if padded and (width := config.get("max_state_dim", PADDED_TO)) != PADDED_TO:
+        raise CheckpointError(
+            f"{path}: max_state_dim is {width}, and LeRobot 0.4, which trained it, pads the state in the prompt to "
+            f"{width} numbers when it trains and to {PADDED_TO} when it runs: nobody knows which is meant"
+        )
     try:
         settings = PolicySettings(
-            state_normalization=kinds[STATE],
-            action_normalization=kinds[ACTION],
-            num_steps=num_steps,
+            state_normalization=ours[0],
+            action_normalization=ours[1],
+            num_steps=_count(path, config, "num_inference_steps") or _count(path, config, "num_steps") or 10,
             prompt_format="lerobot",
-            image_resize="torch",
-            pad_state_text=model == "pi05" and bool(steps) and "relative_actions_processor" not in steps,
+            image_resize=_RESIZES[trained_by or "0.5"],
+            times_summed=trained_by == "0.3" or (trained_by == "0.4" and "rtc_config" not in config),
+            pad_state_text=padded,
             relative_actions=relative if known else None,  # a base model without statistics is still to be fine-tuned
             action_names=names,
-            rtc_trained_max_delay=trained_max_delay,
+            lerobot=_kept(path, config, program, dims) or None,
+            rtc_trained_max_delay=_count(path, config, "rtc_training_max_delay"),
         )
     except InputError as error:
         raise CheckpointError(f"{path}: {error}") from None
     return Sidecar(
         settings=settings,
-        stated={**_sizes(path, config, tokenizer, features), "discrete_state_input": model != "pi0"},  # no choice there
-        norm_stats=NormStats(stats[STATE] or Stats(), stats[ACTION] or Stats()) if known else None,
+        stated=_sizes(path, config, program, features, model) | ({"state_dim": PADDED_TO} if padded else {}),
+        norm_stats=NormStats(state or Stats(), action or Stats()) if known else None,
         robot=_robot(folder),
-        tokenizer_path=_tokenizer(folder, tokenizer),
+        tokenizer_path=_tokenizer(folder, program),
         state_dim=dims[STATE],
         action_dim=dims[ACTION],
+        undecided="" if trained_by else _undecided(folder, model),
+    )
+
+
+def _release(folder: Path, config: Mapping[str, Any], program: Program | None, known: bool) -> str | None:
+    """Which LeRobot trained it, as far as it matters: one of RELEASES, None where nothing tells."""
+    if program is None and (known or any(key in config for key in _OLD_KEYS)):
+        return "0.3"
+    if not known:
+        return "0.5"  # a base model: it was converted, not trained, and is meant as openpi means it
+    if "use_relative_actions" in config or (program is not None and program.relative is not None):
+        return "0.5"
+    trained = folder / TRAINING
+    if trained.is_file():
+        return "0.5" if "cudnn_deterministic" in read_json(trained) else "0.4"
+    return None
+
+
+def _kept(
+    path: Path, config: Mapping[str, Any], program: Program | None, dims: Mapping[str, int | None]
+) -> dict[str, Any]:
+    """What means nothing here but would be lost to LeRobot: values that are not its defaults."""
+    found: dict[str, Any] = {
+        "n_action_steps": _count(path, config, "n_action_steps"),
+        "rename_map": dict(program.rename) if program is not None else {},
+        "visual_mode": program.visual_mode if program is not None and program.visual_mode != "IDENTITY" else "",
+        "state_dim": dims[STATE],
+        "action_dim": dims[ACTION],
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _undecided(folder: Path, model: str) -> str:
+    text = ", and 0.4 pads the state in the prompt" if model == "pi05" else ""
+    return (
+        f"{folder}: nothing in it tells whether LeRobot 0.4 or 0.5.0 trained it, and they show the model different "
+        f"inputs: of pictures that are not square 0.4 makes the bars -3, 0.5 makes them -1{text}. Put the "
+        f"{TRAINING} of its training beside {CONFIG}, or convert it once: `pi0 checkpoint convert SRC DST --to pi0_ros "
+        "--lerobot-release 0.4`, or 0.5"
     )
 
 
@@ -131,54 +181,20 @@ def _check_config(path: Path, config: Mapping[str, Any], model: str) -> None:
             raise CheckpointError(f"{path}: '{key}' is on; models with memory of past observations cannot be read")
 
 
-def _read_processor(path: Path) -> Iterable[Step]:
-    """Read a processor's steps with their state files; a missing processor file has none."""
-    if not path.is_file():
-        return []
-    content = read_json(path)
-    steps = content.get("steps")
-    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
-        raise CheckpointError(f"{path}: 'steps' must be a list of mappings")
-    found = []
-    for entry in steps:
-        _check_step(path, entry)
-        name = str(entry.get("registry_name", entry.get("class", "")))
-        if name not in _STEPS:
-            logger.warning("%s: the step %r is unknown and will not be done here", path, name)
-        stats = {}
-        if state_file := entry.get("state_file"):
-            file = SafetensorsFile(path.parent / state_file)
-            stats = {key: _array(file, key) for key in file.tensors}
-        found.append(Step(name, entry.get("config") or {}, stats, entry.get("artifacts") or {}))
-    return found
-
-
-def _check_step(path: Path, entry: Mapping[str, Any]) -> None:
-    """CheckpointError where a key that is read here holds another kind of value than LeRobot writes."""
-    _check_kinds(path, entry, config=dict, artifacts=dict, state_file=str)
-    _check_kinds(path, entry.get("artifacts") or {}, tokenizer_name=str)
-    _check_kinds(path, entry.get("config") or {}, norm_map=dict, exclude_joints=list, action_names=list)
-
-
 def _check_kinds(path: Path, content: Mapping[str, Any], **kinds: type) -> None:
     for key, kind in kinds.items():
         if not isinstance(content.get(key) or kind(), kind):
             raise CheckpointError(f"{path}: '{key}' is {content[key]!r}, expected a {kind.__name__}")
 
 
-def _array(file: SafetensorsFile, name: str) -> np.ndarray:
-    pieces = [piece.double() for piece in file.pieces(name)]
-    return torch.cat(pieces).numpy() if pieces else np.zeros(0)
-
-
 def _buffers(statistics: Mapping[str, Stored]) -> dict[str, np.ndarray]:
     """The statistics that old files keep among the weights: `normalize_inputs.buffer_observation_state.mean`."""
+    wanted = {"normalize_inputs.buffer_observation_state": STATE, "unnormalize_outputs.buffer_action": ACTION}
     found = {}
     for name, (file, stored) in statistics.items():
-        feature, _, field = name.partition(".buffer_")[2].rpartition(".")
-        key = {"observation_state": STATE, "action": ACTION}.get(feature)
-        if key is not None:
-            found[f"{key}.{field}"] = _array(file, stored)
+        feature, _, field = name.removeprefix("model.").rpartition(".")
+        if feature in wanted:
+            found[f"{wanted[feature]}.{field}"] = whole_array(file, stored)
     return found
 
 
@@ -195,11 +211,6 @@ def _stats(folder: Path, feature: str, arrays: Mapping[str, np.ndarray]) -> Stat
 def _modes(config: Mapping[str, Any]) -> dict[str, str]:
     mapping = config.get("normalization_mapping")
     return {str(kind): str(mode) for kind, mode in mapping.items()} if isinstance(mapping, Mapping) else {}
-
-
-def _check_epsilon(folder: Path, step: Step) -> None:
-    if step.config.get("eps", _EPSILON) != _EPSILON:
-        raise CheckpointError(f"{folder}: {step.name} has eps {step.config['eps']}, only {_EPSILON} can be read")
 
 
 def _count(path: Path, config: Mapping[str, Any], key: str) -> int:
@@ -223,42 +234,62 @@ def _dim(path: Path, features: Mapping[str, Any], key: str) -> int | None:
 
 
 def _sizes(
-    path: Path, config: Mapping[str, Any], tokenizer: Step | None, features: Mapping[str, Any]
+    path: Path, config: Mapping[str, Any], program: Program | None, features: Mapping[str, Any], model: str
 ) -> dict[str, Any]:
     """The sizes that files say, with the keys of ModelConfig."""
-    stated: dict[str, Any] = {}
+    stated: dict[str, Any] = {"discrete_state_input": model != "pi0"}  # there is no choice
     for theirs, ours in (("chunk_size", "action_horizon"), ("max_action_dim", "action_dim")):
         if theirs in config:
             stated[ours] = config[theirs]
-    length = tokenizer.config.get("max_length") if tokenizer is not None else None
+    length = program.max_token_len if program is not None else None
     if length or "tokenizer_max_length" in config:
         stated["max_token_len"] = length or config["tokenizer_max_length"]
     images = [key for key, value in features.items() if isinstance(value, Mapping) and value.get("type") == "VISUAL"]
     images += [f"{IMAGES}empty_camera_{i}" for i in range(_count(path, config, "empty_cameras"))]
+    if model == "pi0" and "max_state_dim" in config:
+        stated["state_dim"] = config["max_state_dim"]
     if images:
-        stated["cameras"] = list(dict.fromkeys(slot_of(key) for key in images))
-    if resolution := config.get("image_resolution"):
-        stated["vision"] = {"image_size": _shape(path, "image_resolution", resolution)[0]}
+        stated["cameras"] = list(dict.fromkeys(slot_of(path, key) for key in images))
+    for key in ("image_resolution", "resize_imgs_with_padding"):
+        if size := config.get(key):
+            stated["vision"] = {"image_size": _shape(path, key, size)[0]}
+        elif key in config:
+            raise CheckpointError(f"{path}: '{key}' is {config[key]!r}: pictures that are not resized cannot be read")
     return stated
 
 
-def slot_of(feature: str) -> str:
-    """`observation.images.cam_high` -> `cam_high`."""
-    return feature.removeprefix(IMAGES) if feature.startswith(IMAGES) else feature.rpartition(".")[2]
+def slot_of(path: Path, feature: str) -> str:
+    """`observation.images.cam_high` -> `cam_high`; other names stay whole, so that no two become one."""
+    short = feature.removeprefix(IMAGES)
+    if not feature.startswith(OBSERVATION) or not short:
+        raise CheckpointError(
+            f"{path}: a camera is called {feature!r}; only names that begin with {OBSERVATION} are read"
+        )
+    return feature if short.startswith(OBSERVATION) else short
+
+
+def feature_of(slot: str) -> str:
+    """The inverse of `slot_of`."""
+    return slot if slot.startswith(OBSERVATION) else f"{IMAGES}{slot}"
 
 
 def _relative(
-    config: Mapping[str, Any], step: Step | None, action_dim: int | None
+    config: Mapping[str, Any], program: Program | None, action_dim: int | None
 ) -> tuple[tuple[bool, ...] | None, tuple[str, ...] | None]:
     """Which action dimensions are relative to the state, and what they are called; None where nothing says it.
 
     A dimension stays absolute when its name contains an excluded word; without names every dimension is relative.
     """
-    if step is not None:
-        enabled, excluded, names = (step.config.get(key) for key in ("enabled", "exclude_joints", "action_names"))
+    enabled: Any
+    excluded: Any
+    names: Any
+    if program is not None and program.relative is not None:
+        enabled, excluded, names = program.relative
     else:
         keys = ("use_relative_actions", "relative_exclude_joints", "action_feature_names")
         enabled, excluded, names = (config.get(key) for key in keys)
+        if program is not None and enabled is not None:
+            enabled = False  # LeRobot does what the processors say, and these have no such step
     called = tuple(map(str, names)) if names else None
     if enabled is None or action_dim is None:
         return None, called
@@ -282,9 +313,9 @@ def _robot(folder: Path) -> Robot | None:
         raise CheckpointError(str(error)) from error
 
 
-def _tokenizer(folder: Path, step: Step | None) -> Path | None:
+def _tokenizer(folder: Path, program: Program | None) -> Path | None:
     """The tokenizer that the folder ships, if it does."""
-    name = step.artifacts.get("tokenizer_name") if step is not None else None
+    name = program.tokenizer if program is not None else None
     if name and not (folder / name).exists():
         raise CheckpointError(
             f"{folder / PREPROCESSOR}: its tokenizer {folder / name} is missing; copy the whole folder"

@@ -14,16 +14,8 @@ import torch
 
 from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.folders import write_json
-from pi0_ros.checkpoints.lerobot import (
-    ACTION,
-    CONFIG,
-    IMAGES,
-    MODES,
-    POSTPROCESSOR,
-    PREPROCESSOR,
-    STATE,
-    absolute_names,
-)
+from pi0_ros.checkpoints.lerobot import CONFIG, MODES, absolute_names, feature_of
+from pi0_ros.checkpoints.lerobot_steps import ACTION, POSTPROCESSOR, PREPROCESSOR, STATE
 from pi0_ros.checkpoints.norm_stats import Stats
 from pi0_ros.checkpoints.renormalize import renormalize
 from pi0_ros.checkpoints.safetensors_files import CheckpointError, TensorInfo, write_safetensors
@@ -48,10 +40,6 @@ _TOKENIZER_CONFIG = {
     "unk_token": "<unk>",
 }
 _MODE_OF = {ours: mode for mode, ours in MODES.items()} | {"mean_std": "MEAN_STD", "quantile": "QUANTILES"}
-_FIRST_STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("rename_observations_processor", {"rename_map": {}}),
-    ("to_batch_processor", {}),
-)
 _EMPTY_CAMERA = "empty_camera_"
 
 
@@ -62,9 +50,14 @@ def write_lerobot_files(description: Description, folder: Path) -> None:
         raise CheckpointError(
             f"{description.path}: this pi0.5 model gets no state, but LeRobot's always writes it into the prompt"
         )
-    features = _features(description)
+    if settings.image_resize in ("torch_0.3", "torch_0.4") or settings.pad_state_text:
+        raise CheckpointError(
+            f"{description.path}: LeRobot 0.3 or 0.4 trained it, and LeRobot 0.6 shows a model other pictures and "
+            "prompts than those: it would act differently there. --lerobot-release 0.5 takes it as 0.6 does"
+        )
+    features, kept = _features(description), settings.lerobot or {}
     modes = {
-        "VISUAL": "IDENTITY",
+        "VISUAL": kept.get("visual_mode", "IDENTITY"),
         "STATE": _MODE_OF[settings.state_normalization],
         "ACTION": _MODE_OF[settings.action_normalization],
     }
@@ -78,7 +71,10 @@ def write_lerobot_files(description: Description, folder: Path) -> None:
     relative_step = ("relative_actions_processor", relative)
     tokenizer_step = ("tokenizer_processor", _tokenizer_config(config.max_token_len, tokenizer))
     device_step = ("device_processor", {"device": "cpu", "float_dtype": None})
-    steps: list[tuple[str, dict[str, Any]]] = [*_FIRST_STEPS]
+    steps: list[tuple[str, dict[str, Any]]] = [
+        ("rename_observations_processor", {"rename_map": kept.get("rename_map", {})}),
+        ("to_batch_processor", {}),
+    ]
     if config.model == "pi0":
         steps += [("pi0_new_line_processor", {}), tokenizer_step, device_step, relative_step]
         steps += [("normalizer_processor", normalizer)]
@@ -86,8 +82,7 @@ def write_lerobot_files(description: Description, folder: Path) -> None:
         text = "pi05_prepare_state_tokenizer_processor_step"
         if config.is_fast:
             text = "pi0_fast_prepare_state_tokenizer_processor_step"
-        steps += [] if settings.pad_state_text else [relative_step]  # its absence marks the padded state of old files
-        steps += [("normalizer_processor", normalizer), (text, {}), tokenizer_step, device_step]
+        steps += [relative_step, ("normalizer_processor", normalizer), (text, {}), tokenizer_step, device_step]
     _write_processor(folder / PREPROCESSOR, steps, stats, tokenizer)
     after = [("unnormalizer_processor", unnormalizer), ("absolute_actions_processor", {"enabled": relative["enabled"]})]
     _write_processor(folder / POSTPROCESSOR, [*after, device_step], stats, tokenizer)
@@ -96,7 +91,7 @@ def write_lerobot_files(description: Description, folder: Path) -> None:
 def _features(description: Description) -> dict[str, dict[str, Any]]:
     config = description.config
     size = config.vision.image_size
-    images = {f"{IMAGES}{slot}": {"type": "VISUAL", "shape": [3, size, size]} for slot in config.cameras}
+    images = {feature_of(slot): {"type": "VISUAL", "shape": [3, size, size]} for slot in config.cameras}
     state, action = _dims(description)
     return {**images, STATE: {"type": "STATE", "shape": [state]}, ACTION: {"type": "ACTION", "shape": [action]}}
 
@@ -113,6 +108,7 @@ def _config(
     description: Description, features: Mapping[str, Any], modes: Mapping[str, str], relative: Mapping[str, Any]
 ) -> dict[str, Any]:
     config, settings = description.config, description.settings
+    kept = settings.lerobot or {}
     content = {
         "type": config.model,
         "input_features": {key: value for key, value in features.items() if key != ACTION},
@@ -122,8 +118,8 @@ def _config(
         "action_expert_variant": "gemma_300m",
         "dtype": config.dtype,
         "chunk_size": config.action_horizon,
-        "n_action_steps": config.action_horizon,
-        "max_state_dim": config.action_dim,
+        "n_action_steps": min(kept.get("n_action_steps", config.action_horizon), config.action_horizon),
+        "max_state_dim": config.state_width,
         "max_action_dim": config.action_dim,
         "use_relative_actions": relative["enabled"],
         "relative_exclude_joints": relative["exclude_joints"],

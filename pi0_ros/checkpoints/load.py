@@ -12,7 +12,7 @@ import torch
 
 from pi0_ros.checkpoints.description import Description, LoadedModel, Sidecar
 from pi0_ros.checkpoints.jax_names import JaxSource
-from pi0_ros.checkpoints.lerobot import read_lerobot
+from pi0_ros.checkpoints.lerobot import RELEASES, read_lerobot
 from pi0_ros.checkpoints.locate import CONFIG, Located, locate, open_files
 from pi0_ros.checkpoints.openpi import read_openpi
 from pi0_ros.checkpoints.orbax import OrbaxLeaves
@@ -43,13 +43,15 @@ def load_model(
     asset_id: str | None = None,
     base: Path | str | None = None,
     dtypes: Callable[[str], torch.dtype] | None = None,
+    lerobot_release: str | None = None,
 ) -> LoadedModel:
     """Load the network of a checkpoint of any format, or raise one CheckpointError; no weight is ever left random.
 
     Formats: our own folder, LeRobot (any release, PEFT adapters too), openpi PyTorch, openpi JAX, one .safetensors.
     `config` says what no file does (a `ModelConfig`, or a mapping with some of its keys: each key given wins, unless
     the tensors show otherwise). `dtype` is float32, or bfloat16 with the parts that the reference keeps in float32.
-    `asset_id` chooses among several statistics; `base` is the folder of the model that a PEFT adapter changes.
+    `asset_id` chooses among several statistics; `base` is the folder of the model that a PEFT adapter changes;
+    `lerobot_release` says which LeRobot trained it where no file does.
     `dtypes` tells the dtype of each parameter instead of `dtype` (for training: of a model whose parts differ).
 
     Weights go from the file straight to `device`. Nothing here turns TF32 on: multiplications in float32 are exact
@@ -57,7 +59,9 @@ def load_model(
     """
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype is {dtype!r}; models run in {' or '.join(DTYPES)}")
-    description, source = open_checkpoint(path, config=config, asset_id=asset_id, base=base)
+    description, source = open_checkpoint(
+        path, config=config, asset_id=asset_id, base=base, lerobot_release=lerobot_release
+    )
     description = replace(description, config=replace(description.config, dtype=dtype))
     tokenizer = _tokenizer(description.tokenizer_path)
     check_head(description.config, source)
@@ -66,25 +70,38 @@ def load_model(
     if isinstance(model, Pi0Fast) and tokenizer is not None and (description.path / ACTION_TOKENS).is_dir():
         model.codec = ActionCodec(tokenizer, _action_tokens(description.path / ACTION_TOKENS))
     if isinstance(model, Pi0):
-        model.lerobot_times = description.settings.prompt_format == "lerobot"
+        settings = description.settings
+        model.lerobot_times = settings.prompt_format == "lerobot" and not settings.times_summed
     known = {field.name: getattr(description, field.name) for field in fields(Description)}
     return LoadedModel(**known, model=model, tokenizer=tokenizer)
 
 
 def describe_checkpoint(
-    path: Path | str, *, config: Sizes = None, asset_id: str | None = None, base: Path | str | None = None
+    path: Path | str,
+    *,
+    config: Sizes = None,
+    asset_id: str | None = None,
+    base: Path | str | None = None,
+    lerobot_release: str | None = None,
 ) -> Description:
     """Return everything but the weights, whose names, shapes and dtypes are checked all the same; cheap."""
-    return open_checkpoint(path, config=config, asset_id=asset_id, base=base)[0]
+    return open_checkpoint(path, config=config, asset_id=asset_id, base=base, lerobot_release=lerobot_release)[0]
 
 
 def open_checkpoint(
-    path: Path | str, *, config: Sizes = None, asset_id: str | None = None, base: Path | str | None = None
+    path: Path | str,
+    *,
+    config: Sizes = None,
+    asset_id: str | None = None,
+    base: Path | str | None = None,
+    lerobot_release: str | None = None,
 ) -> tuple[Description, Source]:
     """Return the description of a checkpoint and its weights, ready to be read."""
+    if lerobot_release not in (None, *RELEASES):
+        raise CheckpointError(f"lerobot_release is {lerobot_release!r}, expected one of {', '.join(RELEASES)}")
     located = locate(path)
     source = _open_source(located, base)
-    around = _read_around(_sidecar_of(located, base), source, asset_id)
+    around = _read_around(_sidecar_of(located, base), source, asset_id, lerobot_release)
     model_config, assumed = infer_config(source, around.stated, config)
     description = Description(
         path=located.path,
@@ -102,6 +119,7 @@ def open_checkpoint(
         leftovers=source.leftovers,
         merged=source.merged,
         assumed=assumed,
+        undecided=around.undecided,
     )
     return description, source
 
@@ -156,12 +174,15 @@ def _sidecar_of(located: Located, base: Path | str | None) -> Located:
     return located
 
 
-def _read_around(located: Located, source: Source, asset_id: str | None) -> Sidecar:
+def _read_around(located: Located, source: Source, asset_id: str | None, release: str | None) -> Sidecar:
+    if release is not None and located.format != "lerobot":
+        raise CheckpointError(f"{located.path}: it is no checkpoint of LeRobot, so no release of LeRobot trained it")
     if located.format == "pi0_ros":
         return read_own(located.path, asset_id)
     model = model_of(source)
     if located.format == "lerobot":
-        return read_lerobot(located.path, model, source.statistics if isinstance(source, TorchSource) else {})
+        statistics = source.statistics if isinstance(source, TorchSource) else {}
+        return read_lerobot(located.path, model, statistics, release)
     return read_openpi(located.path, model, asset_id)
 
 

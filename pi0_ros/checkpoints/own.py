@@ -55,6 +55,7 @@ def read_own(folder: Path, asset_id: str | None = None) -> Sidecar:
     except (InputError, OSError) as error:  # each names its file
         raise CheckpointError(str(error)) from error
     chosen = choose(assets, asset_id, folder) if asset_id is not None or own_stats is None else own_stats
+    kept = settings.lerobot or {}
     return Sidecar(
         settings=settings,
         stated=config.to_dict(),
@@ -62,8 +63,8 @@ def read_own(folder: Path, asset_id: str | None = None) -> Sidecar:
         assets=assets,
         robot=robot,
         tokenizer_path=file_in(folder),
-        state_dim=chosen.state.dim if chosen else None,
-        action_dim=chosen.actions.dim if chosen else None,
+        state_dim=kept.get("state_dim") or (chosen.state.dim if chosen else None),
+        action_dim=kept.get("action_dim") or (chosen.actions.dim if chosen else None),
         training=training,
     )
 

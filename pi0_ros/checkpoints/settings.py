@@ -10,7 +10,7 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.norm_stats import check_normalization
 
 PROMPT_FORMATS = ("openpi", "lerobot")
-IMAGE_RESIZES = ("pillow", "torch")
+IMAGE_RESIZES = ("pillow", "torch", "torch_0.4", "torch_0.3")
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,12 @@ class PolicySettings:
     num_steps: int = 10  # Euler steps from noise to actions
     prompt_format: str = "openpi"  # openpi | lerobot (pi0: the text as it is and a newline)
     image_resize: str = "pillow"  # pillow (antialiased, on uint8) | torch (bilinear without antialias, on floats)
-    pad_state_text: bool = False  # old LeRobot pi0.5: the state is padded to action_dim before it becomes text
+    # | torch_0.4 (bars of -3, as LeRobot 0.4) | torch_0.3 (bars at the top and left only, as LeRobot 0.3)
+    times_summed: bool = False  # LeRobot 0.3 to 0.4.1: flow times are added up, as in openpi, not multiplied
+    pad_state_text: bool = False  # pi0.5 of LeRobot 0.4: the state is padded before it becomes text
     relative_actions: tuple[bool, ...] | None = None  # per action dimension, where the files say it; else the robot's
     action_names: tuple[str, ...] | None = None  # per action dimension, where the files say it
+    lerobot: Mapping[str, Any] | None = None  # what LeRobot alone reads, kept for the way back: see `lerobot.KEPT`
     rtc_trained_max_delay: int = 0  # trained to continue prefixes of up to so many actions; 0: not trained for that
 
     def __post_init__(self) -> None:
@@ -39,7 +42,7 @@ class PolicySettings:
             raise InputError(f"rtc_trained_max_delay is {self.rtc_trained_max_delay!r}, expected 0 or more")
         for key, choices in (("prompt_format", PROMPT_FORMATS), ("image_resize", IMAGE_RESIZES)):
             if getattr(self, key) not in choices:
-                raise InputError(f"{key} is {getattr(self, key)!r}, expected {' or '.join(choices)}")
+                raise InputError(f"{key} is {getattr(self, key)!r}, expected one of {', '.join(choices)}")
 
     def to_dict(self) -> dict[str, Any]:
         """What stands in config.json: the settings that say anything."""

@@ -66,10 +66,12 @@ def infer_config(
     given_flat = _flat(given.to_dict() if isinstance(given, ModelConfig) else given or {}, "config")
     said = _flat(stated, str(source.path)) | given_flat
     seen: dict[str, Any] = {"model": model_of(source), **_seen(source)}
-    released = _flat(ModelConfig.preset(seen["model"]).to_dict(), "preset")
+    released = {**_flat(ModelConfig.preset(seen["model"]).to_dict(), "preset"), "state_dim": 0}
     image = _image_size(source, seen)
     seen |= {"vision.image_size": image} if image else {}
     seen |= _heads(source, seen, said, released)
+    if "state_dim" in said and said["state_dim"] == seen.get("action_dim", said.get("action_dim")):
+        said["state_dim"] = 0  # one width for both: what a config says that has no state_dim
     wrong = [key for key in seen if key in said and said[key] != seen[key]]
     if wrong:
         speakers = (f"{'config' if key in given_flat else 'its files'} say {key} {said[key]!r}" for key in wrong)
@@ -93,7 +95,9 @@ def infer_config(
             f"{source.path}: no tensor and no file tells how many heads the vision tower (width {config.vision.width}) "
             f"has; say it with config={{'vision': {{'num_heads': ...}}}} (of commands: --config FILE)"
         )
-    assumed = [key for key in released if key not in said and key not in seen and key not in ("model", "dtype")]
+    assumed = [
+        key for key in released if key not in said and key not in seen and key not in ("model", "dtype", "state_dim")
+    ]
     return config, tuple(assumed)
 
 
@@ -182,7 +186,7 @@ def _flat(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise CheckpointError(f"{where}: expected a mapping of sizes, not {values!r}")
     flat: dict[str, Any] = {}
-    nested = ModelConfig.preset("pi0").to_dict()
+    nested = {**ModelConfig.preset("pi0").to_dict(), "state_dim": 0}
     for key, value in values.items():
         section = nested.get(key)
         if key not in nested:

@@ -52,6 +52,8 @@ def policy_spec(description: Description, robot: Robot | None = None, tokenizer:
             f"{description.path}: there is no robot file in it: say which robot it drives, with robot:=NAME for a node "
             "or --robot NAME for a command"
         )
+    if description.undecided:
+        raise CheckpointError(description.undecided)
     wanted, only = driven.released.asset_id, next(iter(description.assets), "")
     if description.robot is None and description.norm_stats is not None and wanted and only not in ("", wanted):
         logger.warning(

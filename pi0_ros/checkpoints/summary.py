@@ -72,9 +72,11 @@ def notes(description: Description) -> list[str]:
         found.append("LeRobot layout of before September 2025: names are translated, statistics read from the weights")
     if config.is_pi05 and not config.discrete_state_input:
         found.append("pi0.5 without the state in its prompt: this model does not see where the robot is")
+    if description.undecided:
+        found.append(description.undecided.removeprefix(f"{description.path}: "))
     if settings.pad_state_text:
         found.append(
-            f"made by an older LeRobot: the state is padded to {config.action_dim} before it is written into the prompt"
+            f"trained by LeRobot 0.4: the state is padded to {config.state_width} before it is written into the prompt"
         )
     if settings.rtc_trained_max_delay:
         found.append(f"trained for real-time chunking, delays of up to {settings.rtc_trained_max_delay} actions")

@@ -22,7 +22,7 @@ from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.model.pi0 import Pi0
 
-_COMPARED = ("model", "vocab_size", "vlm", "expert", "vision", "action_dim")
+_COMPARED = ("model", "vocab_size", "vlm", "expert", "vision", "action_dim", "state_dim")
 _KINDS = {"state_normalization", "action_normalization"}  # formats say the same statistics in different ways
 _PART = 2**24  # elements compared at once
 
@@ -51,6 +51,7 @@ def verify_checkpoints(
     config: Sizes = None,
     asset_id: str | None = None,
     base: Path | str | None = None,
+    lerobot_release: str | None = None,
     device: torch.device | str = "cpu",
     batch: int = 2,
     num_steps: int = 10,
@@ -65,7 +66,7 @@ def verify_checkpoints(
     if batch < 1:
         raise CheckpointError(f"{batch} random inputs compare nothing: say 1 or more")
     check_device(device)
-    opened = [open_checkpoint(path, config=config, base=base) for path in (a, b)]
+    opened = [_open(path, config, base, lerobot_release) for path in (a, b)]
     (first, one), (second, other) = opened
     for key in _COMPARED:
         ours, theirs = getattr(first.config, key), getattr(second.config, key)
@@ -139,6 +140,18 @@ def _weight_differences(one: Source, other: Source) -> dict[str, float]:
 
 
 @torch.no_grad()
+def _open(
+    path: Path | str, config: Sizes, base: Path | str | None, lerobot_release: str | None
+) -> tuple[Description, Source]:
+    """Open one; `lerobot_release` is for the one that does not tell. CheckpointError where nothing tells."""
+    description, source = open_checkpoint(path, config=config, base=base)
+    if description.undecided and lerobot_release is not None:
+        description, source = open_checkpoint(path, config=config, base=base, lerobot_release=lerobot_release)
+    if description.undecided:
+        raise CheckpointError(description.undecided)
+    return description, source
+
+
 def _outputs(model: Any, config: ModelConfig, batch: int, num_steps: int, seed: int) -> Tensor:
     """What the model makes of random inputs drawn from `seed`: actions, or for pi0-FAST the logits of an answer."""
     generator = torch.Generator().manual_seed(seed)
@@ -153,7 +166,7 @@ def _outputs(model: Any, config: ModelConfig, batch: int, num_steps: int, seed: 
         image_masks={slot: torch.ones(batch, dtype=torch.bool) for slot in model.config.cameras},
         prompt_tokens=torch.randint(config.vocab_size, (batch, length), generator=generator),
         prompt_mask=torch.arange(length).expand(batch, -1) < max(2, length // 2),
-        state=draw(batch, config.action_dim),
+        state=draw(batch, config.state_width),
     ).to(device)
     if isinstance(model, Pi0):
         model.lerobot_times = False  # a matter of the format: its last bit of time shows in the actions

@@ -7,7 +7,8 @@
 One line for each recording: usable, usable with warnings, or unusable because of what; below it every finding with what
 to do. Looks at topics and types, rates, lost messages and gaps, stamps and clocks, pictures (black, frozen, blurred),
 joints (names, limits, moving at all) and the prompt, and says how many rows `pi0 convert` would get. Without --robot it
-takes the robot that the recorder noted. The exit status is 1 when a recording is unusable. Nothing is written.
+takes the robot file that the recorder put into the recording. The exit status is 1 when a recording is unusable, or
+when nobody can tell for want of a robot file. Nothing is written.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pi0_ros.robot import load_robot
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 bag check`."""
     parser.add_argument("bags", nargs="+", type=Path, metavar="BAG", help="bag folders or files, or folders of bags")
-    parser.add_argument("--robot", help="name or path of the robot file (default: the one noted in the bag)")
+    parser.add_argument("--robot", help="name or path of the robot file (default: the one in the bag)")
     parser.add_argument("-v", "--verbose", action="store_true", help="also notes, and a table of the streams")
     parser.add_argument("--json", action="store_true", help="everything as JSON")
 
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         verdicts = [check.verdict for check in checks]
         counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(sorted(verdicts)))
         print(f"{len(checks)} recordings: {counts}; {sum(sum(check.pieces) for check in checks)} rows")
-    return int(any(check.verdict == "unusable" for check in checks))
+    return int(any(check.verdict in ("unusable", "readable") for check in checks))
 
 
 def lines(check: BagCheck, verbose: bool) -> Iterator[str]:

@@ -12,6 +12,7 @@ conversion that was stopped leaves nothing behind. `pi0 checkpoint verify SRC DS
 from __future__ import annotations
 
 import argparse
+import shlex
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,10 +22,11 @@ from tqdm import tqdm
 
 from pi0_ros.base.printing import labelled, size, value
 from pi0_ros.checkpoints.convert import TARGETS, Conversion, plan_conversion
+from pi0_ros.checkpoints.lerobot import RELEASES
 from pi0_ros.checkpoints.own import WEIGHTS
 from pi0_ros.checkpoints.robot_file import misfit
 from pi0_ros.checkpoints.summary import FORMATS, MODELS, asset_id, assumed
-from pi0_ros.cli.checkpoint_options import BASE_HELP, CONFIG_HELP, describe_for, read_config
+from pi0_ros.cli.checkpoint_options import BASE_HELP, CONFIG_HELP, RELEASE_HELP, describe_for, read_config
 from pi0_ros.model.config import DTYPES, ModelConfig
 from pi0_ros.robot import load_robot
 from pi0_ros.robot.units import SAME
@@ -45,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=DTYPES, help="numbers of the weights (default: those of SRC)")
     parser.add_argument("--config", type=Path, metavar="FILE", help=CONFIG_HELP)
     parser.add_argument("--base", type=Path, metavar="PATH", help=BASE_HELP)
+    parser.add_argument("--lerobot-release", choices=RELEASES, help=RELEASE_HELP)
     parser.add_argument("--dry-run", action="store_true", help="check everything and list the files, write nothing")
     parser.add_argument("--overwrite", action="store_true", help="replace the checkpoint that is at DST")
 
@@ -54,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     robot = load_robot(args.robot) if args.robot else None
     if args.tokenizer is not None:
         Tokenizer.load(args.tokenizer)  # a wrong one is better found now than on the robot
-    description = describe_for(args.src, robot, read_config(args.config), args.asset, args.base)
+    description = describe_for(args.src, robot, read_config(args.config), args.asset, args.base, args.lerobot_release)
     plan = plan_conversion(
         args.src,
         args.to,
@@ -64,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         tokenizer=args.tokenizer,
         base=args.base,
         dtype=getattr(torch, args.dtype) if args.dtype else None,
+        lerobot_release=args.lerobot_release,
     )
     dst = plan.check_target(args.dst, args.overwrite)
     print(f"from    {description.path}: {FORMATS[description.format]}, {MODELS[description.config.model]}")
@@ -81,16 +85,17 @@ def run(args: argparse.Namespace) -> int:
             bar.update(done - bar.n)
 
         plan.write(args.dst, progress, args.overwrite)
-    print(f"Written. Compare the two with: pi0 checkpoint verify {args.src} {args.dst}{_options(args, plan)}")
+    paths = shlex.join(map(str, (args.src, args.dst)))
+    print(f"Written. Compare the two with: pi0 checkpoint verify {paths}{_options(args, plan)}")
     return 0
 
 
 def _options(args: argparse.Namespace, plan: Conversion) -> str:
     """What `verify` has to be told, too."""
-    told = {"--config": args.config, "--base": args.base}
+    told = {"--config": args.config, "--base": args.base, "--lerobot-release": args.lerobot_release}
     if len(plan.description.assets) > 1:
         told["--asset"] = plan.asset_id
-    return "".join(f" {option} {content}" for option, content in told.items() if content)
+    return "".join(f" {option} {shlex.quote(str(content))}" for option, content in told.items() if content)
 
 
 def _files(plan: Conversion) -> Iterator[tuple[str, int]]:

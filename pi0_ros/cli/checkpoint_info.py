@@ -18,6 +18,7 @@ from pathlib import Path
 from pi0_ros.base.printing import labelled, size, value
 from pi0_ros.checkpoints import robot_file
 from pi0_ros.checkpoints.description import Description
+from pi0_ros.checkpoints.lerobot import RELEASES
 from pi0_ros.checkpoints.summary import (
     FORMATS,
     MODELS,
@@ -28,7 +29,7 @@ from pi0_ros.checkpoints.summary import (
     size_name,
     summarize,
 )
-from pi0_ros.cli.checkpoint_options import BASE_HELP, CONFIG_HELP, describe_for, read_config
+from pi0_ros.cli.checkpoint_options import BASE_HELP, CONFIG_HELP, RELEASE_HELP, describe_for, read_config
 from pi0_ros.robot import Robot, load_robot
 from pi0_ros.tokens.subwords import TOKENIZER_URL, TokenizerError
 from pi0_ros.tokens.tokenizer import Tokenizer
@@ -43,13 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--asset", metavar="ID", help="which of several statistics to show")
     parser.add_argument("--config", type=Path, metavar="FILE", help=CONFIG_HELP)
     parser.add_argument("--base", type=Path, metavar="PATH", help=BASE_HELP)
+    parser.add_argument("--lerobot-release", choices=RELEASES, help=RELEASE_HELP)
     parser.add_argument("--json", action="store_true", help="everything as JSON, statistics included")
 
 
 def run(args: argparse.Namespace) -> int:
     """`pi0 checkpoint info`: 0; what is wrong with a checkpoint is raised."""
     robot = load_robot(args.robot) if args.robot else None
-    description = describe_for(args.path, robot, read_config(args.config), args.asset, args.base)
+    description = describe_for(args.path, robot, read_config(args.config), args.asset, args.base, args.lerobot_release)
     if args.json:
         fitting = [known.name for known in robot_file.shipped_robots() if robot_file.fits(description, known)]
         needs = {"fits": fitting, "snippet": robot_file.snippet(description)}

@@ -18,6 +18,7 @@ from pi0_ros.robot import Robot
 
 CONFIG_HELP = "JSON or YAML with sizes that nothing in the checkpoint tells, such as {action_horizon: 15}"
 SOME_SIZES = "action_horizon, action_dim, max_token_len"
+RELEASE_HELP = "which LeRobot trained it, where its files do not tell; 0.5 stands for all later ones, too"
 BASE_HELP = "the checkpoint that a PEFT adapter changes"
 
 
@@ -56,13 +57,18 @@ def check_asset(asset_id: str | None, *descriptions: Description) -> None:
 
 
 def describe_for(
-    path: Path, robot: Robot | None, config: dict[str, Any] | None, asset_id: str | None, base: Path | None
+    path: Path,
+    robot: Robot | None,
+    config: dict[str, Any] | None,
+    asset_id: str | None,
+    base: Path | None,
+    lerobot_release: str | None = None,
 ) -> Description:
     """Describe a checkpoint with all that the robot file knows of it, the choice of statistics included."""
     check_base(base, path)
-    description = describe(path, robot, config, asset_id=asset_id, base=base)
+    description = describe(path, robot, config, asset_id=asset_id, base=base, lerobot_release=lerobot_release)
     check_asset(asset_id, description)
     wanted = robot.released.asset_id if robot is not None else ""
     if description.norm_stats is None and wanted in description.assets:
-        return describe(path, robot, config, asset_id=wanted, base=base)
+        return describe(path, robot, config, asset_id=wanted, base=base, lerobot_release=lerobot_release)
     return description

@@ -19,8 +19,9 @@ from typing import Any
 from pi0_ros.base.arguments import count, positive, whole
 from pi0_ros.base.printing import labelled, value
 from pi0_ros.checkpoints.checkpoint import describe
+from pi0_ros.checkpoints.lerobot import RELEASES
 from pi0_ros.checkpoints.verify import Differences, verify_checkpoints
-from pi0_ros.cli.checkpoint_options import BASE_HELP, CONFIG_HELP, check_asset, check_base, read_config
+from pi0_ros.cli.checkpoint_options import BASE_HELP, CONFIG_HELP, RELEASE_HELP, check_asset, check_base, read_config
 
 INDENT = 12
 SAME_STATISTICS = 1e-5  # model units: formats round statistics and add epsilons of their own
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--asset", metavar="ID", help="which statistics of the one that has several")
     parser.add_argument("--config", type=Path, metavar="FILE", help=CONFIG_HELP)
     parser.add_argument("--base", type=Path, metavar="PATH", help=BASE_HELP)
+    parser.add_argument("--lerobot-release", choices=RELEASES, help=RELEASE_HELP)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         config=config,
         asset_id=args.asset,
         base=args.base,
+        lerobot_release=args.lerobot_release,
         device=args.device,
         batch=args.num,
         num_steps=args.steps,

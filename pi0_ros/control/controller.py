@@ -116,7 +116,8 @@ class Controller:
         self._pending: ActionChunk | None = None
         self._newest_stamp = -np.inf
         self._nothing_before = -np.inf  # chunks of observations up to this time are not believed
-        self._ticked = np.nan  # steady time of the last tick
+        self._ticked = self._before = np.nan  # steady time of the last tick or publication, and of the one before
+        self._previous = np.zeros(len(limits.names))  # sent before the last command
         self._entered = 0.0  # steady time since which IDLE or HOLDING lasts
         self._held_in_motion = False
         self._cause, self._began = ("", ""), ""  # (kind, text) of what holds now; the text of what began it
@@ -229,7 +230,7 @@ class Controller:
     def tick(self, now: float, steady: float | None = None) -> Command | None:
         """Advance one control period to `now`; None when nothing is to be commanded. `steady`: None takes `now`."""
         steady = now if steady is None else steady
-        gap, self._ticked = steady - self._ticked, steady
+        gap, self._before, self._ticked = steady - self._ticked, self._ticked, steady
         step = self._axis.step(now)
         if gap > self.stall_s or (np.isinf(self.stall_s) and LEAP_S < step < np.inf):
             self._stalled(gap if gap > self.stall_s else step, now)
@@ -269,7 +270,7 @@ class Controller:
 
     def _send(self, now: float) -> Command:
         """The limiter's command after the jerk limits, with its differences over one period."""
-        position = self._sent.copy()
+        position = self._previous = self._sent.copy()
         self.smoother.push(self.limiter.position, out=self._sent)
         self.tracking.sent(now, self._sent)
         velocity = (self._sent - position) / self.period
@@ -277,6 +278,22 @@ class Controller:
         self._sent_velocity[:] = velocity
         self._measured_then[:] = self.feedback.position
         return Command(self._sent.copy(), velocity, acceleration)
+
+    def published(self, now: float, steady: float) -> None:
+        """The command of the last tick has left by this steady time: from then on the robot waits for the next."""
+        gap, self._ticked = steady - self._before, steady
+        if gap > self.stall_s:  # it stood still in the midst of publishing
+            self._stalled(gap, now)
+
+    def too_late(self, steady: float) -> bool:
+        """Whether the tick's command would follow the last one that was published as late as after a stall."""
+        return steady - self._before > self.stall_s
+
+    def withdraw(self, now: float, steady: float) -> None:
+        """The last tick's command was not published, too late: the robot still has the one before, and stands there."""
+        self._sent[:] = self._previous
+        gap, self._ticked = steady - self._before, steady
+        self._stalled(gap, now)
 
     def fork(self) -> Controller:
         """A copy to be ticked ahead as if nothing more arrived: it needs no joint states, and takes up no chunk."""

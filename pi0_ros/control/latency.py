@@ -158,8 +158,8 @@ def table(summary: Summary) -> str:
     lines = [f"{'stage':<11s}{'median':>9s}{'p95':>9s}{'max':>9s}  ms"]
     for name, what, _ in (*STAGES, ("total", "from the picture to the command", "")):
         median, p95, greatest = summary.stages[name]
-        share = f"{median / total:4.0%}  " if total > 0 and name != "total" else "      "
-        lines.append(f"{name:<11s}{median:9.1f}{p95:9.1f}{greatest:9.1f}  {share}{what}")
+        fraction = f"{median / total:4.0%}  " if total > 0 and name != "total" else "      "
+        lines.append(f"{name:<11s}{median:9.1f}{p95:9.1f}{greatest:9.1f}  {fraction}{what}")
     return "\n".join(lines)
 
 

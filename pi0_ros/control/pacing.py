@@ -36,9 +36,9 @@ class Histogram:
         self.total += 1
         self.greatest = max(self.greatest, duration)
 
-    def quantile(self, share: float) -> float:
-        """The duration (s) that `share` of all do not exceed: upper edge of its bucket; 0 for an empty histogram."""
-        needed, seen = math.ceil(share * self.total), 0
+    def quantile(self, fraction: float) -> float:
+        """The duration (s) that `fraction` of all do not exceed: upper edge of its bucket; 0 for an empty histogram."""
+        needed, seen = math.ceil(fraction * self.total), 0
         for bucket, count in enumerate(self.counts):
             seen += count
             if seen >= needed and count:
@@ -106,15 +106,15 @@ class Pacer:
         }
 
 
-class LateShare:
-    """The share of deadlines that were missed over the last seconds, from a pacer's counts."""
+class LateFraction:
+    """The fraction of deadlines that were missed over the last seconds, from a pacer's counts."""
 
     def __init__(self, window_s: float = 5.0) -> None:
         self.window_s = window_s
         self._seen: list[tuple[float, int, int]] = []  # (time, ticks, late ticks), oldest first
 
     def update(self, now: float, ticks: int, late: int) -> float:
-        """Take the counts at `now` (s of a clock that never goes back); the share since about `window_s` ago."""
+        """Take the counts at `now` (s of a clock that never goes back); the fraction since about `window_s` ago."""
         self._seen.append((now, ticks, late))
         while len(self._seen) > 1 and self._seen[1][0] <= now - self.window_s:
             del self._seen[0]

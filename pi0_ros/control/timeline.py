@@ -11,7 +11,7 @@ from pi0_ros.control.splines import INTERPOLATIONS, Fades, Spline, chunk_spline,
 from pi0_ros.control.transitions import TRANSITIONS, TransitionStatistics, fade_duration, stop_duration
 
 RTC_FADE_STEPS = 2.0  # steps of the chunk over which `rtc` fades what guidance left over
-USUAL_SHARE = 90  # percentile of a chunk's accelerations that counts as its usual one
+USUAL_PERCENTILE = 90  # percentile of a chunk's accelerations that counts as its usual one
 
 
 class Timeline:
@@ -83,9 +83,9 @@ class Timeline:
             self._fades.clear()
         times = now - self.period * np.arange(3)
         newest, before, oldest = plan.positions(times) + [self._fades.sample(t)[0].copy() for t in times]
-        bend = acceleration - (newest - 2 * before + oldest) / self.period**2
-        slope = velocity - (newest - before) / self.period + bend * self.period / 2
-        motion = np.where(self.limits.gripper, 0.0, [position - newest, slope, bend])
+        acceleration_gap = acceleration - (newest - 2 * before + oldest) / self.period**2
+        velocity_gap = velocity - (newest - before) / self.period + acceleration_gap * self.period / 2
+        motion = np.where(self.limits.gripper, 0.0, [position - newest, velocity_gap, acceleration_gap])
         self.transitions.add(motion)
         self.chunk, self._plan = chunk, plan
         if self.transition != "replace":
@@ -114,5 +114,5 @@ def usual_acceleration(chunk: ActionChunk) -> np.ndarray:
     """What the chunk itself asks of each joint, [J]: a high percentile of the accelerations between its actions."""
     if len(chunk.actions) < 3:
         return np.zeros(chunk.actions.shape[1])
-    bends = np.abs(np.diff(chunk.actions, n=2, axis=0)) / chunk.dt**2
-    return np.asarray(np.percentile(bends, USUAL_SHARE, axis=0))
+    accelerations = np.abs(np.diff(chunk.actions, n=2, axis=0)) / chunk.dt**2
+    return np.asarray(np.percentile(accelerations, USUAL_PERCENTILE, axis=0))

@@ -11,8 +11,8 @@ from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.splines import Spline, chunk_spline
 
 TRANSITIONS = ("replace", "blend", "ensemble", "rtc")
-TRANSITION_FRACTION = 0.5  # a transition alone may use this share of the velocity and acceleration limits
-CALM_FRACTION = 0.5  # and should accelerate no more than this share of what the chunk itself does
+TRANSITION_FRACTION = 0.5  # a transition alone may use this fraction of the velocity and acceleration limits
+CALM_FRACTION = 0.5  # and should accelerate no more than this fraction of what the chunk itself does
 FLOOR_FRACTION = 0.02  # of the acceleration limits: a chunk that stands still would ask for endless fades
 LONGEST_S = 0.4  # a fade is not drawn out beyond this for the sake of calm; limits may need more
 NEARLY = 1.05  # as good as the best
@@ -22,7 +22,7 @@ MEMBERS = 128  # overlapping chunks in an ensemble, at most
 KEPT = 512  # transitions that the percentiles look back on
 
 _u = np.linspace(0.0, 1.0, 13)[1:, None]
-# How the parts of a quintic fade, its first offset, slope and bend, go into its velocity and acceleration: [n, 3].
+# How a quintic fade's first offset, velocity and acceleration go into its velocity and acceleration: [n, 3].
 FADE_VELOCITY = np.hstack(
     [
         -30 * _u**2 + 60 * _u**3 - 30 * _u**4,
@@ -99,10 +99,10 @@ class Ensemble:
         for member in self._members:
             weight = np.exp(-self.decay * (member.start - chunk.stamp) / chunk.dt)
             left = np.floor((member.end - times) / chunk.dt + 1.0 + 1e-4)[:, None] * chunk.dt  # its own step included
-            share = np.clip(left / gap, 0.0, 1.0) if member is not self._members[-1] else np.ones_like(left)
-            share = weight * share**2 * (3.0 - 2.0 * share)
-            total += share * member.positions(times)
-            weights += share
+            factor = np.clip(left / gap, 0.0, 1.0) if member is not self._members[-1] else np.ones_like(left)
+            factor = weight * factor**2 * (3.0 - 2.0 * factor)
+            total += factor * member.positions(times)
+            weights += factor
         actions = np.where(self._gripper, chunk.actions, total / weights)
         return ActionChunk(chunk.stamp, chunk.dt, actions, chunk.names)
 
@@ -123,11 +123,11 @@ class TransitionStatistics:
         """Count, medians and 99th percentiles, in the robot's units, units/s and units/s^2."""
         values: dict[str, float] = {"transitions": self.count}
         kept = self._sizes[: min(self.count, KEPT)] if self.count else np.zeros((1, 3))
-        for share in (50, 99):
-            p, v, a = np.percentile(kept, share, axis=0)
+        for percentile in (50, 99):
+            p, v, a = np.percentile(kept, percentile, axis=0)
             values |= {
-                f"transition_position_p{share}": p,
-                f"transition_velocity_p{share}": v,
-                f"transition_acceleration_p{share}": a,
+                f"transition_position_p{percentile}": p,
+                f"transition_velocity_p{percentile}": v,
+                f"transition_acceleration_p{percentile}": a,
             }
         return {key: float(value) if key != "transitions" else int(value) for key, value in values.items()}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
 
@@ -17,36 +18,13 @@ import numpy as np
 
 from pi0_ros.bags.conventions import PROMPT_TOPIC, PROMPT_TYPE
 from pi0_ros.bags.reader import Bag, BagError, DamagedError, header_stamp_ns
+from pi0_ros.conversion.clocks import Clock, Recorded, Timeline, timeline
+from pi0_ros.observation.images import is_grey
 from pi0_ros.observation.streams import SECOND, Observation, ObservationBuffer, StaleError, tick_grid
 from pi0_ros.robot import Robot
 
 LONGEST_S = 7 * 86400
 _first = itemgetter(0)
-OTHER_CLOCK_S = 1.0  # messages stamped so long before their arrival, or after it, are stamped by another clock
-
-
-@dataclass(frozen=True, eq=False)
-class Clock:
-    """The clock of the header stamps, as the recorder's clock tells it: a simulator's may be another one, and slower.
-
-    `received` (rising) and `stamps` of the same messages, ns, int64; empty where both clocks are one.
-    """
-
-    received: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    stamps: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    def at(self, receive_ns: int) -> int:
-        """The time (ns) by the stamps' clock when it was `receive_ns` by the recorder's."""
-        if not len(self.received):
-            return receive_ns
-        first, stamp = int(self.received[0]), int(self.stamps[0])
-        return stamp + round(float(np.interp(receive_ns - first, self.received - first, self.stamps - stamp)))
-
-
-def _clock(received: np.ndarray, stamps: np.ndarray) -> Clock:
-    if not len(stamps) or abs(np.median(received - stamps)) <= OTHER_CLOCK_S * SECOND:
-        return Clock()
-    return Clock(np.maximum.accumulate(received), np.maximum.accumulate(stamps))
 
 
 @dataclass(frozen=True)
@@ -56,16 +34,29 @@ class Scan:
     `stamps` are in the recording's order, `by_topic` in time order; ns, int64.
     """
 
-    stamps: np.ndarray
+    stamps: np.ndarray  # -1: the message is left out
     by_topic: dict[str, np.ndarray]
-    fallbacks: dict[str, int]  # messages whose header stamp was zero, so that the receive time counts
+    fallbacks: Mapping[str, int]  # messages whose header stamp was zero, so that the receive time counts
     prompts: tuple[tuple[int, str], ...]  # (time in ns, text), in the order of time
     events: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)  # (time in ns, CDR) of other topics
-    clock: Clock = Clock()
+    timeline: Timeline = field(default_factory=lambda: Timeline({}, Clock()))
+    received: Mapping[str, np.ndarray] = field(default_factory=dict)  # times of arrival of the topics' messages
+
+    @property
+    def clock(self) -> Clock:
+        """The common clock by the recorder's."""
+        return self.timeline.clock
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The first and the last time of any stream, ns: what was recorded."""
+        ends = [(int(stamps[0]), int(stamps[-1])) for stamps in self.by_topic.values() if len(stamps)]
+        return min(start for start, _ in ends), max(end for _, end in ends)
 
     def needed(self, ticks: np.ndarray) -> np.ndarray:
         """How many messages to read for each tick so that none with a stamp up to it is missing: int64 [T], rising."""
-        order = np.argsort(self.stamps, kind="stable")
+        places = np.flatnonzero(self.stamps >= 0)
+        order = places[np.argsort(self.stamps[places], kind="stable")]
         furthest = np.maximum.accumulate(order) + 1
         found = np.searchsorted(self.stamps[order], ticks, side="right")
         return np.where(found > 0, furthest[np.maximum(found, 1) - 1], 0)
@@ -108,10 +99,33 @@ def check_topics(bag: Bag, robot: Robot) -> None:
             raise BagError(f"{topic} holds {recorded.type}, the robot file says {kind}")
 
 
-def scan(bag: Bag, robot: Robot, prompt_topic: str = PROMPT_TOPIC, events: Collection[str] = ()) -> Scan:
+def grey_cameras(bag: Bag, robot: Robot) -> list[str]:
+    """A sentence for each camera whose first picture has no colour."""
+    waiting = {camera.topic: camera.name for camera in robot.cameras if camera.depth is None}
+    found = []
+    for topic, _, data in bag.raw(set(waiting)) if waiting else ():
+        if topic not in waiting:
+            continue
+        name = waiting.pop(topic)
+        with suppress(BagError):  # said where a row needs it
+            if is_grey(bag.decode(topic, data)):
+                found.append(f"camera {name} sends grey pictures, without colour")
+        if not waiting:
+            break
+    return found
+
+
+def scan(
+    bag: Bag,
+    robot: Robot,
+    prompt_topic: str = PROMPT_TOPIC,
+    events: Collection[str] = (),
+    ways: Mapping[str, str] | None = None,
+) -> Scan:
     """Read the stamps of all needed messages, and whole those on the topics `events`.
 
-    Raises `DamagedError` where a topic yields fewer messages than the recording advertises.
+    `ways` (topic -> auto, header or arrival) overrules which time the robot file says counts. Raises `DamagedError`
+    where a topic yields fewer messages than the recording advertises.
     """
     wanted = needed_topics(robot)
     stamped = {topic for topic in wanted if bag.has_header(topic)}
@@ -120,31 +134,37 @@ def scan(bag: Bag, robot: Robot, prompt_topic: str = PROMPT_TOPIC, events: Colle
     said: dict[str, list[tuple[int, bytes]]] = {topic: [] for topic in (*events, *([prompt_topic] if prompted else []))}
     order = {topic: number for number, topic in enumerate(wanted)}
     places, stamps, received = array("H"), array("q"), array("q")
-    fallbacks = dict.fromkeys(wanted, 0)
     for topic, receive_ns, data in bag.raw({*wanted, *said}):
         if topic in said:
             said[topic].append((receive_ns, data))
         if topic not in wanted:
             continue
-        stamp = header_stamp_ns(data) if topic in stamped else receive_ns
-        if not stamp:
-            fallbacks[topic] += 1
-            stamp = receive_ns
         places.append(order[topic])
-        stamps.append(stamp)
+        stamps.append(header_stamp_ns(data) if topic in stamped else 0)
         received.append(receive_ns)
-    all_stamps, which = np.array(stamps, np.int64), np.array(places)
-    by_topic = {topic: np.sort(all_stamps[which == place]) for topic, place in order.items()}
-    for topic, found in by_topic.items():
-        if len(found) != bag.info.topics[topic].count and not bag.salvage:
+    all_stamps, all_received, which = np.array(stamps, np.int64), np.array(received, np.int64), np.array(places)
+    ways = {**robot.stamp_ways, **(ways or {})}
+    streams = []
+    for topic, place in order.items():
+        mine = which == place
+        streams.append(Recorded(topic, all_stamps[mine], all_received[mine], ways[topic]))
+        if int(mine.sum()) != bag.info.topics[topic].count and not bag.salvage:
             raise DamagedError(
-                f"{topic}: {len(found)} messages could be read, {bag.info.topics[topic].count} are recorded"
+                f"{topic}: {mine.sum()} messages could be read, {bag.info.topics[topic].count} are recorded"
             )
-    headed = np.isin(which, [order[topic] for topic in stamped])
-    clock = _clock(np.array(received, np.int64)[headed], all_stamps[headed])
-    heard = {topic: [(clock.at(ns), data) for ns, data in sorted(found, key=_first)] for topic, found in said.items()}
+    found = timeline(streams)
+    for topic, place in order.items():
+        all_stamps[which == place] = found.times[topic]
+    by_topic = {topic: np.sort(times[times >= 0]) for topic, times in found.times.items()}
+    clock = found.clock
+    heard = {topic: [(clock.at(ns), data) for ns, data in sorted(pairs, key=_first)] for topic, pairs in said.items()}
     prompts = tuple((ns, bag.decode(prompt_topic, data).data.strip()) for ns, data in heard.get(prompt_topic, ()))
-    return Scan(all_stamps, by_topic, fallbacks, prompts, heard, clock)
+    arrivals = {stream.topic: stream.received for stream in streams}
+    fallbacks = {topic: found.fallbacks.get(topic, 0) if topic in stamped else 0 for topic in wanted}
+    for stream in streams:  # all of a stream's stamps zero
+        if stream.topic in stamped and stream.way != "arrival" and not stream.stamps.any():
+            fallbacks[stream.topic] = len(stream.stamps)
+    return Scan(all_stamps, by_topic, fallbacks, prompts, heard, found, arrivals)
 
 
 def action_lead_ns(robot: Robot) -> int:
@@ -182,8 +202,9 @@ def rows(bag: Bag, robot: Robot, found: Scan, ticks: np.ndarray, prompt_at: Call
             try:
                 message = bag.decode(topic, data)
             except BagError as error:
-                message, receive_ns = error, int(found.stamps[pushed])  # raised where a tick needs this message
-            buffer.push_message(topic, message, receive_ns)
+                message = error  # raised where a tick needs this message
+            if (stamp_ns := int(found.stamps[pushed])) >= 0:
+                buffer.push_message(topic, message, receive_ns, stamp_ns)
             pushed += 1
         buffer.forget(tick)
         try:

@@ -9,22 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from pi0_ros.bags.conventions import recorded_prompt
 from pi0_ros.bags.reader import Bag, BagError, DamagedError
 from pi0_ros.base.findings import SEVERITIES, Finding, error, note, warning
-from pi0_ros.conversion.align import action_lead_ns, needed_topics, observed_topics
-from pi0_ros.conversion.bag_content import check_cameras, check_joints
+from pi0_ros.conversion.align import needed_topics, observed_topics
+from pi0_ros.conversion.bag_content import check_cameras, check_joints, kept_counts
 from pi0_ros.conversion.bag_streams import IMAGE_TYPES, JOINT_TYPES, Recorded, Stream, read_streams
-from pi0_ros.conversion.episodes import flaw
-from pi0_ros.observation.streams import tick_grid
-from pi0_ros.robot import Robot, RobotFileError, load_robot
+from pi0_ros.conversion.cut import convert_bag
+from pi0_ros.conversion.options import DEFAULTS, Options
+from pi0_ros.conversion.report import BagReport
+from pi0_ros.conversion.robots import noted_robot, recorded_robot
+from pi0_ros.robot import Robot
 
-KEPT = {"image": 8, "joints": 600}  # messages that are decoded
 USUAL_GAP_S = 0.5  # longer is a gap, where no robot file says what is
 LOST_FRACTION = 0.02
 SLOW = 0.9  # of the rate that is needed
-CLOCKS_S, CLOCKS_WRONG_S = 0.25, 1.0  # between the delays of two streams: odd, and surely different clocks
-JUMP_S = 0.5
-MIN_LENGTH_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,66 +65,81 @@ class BagCheck:
         return {**about, "rows": sum(self.pieces), "episodes": list(self.pieces), "findings": found, "streams": streams}
 
 
-def check_bag(path: Path, robot: Robot | None = None) -> BagCheck:
-    """Look at the recording at `path`; `robot` None: the one that its recorder noted, if that is known here."""
+def check_bag(path: Path, robot: Robot | None = None, options: Options = DEFAULTS) -> BagCheck:
+    """Look at the recording at `path`, and convert it without writing: the verdict is the converter's.
+
+    `robot` None: the robot file in the recording, else the shipped one of the name that the recorder noted.
+    """
     try:
         try:
-            return _open(path, robot, salvage=False)
+            return _open(path, robot, options, salvage=False)
         except DamagedError:  # shows only while messages are read
-            return _open(path, robot, salvage=True)
+            return _open(path, robot, options, salvage=True)
     except BagError as problem:
         return BagCheck(path, robot.name if robot else None, 0.0, (error("reading", str(problem)),))
 
 
-def _open(path: Path, robot: Robot | None, salvage: bool) -> BagCheck:
+def _open(path: Path, robot: Robot | None, options: Options, salvage: bool) -> BagCheck:
     with Bag(path, salvage) as bag:
-        robot = robot or _noted_robot(bag.info.custom_data.get("robot", ""))
-        return _check(bag, robot.recorded if robot else None)
+        data, findings = bag.info.custom_data, []
+        if robot is None and (robot := recorded_robot(data, path)) is None and (robot := noted_robot(data)) is not None:
+            what = f"the recording holds no robot file: judged by the one that is shipped for the name {robot.name!r}"
+            findings.append(warning("robot", what, "give --robot where yours differs"))
+        robot = robot.recorded if robot else None
+        report = convert_bag(path, None, robot, options) if robot else None
+        return _check(bag, robot, report, findings)
 
 
-def _noted_robot(name: str) -> Robot | None:
-    try:
-        return load_robot(name) if name else None
-    except (RobotFileError, OSError):
-        return None
-
-
-def _check(bag: Bag, robot: Robot | None) -> BagCheck:
+def _check(bag: Bag, robot: Robot | None, report: BagReport | None, findings: list[Finding]) -> BagCheck:
     recorded = {topic: info.type for topic, info in bag.info.topics.items() if info.count}
-    findings: list[Finding] = []
     if robot is None:
         topics = {topic: kind for topic, kind in recorded.items() if kind in (*IMAGE_TYPES, *JOINT_TYPES)}
         if not topics:
             findings.append(
                 error("topics", f"no picture and no joint state; recorded are {', '.join(recorded) or 'none'}")
             )
-        findings.append(note("robot", "no robot file: rates, limits and rows are unknown", "give --robot NAME"))
+        what = "no robot file, neither in the recording nor given: clocks, limits and rows are not judged"
+        findings.append(warning("robot", what, "give --robot NAME"))
     else:
         findings += _topics(needed_topics(robot), recorded)
         topics = {topic: kind for topic, kind in needed_topics(robot).items() if recorded.get(topic) == kind}
-    keep = {topic: KEPT["image" if kind in IMAGE_TYPES else "joints"] for topic, kind in topics.items()}
-    found = read_streams(bag, topics, keep)
+    found = read_streams(bag, topics, kept_counts(topics))
     findings += _reading(bag, found)
     for stream in found.streams.values():
         if len(stream.stamps):
             findings += _stamps(stream)
             findings += _rate(stream, robot)
-    findings += _clocks(list(found.streams.values()))
     findings += _prompt(bag, found, robot)
-    complete = robot is not None and len(found.streams) == len(needed_topics(robot))
-    pieces = _pieces(found, robot) if complete and robot is not None else ()
-    if robot is not None:
-        if complete and not pieces:
-            findings.append(
-                error("rows", f"no {MIN_LENGTH_S:g} s in which all streams are fresh", "see the gaps and clocks")
-            )
+    pieces: tuple[int, ...] = ()
+    if robot is not None and report is not None:
         findings += check_cameras(bag, found, robot)
         findings += check_joints(bag, found, robot)
+        findings += _converted(bag, report, findings)
+        pieces = tuple(episode.frames for episode in report.episodes)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     duration = round(bag.info.duration_s, 3)
     fps = robot.dataset_fps if robot else 0.0
     name = robot.name if robot else None
     return BagCheck(bag.path, name, duration, tuple(findings), tuple(found.streams.values()), pieces, fps)
+
+
+def _converted(bag: Bag, report: BagReport, known: Sequence[Finding]) -> Iterator[Finding]:
+    """What the converter says, as far as nothing above did."""
+    errors = any(finding.severity == "error" for finding in known)
+    if report.status == "rejected" and not errors:
+        what, _, todo = report.reason.removeprefix(f"{bag.path}: ").partition(": convert with ")
+        yield error("rows", what, f"convert with {todo}" if todo else "")
+    if report.status == "skipped":
+        yield note("outcome", f"{report.reason}: `pi0 convert` skips it")
+    for note_ in report.notes:
+        if note_ not in (*bag.info.damage, *bag.info.notes):
+            yield warning("recording", note_)
+    for gap in report.left_out:
+        if report.status == "converted":
+            yield warning("rows", f"{gap.length_s:.2f} s from {gap.at_s:.2f} s on are left out: {gap.why}")
+    for gap in report.gaps:
+        if " old, limit " not in gap.why:  # those stand above, by stream
+            yield warning("gaps", f"{gap.length_s:.2f} s without rows from {gap.at_s:.2f} s on: {gap.why}")
 
 
 def _topics(needed: dict[str, str], recorded: dict[str, str]) -> Iterator[Finding]:
@@ -139,8 +153,6 @@ def _topics(needed: dict[str, str], recorded: dict[str, str]) -> Iterator[Findin
 
 
 def _reading(bag: Bag, found: Recorded) -> Iterator[Finding]:
-    if why := flaw(bag.path, bag.info.custom_data, include_failed=False):
-        yield note("outcome", f"{why}: `pi0 convert` skips it")
     for damage in bag.info.damage:
         yield warning("reading", damage, "what is left is judged here; record it again if you can")
     for text in bag.info.notes:
@@ -148,7 +160,7 @@ def _reading(bag: Bag, found: Recorded) -> Iterator[Finding]:
     for topic, stream in found.streams.items():
         lost = bag.info.topics[topic].advertised - len(stream.stamps)
         if lost > 0 and not bag.info.damage:
-            yield error("reading", f"{topic}: {lost} of {lost + len(stream.stamps)} recorded messages can't be read")
+            yield warning("reading", f"{topic}: {lost} of {lost + len(stream.stamps)} recorded messages can't be read")
 
 
 def _stamps(stream: Stream) -> Iterator[Finding]:
@@ -161,15 +173,7 @@ def _stamps(stream: Stream) -> Iterator[Finding]:
         )
     if count < 2 or not stream.has_header:
         return
-    steps, arrivals = np.diff(stream.stamps) * 1e-9, np.diff(stream.received) * 1e-9
-    jumps = np.abs(steps - arrivals) > JUMP_S
-    if jumps.any():
-        worst = steps[np.abs(steps - arrivals).argmax()]
-        yield warning(
-            "stamps",
-            f"{stream.topic}: the stamps jump {int(jumps.sum())} times, by up to {worst:+.2f} s between two arrivals",
-            "a clock was set during the recording (NTP?), or the driver stamps late",
-        )
+    steps = np.diff(stream.stamps)
     late = int((steps <= 0).sum())
     if late > 0.01 * count:
         yield warning(
@@ -208,52 +212,11 @@ def _rate(stream: Stream, robot: Robot | None) -> Iterator[Finding]:
         )
 
 
-def _clocks(streams: Sequence[Stream]) -> Iterator[Finding]:
-    """The delays from stamp to arrival must be alike: what differs is the clocks."""
-    delays = {stream.topic: stream.delay_s for stream in streams if len(stream.stamps) and stream.has_header}
-    if len(delays) < 2:
-        return
-    middle = float(np.median(list(delays.values())))
-    for topic, delay in delays.items():
-        apart = delay - middle
-        text = f"{topic}: stamped {abs(apart):.2f} s {'before' if apart > 0 else 'after'} the other streams"
-        if abs(apart) > CLOCKS_WRONG_S:
-            yield error(
-                "clocks", f"{text}: its clock is another one", "same use_sim_time everywhere? set the clocks (chrony)"
-            )
-        elif abs(apart) > CLOCKS_S:
-            yield warning("clocks", text, "a slow driver, or a clock that is off")
-    if abs(middle) > CLOCKS_WRONG_S and abs(middle) < 1e8:  # beyond: simulated time, which all of them share
-        yield warning(
-            "clocks", f"all stamps are {middle:+.2f} s off the recorder's clock", "harmless if they share one clock"
-        )
-
-
 def _prompt(bag: Bag, found: Recorded, robot: Robot | None) -> Iterator[Finding]:
-    said = [text for _, text in found.prompts if text.strip()] or [bag.info.custom_data.get("prompt", "").strip()]
+    said = [text for _, text in found.prompts if text.strip()] or [recorded_prompt(bag.info.custom_data).strip()]
     if said[0]:
         yield note("prompt", " / ".join(dict.fromkeys(said)))
     elif robot is not None and robot.prompt:
         yield warning("prompt", f"none recorded, so the robot file's: {robot.prompt!r}", "or give `pi0 convert --task`")
     else:
         yield warning("prompt", "none recorded", "give `pi0 convert --task`")
-
-
-def _pieces(found: Recorded, robot: Robot) -> tuple[int, ...]:
-    """Rows of every stretch in which all streams are fresh at each tick: what `pi0 convert` gets of good messages."""
-    ordered = {topic: stream.ordered for topic, stream in found.streams.items()}
-    if not all(map(len, ordered.values())):
-        return ()
-    lead, observed = action_lead_ns(robot), observed_topics(robot)
-    start = max(int(stamps[0]) for stamps in ordered.values())
-    end = min(int(ordered[topic][-1]) for topic in observed) - lead
-    ticks = tick_grid(start, end, robot.dataset_fps, [ordered[camera.topic] for camera in robot.cameras])
-    fresh = np.ones(len(ticks), bool)
-    for topic, stamps in ordered.items():
-        for ahead in {0, lead if topic in {item.topic for item in robot.state} else 0}:
-            used = np.searchsorted(stamps, ticks + ahead, side="right") - 1
-            age = ticks + ahead - stamps[np.maximum(used, 0)]
-            fresh &= (used >= 0) & (age <= robot.max_ages_s[topic] * 1e9)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], fresh, [False]]).astype(int)))
-    lengths = np.diff(edges.reshape(-1, 2), axis=1).reshape(-1)
-    return tuple(lengths[lengths >= MIN_LENGTH_S * robot.dataset_fps].tolist())

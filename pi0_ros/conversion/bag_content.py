@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from pi0_ros.bags.reader import Bag, BagError
 from pi0_ros.base.findings import Finding, error, warning
-from pi0_ros.conversion.bag_streams import Recorded, Stream
+from pi0_ros.conversion.bag_streams import IMAGE_TYPES, TOGETHER, Recorded, Stream, read_streams
 from pi0_ros.datasets.pictures import contrast, is_black, sharpness
 from pi0_ros.observation.camera_picture import decoder_of
 from pi0_ros.observation.images import ImageError
@@ -18,9 +18,40 @@ from pi0_ros.robot import Camera, CommandGroup, Robot, StateTopic
 BRIGHT, FLAT = 250.0, 2.0  # mean grey level, standard deviation of it
 BLURRED = 0.02  # of `sharpness`: details of less than about 2 % of the picture's width are gone
 SAME_S = 1.0  # a picture that stays the same for longer is worth a word
-MOVES = 0.02  # of a joint's range between its limits
+KEPT = {"image": 8, "joints": 600}  # messages that are decoded
+NOISES = 10.0  # so many standard deviations of its noise a joint that moves covers, at least
+COUNTS = 3.0  # ... and so many of its sensor's smallest steps
+MOVES = 0.02  # of a joint's range between its limits: a step of it is motion, whatever the noise
 BEYOND = 0.1  # of that range: measured further outside, the unit is wrong
 APART = 0.3  # of that range: command and state usually further apart, a sign or an offset is wrong
+
+
+def kept_counts(topics: Mapping[str, str]) -> dict[str, int]:
+    """How many messages of `topics` (topic -> type) are to be kept for looking at."""
+    return {topic: KEPT["image" if kind in IMAGE_TYPES else "joints"] for topic, kind in topics.items()}
+
+
+def useless(bag: Bag, robot: Robot, topics: Mapping[str, str]) -> list[str]:
+    """What makes a recording of the needed `topics` worth nothing, however well it was recorded."""
+    found = read_streams(bag, topics, kept_counts(topics))
+    findings = [*check_cameras(bag, found, robot), *check_joints(bag, found, robot)]
+    return [finding.what for finding in findings if finding.severity == "error"]
+
+
+def moves(values: np.ndarray, neighbours: np.ndarray, span: float) -> bool:
+    """Whether a joint's values [N] show motion and not the noise of a joint at rest.
+
+    `neighbours` [M, 3]: values of messages that followed each other, which tell the noise; `span`: between the limits.
+    """
+    covered = float(np.ptp(values)) if len(values) else 0.0
+    if len(neighbours) < 3:
+        return covered > 1e-3 * span
+    steps = np.abs(np.diff(neighbours, axis=1)).ravel()
+    steps = steps[steps > 1e-9 * span]
+    smallest = float(steps.min()) if len(steps) else 0.0
+    second = neighbours[:, 0] - 2 * neighbours[:, 1] + neighbours[:, 2]  # holds hardly any motion
+    noise = 1.4826 * float(np.median(np.abs(second))) / np.sqrt(6.0)
+    return covered > max(1e-4 * span, NOISES * noise, min(COUNTS * smallest, MOVES * span))
 
 
 def check_cameras(bag: Bag, found: Recorded, robot: Robot) -> Iterator[Finding]:
@@ -32,17 +63,22 @@ def check_cameras(bag: Bag, found: Recorded, robot: Robot) -> Iterator[Finding]:
 
 
 def _camera(bag: Bag, stream: Stream, camera: Camera) -> Iterator[Finding]:
-    name = f"camera {camera.name}"
-    try:
-        decode = decoder_of(camera)
-        pictures = [decode(bag.decode(stream.topic, data)) for data in stream.kept]
-    except (ImageError, BagError) as problem:
-        yield error("pictures", f"{name}: {problem}", "let the driver publish what the message says")
+    name, decode = f"camera {camera.name}", decoder_of(camera)
+    pictures, problems = [], []
+    for data in stream.kept:
+        try:
+            pictures.append(decode(bag.decode(stream.topic, data)))
+        except (ImageError, BagError) as problem:
+            problems.append(str(problem))
+    if problems:
+        many = f"{len(problems)} of {len(stream.kept)} pictures looked at can't be decoded"
+        yield (warning if pictures else error)("pictures", f"{name}: {many}: {problems[0]}")
+    if not pictures:
         return
     sizes = sorted({picture.shape[:2] for picture in pictures})
     if len(sizes) > 1:
         listed = ", ".join(f"{width}x{height}" for height, width in sizes)
-        yield error("pictures", f"{name}: its size changes ({listed})", "fix the driver's resolution")
+        yield warning("pictures", f"{name}: its size changes ({listed})", "give `pi0 convert --resize WxH`")
     black = sum(map(is_black, pictures))
     some = f"in {black} of {len(pictures)} pictures"
     if black == len(pictures):
@@ -77,16 +113,30 @@ def check_joints(bag: Bag, found: Recorded, robot: Robot) -> Iterator[Finding]:
         stream = found.streams.get(item.topic)
         if stream is None or not stream.kept:
             continue
-        try:
-            values = np.array([_decode(item, bag.decode(item.topic, data)) for data in stream.kept])
-        except (MessageError, BagError) as problem:
-            yield error("joints", str(problem), "mend the robot file, or what publishes the topic")
+        rows, problems, nothing = [], [], np.full(len(item.joints), np.nan)
+        for data in stream.kept:
+            try:
+                rows.append(_decode(item, bag.decode(item.topic, data)))
+            except (MessageError, BagError) as problem:
+                rows.append(nothing)
+                problems.append(str(problem))
+        if problems:
+            many = f"{len(problems)} of {len(stream.kept)} messages looked at can't be used"
+            usable = len(problems) < len(rows)
+            yield (warning if usable else error)(
+                "joints", f"{many}: {problems[0]}", "mend the names in the robot file?"
+            )
+        if len(problems) == len(rows):
             continue
+        whole = np.array(rows)
+        groups = whole[: len(whole) // TOGETHER * TOGETHER].reshape(-1, TOGETHER, whole.shape[1])
+        groups = groups[np.isfinite(groups).all(axis=(1, 2))]
+        values = whole[np.isfinite(whole).all(axis=1)]
         positions = not isinstance(item, StateTopic) or item.field == "position"
         for place, name in enumerate(item.joints):
             joint = robot.joints[robot.joint_names.index(name)]
             span, column = joint.upper - joint.lower, values[:, place]
-            (moved if kind == "state" else commanded)[name] = bool(np.ptp(column) > MOVES * span)
+            (moved if kind == "state" else commanded)[name] = moves(column, groups[:, :, place], span)
             if not positions or joint.action == "velocity" and kind == "command":
                 continue
             middle[kind][name] = float(np.median(column))
@@ -119,7 +169,7 @@ def _motion(moved: dict[str, bool], commanded: dict[str, bool]) -> Iterator[Find
         if any(commanded.values()):
             yield error("joints", "no joint moves although commands change", "is the robot enabled? is the state live?")
         else:
-            yield error("joints", "no joint moves", "nothing can be learned from it")
+            yield warning("joints", "no joint moves, and no command changes", "nothing can be learned from it")
     elif commanded and not any(commanded.values()):
         yield error("joints", "the command never changes although the robot moves", "record the topic that moves it")
     elif dead := [name for name, flag in moved.items() if not flag and commanded.get(name)]:

@@ -18,6 +18,7 @@ from pi0_ros.observation.streams import FROZEN_BYTES
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 JOINT_TYPES = ("sensor_msgs/msg/JointState",)
+TOGETHER = 3  # joint messages that follow each other are kept, so that their noise can be told
 STAMP_BYTES = 12  # of a message with a header: encapsulation and stamp, which differ in equal pictures
 
 
@@ -79,7 +80,8 @@ def read_streams(bag: Bag, topics: Mapping[str, str], keep: Mapping[str, int]) -
     """Read the messages of `topics` (topic -> type); of each topic up to `keep` messages are kept, evenly spread."""
     counts = {topic: bag.info.topics[topic].count for topic in topics}
     stamped = {topic for topic in topics if bag.has_header(topic)}
-    wanted = {topic: _spread(counts[topic], keep.get(topic, 0)) for topic in topics}
+    groups = {topic: 1 if kind in IMAGE_TYPES else TOGETHER for topic, kind in topics.items()}
+    wanted = {topic: _spread(counts[topic], keep.get(topic, 0), groups[topic]) for topic in topics}
     stamps: dict[str, list[int]] = {topic: [] for topic in topics}
     received: dict[str, list[int]] = {topic: [] for topic in topics}
     kept: dict[str, list[bytes]] = {topic: [] for topic in topics}
@@ -134,6 +136,10 @@ class _Sameness:
         self.longest_s = max(self.longest_s, (stamp - self._since) * 1e-9)
 
 
-def _spread(count: int, most: int) -> Collection[int]:
-    """At most `most` of the numbers 0 to `count` - 1, evenly spread."""
-    return frozenset(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()) if count and most else ()
+def _spread(count: int, most: int, together: int) -> Collection[int]:
+    """At most `most` of the numbers 0 to `count` - 1, evenly spread in groups of so many `together`."""
+    if not count or not most:
+        return ()
+    last = max(0, count - together)
+    starts = np.linspace(0, last // together, min(count // together + 1, most // together)).round().astype(int)
+    return frozenset(n for start in starts.tolist() for n in range(start * together, start * together + together))

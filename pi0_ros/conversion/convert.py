@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from pi0_ros.datasets.writer_v21 import write_dataset_v21
 from pi0_ros.datasets.writer_v30 import write_dataset
 from pi0_ros.robot import Robot, robot_to_yaml
 
-STAGED_FORMAT = 3  # raised whenever finished parts of an older version must not be reused
+STAGED_FORMAT = 4  # raised whenever finished parts of an older version must not be reused
 FORMATS = ("v3.0", "v2.1")
 ALREADY = "it is already in the dataset"
 
@@ -91,7 +92,7 @@ def convert(
             for bag, i in identities.items()
             if bag not in new
         ]
-        settings = f"{STAGED_FORMAT} {robot_to_yaml(robot)} {options}"
+        settings = f"{STAGED_FORMAT} {_version()} {robot_to_yaml(robot)} {options}"
         jobs = [Job(bag, None if dry_run else staging.parts_of(bag, settings), robot.recorded, options) for bag in new]
         run = engine or partial(run_here, workers=workers, progress=progress)
         done = dict(tqdm(run(jobs), total=len(jobs), unit="bag", disable=not progress))
@@ -106,6 +107,13 @@ def convert(
                 why = "\n".join(f"  {report.bag}: {report.reason}" for report in reports)
                 raise DatasetError(f"no episode in {len(reports)} bags:\n{why}")
     return Report(None if dry_run else out, (*known, *reports), int(robot.dataset_fps), time.monotonic() - begin)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("pi0_ros")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _check_names(robot: Robot) -> None:
@@ -148,7 +156,7 @@ def _consistent(jobs: Sequence[Job], reports: Sequence[BagReport]) -> tuple[list
         assert job.folder is not None
         new = [StagedEpisode.load(job.folder / staged_name(number)) for number in range(len(report.episodes))]
         if new and parts and new[0].shapes != parts[0].shapes:
-            reason = f"images are {_sizes(new[0])}, those of the first bag {_sizes(parts[0])}"
+            reason = f"images are {_sizes(new[0])}, those of the first bag {_sizes(parts[0])}: give --resize WxH"
             kept.append(dataclasses.replace(report, status="rejected", reason=reason, episodes=()))
             continue
         kept.append(report)

@@ -13,14 +13,23 @@ from pathlib import Path
 
 import numpy as np
 
-from pi0_ros.bags.conventions import FAILED_OUTCOMES, PROMPT_TYPE, is_discarded, success_of
-from pi0_ros.bags.reader import Bag
+from pi0_ros.bags.conventions import (
+    FAILED_OUTCOMES,
+    PROMPT_TOPIC,
+    PROMPT_TYPE,
+    SUBTASK_TOPIC,
+    is_discarded,
+    recorded_prompt,
+    success_of,
+)
+from pi0_ros.bags.reader import Bag, BagError
 from pi0_ros.conversion.align import Scan
 from pi0_ros.conversion.annotations import Annotation
 from pi0_ros.conversion.marks import DISCARD, START, STOP, Mark, read_marks, recorded_topic, takes
 from pi0_ros.conversion.options import Options
 from pi0_ros.datasets.language import Label
 from pi0_ros.observation.streams import SECOND
+from pi0_ros.robot import Robot
 
 FOREVER = 2**63 - 1
 
@@ -39,10 +48,69 @@ class Segment:
     ] = ()  # (ns from which on it holds, text), in the order of time; empty text: none
 
 
-def listened(bag: Bag, options: Options) -> list[str]:
-    """Topics beside the robot's whose messages say something about episodes, as far as they were recorded."""
-    named = (options.subtask_topic, options.start_topic, options.stop_topic, options.discard_topic)
-    return list(dict.fromkeys(topic for name in named if (topic := recorded_topic(bag, name))))
+@dataclass(frozen=True)
+class Asked:
+    """The topics beside the robot's that say something about episodes, as recorded; `prompt` may be empty."""
+
+    prompt: str
+    listened: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def asked_topics(bag: Bag, options: Options) -> Asked:
+    """What of the topics that `options` name was recorded.
+
+    Raises `BagError` where one that was asked for is absent or of another type: its messages were to say what the
+    episodes are, and nothing else may take their place in silence.
+    """
+    notes = []
+    found = {}
+    for what, name, usual in (
+        ("--prompt-topic", options.prompt_topic, PROMPT_TOPIC),
+        ("--subtask-topic", options.subtask_topic, SUBTASK_TOPIC),
+    ):
+        topic = found[what] = recorded_topic(bag, name)
+        kind = bag.info.topics[topic].type if topic else ""
+        if kind == PROMPT_TYPE or not name or (name == usual and not topic):
+            continue
+        texts = [other for other, info in bag.info.topics.items() if info.type == PROMPT_TYPE] or ["none"]
+        is_so = f"of type {kind}" if topic else "not recorded"
+        said = f"{what} {name} is {is_so}; topics with texts are {', '.join(texts)}"
+        if name != usual:
+            raise BagError(said)
+        notes.append(said)
+        found[what] = ""
+    marks = []
+    for what, name in (
+        ("start", options.start_topic),
+        ("stop", options.stop_topic),
+        ("discard", options.discard_topic),
+    ):
+        topic = recorded_topic(bag, name)
+        if topic:
+            marks.append(topic)
+        elif name:
+            said = f"--{what}-topic {name} is not recorded; recorded are {', '.join(bag.info.topics)}"
+            if what == "start":
+                raise BagError(said)
+            notes.append(said)
+    subtask = [found["--subtask-topic"]] if found["--subtask-topic"] else []
+    return Asked(found["--prompt-topic"], tuple(dict.fromkeys([*subtask, *marks])), tuple(notes))
+
+
+def prompt_of(
+    options: Options, segment: Segment, found: Scan, tick: int, data: dict[str, str], robot: Robot
+) -> tuple[str, str]:
+    """The prompt at `tick` (ns) in `segment` and where it comes from; empty where nobody said one."""
+    spoken, stored = found.prompt_at(tick) or "", recorded_prompt(data).strip()
+    said = (
+        (options.task or "", "--task"),
+        (segment.prompt, "annotation or start mark"),
+        (spoken, options.prompt_topic),
+        (stored, "custom_data"),
+        (robot.prompt.strip(), "robot file"),
+    )
+    return next(((text, by) for text, by in said if text), ("", ""))
 
 
 def flaw(path: Path, data: dict[str, str], include_failed: bool) -> str:

@@ -47,9 +47,17 @@ def finish(job: Job, progress: bool = False) -> BagReport:
         return BagReport.from_dict(json.loads((job.folder / "report.json").read_text()))
     unfinished = begin(job.folder)
     report = convert_bag(job.bag, unfinished, job.robot, job.options, line)
-    write_report(unfinished, report)
-    unfinished.rename(job.folder)
+    keep(unfinished, job.folder, report)
     return report
+
+
+def keep(unfinished: Path, folder: Path, report: BagReport) -> None:
+    """Give a finished bag its final name. A rejected one is not kept: its cause may be gone the next time."""
+    if report.status == "rejected":
+        shutil.rmtree(unfinished)
+        return
+    write_report(unfinished, report)
+    unfinished.rename(folder)
 
 
 def write_report(folder: Path, report: BagReport) -> None:

@@ -49,7 +49,7 @@ class _Changes:
         """Take a sample, if it is a new one; `size` says how large a difference of two samples is."""
         if self.last is not None and stamp_ns <= self.last[0]:
             return
-        if self.last is not None:
+        if self.last is not None and self.last[1].shape == value.shape:  # pictures may change their size
             before_ns, before = self.last
             self.times.append((before_ns + stamp_ns) // 2)
             self.rates.append(size(value - before) * SECOND / (stamp_ns - before_ns))

@@ -49,8 +49,10 @@ class Take:
 
 
 def recorded_topic(bag: Bag, name: str) -> str:
-    """The recorded topic that a name of the command line means: itself or, of a service, its events; empty: neither."""
-    return next((topic for topic in (name, name + SERVICE_EVENT) if name and topic in bag.info.topics), "")
+    """The recorded topic that a name of the command line means: itself, with or without the slash before it, or of a
+    service its events; empty: none."""
+    spellings = (name, f"/{name}", name.removeprefix("/"), name + SERVICE_EVENT, f"/{name}{SERVICE_EVENT}")
+    return next((topic for topic in spellings if name and topic in bag.info.topics), "")
 
 
 def read_marks(bag: Bag, kind: str, topic: str, messages: Iterable[tuple[int, bytes]]) -> Iterator[Mark]:

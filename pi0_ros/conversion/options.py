@@ -24,6 +24,10 @@ class Options:
     stop_topic: str = ""
     discard_topic: str = ""
     annotations: tuple[Annotation, ...] = ()
+    stamps: tuple[tuple[str, str], ...] = ()  # (topic, auto | header | arrival), overruling the robot file
+    keep_partial: bool = False  # also episodes of which some stream misses the begin or the end
+    content: str = "reject"  # reject | accept: pictures black or frozen throughout, joints that never move
+    resize: tuple[int, int] | None = None  # height, width of all pictures; None: as they come
 
 
 DEFAULTS = Options()

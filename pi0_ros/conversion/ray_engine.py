@@ -88,6 +88,8 @@ def _convert_and_pack(job: Job, bag: Path) -> tuple[BagReport, bytes]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / job.folder.name
         report = dataclasses.replace(finish(dataclasses.replace(job, bag=bag, folder=folder)), bag=str(job.bag))
+        if report.status == "rejected":
+            return report, b""
         write_report(folder, report)
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
@@ -98,7 +100,7 @@ def _convert_and_pack(job: Job, bag: Path) -> tuple[BagReport, bytes]:
 
 def _unpack(job: Job, report: BagReport, packed: bytes) -> BagReport:
     """Put a folder that came back under its final name."""
-    if job.folder is not None:
+    if job.folder is not None and packed:
         unfinished = begin(job.folder)
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             archive.extractall(unfinished)

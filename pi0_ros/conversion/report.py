@@ -52,6 +52,7 @@ class EpisodeReport:
     success: bool | None = None  # None: nobody said
     idle_frames: int = 0  # where no training sample should start
     labels: int = 0  # finer than the prompt
+    told_by: str = ""  # where the prompt comes from
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class BagReport:
     lags: tuple[LagReport, ...] = ()  # camera-to-joint lag
     notes: tuple[str, ...] = ()  # what is lost or odd in the recording
     identity: str = ""  # tells the recording from all others, wherever it lies
+    first_tick_ns: int = 0  # what the seconds of gaps count from, by the common clock of the streams
 
     @property
     def frames(self) -> int:
@@ -123,6 +125,7 @@ class Report:
             for gap in bag.left_out:
                 lines.append(f"left out  {bag.bag}: {gap.length_s:.2f} s from {gap.at_s:.2f} s on: {gap.why}")
             lines += [f"note      {bag.bag}: {note}" for note in bag.notes]
+        lines += _prompt_lines(self.bags)
         lines += _lag_lines(self.bags)
         statuses = [bag.status for bag in self.bags]
         counts = ", ".join(f"{statuses.count(status)} {status}" for status in STATUSES)
@@ -187,6 +190,19 @@ def _stream_table(bags: Sequence[BagReport]) -> list[str]:
             f"{sum(stream.stamp_fallbacks for stream in found):8d}",
         ]
         lines.append(f"{topic:{width}s}  {' '.join(columns)}")
+    return lines
+
+
+def _prompt_lines(bags: Sequence[BagReport]) -> list[str]:
+    """Which prompt so many episodes have, and where it comes from; of few bags, which."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for bag in bags:
+        for episode in bag.episodes:
+            found.setdefault((episode.prompt, episode.told_by), []).append(Path(bag.bag).name)
+    lines = []
+    for (prompt, by), names in found.items():
+        which = f" ({', '.join(dict.fromkeys(names))})" if len(found) > 1 and len(set(names)) <= 3 else ""
+        lines.append(f"prompt    {prompt!r} from {by or 'an older conversion'}: {len(names)} episodes{which}")
     return lines
 
 

@@ -108,7 +108,10 @@ def facts(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if summary["language"]:
         yield "language", ", ".join(summary["language"])
     if summary["marks"]:
-        yield "marked", ", ".join(f"{key} in {share:.1%} of the frames" for key, share in summary["marks"].items())
+        yield (
+            "marked",
+            ", ".join(f"{key} in {fraction:.1%} of the frames" for key, fraction in summary["marks"].items()),
+        )
     if report := summary["conversion"]:
         counts = ", ".join(f"{count} {status}" for status, count in report["bags"].items())
         yield "made from", f"{sum(report['bags'].values())} bags: {counts}; {report['gaps']} gaps"

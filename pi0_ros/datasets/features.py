@@ -17,14 +17,14 @@ from pi0_ros.robot import Robot
 Shapes = Mapping[str, tuple[int, int, int]]  # camera -> (H, W, 3)
 
 
-def common_shapes(parts: Sequence[StagedEpisode]) -> Shapes:
-    """The image sizes of all `parts`. Raises `DatasetError` where they differ."""
-    for part in parts:
-        if part.shapes != parts[0].shapes:
+def common_shapes(staged: Sequence[StagedEpisode]) -> Shapes:
+    """The image sizes of all `staged`. Raises `DatasetError` where they differ."""
+    for one in staged:
+        if one.shapes != staged[0].shapes:
             raise DatasetError(
-                f"{part.folder}: image sizes {part.shapes} differ from the first episode's {parts[0].shapes}"
+                f"{one.folder}: image sizes {one.shapes} differ from the first episode's {staged[0].shapes}"
             )
-    return parts[0].shapes
+    return staged[0].shapes
 
 
 def features(robot: Robot, shapes: Shapes, fps: int, codec: Codec, extra: pa.Schema) -> dict[str, Any]:
@@ -91,31 +91,31 @@ def common_schema(tables: Sequence[pa.Table | None]) -> pa.Schema:
 
 
 def tabulate(
-    parts: Sequence[StagedEpisode], schema: pa.Schema, fps: int, tasks: Sequence[str], episode: int = 0, start: int = 0
+    staged: Sequence[StagedEpisode], schema: pa.Schema, fps: int, tasks: Sequence[str], episode: int = 0, start: int = 0
 ) -> Iterator[tuple[pa.Table, dict[str, dict[str, np.ndarray]]]]:
     """Each episode's rows and the statistics of its features; the first is number `episode`, its first row `start`.
 
-    `schema` are the extra columns; lists that a part lacks are empty.
+    `schema` are the extra columns; lists that an episode lacks are empty.
     """
-    for number, part in enumerate(parts, start=episode):
-        arrays, extra = part.arrays(), part.extra()
-        frame_index = np.arange(part.length, dtype=np.int64)
+    for number, one in enumerate(staged, start=episode):
+        arrays, extra = one.arrays(), one.extra()
+        frame_index = np.arange(one.length, dtype=np.int64)
         columns: dict[str, pa.Array] = {STATE: _vectors(arrays["state"]), ACTION: _vectors(arrays["action"])}
         for field in schema:
             found = extra is not None and field.name in extra.column_names
             columns[field.name] = (
-                extra.column(field.name) if extra is not None and found else pa.array([[]] * part.length, field.type)
+                extra.column(field.name) if extra is not None and found else pa.array([[]] * one.length, field.type)
             )
         columns["timestamp"] = pa.array((frame_index / fps).astype(np.float32))
-        task = tasks.index(part.prompt)
-        counters = (frame_index, np.full(part.length, number), start + frame_index, np.full(part.length, task))
+        task = tasks.index(one.prompt)
+        counters = (frame_index, np.full(one.length, number), start + frame_index, np.full(one.length, task))
         columns |= {name: pa.array(values.astype(np.int64)) for name, values in zip(COUNTERS, counters, strict=True)}
         table = pa.table(columns)
         stats = {name: describe(values) for name, values in numbers(table).items()}
-        for camera in part.shapes:
-            stats[image_key(camera)] = describe_histogram(arrays[f"histogram.{camera}"], part.length)
+        for camera in one.shapes:
+            stats[image_key(camera)] = describe_histogram(arrays[f"histogram.{camera}"], one.length)
         yield table, stats
-        start += part.length
+        start += one.length
 
 
 def total_stats(
@@ -126,11 +126,11 @@ def total_stats(
     return total | {image_key(camera): describe_histogram(counts, frames) for camera, counts in levels.items()}
 
 
-def image_levels(parts: Sequence[StagedEpisode]) -> dict[str, np.ndarray]:
+def image_levels(staged: Sequence[StagedEpisode]) -> dict[str, np.ndarray]:
     """How often each level occurs in each channel of each camera's pictures: camera -> int64 [3, 256]."""
-    levels = {camera: np.zeros((3, 256), np.int64) for camera in parts[0].shapes}
-    for part in parts:
-        arrays = part.arrays()
+    levels = {camera: np.zeros((3, 256), np.int64) for camera in staged[0].shapes}
+    for one in staged:
+        arrays = one.arrays()
         levels = {camera: counts + arrays[f"histogram.{camera}"] for camera, counts in levels.items()}
     return levels
 

@@ -33,7 +33,7 @@ class StagedEpisode:
 
     @staticmethod
     def load(folder: Path) -> StagedEpisode:
-        """The part that `PartWriter.close` left in `folder`."""
+        """The episode that `EpisodeStager.close` left in `folder`."""
         content = json.loads((folder / "episode.json").read_text())
         shapes = {camera: (shape[0], shape[1], shape[2]) for camera, shape in content["shapes"].items()}
         return StagedEpisode(folder, content["length"], content["prompt"], shapes)
@@ -53,7 +53,7 @@ class StagedEpisode:
         return self.folder / f"{camera}.mp4"
 
 
-class PartWriter:
+class EpisodeStager:
     """Writes one episode row by row into `folder` (created)."""
 
     def __init__(self, folder: Path, fps: int, codec: Codec) -> None:

@@ -131,14 +131,17 @@ def join_videos(parts: Sequence[Path], out: Path, fps: int) -> list[int]:
                 video = source.streams.video[0]
                 if _settings(video) != _settings(model):
                     raise VideoError(f"{part}: codec or size differ from {parts[0]}, so it can't be joined to it")
-                packets = [packet for packet in source.demux(video) if packet.size]  # the empty one flushes decoders
-            for number, packet in enumerate(packets, start=sum(counts)):
-                packet.stream = stream
-                packet.time_base = Fraction(1, fps)
-                packet.pts = packet.dts = number
-                packet.duration = 1
-                target.mux(packet)
-            counts.append(len(packets))
+                first = number = sum(counts)
+                for packet in source.demux(video):
+                    if not packet.size:  # the empty one flushes decoders
+                        continue
+                    packet.stream = stream
+                    packet.time_base = Fraction(1, fps)
+                    packet.pts = packet.dts = number
+                    packet.duration = 1
+                    target.mux(packet)
+                    number += 1
+            counts.append(number - first)
     return counts
 
 

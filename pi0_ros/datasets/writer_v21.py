@@ -32,45 +32,45 @@ STATISTICS = ("min", "max", "mean", "std", "count")  # v2.1 knows no quantiles
 
 
 def write_dataset_v21(
-    out: Path, parts: Sequence[StagedEpisode], robot: Robot, fps: int, codec: Codec, conversion: Mapping[str, Any]
+    out: Path, staged: Sequence[StagedEpisode], robot: Robot, fps: int, codec: Codec, conversion: Mapping[str, Any]
 ) -> None:
-    """Put `parts`, in their order, into a dataset in the new folder `out`. The parts stay as they are.
+    """Put `staged`, in their order, into a dataset in the new folder `out`. The staged episodes stay as they are.
 
     Language columns are left out: no reader of v2.1 knows them. Raises `DatasetError` when image sizes or columns
     differ or a video's frame count is not the row count.
     """
-    if not parts:
+    if not staged:
         raise DatasetError(f"{out}: no episode to write")
-    shapes = common_shapes(parts)
-    schema = common_schema([part.extra() for part in parts])
+    shapes = common_shapes(staged)
+    schema = common_schema([one.extra() for one in staged])
     found = features(robot, shapes, fps, codec, schema)
     language = [name for name, feature in found.items() if feature["dtype"] == "language"]
     found = {name: feature for name, feature in found.items() if name not in language}
     (out / "meta").mkdir(parents=True)
-    tasks = list(dict.fromkeys(part.prompt for part in parts))
+    tasks = list(dict.fromkeys(one.prompt for one in staged))
     episodes, statistics, columns = [], [], []
-    for number, (part, (table, stats)) in enumerate(zip(parts, tabulate(parts, schema, fps, tasks), strict=True)):
+    for number, (one, (table, stats)) in enumerate(zip(staged, tabulate(staged, schema, fps, tasks), strict=True)):
         columns.append(numbers(table))
         pq.write_table(table.drop_columns(language), _path(out, DATA_PATH, number))
         for camera in shapes:
-            frames = len(frame_sizes(part.video(camera)))
-            if frames != part.length:
-                raise DatasetError(f"{part.video(camera)}: {frames} frames for {part.length} rows")
-            link(part.video(camera), _path(out, VIDEO_PATH, number, video_key=image_key(camera)))
-        episodes.append({"episode_index": number, "tasks": [part.prompt], "length": part.length})
+            frames = len(frame_sizes(one.video(camera)))
+            if frames != one.length:
+                raise DatasetError(f"{one.video(camera)}: {frames} frames for {one.length} rows")
+            link(one.video(camera), _path(out, VIDEO_PATH, number, video_key=image_key(camera)))
+        episodes.append({"episode_index": number, "tasks": [one.prompt], "length": one.length})
         known = {name: {key: values[key] for key in STATISTICS} for name, values in stats.items()}
         statistics.append({"episode_index": number, "stats": to_json(known)})
     info: dict[str, Any] = {
         "codebase_version": "v2.1",
         "robot_type": robot.name,
-        "total_episodes": len(parts),
-        "total_frames": sum(part.length for part in parts),
+        "total_episodes": len(staged),
+        "total_frames": sum(one.length for one in staged),
         "total_tasks": len(tasks),
-        "total_videos": len(parts) * len(shapes),
-        "total_chunks": -(-len(parts) // CHUNK_EPISODES),
+        "total_videos": len(staged) * len(shapes),
+        "total_chunks": -(-len(staged) // CHUNK_EPISODES),
         "chunks_size": CHUNK_EPISODES,
         "fps": fps,
-        "splits": {"train": f"0:{len(parts)}"},
+        "splits": {"train": f"0:{len(staged)}"},
         "data_path": DATA_PATH,
         "video_path": VIDEO_PATH if shapes else None,
         "features": found,
@@ -80,7 +80,7 @@ def write_dataset_v21(
     _write_lines(out / "meta/episodes.jsonl", episodes)
     _write_lines(out / "meta/episodes_stats.jsonl", statistics)
     # no reader of v2.1 needs it, but it is exact, which merged statistics of episodes are not
-    write_json(out / "meta/stats.json", to_json(total_stats(columns, image_levels(parts), info["total_frames"])))
+    write_json(out / "meta/stats.json", to_json(total_stats(columns, image_levels(staged), info["total_frames"])))
     write_json(out / CONVERSION_PATH, conversion)
     (out / ROBOT_PATH).write_text(robot_to_yaml(robot))
 

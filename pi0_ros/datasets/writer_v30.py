@@ -51,39 +51,39 @@ VIDEO_MB = 200  # the same for videos
 
 def write_dataset(
     out: Path,
-    parts: Sequence[StagedEpisode],
+    staged: Sequence[StagedEpisode],
     robot: Robot,
     fps: int,
     codec: Codec,
     conversion: Mapping[str, Any],
     base: Path | None = None,
 ) -> None:
-    """Join `parts`, in their order, into a dataset in the new folder `out`. The parts stay as they are.
+    """Join `staged`, in their order, into a dataset in the new folder `out`. The staged episodes stay as they are.
 
     With `base`, the episodes of that dataset come first, as if all had been joined at once; its files stay as they are
     too, those that don't change are linked. `conversion` becomes `meta/pi0_conversion.json`. Raises `DatasetError` when
     image sizes or columns differ or a video's frame count is not the row count.
     """
-    if not parts:
+    if not staged:
         raise DatasetError(f"{out}: no episode to write")
-    shapes = common_shapes(parts)
+    shapes = common_shapes(staged)
     old = Base.load(base) if base is not None else None
-    schema = common_schema([*([old.extra_columns()] if old else ()), *(part.extra() for part in parts)])
+    schema = common_schema([*([old.extra_columns()] if old else ()), *(one.extra() for one in staged)])
     wanted = features(robot, shapes, fps, codec, schema)
     if old:
         old.check_settings(robot, fps, codec)
         old.check_features(wanted)
     (out / "meta").mkdir(parents=True)
-    tasks = list(dict.fromkeys([*(old.tasks if old else ()), *(part.prompt for part in parts)]))
+    tasks = list(dict.fromkeys([*(old.tasks if old else ()), *(one.prompt for one in staged)]))
     first, start = (len(old.episodes), old.frames) if old else (0, 0)
     tables, rows = [], []
-    for number, (part, (table, stats)) in enumerate(
-        zip(parts, tabulate(parts, schema, fps, tasks, first, start), strict=True), start=first
+    for number, (one, (table, stats)) in enumerate(
+        zip(staged, tabulate(staged, schema, fps, tasks, first, start), strict=True), start=first
     ):
         tables.append(table)
-        rows.append(_episode_row(number, start, part, stats))
-        start += part.length
-    places = [_write_data(out, tables, old), *(_write_videos(out, parts, camera, fps, old) for camera in shapes)]
+        rows.append(_episode_row(number, start, one, stats))
+        start += one.length
+    places = [_write_data(out, tables, old), *(_write_videos(out, staged, camera, fps, old) for camera in shapes)]
     for row, *found in zip(rows, *places, strict=True):
         for place in found:
             row.update(place)
@@ -91,8 +91,8 @@ def write_dataset(
     episodes.parent.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist([*(old.episodes if old else ()), *rows]), episodes)
     write_tasks(out, tasks)
-    _write_stats(out, tables, parts, start, old)
-    write_info(out, robot.name, fps, (first + len(parts), start, len(tasks)), wanted)
+    _write_stats(out, tables, staged, start, old)
+    write_info(out, robot.name, fps, (first + len(staged), start, len(tasks)), wanted)
     write_json(out / CONVERSION_PATH, conversion)
     (out / ROBOT_PATH).write_text(robot_to_yaml(robot))
 
@@ -124,11 +124,11 @@ def write_info(
 
 
 def _episode_row(
-    number: int, start: int, part: StagedEpisode, stats: Mapping[str, Mapping[str, np.ndarray]]
+    number: int, start: int, one: StagedEpisode, stats: Mapping[str, Mapping[str, np.ndarray]]
 ) -> dict[str, Any]:
     """An episode's row of `meta/episodes`, but for the places of its data and videos."""
-    row: dict[str, Any] = {"episode_index": number, "tasks": [part.prompt], "length": part.length}
-    row |= {"dataset_from_index": start, "dataset_to_index": start + part.length}
+    row: dict[str, Any] = {"episode_index": number, "tasks": [one.prompt], "length": one.length}
+    row |= {"dataset_from_index": start, "dataset_to_index": start + one.length}
     row |= {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
     for feature, statistics in to_json(stats).items():
         row |= {f"stats/{feature}/{name}": values for name, values in statistics.items()}
@@ -136,11 +136,11 @@ def _episode_row(
 
 
 def _write_stats(
-    out: Path, tables: Sequence[pa.Table], parts: Sequence[StagedEpisode], frames: int, old: Base | None
+    out: Path, tables: Sequence[pa.Table], staged: Sequence[StagedEpisode], frames: int, old: Base | None
 ) -> None:
     """`meta/stats.json`, exact over all episodes, and the image levels from which those of images come."""
     columns = [*(map(numbers, old.tables()) if old else ()), *map(numbers, tables)]
-    levels = image_levels(parts)
+    levels = image_levels(staged)
     if old:
         levels = {camera: old.levels[camera] + counts for camera, counts in levels.items()}
     write_json(out / "meta/stats.json", to_json(total_stats(columns, levels, frames)))
@@ -179,14 +179,14 @@ def _write_data(out: Path, tables: Sequence[pa.Table], old: Base | None) -> list
 
 
 def _write_videos(
-    out: Path, parts: Sequence[StagedEpisode], camera: str, fps: int, old: Base | None
+    out: Path, staged: Sequence[StagedEpisode], camera: str, fps: int, old: Base | None
 ) -> list[dict[str, Any]]:
     """Write `videos/` of one camera; return each new episode's file and time span in it."""
     key = image_key(camera)
     prefix = f"videos/{key}"
     full = old.videos(camera) if old else []
     used = sum(frame_sizes(full[-1])) if full else None
-    videos = [part.video(camera) for part in parts]
+    videos = [one.video(camera) for one in staged]
     places: list[dict[str, Any]] = []
     for file, group in _fill([sum(frame_sizes(video)) for video in videos], VIDEO_MB, len(full), used):
         growing = full[file:]
@@ -194,8 +194,8 @@ def _write_videos(
         counts = join_videos([*growing, *(videos[number] for number in group)], path, fps)
         first = sum(counts[: len(growing)])
         for number, count in zip(group, counts[len(growing) :], strict=True):
-            if count != parts[number].length:
-                raise DatasetError(f"{videos[number]}: {count} frames for {parts[number].length} rows")
+            if count != staged[number].length:
+                raise DatasetError(f"{videos[number]}: {count} frames for {staged[number].length} rows")
             span = {f"{prefix}/from_timestamp": first / fps, f"{prefix}/to_timestamp": (first + count) / fps}
             places.append({**file_place(prefix, file), **span})
             first += count

@@ -1,4 +1,4 @@
-"""The robot's side of a policy server: every wait has an end, and a dead server is news, not a hang."""
+"""The robot's side of a policy server: every wait has a time limit, so a dead server is reported."""
 
 from __future__ import annotations
 

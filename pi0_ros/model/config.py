@@ -60,9 +60,15 @@ class ModelConfig:
     cameras: tuple[str, ...]  # image slots in the order of their token blocks
     discrete_state_input: bool  # pi0.5: write the state into the prompt (pi0-FAST always does)
     dtype: str = "float32"
+    state_dim: int = 0  # width of the padded state, where it is not that of the actions; 0: `action_dim`
 
     def __post_init__(self) -> None:
         _check(self)
+
+    @property
+    def state_width(self) -> int:
+        """Numbers of the padded state."""
+        return self.state_dim or self.action_dim
 
     @property
     def is_pi05(self) -> bool:
@@ -117,6 +123,8 @@ class ModelConfig:
         """Return plain JSON values; `from_dict` reads them back."""
         values = asdict(self)
         values["cameras"] = list(self.cameras)
+        if not self.state_dim:
+            del values["state_dim"]
         values["vision"]["num_positions"] = self.vision.num_positions
         return values
 
@@ -130,7 +138,7 @@ def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _build(cls: type, where: str, values: Mapping[str, Any]) -> Any:
     known = [field.name for field in fields(cls)]
-    required = [name for name in known if name != "dtype"]
+    required = [name for name in known if name not in ("dtype", "state_dim")]
     unknown = sorted(set(values) - set(known))
     missing = [name for name in required if name not in values]
     if unknown or missing:

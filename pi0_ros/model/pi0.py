@@ -53,7 +53,7 @@ class Pi0(PaliGemma):
             self.time_mlp_in = nn.Linear(width, width)
             self.time_mlp_out = nn.Linear(width, width)
         else:
-            self.state_proj = nn.Linear(dim, width)
+            self.state_proj = nn.Linear(config.state_width, width)
             self.action_time_mlp_in = nn.Linear(2 * width, width)
             self.action_time_mlp_out = nn.Linear(width, width)
         self.lerobot_times = False  # sample at multiples of a step, as LeRobot does, instead of openpi's running sum
@@ -97,7 +97,7 @@ class Pi0(PaliGemma):
     def velocity(self, prefix: Prefix, state: Tensor, x_t: Tensor, time: Tensor) -> Tensor:
         """Return the flow velocity float32 [B, H, A] of noisy actions `x_t` at `time` [B] (or one per action [B, H]).
 
-        `state` [B, A] is read by pi0 only. The prefix is read, never changed.
+        `state` [B, S] (S is `state_width`) is read by pi0 only. The prefix is read, never changed.
         """
         rows, dim = prefix.mask.shape[0] * prefix.draws, self.config.action_dim
         if x_t.ndim != 3 or x_t.shape[0] != rows or x_t.shape[2] != dim:
@@ -105,8 +105,8 @@ class Pi0(PaliGemma):
                 f"actions are {list(x_t.shape)}, a prefix of {prefix.mask.shape[0]} rows x {prefix.draws} draws "
                 f"needs [{rows}, horizon, {dim}]"
             )
-        if not self.config.is_pi05 and tuple(state.shape) != (rows, dim):
-            raise ValueError(f"state is {list(state.shape)}, the model needs {[rows, dim]}")
+        if not self.config.is_pi05 and tuple(state.shape) != (rows, self.config.state_width):
+            raise ValueError(f"state is {list(state.shape)}, the model needs {[rows, self.config.state_width]}")
         embedded, condition = self.embed_suffix(state, x_t, time)
         embedded = embedded.to(self.expert.dtype)
         length = embedded.shape[1]

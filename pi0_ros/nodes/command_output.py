@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -97,18 +98,26 @@ class CommandOutput:
         """Whether a command group takes whole plans instead of every command."""
         return bool(self._planned)
 
-    def publish(self, command: Command, now: float, state: str) -> None:
+    def publish(self, command: Command, now: float, state: str, in_time: Callable[[], bool] = lambda: True) -> bool:
         """Send `command` for the time `now` (ROS time, s) to the groups that take every command, and record it.
 
-        The record names the controller's `state` as its frame_id: whether the command follows a chunk.
+        The record names the controller's `state` as its frame_id: whether the command follows a chunk. All is ready
+        when `in_time` is asked; where it says no, nothing is sent: False.
         """
         stamp = seconds_to_stamp(now)
-        for message, joints, publisher in self._each_tick:
-            publisher.publish(message.fill(command.position[joints], command.velocity[joints], stamp))
+        ready = [
+            (publisher, message.fill(command.position[joints], command.velocity[joints], stamp))
+            for message, joints, publisher in self._each_tick
+        ]
         for numbers, values in zip(self._numbers, (command.position, command.velocity, command.acceleration)):
             numbers[:] = values
         self._sent.header.stamp, self._sent.header.frame_id = stamp, state
+        if not in_time():
+            return False
+        for publisher, message in ready:
+            publisher.publish(message)
         self._record.publish(self._sent)
+        return True
 
     def publish_plan(self, plan: Plan) -> None:
         """Send `plan`, its times from now on, to the groups that take plans."""

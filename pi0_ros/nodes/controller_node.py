@@ -33,7 +33,7 @@ from pi0_ros.control.chunk import ChunkError
 from pi0_ros.control.controller import ARMED, Command, Controller, Settings, State
 from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import limits_of
-from pi0_ros.control.pacing import LateShare, steady_seconds
+from pi0_ros.control.pacing import LateFraction, steady_seconds
 from pi0_ros.nodes.command_output import CommandOutput
 from pi0_ros.nodes.emergency_stop import EmergencyStop
 from pi0_ros.nodes.messages import (
@@ -106,7 +106,7 @@ class ControllerNode(Node):
         self.create_service(SetBool, "~/arm", self._on_arm)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_timer(0.05, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._late = LateShare()
+        self._late = LateFraction()
         self.planner: Planner | None = None
         problems = realtime.enter(self._realtime)  # before the ticker, whose thread inherits it
         self.ticker = Ticker(self, self.period, self._tick)
@@ -254,10 +254,16 @@ class ControllerNode(Node):
             chunks = controller.counts.chunks
             command, state = controller.tick(now, steady_seconds()), controller.state.value
             followed = controller.timeline.chunk if controller.counts.chunks != chunks else None
+        in_time = lambda: not controller.too_late(steady_seconds())  # noqa: E731
+        sent = command is not None and self.output.publish(command, now, state, in_time)
+        with self._lock:
+            if sent:
+                controller.published(now, steady_seconds())
+            elif command is not None:
+                controller.withdraw(now, steady_seconds())
+                command = followed = None
             if self.planner is not None:
                 self.planner.ticked(command, now)
-        if command is not None:
-            self.output.publish(command, now, state)
         if followed is not None:
             self._followed.append((followed.stamp, self.now()))
 

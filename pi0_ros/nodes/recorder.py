@@ -25,13 +25,13 @@ from rclpy.serialization import serialize_message
 from rclpy.subscription import Subscription
 from std_msgs.msg import String
 
-from pi0_ros.bags.conventions import PROMPT_TOPIC, PROMPT_TYPE
+from pi0_ros.bags.conventions import PROMPT_TOPIC, PROMPT_TYPE, ROBOT_FILE_KEY, ROBOT_KEY
 from pi0_ros.bags.episode_writer import PARTIAL, QUEUE_BYTES, EpisodeWriter, Message
 from pi0_ros.bags.mcap_writer import message_definition
 from pi0_ros.bags.stream_meter import StreamMeter
 from pi0_ros.base.errors import InputError
 from pi0_ros.nodes.messages import message_class
-from pi0_ros.robot import Robot
+from pi0_ros.robot import Robot, robot_to_yaml
 
 READER_BYTES = 64 << 20  # that may wait in the middleware per topic
 USUAL_BYTES = {  # of one message; smaller ones wait in thousands
@@ -241,7 +241,12 @@ class Recorder:
         if problem := self._disk_problem():
             raise RecorderError(f"{problem}: free the disk or record elsewhere (out_dir)")
         path = self.out_dir / f"episode_{next_index(self.out_dir):06d}"
-        self._custom_data = {**(extra or {}), "prompt": prompt, "robot": self.robot.name}
+        self._custom_data = {
+            **(extra or {}),
+            "prompt": prompt,
+            ROBOT_KEY: self.robot.name,
+            ROBOT_FILE_KEY: robot_to_yaml(self.robot),
+        }
         interrupted = {**self._custom_data, "outcome": "interrupted", "success": "false"}
         episode = EpisodeWriter(path, self._kinds, interrupted, self.options.queue_bytes, self.options.compression)
         self._forget_early(time.monotonic())

@@ -15,6 +15,7 @@ import numpy as np
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.observation import raw_encodings
+from pi0_ros.observation.compressed_kinds import JPEG, PNG, kind_of
 from pi0_ros.observation.raw_encodings import LAYOUTS, LayoutError
 
 # encoding: (numpy kind, channels in the message, where red, green and blue are)
@@ -38,7 +39,9 @@ COLOURLESS = {
     "8UC3": "does not say whether red or blue comes first: say `encoding: rgb8` or bgr8 for the camera",
     "8UC4": "does not say whether red or blue comes first: say `encoding: rgba8` or bgra8 for the camera",
 }
-JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+GREY = ("mono8", "8UC1", "mono16")  # raw encodings without colour
+HEAD = 1 << 17  # bytes of a JPEG that are looked through for its kind: behind all that a camera notes
+DEPTH = ", as depth has it"
 RIFF, WEBP = b"RIFF", b"WEBP"  # a WebP file: RIFF, four bytes of length, WEBP
 
 
@@ -78,6 +81,14 @@ def check_image(msg: Any) -> None:
         _opencv(msg, raw_encodings.check)
     else:
         _bridge(msg.encoding)
+
+
+def is_grey(msg: Any) -> bool:
+    """Whether a camera message holds a picture without colour."""
+    if hasattr(msg, "encoding"):
+        return msg.encoding in GREY
+    kind = kind_of(bytes(msg.data[:HEAD]))
+    return kind is not None and kind.channels == 1
 
 
 def resize_with_pad(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -147,6 +158,13 @@ def _decompressor(msg: Any) -> Callable[[bytes], np.ndarray]:
     name, start = msg.format, bytes(msg.data[: len(PNG)])
     if start.startswith(RIFF) and bytes(msg.data[8:12]) == WEBP:
         return _pillow
+    kind = kind_of(bytes(msg.data[:HEAD]))
+    if kind is not None and (kind.bits != 8 or kind.channels not in (1, 3)):
+        what = f"holds {kind.bits}-bit values" if kind.bits != 8 else f"has {kind.channels} channels"
+        raise ImageError(
+            f"compressed image of format {name!r} {what}, no 8-bit colour{DEPTH if kind.channels == 1 else ''}: "
+            "name the camera's colour topic"
+        )
     if start.startswith(JPEG):
         return _jpeg_decoder()
     if start == PNG:

@@ -195,6 +195,7 @@ class ObservationBuffer:
         self._decoders: dict[str, Callable[[Any], np.ndarray]] = {}
         self._checks: dict[str, Callable[[Any], Any]] = {}
         self._streams: dict[str, StreamBuffer[_Sample]] = {}
+        self._ways = robot.stamp_ways
         self._frozen_s = {camera.topic: camera.frozen_s for camera in robot.cameras if camera.frozen_s is not None}
         self._pictures: dict[
             str, tuple[bytes, int]
@@ -223,17 +224,19 @@ class ObservationBuffer:
         """What has happened to each topic."""
         return {topic: stream.counts for topic, stream in self._streams.items()}
 
-    def push_message(self, topic: str, msg: Any, receive_ns: int) -> None:
-        """Store a message under its header stamp, or under `receive_ns` where it has none or a zero one.
+    def push_message(self, topic: str, msg: Any, receive_ns: int, stamp_ns: int | None = None) -> None:
+        """Store a message under its header stamp, or under `receive_ns` where it has none or a zero one, or where the
+        robot file says that the time of arrival counts. `stamp_ns` overrules both.
 
         Raises KeyError for a topic that the robot file does not name.
         """
         stream = self._streams[topic]
-        header = getattr(msg, "header", None)
-        stamp_ns = receive_ns if header is None else header.stamp.sec * SECOND + header.stamp.nanosec
-        if stamp_ns == 0:
-            stamp_ns = receive_ns
-            stream.counts.receive_stamped += 1
+        if stamp_ns is None:
+            header = None if self._ways[topic] == "arrival" else getattr(msg, "header", None)
+            stamp_ns = receive_ns if header is None else header.stamp.sec * SECOND + header.stamp.nanosec
+            if stamp_ns == 0:
+                stamp_ns = receive_ns
+                stream.counts.receive_stamped += 1
         since_ns = self._same_since_ns(topic, msg, stamp_ns) if topic in self._frozen_s else None
         stream.push(int(stamp_ns), _Sample(msg, self._decoders[topic], receive_ns, since_ns))
 

@@ -67,7 +67,7 @@ def make_inputs(
         image_masks=masks,
         prompt_tokens=torch.from_numpy(np.stack([tokens for tokens, _ in encoded]).astype(np.int64)).to(device),
         prompt_mask=torch.from_numpy(np.stack([mask for _, mask in encoded]).astype(bool)).to(device),
-        state=_padded(normalized, config.action_dim, device),
+        state=_padded(normalized, config.state_width, device),
     )
 
 
@@ -104,19 +104,23 @@ def _pixels(frames: np.ndarray, size: int, resize: str, device: torch.device | s
     owned = np.require(frames, requirements=["C", "W"])  # frames read from a message are read-only: torch wants to own
     pixels = torch.from_numpy(owned).to(device).to(torch.float32) / 255.0
     if pixels.shape[1:3] != (size, size):
-        pixels = _resized_by_torch(pixels, size)
+        pixels = _resized_by_torch(pixels, size, resize)
     return pixels * 2.0 - 1.0
 
 
-def _resized_by_torch(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    """float32 [B, h, w, 3] in 0 .. 1 -> [B, size, size, 3], bilinear without antialias, as LeRobot does it."""
+def _resized_by_torch(pixels: torch.Tensor, size: int, release: str) -> torch.Tensor:
+    """float32 [B, h, w, 3] in 0 .. 1 -> [B, size, size, 3], bilinear without antialias, as a release of LeRobot did it.
+
+    The bars are black, 0 here; LeRobot 0.4 made them -1 before it scaled pictures to -1 .. 1, so its models know -3.
+    """
     rows, columns = pixels.shape[1:3]
     ratio = max(rows / size, columns / size)
     shape = int(rows / ratio), int(columns / ratio)
     fitted = functional.interpolate(pixels.permute(0, 3, 1, 2), shape, mode="bilinear", align_corners=False)
-    top, left = ((size - side) // 2 for side in shape)
+    top, left = (size - side if release == "torch_0.3" else (size - side) // 2 for side in shape)
     bars = left, size - shape[1] - left, top, size - shape[0] - top
-    return functional.pad(fitted.clamp(0.0, 1.0), bars).permute(0, 2, 3, 1)
+    value = -1.0 if release == "torch_0.4" else 0.0
+    return functional.pad(fitted.clamp(0.0, 1.0), bars, value=value).permute(0, 2, 3, 1)
 
 
 def _padded(x: np.ndarray, dim: int, device: torch.device | str) -> torch.Tensor:

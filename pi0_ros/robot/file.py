@@ -28,6 +28,7 @@ KIND_UNITS = {"revolute": ("rad",), "prismatic": ("m",), "gripper": UNITS}
 ACTIONS = ("absolute", "relative", "velocity")
 ROLES = ("both", "state", "action")
 CONTROL_RATES = (20, 1000)  # Hz
+AS_ALWAYS = ("stamp", "auto")
 LIMITS = ("jerk", "tracking", "outside")  # that a joint may have besides position, velocity and acceleration
 SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -43,11 +44,12 @@ COMMAND_TYPES = (
     "std_msgs/msg/Float64MultiArray",
     "sensor_msgs/msg/JointState",
 )
+STAMPS = ("auto", "header", "arrival")
 COMMAND_POINTS = ("one", "trajectory")
 ACTION_SOURCES = ("command", "next_state")
 
 TOPIC_PATTERN = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
-SLOT_PATTERN = re.compile(r"[A-Za-z_]\w*")
+SLOT_PATTERN = re.compile(r"\w[\w.-]*")  # LeRobot's features may be called rgb.head, cam-high or 2cam
 
 
 class RobotFileError(InputError):
@@ -194,7 +196,7 @@ def _joint(value: Any, place: Place) -> Joint:
 
 
 def _camera(value: Any, place: Place) -> Camera:
-    optional = ("frozen_s", "encoding", "crop", "rotate", "depth")
+    optional = ("frozen_s", "encoding", "crop", "rotate", "depth", "stamp")
     item = Section(value, place, ("name", "topic", "type", "slot", "max_age_s"), optional, HINTS)
     slot = item.text("slot")
     if not SLOT_PATTERN.fullmatch(slot):
@@ -214,6 +216,7 @@ def _camera(value: Any, place: Place) -> Camera:
         crop=_crop(item) if "crop" in item else None,
         rotate=_rotate(item) if "rotate" in item else 0,
         depth=_depth(item) if "depth" in item else None,
+        stamp=_stamp(item),
     )
 
 
@@ -242,15 +245,16 @@ def _depth(item: Section) -> tuple[float, float]:
 
 
 def _state(value: Any, place: Place, known: Sequence[str]) -> StateTopic:
-    optional = ("joints", "names", "scale", "offset", "field")
+    optional = ("joints", "names", "scale", "offset", "field", "stamp")
     item = Section(value, place, ("topic", "type", "max_age_s"), optional, HINTS)
     joints, names = _joints(item, known)
     kind, field = item.choice("type", STATE_TYPES), item.choice("field", STATE_FIELDS, "position")
-    return StateTopic(_topic(item), kind, joints, item.positive("max_age_s"), field, names, *_units(item, joints))
+    units = _units(item, joints)
+    return StateTopic(_topic(item), kind, joints, item.positive("max_age_s"), field, names, *units, _stamp(item))
 
 
 def _command(value: Any, place: Place, known: Sequence[str]) -> CommandGroup:
-    optional = ("joints", "names", "scale", "offset", "points")
+    optional = ("joints", "names", "scale", "offset", "points", "stamp")
     item = Section(value, place, ("name", "topic", "type"), optional, HINTS)
     joints, names = _joints(item, known)
     kind, points = (
@@ -259,7 +263,12 @@ def _command(value: Any, place: Place, known: Sequence[str]) -> CommandGroup:
     )
     if points == "trajectory" and kind != COMMAND_TYPES[0]:
         item.wrong("points", f"a {kind} holds one point only: write one, or the type {COMMAND_TYPES[0]}")
-    return CommandGroup(item.text("name"), _topic(item), kind, joints, names, *_units(item, joints), points)
+    units = _units(item, joints)
+    return CommandGroup(item.text("name"), _topic(item), kind, joints, names, *units, points, _stamp(item))
+
+
+def _stamp(item: Section) -> str:
+    return item.choice("stamp", STAMPS, "auto")
 
 
 def _units(item: Section, joints: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -340,7 +349,7 @@ def robot_to_yaml(robot: Robot) -> str:
 
     def stream(item: Camera | StateTopic | CommandGroup) -> dict[str, Any]:
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(item).items()}
-        return {key: value for key, value in values.items() if value not in ([], None)}
+        return {key: value for key, value in values.items() if value not in ([], None) and (key, value) != AS_ALWAYS}
 
     def camera(item: Camera) -> dict[str, Any]:
         values = stream(item)

@@ -47,6 +47,7 @@ class Camera:
     crop: tuple[int, int, int, int] | None = None  # left, top, width, height in pixels of the picture as sent
     rotate: int = 0  # degrees clockwise, after the crop: 0, 90, 180 or 270
     depth: tuple[float, float] | None = None  # a depth camera: metres shown white (near) and black (far)
+    stamp: str = "auto"  # whose time counts: auto | header (the stamp, whatever other clocks say) | arrival
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class StateTopic:
     names: tuple[str, ...] = ()  # what the messages call the joints; empty: the same as `joints`
     scale: tuple[float, ...] = ()  # message = scale * value here + offset, for each joint; empty: 1
     offset: tuple[float, ...] = ()  # empty: 0
+    stamp: str = "auto"  # whose time counts: auto | header (the stamp, whatever other clocks say) | arrival
 
     @property
     def message_names(self) -> tuple[str, ...]:
@@ -82,6 +84,7 @@ class CommandGroup:
     points: str = (
         "one"  # of a JointTrajectory: one (the next), or trajectory (all to the end of the plan, when it changes)
     )
+    stamp: str = "auto"  # whose time counts: auto | header (the stamp, whatever other clocks say) | arrival
 
     @property
     def message_names(self) -> tuple[str, ...]:
@@ -195,6 +198,12 @@ class Robot:
         """Every topic of the file with its message type: cameras, then state, then commands."""
         streams: tuple[Camera | StateTopic | CommandGroup, ...] = (*self.cameras, *self.state, *self.commands)
         return {stream.topic: stream.type for stream in streams}
+
+    @property
+    def stamp_ways(self) -> dict[str, str]:
+        """Of every topic which time counts: auto, header or arrival."""
+        streams: tuple[Camera | StateTopic | CommandGroup, ...] = (*self.cameras, *self.state, *self.commands)
+        return {stream.topic: stream.stamp for stream in streams}
 
     @property
     def max_ages_s(self) -> dict[str, float]:

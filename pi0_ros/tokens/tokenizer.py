@@ -67,7 +67,7 @@ class Tokenizer:
 
         `state` is the normalised state without padding; it is read, and needed, by pi0-FAST and where pi0.5 has
         `config.discrete_state_input`. `prompt_format` and `pad_state_text` are those of `PolicySettings`: LeRobot's
-        pi0 takes the text as it is, and its old pi0.5 wrote the state padded to `config.action_dim`.
+        pi0 takes the text as it is, and its old pi0.5 wrote the state padded to `config.state_width`.
         """
         if config.is_fast and prompt_format != "openpi":
             raise TokenizerError("LeRobot's pi0_fast writes prompt and actions otherwise: use an openpi checkpoint")
@@ -116,7 +116,7 @@ class Tokenizer:
         if state is None:
             raise TokenizerError("this model reads the robot state from its prompt, but no state was given")
         if pad:
-            state = np.pad(np.asarray(state, np.float64), (0, max(0, config.action_dim - len(state))))
+            state = np.pad(np.asarray(state, np.float64), (0, max(0, config.state_width - len(state))))
         return fast_text(prompt, state) if config.is_fast else pi05_text(prompt, state)
 
     def _mirrored(self, tokens: Iterable[int]) -> list[int]:

@@ -15,9 +15,15 @@ import reference
 import torch
 from safetensors.torch import load_file, save_file
 
+from pi0_ros.checkpoints.checkpoint import load_spec
+from pi0_ros.checkpoints.convert import convert_checkpoint, plan_conversion
+from pi0_ros.checkpoints.lerobot import feature_of
+from pi0_ros.checkpoints.lerobot_steps import STATE
 from pi0_ros.checkpoints.load import describe_checkpoint, load_model, open_checkpoint
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.checkpoints.weights import whole
+from pi0_ros.robot import file as robots
+from pi0_ros.robot import load_robot, robot_from_yaml
 
 HEADS = {"vision": {"num_heads": 4}}
 LEROBOT = reference.ROOT / "lerobot"
@@ -93,14 +99,255 @@ def test_a_folder_of_weights_and_config_alone_takes_lerobots_defaults(tmp_path):
     assert (found.norm_stats, found.tokenizer_path, found.config.max_token_len) == (None, None, 48)
 
 
-def test_older_pi05_pads_the_state_before_it_becomes_text(tmp_path):
-    folder = copy("pi05", tmp_path / "older")
+# ---- releases ----
 
-    def drop(content: Any) -> None:
-        content["steps"] = [step for step in content["steps"] if "relative_actions" not in step["registry_name"]]
 
-    edit(folder / "policy_preprocessor.json", drop)
-    assert describe_checkpoint(folder, config=HEADS).settings.pad_state_text
+def before_relative_actions(name: str, folder: Path) -> Path:
+    """The fixture as LeRobot 0.4 or 0.5.0 would have written it."""
+    copy(name, folder)
+    for file, step in (("pre", "relative_actions_processor"), ("post", "absolute_actions_processor")):
+        edit(
+            folder / f"policy_{file}processor.json",
+            lambda content, gone=step: content["steps"].pop(at(content["steps"], gone)),
+        )
+    keys = ("use_relative_actions", "relative_exclude_joints", "action_feature_names")
+    edit(folder / "config.json", lambda content: [content.pop(key, None) for key in keys])
+    return folder
+
+
+@pytest.mark.parametrize("name", ["pi0", "pi05"])
+@pytest.mark.parametrize(("trainer", "resize"), [({}, "torch_0.4"), ({"cudnn_deterministic": False}, "torch")])
+def test_the_trainers_file_tells_the_release(name, trainer, resize, tmp_path):
+    folder = before_relative_actions(name, tmp_path / "trained")
+    (folder / "train_config.json").write_text(json.dumps({"steps": 3000, **trainer}))
+    found = describe_checkpoint(folder, config=HEADS)
+    assert found.settings.image_resize == resize and not found.undecided
+    assert found.settings.pad_state_text == (name == "pi05" and resize == "torch_0.4")
+
+
+@pytest.mark.parametrize("release", ["0.4", "0.5"])
+def test_where_nothing_tells_the_release_somebody_must(release, tmp_path):
+    folder = before_relative_actions("pi05", tmp_path / "untold")
+    robot = load_robot("libero")
+    with pytest.raises(
+        CheckpointError, match="whether LeRobot 0.4 or 0.5.0 trained it.*the bars -3.*0.4 pads the state"
+    ):
+        load_spec(folder, robot=robot, config=HEADS)
+    with pytest.raises(CheckpointError, match="--lerobot-release 0.4"):
+        plan_conversion(folder, config=HEADS)
+    ours = convert_checkpoint(folder, tmp_path / "ours", config=HEADS, robot=robot, lerobot_release=release)
+    settings = load_spec(ours).settings
+    assert (settings.image_resize, settings.pad_state_text) == {
+        "0.4": ("torch_0.4", True),
+        "0.5": ("torch", False),
+    }[release]
+    if release == "0.4":
+        with pytest.raises(CheckpointError, match="LeRobot 0.6 shows a model other pictures"):
+            convert_checkpoint(ours, tmp_path / "back", "lerobot", config=HEADS)
+    with pytest.raises(CheckpointError, match="no checkpoint of LeRobot"):
+        describe_checkpoint(ours, lerobot_release="0.4")
+    with pytest.raises(CheckpointError, match="lerobot_release is '1', expected one of 0.3, 0.4, 0.5"):
+        describe_checkpoint(folder, config=HEADS, lerobot_release="1")
+
+
+def test_a_base_model_is_meant_as_openpi_means_it(tmp_path):
+    folder = before_relative_actions("pi05", tmp_path / "base")
+    for file in ("policy_preprocessor.json", "policy_postprocessor.json"):
+        edit(folder / file, lambda content: [step.pop("state_file", None) for step in content["steps"]])
+    found = describe_checkpoint(folder, config=HEADS)
+    assert (found.settings.image_resize, found.settings.pad_state_text, found.undecided) == ("torch", False, "")
+
+
+def test_what_04_pads_differently_when_it_trains_is_refused(tmp_path):
+    folder = before_relative_actions("pi05", tmp_path / "trained")
+    (folder / "train_config.json").write_text("{}")
+    edit(folder / "config.json", lambda content: content.update(max_state_dim=20))
+    with pytest.raises(CheckpointError, match="max_state_dim is 20.*pads the state in the prompt to 20"):
+        describe_checkpoint(folder, config=HEADS)
+
+
+# ---- the processors, as programs ----
+
+
+def mutated(name: str, folder: Path, change: Callable[[list[Any], list[Any]], object]) -> Path:
+    """The fixture with other steps; `change` gets those of both processors."""
+    copy(name, folder)
+    files = [folder / f"policy_{part}processor.json" for part in ("pre", "post")]
+    contents = [json.loads(file.read_text()) for file in files]
+    change(contents[0]["steps"], contents[1]["steps"])
+    for file, content in zip(files, contents, strict=True):
+        file.write_text(json.dumps(content))
+    return folder
+
+
+def at(steps: list[Any], name: str) -> int:
+    return [step["registry_name"] for step in steps].index(name)
+
+
+def move(steps: list[Any], name: str, place: int) -> None:
+    steps.insert(place, steps.pop(at(steps, name)))
+
+
+RELATIVE_ALOHA = ((True,) * 6 + (False,)) * 2
+NORMALIZER, RELATIVE = "normalizer_processor", "relative_actions_processor"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("pi0", lambda b, a: b.pop(at(b, "pi0_new_line_processor")), "'tokenizer_processor', has no 'pi0_new_line_"),
+        (
+            "pi0",
+            lambda b, a: move(b, "pi0_new_line_processor", 9),
+            "'pi0_new_line_processor', comes after|has no 'pi0_",
+        ),
+        ("pi0", lambda b, a: b.pop(at(b, "tokenizer_processor")), "policy_preprocessor.json: there is no 'tokenizer_"),
+        ("pi0", lambda b, a: move(b, RELATIVE, 9), "step 6, 'relative_actions_processor', comes after the normaliser"),
+        ("pi0", lambda b, a: a[at(a, "absolute_actions_processor")]["config"].update(enabled=False), "does not add"),
+        (
+            "pi0",
+            lambda b, a: b[at(b, RELATIVE)]["config"].update(enabled=False),
+            "adds the state to actions that are not",
+        ),
+        ("pi0", lambda b, a: b.pop(at(b, RELATIVE)), "has no 'relative_actions_processor' in policy_preprocessor.json"),
+        ("pi0", lambda b, a: move(a, "absolute_actions_processor", 0), "'unnormalizer_processor', comes after"),
+        (
+            "pi0",
+            lambda b, a: b.insert(1, {"registry_name": "libero_processor"}),
+            "step 1, 'libero_processor', is not known",
+        ),
+        ("pi0", lambda b, a: b.insert(0, {"class": "me.Mine"}), "step 0, 'me.Mine', is not known"),
+        (
+            "pi0",
+            lambda b, a: b.append(dict(b[at(b, NORMALIZER)])),
+            "step 7, 'normalizer_processor', stands there twice",
+        ),
+        ("pi0", lambda b, a: b.append(dict(a[0])), "'unnormalizer_processor', is no step of a pre-processor of a pi0"),
+        ("pi0", lambda b, a: b[at(b, NORMALIZER)]["config"].update(eps=0.1), "has eps 0.1"),
+        ("pi0", lambda b, a: b[at(b, NORMALIZER)]["config"].update(clip=1), "has the unknown key.*clip"),
+        ("pi0", lambda b, a: b[at(b, "device_processor")]["config"].update(float_dtype="bfloat16"), "into bfloat16"),
+        ("pi0", lambda b, a: b[0]["config"].update(rename_map={"observation.state": "observation.s"}), "renames"),
+        (
+            "pi0",
+            lambda b, a: b[at(b, "tokenizer_processor")]["config"].update(padding_side="left"),
+            "padding_side 'left'",
+        ),
+        ("pi05", lambda b, a: move(b, NORMALIZER, 9), "comes before the normaliser"),
+        ("pi05", lambda b, a: b.pop(at(b, "pi05_prepare_state_tokenizer_processor_step")), "would not hold the state"),
+        (
+            "pi05",
+            lambda b, a: b[at(b, "pi05_prepare_state_tokenizer_processor_step")].update(
+                config={"include_state_in_prompt": False}
+            ),
+            "include_state_in_prompt off",
+        ),
+    ],
+)
+def test_a_step_that_cannot_be_followed_is_refused_by_name(name, change, message, tmp_path):
+    folder = mutated(name, tmp_path / "mutated", change)
+    with pytest.raises(CheckpointError, match=message) as error:
+        describe_checkpoint(folder, config=HEADS)
+    assert str(folder / "policy_p") in str(error.value)
+
+
+def test_the_processors_count_where_the_config_says_relative_and_they_do_not(tmp_path):
+    folder = mutated(
+        "pi0", tmp_path / "steps", lambda b, a: (b.pop(at(b, RELATIVE)), a.pop(at(a, "absolute_actions_processor")))
+    )
+    assert json.loads((folder / "config.json").read_text())["use_relative_actions"]
+    assert describe_checkpoint(folder, config=HEADS).settings.relative_actions == (False,) * 14
+
+
+def test_051_called_the_relative_step_otherwise(tmp_path):
+    rename = {"registry_name": "delta_actions_processor"}
+    folder = mutated("pi0", tmp_path / "051", lambda b, a: b[at(b, RELATIVE)].update(rename))
+    assert describe_checkpoint(folder, config=HEADS).settings.relative_actions == RELATIVE_ALOHA
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda b, a: b[at(b, NORMALIZER)]["config"].update(normalize_observation_keys=[]),
+        lambda b, a: b[at(b, NORMALIZER)]["config"]["features"].pop("observation.state"),
+        lambda b, a: b[at(b, NORMALIZER)]["config"]["features"]["observation.state"].update(type="ENV"),
+        lambda b, a: b[at(b, NORMALIZER)]["config"]["norm_map"].pop("STATE"),
+        lambda b, a: b.pop(at(b, NORMALIZER)),
+    ],
+)
+def test_a_state_that_lerobot_leaves_alone_is_left_alone(change, tmp_path):
+    settings = describe_checkpoint(mutated("pi0", tmp_path / "raw", change), config=HEADS).settings
+    assert (settings.state_normalization, settings.action_normalization) == ("identity", "lerobot_mean_std")
+
+
+def test_pictures_scaled_by_statistics_are_refused(tmp_path):
+    folder = copy("pi0", tmp_path / "visual")
+    step = next(s for s in json.loads((folder / "policy_preprocessor.json").read_text())["steps"] if "state_file" in s)
+    tensors = load_file(folder / step["state_file"])
+    for field in ("mean", "std"):
+        tensors[f"observation.images.cam_high.{field}"] = torch.full((3, 1, 1), 0.5)
+    save_file(tensors, folder / step["state_file"])
+    assert describe_checkpoint(folder, config=HEADS).settings.lerobot.get("visual_mode") is None
+
+    def scale(content: Any) -> None:
+        content["steps"][at(content["steps"], NORMALIZER)]["config"]["norm_map"].update(VISUAL="MEAN_STD")
+
+    edit(folder / "policy_preprocessor.json", scale)
+    with pytest.raises(CheckpointError, match="scales the pictures of observation.images.cam_high by statistics"):
+        describe_checkpoint(folder, config=HEADS)
+
+
+def test_what_lerobot_alone_reads_survives_both_ways(tmp_path):
+    folder = copy("pi0", tmp_path / "kept", n_action_steps=5)
+    names = {"observation.images.front": "observation.images.cam_high"}
+    edit(folder / "policy_preprocessor.json", lambda content: content["steps"][0]["config"].update(rename_map=names))
+    ours = convert_checkpoint(folder, tmp_path / "ours", config=HEADS, robot=load_robot("aloha"))
+    back = convert_checkpoint(ours, tmp_path / "back", "lerobot", config=HEADS)
+    content = json.loads((back / "config.json").read_text())
+    assert (content["n_action_steps"], content["output_features"]["action"]["shape"]) == (5, [14])
+    steps = json.loads((back / "policy_preprocessor.json").read_text())["steps"]
+    assert steps[0]["config"]["rename_map"] == names
+
+
+def test_half_of_the_processors_is_not_guessed(tmp_path):
+    folder = copy("pi0", tmp_path / "half")
+    (folder / "policy_postprocessor.json").unlink()
+    with pytest.raises(CheckpointError, match="policy_postprocessor.json: it is missing, but policy_preprocessor.json"):
+        describe_checkpoint(folder, config=HEADS)
+
+
+# ---- cameras, widths ----
+
+
+@pytest.mark.parametrize(
+    "names", [("images.rgb.head", "images.cam-high", "images.2cam"), ("left.cam", "right.cam", "image")]
+)
+def test_cameras_keep_the_names_that_people_gave_them(names, tmp_path):
+    visual = {f"observation.{name}": {"type": "VISUAL", "shape": [3, 48, 64]} for name in names}
+    folder = copy("pi0", tmp_path / "named", input_features=visual | {STATE: {"type": "STATE", "shape": [14]}})
+    found = describe_checkpoint(folder, config=HEADS)
+    assert [feature_of(slot) for slot in found.config.cameras] == list(visual)
+    back = convert_checkpoint(folder, tmp_path / "back", "lerobot", config=HEADS, robot=load_robot("aloha_sim"))
+    assert [key for key in json.loads((back / "config.json").read_text())["input_features"] if key in visual] == list(
+        visual
+    )
+    text = (Path(robots.__file__).parents[2] / "config/robots/demo_arm.yaml").read_text()
+    robot_from_yaml(text.replace("slot: base_0_rgb", f"slot: {found.config.cameras[0]}"), "drawn.yaml")
+
+
+def test_a_state_wider_than_the_actions(tmp_path):
+    """LeRobot's max_state_dim: pi0 projects so many numbers."""
+    folder = copy("pi0", tmp_path / "wide", max_state_dim=40)
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("state_proj.weight"))
+    tensors[name] = torch.randn(tensors[name].shape[0], 40)
+    save_file(tensors, folder / "model.safetensors")
+    found = describe_checkpoint(folder, config=HEADS)
+    assert (found.config.state_dim, found.config.state_width, found.config.action_dim) == (40, 40, 32)
+    assert load_model(folder, config=HEADS).model.state_proj.weight.shape[1] == 40
+    ours = convert_checkpoint(folder, tmp_path / "ours", config=HEADS)
+    assert describe_checkpoint(ours).config.state_dim == 40
+    with pytest.raises(CheckpointError, match="openpi has one width for both"):
+        convert_checkpoint(folder, tmp_path / "openpi", "openpi", config=HEADS)
 
 
 def test_what_has_no_statistics_stays_as_it_is(tmp_path):
@@ -132,6 +379,9 @@ def test_empty_cameras_of_the_config_are_slots(tmp_path):
         ({"type": "act"}, "a policy of type 'act'"),
         ({"min_period": 0.01}, "'min_period' is 0.01, this package's models have 0.004 built in"),
         ({"use_visual_memory": True}, "'use_visual_memory' is on"),
+        ({"adapt_to_pi_aloha": True}, "'adapt_to_pi_aloha' is True, this package's models have False built in"),
+        ({"resize_imgs_with_padding": None}, "'resize_imgs_with_padding' is None: pictures that are not resized"),
+        ({"max_state_dim": 20}, "state_proj.weight"),
         ({"max_action_dim": 24}, "its files say action_dim 24, its tensors 32"),
         ({"image_resolution": [336, 336]}, "its files say vision.image_size 336, its tensors 224"),
         ({"input_features": [1]}, r"'input_features' is \[1\], expected a dict"),

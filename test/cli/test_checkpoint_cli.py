@@ -202,15 +202,13 @@ def test_notes_tell_what_is_special(tmp_path: Path) -> None:
     assert "no statistics" in base
 
 
-def test_old_lerobot_processors_are_noted(tmp_path: Path) -> None:
-    folder = tmp_path / "old"
-    shutil.copytree(PLACES["lerobot_pi05"], folder)
-    path = folder / "policy_preprocessor.json"
-    content = json.loads(path.read_text())
-    content["steps"] = [step for step in content["steps"] if step["registry_name"] != "relative_actions_processor"]
-    path.write_text(json.dumps(content))
-    (note,) = summary.notes(describe_checkpoint(folder, config=HEADS))
-    assert "older LeRobot" in note
+def test_old_lerobot_checkpoints_are_noted() -> None:
+    description = describe_checkpoint(PLACES["lerobot_pi05"], config=HEADS)
+    padded = replace(description, settings=replace(description.settings, pad_state_text=True))
+    (note,) = summary.notes(padded)
+    assert "trained by LeRobot 0.4" in note
+    (note,) = summary.notes(replace(description, undecided=f"{description.path}: nothing tells"))
+    assert note == "nothing tells"
 
 
 # ---- convert and verify

@@ -33,7 +33,9 @@ KINDS = {
     ),
     **dict.fromkeys(("fps", "ray_address"), "name"),
     **dict.fromkeys(("out", "dst", "plots", "plot", "log_dir"), "out"),
-    **dict.fromkeys(("prompt", "task", "recorder", "topic", "prompt_topic", "subtask_topic"), "text"),
+    **dict.fromkeys(
+        ("prompt", "task", "recorder", "topic", "prompt_topic", "subtask_topic", "namespace", "text"), "text"
+    ),
     **dict.fromkeys(("start_topic", "stop_topic", "discard_topic"), "text"),
 }
 NUMBERS = ("abc", "-1", "nan", "inf")

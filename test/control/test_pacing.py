@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pi0_ros.control.pacing import BUCKETS, LOWEST_S, PER_DECADE, Histogram, LateShare, Pacer, lower_edge
+from pi0_ros.control.pacing import BUCKETS, LOWEST_S, PER_DECADE, Histogram, LateFraction, Pacer, lower_edge
 
 
 def test_deadlines_are_absolute():
@@ -63,7 +63,7 @@ def test_a_histogram_survives_as_text():
 
 
 def test_the_late_share_looks_back_on_the_last_seconds_only():
-    late = LateShare(window_s=5.0)
+    late = LateFraction(window_s=5.0)
     assert late.update(0.0, 0, 0) == 0.0
     assert late.update(1.0, 40, 10) == pytest.approx(0.2)
     assert late.update(5.0, 240, 10) == pytest.approx(10 / 250)

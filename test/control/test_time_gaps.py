@@ -215,3 +215,25 @@ def test_a_disarmed_robot_that_somebody_moves_is_left_alone():
         bench.measured = bench.measured + [0.004, 0.0, 0.0]
         bench.step()
     assert len(bench.positions()) == count
+
+
+def test_a_command_that_would_leave_too_late_is_withdrawn():
+    """The process may stand still between the tick and its publication, too."""
+    bench = moving()
+    controller = bench.controller
+    controller.published(bench.now, bench.steady)
+    last = bench.sent[-1].position.copy()
+    bench.step()
+    late = bench.steady + 0.2
+    assert not controller.too_late(bench.steady + 0.01) and controller.too_late(late)
+    bench.sent[-1] = None  # it was not sent
+    bench.measured = last
+    bench.stall(0.2)
+    controller.withdraw(bench.now, late)
+    assert controller.state is State.HOLDING and "stood still" in controller.reason
+    chunks(bench, 0.8)
+    first = next(command for command in bench.sent[-40:] if command is not None)
+    assert (np.abs(first.position - last) <= bench.limits.acceleration * PERIOD**2 * (1 + 1e-9)).all()
+    bench.assert_within_limits()
+    controller.published(bench.now, bench.steady + 0.2)
+    assert controller.state is State.HOLDING, "stopped in the midst of publishing"

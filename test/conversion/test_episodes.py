@@ -194,7 +194,7 @@ def test_service_calls(tmp_path: Path) -> None:
 
 def test_a_bag_without_the_wanted_marks_is_skipped(tmp_path: Path) -> None:
     bag, episodes = cut(tmp_path, Recipe(seconds=2.0), Options(start_topic="/button"))
-    assert (bag.status, bag.reason, episodes) == ("skipped", "no episode is marked in it", [])
+    assert (bag.status, episodes) == ("rejected", []) and "--start-topic /button is not recorded" in bag.reason
 
 
 # ---- labels

@@ -1,4 +1,4 @@
-"""Every row of the table in docs/data.md: a folder of damaged and odd recordings comes out exactly as it says."""
+"""Every row of the table in docs/data.md: damaged and odd recordings come out, and are checked, exactly as it says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,26 @@ import yaml
 from bagmaker import STORE, TYPES, Recipe, joint_message, make_bag, messages, stamp
 from oddbags import cut, fingerprint, killed_with_wal, overwrite, storage_file, write_bag, write_mcap
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
+from strangebags import (
+    apart,
+    black,
+    depth,
+    during,
+    empty_state,
+    frozen,
+    grey,
+    not_a_number,
+    only,
+    reordered,
+    restamped,
+    simulated,
+    still,
+    trembling,
+    truncated,
+    without_points,
+)
 
+from pi0_ros.conversion.bag_check import check_bag
 from pi0_ros.conversion.convert import convert
 from pi0_ros.conversion.options import Options
 from pi0_ros.conversion.report import BagReport, Report
@@ -210,6 +229,43 @@ MAKERS: dict[str, Callable[[Path], object]] = {
     "marked as failed": recorded(custom_data={"outcome": "failure"}),
     "discarded": recorded(custom_data={"discarded": "true"}),
     "a recorder's `.partial` folder": recorded(),
+    "joints stamped 3 s before the rest": recorded(change=restamped(lambda t_s: -3.0, [STATES])),
+    "joints stamped 3 s after the rest": recorded(change=restamped(lambda t_s: 3.0, [STATES])),
+    "a camera stamped 0.3 s before the rest": recorded(change=restamped(lambda t_s: -0.3, [BASE])),
+    "a camera stamped 0.1 s before the rest": recorded(change=restamped(lambda t_s: -0.1, [BASE])),
+    "all stamps of a simulator's time": recorded(change=simulated()),
+    "a simulator's time, commands without a stamp": recorded(change=simulated([COMMANDS])),
+    "a machine whose clock is 0.4 s off": recorded(change=restamped(lambda t_s: 0.4)),
+    "all clocks set back by 2 s": recorded(change=restamped(lambda t_s: -2.0 if t_s >= 2 else 0.0)),
+    "all clocks set forward by an hour": recorded(change=restamped(lambda t_s: 3600.0 if t_s >= 2 else 0.0)),
+    "one camera's clock set by 2 s": recorded(change=restamped(lambda t_s: 2.0 if t_s >= 2 else 0.0, [BASE])),
+    "a single stamp of long ago": recorded(change=restamped(lambda t_s: -1e7 if t_s == 2.0 else 0.0, [BASE])),
+    "a camera that dies": recorded(keep=only(WRIST, 0, 2)),
+    "joints that die": recorded(keep=only(STATES, 0, 2)),
+    "a camera that begins late": recorded(keep=only(BASE, 1.5, 9)),
+    "commands that begin late": recorded(keep=only(COMMANDS, 1.5, 9)),
+    "commands that end early": recorded(keep=only(COMMANDS, 0, 2)),
+    "a camera that is found 0.6 s later": recorded(keep=only(BASE, 0.6, 9)),
+    "two pauses": recorded(seconds=6.0, keep=apart(BASE, (1.5, 2.2), (3.7, 4.4))),
+    "pauses so often that no piece is long enough": recorded(keep=apart(BASE, (0.7, 1.1), (1.7, 2.2), (2.8, 3.3))),
+    "joint states of NaN for a while": recorded(change=during(1.9, 2.1, STATES, not_a_number)),
+    "empty joint states for a while": recorded(change=during(1.9, 2.1, STATES, empty_state)),
+    "joint states of NaN to the end": recorded(change=during(2.0, 9, STATES, not_a_number)),
+    "trajectories without a point for a while": recorded(change=during(1.9, 2.1, COMMANDS, without_points)),
+    "four pictures cut short": recorded(change=during(1.9, 2.1, BASE, truncated)),
+    "a prompt that flickers": recorded(prompts=[(n / 5, ("red", "green")[n % 2]) for n in range(20)]),
+    "a prompt in `custom_data` alone": recorded(prompts=(), custom_data={"prompt": "fold the towel"}),
+    "no prompt but the robot file's": recorded(prompts=()),
+    "a camera black throughout": recorded(change=during(0, 9, BASE, black)),
+    "a camera frozen throughout": recorded(change=during(0, 9, BASE, frozen)),
+    "a camera frozen for a second": recorded(change=during(1.0, 2.0, BASE, frozen)),
+    "joints that never move": recorded(change=during(0, 9, STATES, still)),
+    "joints that only tremble": recorded(change=during(0, 9, STATES, trembling)),
+    "commands that never change": recorded(change=during(0, 9, COMMANDS, still)),
+    "grey pictures": recorded(change=during(0, 9, BASE, grey)),
+    "depth instead of colour": recorded(change=during(0, 9, BASE, depth)),
+    "a camera of half the dataset's rate": recorded(camera_hz=10.0),
+    "joints in another order": recorded(change=during(0, 9, STATES, reordered)),
 }
 
 
@@ -256,6 +312,14 @@ def test_row(everything: tuple[Path, Report], name: str) -> None:
     assert says.strip("`") in said or not says, said
     if not says:
         assert not said
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_check_and_convert_agree(everything: tuple[Path, Report], name: str) -> None:
+    bag = reports(everything)[name]
+    checked = check_bag(Path(bag.bag), ROBOT)
+    assert (checked.verdict == "unusable") == (bag.status == "rejected"), (checked.findings, bag.reason)
+    assert checked.pieces == tuple(episode.frames for episode in bag.episodes)
 
 
 def test_the_dataset_holds_what_the_reports_say(everything: tuple[Path, Report]) -> None:

@@ -15,7 +15,7 @@ from bagmaker import Recipe, image_at, make_bag
 from pi0_ros.cli.main import main
 from pi0_ros.datasets import writer_v21 as lerobot_v21
 from pi0_ros.datasets.layout import DatasetError
-from pi0_ros.datasets.staged_episode import PartWriter, StagedEpisode
+from pi0_ros.datasets.staged_episode import EpisodeStager, StagedEpisode
 from pi0_ros.datasets.video import CODECS, read_frames
 from pi0_ros.datasets.writer_v21 import write_dataset_v21
 from pi0_ros.robot import load_robot
@@ -26,7 +26,7 @@ FPS, LENGTHS, PROMPTS = 20, (12, 9, 15), ("red", "green", "red")
 
 def make_part(folder: Path, length: int, prompt: str, seed: int) -> StagedEpisode:
     random = np.random.default_rng(seed)
-    writer = PartWriter(folder, FPS, CODECS["h264"])
+    writer = EpisodeStager(folder, FPS, CODECS["h264"])
     for number in range(length):
         images = {camera.name: image_at(number + seed, 32, 48) for camera in ROBOT.cameras}
         writer.add(random.normal(size=6), random.normal(size=6), images)

@@ -18,7 +18,7 @@ from bagmaker import image_at
 from pi0_ros.datasets import writer_v30 as lerobot_v30
 from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.datasets.layout import DatasetError
-from pi0_ros.datasets.staged_episode import PartWriter, StagedEpisode
+from pi0_ros.datasets.staged_episode import EpisodeStager, StagedEpisode
 from pi0_ros.datasets.video import CODECS, VideoError, VideoWriter, join_videos, read_frames
 from pi0_ros.datasets.writer_v30 import write_dataset
 from pi0_ros.robot import Robot, load_robot
@@ -39,7 +39,7 @@ def make_part(
     extra: pa.Table | None = None,
 ) -> StagedEpisode:
     random = np.random.default_rng(seed)
-    writer = PartWriter(folder, FPS, CODECS[codec])
+    writer = EpisodeStager(folder, FPS, CODECS[codec])
     for number in range(length):
         images = {camera.name: image_at(number + seed, *size, shade=3 * i) for i, camera in enumerate(ROBOT.cameras)}
         writer.add(random.normal(size=6), random.normal(size=6) + seed, images)

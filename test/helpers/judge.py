@@ -15,8 +15,8 @@ import numpy as np
 from pi0_ros.robot import Robot
 
 FEW = 5.5  # periods; the controller calls 4.5 a stall, and messages take their time
+FEW_S = 0.05  # and so long at any rate: it calls nothing below 0.03 s a stall
 SLACK = 1 + 1e-6
-NEAR = 0.05  # of a joint's range: a motion that begins this near to the measured position begins there
 BACK_S = 0.5  # the measured positions of so long before a motion count
 
 
@@ -44,21 +44,23 @@ def judge(
     """Judge `commands` [n, J] that arrived at `arrived` [n] (s of a steady clock), with (times, positions [m, J])."""
     verdict = Verdict(len(commands), pause_s=float(np.max(np.diff(arrived), initial=0.0)))
     period, names = 1.0 / robot.control_rate_hz, robot.joint_names
+    few = max(FEW * period, FEW_S)
     finite = np.isfinite(commands)
     for i, j in np.argwhere(~finite):
         verdict.breach("not a number", int(i), names[j], float(commands[i, j]))
     if not len(commands) or not finite.all():
         return verdict
-    velocity = np.zeros(len(names))
+    # How it moved before the record began is not known.
+    velocity = (commands[1] - commands[0]) / period if len(commands) > 1 else np.zeros(len(names))
     lower, upper = np.minimum(robot.lower, commands[0]), np.maximum(robot.upper, commands[0])
     for i in range(1, len(commands)):
         gap, step = arrived[i] - arrived[i - 1], commands[i] - commands[i - 1]
         going_on, from_rest = step / period, step / period
-        if gap > FEW * period:
+        if gap > few:
             found = _measured_at(measured, arrived[i])
-            if found is not None:  # where the robot is, it may begin anew
-                near = np.abs(commands[i] - found) <= NEAR * (robot.upper - robot.lower)
-                from_rest = np.where(near, 0.0, from_rest)
+            if found is not None:  # or it begins anew where the robot is
+                anew = (commands[i] - found) / period
+                from_rest = np.where(np.abs(anew) < np.abs(from_rest), anew, from_rest)
             options = [(from_rest, np.zeros_like(velocity))]
         elif gap > 2.0 * period:
             options = [(going_on, velocity), (from_rest, np.zeros_like(velocity))]
@@ -75,14 +77,17 @@ def judge(
         )
         for kind, values in (("velocity", speeds), ("acceleration", efforts)):
             if values.max() > SLACK:
-                verdict.breach(f"{kind} (times its limit)", i, names[int(values.argmax())], float(values.max()))
+                j = int(values.argmax())
+                pauses = ", ".join(f"{pause:.3f}" for pause in np.diff(arrived[max(0, i - 3) : i + 3]))
+                path = ", ".join(f"{position:.4f}" for position in commands[max(0, i - 3) : i + 3, j])
+                verdict.breach(f"{kind} (times its limit)", i, f"{names[j]} [{path}] s [{pauses}]", float(values.max()))
         lower = np.where(
-            gap > FEW * period,
+            gap > few,
             np.minimum(robot.lower, commands[i]),
             np.maximum(lower, np.minimum(robot.lower, commands[i - 1])),
         )
         upper = np.where(
-            gap > FEW * period,
+            gap > few,
             np.maximum(robot.upper, commands[i]),
             np.minimum(upper, np.maximum(robot.upper, commands[i - 1])),
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pi0_ros.datasets.language import episode_columns
-from pi0_ros.datasets.staged_episode import PartWriter
+from pi0_ros.datasets.staged_episode import EpisodeStager
 from pi0_ros.datasets.video import CODECS
 from pi0_ros.datasets.writer_v21 import write_dataset_v21
 from pi0_ros.datasets.writer_v30 import write_dataset
@@ -63,7 +63,7 @@ def make(
     for episode, (length, prompt) in enumerate(zip(lengths, prompts, strict=True)):
         moves = commands(length, seed + episode)
         state, action = change(episode, moves[:length], moves[LAG:])
-        writer = PartWriter(folder.with_name(f"{folder.name}-part{episode}"), FPS, CODECS["h264"])
+        writer = EpisodeStager(folder.with_name(f"{folder.name}-part{episode}"), FPS, CODECS["h264"])
         for number in range(length):
             images = {camera.name: draw(number, episode, place) for place, camera in enumerate(ROBOT.cameras)}
             writer.add(state[number], action[number], images)

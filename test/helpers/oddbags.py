@@ -86,17 +86,19 @@ def write_mcap(
     compression: str | None = "",
     chunk: int = 20,
     spoil: Callable[[int, bytes], bytes] = lambda number, data: data,
+    spell: Callable[[str], str] = lambda kind: kind,
 ) -> Path:
     """An MCAP file without index: messages (ns, topic, type, message) in chunks of so many (`compression` None: none);
     a memoryview in place of a message is its content.
 
-    `spoil` may change the compressed content of chunk `number` after its checksum was taken.
+    `spell` may spell the types otherwise, `spoil` change the compressed content of chunk `number` after its checksum
+    was taken.
     """
     topics = {topic: kind for _, topic, kind, _ in found}
     head = b""
     for number, (topic, kind) in enumerate(topics.items(), 1):
         definition = STORE.generate_msgdef(kind, ros_version=2)[0]
-        head += record(3, struct.pack("<H", number) + text(kind) + text("ros2msg") + text(definition))
+        head += record(3, struct.pack("<H", number) + text(spell(kind)) + text("ros2msg") + text(definition))
         head += record(4, struct.pack("<HH", number, number) + text(topic) + text("cdr") + text(""))
     numbers = {topic: number for number, topic in enumerate(topics, 1)}
     body = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +17,18 @@ from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from pi0_ros.robot import Robot, load_robot
+
 BASE, WRIST, STATE, COMMAND = "/arm/base/image", "/arm/wrist/image", "/arm/joint_states", "/arm/command"
 LIMIT_S = 30.0
 
 
-@dataclass(frozen=True)
-class Stream:
-    topic: str
-    type: str
-
-
-STREAMS = ("cameras", "state", "commands")
-
-
-@dataclass(frozen=True)
-class ArmTopics:
-    """The part of a robot file that the recorder's core reads."""
-
-    name: str = "arm"
-    prompt: str = "put the red cube in the tray"
-    cameras: tuple[Stream, ...] = (Stream(BASE, "sensor_msgs/msg/Image"), Stream(WRIST, "sensor_msgs/msg/Image"))
-    state: tuple[Stream, ...] = (Stream(STATE, "sensor_msgs/msg/JointState"),)
-    commands: tuple[Stream, ...] = (Stream(COMMAND, "trajectory_msgs/msg/JointTrajectory"),)
-
-    @property
-    def topics(self) -> dict[str, str]:
-        return {stream.topic: stream.type for stream in (*self.cameras, *self.state, *self.commands)}
-
-    @property
-    def recorded(self) -> ArmTopics:
-        return self
-
-    def with_topics(self, name: Callable[[str], str]) -> ArmTopics:
-        streams = {key: tuple(replace(s, topic=name(s.topic)) for s in getattr(self, key)) for key in STREAMS}
-        return replace(self, **streams)
+def arm_robot() -> Robot:
+    """The demo arm on this file's topics."""
+    demo = load_robot("demo_arm")
+    cameras = tuple(replace(camera, topic=topic) for camera, topic in zip(demo.cameras, (BASE, WRIST), strict=True))
+    state, commands = replace(demo.state[0], topic=STATE), replace(demo.commands[0], topic=COMMAND)
+    return replace(demo, name="arm", cameras=cameras, state=(state,), commands=(commands,))
 
 
 class Driver:

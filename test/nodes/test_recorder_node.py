@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,9 @@ from recorder_arm import (  # noqa: E402
     ROBOT_FILE,
     STATE,
     WRIST,
-    ArmTopics,
     Driver,
     add_node,
+    arm_robot,
     custom_data,
     read,
     spin_until,
@@ -45,6 +46,7 @@ from pi0_ros.bags.recovery import recover  # noqa: E402
 from pi0_ros.launching.launches import ros_arguments  # noqa: E402
 from pi0_ros.nodes.recorder import PROMPT_TOPIC, Recorder, RecorderError, RecorderOptions, next_index  # noqa: E402
 from pi0_ros.nodes.recorder_node import joy_buttons  # noqa: E402
+from pi0_ros.robot import robot_to_yaml  # noqa: E402
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def test_an_episode_holds_every_message_unchanged(
     executor: SingleThreadedExecutor, tmp_path: Path, reliability: ReliabilityPolicy
 ) -> None:
     driver = Driver(add_node(executor, "driver"), reliability)
-    recorder = Recorder(add_node(executor, "recorder"), ArmTopics(), tmp_path)  # type: ignore[arg-type]
+    recorder = Recorder(add_node(executor, "recorder"), arm_robot(), tmp_path)
     spin_until(executor, partial(heard, recorder, driver), "subscriptions")
     before_ns = recorder.node.get_clock().now().nanoseconds
     recorder.start("put the blue cube in the tray", {"seed": "7"})
@@ -95,7 +97,7 @@ def test_an_episode_holds_every_message_unchanged(
     assert messages[PROMPT_TOPIC][0][0] == min(stamps)
     assert messages[PROMPT_TOPIC][0][1] == serialize_message(String(data="put the blue cube in the tray"))
     expected = {"prompt": "put the blue cube in the tray", "robot": "arm", "outcome": "success"}
-    expected |= {"seed": "7", "lost": "{}"}
+    expected |= {"seed": "7", "lost": "{}", "robot_file": robot_to_yaml(arm_robot())}
     assert custom_data(recording.path) == expected
 
 
@@ -104,7 +106,7 @@ def test_two_cameras_several_times_faster_than_real_time_lose_nothing(
 ) -> None:
     """400 images, 1000 states and commands: ten seconds of the demo arm in one burst of a few seconds."""
     driver = Driver(add_node(executor, "driver"))
-    recorder = Recorder(add_node(executor, "recorder"), ArmTopics(), tmp_path)  # type: ignore[arg-type]
+    recorder = Recorder(add_node(executor, "recorder"), arm_robot(), tmp_path)
     spin_until(executor, partial(heard, recorder, driver), "subscriptions")
     recorder.start()
     for tick in range(500):
@@ -122,7 +124,7 @@ def test_two_cameras_several_times_faster_than_real_time_lose_nothing(
 
 def test_what_the_recorder_could_not_take_is_counted(executor: SingleThreadedExecutor, tmp_path: Path) -> None:
     driver = Driver(add_node(executor, "driver"))
-    recorder = Recorder(add_node(executor, "recorder"), ArmTopics(), tmp_path)  # type: ignore[arg-type]
+    recorder = Recorder(add_node(executor, "recorder"), arm_robot(), tmp_path)
     spin_until(executor, partial(heard, recorder, driver), "subscriptions")
     recorder.start()
     driver.all()
@@ -142,7 +144,7 @@ def test_what_the_recorder_could_not_take_is_counted(executor: SingleThreadedExe
 
 def test_losses_of_two_publishers_on_one_topic_are_not_known(executor: SingleThreadedExecutor, tmp_path: Path) -> None:
     drivers = [Driver(add_node(executor, name)) for name in ("driver", "other_driver")]
-    recorder = Recorder(add_node(executor, "recorder"), ArmTopics(), tmp_path)  # type: ignore[arg-type]
+    recorder = Recorder(add_node(executor, "recorder"), arm_robot(), tmp_path)
     for driver in drivers:
         spin_until(executor, partial(heard, recorder, driver), "subscriptions")
     recorder.start()
@@ -158,7 +160,7 @@ def test_losses_of_two_publishers_on_one_topic_are_not_known(executor: SingleThr
 def test_the_seconds_before_start_are_in_the_bag(executor: SingleThreadedExecutor, tmp_path: Path) -> None:
     driver = Driver(add_node(executor, "driver"))
     options = RecorderOptions(pre_roll_s=5.0)
-    recorder = Recorder(add_node(executor, "recorder"), ArmTopics(), tmp_path, options)  # type: ignore[arg-type]
+    recorder = Recorder(add_node(executor, "recorder"), arm_robot(), tmp_path, options)
     spin_until(executor, partial(heard, recorder, driver), "subscriptions")
     for _ in range(10):
         driver.all()
@@ -185,7 +187,7 @@ def test_the_pre_roll_is_bounded_in_seconds_and_bytes(executor: SingleThreadedEx
     driver = Driver(add_node(executor, "driver"))
     small = RecorderOptions(pre_roll_s=60.0, queue_bytes=200_000)
     short = RecorderOptions(pre_roll_s=0.1)
-    recorders = [Recorder(add_node(executor, f"r{i}"), ArmTopics(), tmp_path, o) for i, o in enumerate((small, short))]  # type: ignore[arg-type]
+    recorders = [Recorder(add_node(executor, f"r{i}"), arm_robot(), tmp_path, o) for i, o in enumerate((small, short))]
     spin_until(executor, lambda: all(p.get_subscription_count() == 2 for p in driver.publishers.values()), "both")
     for _ in range(20):
         driver.image(BASE)
@@ -204,7 +206,7 @@ def test_an_episode_ends_whole_before_the_disk_is_full(
     monkeypatch.setattr("pi0_ros.nodes.recorder.free_bytes", lambda folder: free[0])
     driver, ended = Driver(add_node(executor, "driver")), []
     node = add_node(executor, "recorder")
-    recorder = Recorder(node, ArmTopics(), tmp_path, on_end=ended.append)  # type: ignore[arg-type]
+    recorder = Recorder(node, arm_robot(), tmp_path, on_end=ended.append)
     spin_until(executor, partial(heard, recorder, driver), "subscriptions")
     path = recorder.start()
     for _ in range(10):
@@ -229,7 +231,7 @@ def test_extra_topics_are_recorded_once_they_appear(executor: SingleThreadedExec
     node = add_node(executor, "driver")
     driver = Driver(node)
     options = RecorderOptions(extra_topics=("pi0/subtask", "nobody/speaks"))
-    recorder = Recorder(add_node(executor, "recorder"), ArmTopics(), tmp_path, options)  # type: ignore[arg-type]
+    recorder = Recorder(add_node(executor, "recorder"), arm_robot(), tmp_path, options)
     spin_until(executor, partial(heard, recorder, driver), "subscriptions")
     recorder.start()
     publisher = node.create_publisher(String, "pi0/subtask", 1)
@@ -249,7 +251,7 @@ def test_discard_removes_and_numbers_go_on(executor: SingleThreadedExecutor, tmp
     (tmp_path / "notes").mkdir()
     assert next_index(tmp_path) == 12
     driver = Driver(add_node(executor, "driver"))
-    recorder = Recorder(add_node(executor, "recorder"), ArmTopics(), tmp_path)  # type: ignore[arg-type]
+    recorder = Recorder(add_node(executor, "recorder"), arm_robot(), tmp_path)
     spin_until(executor, partial(heard, recorder, driver), "subscriptions")
     assert recorder.start() == tmp_path / "episode_000012"
     assert (tmp_path / "episode_000012.partial").is_dir() and not (tmp_path / "episode_000012").exists()
@@ -266,7 +268,7 @@ def test_discard_removes_and_numbers_go_on(executor: SingleThreadedExecutor, tmp
 
 
 def test_refusals_say_what_to_do(executor: SingleThreadedExecutor, tmp_path: Path) -> None:
-    recorder = Recorder(add_node(executor, "recorder"), ArmTopics(), tmp_path)  # type: ignore[arg-type]
+    recorder = Recorder(add_node(executor, "recorder"), arm_robot(), tmp_path)
     with pytest.raises(RecorderError, match=f"nothing publishes {BASE}, {WRIST}, {STATE}: start the robot's drivers"):
         recorder.start()
     with pytest.raises(RecorderError, match="call start first"):
@@ -277,7 +279,7 @@ def test_refusals_say_what_to_do(executor: SingleThreadedExecutor, tmp_path: Pat
     with pytest.raises(RecorderError, match="already recording episode_000000"):
         recorder.start()
     recorder.discard()
-    unnamed = Recorder(recorder.node, ArmTopics(prompt=""), tmp_path)  # type: ignore[arg-type]
+    unnamed = Recorder(recorder.node, replace(arm_robot(), prompt=""), tmp_path)
     with pytest.raises(RecorderError, match="no prompt"):
         unnamed.start(" ")
 

@@ -141,7 +141,7 @@ def test_wrong_observations_are_named(change, message: str) -> None:
 
 
 def test_parts_that_do_not_fit_together() -> None:
-    with pytest.raises(ValueError, match="6 joints, the model's action_dim is only 4"):
+    with pytest.raises(ValueError, match="6 joints of state, the model's state_dim is only 4"):
         spec(action_dim=4)
     with pytest.raises(ValueError, match="slot 'left_wrist_0_rgb'.*the model has base_0_rgb"):
         spec(cameras=("base_0_rgb",))
@@ -201,7 +201,7 @@ def test_openpis_resize_equals_the_reference() -> None:
         ({"normalization": "minmax", "fps": 20}, "normalization is 'minmax'"),
         ({"normalization": "mean_std", "fps": 0}, "fps is 0"),
         ({"fps": 20}, "missing key.*action_normalization, state_normalization"),
-        ({"normalization": "mean_std", "image_resize": "jax"}, "image_resize is 'jax', expected pillow or torch"),
+        ({"normalization": "mean_std", "image_resize": "jax"}, "image_resize is 'jax', expected one of pillow, torch"),
         ({"normalization": "mean_std", "fps": 20, "speed": 1}, "unknown key.*speed"),
         ({"normalization": "mean_std", "fps": 20, "num_steps": 0}, "num_steps is 0"),
     ],

@@ -14,7 +14,7 @@ from synthetic import ROBOT, TINY, make_data, make_stats
 from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.datasets.language import episode_columns
-from pi0_ros.datasets.staged_episode import PartWriter
+from pi0_ros.datasets.staged_episode import EpisodeStager
 from pi0_ros.datasets.video import CODECS
 from pi0_ros.datasets.writer_v30 import write_dataset
 from pi0_ros.model.config import ModelConfig
@@ -145,7 +145,7 @@ def test_frames_of_a_dataset_are_decoded_once(tmp_path: Path) -> None:
     data = make_data(3, size=32, length=12)
     parts = []
     for number, (start, stop) in enumerate(data.spans):
-        writer = PartWriter(tmp_path / f"part{number}", 20, CODECS["h264"])
+        writer = EpisodeStager(tmp_path / f"part{number}", 20, CODECS["h264"])
         for row in range(start, stop):
             images = {name: frames[row] for name, frames in data.frames.items()}
             writer.add(data.state[row], data.action[row], images)
@@ -169,7 +169,7 @@ def test_labels_take_the_place_of_prompts_and_idle_rows_are_known(tmp_path: Path
     parts = []
     idle, labels = np.arange(12) > 8, ((0.1, "reach"), (0.3, "grasp"))
     for number, (start, stop) in enumerate(data.spans):
-        writer = PartWriter(tmp_path / f"part{number}", 20, CODECS["h264"])
+        writer = EpisodeStager(tmp_path / f"part{number}", 20, CODECS["h264"])
         for row in range(start, stop):
             writer.add(data.state[row], data.action[row], {name: frames[row] for name, frames in data.frames.items()})
         parts.append(writer.close(data.prompts[number], episode_columns(idle, labels if number else ())))

@@ -37,7 +37,7 @@ def picture(number: int, place: int) -> np.ndarray:
 def make(folder: Path) -> None:
     """Write the datasets and what they hold."""
     from pi0_ros.datasets.language import episode_columns
-    from pi0_ros.datasets.staged_episode import PartWriter, StagedEpisode
+    from pi0_ros.datasets.staged_episode import EpisodeStager, StagedEpisode
     from pi0_ros.datasets.video import CODECS
     from pi0_ros.datasets.writer_v21 import write_dataset_v21
     from pi0_ros.datasets.writer_v30 import write_dataset
@@ -52,7 +52,7 @@ def make(folder: Path) -> None:
     def parts(name: str, codec: str = "h264", labels: bool = False) -> list[StagedEpisode]:
         found = []
         for episode, prompt in enumerate(PROMPTS):
-            writer = PartWriter(folder / "parts" / f"{name}-{episode}", FPS, CODECS[codec])
+            writer = EpisodeStager(folder / "parts" / f"{name}-{episode}", FPS, CODECS[codec])
             for row in range(first[episode], first[episode + 1]):
                 images = {camera: picture(row, place) for place, camera in enumerate(CAMERAS)}
                 writer.add(state[row], action[row], images)

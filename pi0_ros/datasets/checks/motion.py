@@ -17,6 +17,7 @@ JUMP_SPEED = 2.0  # with a robot file: a step beyond so many times the joint's g
 LAG_S = 1.0  # the state follows the action within this time, or not at all
 LATE_S = 0.4  # a robot that follows later is hard to learn from
 CORRELATED = 0.3
+REPEATED = 0.1  # of the frames
 IDLE_STEP = 1e-3  # a command that changes less between two frames stands still
 
 
@@ -30,6 +31,23 @@ def check_motion(folder: DatasetFolder) -> Iterator[Finding]:
     if STATE in columns and ACTION in columns and columns[STATE].shape == columns[ACTION].shape:
         yield from _lag(folder)
     yield from _idle(folder)
+    yield from _repeats(folder)
+
+
+def _repeats(folder: DatasetFolder) -> Iterator[Finding]:
+    """Pictures that are shown again and again, by the conversion report: the camera was slower than the dataset."""
+    if folder.robot is None:
+        return
+    bags = [bag for bag in folder.conversion.get("bags", ()) if bag.get("streams")]
+    rows = sum(episode["frames"] for bag in bags for episode in bag.get("episodes", ()))
+    for camera in folder.robot.cameras:
+        again = sum(s["repeats"] for bag in bags for s in bag["streams"] if s["topic"] == camera.topic)
+        if rows and again > REPEATED * rows:
+            yield warning(
+                "pictures",
+                f"{camera.topic}: {100 * again / rows:.0f} % of the frames show the picture before",
+                "convert with --fps auto, or make the camera faster",
+            )
 
 
 def _dead(folder: DatasetFolder, key: str) -> Iterator[Finding]:
