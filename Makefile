@@ -13,8 +13,8 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 RUN ?= runs/demo
-EPISODES ?= 500
-MISHAPS ?= 200
+EPISODES ?= 1400
+TAKEOVERS ?= 750
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -50,17 +50,42 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/typecheck.py
 
-# Every step goes on where it was interrupted.
-train-demo: $(READY) $(RUN)/dataset
-	$(BIN)/pi0 stats $(RUN)/dataset
-	$(BIN)/pi0 pretrain-demo --stats $(RUN)/dataset --out $(RUN)/see
-	$(BIN)/pi0 train $(RUN)/dataset --config config/train/demo.yaml --init $(RUN)/see --out $(RUN)/policy --resume $(ARGS)
+# From nothing to the demo's weights; every step goes on where it was interrupted. Demonstrations, weights that can see, a
+# first policy; then it drives, the demonstrator takes over, and it learns from this; and the same once more.
+train-demo: $(READY) $(RUN)/corrections_2
+	$(BIN)/pi0 train $(RUN)/corrections_2 --config config/train/demo_corrections.yaml --init $(RUN)/second/checkpoint \
+		--out $(RUN)/policy --resume $(ARGS)
 	@echo "try it: $(BIN)/pi0 demo --checkpoint $(RUN)/policy/checkpoint"
 
+$(RUN)/see: | $(READY)
+	$(BIN)/pi0 pretrain-demo --out $@
+
 $(RUN)/dataset: | $(READY)
-	$(BIN)/pi0 record-demo $(RUN)/bags --episodes $(EPISODES)
-	$(BIN)/pi0 record-demo $(RUN)/bags --episodes $$(($(EPISODES) + $(MISHAPS))) --mishaps
-	$(BIN)/pi0 convert $(RUN)/bags $@ --robot demo_arm
+	$(BIN)/pi0 record-demo $(RUN)/bags --episodes $(EPISODES) --workers 2
+	$(BIN)/pi0 convert $(RUN)/bags $@ --robot demo_arm --workers 2
+
+$(RUN)/first/.done: | $(RUN)/see $(RUN)/dataset
+	$(BIN)/pi0 stats $(RUN)/dataset
+	$(BIN)/pi0 train $(RUN)/dataset --config config/train/demo.yaml --init $(RUN)/see --out $(RUN)/first --resume
+	touch $@
+
+# The statistics stay those of the demonstrations: the weights belong to them.
+$(RUN)/corrections_1: | $(RUN)/first/.done
+	$(BIN)/pi0 record-demo $(RUN)/takeovers_1 --episodes $(TAKEOVERS) --seed 150000 --workers 2 \
+		--takeover $(RUN)/first/checkpoint
+	$(BIN)/pi0 convert $(RUN)/bags $(RUN)/takeovers_1 $@ --robot demo_arm --workers 2
+	cp $(RUN)/dataset/meta/pi0_norm_stats.json $@/meta/
+
+$(RUN)/second/.done: | $(RUN)/corrections_1
+	$(BIN)/pi0 train $(RUN)/corrections_1 --config config/train/demo_corrections.yaml --init $(RUN)/first/checkpoint \
+		--out $(RUN)/second --resume
+	touch $@
+
+$(RUN)/corrections_2: | $(RUN)/second/.done
+	$(BIN)/pi0 record-demo $(RUN)/takeovers_2 --episodes $(TAKEOVERS) --seed 160000 --workers 2 \
+		--takeover $(RUN)/second/checkpoint
+	$(BIN)/pi0 convert $(RUN)/bags $(RUN)/takeovers_2 $@ --robot demo_arm --workers 2
+	cp $(RUN)/dataset/meta/pi0_norm_stats.json $@/meta/
 
 clean:
 	rm -rf build dist install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -123,19 +123,19 @@ def recorded(transition: str, latency_ms: int, seconds: float, interpolation: st
 
 def demo(transition: str, latency_ms: int, args: argparse.Namespace, policy: Policy, world: World) -> Row:
     """Play the demo's scenes."""
-    from demo_policy import play, scenes
+    from pi0_ros.sim.policy_driver import PolicyDriver
+    from pi0_ros.sim.trials import games, play
 
     traces, won = [], 0
-    games, robot = scenes(args.seed, args.episodes), policy.spec.robot
-    rtc = RtcSettings("exact" if transition == "rtc" else "off")
+    played, robot = games("one", args.seed, args.episodes, args.limit), policy.spec.robot
+    rtc = RtcSettings("auto" if transition == "rtc" else "off")
     settings = Settings(interpolation=args.interpolation, transition=transition)
-    for scene in games:
-        latency = partial(draw_latency, latency_ms, np.random.default_rng([scene[0], latency_ms + 1]))
+    for game in played:
+        latency = partial(draw_latency, latency_ms, np.random.default_rng([game.seed, latency_ms + 1]))
         traces.append(Trace(1.0 / robot.control_rate_hz, robot.gripper_mask, args.interpolation))
-        watch = traces[-1].add
-        score, *_ = play(world, policy, scene, rtc, settings, latency, 1.0 / EVERY_S, args.limit, watch)
-        won += score.success(scene[1])
-    return Row("demo", transition, latency_ms, figures(traces), traces, won=won, played=len(games))
+        driver = PolicyDriver(policy, rtc, settings, latency, 1.0 / EVERY_S)
+        won += play(world, driver, game, traces[-1].add)[0].success
+    return Row("demo", transition, latency_ms, figures(traces), traces, won=won, played=len(played))
 
 
 def table(rows: list[Row]) -> str:

@@ -62,7 +62,7 @@ FLOORS = {
         {"numpy", "torch", "safetensors", "sentencepiece", "yaml", "tqdm", "matplotlib"},
     ),
     "sim": Floor(
-        GROUND | {"model", "tokens", "checkpoints", "policy", "datasets", "training"},
+        GROUND | {"control", "inference", "model", "tokens", "checkpoints", "policy", "datasets", "training"},
         {"numpy", "mujoco", "torch", "tqdm"},
     ),
     "monitor": Floor(

@@ -4,9 +4,10 @@
     pi0 dataset check datasets/towels --full         every episode's pictures, not a sample
     pi0 dataset check ~/.cache/huggingface/lerobot/lerobot/aloha_sim --json
 
-Looks at files, rows, counters, tasks, time stamps, videos (times, frame counts, black or frozen pictures), statistics
-and at how state and action move. Every finding says what to do; the exit status is 1 when one is an error. Reads
-LeRobotDataset v3.0 and v2.x of any author, and changes nothing.
+Looks at files, rows, counters, tasks, time stamps, videos (times, frame counts, black or frozen pictures), statistics,
+at how state and action move, and whether the limits of the robot file let the controller follow the recorded commands.
+Every finding says what to do; the exit status is 1 when one is an error. Reads LeRobotDataset v3.0 and v2.x of any
+author, and changes nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from tqdm import tqdm
 
 from pi0_ros.base.findings import SEVERITIES, Finding
 from pi0_ros.base.printing import labelled
+from pi0_ros.cli.limits_report import limit_findings
 from pi0_ros.datasets.checks import check_dataset
+from pi0_ros.datasets.folder import DatasetFolder
 
 INDENT = 22
 
@@ -41,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
             bar.update()
 
         findings = check_dataset(args.path, args.full, step)
+        if not any(finding.severity == "error" for finding in findings):
+            findings = [*findings, *limit_findings(DatasetFolder(args.path))]
     if args.json:
         print(json.dumps([finding.to_dict() for finding in findings], indent=2, ensure_ascii=False))
     else:

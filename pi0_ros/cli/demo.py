@@ -6,6 +6,7 @@ command only lays out scenes, gives prompts, arms the controller and keeps the s
     pi0 demo                                        # ten random scenes, browser view, table at the end
     pi0 demo --episodes 50 --seed 1000 --headless
     pi0 demo --prompt "put the blue cube in the tray" --episodes 3
+    pi0 demo --instructions 3                       # three cubes, one instruction after the other
     pi0 demo --backend zmq                          # the model in a server process, over ZeroMQ
 """
 
@@ -25,6 +26,8 @@ from pi0_ros.launching import launches
 if TYPE_CHECKING:
     from pi0_ros.launching.processes import ProcessGroup
 
+FIRST = ("server", "policy", "sim")  # their delays are seen at once
+NICENESS = -10
 CHECKPOINT = Path(__file__).parents[1] / "sim" / "checkpoint"
 
 
@@ -33,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=count, default=10, help="number of scenes (default 10)")
     parser.add_argument(
         "--seed", type=whole, default=0, help="seed of the first scene (default 0; training: from 100000)"
+    )
+    parser.add_argument(
+        "--instructions",
+        type=count,
+        default=1,
+        help="per scene, one after the other: 2 or 3 name another cube as soon as one is in the tray (default 1)",
     )
     parser.add_argument("--headless", action="store_true", help="without the browser view")
     parser.add_argument("--prompt", help="the same instruction in every scene (default: a random colour and wording)")
@@ -57,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.prompt and named_colour(args.prompt) is None:
         raise InputError(f"--prompt {args.prompt!r}: name exactly one of the cubes red, green, blue")
+    if args.instructions > 3 or (args.prompt and args.instructions > 1):
+        raise InputError("--instructions: 1 to 3, and 1 with --prompt")
     if not (args.checkpoint / "config.json").is_file():
         raise InputError(f"{args.checkpoint}: no checkpoint there; train one with `make train-demo`")
     environment = ros_environment(localhost=True, domain_id=private_domain())
@@ -74,8 +85,9 @@ def run(args: argparse.Namespace) -> int:
                 print(lines[-1] if lines else f"browser view: see {group.log_dir}/viewer.log", flush=True)
             episodes = []
             for number in range(args.episodes):
-                episodes.append(stage.play(args.seed + number, args.prompt, args.limit))
-                print(episodes[-1].line(), flush=True)
+                played = stage.play(args.seed + number, args.prompt, args.limit, args.instructions)
+                print("\n".join(episode.line() for episode in played), flush=True)
+                episodes += played
             print(summary(episodes, stage.policy, stage.controller))
         finally:
             stage.close()
@@ -95,3 +107,15 @@ def start(group: ProcessGroup, args: argparse.Namespace, environment: Mapping[st
     for command in launches.resolve(launches.find("demo"), given):
         group.start(command.name, command.argv(), env=environment)
     print(f"processes: {', '.join(group.names())}; logs in {group.log_dir}", flush=True)
+    if problem := prefer({name: group.pid(name) for name in FIRST if name in group.names()}):
+        print(problem, flush=True)
+
+
+def prefer(pids: Mapping[str, int]) -> str:
+    """Let these processes go before other work on this machine; where it does not allow that, the problem."""
+    try:
+        for pid in pids.values():  # before they start threads, which inherit it
+            os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
+    except PermissionError:
+        return f"other work may delay the {' and the '.join(pids)}: only root may start them with niceness {NICENESS}"
+    return ""

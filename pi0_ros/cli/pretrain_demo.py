@@ -1,6 +1,6 @@
 """teach the demo's small model to see: where is the red, green, blue cube?
 
-    pi0 pretrain-demo --stats runs/demo/dataset --out runs/demo/see
+    pi0 pretrain-demo --out runs/demo/see
 
 The weights are the `init` of `pi0 train`: see pi0_ros/sim/pretraining.py.
 """
@@ -17,7 +17,6 @@ from pi0_ros.sim.pretraining import pretrain
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 pretrain-demo`."""
-    parser.add_argument("--stats", type=Path, required=True, help="dataset whose statistics normalise the state")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
     parser.add_argument("--scenes", type=count, default=10_000, help="number of rendered scenes (default 10000)")
     parser.add_argument("--steps", type=count, default=1200, help="optimiser steps (default 1200)")
@@ -31,6 +30,6 @@ def run(args: argparse.Namespace) -> int:
     if args.out.exists():
         print(f"{args.out} exists: nothing to do")
         return 0
-    last = pretrain(args.stats, args.out, args.scenes, args.steps, args.batch, args.lr, args.seed)
+    last = pretrain(args.out, args.scenes, args.steps, args.batch, args.lr, args.seed)
     print(f"{args.out}: weights that point at cubes, {json.dumps(last)}")
     return 0

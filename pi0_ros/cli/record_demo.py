@@ -1,24 +1,29 @@
 """Record scripted demonstrations of the simulated arm as rosbags.
 
-The demonstrator plays the teleoperator on the robot's own topics and the recorder records them, as with a real arm.
-An interrupted run goes on where it stopped.
+In one process and as fast as the processor goes, with the same messages as through topics. With --over-topics the
+demonstrator plays the teleoperator on the robot's own topics and the recorder records them, as with a real arm. With
+--takeover a policy drives first, gets itself into whatever it gets into, and the demonstrator takes over: what is
+recorded shows the way back. An interrupted run goes on where it stopped.
 
-    pi0 record-demo runs/demo/bags --episodes 500
-    pi0 record-demo runs/demo/bags --episodes 700 --mishaps     # 200 more, to recover from missed grasps
-    pi0 record-demo /tmp/bags --episodes 3 --seed 7
+    pi0 record-demo runs/demo/bags --episodes 1000 --workers 2
+    pi0 record-demo runs/demo/takeovers --episodes 500 --takeover runs/demo/first/checkpoint --seed 150000
+    pi0 record-demo /tmp/bags --episodes 3 --seed 7 --over-topics
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from pi0_ros.base.arguments import count, positive, whole
+from pi0_ros.base.errors import InputError
+from pi0_ros.sim.plans import KINDS
 
 if TYPE_CHECKING:
     from rclpy.executors import Executor
@@ -27,23 +32,87 @@ if TYPE_CHECKING:
     from pi0_ros.nodes.recorder import Recorder
     from pi0_ros.nodes.sim_client import SimClient
 
-DISTURBANCES = (0.0, 0.03, 0.05)  # rad; wandering joint errors teach the policy to mend its aim
-FIRST_AIM = 0.02  # m, standard deviation of the first aim beside the cube
-EPISODE_LIMIT_S = 15.0  # simulated
-AFTER_SUCCESS_S = 0.8
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 record-demo`."""
     parser.add_argument("out", type=Path, help="folder for the bags, one per episode")
     parser.add_argument("--episodes", type=count, default=500, help="bags the folder shall hold (default 500)")
     parser.add_argument("--seed", type=whole, default=100_000, help="seed of the first episode (default 100000)")
-    parser.add_argument("--mishaps", action="store_true", help="start beside a cube, as after a grasp that missed")
-    parser.add_argument("--speed", type=positive, default=50.0, help="most simulated seconds per second (default 50)")
+    parser.add_argument("--kind", choices=tuple(KINDS), help="what all of them begin with (default: a mixture)")
+    parser.add_argument("--takeover", type=Path, metavar="CHECKPOINT", help="policy that drives before")
+    parser.add_argument("--workers", type=count, default=1, help="processes (default 1)")
+    parser.add_argument("--over-topics", action="store_true", help="simulator, demonstrator and recorder over DDS")
+    parser.add_argument("--speed", type=positive, default=50.0, help="over topics: most simulated seconds per second")
 
 
 def run(args: argparse.Namespace) -> int:
     """`pi0 record-demo`: 0 when the folder holds the episodes."""
+    if args.over_topics:
+        if args.takeover or args.kind not in (None, "fresh", "missed") or args.workers > 1:
+            raise InputError("--over-topics: records fresh scenes or, with --kind missed, hands that missed, alone")
+        failures = _over_topics(args)
+    else:
+        failures = _in_process(args)
+    print(
+        f"{args.episodes} episodes in {args.out}" + (f", {failures} of this run failed, marked so" if failures else "")
+    )
+    return 0
+
+
+def _in_process(args: argparse.Namespace) -> int:
+    """Record what is missing; returns how many failed."""
+    from tqdm import tqdm
+
+    if args.takeover and not (args.takeover / "config.json").is_file():
+        raise InputError(f"--takeover {args.takeover}: no checkpoint there")
+    for left in args.out.glob("episode_*.partial"):  # of a run that was killed
+        raise InputError(f"{left}: left by another run that was killed or is still at work; remove it")
+    jobs = [
+        (args.out / f"episode_{number:06d}", args.seed + number, args.kind, args.takeover)
+        for number in range(args.episodes)
+    ]
+    jobs = [job for job in jobs if not job[0].exists()]
+    failures = 0
+    with tqdm(total=args.episodes, initial=args.episodes - len(jobs), unit="episode") as bar:
+        if args.workers == 1:
+            for job in jobs:
+                failures += not _record_one(*job)
+                bar.update()
+        else:
+            with ProcessPoolExecutor(args.workers, multiprocessing.get_context("spawn")) as pool:
+                for success in pool.map(_record_one, *zip(*jobs, strict=True), chunksize=4) if jobs else ():
+                    failures += not success
+                    bar.update()
+    return failures
+
+
+@cache
+def _world() -> Any:
+    from pi0_ros.sim.world import World
+
+    return World()
+
+
+@cache
+def _policy(checkpoint: Path) -> Any:
+    from pi0_ros.inference.options import PolicyOptions
+    from pi0_ros.policy.policy import load_policy
+
+    return load_policy(PolicyOptions(checkpoint=str(checkpoint), device="cpu", torch_threads=1))
+
+
+def _record_one(path: Path, seed: int, kind: str | None, takeover: Path | None) -> bool:
+    """Record the episode of `seed` as the bag `path`; True where it succeeded."""
+    from pi0_ros.nodes.simulated_episodes import write_episode
+    from pi0_ros.sim.plans import plan
+    from pi0_ros.sim.sessions import demonstrate
+
+    session = demonstrate(_world(), plan(seed, kind), _policy(takeover) if takeover else None)
+    return write_episode(session, path, {"takeover": str(takeover.name)} if takeover else {})
+
+
+def _over_topics(args: argparse.Namespace) -> int:
+    """Record what is missing through topics; returns how many failed."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.node import Node
@@ -75,37 +144,32 @@ def run(args: argparse.Namespace) -> int:
             if not spin_until(executor, lambda: not recorder.missing(), 60.0):
                 raise TimeoutError(f"no publisher of {', '.join(recorder.missing())}\n{group.tail('sim')}")
             for number in tqdm(range(done, args.episodes), initial=done, total=args.episodes, unit="episode"):
-                failures += not record(args.seed + number, args.mishaps, executor, sim, demonstrator, recorder)
+                failures += not record(args.seed + number, args.kind or "fresh", executor, sim, demonstrator, recorder)
         finally:
             recorder.close()
             executor.shutdown()
             desk.destroy_node()
             demonstrator.destroy_node()
             rclpy.try_shutdown()
-    print(
-        f"{args.episodes} episodes in {args.out}" + (f", {failures} of this run failed, marked so" if failures else "")
-    )
-    return 0
+    return failures
 
 
 def record(
-    seed: int, mishap: bool, executor: Executor, sim: SimClient, demonstrator: DemonstratorNode, recorder: Recorder
+    seed: int, kind: str, executor: Executor, sim: SimClient, demonstrator: DemonstratorNode, recorder: Recorder
 ) -> bool:
     """Record one episode; True when the named cube ended in the tray."""
     from pi0_ros.nodes.sim_client import spin_until
-    from pi0_ros.sim.task import prompt
-    from pi0_ros.sim.world import CUBES
+    from pi0_ros.sim.plans import EPISODE_LIMIT_S, plan
 
-    rng = np.random.default_rng([seed, 7])
-    colour, wording = CUBES[rng.integers(3)], int(rng.integers(3))
-    sim.reset(seed, DISTURBANCES[seed % len(DISTURBANCES)], mishap)
+    what = plan(seed, kind)
+    sim.reset(seed, what.disturbance, what.start)
     # Joint states of the new scene only: those of the last one may still be on their way.
     demonstrator.joints = None
     spin_until(executor, lambda: demonstrator.joints is not None and sim.seconds > 0.05, 10.0)
-    recorder.start(prompt(colour, wording), {"seed": str(seed)})
-    demonstrator.begin(colour, rng.normal(0.0, FIRST_AIM, 2))
-    spin_until(executor, lambda: sim.in_tray(colour) or sim.seconds > EPISODE_LIMIT_S, 120.0)
-    success, end = sim.in_tray(colour), sim.seconds + AFTER_SUCCESS_S
+    recorder.start(what.text, {"seed": str(seed)})
+    demonstrator.begin(what.colour, what.first_aim)
+    spin_until(executor, lambda: sim.holds(what.colour) or sim.seconds > EPISODE_LIMIT_S, 120.0)
+    success, end = sim.holds(what.colour), sim.seconds + what.after_s
     spin_until(executor, lambda: sim.seconds >= end, 60.0)
     demonstrator.rest()
     recorder.stop("success" if success else "failure")

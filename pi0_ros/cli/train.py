@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from pi0_ros.cli.dataset_options import add_dataset_robot_arguments, open_dataset
+from pi0_ros.cli.limits_report import limit_findings
 from pi0_ros.sim.grounding import Grounding
 from pi0_ros.training.loop import train
 from pi0_ros.training.objective import AuxiliaryLosses
@@ -40,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """`pi0 train`."""
     dataset = open_dataset(args.dataset, args)
+    for finding in limit_findings(dataset.folder, dataset.robot):
+        print(f"{finding.severity}: {finding.what}\n  -> {finding.todo}", file=sys.stderr)
     try:
         checkpoint = train(
             dataset,

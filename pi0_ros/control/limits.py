@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pi0_ros.base.errors import InputError
+from pi0_ros.robot import Robot
 
 OUTSIDE_FRACTION = 0.1  # of a joint's range: sensors and grippers are a little off
 TOLERANCE = 1e-9  # relative; below it a difference is rounding, not a clamp
@@ -51,6 +52,27 @@ class JointLimits:
         )
         if not good.all():
             raise InputError("limits upside down or not positive for " + ", ".join(np.array(self.names)[~good]))
+
+
+def limits_of(robot: Robot) -> JointLimits:
+    """The robot file's limits as the controller takes them; ValueError for a robot that it cannot drive."""
+    partial = [joint.name for joint in robot.joints if joint.role != "both"]
+    if partial:
+        raise InputError(
+            f"robot '{robot.name}' is not for the controller, which commands positions from where the joints are: "
+            f"{', '.join(partial)} is not in state and action both. Run the policy alone and follow its pi0/chunk"
+        )
+    return JointLimits(
+        robot.joint_names,
+        robot.lower,
+        robot.upper,
+        robot.velocity,
+        robot.acceleration,
+        robot.gripper_mask,
+        robot.jerk,
+        robot.tracking,
+        robot.outside,
+    )
 
 
 @dataclass

@@ -171,6 +171,11 @@ WATCHING = (
     Process("rviz2", "rviz2", when="rviz", package="rviz2"),
 )
 
+
+def _with(process: Process, *passes: str) -> Process:
+    return replace(process, passes=(*process.passes, *passes))
+
+
 LAUNCHES: dict[str, Launch] = {
     "policy": Launch(
         "Run a policy on a robot: the policy node, the controller and what watches them.",
@@ -202,8 +207,11 @@ LAUNCHES: dict[str, Launch] = {
             DEMO_ROBOT,
             _of("policy", "checkpoint", str(Path(__file__).parents[1] / "sim" / "checkpoint")),
             *POLICY[1:],
-            _of("controller", "transition", "replace"),  # this policy moves at the arm's limits: see docs/demo.md
-            _of("policy", "rtc.mode", "off"),
+            _of("controller", "transition", "rtc"),  # its policy was trained to continue what is being executed
+            RTC,
+            _of("policy", "torch_threads", 1),  # more wait for each other where simulator and view are at work
+            _of("controller", "realtime.priority", 20),
+            _of("viewer", "scene_service", "sim/new_scene"),
             _of("sim", "seed", 0, "of the simulator's scenes"),
             replace(AUTO_ARM, default=True),
             MONITOR,
@@ -211,7 +219,12 @@ LAUNCHES: dict[str, Launch] = {
             RVIZ,
             *COMMON,
         ),
-        (Process("sim", "sim_node", ("seed",), required=True), CONTROLLER_PROCESS, POLICY_PROCESS, *WATCHING),
+        (
+            Process("sim", "sim_node", ("seed",), required=True),
+            _with(CONTROLLER_PROCESS, "realtime.priority"),
+            _with(POLICY_PROCESS, "torch_threads"),
+            *(_with(process, "scene_service") if process.name == "viewer" else process for process in WATCHING),
+        ),
     ),
 }
 

@@ -297,6 +297,7 @@ NODES: Mapping[str, tuple[Parameter, ...]] = {
         Parameter("marker_topics", [""], "MarkerArray topics to draw; empty: pi0/markers and /ROBOT/objects"),
         Parameter("prompt_topics", ["policy/prompt", "recorder/prompt"], "who gets instructions"),
         Parameter("prompts", [""], "instruction buttons; empty: made from the robot file's prompt"),
+        Parameter("scene_service", "", "std_srvs/srv/Trigger behind the button `new scene`; empty: no such button"),
     ),
     "sim": (
         Parameter("seed", 0, "of the cubes' places at the next ~/reset", "", (0, MAX_SEED), changes=Changes.ALWAYS),
@@ -316,7 +317,20 @@ NODES: Mapping[str, tuple[Parameter, ...]] = {
             (0.0, 0.2),
             changes=Changes.ALWAYS,
         ),
-        Parameter("mishap", False, "begin beside a cube, as after a grasp that missed", changes=Changes.ALWAYS),
+        Parameter(
+            "arm",
+            "home",
+            "where the arm is at the next ~/reset; beside a cube: as after a grasp that missed",
+            choices=("home", "beside", "tray", "anywhere"),
+            changes=Changes.ALWAYS,
+        ),
+        Parameter(
+            "tray",
+            "",
+            "cubes that lie in the tray at the next ~/reset",
+            choices=("", "red", "green", "blue", "red green", "red blue", "green blue", "red green blue"),
+            changes=Changes.ALWAYS,
+        ),
         Parameter("frame_prefix", "", "before the names of frames, for example left/"),
     ),
     "demonstrator": (

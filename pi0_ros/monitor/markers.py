@@ -15,7 +15,7 @@ from visualization_msgs.msg import Marker
 from pi0_ros.monitor.kinematics import quaternions
 
 # RGBA along a line, evenly spaced stops, blended in between.
-PLANNED = np.array([[0.0, 0.9, 1.0, 1.0], [0.4, 0.2, 1.0, 1.0], [1.0, 0.0, 0.6, 1.0]])  # soon -> late
+PLANNED = np.array([[0.0, 0.9, 1.0, 1.0], [0.4, 0.2, 1.0, 1.0], [1.0, 0.0, 0.6, 0.0]])  # soon -> replaced
 EXECUTED = np.array([[1.0, 0.6, 0.0, 0.05], [1.0, 0.6, 0.0, 0.9]])  # long ago -> just now
 COMMANDED = np.array([1.0, 1.0, 1.0, 0.9])
 

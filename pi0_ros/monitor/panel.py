@@ -30,7 +30,7 @@ class Actions:
     """What the panel's buttons do. Called from threads of the web server."""
 
     instruct: Callable[[str], None]
-    control: Callable[[str], None]  # estop | arm | disarm | reset
+    control: Callable[[str], None]  # estop | arm | disarm | reset | new scene
     record: Callable[[str], None]  # start | success | failure | discard
     show: Callable[[str, bool], None]  # ghost | planned | executed | commanded, visible
 
@@ -46,7 +46,14 @@ def prompt_choices(prompt: str) -> list[str]:
 class Panel:
     """The controls. Methods may be called from any one thread."""
 
-    def __init__(self, server: viser.ViserServer, title: str, prompts: Sequence[str], actions: Actions) -> None:
+    def __init__(
+        self,
+        server: viser.ViserServer,
+        title: str,
+        prompts: Sequence[str],
+        actions: Actions,
+        new_scene: bool = False,
+    ) -> None:
         gui = server.gui
         gui.configure_theme(
             control_width="medium",
@@ -67,6 +74,8 @@ class Panel:
                 button.on_click(lambda _, prompt=prompt: actions.instruct(prompt))
             text = gui.add_text("or in words", "")
             gui.add_button("Send").on_click(lambda _: actions.instruct(text.value))
+            if new_scene:
+                gui.add_button("New scene").on_click(lambda _: actions.control("new scene"))
         with gui.add_folder("Controller"):
             gui.add_button("EMERGENCY STOP", color="red").on_click(lambda _: actions.control("estop"))
             controls = gui.add_button_group("motion", ("arm", "disarm", "reset"), hint="reset: after a stop, then arm")

@@ -27,13 +27,12 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.base.errors import InputError
 from pi0_ros.base.foreign import shortened
 from pi0_ros.control import realtime
 from pi0_ros.control.chunk import ChunkError
 from pi0_ros.control.controller import ARMED, Command, Controller, Settings, State
 from pi0_ros.control.latency import controller_half
-from pi0_ros.control.limits import JointLimits
+from pi0_ros.control.limits import limits_of
 from pi0_ros.control.pacing import LateFraction, steady_seconds
 from pi0_ros.nodes.command_output import CommandOutput
 from pi0_ros.nodes.emergency_stop import EmergencyStop
@@ -57,34 +56,13 @@ from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
 from pi0_ros.nodes.ticker import Ticker
 from pi0_ros.observation.streams import MessageError, decode_positions
-from pi0_ros.robot import Robot, StateTopic
+from pi0_ros.robot import StateTopic
 
 LEVELS = {State.HOLDING: DiagnosticStatus.WARN, State.STOPPED: DiagnosticStatus.ERROR}
 REFUSAL_SHOWN_S = 5.0  # how long a refused or dropped chunk keeps the diagnostics at WARN
 TRACES = 64  # chunks that wait for their latency trace to be published
 LATE_FRACTION = 0.05  # diagnostics warn when more than this fraction of the last seconds' ticks were skipped
 SHUTDOWN_S = 3.0  # decelerating at shutdown takes no longer; launch sends SIGTERM 5 s after SIGINT
-
-
-def limits_of(robot: Robot) -> JointLimits:
-    """The robot file's limits as the controller takes them; ValueError for a robot that it cannot drive."""
-    partial = [joint.name for joint in robot.joints if joint.role != "both"]
-    if partial:
-        raise InputError(
-            f"robot '{robot.name}' is not for the controller, which commands positions from where the joints are: "
-            f"{', '.join(partial)} is not in state and action both. Run the policy alone and follow its pi0/chunk"
-        )
-    return JointLimits(
-        robot.joint_names,
-        robot.lower,
-        robot.upper,
-        robot.velocity,
-        robot.acceleration,
-        robot.gripper_mask,
-        robot.jerk,
-        robot.tracking,
-        robot.outside,
-    )
 
 
 class ControllerNode(Node):

@@ -11,13 +11,14 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
-from pi0_ros.nodes.messages import LATEST
+from pi0_ros.nodes.messages import LATEST, stamp_to_ns
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
+from pi0_ros.nodes.sim_messages import command_message
 from pi0_ros.sim.demonstrator import Demonstrator
 from pi0_ros.sim.world import JOINTS
 
@@ -57,11 +58,7 @@ class DemonstratorNode(Node):
         self.joints = np.array([positions[name] for name in JOINTS])
         if self.colour in self.cubes:
             command = self._demonstrator.act(self.joints, self.cubes, self.colour)
-            answer = JointTrajectory(
-                joint_names=list(JOINTS), points=[JointTrajectoryPoint(positions=command.tolist())]
-            )
-            answer.header.stamp = message.header.stamp
-            self._commands.publish(answer)
+            self._commands.publish(command_message(command, stamp_to_ns(message.header.stamp)))
 
 
 def main(args: list[str] | None = None) -> int:

@@ -15,6 +15,7 @@ It publishes no transforms: on a ROS machine robot_state_publisher does, from `p
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from functools import partial
@@ -34,7 +35,7 @@ from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.monitor import markers
 from pi0_ros.monitor.kinematics import UrdfError, parse_urdf
 from pi0_ros.monitor.model import RobotModel, robot_model
-from pi0_ros.monitor.plan import position_at, remaining
+from pi0_ros.monitor.plan import Cadence, position_at, remaining
 from pi0_ros.nodes.messages import LATCHED, LATEST, SENSOR, chunk_from_message, seconds_to_stamp
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.robots import robot_of
@@ -43,6 +44,7 @@ from pi0_ros.observation.streams import MessageError, decode_positions
 from pi0_ros.robot import StateTopic
 
 PERIOD_S = 0.1
+NICENESS = 5  # pictures never take a core from the policy or the controller
 TRAIL_STEP_S = 0.05
 LINE_WIDTH = 0.006  # m
 LIFETIME_S = 1.0  # RViz keeps a marker that long after the monitor fell silent
@@ -60,6 +62,7 @@ class MonitorNode(Node):
         self._sweep_s, self._trail_s, self._prefix = values["sweep_s"], values["trail_s"], values["frame_prefix"]
         self.model: RobotModel | None = None
         self.chunk: ActionChunk | None = None
+        self._cadence = Cadence()
         self._state = np.full(len(self.robot.joints), np.nan)
         self._commanded: np.ndarray | None = None
         self._trail: deque[tuple[float, np.ndarray]] = deque()  # (s, measured positions [J])
@@ -100,6 +103,7 @@ class MonitorNode(Node):
     def _on_chunk(self, message: JointTrajectory) -> None:
         try:
             self.chunk = chunk_from_message(message, self.robot.joint_names, self._now())
+            self._cadence.arrived(self.chunk.stamp, self._now())
         except ChunkError as error:
             self.get_logger().warning(f"pi0/chunk not drawn: {error}", throttle_duration_sec=2.0)
             return
@@ -153,12 +157,13 @@ class MonitorNode(Node):
         return self._lines("executed", model.tip_poses(states), colours, now)
 
     def _planned(self, model: RobotModel, chunk: ActionChunk, now: float) -> list[Marker]:
-        times, positions = remaining(chunk, now)
+        until = self._cadence.until(chunk)
+        times, positions = remaining(chunk, now, until)
         if len(times):
             sweep = (now % self._sweep_s) / self._sweep_s if self._ghost_mode == "sweep" else 1.0
             ghost = position_at(chunk, times[0] + sweep * (times[-1] - times[0]))
             self._ghost.publish(markers.joint_state(seconds_to_stamp(now), model.urdf_positions(ghost)))
-        colours = markers.gradient(markers.PLANNED, (times - chunk.stamp) / (chunk.end - chunk.stamp))
+        colours = markers.gradient(markers.PLANNED, (times - chunk.stamp) / (until - chunk.stamp))
         return self._lines("planned", model.tip_poses(positions), colours, now)
 
     def _lines(self, what: str, paths: dict[str, np.ndarray], colours: np.ndarray, now: float) -> list[Marker]:
@@ -178,6 +183,7 @@ class MonitorNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Spin the monitor until SIGINT or SIGTERM."""
+    os.nice(NICENESS)
     return run_node("monitor", MonitorNode, args)
 
 

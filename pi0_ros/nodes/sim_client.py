@@ -18,8 +18,10 @@ from std_srvs.srv import Trigger
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.nodes.messages import LATCHED
+from pi0_ros.sim.world import CUBES, Start
 
 SERVICE_LIMIT_S = 30.0
+HOME = Start()
 
 
 def spin_until(executor: Executor, condition: Callable[[], bool], limit_s: float) -> bool:
@@ -52,11 +54,13 @@ class SimClient:
         self._parameters = node.create_client(SetParameters, "sim/set_parameters")
         node.create_subscription(String, "demo_arm/status", self._on_status, LATCHED)
 
-    def reset(self, seed: int, disturbance: float = 0.0, mishap: bool = False) -> None:
+    def reset(self, seed: int, disturbance: float = 0.0, start: Start = HOME) -> None:
         """Lay out the scene of `seed`; returns when its status has arrived."""
+        lying = " ".join(name for name in CUBES if name in start.tray)
         values = {
             "seed": ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=seed),
-            "mishap": ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=mishap),
+            "arm": ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=start.arm),
+            "tray": ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=lying),
             "disturbance": ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=disturbance),
         }
         request = SetParameters.Request(
@@ -82,9 +86,14 @@ class SimClient:
         """Simulated seconds since the scene was laid out."""
         return float(self.status.get("time", 0.0))
 
-    def in_tray(self, colour: str) -> bool:
-        """The named cube, and it alone, lies in the tray."""
-        return bool(self.status.get("in_tray") == [colour])
+    def holds(self, colour: str) -> bool:
+        """The named cube lies in the tray."""
+        return colour in self.status.get("in_tray", ())
+
+    @property
+    def in_tray(self) -> tuple[str, ...]:
+        """What lies in the tray."""
+        return tuple(self.status.get("in_tray", ()))
 
     def _on_status(self, message: String) -> None:
         self.status = json.loads(message.data)

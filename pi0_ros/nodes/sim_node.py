@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Pose, Vector3
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -26,12 +27,34 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pi0_ros.nodes.messages import LATCHED, LATEST, ns_to_stamp, stamp_to_ns
+from pi0_ros.nodes.messages import (
+    LATCHED,
+    LATEST,
+    STATUS,
+    diagnostic_array,
+    diagnostic_status,
+    hardware_id,
+    ns_to_stamp,
+    stamp_to_ns,
+    status_name,
+)
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import Ending, run_node
-from pi0_ros.sim.task import Score
-from pi0_ros.sim.world import JOINTS, TICK, TRAY, Disturbance, World
+from pi0_ros.nodes.sim_messages import image_message, joint_message
+from pi0_ros.sim.referee import Referee
+from pi0_ros.sim.world import (
+    IMAGE_EVERY,
+    IMAGE_PHASES,
+    JOINTS,
+    JOINTS_EVERY,
+    TICK,
+    TRAY,
+    TRAY_HALF,
+    Disturbance,
+    Start,
+    World,
+)
 
 TICK_NS = round(TICK * 1e9)
 COLOURS = {
@@ -50,7 +73,7 @@ class SimNode(Node):
         super().__init__("sim", **kwargs)
         self._prefix = declare(self, "sim")["frame_prefix"]
         self.world = World()
-        self.score = Score()
+        self.referee = Referee()
         self.robot = robot_of(self, "demo_arm")
         self.images = {
             camera.name: self.create_publisher(Image, camera.topic, QoSProfile(depth=2))
@@ -62,6 +85,11 @@ class SimNode(Node):
         self.clock = self.create_publisher(Clock, "/clock", QoSProfile(depth=10)) if self._value("clock") else None
         self.create_subscription(JointTrajectory, self.robot.commands[0].topic, self._on_command, LATEST)
         self.create_service(Trigger, "~/reset", self._on_reset)
+        self.create_service(Trigger, "~/new_scene", self._on_new_scene)
+        for qos in (LATCHED, LATEST):  # a transient local subscription alone would not hear a plain publisher
+            self.create_subscription(String, "policy/prompt", self._on_prompt, qos)
+        self.diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._scenes = 0  # laid out by ~/new_scene
         self._command: np.ndarray | None = None
         self._commanded_tick = -1000
         self._answered_ns = 0
@@ -78,42 +106,69 @@ class SimNode(Node):
     def tick(self) -> None:
         """Advance the world by one TICK and publish what is due."""
         self.world.step(self._command)
-        self.score.update(self.world.cubes())
+        self.referee.score.update(self.world.cubes())
+        self.referee.watch(self.world.time)
         self._ticks += 1
         self._now_ns = self._now_ns + TICK_NS if self.clock else self.get_clock().now().nanoseconds
         if self.clock:
             self.clock.publish(Clock(clock=ns_to_stamp(self._now_ns)))
-        for offset, camera in ((1, "base"), (3, "wrist")):
-            if self._ticks % 5 == offset:
+        for camera, phase in IMAGE_PHASES.items():
+            if self._ticks % IMAGE_EVERY == phase:
                 self._publish_image(camera)
         if self._ticks % 4 == 0:
             self._publish_objects()
         if self._ticks % 10 == 0:
             self._publish_status()
-        if self._ticks % 2 == 0:
+        if self._ticks % 50 == 0:
+            self._publish_diagnostics()
+        if self._ticks % JOINTS_EVERY == 0:
             self._publish_joints()
 
     def awaits_command(self) -> bool:
         """In lockstep: the commander is at work and has not yet answered the newest joint state."""
-        unanswered = self._ticks % 2 == 0 and self._answered_ns < self._now_ns
+        unanswered = self._ticks % JOINTS_EVERY == 0 and self._answered_ns < self._now_ns
         return bool(self._value("lockstep")) and self._commanded_lately and unanswered
 
     @property
     def _commanded_lately(self) -> bool:
         return self._ticks - self._commanded_tick < 20
 
-    def _value(self, name: str) -> float | bool:
+    def _value(self, name: str) -> float | bool | str:
         return self.get_parameter(name).value
+
+    def _start(self) -> Start:
+        return Start(str(self._value("arm")), tuple(str(self._value("tray")).split()))
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._reset()
         response.success, response.message = True, self._status_json()
         return response
 
+    def _on_new_scene(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Other places for the cubes; the arm stays where it is, so this may be asked for in the middle of a motion."""
+        self._scenes += 1
+        self.world.scatter(int(self._value("seed")) + 1000 * self._scenes)
+        self.referee.scene()
+        self._publish_objects()
+        response.success, response.message = True, "a new scene"
+        return response
+
+    def _on_prompt(self, message: String) -> None:
+        if message.data != self.referee.text or self.referee.settled:
+            self.referee.instruct(message.data, self.world.time)
+
+    def _publish_diagnostics(self) -> None:
+        referee = self.referee
+        level = DiagnosticStatus.OK if referee.understood else DiagnosticStatus.WARN
+        values = {"asked": referee.asked, "fulfilled": referee.fulfilled, "instruction": referee.text}
+        task = status_name(self, "task").removeprefix(STATUS)
+        status = diagnostic_status(task, level, referee.sentence(), values, hardware_id(self, self.robot.name))
+        self.diagnostics.publish(diagnostic_array(ns_to_stamp(self._now_ns), [status]))
+
     def _reset(self) -> None:
-        self.world.reset(int(self._value("seed")), bool(self._value("mishap")))
+        self.world.reset(int(self._value("seed")), self._start())
         self.world.disturbance = Disturbance(float(self._value("disturbance")))
-        self.score = Score()
+        self.referee.scene()
         self._command = None
         self._publish_objects()
         self._publish_status()
@@ -131,23 +186,18 @@ class SimNode(Node):
         self._answered_ns = stamp_to_ns(message.header.stamp) or self._now_ns  # zero: now
 
     def _publish_joints(self) -> None:
-        message = JointState(name=list(JOINTS))
-        message.header.stamp = ns_to_stamp(self._now_ns)
-        message.position = self.world.joint_positions().tolist()
-        message.velocity = self.world.joint_velocities().tolist()
-        self.joint_states.publish(message)
+        positions, velocities = self.world.joint_positions(), self.world.joint_velocities()
+        self.joint_states.publish(joint_message(positions, velocities, self._now_ns))
 
     def _publish_image(self, camera: str) -> None:
-        pixels = self.world.render(camera)
-        message = Image(height=pixels.shape[0], width=pixels.shape[1], encoding="rgb8", step=pixels.strides[0])
-        message.header.stamp = ns_to_stamp(self._now_ns)
-        message.header.frame_id = f"{self._prefix}{camera}_camera"
-        message.data.frombytes(pixels.reshape(-1))
-        self.images[camera].publish(message)
+        frame = f"{self._prefix}{camera}_camera"
+        self.images[camera].publish(image_message(self.world.render(camera), frame, self._now_ns))
 
     def _publish_objects(self) -> None:
         boxes = {f"cube/{name}": (pose, (0.04, 0.04, 0.04)) for name, pose in self.world.cubes().items()}
-        boxes["tray"] = (np.array([*TRAY, 0.006, 1, 0, 0, 0]), (0.13, 0.13, 0.012))
+        half = np.arctan2(TRAY[1], TRAY[0]) / 2
+        tray = np.array([*TRAY, 0.006, np.cos(half), 0, 0, np.sin(half)])
+        boxes["tray"] = (tray, (2 * TRAY_HALF[0], 2 * TRAY_HALF[1], 0.012))
         self.objects.publish(MarkerArray(markers=[self._box(name, *box) for name, box in boxes.items()]))
 
     def _box(self, name: str, pose: np.ndarray, size: tuple[float, float, float]) -> Marker:
@@ -169,8 +219,8 @@ class SimNode(Node):
         fields = {
             "seed": self._value("seed"),
             "time": round(self.world.time, 3),
-            "lifted": self.score.lifted,
-            "in_tray": self.score.in_tray,
+            "lifted": self.referee.score.lifted,
+            "in_tray": self.referee.score.in_tray,
         }
         return json.dumps(fields)
 

@@ -76,25 +76,46 @@ class Stage:
             tails = "\n".join(f"--- {name}\n{self.group.tail(name)}" for name in self.group.names())
             raise TimeoutError(f"no action chunks within {START_LIMIT_S:.0f} s; last words:\n{tails}")
 
-    def play(self, seed: int, text: str | None, limit_s: float) -> Episode:
-        """Lay out the scene of `seed`, give the prompt (None: random), arm, watch until success or `limit_s`."""
+    def play(self, seed: int, text: str | None, limit_s: float, instructions: int = 1) -> list[Episode]:
+        """Lay out the scene of `seed`, give the prompt (None: random), arm, watch until success or `limit_s`.
+
+        With more `instructions` another cube is named as soon as one is in the tray or its time is over.
+        """
         rng = np.random.default_rng([seed, 11])
-        text = text or prompt(CUBES[rng.integers(len(CUBES))], int(rng.integers(3)))
-        colour = named_colour(text) or ""
+        colour, wording = str(CUBES[rng.integers(3)]), int(rng.integers(3))
+        others = [str(name) for name in rng.permutation([name for name in CUBES if name != colour])]
+        texts = [text] if text else [prompt(name, wording) for name in (colour, *others)[:instructions]]
         self.sim.reset(seed)
-        self._prompt.publish(String(data=text))
-        self._spin(lambda: self.policy.get("prompt") == text, 10.0)
-        seen = self.chunks
-        self._spin(lambda: self.chunks > seen + 1, 10.0)  # the first may still stem from the scene before
-        self._arm_controller()
-        start = self.sim.seconds
-        self._spin(lambda: self.sim.in_tray(colour) or self.sim.seconds > start + limit_s, 4 * limit_s)
-        seconds = self.sim.seconds - start
-        self._wait(STAY_S)
-        episode = Episode(seed, colour, self.sim.in_tray(colour), "".join(self.sim.status["lifted"][:1]), seconds)
+        asked: set[str] = set()
+        episodes = []
+        for number, words in enumerate(texts):
+            last = number + 1 == len(texts)
+            episodes.append(self._instruct(seed, words, limit_s, asked, first=number == 0, last=last))
         call(self.executor, self._arm, SetBool.Request(data=False))
         self._wait(SETTLE_S)
-        return episode
+        return episodes
+
+    def _instruct(self, seed: int, text: str, limit_s: float, asked: set[str], first: bool, last: bool) -> Episode:
+        """Give one instruction and watch what becomes of it; `asked` collects what may lie in the tray."""
+        colour = named_colour(text) or ""
+        asked.add(colour)
+        self._prompt.publish(String(data=text))
+        self._spin(lambda: self.policy.get("prompt") == text, 10.0)
+        if first:
+            seen = self.chunks
+            self._spin(lambda: self.chunks > seen + 1, 10.0)  # the first may still stem from the scene before
+            self._arm_controller()
+        start = self.sim.seconds
+        self._spin(lambda: self._done(colour, asked) or self.sim.seconds > start + limit_s, 4 * limit_s)
+        seconds = self.sim.seconds - start
+        if last:
+            self._wait(STAY_S)
+        lifted = [name for name in self.sim.status["lifted"] if name not in asked or name == colour]
+        return Episode(seed, colour, self._done(colour, asked), "".join(lifted[:1]), seconds)
+
+    def _done(self, colour: str, asked: set[str]) -> bool:
+        """The named cube lies in the tray, and none that nobody asked for."""
+        return colour in self.sim.in_tray and set(self.sim.in_tray) <= asked
 
     def _arm_controller(self) -> None:
         answers: list[str] = []

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -49,6 +50,7 @@ from pi0_ros.observation.streams import MessageError, decode_positions
 from pi0_ros.robot import StateTopic
 
 PERIOD_S = 1 / 15
+NICENESS = 10  # the view never takes a core from the policy or the controller
 IMAGE_PERIOD_S = 0.1
 HEALTH_STALE_S = 5.0
 OUTCOME_S = 0.5  # longest wait for the recorder to have the outcome
@@ -64,8 +66,8 @@ class ViewerNode(Node):
         host, port, closed_at = values["host"], values["port"], values["gripper_closed_at"]
         prompts, prompt_topics = values["prompts"], values["prompt_topics"]
         topics = list(filter(None, values["marker_topics"])) or ["pi0/markers", f"{self.robot.name}/objects"]
-        controller, recorder = values["controller"], values["recorder"]
-        roles = {"policy": "policy", "controller": controller, "recorder": recorder}
+        controller, recorder, scene_service = values["controller"], values["recorder"], values["scene_service"]
+        roles = {"policy": "policy", "controller": controller, "recorder": recorder, "task": "task"}
         self._own = {status_name(self, name): role for role, name in roles.items()}
 
         self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -85,6 +87,7 @@ class ViewerNode(Node):
         self._triggers = {
             **{name: self.create_client(Trigger, f"{controller}/{name}") for name in ("estop", "reset")},
             **{name: self.create_client(Trigger, f"{recorder}/{name}") for name in ("start", "stop", "discard")},
+            **({"new scene": self.create_client(Trigger, scene_service)} if scene_service else {}),
         }
         guard = Guard(host)
         with contextlib.redirect_stdout(io.StringIO()), guarded(guard):  # viser's banner
@@ -98,7 +101,7 @@ class ViewerNode(Node):
             show=lambda what, on: self._later(lambda: self._show(what, on)),
         )
         choices = [prompt for prompt in prompts if prompt] or prompt_choices(self.robot.prompt)
-        self.panel = Panel(self.server, self.robot.name, choices, self.actions)
+        self.panel = Panel(self.server, self.robot.name, choices, self.actions, new_scene=bool(scene_service))
 
         for camera in self.robot.cameras:
             store = partial(self._images.__setitem__, camera.name)
@@ -274,6 +277,7 @@ def _numbers(status: DiagnosticStatus) -> str:
 
 def main(args: list[str] | None = None) -> int:
     """Serve the view until SIGINT or SIGTERM."""
+    os.nice(NICENESS)
     return run_node("viewer", ViewerNode, args, ViewerNode.close)
 
 

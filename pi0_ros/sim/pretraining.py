@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pi0_ros.checkpoints.checkpoint import save_checkpoint
-from pi0_ros.checkpoints.norm_stats import load_norm_stats
+from pi0_ros.checkpoints.norm_stats import NormStats, Stats
 from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.model.config import ModelConfig
@@ -35,7 +35,6 @@ from pi0_ros.sim.task import WORDINGS, prompt
 from pi0_ros.sim.world import CAMERAS, CUBES
 from pi0_ros.tokens.tokenizer import Tokenizer
 from pi0_ros.training.optimizer import clip_gradients, computes_bfloat16
-from pi0_ros.training.statistics import NORM_STATS_PATH
 from pi0_ros.training.vocabulary import make_tokenizer
 
 HELD_OUT = 300  # scenes for validation
@@ -101,7 +100,7 @@ class Lesson:
         points = scenes.cubes.reshape(-1, 3).astype(np.float64) * [1, 1, 0] + [0, 0, GRASP_HEIGHT]
         joints = np.array([inverse(point)[:ARM] for point in points])
         self.middle = joints.mean(0)  # rad
-        self.scale = spec.norm_stats.actions.need("std")[:ARM]  # weighed as the actions are
+        self.scale = joints.std(0)  # rad: guessing the mean scores 1
         self.joints = ((joints - self.middle) / self.scale).reshape(-1, len(CUBES), ARM).astype(np.float32)
 
     def losses(self, pointer: Pointer, asked: Questions, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,10 +117,10 @@ class Lesson:
         return error, pointing, joints[-1].detach() * torch.from_numpy(self.scale) + torch.from_numpy(self.middle)
 
 
-def pretrain(stats: Path, out: Path, scenes: int, steps: int, batch: int, peak: float, seed: int) -> dict[str, float]:
+def pretrain(out: Path, scenes: int, steps: int, batch: int, peak: float, seed: int) -> dict[str, float]:
     """Render `scenes`, teach a new network with them and write it to `out`; returns its last validation errors.
 
-    `stats` is the dataset whose statistics normalise the state, `seed` that of the first scene.
+    `seed` is that of the first scene.
     """
     from tqdm import tqdm
 
@@ -129,12 +128,16 @@ def pretrain(stats: Path, out: Path, scenes: int, steps: int, batch: int, peak: 
     out.parent.mkdir(parents=True, exist_ok=True)
     wordings = [prompt(colour, k) for colour in CUBES for k in range(len(WORDINGS))]
     tokenizer = make_tokenizer(wordings, out.with_name(f"{out.name}_tokenizer.model"), config.vocab_size)
-    norm_stats = load_norm_stats(stats / NORM_STATS_PATH)
     settings = PolicySettings("mean_std", "mean_std", robot.dataset_fps)
-    spec = PolicySpec(config, settings, robot, norm_stats, Tokenizer.load(tokenizer))
     side = config.vision.image_size // config.vision.patch_size
     with tqdm(total=scenes, unit="scene", desc="render") as bar:
-        lesson = Lesson(render_scenes(scenes, seed, side, bar.update), spec)
+        rendered = render_scenes(scenes, seed, side, bar.update)
+    # Only the action expert sees the state, which has no part in this; `pi0 train` brings the dataset's statistics.
+    states = rendered.state.astype(np.float64)
+    measured = Stats(states.mean(0), states.std(0) + 1e-3, *(np.quantile(states, q, axis=0) for q in (0.01, 0.99)))
+    norm_stats = NormStats(measured, measured)
+    spec = PolicySpec(config, settings, robot, norm_stats, Tokenizer.load(tokenizer))
+    lesson = Lesson(rendered, spec)
     torch.manual_seed(0)
     model = Pi0(config)
     sine_position_init(model)

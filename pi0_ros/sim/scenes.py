@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pi0_ros.sim.kinematics import inverse
-from pi0_ros.sim.world import CAMERAS, CUBES, World
+from pi0_ros.sim.world import CAMERAS, CUBES, Start, World
+
+TRAY_SHARES = (0.6, 0.2, 0.15, 0.05)  # how often 0, 1, 2, 3 cubes lie in the tray
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ def render_scenes(count: int, seed: int, patches: int, progress: Callable[[], ob
     frames = {camera: np.empty((count, size, size, 3), np.uint8) for camera in CAMERAS}
     state, cubes = np.empty((count, 6), np.float32), np.empty((count, 3, 3), np.float32)
     for k in range(count):
-        world.reset(seed + k)
+        rng = np.random.default_rng([seed + k, 3])
+        lying = tuple(str(name) for name in rng.permutation(CUBES)[: rng.choice(4, p=TRAY_SHARES)])
+        world.reset(seed + k, Start(tray=lying))
         places = np.array([world.cubes()[name][:3] for name in CUBES])
         world.place_arm(_any_pose(places, world.rng))
         for camera in CAMERAS:
@@ -56,7 +60,7 @@ def _any_pose(places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.5:
         point = places[rng.integers(len(places))] + np.append(rng.normal(0.0, 0.03, 2), rng.uniform(0.0, 0.10))
     else:
-        radius, yaw = rng.uniform(0.15, 0.35), rng.uniform(-1.0, 1.3)
+        radius, yaw = rng.uniform(0.15, 0.35), rng.uniform(-1.0, 1.4)
         point = np.array([radius * np.cos(yaw), radius * np.sin(yaw), rng.uniform(0.03, 0.20)])
     gripper = rng.uniform(0.0, 1.0) if rng.random() < 0.25 else 0.0
     return np.append(inverse(point) + rng.normal(0.0, 0.04, 5), gripper)

@@ -29,10 +29,16 @@ def named_colour(text: str) -> str | None:
 
 @dataclass
 class Score:
-    """Watches the cubes during one episode. `lifted` lists colours in the order of their first lift."""
+    """Watches the cubes. `lifted` lists colours in the order of their first lift since the last instruction."""
 
     lifted: list[str] = field(default_factory=list)
     in_tray: list[str] = field(default_factory=list)
+    asked: set[str] = field(default_factory=set)  # what may lie in the tray beside the cube that is named now
+
+    def instruct(self, colour: str) -> None:
+        """From now on `colour` is wanted in the tray; what lies there and what was asked for before may lie there."""
+        self.asked |= {colour, *self.in_tray}
+        self.lifted.clear()
 
     def update(self, cubes: dict[str, np.ndarray]) -> None:
         """Take in the poses [7] of all cubes."""
@@ -40,8 +46,8 @@ class Score:
         self.lifted += [name for name, pose in cubes.items() if pose[2] > LIFTED and name not in self.lifted]
 
     def success(self, colour: str) -> bool:
-        """The named cube lies in the tray and no other does."""
-        return self.in_tray == [colour]
+        """The named cube lies in the tray, and none that nobody asked for."""
+        return colour in self.in_tray and set(self.in_tray) <= self.asked | {colour}
 
     def right_cube(self, colour: str) -> bool:
         """The first cube that left the table is the named one."""

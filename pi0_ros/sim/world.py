@@ -11,7 +11,8 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from pi0_ros.sim.kinematics import inverse
+from pi0_ros.base.errors import InputError
+from pi0_ros.sim.kinematics import forward, inverse
 from pi0_ros.sim.render import Renderer
 
 JOINTS = ("yaw", "shoulder", "elbow", "wrist", "roll", "gripper")
@@ -19,8 +20,17 @@ CUBES = ("red", "green", "blue")
 CAMERAS = ("base", "wrist")
 FINGER_TRAVEL = 0.043  # m, from open to closed
 TRAY = np.array([0.12, 0.235])  # m, centre
-TRAY_HALF = 0.065
+TRAY_AXES = np.array([[TRAY[0], TRAY[1]], [-TRAY[1], TRAY[0]]]) / np.linalg.norm(
+    TRAY
+)  # rows: away from the arm, across
+TRAY_HALF = np.array([0.09, 0.06])  # m, along these axes
+# Each cube has a place of its own in the tray, in a row that points away from the arm: the hand opens across it.
+SLOTS = {name: TRAY + step * TRAY_AXES[0] for name, step in zip(CUBES, (-0.055, 0.0, 0.055))}
+ON_TRAY = 0.024  # m, height of the centre of a cube that lies in the tray
 TICK = 0.01  # s, one call of World.step
+JOINTS_EVERY = 2  # ticks: joint states at 50 Hz
+IMAGE_EVERY = 5  # ticks: each camera at 20 Hz
+IMAGE_PHASES = {"base": 1, "wrist": 3}  # ticks: the cameras take turns
 HOME = np.append(inverse(np.array([0.20, 0.0, 0.16])), 0.0)
 
 
@@ -30,6 +40,25 @@ class Disturbance:
 
     amplitude: float = 0.0
     period_s: float = 0.8
+
+
+ARM_STARTS = ("home", "beside", "tray", "anywhere")
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a scene begins.
+
+    arm: "home" (near it); "beside" a cube, the gripper perhaps closed, as after a grasp that missed; "tray": over it,
+    as after a success; "anywhere" above the table. tray: the cubes that lie in the tray already.
+    """
+
+    arm: str = "home"
+    tray: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.arm not in ARM_STARTS or not set(self.tray) <= set(CUBES):
+            raise InputError(f"{self}: arm is one of {', '.join(ARM_STARTS)}, tray holds some of {', '.join(CUBES)}")
 
 
 class World:
@@ -46,28 +75,63 @@ class World:
         self._cube_address = {name: self.model.body(name).jntadr[0] for name in CUBES}
         self.reset(0)
 
-    def reset(self, seed: int, mishap: bool = False) -> None:
-        """Put the cubes at random places given by `seed`, and the arm near its home pose.
-
-        With `mishap` the arm stands beside a cube, its gripper perhaps closed, as after a grasp that missed.
-        """
+    def reset(self, seed: int, start: Start = Start()) -> None:
+        """Put the cubes at random places given by `seed`, and the arm where `start` says."""
         self.rng = np.random.default_rng(seed)
         mujoco.mj_resetData(self.model, self.data)
-        start = HOME.copy()
-        start[:5] += self.rng.uniform(-1, 1, 5) * [0.35, 0.12, 0.12, 0.12, 0.0]
+        home = HOME.copy()
+        home[:5] += self.rng.uniform(-1, 1, 5) * [0.35, 0.12, 0.12, 0.12, 0.0]
         for name, (x, y, angle) in zip(CUBES, sample_cubes(self.rng), strict=True):
-            address = self.model.jnt_qposadr[self._cube_address[name]]
-            self.data.qpos[address : address + 7] = [x, y, 0.02, np.cos(angle / 2), 0, 0, np.sin(angle / 2)]
+            self.place_cube(name, np.array([x, y, 0.02]), angle)
+        for name in start.tray:
+            place = np.append(SLOTS[name] + self.rng.uniform(-0.006, 0.006, 2), ON_TRAY)
+            self.place_cube(name, place, np.arctan2(TRAY[1], TRAY[0]) + self.rng.uniform(-0.2, 0.2))
         self._offset = np.zeros(5)
         mujoco.mj_forward(self.model, self.data)
-        self.place_arm(self._beside_a_cube() if mishap else start)
+        poses = {
+            "home": lambda: home,
+            "beside": self._beside_a_cube,
+            "tray": lambda: self._over_the_tray(start.tray or CUBES),
+            "anywhere": self._anywhere,
+        }
+        self.place_arm(poses[start.arm]())
+
+    def scatter(self, seed: int) -> None:
+        """Put the cubes at other places, away from the hand; nothing else moves."""
+        rng, hand = np.random.default_rng(seed), forward(self.joint_positions()[:5])[:2]
+        while np.linalg.norm((places := sample_cubes(rng))[:, :2] - hand, axis=1).min() < 0.07:
+            pass
+        for name, (x, y, angle) in zip(CUBES, places, strict=True):
+            self.place_cube(name, np.array([x, y, 0.02]), angle)
+            first = self.model.jnt_dofadr[self._cube_address[name]]
+            self.data.qvel[first : first + 6] = 0.0
+        mujoco.mj_forward(self.model, self.data)
+
+    def place_cube(self, name: str, position: np.ndarray, heading: float) -> None:
+        """Put a cube at `position` [3] (m), turned by `heading` (rad); call `mj_forward` or `step` afterwards."""
+        address = self.model.jnt_qposadr[self._cube_address[name]]
+        turn = [np.cos(heading / 2), 0, 0, np.sin(heading / 2)]
+        self.data.qpos[address : address + 7] = [*position, *turn]
+
+    def _over_the_tray(self, cubes: tuple[str, ...]) -> np.ndarray:
+        """Joint positions [6] with the open hand over a cube that has just been put down."""
+        slot = SLOTS[cubes[self.rng.integers(len(cubes))]] + self.rng.normal(0.0, 0.01, 2)
+        return np.append(inverse(np.append(slot, self.rng.uniform(0.065, 0.14))), self.rng.choice([0.0, 0.0, 0.3]))
+
+    def _anywhere(self) -> np.ndarray:
+        """Joint positions [6] with the hand somewhere above the table, mostly open."""
+        radius, yaw = self.rng.uniform(0.17, 0.33), self.rng.uniform(-1.0, 1.2)
+        point = np.array([radius * np.cos(yaw), radius * np.sin(yaw), self.rng.uniform(0.08, 0.20)])
+        return np.append(inverse(point), self.rng.choice([0.0, 0.0, 0.97]))
 
     def _beside_a_cube(self) -> np.ndarray:
         """Joint positions [6] with the hand low beside a random cube, or higher and further off."""
         height = self.rng.uniform(0.02, 0.13)
         distance = self.rng.uniform(0.042, 0.06 if height < 0.06 else 0.12)
         direction = self.rng.uniform(-np.pi, np.pi)
-        cube = self.cubes()[CUBES[self.rng.integers(3)]][:2]
+        # Not beside one that lies in the tray: the hand would stand in its walls.
+        cubes = [pose[:2] for pose in self.cubes().values() if not in_tray(pose[:3])]
+        cube = cubes[self.rng.integers(len(cubes))]
         point = np.append(cube + distance * np.array([np.cos(direction), np.sin(direction)]), height)
         gripper = self.rng.choice([0.0, 0.97, 0.97, self.rng.uniform(0.0, 0.97)])
         return np.append(inverse(point), gripper)
@@ -126,4 +190,4 @@ def sample_cubes(rng: np.random.Generator) -> np.ndarray:
 
 def in_tray(position: np.ndarray) -> bool:
     """Whether a cube at `position` [3] (m) rests in the tray (and is not merely held over it)."""
-    return bool(np.all(np.abs(position[:2] - TRAY) < TRAY_HALF) and position[2] < 0.035)
+    return bool(np.all(np.abs(TRAY_AXES @ (position[:2] - TRAY)) < TRAY_HALF) and position[2] < 0.035)

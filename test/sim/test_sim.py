@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from subprocess import run
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -13,9 +14,12 @@ from pi0_ros.base.share import config_path
 from pi0_ros.robot import load_robot
 from pi0_ros.sim.demonstrator import Demonstrator
 from pi0_ros.sim.kinematics import forward, inverse
+from pi0_ros.sim.plans import plan
 from pi0_ros.sim.scenes import render_scenes
 from pi0_ros.sim.task import WORDINGS, Score, named_colour, prompt
-from pi0_ros.sim.world import CAMERAS, CUBES, JOINTS, TICK, TRAY, Disturbance, World, in_tray
+from pi0_ros.sim.world import ARM_STARTS, CAMERAS, CUBES, JOINTS, TICK, TRAY, Disturbance, Start, World, in_tray
+
+HOME_START = Start()
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +27,8 @@ def world() -> World:
     return World()
 
 
-def play(world: World, seed: int, colour: str, limit_s: float = 15.0, mishap: bool = False) -> Score:
-    world.reset(seed, mishap)
+def play(world: World, seed: int, colour: str, limit_s: float = 15.0, start: Start = HOME_START) -> Score:
+    world.reset(seed, start)
     demonstrator, score = Demonstrator(2 * TICK), Score()
     command = None
     for step in range(round(limit_s / TICK)):
@@ -139,6 +143,21 @@ def test_score() -> None:
     assert not in_tray(np.array([*TRAY, 0.08]))  # held over the tray is not in it
 
 
+def test_the_score_of_one_instruction_after_another() -> None:
+    lying = {name: np.array([0.25, -0.1 + 0.1 * i, 0.02, 1, 0, 0, 0]) for i, name in enumerate(CUBES)}
+    inside = np.array([*TRAY, 0.024, 1, 0, 0, 0])
+    score = Score()
+    score.instruct("red")
+    score.update({**lying, "red": inside})
+    assert score.success("red")
+    score.instruct("blue")
+    assert not score.success("blue") and not score.lifted
+    score.update({**lying, "red": inside, "blue": inside})
+    assert score.success("blue")
+    score.update({**lying, "red": inside, "blue": inside, "green": inside})
+    assert not score.success("blue")  # nobody asked for the green one
+
+
 def test_prompts_name_one_colour() -> None:
     for colour in CUBES:
         assert {named_colour(prompt(colour, k)) for k in range(len(WORDINGS))} == {colour}
@@ -159,18 +178,74 @@ def test_scenes_depend_on_their_seed_alone() -> None:
 def test_the_demonstrator_recovers_from_a_missed_grasp(world: World) -> None:
     successes, closed = 0, 0
     for seed in range(10):
-        world.reset(seed, mishap=True)
+        world.reset(seed, Start("beside"))
         joints, colour = world.joint_positions(), CUBES[seed % 3]
         gaps = [np.linalg.norm(forward(joints[:5])[:2] - pose[:2]) for pose in world.cubes().values()]
         assert 0.04 < min(gaps) < 0.13
         closed += joints[5] > 0.9
-        successes += play(world, seed, colour, limit_s=10.0, mishap=True).success(colour)
+        successes += play(world, seed, colour, limit_s=10.0, start=Start("beside")).success(colour)
     assert successes >= 9 and closed >= 2
 
 
-def test_places_of_the_cubes_do_not_depend_on_the_mishap(world: World) -> None:
+@pytest.mark.parametrize("kind", ["next", "changed", "fulfilled"])
+def test_the_demonstrator_does_what_may_be_asked_next(world: World, kind: str) -> None:
+    succeeded = rested = 0
+    for seed in range(12):
+        what = plan(seed, kind)
+        world.reset(seed, what.start)
+        demonstrator = Demonstrator(2 * TICK)
+        asked = [(what.colour, 20.0)] if what.before is None else [what.before, (what.colour, 20.0)]
+        for colour, seconds in asked:
+            for _ in range(round(seconds / (2 * TICK))):
+                command = demonstrator.act(world.joint_positions(), world.cubes(), colour)
+                world.step(command)
+                world.step(command)
+        lying = {name for name, pose in world.cubes().items() if in_tray(pose[:3])}
+        succeeded += {what.colour, *what.start.tray} <= lying
+        rested += np.abs(world.joint_velocities()).max() < 0.05
+    assert succeeded >= 11 and rested >= 11
+
+
+def test_the_demonstrators_commands_are_within_the_robot_files_limits(world: World) -> None:
+    robot, period = load_robot("demo_arm"), 2 * TICK
+    for seed in range(5):
+        world.reset(seed)
+        demonstrator, commands = Demonstrator(period), [world.joint_positions()] * 2
+        for _ in range(200):
+            commands.append(demonstrator.act(world.joint_positions(), world.cubes(), CUBES[seed % 3]))
+            world.step(commands[-1])
+            world.step(commands[-1])
+        velocity = np.diff(commands, axis=0) / period
+        assert (np.abs(velocity) <= robot.velocity * (1 + 1e-9)).all()
+        assert (np.abs(np.diff(velocity, axis=0)) <= robot.acceleration * period * (1 + 1e-9)).all()
+        assert np.ptp(np.array(commands)[:, 5]) == 1.0  # it did close
+
+
+def test_the_robot_file_says_how_fast_the_fingers_are(world: World) -> None:
+    """A step of the command: the simulated hand reaches the file's velocity and acceleration, and not much more."""
+    world.reset(0)
+    world.data.ctrl[5:] = 0.043
+    velocities = [0.0]
+    for _ in range(20):
+        mujoco.mj_step(world.model, world.data)
+        velocities.append(world.joint_velocities()[5])
+    gripper = load_robot("demo_arm").joints[5]
+    assert gripper.velocity <= max(velocities) < 1.3 * gripper.velocity
+    assert gripper.acceleration <= np.diff(velocities).max() / world.model.opt.timestep < 1.3 * gripper.acceleration
+
+
+def test_the_plans_hold_everything_that_may_be_asked() -> None:
+    plans = [plan(seed) for seed in range(300)]
+    assert {p.colour for p in plans} == set(CUBES) and len({p.text for p in plans}) == 9
+    assert {len(p.start.tray) for p in plans} == {0, 1, 2} and {p.start.arm for p in plans} == set(ARM_STARTS)
+    assert 20 < sum(p.before is not None for p in plans) < 70
+    assert 15 < sum(p.colour in p.start.tray for p in plans) < 60
+    assert all(p.before is None or p.before[0] != p.colour for p in plans)
+
+
+def test_places_of_the_cubes_do_not_depend_on_where_the_arm_starts(world: World) -> None:
     world.reset(3)
     ordinary = world.cubes()
-    world.reset(3, mishap=True)
+    world.reset(3, Start("beside"))
     for name, pose in world.cubes().items():
         np.testing.assert_array_equal(pose, ordinary[name])

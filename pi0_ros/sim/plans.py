@@ -1,0 +1,92 @@
+"""What each recorded demonstration is about: a pure function of its seed.
+
+A person in front of the arm does not wait for a fresh scene. So beside fresh scenes there are those with cubes in the
+tray already, instructions that follow a success, that change in mid-motion, that are fulfilled already, and hands that
+missed. Two thirds wander: a slowly changing error is added to the joints (DART), so that they show how to mend an aim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pi0_ros.base.errors import InputError
+from pi0_ros.sim.task import prompt
+from pi0_ros.sim.world import CUBES, Start
+
+DISTURBANCES = (0.0, 0.03, 0.05)  # rad
+FIRST_AIM = 0.02  # m, standard deviation of the first aim beside the cube
+EPISODE_LIMIT_S = 15.0  # simulated
+TRAY_FRACTIONS = (0.6, 0.25, 0.15)  # how often 0, 1, 2 cubes lie in the tray already
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One demonstration. `before`: what was being done, unseen, for how long (s), until the instruction came."""
+
+    seed: int
+    colour: str
+    text: str
+    start: Start
+    disturbance: float  # rad
+    first_aim: np.ndarray  # m [2]
+    after_s: float  # recorded after the success, the way home and rest
+    before: tuple[str, float] | None = None
+
+
+KINDS = {"fresh": 0.38, "missed": 0.16, "next": 0.19, "changed": 0.14, "fulfilled": 0.13}
+
+
+def plan(seed: int, kind: str | None = None) -> Plan:
+    """The demonstration of `seed`, of a kind that the seed chooses, or of this `kind`."""
+    rng = np.random.default_rng([seed, 7])
+    colour, wording = CUBES[rng.integers(3)], int(rng.integers(3))
+    first_aim = rng.normal(0.0, FIRST_AIM, 2)
+    kind = kind or str(rng.choice(list(KINDS), p=list(KINDS.values())))
+    if kind not in KINDS:
+        raise InputError(f"kind {kind!r}: one of {', '.join(KINDS)}")
+    others = [str(name) for name in rng.permutation([name for name in CUBES if name != colour])]
+    lying = tuple(others[: rng.choice(3, p=TRAY_FRACTIONS)])
+    before = None
+    if kind == "missed":
+        start = Start("beside", lying)
+    elif kind == "next":
+        start = Start("tray", lying or tuple(others[:1]))
+    elif kind == "changed":
+        start, before = Start("home", lying[:1]), (others[-1], float(rng.uniform(0.4, 4.5)))
+    elif kind == "fulfilled":
+        start = Start(str(rng.choice(["home", "tray", "anywhere"])), (colour, *lying[:1]))
+    else:
+        start = Start("anywhere" if rng.random() < 0.15 else "home", lying)
+    after_s = float(rng.uniform(1.5, 3.5) if kind == "fulfilled" else rng.uniform(0.8, 3.0))
+    disturbance = DISTURBANCES[seed % len(DISTURBANCES)]
+    return Plan(seed, colour, prompt(colour, wording), start, disturbance, first_aim, after_s, before)
+
+
+@dataclass(frozen=True)
+class Takeover:
+    """How a policy drives before the demonstrator takes over: instructions (colour, text, s), then the plan's own."""
+
+    before: tuple[tuple[str, str, float], ...]
+    own_s: float  # with the instruction of the demonstration
+    stuck: (
+        bool  # where it is not fulfilled after so long it never will be; where it is, the demonstrator shows the rest
+    )
+    latency_s: float  # mean of the chunks' latency
+    transition: str
+    rtc: str
+
+
+def takeover(seed: int) -> Takeover:
+    """How the policy drives before the demonstration of `seed`: sometimes after another instruction."""
+    rng = np.random.default_rng([seed, 13])
+    colour = plan(seed).colour
+    before: tuple[tuple[str, str, float], ...] = ()
+    if rng.random() < 0.35:
+        other = str(rng.choice([name for name in CUBES if name != colour]))
+        before = ((other, prompt(other, int(rng.integers(3))), float(rng.uniform(0.6, 5.0))),)
+    own_s = float(rng.uniform(0.1, 1.5) if before and rng.random() < 0.5 else rng.uniform(0.8, 5.0))
+    transition, rtc = (("rtc", "auto"), ("blend", "off"))[int(rng.random() > 0.3)]
+    latency_s, stuck = float(rng.uniform(0.04, 0.3)), bool(rng.random() < 0.4)
+    return Takeover(before, float(rng.uniform(5.0, 11.0)) if stuck else own_s, stuck, latency_s, transition, rtc)

@@ -1,0 +1,73 @@
+"""A policy and the controller's core at the simulated arm, in simulated time and without ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pi0_ros.control.chunk import ActionChunk, ChunkError
+from pi0_ros.control.controller import Command, Controller, Settings
+from pi0_ros.control.limits import limits_of
+from pi0_ros.control.sent import SentLog
+from pi0_ros.inference.prefix import ActionPrefix, Continuation, RtcSettings
+from pi0_ros.observation.streams import Observation
+from pi0_ros.policy.policy import Policy
+from pi0_ros.sim.world import TICK
+
+ARM_AFTER_S = 0.3
+
+Arrival = Callable[[ActionChunk, ActionPrefix | None, SentLog, float], None]
+
+
+class PolicyDriver:
+    """Turns pictures and joint states into commands, as policy node and controller do together.
+
+    `latency` gives the seconds from each observation to its chunk, `rate` is in chunks per second (0: as the robot file
+    says). All times are seconds; `start` must be fresh for every scene, as the policy's noise depends on it.
+    """
+
+    def __init__(
+        self, policy: Policy, rtc: RtcSettings, settings: Settings, latency: Callable[[], float], rate: float = 0.0
+    ) -> None:
+        robot = policy.spec.robot
+        self.policy, self.latency, self.rate = policy, latency, rate or robot.policy_rate_hz
+        self.controller = Controller(limits_of(robot), 2 * TICK, np.full(len(robot.joints), 0.15), settings)
+        self.sent = SentLog(len(robot.joints))
+        self.images: dict[str, np.ndarray] = {}
+        self.on_chunk: Arrival = lambda chunk, prefix, sent, now: None  # is told of each chunk as it arrives
+        self._everything = np.arange(len(robot.joints))
+        self._cameras = len(robot.cameras)
+        self._continuation = Continuation(rtc, robot.gripper_mask)
+        self._waiting: tuple[float, ActionChunk, ActionPrefix | None] | None = None
+        self._next_inference, self._begun, self._armed = -np.inf, 0.0, False
+
+    def begin(self, now: float) -> None:
+        """A scene begins at `now`: infer at once, arm a little later."""
+        self._next_inference, self._begun = now, now
+
+    def step(self, now: float, state: np.ndarray, text: str) -> Command | None:
+        """One control period: the measured `state` [J] and the instruction; None while not armed."""
+        controller = self.controller
+        controller.measure(now, self._everything, state)
+        due = self._waiting is None and now >= self._next_inference - 1e-9  # one inference at a time
+        if due and len(self.images) == self._cameras:
+            prefix = self._continuation.prefix(now)
+            seen = Observation(round(now * 1e9), dict(self.images), state, text, {})
+            self._waiting = now + self.latency(), self.policy.infer(seen, prefix), prefix
+            self._next_inference = now + 1.0 / self.rate
+        if self._waiting is not None and now >= self._waiting[0] - 1e-9:
+            (_, chunk, prefix), self._waiting = self._waiting, None
+            self.on_chunk(chunk, prefix, self.sent, now)
+            self._continuation.published(chunk, now)
+            try:
+                controller.accept(chunk, now)
+            except ChunkError as error:
+                controller.refuse(str(error), now)
+        if not self._armed:
+            self._armed = now > self._begun + ARM_AFTER_S and not controller.arm(now)
+        command = controller.tick(now)
+        if command is not None:
+            self.sent.push(now, command.position)
+            self._continuation.sent(now, command.position)
+        return command
