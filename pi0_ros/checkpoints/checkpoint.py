@@ -52,7 +52,7 @@ class Checkpoint:
 
 def save_checkpoint(
     folder: Path | str,
-    model: Pi0 | Callable[[Path], None],
+    model: Pi0 | Pi0Fast | Callable[[Path], None],
     config: ModelConfig,
     policy_settings: PolicySettings,
     robot: Robot,
@@ -69,7 +69,7 @@ def save_checkpoint(
     """
     folder, tokenizer = Path(folder).absolute(), file_of(Path(tokenizer_path))
     with new_folder(folder) as partial:
-        if isinstance(model, Pi0):
+        if isinstance(model, (Pi0, Pi0Fast)):
             save_model(model, partial / WEIGHTS)
         else:
             model(partial / WEIGHTS)
