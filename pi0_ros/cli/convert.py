@@ -16,6 +16,7 @@ appears under its name only when it is whole.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from pi0_ros.conversion.jobs import Engine, run_here
 from pi0_ros.conversion.options import Options
 from pi0_ros.conversion.ray_engine import run_on_ray
 from pi0_ros.conversion.robots import robot_of_all
+from pi0_ros.conversion.timing import camera_fps
 from pi0_ros.datasets.draw import draw_some
 from pi0_ros.datasets.video import CODECS
 from pi0_ros.robot import load_robot
@@ -120,8 +122,11 @@ def run(args: argparse.Namespace) -> int:
     options = options_of(args)
     if args.explain:
         return _explain(args, options)
+    if args.page:
+        raise InputError("--page is where --explain writes its page: give --explain BAG, too")
     if len(args.paths) < 2:
-        raise InputError("write the bags, and behind them the dataset's new folder: pi0 convert BAGS OUT")
+        given = f"{args.paths[0]}: one path alone" if args.paths else "no path"
+        raise InputError(f"{given}; write the bags, and behind them the dataset's new folder: pi0 convert BAGS OUT")
     bags, out = args.paths[:-1], args.paths[-1]
     if args.engine == "ray":
         engine: Engine = partial(run_on_ray, tasks=args.workers, address=args.ray_address)
@@ -150,11 +155,16 @@ def _explain(args: argparse.Namespace, options: Options) -> int:
     """`pi0 convert --explain BAG`; 1 where the bag would be rejected."""
     if args.paths:
         raise InputError("--explain is about one bag and writes no dataset: leave out the other paths")
+    writing = {"append": args.append, "overwrite": args.overwrite, "dry-run": args.dry_run, "plots": args.plots}
+    writing |= {"workers": args.workers, "ray-address": args.ray_address, "engine": args.engine != "local"}
+    if unused := [f"--{name}" for name, value in writing.items() if value]:
+        raise InputError(f"--explain writes no dataset: leave out {', '.join(unused)}")
     (bag,) = found if len(found := find_bags([args.explain])) == 1 else [None]
     if bag is None:
         raise InputError(f"{args.explain}: holds {len(found)} bags; --explain is about one")
     robot = load_robot(args.robot) if args.robot else robot_of_all([bag])
-    explanation = explain(bag, robot, options)
+    fps = camera_fps([bag], robot) if args.fps == "auto" else args.fps
+    explanation = explain(bag, replace(robot, dataset_fps=float(fps)) if fps else robot, options)
     print("\n".join(lines(explanation)))
     whole = bag.resolve()
     page = args.page or Path.cwd() / f"{whole.name}_explained.html"

@@ -26,13 +26,13 @@ LIMIT_S = 20
 # ones ("name"), a place to write ("out"), or any text ("text"). Numbers and choices are known by themselves.
 KINDS = {
     **dict.fromkeys(("bags", "bag", "src", "path", "a", "b", "sources", "source", "dataset", "stats"), "in"),
-    **dict.fromkeys(("checkpoint", "config", "init", "base", "annotations", "partial"), "in"),
+    **dict.fromkeys(("checkpoint", "config", "init", "base", "annotations", "partial", "paths", "explain"), "in"),
     **dict.fromkeys(("tokenizer",), "in"),
     **dict.fromkeys(
         ("robot", "map", "changes", "only", "file", "device", "episodes", "dtype", "asset", "bind", "arguments"), "name"
     ),
     **dict.fromkeys(("fps", "ray_address"), "name"),
-    **dict.fromkeys(("out", "dst", "plots", "plot", "log_dir"), "out"),
+    **dict.fromkeys(("out", "dst", "plots", "plot", "log_dir", "page"), "out"),
     **dict.fromkeys(
         ("prompt", "task", "recorder", "topic", "prompt_topic", "subtask_topic", "namespace", "text"), "text"
     ),

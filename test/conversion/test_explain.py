@@ -58,6 +58,12 @@ def test_one_bag_and_no_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["convert", "--explain", str(tmp_path / "bags/a"), str(tmp_path / "out"), "--robot", "demo_arm"]) == 2
     assert main(["convert", str(tmp_path / "bags"), "--robot", "demo_arm"]) == 2
     assert "BAGS OUT" in capsys.readouterr().err
+    for unused in ("--overwrite", "--dry-run", "--workers=2"):
+        assert main(["convert", "--explain", str(tmp_path / "bags/a"), "--robot", "demo_arm", unused]) == 2
+        assert f"leave out {unused.split('=')[0]}" in capsys.readouterr().err
+    page = str(tmp_path / "page.html")
+    assert main(["convert", str(tmp_path / "bags"), str(tmp_path / "out"), "--robot", "demo_arm", "--page", page]) == 2
+    assert "give --explain BAG" in capsys.readouterr().err
 
 
 def test_what_cannot_be_scanned_is_explained_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
