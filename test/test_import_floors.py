@@ -49,7 +49,7 @@ FLOORS = {
         {"numpy", "torch", "safetensors"},
         late={"tensorstore", "ml_dtypes"},
     ),
-    "engine": Floor({"model"}, {"torch", "triton"}),  # triton where it is: only `kernels` imports it, and late
+    "engine": Floor({"base", "model"}, {"torch", "triton"}),  # triton where it is: only `kernels` imports it, and late
     "policy": Floor(GROUND | {"control", "inference", "model", "tokens", "checkpoints", "engine"}, {"numpy", "torch"}),
     "doctor": Floor(GROUND | {"inference", "model", "tokens", "checkpoints"}, {"numpy"}, late={"torch"}),
     "bags": Floor(GROUND, {"numpy", "yaml", "rosbags", "lz4", "backports", "compression"}, late={"zstandard"}),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 
+from pi0_ros.base.arguments import positive
+
 
 def add_operator_arguments(parser: argparse.ArgumentParser) -> None:
     """Which robot, and how long to wait for it."""
     parser.add_argument("--namespace", default="", help="the robot's namespace, for example left (default: none)")
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds to wait (default %(default)g)")
+    parser.add_argument("--timeout", type=positive, default=10.0, help="seconds to wait (default %(default)g)")
 
 
 def as_status(done: bool, message: str) -> int:

@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from pi0_ros.base.errors import Pi0Error
 from pi0_ros.engine.pictures import Eye, Letterbox
 from pi0_ros.engine.plain import PlainNetwork
 from pi0_ros.engine.program import Observed, Program, Shape, guidance_key
@@ -32,7 +33,7 @@ BUCKET = 16  # prompt tokens: graphs are made for multiples of it
 MIN_CAPABILITY = (8, 0)  # bfloat16 and flash attention
 
 
-class UnsuitedError(LookupError):
+class UnsuitedError(Pi0Error, LookupError):
     """An input that the engine leaves to the plain model; the message says why."""
 
 

@@ -26,7 +26,9 @@ LIMIT_S = 20
 # ones ("name"), a place to write ("out"), or any text ("text"). Numbers and choices are known by themselves.
 KINDS = {
     **dict.fromkeys(("bags", "bag", "src", "path", "a", "b", "sources", "source", "dataset", "stats"), "in"),
-    **dict.fromkeys(("checkpoint", "config", "init", "base", "annotations", "partial", "paths", "explain"), "in"),
+    **dict.fromkeys(
+        ("checkpoint", "config", "init", "base", "annotations", "partial", "paths", "explain", "takeover"), "in"
+    ),
     **dict.fromkeys(("tokenizer",), "in"),
     **dict.fromkeys(
         ("robot", "map", "changes", "only", "file", "device", "episodes", "dtype", "asset", "bind", "arguments"), "name"

@@ -23,24 +23,16 @@ def test_up_starts_watches_and_stops_real_nodes(processes, tmp_path: Path, wait_
     assert (tmp_path / "logs" / "recorder.log").read_text()
 
 
-def test_up_ends_with_the_reason_of_a_required_process(processes, tmp_path: Path, wait_until) -> None:
-    processes.start("up", [*UP, "policy", "robot:=/nowhere/arm.yaml", "checkpoint:=/nowhere", "monitor:=false"])
-    wait_until(lambda: not processes.is_running("up"), 60, lambda: processes.tail("up"))
-    assert processes.returncode("up") == 1
-    printed = processes.output("up")
-    assert "controller is required. Its last lines:" in printed
-    assert "/nowhere/arm.yaml" in printed
-
-
-def test_the_controller_outlives_a_policy_that_refuses(processes, tmp_path: Path, wait_until) -> None:
+@pytest.mark.parametrize(
+    "wrong", [("robot:=/nowhere/arm.yaml", "checkpoint:=/nowhere"), ("robot:=demo_arm", "checkpoint:=/nowhere")]
+)
+def test_up_looks_before_it_starts_anything(processes, wrong: tuple[str, str], wait_until) -> None:
     pytest.importorskip("torch")
-    processes.start("up", [*UP, "policy", "robot:=demo_arm", "checkpoint:=/nowhere", "monitor:=false"])
-    processes.wait_for_output("up", "/nowhere: there is no such checkpoint")
-    processes.wait_for_output("up", "[controller]")
-    assert processes.is_running("up")
-    processes.signal("up", signal.SIGTERM)
-    wait_until(lambda: not processes.is_running("up"), 30, lambda: processes.tail("up"))
-    assert "controller ended with exit status 0" in processes.output("up")
+    processes.start("up", [*UP, "policy", *wrong, "monitor:=false"])
+    wait_until(lambda: not processes.is_running("up"), 60, lambda: processes.tail("up"))
+    assert processes.returncode("up") == 2
+    printed = processes.output("up")
+    assert "/nowhere" in printed and "[controller]" not in printed
 
 
 LAUNCH = """
