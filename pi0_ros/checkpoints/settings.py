@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from pi0_ros.base.choices import IMAGE_RESIZES
 from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.norm_stats import check_normalization
 
 PROMPT_FORMATS = ("openpi", "lerobot")
-IMAGE_RESIZES = ("pillow", "torch", "torch_0.4", "torch_0.3")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pi0_ros.datasets.folder import DatasetFolder
-from pi0_ros.datasets.layout import ACTION, STATE, DatasetError
+from pi0_ros.datasets.layout import ACTION, IMAGE_PREFIX, STATE, DatasetError, image_key
 from pi0_ros.robot import Camera, CommandGroup, Joint, Robot, StateTopic
 from pi0_ros.robot.dataset_names import DatasetNames
 
@@ -57,7 +57,7 @@ def derive_robot(folder: DatasetFolder) -> DerivedRobot:
     cameras = _cameras(folder, unknown)
     state = StateTopic("/joint_states", "sensor_msgs/msg/JointState", tuple(state_names), 0.2)
     command = CommandGroup("arm", "/arm/command", "trajectory_msgs/msg/JointTrajectory", tuple(action_names))
-    column = {f"observation.images.{camera.name}": camera.name for camera in cameras}
+    column = {image_key(camera.name): camera.name for camera in cameras}
     names = [(key, column.get(key) or _short(key)) for key in folder.camera_keys if key not in column]
     for key, called in ((STATE, state_names), (ACTION, action_names)):
         theirs = folder.names(key)
@@ -139,7 +139,7 @@ def _rounded(value: float) -> float:
 
 
 def _short(key: str) -> str:
-    return key.removeprefix("observation.images.").removeprefix("observation.").replace(".", "_").replace("/", "_")
+    return key.removeprefix(IMAGE_PREFIX).removeprefix("observation.").replace(".", "_").replace("/", "_")
 
 
 def _cameras(folder: DatasetFolder, unknown: list[str]) -> tuple[Camera, ...]:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from pi0_ros.datasets.folder import DatasetFolder
 from pi0_ros.datasets.html_report import Picture
-from pi0_ros.datasets.layout import ACTION, STATE, DatasetError
+from pi0_ros.datasets.layout import ACTION, IMAGE_PREFIX, STATE, DatasetError
 from pi0_ros.datasets.page import episode_part, write_dataset_page
 from pi0_ros.datasets.plots import episode_sheet, png, stream_ages, traces, value_ranges
 
@@ -62,7 +62,7 @@ def draw(folder: DatasetFolder, numbers: Sequence[int], out: Path, page: bool) -
         stem = f"episode_{number:06d}"
         shown = [keep(f"{stem}_traces.png", f"traces of episode {number}", png(traces(folder, entry)))]
         for key in folder.camera_keys:
-            camera = key.removeprefix("observation.images.")
+            camera = key.removeprefix(IMAGE_PREFIX)
             sheet = episode_sheet(folder, entry, key)
             keep(f"{stem}_{camera}.png", camera, encoded(sheet, "PNG"))
             shown.append(Picture(encoded(sheet, "JPEG"), f"camera {camera}"))  # a page of PNGs is five times as heavy

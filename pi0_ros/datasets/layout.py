@@ -23,6 +23,7 @@ EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.par
 ROBOT_PATH = "meta/pi0_robot.yaml"
 CONVERSION_PATH = "meta/pi0_conversion.json"
 LEVELS_PATH = "meta/pi0_image_levels.json"  # camera -> counts [3, 256] of the levels of each channel
+IMAGE_PREFIX = "observation.images."  # of a camera's column
 STATE, ACTION = "observation.state", "action"
 # of a recording in the conversion report; skipped: its own flags say so, rejected: it can't be used
 STATUSES = ("converted", "skipped", "rejected")
@@ -35,7 +36,7 @@ class DatasetError(InputError):
 
 def image_key(camera: str) -> str:
     """Feature name of a camera's frames."""
-    return f"observation.images.{camera}"
+    return IMAGE_PREFIX + camera
 
 
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:

@@ -28,6 +28,7 @@ from pi0_ros.datasets.layout import (
     CONVERSION_PATH,
     DATA_PATH,
     EPISODES_PATH,
+    IMAGE_PREFIX,
     LEVELS_PATH,
     ROBOT_PATH,
     VIDEO_PATH,
@@ -37,7 +38,6 @@ from pi0_ros.datasets.layout import (
 from pi0_ros.datasets.writer_v30 import DATA_MB, file_path, file_place, write_info, write_tasks
 from pi0_ros.robot import robot_to_yaml
 
-IMAGE_PREFIX = "observation.images."
 SUBTASKS = "meta/subtasks.parquet"
 
 

@@ -13,10 +13,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pi0_ros.base.errors import Pi0Error
 from pi0_ros.engine.pictures import Eye, Letterbox
 from pi0_ros.engine.plain import PlainNetwork
-from pi0_ros.engine.program import Observed, Program, Shape, guidance_key
+from pi0_ros.engine.program import Observed, Program, Shape, UnsuitedError, guidance_key
 from pi0_ros.engine.schedule import Schedule, make_schedule
 from pi0_ros.engine.weights import Weights, prepare
 from pi0_ros.model.paligemma import ModelInput
@@ -31,10 +30,6 @@ DISAGREE = 0.03  # relative; bfloat16 alone makes up to 0.01
 TYPICAL = 544  # prefix tokens of two cameras and a prompt, for tuning
 BUCKET = 16  # prompt tokens: graphs are made for multiples of it
 MIN_CAPABILITY = (8, 0)  # bfloat16 and flash attention
-
-
-class UnsuitedError(Pi0Error, LookupError):
-    """An input that the engine leaves to the plain model; the message says why."""
 
 
 class Engine:
@@ -80,7 +75,7 @@ class Engine:
         try:
             key = guidance_key(guidance)
             observed = self.observe(inputs, noise)
-        except LookupError as reason:
+        except UnsuitedError as reason:
             self._tell(str(reason))
             inputs = pictures(inputs.to(device), config.vision.image_size, self.resize)
             return self.model.sample_actions(inputs, noise.to(device), num_steps, None, guidance)

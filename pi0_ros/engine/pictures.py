@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-RESIZES = ("pillow", "torch", "torch_0.4", "torch_0.3")
+from pi0_ros.base.choices import IMAGE_RESIZES
+
 _BITS = 22  # of Pillow's fixed-point weights
 _LOW = 11  # the lower half of them: a sum of products of a half and a pixel is exact in float32
 
@@ -53,8 +54,8 @@ class Letterbox:
     """Frames of one size to the model's pictures."""
 
     def __init__(self, rows: int, columns: int, size: int, resize: str, device: torch.device) -> None:
-        if resize not in RESIZES:
-            raise ValueError(f"resize is {resize!r}, expected one of {', '.join(RESIZES)}")
+        if resize not in IMAGE_RESIZES:
+            raise ValueError(f"resize is {resize!r}, expected one of {', '.join(IMAGE_RESIZES)}")
         self.size, self.resize, self.same = size, resize, (rows, columns) == (size, size)
         ratio = max(columns / size, rows / size)
         self.shape = max(1, int(rows / ratio)), max(1, int(columns / ratio))

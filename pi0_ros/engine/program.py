@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pi0_ros.base.errors import Pi0Error
 from pi0_ros.engine.pictures import Inlet
 from pi0_ros.engine.plain import PlainNetwork, Suffix
 from pi0_ros.engine.schedule import Schedule
@@ -24,15 +25,19 @@ class Shape:
     guidance: tuple[object, ...]  # kind of guidance and what it is made of, see `guidance_key`
 
 
+class UnsuitedError(Pi0Error):
+    """An input that the engine leaves to the plain model; the message says why."""
+
+
 def guidance_key(guidance: Guidance | None) -> tuple[object, ...]:
-    """What of a guidance is fixed in a program; its numbers are not. LookupError for a kind that no program knows."""
+    """What of a guidance is fixed in a program; its numbers are not. UnsuitedError for a kind that none knows."""
     if guidance is None:
         return ()
     if isinstance(guidance, SoftPrefix):
         return ("soft", guidance.jacobian, guidance.max_weight)
     if isinstance(guidance, CleanPrefix):
         return ("clean", guidance.actions.shape[1])
-    raise LookupError(f"guidance {type(guidance).__name__}")
+    raise UnsuitedError(f"guidance {type(guidance).__name__}")
 
 
 @dataclass(frozen=True)

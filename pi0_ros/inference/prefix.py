@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pi0_ros.base.choices import RTC_SCHEDULES
 from pi0_ros.base.errors import InputError
-from pi0_ros.base.rtc_schedules import RTC_SCHEDULES
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.sent import SentLog
 from pi0_ros.control.splines import chunk_spline

@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
+from pi0_ros.base.choices import RTC_SCHEDULES
 from pi0_ros.base.errors import InputError
-from pi0_ros.base.rtc_schedules import RTC_SCHEDULES
 from pi0_ros.control.controller import Settings
 from pi0_ros.control.splines import INTERPOLATIONS
 from pi0_ros.control.transitions import TRANSITIONS

@@ -16,8 +16,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pi0_ros.base.choices import RTC_SCHEDULES
 from pi0_ros.base.errors import InputError
-from pi0_ros.base.rtc_schedules import RTC_SCHEDULES
 from pi0_ros.model.flow import integrate
 
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (x [B, H, A], time [B] or [B, H]) -> [B, H, A]

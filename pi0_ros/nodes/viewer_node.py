@@ -75,6 +75,7 @@ class ViewerNode(Node):
         self._state = np.full(len(self.robot.joints), np.nan)
         self._ghost: JointState | None = None
         self._images: dict[str, Any] = {}
+        self._decoders = {camera.name: decoder_of(camera) for camera in self.robot.cameras}
         self._markers: dict[tuple[str, int], Marker] = {}
         self._health: dict[str, tuple[float, DiagnosticStatus]] = {}
         self._images_shown = 0.0
@@ -189,7 +190,7 @@ class ViewerNode(Node):
         for camera in self.robot.cameras:
             if camera.name in self._images:
                 try:
-                    images[camera.name] = decoder_of(camera)(self._images[camera.name])
+                    images[camera.name] = self._decoders[camera.name](self._images[camera.name])
                 except ImageError as error:
                     self.get_logger().warning(f"{camera.topic} not drawn: {error}", throttle_duration_sec=5.0)
         if images:

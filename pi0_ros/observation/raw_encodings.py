@@ -41,8 +41,8 @@ def view(msg: Any, encoding: str) -> np.ndarray:
     kind, pixel, rows_per_row, _ = LAYOUTS[encoding]
     height, width, step = int(msg.height), int(msg.width), int(msg.step)
     size = f"{encoding} image of {width} x {height} pixels"
-    even_height = 2 if rows_per_row > 1 or kind == "u2" or encoding.startswith("bayer") else 1
-    if height < 1 or width < 1 or width % 2 or height % even_height:
+    packed = kind == "u1" and pixel == 2  # 4:2:2 shares colour along a row only, the others between rows too
+    if height < 1 or width < 1 or width % 2 or (height % 2 and not packed):
         raise LayoutError(f"{size}: the encoding needs even sizes: check the camera driver")
     if step < width * pixel:
         raise LayoutError(f"{size} has a step of {step} bytes, at least {width * pixel} are needed: fix the publisher")
@@ -51,7 +51,7 @@ def view(msg: Any, encoding: str) -> np.ndarray:
     if len(msg.data) < needed:
         raise LayoutError(f"{size} holds {len(msg.data)} bytes, {needed} are needed: fix the publisher")
     dtype = np.dtype((">" if msg.is_bigendian else "<") + kind)
-    if pixel == 2 and kind == "u1":
+    if packed:
         return np.ndarray((rows, width, 2), np.uint8, msg.data, strides=(step, 2, 1))
     return np.ndarray((rows, width), dtype, msg.data, strides=(step, dtype.itemsize))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +9,7 @@ from conftest import Processes, wait_until
 
 rclpy = pytest.importorskip("rclpy")
 from launched import Body  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from spinning import spinning  # noqa: E402
 
 from pi0_ros.cli.main import main  # noqa: E402
 
@@ -19,13 +18,9 @@ pytestmark = pytest.mark.dds
 
 @pytest.fixture
 def body(ros_context: rclpy.Context) -> Iterator[Body]:
-    node, executor = Body(ros_context), SingleThreadedExecutor(context=ros_context)
-    executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, daemon=True)
-    thread.start()
-    yield node
-    executor.shutdown()
-    thread.join(5.0)
+    node = Body(ros_context)
+    with spinning(ros_context, node):
+        yield node
 
 
 def test_a_robot_is_run_by_commands_alone(body: Body, processes: Processes, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,6 @@ import importlib.util
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from conftest import wait_until
 
 rclpy = pytest.importorskip("rclpy")
 from launched import Body, Launched, alive, children, clear, launch  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from spinning import spinning  # noqa: E402
 
 pytestmark = [pytest.mark.dds, pytest.mark.skipif(sys.platform != "linux", reason="stops processes by signals")]
 TIMES = int(os.environ.get("PI0_ENDINGS", "1"))
@@ -32,14 +31,9 @@ NODES = ("controller", "policy")
 
 @pytest.fixture
 def body(ros_context: rclpy.Context) -> Iterator[Body]:
-    node, executor = Body(ros_context), SingleThreadedExecutor(context=ros_context)
-    executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, daemon=True)
-    thread.start()
-    yield node
-    executor.shutdown()
-    thread.join(5.0)
-    node.destroy_node()
+    node = Body(ros_context)
+    with spinning(ros_context, node):
+        yield node
 
 
 Ending = Callable[[Launched], None]

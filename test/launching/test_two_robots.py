@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +19,8 @@ rclpy = pytest.importorskip("rclpy")
 pytest.importorskip("rosbags")
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from launched import ROBOT, Body, children, clear, launch  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
+from spinning import spinning  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from pi0_ros.bags.reader import Bag  # noqa: E402
@@ -53,15 +52,8 @@ class Desk(Node):
 @pytest.fixture
 def stations(ros_context: rclpy.Context) -> Iterator[dict[str, tuple[Body, Desk]]]:
     made = {side: (Body(ros_context, side, cameras=True), Desk(ros_context, side)) for side in SIDES}
-    executor = SingleThreadedExecutor(context=ros_context)
-    for nodes in made.values():
-        for node in nodes:
-            executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, daemon=True)
-    thread.start()
-    yield made
-    executor.shutdown()
-    thread.join(5.0)
+    with spinning(ros_context, *(node for nodes in made.values() for node in nodes)):
+        yield made
 
 
 def test_two_robots_in_one_domain(stations: dict[str, tuple[Body, Desk]], tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from judge import judge
 
 rclpy = pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
+from spinning import spinning  # noqa: E402
 from std_msgs.msg import Bool, Float64MultiArray  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
@@ -176,14 +176,9 @@ class Arm(Node):
 
 @pytest.fixture
 def arm(ros_context: rclpy.Context) -> Iterator[Arm]:
-    node, executor = Arm(ros_context), SingleThreadedExecutor(context=ros_context)
-    executor.add_node(node)
-    spinner = threading.Thread(target=executor.spin, daemon=True)
-    spinner.start()
-    yield node
-    executor.shutdown()
-    spinner.join(10.0)
-    node.destroy_node()
+    node = Arm(ros_context)
+    with spinning(ros_context, node):
+        yield node
 
 
 @pytest.fixture

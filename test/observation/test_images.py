@@ -17,6 +17,7 @@ from PIL import Image
 
 from pi0_ros.observation import images, raw_encodings
 from pi0_ros.observation.images import PIXELS, ImageError, check_image, decode_image, resize_with_pad
+from pi0_ros.robot.file import ENCODINGS
 
 RNG = np.random.default_rng(0)
 
@@ -342,3 +343,7 @@ def test_webp_is_decoded() -> None:
     shown = smooth(64, 96)
     found = decode_image(compressed(shown, "webp", lossless=True))
     assert np.array_equal(found, shown)
+
+
+def test_every_encoding_that_a_robot_file_may_name_is_decoded_without_cv_bridge() -> None:
+    assert set(ENCODINGS) <= {*PIXELS, *raw_encodings.LAYOUTS}
