@@ -54,6 +54,7 @@ class Bench:
         self.measured = np.clip(np.zeros(joints), self.limits.lower, self.limits.upper)
         self.feedback_works = self.follows = True
         self.sent: list[Command | None] = []
+        self.stalls: set[int] = set()  # places in `sent` before which the process stood still, and the robot with it
 
     def step(self, ticks: int = 1) -> None:
         """Let `ticks` control periods pass."""
@@ -71,6 +72,8 @@ class Bench:
         """Let time pass without a tick, as for a stopped process."""
         self.now += seconds
         self.steady += seconds
+        if seconds + self.period > self.controller.stall_s:
+            self.stalls.add(len(self.sent))
 
     def arm(self) -> None:
         """Rest for a moment, then arm."""
@@ -85,12 +88,17 @@ class Bench:
             self.step()
 
     def motions(self) -> list[np.ndarray]:
-        """What was sent without a break, each [ticks, J], with where the robot was taken to rest before."""
+        """What was sent without a break, each [ticks, J], with where the robot was taken to rest before.
+
+        A stall is a break: the robot came to rest at the last command, and must be led on from there.
+        """
         found: list[list[np.ndarray]] = []
-        for before, after in zip([None, *self.sent[:-1]], self.sent, strict=True):
+        for place, (before, after) in enumerate(zip([None, *self.sent[:-1]], self.sent, strict=True)):
             if after is not None:
                 if before is None:
                     found.append([after.position - after.velocity * self.period])
+                elif place in self.stalls:
+                    found.append([before.position])
                 found[-1].append(after.position)
         return [np.array(motion) for motion in found]
 
