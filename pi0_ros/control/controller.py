@@ -105,6 +105,7 @@ class Controller:
         self.state = State.DISARMED
         self.reason = "call ~/arm to start"
         self.fault = ""  # what ended in DISARMED by itself, until somebody acknowledges it (arm, disarm, reset)
+        self.withheld = ""  # why a person does not let the robot move now: whoever ticks sets it before every tick
         self.revision = 0  # goes up whenever the motion ahead changes
         self.last_refusal = ""
         self.joined_at_step = 0.0  # how many steps of the chunk that is followed were past when it was taken up
@@ -146,7 +147,7 @@ class Controller:
             return []
         if self.state is State.STOPPED:
             return [f"stopped ({self.reason}): call ~/reset first"]
-        problems = self.not_ready(now)
+        problems = self.not_ready(now) + ([self.withheld] if self.withheld else [])
         if not problems:
             self._forget_chunks()
             self._start(np.where(self._still_holds(), self._sent, self.feedback.position))
@@ -356,7 +357,8 @@ class Controller:
             self._hold("chunk", "no newer chunk")
         lasted, settings = self._ticked - self._entered, self.settings
         if self.state is State.HOLDING and lasted > settings.rearm_after_s:
-            self.fail(f"{self.reason}; held for more than {settings.rearm_after_s:g} s, call ~/arm to go on")
+            end = self.disarm if kind == "withheld" else self.fail  # to let go of a button is no fault
+            end(f"{self.reason}; held for more than {settings.rearm_after_s:g} s, call ~/arm to go on")
         elif self.state is State.IDLE and lasted > settings.idle_timeout_s > 0:
             self.disarm(f"no chunk within {settings.idle_timeout_s:g} s after arming: call ~/arm when the policy runs")
 
@@ -373,7 +375,7 @@ class Controller:
             return "state", stale
         if away := self.tracking.away(now):
             return "blocked", away
-        return "", ""
+        return ("withheld", self.withheld) if self.withheld else ("", "")
 
     def _start(self, position: np.ndarray) -> None:
         """Command this position [J], at rest."""

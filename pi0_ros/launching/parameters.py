@@ -213,6 +213,22 @@ def _controller() -> tuple[Parameter, ...]:
             (0.0, 86400.0),
         ),
         Parameter(
+            "deadman_topic",
+            "",
+            "a button that a person holds while the robot may move (see docs/safety.md): let go, it comes to a hold; "
+            "empty: none",
+        ),
+        Parameter(
+            "deadman_button",
+            -1,
+            "which button of the sensor_msgs/msg/Joy on deadman_topic, from 0; -1: the topic is a std_msgs/msg/Bool",
+            "",
+            (-1, 1000),
+        ),
+        Parameter(
+            "deadman_timeout_s", 0.5, "a button of which nothing was heard for longer is not pressed", "s", (0.01, 60.0)
+        ),
+        Parameter(
             "relax_after_s",
             _CONTROL.relax_after_s,
             "after this a blocked robot's command goes back to where the robot is; 0: never",

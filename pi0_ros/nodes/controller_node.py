@@ -35,6 +35,7 @@ from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import limits_of
 from pi0_ros.control.pacing import LateFraction, steady_seconds
 from pi0_ros.nodes.command_output import CommandOutput
+from pi0_ros.nodes.deadman_button import DeadmanButton
 from pi0_ros.nodes.emergency_stop import EmergencyStop
 from pi0_ros.nodes.messages import (
     LATEST,
@@ -87,6 +88,7 @@ class ControllerNode(Node):
         self.controller = Controller(limits_of(self.robot), self.period, max_age, settings, stall_s)
         self._lock = threading.Lock()  # around self.controller
         self._auto_arm = values["auto_arm"]
+        self._deadman: DeadmanButton | None = None
         self._state_problems: dict[str, str] = {}
         self._refused_at = -np.inf
         self._accepted: dict[float, float] = {}  # chunk's stamp -> when it came, s
@@ -116,6 +118,9 @@ class ControllerNode(Node):
             self.planner = Planner(self.controller, self._lock, self.output, self.now)
         self._yield_to_ticks(1)  # callbacks: above all others, they hold the interpreter
         self.emergency_stop = EmergencyStop(self, self._estop)
+        if values["deadman_topic"]:
+            topic, button = self.resolve_topic_name(values["deadman_topic"]), values["deadman_button"]
+            self._deadman = DeadmanButton(self.emergency_stop.node, topic, button, values["deadman_timeout_s"])
         if problems:
             self.get_logger().warning(f"{'; '.join(problems)}. Going on without")
 
@@ -209,6 +214,8 @@ class ControllerNode(Node):
     def _arm(self) -> list[str]:
         policies = self._neighbours.policies()
         problems = self._neighbours.rivals()
+        if self._deadman is not None and (withheld := self._deadman.problem()):
+            problems.append(withheld)
         if not policies:
             problems.append("nobody publishes pi0/chunk: start the policy first")
         with self._lock:
@@ -251,6 +258,7 @@ class ControllerNode(Node):
     def _tick(self, now: float) -> None:
         controller = self.controller
         with self._lock:
+            controller.withheld = self._deadman.withholds() if self._deadman else ""
             chunks = controller.counts.chunks
             command, state = controller.tick(now, steady_seconds()), controller.state.value
             followed = controller.timeline.chunk if controller.counts.chunks != chunks else None
@@ -323,6 +331,7 @@ class ControllerNode(Node):
         values |= {
             "policies": self._neighbours.count_policies(),
             "rate_hz": self.robot.control_rate_hz,
+            "deadman": (self._deadman.problem() or "pressed") if self._deadman is not None else "none",
             "late_share": late,
             **pacer.report(),
         }

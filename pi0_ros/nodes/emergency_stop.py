@@ -26,7 +26,7 @@ class EmergencyStop:
         self.pressed_elsewhere = False  # somebody else's `true` is the newest word on the topic
         self._pressed, self._echoes = False, 0  # by the service; and how often the topic has yet to say so
         self.topic = node.resolve_topic_name("pi0/estop")
-        self._node = Node(
+        self.node = Node(  # what else must be heard at once may subscribe through it
             f"{node.get_name()}_estop",
             namespace=node.get_namespace(),
             context=node.context,
@@ -34,11 +34,11 @@ class EmergencyStop:
             start_parameter_services=False,
             enable_rosout=False,
         )
-        self._publisher = self._node.create_publisher(Bool, self.topic, LATCHED)
-        self._node.create_subscription(Bool, self.topic, self._on_topic, LATCHED)
-        self._node.create_service(Trigger, node.resolve_service_name("~/estop"), self._on_service)
+        self._publisher = self.node.create_publisher(Bool, self.topic, LATCHED)
+        self.node.create_subscription(Bool, self.topic, self._on_topic, LATCHED)
+        self.node.create_service(Trigger, node.resolve_service_name("~/estop"), self._on_service)
         self._executor = SingleThreadedExecutor(context=node.context)
-        self._executor.add_node(self._node)
+        self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin, name="estop", daemon=True)
         self._thread.start()
 
@@ -61,7 +61,7 @@ class EmergencyStop:
         """End the thread."""
         self._executor.shutdown(timeout_sec=1.0)
         self._thread.join(2.0)
-        self._node.destroy_node()
+        self.node.destroy_node()
 
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException):
