@@ -125,6 +125,7 @@ class Controller:
         self._standing = -np.inf  # after a stall: only joint states newer than this say where the robot is
         self._restarting = False
         self._blocked_since = np.nan  # steady
+        self._owes_rest = False  # the last command that left has a velocity, and no tick to come would take it back
         self._relaxing: np.ndarray | None = None  # [J] where a blocked robot's command goes
         self.goes_alone = np.zeros(len(limits.names), bool)  # joints that follow a plan also while no command comes
         self._stopping_s = 0.0  # since the stop began that the timeline leads along
@@ -265,7 +266,8 @@ class Controller:
                 limiter.brake(HOLD_FRACTION)
         elif self.state in ARMED:
             limiter.brake()
-        if self.state in ARMED or self.moving or self._sent_velocity.any():
+        owed = self._owes_rest and (np.abs(self.feedback.position - self._sent) <= self.tracking.near).all()
+        if self.state in ARMED or self.moving or self._sent_velocity.any() or owed:
             return self._send(now)
         return None
 
@@ -278,6 +280,7 @@ class Controller:
         acceleration = (velocity - self._sent_velocity) / self.period
         self._sent_velocity[:] = velocity
         self._measured_then[:] = self.feedback.position
+        self._owes_rest = False
         return Command(self._sent.copy(), velocity, acceleration)
 
     def published(self, now: float, steady: float) -> None:
@@ -293,6 +296,7 @@ class Controller:
     def withdraw(self, now: float, steady: float) -> None:
         """The last tick's command was not published, too late: the robot still has the one before, and stands there."""
         self._sent[:] = self._previous
+        self._owes_rest = True
         gap, self._ticked = steady - self._before, steady
         self._stalled(gap, now)
 
@@ -444,6 +448,7 @@ class Controller:
         self.feedback.forget_motion()
         self.limiter.start(self._sent)
         self.smoother.start(self._sent)
+        self._owes_rest |= bool(self._sent_velocity.any())
         self._sent_velocity[:] = 0.0
         self.revision += 1
         if self.state in ARMED:

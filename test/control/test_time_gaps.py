@@ -82,9 +82,34 @@ def test_a_stop_that_a_stall_interrupts_is_over(what):
     bench = moving()
     getattr(bench.controller, what)("test")
     bench.step(2)
+    last = bench.sent[-1]
     bench.stall(0.3)
     bench.step(3)
-    assert not any(bench.sent[-3:]) and not bench.controller.moving
+    said, *silence = bench.sent[-3:]
+    assert np.array_equal(said.position, last.position) and not said.velocity.any(), "the last word is rest"
+    assert not any(silence) and not bench.controller.moving
+
+
+@pytest.mark.parametrize("what", ["estop", "disarm"])
+def test_a_robot_that_was_moved_during_a_stall_is_not_called_back(what):
+    bench = moving()
+    getattr(bench.controller, what)("test")
+    bench.step(2)
+    bench.stall(0.3)
+    bench.measured = bench.measured - [0.8, 0.0, 0.0]
+    bench.step(3)
+    assert not any(bench.sent[-3:])
+
+
+def test_a_last_word_that_comes_too_late_is_said_again():
+    bench = moving()
+    bench.controller.disarm("test")
+    while bench.step() or bench.sent[-1].velocity.any():
+        pass
+    bench.controller.withdraw(bench.now, bench.steady)  # the command at rest did not leave
+    bench.step(2)
+    said, silence = bench.sent[-2:]
+    assert not said.velocity.any() and silence is None
 
 
 def test_simulated_time_may_be_slow_but_leaps_are_stalls():

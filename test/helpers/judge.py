@@ -2,8 +2,9 @@
 
 A command is followed by a robot that takes one per control period and stands still while none comes. So within a motion
 (messages no further apart than `few` periods) velocity and acceleration are differences over the period. A longer
-pause is rest: the next motion begins at rest, at the last command or where the joints were measured. In between (a
-pause of 2 periods to `few`) either may be.
+pause is rest: the next motion begins at rest, at the last command or where the joints were measured; each joint's
+next step is judged from whichever of the two its motion began at within the limits. In between (a pause of 2 periods to
+`few`) either may be.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def judge(
         return verdict
     # How it moved before the record began is not known.
     velocity = (commands[1] - commands[0]) / period if len(commands) > 1 else np.zeros(len(names))
+    bases: tuple[np.ndarray, ...] = (velocity,)  # what it may have been
+    rest = (np.zeros(len(names)),)
     lower, upper = np.minimum(robot.lower, commands[0]), np.maximum(robot.upper, commands[0])
     for i in range(1, len(commands)):
         gap, step = arrived[i] - arrived[i - 1], commands[i] - commands[i - 1]
@@ -61,16 +64,20 @@ def judge(
             if found is not None:  # or it begins anew where the robot is
                 anew = (commands[i] - found) / period
                 from_rest = np.where(np.abs(anew) < np.abs(from_rest), anew, from_rest)
-            options = [(from_rest, np.zeros_like(velocity))]
+            options = [(from_rest, rest)]
         elif gap > 2.0 * period:
-            options = [(going_on, velocity), (from_rest, np.zeros_like(velocity))]
+            options = [(going_on, bases), (from_rest, rest)]
         else:
-            options = [(going_on, velocity)]
+            options = [(going_on, bases)]
         speeds, efforts, chosen = min(
-            ((np.abs(v) / robot.velocity, np.abs(v - v0) / period / robot.acceleration, v) for v, v0 in options),
+            ((np.abs(v) / robot.velocity, _change(v, known) / period / robot.acceleration, v) for v, known in options),
             key=lambda option: max(option[0].max(), option[1].max()),
         )
-        velocity = chosen
+        bases = (chosen,)
+        if gap > few:  # begun at the last command, not where it was measured
+            begun = step / period
+            within = (np.abs(begun) <= robot.velocity * SLACK) & (np.abs(begun) / period <= robot.acceleration * SLACK)
+            bases = (chosen, np.where(within, begun, chosen))
         verdict.speed, verdict.acceleration = (
             max(verdict.speed, float(speeds.max())),
             max(verdict.acceleration, float(efforts.max())),
@@ -95,6 +102,11 @@ def judge(
         if outside.max() > 1e-9:
             verdict.breach("position", i, names[int(outside.argmax())], float(commands[i, int(outside.argmax())]))
     return verdict
+
+
+def _change(velocity: np.ndarray, known: tuple[np.ndarray, ...]) -> np.ndarray:
+    """How much `velocity` [J] differs from one of those that a joint may have had before, whichever is nearer."""
+    return np.min([np.abs(velocity - before) for before in known], axis=0)
 
 
 def _measured_at(measured: tuple[np.ndarray, np.ndarray] | None, at: float) -> np.ndarray | None:
