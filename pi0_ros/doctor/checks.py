@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.findings import Finding, error, ok, warning
+from pi0_ros.base.middleware import PROFILES, profiles_variable
 from pi0_ros.base.share import config_path
 from pi0_ros.doctor.topic_report import TopicReport
 from pi0_ros.robot import Robot
@@ -81,8 +82,7 @@ def check_profile(robot: Robot, environment: dict[str, str]) -> Finding:
     raw = [camera.topic for camera in robot.cameras if camera.type == "sensor_msgs/msg/Image"]
     if environment.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp") != "rmw_fastrtps_cpp":
         return ok("image transport", "not Fast DDS: its profile is not needed")
-    old = environment.get("ROS_DISTRO", "jazzy") in ("humble", "iron", "jazzy")
-    variable = "FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE"
+    variable = profiles_variable(environment)
     file = environment.get(variable, "")
     if file and not Path(file).is_file():
         return error("image transport", f"{variable}={file}: no such file", "correct or unset the variable")
@@ -91,7 +91,7 @@ def check_profile(robot: Robot, environment: dict[str, str]) -> Finding:
     return warning(
         "image transport",
         f"{variable} is not set here: raw images from this shell lose fragments",
-        f"for every camera driver: export {variable}={config_path('fastdds_profiles.xml')}",
+        f"for every camera driver: export {variable}={config_path(PROFILES)}",
     )
 
 

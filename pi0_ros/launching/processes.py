@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pi0_ros.base.errors import USER_ERROR
+from pi0_ros.base.middleware import PROFILES, profiles_variable
 from pi0_ros.base.share import config_path
 from pi0_ros.launching.lifeline import launcher_variable
 
@@ -27,9 +28,7 @@ def ros_environment(localhost: bool = False, domain_id: int | None = None) -> di
     `localhost` keeps discovery on this machine; `domain_id` sets ROS_DOMAIN_ID.
     """
     environment = dict(os.environ)
-    old_name = environment.get("ROS_DISTRO", "jazzy") in ("humble", "iron", "jazzy")
-    profile = "FASTRTPS_DEFAULT_PROFILES_FILE" if old_name else "FASTDDS_DEFAULT_PROFILES_FILE"
-    environment.setdefault(profile, str(config_path("fastdds_profiles.xml")))
+    environment.setdefault(profiles_variable(environment), str(config_path(PROFILES)))
     environment.setdefault("PYTHONUNBUFFERED", "1")
     if localhost:
         environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"

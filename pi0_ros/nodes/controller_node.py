@@ -11,6 +11,7 @@ Listens to `pi0/chunk` and the robot file's state topics; publishes the robot fi
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.base.foreign import shortened
+from pi0_ros.base.middleware import without_shared_memory
 from pi0_ros.control import realtime
 from pi0_ros.control.chunk import ChunkError
 from pi0_ros.control.controller import ARMED, Command, Controller, Settings, State
@@ -342,6 +344,7 @@ class ControllerNode(Node):
 def main(args: list[str] | None = None) -> int:
     """Run the controller until SIGINT or SIGTERM; the last command out is a hold."""
     sys.setswitchinterval(0.0001)  # s; the tick's thread gets the interpreter sooner
+    os.environ.update(without_shared_memory(os.environ))  # whoever is suspended shall not block a tick
     return run_node("controller", _create, args, ControllerNode.close, alive=lambda node: node.alive)
 
 

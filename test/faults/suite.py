@@ -36,6 +36,7 @@ from std_msgs.msg import Bool  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
 
+from pi0_ros.base.middleware import without_shared_memory  # noqa: E402
 from pi0_ros.control.chunk import ActionChunk  # noqa: E402
 from pi0_ros.launching.launches import ros_arguments  # noqa: E402
 from pi0_ros.launching.processes import ProcessGroup, ros_environment  # noqa: E402
@@ -650,6 +651,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="write the table here")
     args = parser.parse_args()
     os.environ.update(ros_environment(localhost=True))
+    os.environ.update(without_shared_memory(os.environ))  # rows suspend processes
     os.environ.setdefault("ROS_DOMAIN_ID", "99")
     words = [word for word in args.rows.split(",") if word]
     rows = {name: row for name, row in ROWS.items() if not words or any(word in name for word in words)}

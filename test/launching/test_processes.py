@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pi0_ros.base.middleware import without_shared_memory
+from pi0_ros.base.share import config_path
 from pi0_ros.cli.up import watch
 from pi0_ros.launching import launches
 from pi0_ros.launching.processes import ProcessGroup, ros_environment
@@ -117,6 +119,28 @@ def test_ros_environment_respects_the_users_choice(monkeypatch) -> None:
     monkeypatch.setenv("ROS_DISTRO", "kilted")
     assert "FASTDDS_DEFAULT_PROFILES_FILE" in ros_environment(localhost=True, domain_id=42)
     assert ros_environment(localhost=True, domain_id=42)["ROS_DOMAIN_ID"] == "42"
+
+
+@pytest.mark.parametrize(
+    ("given", "file", "more"),
+    [
+        ({}, "fastdds_sockets.xml", {}),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, "fastdds_sockets.xml", {}),
+        (
+            {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_LOCALHOST_ONLY": "1"},
+            "fastdds_loopback.xml",
+            {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT", "ROS_LOCALHOST_ONLY": "0"},
+        ),
+    ],
+)
+def test_profiles_without_shared_memory_replace_ours_only(given, file, more) -> None:
+    name = "FASTDDS_DEFAULT_PROFILES_FILE"
+    for chosen in ({}, {name: str(config_path("fastdds_profiles.xml"))}):
+        found = without_shared_memory({"ROS_DISTRO": "kilted"} | given | chosen)
+        text = Path(found.pop(name)).read_text()
+        assert text == config_path(file).read_text() and found == more
+        assert "<type>SHM</type>" not in text and ("127.0.0.1" in text) == bool(more)
+    assert without_shared_memory({"FASTRTPS_DEFAULT_PROFILES_FILE": "/mine.xml"} | given) == {}
 
 
 def test_launch_arguments_become_typed_parameters() -> None:
