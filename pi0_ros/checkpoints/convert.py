@@ -19,7 +19,7 @@ from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.folders import new_folder, write_json
 from pi0_ros.checkpoints.lerobot_files import TOKENIZER as TOKENIZER_FOLDER
 from pi0_ros.checkpoints.lerobot_files import tokenizer_files, write_lerobot_files
-from pi0_ros.checkpoints.load import Sizes, check_head, open_checkpoint
+from pi0_ros.checkpoints.load import Sizes, open_checkpoint
 from pi0_ros.checkpoints.locate import locate
 from pi0_ros.checkpoints.norm_stats import NormStats, save_norm_stats
 from pi0_ros.checkpoints.openpi import ASSETS, default_settings
@@ -172,7 +172,6 @@ class _Weights:
         config = description.config
         if to == "openpi" and config.is_fast:
             raise CheckpointError(f"{source.path}: openpi has no pi0-FAST in PyTorch to convert to")
-        check_head(config, source)
         kept = source.unused() if isinstance(source, TorchSource) else {}
         if TIED_HEAD in kept and (to == "openpi" or equals_embedding(source, TIED_HEAD)):
             del kept[TIED_HEAD]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import logging
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +15,8 @@ from typing import Any
 
 from pi0_ros.base.disk import sync_tree
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
+
+logger = logging.getLogger(__name__)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -33,11 +38,12 @@ def write_json(path: Path, content: Any) -> None:
 def new_folder(folder: Path | str) -> Iterator[Path]:
     """Yield a folder beside `folder` to write into; when all is there, it takes the place of `folder`.
 
-    A killed writer leaves the previous folder whole, see `existing`.
+    A killed writer leaves the previous folder whole, see `existing`, and the next one removes what it left.
     """
     folder = Path(folder).absolute()
     recover(folder)
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    remove_leftovers(folder)
+    partial = folder.with_name(f".{folder.name}.partial-{socket.gethostname()}-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -51,6 +57,32 @@ def new_folder(folder: Path | str) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         recover(folder)
         raise
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What writers of `folder` that were killed, or are at work, have beside it."""
+    return sorted(folder.parent.glob(f".{glob.escape(folder.name)}.partial-*")) if folder.parent.is_dir() else []
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers left, and say so; what may be another one's work is only named."""
+    for partial in leftovers(folder):
+        host, _, process = partial.name.rpartition(".partial-")[2].rpartition("-")
+        if host not in ("", socket.gethostname()) or not process.isdigit() or _runs(int(process)):
+            logger.warning("%s is there: another conversion at work, or what one that was killed left", partial)
+        else:
+            shutil.rmtree(partial, ignore_errors=True)
+            logger.warning("removed %s, left by a conversion that was killed", partial)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def existing(folder: Path) -> Path:

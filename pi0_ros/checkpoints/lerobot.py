@@ -4,13 +4,15 @@ config.json, the two processors (`lerobot_steps`) and their statistics, train_co
 processors (September 2025) keep the statistics as buffers among the weights. What the releases do differently:
 
     0.3         letterbox at the top and left only
-    0.3, 0.4.1  flow times added up instead of multiplied: differences of rounding
+    0.3, 0.4.2  flow times added up instead of multiplied: differences of rounding
     0.4         letterbox before pixels become -1 .. 1, so its bars are -3; pi0.5's state padded in the prompt
-    0.5 and up  neither; 0.5.1 brought relative actions and their keys
+    0.5, 0.6    neither; 0.5.1 brought relative actions and their keys
+    0.7         not compared with this package: refused until somebody says that it is meant as 0.6
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import numpy as np
 from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.description import Sidecar
 from pi0_ros.checkpoints.folders import read_json
+from pi0_ros.checkpoints.lerobot_keys import NEWEST, trained_by_a_newer_one, unknown_keys
 from pi0_ros.checkpoints.lerobot_steps import ACTION, PADDED_TO, PREPROCESSOR, STATE, Program, read_program, whole_array
 from pi0_ros.checkpoints.norm_stats import FIELDS, NormStats, Stats
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
@@ -31,7 +34,7 @@ from pi0_ros.tokens.subwords import file_in
 CONFIG, ROBOT, TRAINING = "config.json", "robot.yaml", "train_config.json"
 OBSERVATION, IMAGES = "observation.", "observation.images."
 TYPES = ("pi0", "pi05", "pi0_fast")
-RELEASES = ("0.3", "0.4", "0.5")  # the last means 0.5 and all that came later
+RELEASES = ("0.3", "0.4", "0.5")  # the last means 0.5 and 0.6
 MODES = {
     "MEAN_STD": "lerobot_mean_std",
     "QUANTILES": "lerobot_quantile",
@@ -48,6 +51,8 @@ _FIXED = {  # what the networks and transforms here have built in
     "n_obs_steps": 1,
     "adapt_to_pi_aloha": False,
     "use_delta_joint_actions_aloha": False,  # 0.3: signs and grippers of ALOHA
+    "fast_skip_tokens": 128,  # pi0-FAST: which words of the vocabulary stand for actions
+    "temperature": 0.0,  # pi0-FAST: the likeliest token, none drawn
 }
 _MEMORY = ("use_visual_memory", "use_proprioceptive_memory")
 _OLD_KEYS = ("resize_imgs_with_padding", "proj_width", "adapt_to_pi_aloha", "attention_implementation")  # of 0.3 only
@@ -106,7 +111,7 @@ def read_lerobot(folder: Path, model: str, old_statistics: Mapping[str, Stored],
             num_steps=_count(path, config, "num_inference_steps") or _count(path, config, "num_steps") or 10,
             prompt_format="lerobot",
             image_resize=_RESIZES[trained_by or "0.5"],
-            times_summed=trained_by == "0.3" or (trained_by == "0.4" and "rtc_config" not in config),
+            times_summed=trained_by == "0.3" or (trained_by == "0.4" and "use_peft" not in config),
             pad_state_text=padded,
             relative_actions=relative if known else None,  # a base model without statistics is still to be fine-tuned
             action_names=names,
@@ -131,13 +136,15 @@ def _release(folder: Path, config: Mapping[str, Any], program: Program | None, k
     """Which LeRobot trained it, as far as it matters: one of RELEASES, None where nothing tells."""
     if program is None and (known or any(key in config for key in _OLD_KEYS)):
         return "0.3"
+    trainer = read_json(folder / TRAINING) if (folder / TRAINING).is_file() else None
+    if trainer is not None and trained_by_a_newer_one(trainer):
+        return None
     if not known:
         return "0.5"  # a base model: it was converted, not trained, and is meant as openpi means it
     if "use_relative_actions" in config or (program is not None and program.relative is not None):
         return "0.5"
-    trained = folder / TRAINING
-    if trained.is_file():
-        return "0.5" if "cudnn_deterministic" in read_json(trained) else "0.4"
+    if trainer is not None:
+        return "0.5" if "cudnn_deterministic" in trainer else "0.4"
     return None
 
 
@@ -156,12 +163,19 @@ def _kept(
 
 
 def _undecided(folder: Path, model: str) -> str:
+    paths = shlex.join([str(folder), str(folder.with_name(f"{folder.name}-pi0_ros"))])
+    convert = f"pi0 checkpoint convert {paths} --to pi0_ros --lerobot-release"
+    if (folder / TRAINING).is_file():
+        return (
+            f"{folder}: its {TRAINING} is that of LeRobot 0.7 or later; this package was compared with LeRobot 0.3.3 "
+            f"to {NEWEST}. Every key and step of it is known here; to take it as LeRobot 0.6 means it, convert it: `"
+            f"{convert} 0.5`"
+        )
     text = ", and 0.4 pads the state in the prompt" if model == "pi05" else ""
     return (
         f"{folder}: nothing in it tells whether LeRobot 0.4 or 0.5.0 trained it, and they show the model different "
         f"inputs: of pictures that are not square 0.4 makes the bars -3, 0.5 makes them -1{text}. Put the "
-        f"{TRAINING} of its training beside {CONFIG}, or convert it once: `pi0 checkpoint convert SRC DST --to pi0_ros "
-        "--lerobot-release 0.4`, or 0.5"
+        f"{TRAINING} of its training beside {CONFIG}, or convert it once: `{convert} 0.4`, or 0.5"
     )
 
 
@@ -176,6 +190,12 @@ def _check_config(path: Path, config: Mapping[str, Any], model: str) -> None:
     for key, value in _FIXED.items():
         if config.get(key, value) != value:
             raise CheckpointError(f"{path}: '{key}' is {config[key]!r}, this package's models have {value} built in")
+    if strange := unknown_keys(config):
+        raise CheckpointError(
+            f"{path}: LeRobot up to {NEWEST} has no key {', '.join(map(repr, strange))} there, so a newer one (or "
+            "another program) wrote it and what it changes is not known here; if it concerns training alone, take it "
+            "out of a copy of the file"
+        )
     for key in _MEMORY:
         if config.get(key):
             raise CheckpointError(f"{path}: '{key}' is on; models with memory of past observations cannot be read")

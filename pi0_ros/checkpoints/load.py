@@ -64,7 +64,6 @@ def load_model(
     )
     description = replace(description, config=replace(description.config, dtype=dtype))
     tokenizer = _tokenizer(description.tokenizer_path)
-    check_head(description.config, source)
     warn_of_tf32(check_device(device).type, dtype)
     model = filled_model(description.config, source, device, dtypes)
     if isinstance(model, Pi0Fast) and tokenizer is not None and (description.path / ACTION_TOKENS).is_dir():
@@ -84,7 +83,10 @@ def describe_checkpoint(
     base: Path | str | None = None,
     lerobot_release: str | None = None,
 ) -> Description:
-    """Return everything but the weights, whose names, shapes and dtypes are checked all the same; cheap."""
+    """Return everything but the weights, whose names, shapes and dtypes are checked all the same; cheap.
+
+    Of pi0-FAST alone two tables are read, see `check_head`.
+    """
     return open_checkpoint(path, config=config, asset_id=asset_id, base=base, lerobot_release=lerobot_release)[0]
 
 
@@ -103,6 +105,7 @@ def open_checkpoint(
     source = _open_source(located, base)
     around = _read_around(_sidecar_of(located, base), source, asset_id, lerobot_release)
     model_config, assumed = infer_config(source, around.stated, config)
+    check_head(model_config, source)
     description = Description(
         path=located.path,
         format=located.format,

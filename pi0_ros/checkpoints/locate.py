@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from pi0_ros.checkpoints import own
-from pi0_ros.checkpoints.folders import existing, read_json
+from pi0_ros.checkpoints.folders import existing, leftovers, read_json
 from pi0_ros.checkpoints.orbax import METADATA as ORBAX
 from pi0_ros.checkpoints.peft import ADAPTER
 from pi0_ros.checkpoints.peft import CONFIG as ADAPTER_CONFIG
@@ -16,6 +17,12 @@ from pi0_ros.checkpoints.safetensors_files import CheckpointError, SafetensorsFi
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 PARAMS = "params"
 _BELOW = ("pretrained_model", "last/pretrained_model", "checkpoints/last/pretrained_model")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_PICKLED = (
+    "pickled files are never read, since they are programs: load it with the code that wrote it and save its tensors "
+    "by safetensors.torch.save_file"
+)
+_HUB_CACHE = re.compile(r"(models|datasets)--([^/]+?)--([^/]+)")
 _SHARD = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
 _EXPECTED = (
     f"expected one of: a folder of this package or of LeRobot ({CONFIG} and {WEIGHTS}), an openpi PyTorch folder "
@@ -38,11 +45,12 @@ def locate(path: Path | str) -> Located:
     if path.is_file():
         return _file(path)
     if not path.is_dir():
-        raise CheckpointError(f"{path}: there is no such checkpoint{_how_to_get(asked)}")
+        left = "".join(f"; {partial} is what a conversion that was killed left of it" for partial in leftovers(path))
+        raise CheckpointError(f"{path}: there is no such checkpoint{_how_to_get(asked)}{left}")
     for folder in (path, *(path / below for below in _BELOW)):
         if found := _folder(folder):
             return found
-    raise CheckpointError(f"{path}: no checkpoint here{_what_is_there(path)}; {_EXPECTED}")
+    raise CheckpointError(f"{path}: no checkpoint here{what_is_there(path)}")
 
 
 def open_files(weights: Path) -> list[SafetensorsFile]:
@@ -69,7 +77,8 @@ def open_files(weights: Path) -> list[SafetensorsFile]:
 
 def _file(path: Path) -> Located:
     if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path}: not a checkpoint; {_EXPECTED} (pickled files are never read)")
+        pickled = _PICKLED if path.name.endswith(_PICKLES) else ""
+        raise CheckpointError(f"{path}: not a checkpoint; {pickled or _EXPECTED}")
     wrapped = any(name.startswith("model.") for name in SafetensorsFile(path).tensors)
     return Located("lerobot" if wrapped else "openpi_torch", path, path)
 
@@ -89,7 +98,9 @@ def _folder(folder: Path) -> Located | None:
         wrapped = any(name.startswith("model.") for file in open_files(weights) for name in file.tensors)
         return Located("lerobot" if "type" in config or wrapped else "openpi_torch", folder, weights)
     if "type" in config or config.get("format") == own.FORMAT:
-        raise CheckpointError(f"{folder}: {CONFIG} is there but no {WEIGHTS}; copy or download the weights too")
+        pickled = [name for name in _names(folder) if name.endswith(_PICKLES)]
+        lack = f", but {pickled[0]}: {_PICKLED}" if pickled else "; copy or download the weights too"
+        raise CheckpointError(f"{folder}: {CONFIG} is there but no {WEIGHTS}{lack}")
     if (folder / PARAMS / ORBAX).is_file():
         return Located("openpi_jax", folder, folder / PARAMS)
     if (folder / PARAMS).is_dir():
@@ -102,6 +113,11 @@ def _how_to_get(asked: str) -> str:
     if asked.startswith("gs:/"):  # one slash is left of two in a Path
         bucket = asked.removeprefix("gs:").lstrip("/")
         return f"; download it first: gsutil -m cp -r gs://{bucket} FOLDER"
+    if address := re.match(r"https?:/+(?:www\.)?([^/]+)/(.*)", asked):
+        name = "/".join(address[2].split("/")[:2])
+        if address[1] in ("huggingface.co", "hf.co") and "/" in name:
+            return f"; nothing is downloaded here, do that first: hf download {shlex.quote(name)} --local-dir FOLDER"
+        return "; nothing is downloaded here: download its whole folder first and name that"
     if re.fullmatch(r"[\w-]+/[\w.-]+", asked):
         return f"; if it is a name on the Hugging Face hub, download it first: hf download {asked} --local-dir FOLDER"
     return ""
@@ -111,11 +127,35 @@ def _names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
 
 
-def _what_is_there(path: Path) -> str:
-    """Hints for folders that people take for checkpoints."""
+def what_is_there(path: Path) -> str:
+    """What a folder is that people take for a checkpoint, and which one to name; else what was expected."""
+    for below in (path, path / "checkpoints"):  # openpi's run, LeRobot's without its link `last`
+        if steps := sorted((name for name in _names(below) if name.isdigit()), key=int):
+            named = shlex.quote(str(below / steps[-1]))
+            return f", but steps of a training run ({', '.join(steps[-3:])}): name one of them, such as {named}"
+    if hub := _HUB_CACHE.fullmatch(path.name):
+        return _in_hub_cache(path, f"{hub[2]}/{hub[3]}")
     names = _names(path)
-    if steps := [name for name in names if name.isdigit()]:
-        return f", but steps of a training run ({', '.join(steps[-3:])}): name one of them"
-    if pickled := [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]:
-        return f", but {pickled[0]}, a pickled file, which is never read: convert it to safetensors"
-    return f" (only {', '.join(names[:5])})" if names else ", the folder is empty"
+    if cached := [name for name in names if name.startswith("models--")]:
+        known = [name for name in cached if re.search(r"pi-?0", name.lower())] or cached
+        return (
+            f", but the cache of the Hugging Face hub ({len(cached)} models): name one of its snapshots, below "
+            f"{shlex.quote(str(path / known[0] / 'snapshots'))}"
+        )
+    if pickled := [name for name in names if name.endswith(_PICKLES)]:
+        return f", but {pickled[0]}: {_PICKLED}"
+    there = f" (only {', '.join(names[:5])})" if names else ", the folder is empty"
+    return f"{there}; {_EXPECTED}"
+
+
+def _in_hub_cache(path: Path, name: str) -> str:
+    """The hub keeps a model's files below `snapshots/REVISION`; `refs/main` names the one downloaded last."""
+    what = f", but the Hugging Face hub's cache of {name}"
+    main = path / "refs" / "main"
+    revision = main.read_text().strip() if main.is_file() else ""
+    revisions = _names(path / "snapshots")
+    if revision not in revisions:
+        revision = revisions[-1] if revisions else ""
+    if not revision:
+        return f"{what}, without a snapshot: download it with hf download {shlex.quote(name)} --local-dir FOLDER"
+    return f"{what}: name the snapshot in it, {shlex.quote(str(path / 'snapshots' / revision))}"

@@ -23,6 +23,7 @@ from torch import Tensor
 from pi0_ros.base.errors import InputError
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+_COUNTS = {"I64": torch.int64}  # of buffers that older files carry, never of weights
 _WRITTEN = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 _PIECE = 16 * 2**20  # bytes
 _MAX_HEADER = 100 * 2**20  # bytes; the format's own limit
@@ -112,11 +113,12 @@ def _parse_entry(path: Path, name: str, entry: Any) -> tuple[TensorInfo, tuple[i
         whole = all(type(number) is int and number >= 0 for number in (*shape, start, end))
     except (KeyError, TypeError, ValueError):
         raise _not_whole(path, f"its header is broken at {name}") from None
-    if kind not in DTYPES:
+    known = DTYPES | _COUNTS if name.endswith("position_ids") else DTYPES
+    if kind not in known:
         raise WeightsError(
             f"{path}: {name} has dtype {kind}, weights must be one of {', '.join(DTYPES)}; is this a quantised model?"
         )
-    info = TensorInfo(shape, DTYPES[kind])
+    info = TensorInfo(shape, known[kind])
     if not whole or end - start != info.nbytes:
         raise _not_whole(path, f"its header is broken at {name}")
     return info, (start, end)

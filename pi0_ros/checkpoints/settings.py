@@ -24,7 +24,7 @@ class PolicySettings:
     prompt_format: str = "openpi"  # openpi | lerobot (pi0: the text as it is and a newline)
     image_resize: str = "pillow"  # pillow (antialiased, on uint8) | torch (bilinear without antialias, on floats)
     # | torch_0.4 (bars of -3, as LeRobot 0.4) | torch_0.3 (bars at the top and left only, as LeRobot 0.3)
-    times_summed: bool = False  # LeRobot 0.3 to 0.4.1: flow times are added up, as in openpi, not multiplied
+    times_summed: bool = False  # LeRobot 0.3 to 0.4.2: flow times are added up, as in openpi, not multiplied
     pad_state_text: bool = False  # pi0.5 of LeRobot 0.4: the state is padded before it becomes text
     relative_actions: tuple[bool, ...] | None = None  # per action dimension, where the files say it; else the robot's
     action_names: tuple[str, ...] | None = None  # per action dimension, where the files say it

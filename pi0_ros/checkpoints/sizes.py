@@ -93,7 +93,7 @@ def infer_config(
     if not heads_known:
         raise CheckpointError(
             f"{source.path}: no tensor and no file tells how many heads the vision tower (width {config.vision.width}) "
-            f"has; say it with config={{'vision': {{'num_heads': ...}}}} (of commands: --config FILE)"
+            "has; say it with --config FILE, a YAML file with {vision: {num_heads: 4}}, or as many as it has"
         )
     assumed = [
         key for key in released if key not in said and key not in seen and key not in ("model", "dtype", "state_dim")
@@ -167,7 +167,7 @@ def _heads(
         what = ", ".join(f"{key} {value}" for key, value in known.items()) or "one key/value head"
         raise CheckpointError(
             f"{source.path}: {what} cannot be: query projections have {queries} rows, key projections {keys}; "
-            "say num_kv_heads, num_heads or head_dim with config={'vlm': {...}}"
+            "say one of them with --config FILE, a YAML file such as {vlm: {num_kv_heads: 1}}"
         )
     sections = ("vlm", "expert") if "expert.depth" in seen else ("vlm",)
     return {f"{section}.{key}": value for section in sections for key, value in heads.items()}

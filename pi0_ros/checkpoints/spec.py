@@ -54,6 +54,11 @@ def policy_spec(description: Description, robot: Robot | None = None, tokenizer:
         )
     if description.undecided:
         raise CheckpointError(description.undecided)
+    if description.config.is_fast and description.settings.prompt_format == "lerobot":
+        raise CheckpointError(
+            f"{description.path}: LeRobot's pi0_fast writes prompt and actions otherwise than openpi's, which runs "
+            "here: use an openpi checkpoint"
+        )
     wanted, only = driven.released.asset_id, next(iter(description.assets), "")
     if description.robot is None and description.norm_stats is not None and wanted and only not in ("", wanted):
         logger.warning(

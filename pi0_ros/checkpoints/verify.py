@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from pi0_ros.model.pi0 import Pi0
 _COMPARED = ("model", "vocab_size", "vlm", "expert", "vision", "action_dim", "state_dim")
 _KINDS = {"state_normalization", "action_normalization"}  # formats say the same statistics in different ways
 _PART = 2**24  # elements compared at once
+Progress = Callable[[str, int, int], None]  # what is done, how many bytes of it, of how many; 0 where none can tell
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,13 @@ def verify_checkpoints(
     batch: int = 2,
     num_steps: int = 10,
     seed: int = 0,
+    progress: Progress = lambda what, done, total: None,
 ) -> Differences:
     """Compare the weights of two checkpoints and their actions on the same random inputs, in float32.
 
     Cameras are matched by their order, since formats name them differently. The models are loaded one after the other.
     `asset_id` chooses the statistics of the one that has several, to be compared with the only ones of the other.
+    `progress` hears of every weight compared (in bytes) and of every model about to be loaded or run.
     CheckpointError when they are not models of the same sizes.
     """
     if batch < 1:
@@ -75,13 +78,15 @@ def verify_checkpoints(
     if len(first.config.cameras) != len(second.config.cameras):
         raise CheckpointError(
             f"{first.path} has {len(first.config.cameras)} cameras, {second.path} {len(second.config.cameras)}; "
-            "say config={'cameras': [...]}"
+            "say them with --config FILE, a YAML file with {cameras: [first, second]}"
         )
-    weights = _weight_differences(one, other)
+    weights = _weight_differences(one, other, progress)
     del opened, one, other
     outputs = []
     for path, description in ((a, first), (b, second)):
+        progress(f"loading {description.path.name}", 0, 0)
         model = load_model(path, config=description.config, device=device, base=base).model
+        progress(f"running {description.path.name} on random inputs", 0, 0)
         outputs.append(_outputs(model, first.config, batch, num_steps, seed).cpu())
         del model
         gc.collect()
@@ -129,13 +134,16 @@ def _apart(ours: Stats, theirs: Stats, our_kind: str, their_kind: str) -> float:
     return float((np.abs(one - other) / np.maximum(np.abs(one[1] - one[0]) / 2, 1e-3)).max(initial=0.0))
 
 
-def _weight_differences(one: Source, other: Source) -> dict[str, float]:
+def _weight_differences(one: Source, other: Source, progress: Progress) -> dict[str, float]:
     found = {}
-    for name in one.tensors:
+    total, done = sum(info.nbytes for info in one.tensors.values()), 0
+    for name, info in one.tensors.items():
         parts = zip(whole(one, name).flatten().split(_PART), whole(other, name).flatten().split(_PART), strict=True)
         largest = float(np.max([(x.float() - y.float()).abs().max().item() for x, y in parts], initial=0.0))
         if largest != 0:  # so is what is not a number
             found[name] = largest
+        done += info.nbytes
+        progress("comparing weights", done, total)
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 

@@ -51,6 +51,8 @@ _OLD_NAMES = {
     f"{_PALIGEMMA}.vision_tower.": f"{_PALIGEMMA}.model.vision_tower.",
     f"{_PALIGEMMA}.multi_modal_projector.": f"{_PALIGEMMA}.model.multi_modal_projector.",
 }
+_BUFFERS = re.compile(r".*\b(rotary_emb\.(original_)?inv_freq|position_ids)")  # what older transformers saved, too
+_ROPE_BASE = 10_000.0
 _STATISTICS = re.compile(r"(un)?normalize_(inputs|targets|outputs)\.")
 _LISTED = 12
 
@@ -132,6 +134,9 @@ class TorchSource:
                 if _STATISTICS.match(name):
                     self.statistics[name] = file, stored
                     self.leftovers[stored] = "normalisation statistics, not weights"
+                elif _BUFFERS.fullmatch(name):
+                    _check_buffer(file, stored)
+                    self.leftovers[stored] = "a constant that transformers computes, with the usual values"
                 elif name in self._where:
                     raise WeightsError(f"{path}: {stored} and {self._where[name][1]} are the same tensor ({name})")
                 else:
@@ -161,6 +166,15 @@ class TorchSource:
     def pieces(self, name: str) -> Iterable[Tensor]:
         file, stored = self._where[name]
         return file.pieces(stored)
+
+
+def _check_buffer(file: SafetensorsFile, name: str) -> None:
+    """Refuse a buffer with other values than the models here have built in: rotary base 10000, positions 0, 1, 2."""
+    found = torch.cat([*file.pieces(name)]) if file.tensors[name].nbytes else torch.zeros(0)
+    count = torch.arange(len(found), dtype=torch.float64)
+    usual = count if name.endswith("position_ids") else _ROPE_BASE ** -(count / max(1, len(found)))
+    if not torch.allclose(found.double(), usual, rtol=1e-2):  # it may have been saved in bfloat16
+        raise WeightsError(f"{file.path}: {name} has other values than these models compute: it is another network")
 
 
 def whole(source: Source, name: str) -> Tensor:

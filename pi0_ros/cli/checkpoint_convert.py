@@ -129,6 +129,8 @@ def _notes(plan: Conversion, guessed: list[str]) -> Iterator[str]:
         yield f"no tokenizer in it: {fetch}, or give --tokenizer"
     if description.robot is not None and (reason := misfit(description, description.robot)) is not None:
         yield f"robot file {description.robot.name} does not fit: {reason}"
+    if to == "lerobot" and description.config.is_fast and description.settings.prompt_format == "openpi":
+        yield "LeRobot writes prompt and actions of pi0-FAST otherwise: it acts well there only after a fine-tune"
     if to == "lerobot" and description.robot is None and description.settings.relative_actions is None:
         yield "no file of it says whether actions are relative to the state: absolute is written; --robot says better"
     joints = description.robot.joints if description.robot is not None and to == "lerobot" else ()

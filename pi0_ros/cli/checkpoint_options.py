@@ -18,7 +18,7 @@ from pi0_ros.robot import Robot
 
 CONFIG_HELP = "JSON or YAML with sizes that nothing in the checkpoint tells, such as {action_horizon: 15}"
 SOME_SIZES = "action_horizon, action_dim, max_token_len"
-RELEASE_HELP = "which LeRobot trained it, where its files do not tell; 0.5 stands for all later ones, too"
+RELEASE_HELP = "which LeRobot trained it, where its files do not tell; 0.5 stands for 0.6, too"
 BASE_HELP = "the checkpoint that a PEFT adapter changes"
 
 

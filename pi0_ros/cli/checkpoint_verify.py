@@ -12,15 +12,18 @@ the prompt as it is, belongs to the format and is only said.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from pi0_ros.base.arguments import count, positive, whole
 from pi0_ros.base.printing import labelled, value
 from pi0_ros.checkpoints.checkpoint import describe
 from pi0_ros.checkpoints.lerobot import RELEASES
-from pi0_ros.checkpoints.verify import Differences, verify_checkpoints
+from pi0_ros.checkpoints.verify import Differences, Progress, verify_checkpoints
 from pi0_ros.cli.checkpoint_options import BASE_HELP, CONFIG_HELP, RELEASE_HELP, check_asset, check_base, read_config
 
 INDENT = 12
@@ -63,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         batch=args.num,
         num_steps=args.steps,
         seed=args.seed,
+        progress=_told(),
     )
     reasons = differing(found, args.tolerance)
     inputs = f"{args.num} random inputs, {args.steps} steps"
@@ -74,6 +78,22 @@ def run(args: argparse.Namespace) -> int:
         _print(label, line)
     print(f"They differ in {', '.join(reasons)}." if reasons else "The same policy.")
     return int(bool(reasons))
+
+
+def _told() -> Progress:
+    """A bar while weights are compared, a line for each stage of the models; on the standard error."""
+    bar = tqdm(unit="B", unit_scale=True, dynamic_ncols=True)
+
+    def progress(what: str, done: int, total: int) -> None:
+        if not total:
+            bar.close()
+            print(f"{what} ...", file=sys.stderr)
+            return
+        bar.total = total
+        bar.set_description(what, refresh=False)
+        bar.update(done - bar.n)
+
+    return progress
 
 
 def differing(found: Differences, tolerance: float) -> list[str]:

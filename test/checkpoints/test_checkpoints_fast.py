@@ -15,9 +15,11 @@ from safetensors.torch import load_file, save_file
 from pi0_ros.checkpoints.convert import convert_checkpoint
 from pi0_ros.checkpoints.load import describe_checkpoint, load_model
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
+from pi0_ros.checkpoints.spec import policy_spec
 from pi0_ros.checkpoints.verify import verify_checkpoints as verify
 from pi0_ros.checkpoints.weights import EMBEDDING, TIED_HEAD, named_weights
 from pi0_ros.model.fast import Pi0Fast
+from pi0_ros.robot import load_robot
 
 HEADS = {"vision": {"num_heads": 4}}
 
@@ -67,6 +69,8 @@ def test_a_head_of_its_own_is_refused(jax_folder, tmp_path):
     save_file(tensors, tmp_path / "new" / "model.safetensors")
     with pytest.raises(CheckpointError, match="is not the embedding table"):
         load_model(tmp_path / "new", config=HEADS)
+    with pytest.raises(CheckpointError, match="is not the embedding table"):  # what `info` asks
+        describe_checkpoint(tmp_path / "new", config=HEADS)
     with pytest.raises(CheckpointError, match="is not the embedding table"):
         convert_checkpoint(tmp_path / "new", tmp_path / "ours", config=HEADS)
 
@@ -83,6 +87,22 @@ def test_a_head_of_its_own_is_refused_below_an_adapter(jax_folder, tmp_path):
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
     with pytest.raises(CheckpointError, match="is not the embedding table"):
         load_model(folder, config=HEADS)
+
+
+def test_lerobots_own_is_read_but_not_run(jax_folder, tmp_path):
+    convert_checkpoint(jax_folder, tmp_path / "new", "lerobot")
+    found = describe_checkpoint(tmp_path / "new", config=HEADS)
+    with pytest.raises(CheckpointError, match="LeRobot's pi0_fast writes prompt and actions otherwise"):
+        policy_spec(found, load_robot("franka_droid_fast"))
+
+
+@pytest.mark.parametrize(("key", "value"), [("fast_skip_tokens", 64), ("temperature", 0.7)])
+def test_settings_that_change_what_it_writes_are_refused(key, value, jax_folder, tmp_path):
+    convert_checkpoint(jax_folder, tmp_path / "new", "lerobot")
+    path = tmp_path / "new" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(CheckpointError, match=f"'{key}' is {value}"):
+        describe_checkpoint(tmp_path / "new", config=HEADS)
 
 
 def test_openpi_has_no_pi0_fast_in_torch(jax_folder, tmp_path):

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from pi0_ros.checkpoints.checkpoint import load_spec
 from pi0_ros.checkpoints.convert import convert_checkpoint, plan_conversion
 from pi0_ros.checkpoints.lerobot import feature_of
+from pi0_ros.checkpoints.lerobot_keys import OF_RUNNING, OF_TRAINING
 from pi0_ros.checkpoints.lerobot_steps import STATE
 from pi0_ros.checkpoints.load import describe_checkpoint, load_model, open_checkpoint
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
@@ -148,6 +149,40 @@ def test_where_nothing_tells_the_release_somebody_must(release, tmp_path):
         describe_checkpoint(ours, lerobot_release="0.4")
     with pytest.raises(CheckpointError, match="lerobot_release is '1', expected one of 0.3, 0.4, 0.5"):
         describe_checkpoint(folder, config=HEADS, lerobot_release="1")
+
+
+def test_a_newer_release_is_named_and_refused(tmp_path):
+    """0.7 brought Trackio for Weights & Biases; what else it changed has not been compared."""
+    folder = copy("pi05", tmp_path / "new")
+    (folder / "train_config.json").write_text(json.dumps({"cudnn_deterministic": False, "trackio": {"enable": False}}))
+    assert "LeRobot 0.7 or later" in describe_checkpoint(folder, config=HEADS).undecided
+    with pytest.raises(CheckpointError, match="LeRobot 0.7 or later.*--lerobot-release 0.5"):
+        plan_conversion(folder, config=HEADS)
+    assert not describe_checkpoint(folder, config=HEADS, lerobot_release="0.5").undecided
+
+
+@pytest.mark.parametrize("value", [True, 3, "x", {"a": 1}, [1]])
+def test_a_key_that_no_release_has_is_refused(value, tmp_path):
+    folder = copy("pi0", tmp_path / "strange", attention_sinks=value)
+    with pytest.raises(CheckpointError, match="has no key 'attention_sinks' there, so a newer one"):
+        describe_checkpoint(folder, config=HEADS)
+    for nothing in (None, False):
+        describe_checkpoint(copy("pi0", tmp_path / str(nothing), attention_sinks=nothing), config=HEADS)
+
+
+@pytest.mark.parametrize(("keys", "summed"), [((), True), (("rtc_config",), True), (("rtc_config", "use_peft"), False)])
+def test_how_04_counts_flow_times(keys, summed, tmp_path):
+    """0.4.0 to 0.4.2 add them up, 0.4.3, which brought `use_peft`, and 0.4.4 multiply."""
+    folder = before_relative_actions("pi0", tmp_path / "trained")
+    (folder / "train_config.json").write_text("{}")
+
+    def write(content: Any) -> None:
+        for key in ("rtc_config", "use_peft"):
+            content.pop(key, None)
+        content.update(dict.fromkeys(keys))
+
+    edit(folder / "config.json", write)
+    assert describe_checkpoint(folder, config=HEADS).settings.times_summed == summed
 
 
 def test_a_base_model_is_meant_as_openpi_means_it(tmp_path):
@@ -306,6 +341,57 @@ def test_what_lerobot_alone_reads_survives_both_ways(tmp_path):
     assert (content["n_action_steps"], content["output_features"]["action"]["shape"]) == (5, [14])
     steps = json.loads((back / "policy_preprocessor.json").read_text())["steps"]
     assert steps[0]["config"]["rename_map"] == names
+
+
+@pytest.mark.parametrize("name", ["pi0", "pi05"])
+def test_what_is_lost_on_the_way_to_lerobot_is_what_the_docs_list(name, tmp_path):
+    """Every key that any release writes, with a value of its own: what comes back, and what does not."""
+    source = copy(name, tmp_path / "source", **dict.fromkeys(OF_RUNNING | OF_TRAINING, "mine"))
+    edit(
+        source / "config.json",
+        lambda content: content.update(
+            n_action_steps=3, num_inference_steps=4, dtype="float32", use_relative_actions=True
+        ),
+    )  # fmt: skip
+
+    def change(content: Any) -> None:
+        for step in content["steps"]:
+            if "enabled" in step["config"]:
+                step["config"].update(enabled=True)
+            if "norm_map" in step["config"]:
+                step["config"]["norm_map"].update(VISUAL="MEAN_STD")
+
+    for part in ("pre", "post"):
+        edit(source / f"policy_{part}processor.json", change)
+    back = convert_checkpoint(source, tmp_path / "back", "lerobot", config=HEADS)
+    before, after = (json.loads((folder / "config.json").read_text()) for folder in (source, back))
+    lost = {key for key in before if before[key] not in (None, False, [], after.get(key))}
+    # a picture's own size, which nothing reads; constants; what the processors say, which config.json follows
+    follow = {"input_features", "min_period", "max_period", "normalization_mapping", "relative_exclude_joints"}
+    assert lost - follow <= OF_RUNNING | OF_TRAINING
+    assert set(before["input_features"]) <= set(after["input_features"])  # and empty cameras, as features
+    assert after["n_action_steps"] == 3 and after["normalization_mapping"]["VISUAL"] == "MEAN_STD"
+    for part in ("pre", "post"):
+        files = [folder / f"policy_{part}processor.json" for folder in (source, back)]
+        steps = [json.loads(file.read_text())["steps"] for file in files]
+        programs = [{step["registry_name"]: step["config"] for step in listed} for listed in steps]
+        for step in ("relative_actions_processor", "absolute_actions_processor", "rename_observations_processor"):
+            ours, theirs = (dict(program.get(step, {})) for program in reversed(programs))
+            if not theirs.get("action_names"):  # without names its words exclude nothing
+                ours.pop("exclude_joints", None), theirs.pop("exclude_joints", None)
+            assert ours == theirs
+        for step in ("normalizer_processor", "unnormalizer_processor"):
+            assert programs[0].get(step, {}).get("norm_map") == programs[1].get(step, {}).get("norm_map")
+    docs = (reference.ROOT.parents[2] / "docs" / "checkpoints.md").read_text()
+    for key in (
+        "optimizer_lr",
+        "time_sampling_beta_alpha",
+        "freeze_vision_encoder",
+        "compile_model",
+        "rtc_config",
+        "tags",
+    ):
+        assert key in lost and f"`{key}`" in docs
 
 
 def test_half_of_the_processors_is_not_guessed(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -256,8 +257,14 @@ def test_a_dtype_that_no_model_runs_in():
     [
         ({}, "the folder is empty"),
         ({"notes.txt": ""}, r"\(only notes.txt\)"),
-        ({"pytorch_model.bin": ""}, "pytorch_model.bin, a pickled file, which is never read"),
-        ({"5000/x": "", "29999/x": ""}, r"steps of a training run \(29999, 5000\): name one of them"),
+        ({"pytorch_model.bin": ""}, "pytorch_model.bin: pickled files are never read.*safetensors.torch.save_file"),
+        ({"config.json": '{"type": "pi0"}', "pytorch_model.bin": ""}, "but pytorch_model.bin: pickled files are never"),
+        ({"5000/x": "", "29999/x": ""}, r"steps of a training run \(5000, 29999\): name one.*/29999$"),
+        ({"checkpoints/000200/x": ""}, r"steps of a training run \(000200\): name one.*/checkpoints/000200$"),
+        (
+            {"models--lerobot--pi05_base/snapshots/ab12/config.json": "{}", "models--x--bert/refs/main": "1"},
+            r"cache of the Hugging Face hub \(2 models\).*/models--lerobot--pi05_base/snapshots$",
+        ),
         ({"params/d/x": ""}, "no _METADATA, so it is no whole orbax checkpoint"),
         ({"config.json": "{}"}, "expected one of: a folder of this package"),
         ({"config.json": '{"format": "pi0_ros", "version": 9}'}, "config.json is there but no model.safetensors"),
@@ -272,9 +279,53 @@ def test_folders_that_are_no_checkpoint(files, message, tmp_path):
     assert str(tmp_path) in str(error.value)
 
 
+def test_a_model_in_the_hubs_cache_names_its_snapshot(tmp_path):
+    folder = tmp_path / "hub" / "models--lerobot--pi05_base"
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        load_model(folder)
+    for revision in ("ab12", "ff00"):
+        (folder / "snapshots" / revision).mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"hub's cache of lerobot/pi05_base: name the snapshot.*/snapshots/ff00$"):
+        load_model(folder)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("ab12\n")
+    with pytest.raises(CheckpointError, match=r"/snapshots/ab12$"):
+        load_model(folder)
+    shutil.copytree(reference.ROOT / "pi0", folder / "snapshots" / "ab12", dirs_exist_ok=True)
+    assert describe_checkpoint(folder / "snapshots" / "ab12", config=HEADS).config.model == "pi0"
+    shutil.rmtree(folder / "snapshots")
+    with pytest.raises(CheckpointError, match="without a snapshot: download it with hf download lerobot/pi05_base"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("buffer", "values"),
+    [
+        ("paligemma_with_expert.gemma_expert.model.rotary_emb.inv_freq", 10000.0 ** -(torch.arange(0, 16, 2) / 16)),
+        (
+            "paligemma_with_expert.paligemma.model.vision_tower.vision_model.embeddings.position_ids",
+            torch.arange(4)[None],
+        ),
+    ],
+)
+def test_buffers_that_older_transformers_saved_are_no_weights(buffer, values, tmp_path):
+    tensors = tensors_of("pi0")
+    save_file({**tensors, buffer: values}, tmp_path / "model.safetensors")
+    found = load_model(tmp_path, config=HEADS)
+    assert found.leftovers[buffer].startswith("a constant") and buffer not in found.tensors
+    save_file({**tensors, buffer: values * 3 + 1}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=f"{buffer} has other values than these models compute"):
+        load_model(tmp_path, config=HEADS)
+
+
 @pytest.mark.parametrize(
     ("name", "command"),
     [
+        (
+            "https://huggingface.co/lerobot/pi05_base/tree/main",
+            "nothing is downloaded here, do that first: hf download lerobot/pi05_base --local-dir FOLDER",
+        ),
+        ("https://example.org/models/pi0.safetensors", "nothing is downloaded here: download its whole folder first"),
         ("lerobot/pi05_base", "hf download lerobot/pi05_base --local-dir FOLDER"),
         ("gs://openpi-assets/checkpoints/pi0_base", "gsutil -m cp -r gs://openpi-assets/checkpoints/pi0_base FOLDER"),
     ],

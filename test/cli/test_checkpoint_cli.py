@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +21,8 @@ import yaml
 
 pytest.importorskip("torch")
 pytest.importorskip("tensorstore")
+
+from conftest import wait_until
 
 from pi0_ros.checkpoints import robot_file, summary
 from pi0_ros.checkpoints.load import describe_checkpoint
@@ -337,6 +341,92 @@ def test_a_conversion_that_fails_leaves_nothing(capsys, tmp_path: Path, monkeypa
     message = printed(capsys, "convert", str(DEMO), str(tmp_path / "new"), "--to", "pi0_ros", status=2)
     assert "are not a tensor of shape" in message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_shows_where_it_is(capsys) -> None:
+    assert main(["checkpoint", "verify", str(DEMO), str(DEMO), "--num", "1", "--steps", "1"]) == 0
+    out, error = capsys.readouterr()
+    assert "comparing weights" in error and "100%" in error
+    stages = [line for line in error.splitlines() if line.endswith(" ...")]
+    assert stages == [f"{what} ..." for what in ("loading checkpoint", "running checkpoint on random inputs")] * 2
+    assert "comparing" not in out
+
+
+# ---- commands that are printed, and conversions that are killed
+
+
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    """Run what somebody copied from the screen."""
+    place = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, timeout=300, env={**os.environ, **place}
+    )
+
+
+def test_the_command_that_convert_prints_runs_as_printed(capsys, tmp_path: Path) -> None:
+    home = tmp_path / "my robot's $files"
+    shutil.copytree(PLACES["openpi_pi0"], home / "pi0 base")
+    (home / "vision heads.yaml").write_text(yaml.safe_dump(HEADS))
+    options = ["--to", "lerobot", "--asset", "trossen", "--config", str(home / "vision heads.yaml")]
+    report = converted(capsys, str(home / "pi0 base"), str(home / "new (1)"), *options)
+    command = report.strip().splitlines()[-1].partition("Compare the two with: ")[2]
+    assert command.startswith("pi0 checkpoint verify ")
+    done = shell(f"{command} --num 1 --steps 1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("The same policy.\n")
+
+
+def test_the_command_that_says_the_release_runs_as_printed(tmp_path: Path, capsys, heads) -> None:
+    folder = tmp_path / "my run" / "pretrained model"
+    shutil.copytree(PLACES["lerobot_pi0"], folder)
+    (folder / "train_config.json").write_text('{"trackio": {}, "cudnn_deterministic": false}')
+    message = printed(
+        capsys, "convert", str(folder), str(tmp_path / "x"), "--to", "openpi", "--config", heads, status=2
+    )
+    done = shell(f"{message.split('`')[1]} --config {heads}")
+    assert done.returncode == 0, done.stderr
+    assert describe_checkpoint(tmp_path / "my run" / "pretrained model-pi0_ros").format == "pi0_ros"
+
+
+_SLOWLY = """
+import sys, time
+from pi0_ros.checkpoints.weights import TorchSource
+from pi0_ros.cli.main import main
+read = TorchSource.pieces
+def pieces(self, name):
+    time.sleep(1)
+    return read(self, name)
+TorchSource.pieces = pieces
+main(["checkpoint", "convert", *sys.argv[1:], "--to", "pi0_ros"])
+"""
+
+
+def test_what_a_killed_conversion_leaves_is_named_and_removed(capsys, tmp_path: Path) -> None:
+    source, new = str(PLACES["lerobot_pi0"]), tmp_path / "new"
+    heads = tmp_path / "heads.yaml"
+    heads.write_text(yaml.safe_dump(HEADS))
+    with subprocess.Popen(
+        [sys.executable, "-c", _SLOWLY, source, str(new), "--config", str(heads)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        wait_until(lambda: any(tmp_path.glob(".new.partial-*/*.partial")), 120)
+        process.kill()
+    (left,) = tmp_path.glob(".new.partial-*")
+    message = printed(capsys, "info", str(new), status=2)
+    assert f"{left} is what a conversion that was killed left of it" in message
+    converted(capsys, source, str(new), "--to", "pi0_ros", "--config", str(heads))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["heads.yaml", "new"]
+
+
+def test_what_another_machine_may_be_writing_is_only_named(capsys, caplog, tmp_path: Path) -> None:
+    other, mine = tmp_path / ".new.partial-elsewhere-1", tmp_path / f".new.partial-{socket.gethostname()}-{os.getpid()}"
+    old = tmp_path / ".new.partial-1"  # of a version that wrote no host
+    for folder in (other, old):
+        folder.mkdir()
+    converted(capsys, str(DEMO), str(tmp_path / "new"), "--to", "pi0_ros")
+    assert other.is_dir() and old.is_dir() and not mine.exists()
+    assert f"{other} is there: another conversion at work" in caplog.text
 
 
 # ---- errors: one line, exit status 2
