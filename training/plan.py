@@ -1,0 +1,231 @@
+"""How much memory a run needs, known before anything is loaded: a step is traced on tensors without contents.
+
+The trace counts what is alive at every moment, on one device: weights, gradients, AdamW's moments, averaged weights,
+the batch, and whatever a forward and a backward pass hold. What a device keeps for itself (CUDA context, libraries,
+fragments of free memory) comes on top: `OVERHEAD`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
+
+from pi0_ros.base.errors import InputError
+from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.pi0 import ModelInput, Pi0
+from pi0_ros.training.objective import Batch, Learner
+from pi0_ros.training.optimizer import clip_gradients
+from pi0_ros.training.recipe import Recipe, Stage
+from pi0_ros.training.weights import ever_learning, fit_out, kept_dtype, learns
+
+OVERHEAD = 1.0e9  # bytes: CUDA context, libraries' workspaces
+USED = 0.4  # of a processor's bf16 peak that training reaches
+PEAK_TFLOPS = {"h200": 989.0, "h100": 989.0, "a100": 312.0, "l40s": 362.0, "4090": 165.0, "5090": 210.0, "3090": 71.0}
+MEMORY_GB = {"h200": 141.0, "h100": 80.0, "a100": 80.0, "l40s": 48.0, "4090": 24.0, "5090": 32.0, "3090": 24.0}
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a run needs on its device, and the arithmetic of a step."""
+
+    learning: int  # float32 weights that learn
+    frozen: int
+    gradients: int
+    moments: int
+    average: int
+    activations: int  # everything else that is alive at the worst moment
+    flop: float  # of one step
+
+    @property
+    def total(self) -> int:
+        """All together, without OVERHEAD."""
+        return self.learning + self.frozen + self.gradients + self.moments + self.average + self.activations
+
+
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of all tensors that are alive; `peak` is their maximum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and count its results."""
+        result = func(*args, **(kwargs or {}))
+        tree_map_only(Tensor, self.track, result)
+        return result
+
+    def track(self, tensor: Tensor) -> Tensor:
+        """Count the memory behind a tensor once, until it is gone."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self._seen:
+            size = storage.nbytes()
+            self._seen.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._gone, key, size)
+        return tensor
+
+    def _gone(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.now -= size
+
+
+def measure(recipe: Recipe, config: ModelConfig, views: int, text: int, autocast: bool) -> Need:
+    """What the most demanding stage of a recipe needs with so many cameras and prompt tokens."""
+    return max((_stage_need(recipe, s, config, views, text, autocast) for s in recipe.stages), key=lambda n: n.total)
+
+
+def _stage_need(recipe: Recipe, stage: Stage, config: ModelConfig, views: int, text: int, autocast: bool) -> Need:
+    depth, size = config.vlm.depth, min(stage.micro_batch or stage.batch, stage.batch)
+    memory = PeakMemory()
+    with FakeTensorMode():
+        model = Pi0(dataclasses.replace(config, dtype="float32"))
+        for name, parameter in model.named_parameters():
+            parameter.data = parameter.data.to(kept_dtype(name, recipe, depth, autocast))
+        fit_out(model, recipe, autocast)
+        learner = Learner(model, {})
+        ever = ever_learning(learner, recipe, depth)
+        for name, parameter in learner.named_parameters():
+            parameter.requires_grad_(learns(name, stage, recipe, depth))
+        trained = [p for p in learner.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, fused=False, foreach=True)
+        batch = _batch(config, size, stage.draws, views, text)
+        for parameter in learner.parameters():
+            memory.track(parameter)
+        weights = memory.now
+        with memory, FlopCounterMode(display=False) as counter:
+            _pass(learner, batch, autocast)
+            if size < stage.batch:  # the gradients of one part wait while the next is computed
+                _pass(learner, batch, autocast)
+            clip_gradients(trained, recipe.clip)
+        passes = 2 if size < stage.batch else 1
+        gradients = sum(p.grad.nbytes for p in trained if p.grad is not None)
+        del optimizer
+    learning = sum(p.nbytes for p in ever.values())
+    moments = 2 * sum(p.nbytes for p in trained if p.grad is not None)
+    average = learning if any(s.ema > 0 for s in recipe.stages) else 0
+    # AdamW works on whole tensors: beside the moments it holds the largest one once or twice.
+    step = moments + gradients + 2 * max((p.nbytes for p in trained), default=0)
+    inputs = (*batch.inputs.images.values(), batch.inputs.state, batch.noise, batch.actions)
+    held = sum(tensor.nbytes for tensor in inputs if tensor is not None) * stage.batch // size
+    peak = max(memory.peak - weights + moments, step) + held
+    return Need(
+        learning,
+        weights - learning,
+        gradients,
+        moments,
+        average,
+        peak - moments - gradients,
+        counter.get_total_flops() / passes * stage.batch / size,
+    )
+
+
+def _pass(learner: Learner, batch: Batch, autocast: bool) -> None:
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss = learner(batch).flow.mean()
+    loss.backward()
+
+
+def _batch(config: ModelConfig, size: int, draws: int, views: int, text: int) -> Batch:
+    side, shape = config.vision.image_size, (config.action_horizon, config.action_dim)
+    slots = config.cameras[:views]
+    inputs = ModelInput(
+        {slot: torch.empty(size, side, side, 3) for slot in slots},
+        {slot: torch.ones(size, dtype=torch.bool) for slot in slots},
+        torch.zeros(size, text, dtype=torch.int64),
+        torch.ones(size, text, dtype=torch.bool),
+        torch.empty(size, config.action_dim),
+    )
+    rows: Any = range(size)
+    return Batch(
+        rows, inputs, torch.empty(size, *shape), torch.empty(size * draws, *shape), torch.ones(size * draws), {}
+    )
+
+
+def parse_gpu(text: str) -> tuple[str, float]:
+    """`24GB` or a known card, such as `4090`: its name and its memory in bytes."""
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:GB|G)?", text, re.IGNORECASE):
+        if text in MEMORY_GB:
+            return text, MEMORY_GB[text] * 1e9
+        return f"a device with {found[1]} GB", float(found[1]) * 1e9
+    if text.lower() in MEMORY_GB:
+        return text.lower(), MEMORY_GB[text.lower()] * 1e9
+    raise InputError(f"--gpu {text}: write its memory, such as 24GB, or one of {', '.join(MEMORY_GB)}")
+
+
+def alternatives(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
+    """Changes that need less memory, the cheapest first: what to write, and the recipe with it."""
+
+    def change(text: str, stages: dict[str, Any], **run: Any) -> tuple[str, Recipe]:
+        return text, dataclasses.replace(
+            recipe, stages=tuple(dataclasses.replace(s, **stages) for s in recipe.stages), **run
+        )
+
+    largest = max(stage.micro_batch or stage.batch for stage in recipe.stages)
+    small = [n for n in (16, 8, 4, 2, 1) if n < largest]
+    for size in small[:3]:
+        yield change(f"micro_batch={size}", {"micro_batch": size})
+    for size in [n for n in (8, 1) if n <= largest]:
+        yield change(f"micro_batch={size} recompute=1", {"micro_batch": size}, recompute=1.0)
+    yield change("micro_batch=1 recompute=1 ema=0", {"micro_batch": 1, "ema": 0.0}, recompute=1.0)
+    for kind in ("expert_only", "lora"):
+        if recipe.stages[0].trainable == "full":
+            stages = {"micro_batch": min(4, largest), "trainable": kind, "ema": 0.0}
+            yield change(
+                f"trainable={kind} ema=0 micro_batch={stages['micro_batch']} recompute=1", stages, recompute=1.0
+            )
+
+
+def report(
+    recipe: Recipe, config: ModelConfig, views: int, text: int, gpu: tuple[str, float] | None
+) -> tuple[str, bool]:
+    """The plan as text, and whether the run fits on the device."""
+    autocast = recipe.precision != "float32"
+    need = measure(recipe, config, views, text, autocast)
+    parts = {
+        "weights that learn (float32)": need.learning,
+        f"weights that stay ({'bfloat16' if autocast else 'float32'})": need.frozen,
+        "gradients": need.gradients,
+        "AdamW's moments": need.moments,
+        "averaged weights": need.average,
+        "activations and scratch": need.activations,
+    }
+    lines = [f"{config.model}, {views} camera(s), {text} prompt tokens, {_names(recipe.stages)}"]
+    lines += [f"  {name:32s} {size / 1e9:9.2f} GB" for name, size in parts.items()]
+    lines += [f"  {'together':32s} {need.total / 1e9:9.2f} GB, and about {OVERHEAD / 1e9:.0f} GB of the device's own"]
+    lines += [f"  a step computes {need.flop / 1e12:.2f} TFLOP"]
+    if gpu is None:
+        return "\n".join(lines), True
+    name, memory = gpu
+    if name in PEAK_TFLOPS:
+        seconds = need.flop / (USED * PEAK_TFLOPS[name] * 1e12)
+        lines[-1] += f": about {seconds:.2f} s on an {name}, at {USED:.0%} of its bf16 peak"
+    if need.total + OVERHEAD <= memory:
+        return "\n".join([*lines, f"fits on {name} ({memory / 1e9:.0f} GB)"]), True
+    lines.append(f"does not fit on {name} ({memory / 1e9:.0f} GB)")
+    for written, other in alternatives(recipe):
+        less = measure(other, config, views, text, autocast)
+        if less.total + OVERHEAD <= memory:
+            return "\n".join([*lines, f"with {written} it needs {less.total / 1e9:.1f} GB, which fits"]), False
+    return "\n".join([*lines, "no change tried here makes it fit: take a larger device"]), False
+
+
+def _names(stages: Sequence[Stage]) -> str:
+    return "; ".join(
+        f"{stage.name}: {stage.trainable}, batch {stage.batch} in parts of {stage.micro_batch or stage.batch}"
+        for stage in stages
+    )
