@@ -118,8 +118,7 @@ def _stage_need(recipe: Recipe, stage: Stage, config: ModelConfig, views: int, t
     learning = sum(p.nbytes for p in ever.values())
     moments = 2 * sum(p.nbytes for p in trained if p.grad is not None)
     average = learning if any(s.ema > 0 for s in recipe.stages) else 0
-    # AdamW works on whole tensors: beside the moments it holds the largest one once or twice.
-    step = moments + gradients + 2 * max((p.nbytes for p in trained), default=0)
+    step = moments + gradients  # the fused AdamW needs nothing beside them
     inputs = (*batch.inputs.images.values(), batch.inputs.state, batch.noise, batch.actions)
     held = sum(tensor.nbytes for tensor in inputs if tensor is not None) * stage.batch // size
     peak = max(memory.peak - weights + moments, step) + held
