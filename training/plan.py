@@ -107,12 +107,13 @@ def _stage_need(recipe: Recipe, stage: Stage, config: ModelConfig, views: int, t
         for parameter in learner.parameters():
             memory.track(parameter)
         weights = memory.now
-        with memory, FlopCounterMode(display=False) as counter:
+        with memory:
             _pass(learner, batch, autocast)
             if size < stage.batch:  # the gradients of one part wait while the next is computed
                 _pass(learner, batch, autocast)
             clip_gradients(trained, recipe.clip)
-        passes = 2 if size < stage.batch else 1
+        with FlopCounterMode(display=False) as counter:  # apart, for it keeps graphs alive
+            _pass(learner, batch, autocast)
         gradients = sum(p.grad.nbytes for p in trained if p.grad is not None)
         del optimizer
     learning = sum(p.nbytes for p in ever.values())
@@ -129,7 +130,7 @@ def _stage_need(recipe: Recipe, stage: Stage, config: ModelConfig, views: int, t
         moments,
         average,
         peak - moments - gradients,
-        counter.get_total_flops() / passes * stage.batch / size,
+        counter.get_total_flops() * stage.batch / size,
     )
 
 

@@ -95,6 +95,7 @@ def plan(dataset: Dataset, args: argparse.Namespace) -> int:
     if gpu is None:
         gpu = "this machine's free memory", float(memory_available())
     views = sum(camera.slot in config.cameras for camera in dataset.robot.cameras)
+    print("tracing a step without its numbers: a minute or more at full size", file=sys.stderr)
     text, fits = report(recipe, config, views, config.max_token_len, gpu)
     print(text)
     return 0 if fits else 1
