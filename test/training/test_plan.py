@@ -12,7 +12,8 @@ from test_loop import recipe
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.model.config import ModelConfig
-from pi0_ros.model.pi0 import ModelInput, Pi0
+from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.pi0 import Pi0
 from pi0_ros.training.objective import Batch, Learner
 from pi0_ros.training.optimizer import Average, clip_gradients
 from pi0_ros.training.plan import PeakMemory, measure, parse_gpu, report
