@@ -12,8 +12,9 @@ the prompt as it is, belongs to the format and is only said.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +56,20 @@ def run(args: argparse.Namespace) -> int:
     config = read_config(args.config)
     if args.asset is not None:
         check_asset(args.asset, *(describe(path, config=config, base=args.base) for path in (args.a, args.b)))
-    found = verify_checkpoints(
-        args.a,
-        args.b,
-        config=config,
-        asset_id=args.asset,
-        base=args.base,
-        lerobot_release=args.lerobot_release,
-        device=args.device,
-        batch=args.num,
-        num_steps=args.steps,
-        seed=args.seed,
-        progress=_told(),
-    )
+    with _told() as progress:
+        found = verify_checkpoints(
+            args.a,
+            args.b,
+            config=config,
+            asset_id=args.asset,
+            base=args.base,
+            lerobot_release=args.lerobot_release,
+            device=args.device,
+            batch=args.num,
+            num_steps=args.steps,
+            seed=args.seed,
+            progress=progress,
+        )
     reasons = differing(found, args.tolerance)
     inputs = f"{args.num} random inputs, {args.steps} steps"
     _print("actions", f"apart by {found.actions:.1e}, themselves up to {found.scale:.3g} ({inputs})")
@@ -80,20 +82,23 @@ def run(args: argparse.Namespace) -> int:
     return int(bool(reasons))
 
 
-def _told() -> Progress:
+@contextlib.contextmanager
+def _told() -> Iterator[Progress]:
     """A bar while weights are compared, a line for each stage of the models; on the standard error."""
-    bar = tqdm(unit="B", unit_scale=True, dynamic_ncols=True)
+    with contextlib.ExitStack() as bars:
+        bar: tqdm | None = None
 
-    def progress(what: str, done: int, total: int) -> None:
-        if not total:
-            bar.close()
-            print(f"{what} ...", file=sys.stderr)
-            return
-        bar.total = total
-        bar.set_description(what, refresh=False)
-        bar.update(done - bar.n)
+        def progress(what: str, done: int, total: int) -> None:
+            nonlocal bar
+            if not total:
+                bars.close()
+                print(f"{what} ...", file=sys.stderr)
+                return
+            if bar is None:
+                bar = bars.enter_context(tqdm(desc=what, total=total, unit="B", unit_scale=True, dynamic_ncols=True))
+            bar.update(done - bar.n)
 
-    return progress
+        yield progress
 
 
 def differing(found: Differences, tolerance: float) -> list[str]:
