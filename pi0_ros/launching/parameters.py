@@ -111,7 +111,12 @@ def _policy() -> tuple[Parameter, ...]:
     return (
         _robot(later),
         *(_option(name, later) for name in OPTIONS),
-        Parameter("prompt", "", "what to do; empty: the robot file's. The topic ~/prompt sets it too", changes=always),
+        Parameter(
+            "prompt",
+            "",
+            "what to do; empty at the start: the robot file's, empty later: nothing. The topic ~/prompt sets it too",
+            changes=always,
+        ),
         Parameter(
             "policy_rate",
             0.0,
@@ -254,7 +259,12 @@ NODES: Mapping[str, tuple[Parameter, ...]] = {
     "recorder": (
         _robot(),
         Parameter("out_dir", "bags", "folder that receives one bag per episode"),
-        Parameter("prompt", "", "of the next episodes; empty: the robot file's. The topic ~/prompt replaces it"),
+        Parameter(
+            "prompt",
+            "",
+            "of the next episodes; empty: the robot file's. The topic ~/prompt sets it too",
+            changes=Changes.ALWAYS,
+        ),
         Parameter(
             "pre_roll_s", 0.0, "before ~/start that go into the bag too; kept in memory while idle", "s", (0.0, 60.0)
         ),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
@@ -24,6 +25,7 @@ NANOSECONDS = 1_000_000_000
 STATUS = "pi0_ros: "  # begins the names of our statuses on /diagnostics
 LATEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)  # chunks, commands: only the newest matters
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+SILENT = SubscriptionEventCallbacks(use_default_callbacks=False)  # where a second subscription hears what this cannot
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)  # hears reliable publishers as well
 
 COMMAND_TYPES: dict[str, type] = {

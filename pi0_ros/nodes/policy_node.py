@@ -3,7 +3,8 @@
 It subscribes to the camera and state topics of the robot file and to `~/prompt`, to nothing else, and publishes
 `pi0/chunk`, `pi0/latency` and `/diagnostics`. Callbacks only store messages; inference runs in a thread of its own.
 Configuring loads and warms up the model, activating starts inferring, deactivating stops, cleaning up frees the memory;
-the node takes the first two steps by itself unless `autostart` is false.
+the node takes the first two steps by itself unless `autostart` is false. Shutting down ends the process. The prompt's
+home is the parameter of that name: the topic sets it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.base.errors import InputError, Pi0Error, mendable, report
-from pi0_ros.base.foreign import MAX_LINE_CHARS, MAX_PROMPT_CHARS, check_prompt, shortened
+from pi0_ros.base.foreign import MAX_LINE_CHARS, check_prompt, shortened
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.controller import State
 from pi0_ros.control.latency import policy_half
@@ -52,6 +53,7 @@ from pi0_ros.nodes.messages import (
     stamp_to_seconds,
 )
 from pi0_ros.nodes.parameters import declare
+from pi0_ros.nodes.prompt_listener import PromptListener
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import interruptible, run_node
 from pi0_ros.observation.streams import MessageError, ObservationBuffer, decode_positions
@@ -79,7 +81,7 @@ class PolicyNode(LifecycleNode):
         self._buffer: ObservationBuffer | None = None
         self._continuation: Continuation | None = None
         self._streams: dict[str, Any] = {}  # topic -> subscription
-        self._others: list[Any] = []  # prompt subscriptions
+        self._sent: Any = None  # subscription to what the controller sent
         self._plausibility: Plausibility | None = None
         self._doubted = -math.inf, ""  # when joint states last could not be true (steady s), and why
         self._timer: Any = None
@@ -89,7 +91,11 @@ class PolicyNode(LifecycleNode):
         self._subtask = self.create_publisher(String, "pi0/subtask", LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._latency = self.create_publisher(DiagnosticArray, "pi0/latency", 10)
+        self._prompt_of_robot = False  # whether the parameter is the robot file's, because none was given
+        self._prompts = PromptListener(self, "~/prompt", self._prompted)
         self.create_timer(PERIOD_S, self._housekeeping, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        answer = self._service_change_state.callback
+        self._service_change_state.callback = partial(self._asked_to_change, answer)
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------
 
@@ -118,13 +124,16 @@ class PolicyNode(LifecycleNode):
         self._robot, self._backend = robot, backend
         self._buffer, self._subtasks, self._continuation = buffer, subtasks, continuation
         self._plausibility = Plausibility(robot.joint_names, robot.lower, robot.upper, robot.velocity)
+        if not value("prompt") and robot.prompt:
+            self._prompt_of_robot = True
+            self.set_parameters([Parameter("prompt", value=robot.prompt)])
         self._runner = Runner(
             self._buffer,
             backend,
             now_ns=self._now_ns,
             publish=self._publish_chunk,
             changed=self._health_changed,
-            prompt=value("prompt") or robot.prompt,
+            prompt=value("prompt"),
             continuation=continuation,
             doubt=self._doubt,
             traced=self._publish_trace,
@@ -132,11 +141,9 @@ class PolicyNode(LifecycleNode):
         )
         topics = [camera.topic for camera in robot.cameras] + [state.topic for state in robot.state]
         self._streams = {topic: self._subscribe(topic, ReliabilityPolicy.BEST_EFFORT) for topic in topics}
-        # Two, because a transient local subscription alone would not hear a plain `ros2 topic pub`.
-        self._others = [self.create_subscription(String, "~/prompt", self._prompted, qos) for qos in (LATCHED, LATEST)]
         if continuation is not None:  # best effort: a policy that hangs must never hold up the controller
             qos = QoSProfile(depth=COMMAND_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
-            self._others.append(self.create_subscription(JointTrajectory, "pi0/command", self._commanded, qos))
+            self._sent = self.create_subscription(JointTrajectory, "pi0/command", self._commanded, qos)
         self._phase = "inactive"
         description = (
             f"checkpoint {value('checkpoint')}" if value("backend") == "local" else f"server {value('server')}"
@@ -170,9 +177,33 @@ class PolicyNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop and free everything, from any state."""
+        """Stop and free everything, from any state; the process ends."""
+        self._release()
+        self._phase = "finalized"
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """A bug in one of the above: free everything, to be configured anew."""
+        self.get_logger().error("a lifecycle step failed: configure again")
         self._release()
         return TransitionCallbackReturn.SUCCESS
+
+    def _asked_to_change(self, answer: Any, request: Any, response: Any) -> Any:
+        """rclpy would take the process down for a transition that the node's state does not have."""
+        try:
+            return answer(request, response)
+        except Exception as error:
+            allowed = ", ".join(label for _, label, *_ in self._state_machine.available_transitions)
+            asked = request.transition.label or request.transition.id
+            text = f"transition {asked} refused while {self._phase}: there are {allowed} ({shortened(str(error), 80)})"
+            self.get_logger().error(text)
+            response.success = False
+            return response
+
+    @property
+    def finalized(self) -> bool:
+        """Whether it was shut down, for good."""
+        return self._phase == "finalized"
 
     def autostart(self) -> bool:
         """Configure and activate, where the parameter asks for it; False when that was refused."""
@@ -196,9 +227,12 @@ class PolicyNode(LifecycleNode):
 
     def _release(self) -> None:
         stopped = self._stop()
-        for subscription in (*self._streams.values(), *self._others):
+        for subscription in (*self._streams.values(), *([self._sent] if self._sent is not None else [])):
             self.destroy_subscription(subscription)
-        self._streams, self._others = {}, []
+        self._streams, self._sent = {}, None
+        if self._prompt_of_robot and self._robot is not None and self._value("prompt") == self._robot.prompt:
+            self.set_parameters([Parameter("prompt", value="")])  # another robot may be configured next
+        self._prompt_of_robot = False
         if self._backend is not None and stopped:  # a thread that hangs in the backend still uses its sockets
             self._backend.close()
         self._backend = self._runner = self._subtasks = self._buffer = self._robot = self._continuation = None
@@ -252,30 +286,34 @@ class PolicyNode(LifecycleNode):
             follows = message.header.frame_id in ("", FOLLOWING)  # "": of another controller than ours
             self._continuation.sent(stamp_to_seconds(message.header.stamp), position, follows)
 
-    def _prompted(self, message: String) -> None:
-        if self._runner is not None and message.data != self._runner.prompt:
-            try:
-                self._runner.prompt = check_prompt(message.data)
-            except InputError as error:
-                self.get_logger().error(f"{error}; the one before stays", throttle_duration_sec=1.0)
+    def _prompted(self, text: str) -> None:
+        if text != self._value("prompt"):
+            result = self.set_parameters([Parameter("prompt", value=text)])[0]
+            if result.successful:
+                self.get_logger().info(f"prompt: {shortened(text, MAX_LINE_CHARS)!r}")
             else:
-                self.get_logger().info(f"prompt: {shortened(message.data, MAX_LINE_CHARS)!r}")
+                self.get_logger().error(f"{result.reason}; the one before stays", throttle_duration_sec=1.0)
 
     def _parameters_set(self, parameters: list[Parameter]) -> SetParametersResult:
         known = table("policy")
         fixed = [p.name for p in parameters if p.name in known and known[p.name].changes is Changes.UNCONFIGURED]
         if fixed and self._phase != "unconfigured":
+            first = ["deactivate", "cleanup"] if self._phase == "active" else ["cleanup"]
+            steps = " and ".join(f"`ros2 lifecycle set {self.get_fully_qualified_name()} {step}`" for step in first)
             reason = (
-                f"{', '.join(fixed)} can change while the policy is unconfigured: deactivate and cleanup first "
-                f"(`ros2 lifecycle set {self.get_fully_qualified_name()} deactivate`, then `... cleanup`)"
+                f"{', '.join(fixed)} can change while the policy is unconfigured: call {steps}, set it, then "
+                "`configure` and `activate` in the same way; or start the policy anew"
             )
             return SetParametersResult(successful=False, reason=reason)
         for parameter in parameters:
-            if parameter.name == "prompt" and len(str(parameter.value)) > MAX_PROMPT_CHARS:
-                reason = f"a prompt of {len(parameter.value)} characters is refused, at most {MAX_PROMPT_CHARS}"
-                return SetParametersResult(successful=False, reason=reason)
-            if parameter.name == "prompt" and self._runner is not None and self._robot is not None:
-                self._runner.prompt = parameter.value or self._robot.prompt
+            if parameter.name == "prompt":
+                try:
+                    known["prompt"].check(parameter.value)
+                    prompt = check_prompt(str(parameter.value))
+                except InputError as error:
+                    return SetParametersResult(successful=False, reason=str(error))
+                if self._runner is not None:
+                    self._runner.prompt = prompt
         return SetParametersResult(successful=True)
 
     def _publish_chunk(self, chunk: ActionChunk) -> None:
@@ -363,7 +401,7 @@ class PolicyNode(LifecycleNode):
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; 2 when the robot file or checkpoint is refused."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle workers sleep; read when torch is imported
-    return run_node("policy", _create, args)
+    return run_node("policy", _create, args, done=lambda node: node.finalized)
 
 
 def _create() -> PolicyNode:

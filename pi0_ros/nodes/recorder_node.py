@@ -17,15 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import Joy
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from pi0_ros.base.errors import InputError
+from pi0_ros.base.foreign import MAX_LINE_CHARS, check_prompt, shortened
 from pi0_ros.nodes.messages import diagnostic_array, diagnostic_status, hardware_id, own_name
 from pi0_ros.nodes.parameters import declare
+from pi0_ros.nodes.prompt_listener import PromptListener
 from pi0_ros.nodes.recorder import Recorder, RecorderError, RecorderOptions, free_bytes
 from pi0_ros.nodes.running import keep_freed_memory, run_node
 from pi0_ros.robot import load_robot
@@ -53,9 +57,11 @@ class RecorderNode(Node):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("recorder", **kwargs)
         values = declare(self, "recorder")
+        self.add_on_set_parameters_callback(self._check_prompt)
         robot = load_robot(values["robot"])
         self.out_dir = Path(values["out_dir"]).expanduser().resolve()
-        self._prompt = values["prompt"]
+        if not values["prompt"] and robot.prompt:  # the parameter is what is in force
+            self.set_parameters([Parameter("prompt", value=robot.prompt)])
         options = RecorderOptions(
             pre_roll_s=values["pre_roll_s"],
             queue_bytes=values["queue_mb"] * 1_000_000,
@@ -65,8 +71,7 @@ class RecorderNode(Node):
         )
         self._outcome = ""
         self.recorder = Recorder(self, robot, self.out_dir, options, self.get_logger().error)
-        # Volatile, because a transient local subscription would not hear an ordinary publisher.
-        self.create_subscription(String, "~/prompt", self._set_prompt, 1)
+        self._prompts = PromptListener(self, "~/prompt", self._prompted)
         self.create_subscription(String, "~/outcome", self._set_outcome, 10)
         for name in ACTIONS:
             self.create_service(Trigger, f"~/{name}", partial(self._serve, name))
@@ -78,11 +83,31 @@ class RecorderNode(Node):
         self.create_timer(0.5, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.get_logger().info(f"records {', '.join(self.recorder.topics)} into {self.out_dir}")
 
-    def _set_prompt(self, message: String) -> None:
-        self._prompt = message.data
-        when = "from the next episode on" if self.recorder.recording else "for the next episode"
-        self.get_logger().info(f"prompt {when}: {self._prompt!r}")
+    @property
+    def _prompt(self) -> str:
+        return str(self.get_parameter("prompt").value)
+
+    def _prompted(self, text: str) -> None:
+        """The topic sets the parameter; an empty text asks for the robot file's prompt."""
+        text = text or self.recorder.robot.prompt
+        if text == self._prompt:
+            return
+        result = self.set_parameters([Parameter("prompt", value=text)])[0]
+        if result.successful:
+            when = "from the next episode on" if self.recorder.recording else "for the next episode"
+            self.get_logger().info(f"prompt {when}: {shortened(text, MAX_LINE_CHARS)!r}")
+        else:
+            self.get_logger().error(f"{result.reason}; the one before stays")
         self._publish_diagnostics()
+
+    def _check_prompt(self, parameters: list[Parameter]) -> SetParametersResult:
+        try:
+            for parameter in parameters:
+                if parameter.name == "prompt":
+                    check_prompt(str(parameter.value))
+        except InputError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
 
     def _set_outcome(self, message: String) -> None:
         if message.data in OUTCOMES:

@@ -24,6 +24,7 @@ from pi0_ros.launching.parameters import check_given
 from pi0_ros.launching.processes import ENDINGS
 
 NodeType = TypeVar("NodeType", bound=Node)
+LAST_ANSWER_S = 0.3  # that the answer to the service which ends a node has to leave
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 
 
@@ -120,9 +121,10 @@ def run_node(
     last_words: Callable[[NodeType], None] | None = None,
     alive: Callable[[NodeType], bool] = lambda node: True,
     spin: Callable[[NodeType, SingleThreadedExecutor, Ending], None] | None = None,
+    done: Callable[[NodeType], bool] = lambda node: False,
 ) -> int:
-    """Spin the node that `create` makes until a signal or the end of its launcher (status 0) or until it is not `alive`
-    (status 1); then `last_words(node)`, which may still publish.
+    """Spin the node that `create` makes until a signal, the end of its launcher or it is `done` (status 0), or until it
+    is not `alive` (status 1); then `last_words(node)`, which may still publish.
 
     What the user can mend in `create` (a parameter of a wrong type or range too) is one line: status 2. A bug shows its
     traceback, there or while spinning: status 70. `--traceback` shows it always. While the node is made a signal ends
@@ -139,13 +141,16 @@ def run_node(
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        while not ending.reason and alive(node):
+        while not ending.reason and alive(node) and not done(node):
             if spin is None:
                 executor.spin_once(timeout_sec=0.1)
             else:
                 spin(node, executor, ending)
         if ending.reason and not ending.signals:
             node.get_logger().warning(f"ends: {ending.reason}")
+        if not ending.reason and done(node):
+            executor.spin_once(timeout_sec=LAST_ANSWER_S)  # whoever asked for it hears the answer
+            return 0
         return 0 if ending.reason else 1
     except Exception as error:
         return report_failure(error)

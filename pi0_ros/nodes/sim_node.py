@@ -39,6 +39,7 @@ from pi0_ros.nodes.messages import (
     status_name,
 )
 from pi0_ros.nodes.parameters import declare
+from pi0_ros.nodes.prompt_listener import PromptListener
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import Ending, run_node
 from pi0_ros.nodes.sim_messages import image_message, joint_message
@@ -86,8 +87,7 @@ class SimNode(Node):
         self.create_subscription(JointTrajectory, self.robot.commands[0].topic, self._on_command, LATEST)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_service(Trigger, "~/new_scene", self._on_new_scene)
-        for qos in (LATCHED, LATEST):  # a transient local subscription alone would not hear a plain publisher
-            self.create_subscription(String, "policy/prompt", self._on_prompt, qos)
+        self._prompts = PromptListener(self, "policy/prompt", self._on_prompt)
         self.diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._scenes = 0  # laid out by ~/new_scene
         self._command: np.ndarray | None = None
@@ -153,9 +153,9 @@ class SimNode(Node):
         response.success, response.message = True, "a new scene"
         return response
 
-    def _on_prompt(self, message: String) -> None:
-        if message.data != self.referee.text or self.referee.settled:
-            self.referee.instruct(message.data, self.world.time)
+    def _on_prompt(self, text: str) -> None:
+        if text != self.referee.text or self.referee.settled:
+            self.referee.instruct(text, self.world.time)
 
     def _publish_diagnostics(self) -> None:
         referee = self.referee

@@ -467,6 +467,26 @@ def test_the_latched_stop_reaches_every_controller_also_later_ones(arm, start, p
     wait_until(lambda: arm.arm().success, 20.0, lambda: arm.status.message)
 
 
+def test_a_plain_publisher_stops_it_too(arm, start, wait_until):
+    """As `ros2 topic pub --once pi0/estop` is one, and most buttons."""
+    start()
+    wait_until(lambda: arm.count_subscribers("pi0/estop") > 1, 20.0, "both ears")
+    plain = arm.create_publisher(Bool, "pi0/estop", 1)
+    wait_until(lambda: plain.get_subscription_count() > 0, 20.0, "a listener")
+    plain.publish(Bool(data=True))
+    wait_until(lambda: arm.state == "STOPPED", 10.0, lambda: arm.status.message)
+    assert not arm.trigger("reset").success
+    plain.publish(Bool(data=False))
+    wait_until(lambda: arm.trigger("reset").success, 10.0, lambda: arm.status.message)
+    for _ in range(2):  # the service's own echo is no press of somebody else
+        assert arm.trigger("estop").success
+        wait_until(lambda: arm.state == "STOPPED", 10.0, lambda: arm.status.message)
+        time.sleep(0.3)
+        assert arm.trigger("reset").success
+    plain.publish(Bool(data=True))
+    wait_until(lambda: arm.state == "STOPPED", 10.0, lambda: arm.status.message)
+
+
 @pytest.mark.parametrize("what", ["names", "points"])
 def test_no_message_silences_the_emergency_stop(arm, start, processes, robot_file, wait_until, what):
     start(auto_arm=True, chunk_timeout_s=600.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -18,11 +19,12 @@ from policy_fixtures import SECOND, tiny_checkpoint, tiny_robot
 
 rclpy = pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from lifecycle_msgs.srv import ChangeState  # noqa: E402
+from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
+from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.node import Node  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.parameter import Parameter, parameter_value_to_python  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import Image, JointState  # noqa: E402
@@ -248,14 +250,17 @@ def test_the_model_sees_what_was_published_and_nothing_else(
 def test_prompts_latched_and_plain(rig: Rig, make_node: Callable[..., PolicyNode]) -> None:
     latched = rig.node.create_publisher(String, "/policy/prompt", LATCHED)
     latched.publish(String(data="said before the policy came"))
-    make_node().autostart()
+    node = make_node()
+    node.autostart()
     rig.until(lambda: rig.status.get("prompt") == "said before the policy came", "the latched prompt")
+    assert node.get_parameter("prompt").value == "said before the policy came"
     plain = rig.node.create_publisher(
         String, "/policy/prompt", QoSProfile(depth=1, durability=DurabilityPolicy.VOLATILE)
     )
     rig.until(lambda: plain.get_subscription_count() > 0, "a listener")
     plain.publish(String(data="said later"))
     rig.until(lambda: rig.status.get("prompt") == "said later", "the plain prompt")
+    assert node.get_parameter("prompt").value == "said later", "one home"
     plain.publish(String(data=""))
     rig.wait_for_refusal("prompt", "no prompt", "~/prompt")
 
@@ -463,3 +468,108 @@ def test_activation_needs_configuration(make_node: Callable[..., PolicyNode]) ->
     node = make_node(autostart=False)
     with pytest.raises(Exception, match="Transition is not registered"):
         assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+
+
+# --- as other processes see it ----------------------------------------------------------------------------------------
+
+
+class Remote:
+    """What `ros2 param` and `ros2 lifecycle` do, by their services, through the rig's node."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self._clients: dict[str, Any] = {}
+
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        client = self._clients.setdefault(name, self.rig.node.create_client(kind, f"/policy/{name}"))
+        self.rig.until(client.service_is_ready, f"the service {name}")
+        future = client.call_async(request)
+        self.rig.until(future.done, f"the answer of {name}")
+        return future.result()
+
+    def change(self, label: str = "", number: int = 0) -> bool:
+        request = ChangeState.Request()
+        request.transition.label, request.transition.id = label, number
+        return bool(self.call(ChangeState, "change_state", request).success)
+
+    def state(self) -> str:
+        return str(self.call(GetState, "get_state", GetState.Request()).current_state.label)
+
+    def get(self, *names: str) -> list[Any]:
+        values = self.call(GetParameters, "get_parameters", GetParameters.Request(names=names)).values
+        return [parameter_value_to_python(value) for value in values]
+
+    def dump(self) -> dict[str, Any]:
+        names = self.call(ListParameters, "list_parameters", ListParameters.Request()).result.names
+        return dict(zip(names, self.get(*names)))
+
+    def set(self, **values: Any) -> list[str]:
+        """Why each was refused; "" where it was not."""
+        parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+        results = self.call(SetParameters, "set_parameters", SetParameters.Request(parameters=parameters)).results
+        return [result.reason if not result.successful else "" for result in results]
+
+
+def test_another_checkpoint_without_a_restart_and_a_shutdown_that_ends_the_process(
+    rig: Rig, processes: Any, robot_file: Path, folder: Path, tmp_path: Path
+) -> None:
+    other = tiny_checkpoint(tmp_path / "other", seed=3)
+    processes.node("policy_node", robot=robot_file, checkpoint=folder, device="cpu")
+    rig.wait_for_chunks()
+    remote = Remote(rig)
+    [reason] = remote.set(checkpoint=str(other))
+    steps = re.findall(r"ros2 lifecycle set /policy (\w+)", reason)
+    assert steps == ["deactivate", "cleanup"] and "`configure` and `activate`" in reason
+    for step in steps:
+        assert remote.change(step), step
+    assert remote.state() == "unconfigured"
+    assert remote.set(checkpoint=str(other)) == [""]
+    assert remote.change("configure")
+    assert "cleanup" in remote.set(device="auto")[0] and "deactivate" not in remote.set(device="auto")[0]
+    assert remote.change("activate")
+    rig.wait_for_chunks()
+    rig.until(lambda: rig.status.get("checkpoint") == "other", "the other checkpoint")
+
+    assert not remote.change("configure") and not remote.change(number=1), "refused, and the node lives on"
+    assert "there are deactivate" in processes.wait_for_output("policy_node", "refused while active", 20.0)
+    rig.wait_for_chunks()
+    assert remote.change("deactivate") and remote.change("cleanup")
+    assert remote.set(checkpoint="/nowhere") == [""]
+    assert not remote.change("configure")
+    rig.until(lambda: "there is no such checkpoint" in rig.status.get("reason", ""), "the refusal")
+    assert remote.set(checkpoint=str(folder)) == [""]
+    assert remote.change("configure") and remote.change("activate")
+    rig.wait_for_chunks()
+    assert remote.change("shutdown")
+    rig.until(lambda: not processes.is_running("policy_node"), "the end of the process")
+    assert processes.returncode("policy_node") == 0, processes.tail("policy_node")
+
+
+def test_the_parameter_prompt_is_what_is_in_force(rig: Rig, processes: Any, robot_file: Path, folder: Path) -> None:
+    processes.node("policy_node", robot=robot_file, checkpoint=folder, device="cpu")
+    rig.wait_for_chunks()
+    remote = Remote(rig)
+    assert remote.get("prompt") == [ROBOT.prompt]
+    plain = rig.node.create_publisher(String, "/policy/prompt", 1)
+    latched = rig.node.create_publisher(String, "/policy/prompt", LATCHED)
+    rig.until(lambda: plain.get_subscription_count() and latched.get_subscription_count(), "a listener")
+    for text, publisher in (("by a plain one", plain), ("by a latched one", latched)):
+        publisher.publish(String(data=text))
+        rig.until(lambda text=text: rig.status.get("prompt") == text, text)
+        assert remote.get("prompt") == [text]
+    dumped = remote.dump()
+    assert dumped["prompt"] == "by a latched one"
+    assert remote.set(prompt="by the parameter") == [""]
+    rig.until(lambda: rig.status.get("prompt") == "by the parameter", "the parameter's")
+    plain.publish(String(data="x" * 5000))
+    rig.spin(QUIET_S)
+    assert "at most 4096" in remote.set(prompt="x" * 5000)[0] and remote.get("prompt") == ["by the parameter"]
+    changeable = {name: value for name, value in dumped.items() if name in table("policy")}
+    loaded = {n: v for n, v in changeable.items() if table("policy")[n].changes is Changes.ALWAYS}
+    assert remote.set(**loaded) == [""] * len(loaded)
+    rig.until(lambda: rig.status.get("prompt") == "by a latched one", "what was loaded")
+    assert remote.change("deactivate") and remote.change("cleanup") and remote.set(prompt="") == [""]
+    assert remote.change("configure") and remote.get("prompt") == [ROBOT.prompt]
+    assert remote.change("cleanup") and remote.get("prompt") == [""], "another robot may be configured next"
+    said = processes.output("policy_node")
+    assert "incompatible QoS" not in said and "5000 characters" in said, said
