@@ -8,8 +8,9 @@ Its arguments and processes are the entry "demo" of `pi0_ros/launching/launches.
 from launch import LaunchDescription
 
 from pi0_ros.launching.ros_launch import launch_description
+from pi0_ros.nodes.look_around import look_around
 
 
 def generate_launch_description() -> LaunchDescription:
     """Called by `ros2 launch`."""
-    return launch_description("demo")
+    return launch_description("demo", look_around)

@@ -27,6 +27,7 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.launching import launches
 from pi0_ros.launching.lookups import look_up
 from pi0_ros.launching.processes import ENDINGS, REFUSED, ProcessGroup
+from pi0_ros.launching.surroundings import check_names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +56,10 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(" ".join(map(repr, command.argv())) for command in commands))
         return 0
     look_up(commands)
+    from pi0_ros.nodes.look_around import look_around
+
+    for text in check_names(commands, look_around(commands[0].namespace, [command.name for command in commands])):
+        print(f"pi0 up: {text}", file=sys.stderr)
     stop = stop_signals()
     with ProcessGroup(args.log_dir) as group:
         say(f"pi0 up: logs in {group.log_dir}; Ctrl-C stops everything")

@@ -16,6 +16,7 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.base.share import config_path, share_path
 from pi0_ros.launching.parameters import RENAMED, Parameter, check_file, from_file, table, yaml_value
 from pi0_ros.launching.parameters import describe as describe_parameter
+from pi0_ros.launching.rviz import rviz_config
 from pi0_ros.monitor.kinematics import parse_urdf
 from pi0_ros.robot import load_robot
 
@@ -110,6 +111,14 @@ class Command:
         return [sys.executable, "-m", "pi0_ros.nodes.start", self.node, *self.options, *ros]
 
 
+@dataclass(frozen=True)
+class Shape:
+    """A robot's URDF and its root link; where there is none, the frame that RViz begins in."""
+
+    text: str = ""
+    root: str = "base_link"
+
+
 def ros_arguments(
     parameters: Mapping[str, Any],
     name: str = "",
@@ -152,7 +161,10 @@ COMMON = (
     Argument("log_level", "info", "how much the nodes say", LOG_LEVEL),
 )
 MONITOR = Argument("monitor", True, "publish the planned path and the ghost for RViz and Foxglove")
-RVIZ = Argument("rviz", False, "open RViz (needs a ROS 2 installation)")
+RVIZ = (
+    Argument("rviz", False, "open RViz (needs a ROS 2 installation)"),
+    Argument("rviz_config", EMPTY, "RViz configuration of your own; empty: one for the robot's base link and cameras"),
+)
 
 
 def _view(default: bool) -> Argument:
@@ -180,7 +192,7 @@ def _with(process: Process, *passes: str) -> Process:
 LAUNCHES: dict[str, Launch] = {
     "policy": Launch(
         "Run a policy on a robot: the policy node, the controller and what watches them.",
-        (ROBOT, *POLICY, TRANSITION, RTC, AUTO_ARM, *DEADMAN, MONITOR, _view(False), RVIZ, *COMMON),
+        (ROBOT, *POLICY, TRANSITION, RTC, AUTO_ARM, *DEADMAN, MONITOR, _view(False), *RVIZ, *COMMON),
         (_with(CONTROLLER_PROCESS, "deadman_topic", "deadman_button"), POLICY_PROCESS, *WATCHING),
     ),
     "record": Launch(
@@ -199,7 +211,7 @@ LAUNCHES: dict[str, Launch] = {
     ),
     "monitor": Launch(
         "Watch a robot and its policy: markers, health, browser view, RViz.",
-        (ROBOT, MONITOR, _view(True), RVIZ, *COMMON),
+        (ROBOT, MONITOR, _view(True), *RVIZ, *COMMON),
         WATCHING,
     ),
     "demo": Launch(
@@ -217,7 +229,7 @@ LAUNCHES: dict[str, Launch] = {
             replace(AUTO_ARM, default=True),
             MONITOR,
             _view(True),
-            RVIZ,
+            *RVIZ,
             *COMMON,
         ),
         (
@@ -258,9 +270,11 @@ def describe(launch: Launch) -> str:
     return "\n".join(lines)
 
 
-def resolve(launch: Launch, given: Mapping[str, str]) -> list[Command]:
+def resolve(launch: Launch, given: Mapping[str, str], description: str = "") -> list[Command]:
     """The commands of a launch file for the given arguments.
 
+    `description`: the URDF that a driver publishes on robot_description; it is used instead of the robot file's, and
+    nobody publishes another.
     Raises ValueError for an argument that is unknown, missing or of the wrong kind, and for a parameter file with
     something that no node takes; RobotFileError for a bad robot.
     """
@@ -271,8 +285,21 @@ def resolve(launch: Launch, given: Mapping[str, str]) -> list[Command]:
     namespace = str(values["namespace"]).strip("/")
     if not re.fullmatch(r"([A-Za-z_]\w*(/[A-Za-z_]\w*)*)?", namespace):
         raise InputError(f"namespace:={values['namespace']}: write letters, digits and _ only, for example left")
-    wanted = (process for process in launch.processes if not process.when or values[process.when])
-    return [_command(process, values, file, namespace) for process in wanted]
+    wanted = [process for process in launch.processes if not process.when or values[process.when]]
+    shape = _shape(values, description) if values.get("rviz") else Shape()
+    if description:
+        wanted = [process for process in wanted if process.name != "robot_state_publisher"]
+    elif not shape.text:  # RViz has markers and pictures; the monitor waits for a driver's description
+        wanted = [process for process in wanted if process.package not in ("robot_state_publisher", "tf2_ros")]
+    return [_command(process, values, file, namespace, shape) for process in wanted]
+
+
+def _shape(values: Mapping[str, Value], description: str) -> Shape:
+    robot = load_robot(str(values["robot"]))
+    text, origin = description, "robot_description"
+    if not text and robot.urdf is not None:
+        text, origin = share_path(robot.urdf).read_text(encoding="utf-8"), robot.urdf
+    return Shape(text, parse_urdf(text, origin).root) if text else Shape()
 
 
 def read_arguments(launch: Launch, given: Mapping[str, str]) -> dict[str, Value]:
@@ -293,7 +320,7 @@ def read_arguments(launch: Launch, given: Mapping[str, str]) -> dict[str, Value]
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _command(process: Process, values: Mapping[str, Value], file: str, namespace: str) -> Command:
+def _command(process: Process, values: Mapping[str, Value], file: str, namespace: str, shape: Shape) -> Command:
     parameters: dict[str, Any] = from_file(file, process.name, namespace) if file else {}
     parameters |= {name: values[name] for name in process.passes if values[name] != EMPTY}
     remaps: dict[str, str] = {}
@@ -307,21 +334,16 @@ def _command(process: Process, values: Mapping[str, Value], file: str, namespace
     if process.node in ("monitor", "sim") and prefix:
         parameters["frame_prefix"] = prefix
     if process.executable == "rviz2":
-        options = ("-d", str(_rviz_config(namespace)))
+        options = ("-d", str(_rviz_config(values, shape.root, namespace)))
     elif process.package in ("robot_state_publisher", "tf2_ros"):
-        robot = load_robot(str(values["robot"]))
-        if robot.urdf is None:
-            raise InputError(f"rviz:=true needs `urdf` in the robot file of {robot.name}")
-        urdf = share_path(robot.urdf).read_text(encoding="utf-8")
         if process.package == "tf2_ros":
-            root = parse_urdf(urdf, robot.urdf).root
-            options = ("--frame-id", f"{prefix}{root}", "--child-frame-id", f"{prefix}ghost/{root}")
+            options = ("--frame-id", f"{prefix}{shape.root}", "--child-frame-id", f"{prefix}ghost/{shape.root}")
         elif process.name == "ghost_state_publisher":
             # The same links again, under ghost/, where the plan ends.
-            parameters |= {"robot_description": urdf, "frame_prefix": f"{prefix}ghost/"}
+            parameters |= {"robot_description": shape.text, "frame_prefix": f"{prefix}ghost/"}
             remaps |= {"joint_states": "pi0/ghost", "robot_description": "pi0/ghost_description"}
         else:
-            parameters |= {"robot_description": urdf} | ({"frame_prefix": prefix} if prefix else {})
+            parameters |= {"robot_description": shape.text} | ({"frame_prefix": prefix} if prefix else {})
             remaps["joint_states"] = "pi0/joint_states"  # the monitor's: all state topics in one, by the URDF's names
     return Command(
         name=process.name,
@@ -336,16 +358,20 @@ def _command(process: Process, values: Mapping[str, Value], file: str, namespace
     )
 
 
-def _rviz_config(namespace: str) -> Path:
-    """RViz's configuration, its topics and frames those of the namespace."""
-    shipped = config_path("pi0.rviz")
-    if not namespace:
-        return shipped
-    text = re.sub(r"(?m)^(\s*Value: )/(?=\S)", rf"\1/{namespace}/", shipped.read_text(encoding="utf-8"))
-    text = text.replace("TF Prefix: ghost", f"TF Prefix: {namespace}/ghost").replace(
-        'TF Prefix: ""', f"TF Prefix: {namespace}"
-    )
-    text = text.replace("Fixed Frame: base", f"Fixed Frame: {namespace}/base")
-    path = Path(tempfile.mkdtemp(prefix="pi0_")) / "pi0.rviz"
+def _rviz_config(values: Mapping[str, Value], root: str, namespace: str) -> Path:
+    """The user's own configuration, or one made for the robot."""
+    if values["rviz_config"]:
+        own = Path(str(values["rviz_config"])).expanduser()
+        if not own.is_file():
+            raise InputError(f"rviz_config:={values['rviz_config']}: there is no such file")
+        return own
+    robot = load_robot(str(values["robot"]))
+
+    def network_name(topic: str) -> str:
+        follows = not topic.startswith("/") or robot.name == SIM_ROBOT.default
+        return f"/{namespace}/{topic.removeprefix('/')}" if namespace and follows else f"/{topic.removeprefix('/')}"
+
+    text = rviz_config(config_path("pi0.rviz").read_text(encoding="utf-8"), robot, root, namespace, network_name)
+    path = Path(tempfile.mkdtemp(prefix="pi0_")) / f"{robot.name}.rviz"
     path.write_text(text, encoding="utf-8")
     return path

@@ -11,16 +11,17 @@ from pi0_ros.launching.launches import LAUNCHES, Argument, Command, resolve
 from pi0_ros.launching.lifeline import launcher_variable
 from pi0_ros.launching.lookups import look_up, look_up_executables
 from pi0_ros.launching.processes import REFUSED, Ended, ros_environment
+from pi0_ros.launching.surroundings import Look, check_names, nothing_around
 
 
-def launch_description(name: str) -> Any:
-    """The `launch.LaunchDescription` of a table entry, for `launch/<name>.launch.py`.
+def launch_description(name: str, look: Look = nothing_around) -> Any:
+    """The `launch.LaunchDescription` of a table entry, for `launch/<name>.launch.py`. `look` sees what runs already.
 
     Everything is looked up before the first process starts. When a required process ends, or any other refuses to
     start, all end and `ros2 launch` returns 1.
     """
     from launch import LaunchContext, LaunchDescription
-    from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+    from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
 
     launch = LAUNCHES[name]
 
@@ -39,7 +40,14 @@ def launch_description(name: str) -> Any:
         commands = resolve(launch, given)
         look_up(commands)
         look_up_executables(commands)
-        return [_node_action(command) for command in commands]
+        around = look(commands[0].namespace, [command.name for command in commands])
+        said = check_names(commands, around)
+        if around.description:
+            kept = resolve(launch, given, around.description)
+            left_out = {command.name for command in commands} - {command.name for command in kept}
+            said += [f"{name} is left out: a driver publishes robot_description" for name in sorted(left_out)]
+            commands = kept
+        return [*(LogInfo(msg=text) for text in said), *(_node_action(command) for command in commands)]
 
     profile = {name: value for name, value in ros_environment().items() if name.endswith("_DEFAULT_PROFILES_FILE")}
     return LaunchDescription(

@@ -61,6 +61,7 @@ class MonitorNode(Node):
         self._closed_at, self._ghost_mode = values["gripper_closed_at"], values["ghost"]
         self._sweep_s, self._trail_s, self._prefix = values["sweep_s"], values["trail_s"], values["frame_prefix"]
         self.model: RobotModel | None = None
+        self._urdf_text = ""
         self.chunk: ActionChunk | None = None
         self._cadence = Cadence()
         self._state = np.full(len(self.robot.joints), np.nan)
@@ -78,21 +79,32 @@ class MonitorNode(Node):
         self.create_timer(PERIOD_S, self._publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _load_model(self) -> None:
+        """The URDF of the parameter; without that the driver's, and until that comes the robot file's."""
         path = self._urdf or self.robot.urdf
         if path:
             file = share_path().joinpath(path)
             self._build_model(file.read_text("utf8"), str(file))
         else:
-            self.get_logger().warning(f"robot {self.robot.name} names no urdf: waiting for /robot_description")
+            self.get_logger().warning(f"robot {self.robot.name} names no urdf: waiting for robot_description")
+        if not self._urdf:
             self.create_subscription(String, "robot_description", self._on_description, LATCHED)
 
     def _on_description(self, message: String) -> None:
+        if self.count_publishers("robot_description") > 1:
+            self.get_logger().warning(
+                "two nodes publish robot_description: start the driver before this launch, whose robot_state_publisher "
+                "is then left out"
+            )
+        if message.data == self._urdf_text:
+            return
         try:
-            self._build_model(message.data, "/robot_description")
+            self._build_model(message.data, "robot_description")
         except UrdfError as error:
-            self.get_logger().error(f"no paths will be drawn: {error}")
+            kept = "the robot file's urdf is drawn" if self.model is not None else "no paths will be drawn"
+            self.get_logger().error(f"{error}; {kept}")
 
     def _build_model(self, text: str, origin: str) -> None:
+        self._urdf_text = text
         tips = [tip for tip in self._tips if tip]
         self.model = robot_model(self.robot, parse_urdf(text, origin), tips, self._closed_at)
         self.get_logger().info(f"draws the path of {', '.join(self.model.tips)} in frame {self.model.urdf.root}")

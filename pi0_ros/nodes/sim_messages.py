@@ -6,7 +6,7 @@ from array import array
 from typing import Any
 
 import numpy as np
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CameraInfo, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from pi0_ros.bags.mcap_writer import TYPESTORE
@@ -21,6 +21,16 @@ def image_message(pixels: np.ndarray, frame: str, stamp_ns: int) -> Image:
     message.header.frame_id = frame
     message.data.frombytes(pixels.reshape(-1))
     return message
+
+
+def camera_info(focal: float, side: int) -> CameraInfo:
+    """Of a pinhole camera without distortion, its square picture `side` pixels wide, looking along its middle."""
+    middle = (side - 1) / 2  # pixel 0 is at 0
+    matrix = [focal, 0.0, middle, 0.0, focal, middle, 0.0, 0.0, 1.0]
+    info = CameraInfo(height=side, width=side, distortion_model="plumb_bob", d=[0.0] * 5, k=matrix)
+    info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    info.p = [*matrix[:3], 0.0, *matrix[3:6], 0.0, *matrix[6:], 0.0]
+    return info
 
 
 def joint_message(positions: np.ndarray, velocities: np.ndarray, stamp_ns: int) -> JointState:

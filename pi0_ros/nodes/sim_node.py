@@ -3,8 +3,9 @@
     ros2 run pi0_ros sim_node --ros-args -p seed:=3
     ros2 service call /sim/reset std_srvs/srv/Trigger
 
-Beside the robot's own topics it publishes what only spectators and the scripted demonstrator may use: where the cubes
-are (`/demo_arm/objects`), and seed, time, what was lifted and what lies in the tray (`/demo_arm/status`).
+Beside the robot's own topics, and a `camera_info` for each camera, it publishes what only spectators and the scripted
+demonstrator may use: where the cubes are (`/demo_arm/objects`), and seed, time, what was lifted and what lies in the
+tray (`/demo_arm/status`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -42,7 +43,7 @@ from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.prompt_listener import PromptListener
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import Ending, run_node
-from pi0_ros.nodes.sim_messages import image_message, joint_message
+from pi0_ros.nodes.sim_messages import camera_info, image_message, joint_message
 from pi0_ros.sim.referee import Referee
 from pi0_ros.sim.world import (
     IMAGE_EVERY,
@@ -80,6 +81,13 @@ class SimNode(Node):
             camera.name: self.create_publisher(Image, camera.topic, QoSProfile(depth=2))
             for camera in self.robot.cameras
         }
+        self.infos = {
+            camera.name: self.create_publisher(
+                CameraInfo, f"{camera.topic.rpartition('/')[0]}/camera_info", QoSProfile(depth=2)
+            )
+            for camera in self.robot.cameras
+        }
+        self._info = {name: camera_info(*self.world.focal_length(name)) for name in self.infos}
         self.joint_states = self.create_publisher(JointState, self.robot.state[0].topic, QoSProfile(depth=10))
         self.objects = self.create_publisher(MarkerArray, "demo_arm/objects", LATEST)
         self.status = self.create_publisher(String, "demo_arm/status", LATCHED)
@@ -190,8 +198,10 @@ class SimNode(Node):
         self.joint_states.publish(joint_message(positions, velocities, self._now_ns))
 
     def _publish_image(self, camera: str) -> None:
-        frame = f"{self._prefix}{camera}_camera"
-        self.images[camera].publish(image_message(self.world.render(camera), frame, self._now_ns))
+        image = image_message(self.world.render(camera), f"{self._prefix}{camera}_camera", self._now_ns)
+        self._info[camera].header = image.header
+        self.infos[camera].publish(self._info[camera])
+        self.images[camera].publish(image)
 
     def _publish_objects(self) -> None:
         boxes = {f"cube/{name}": (pose, (0.04, 0.04, 0.04)) for name, pose in self.world.cubes().items()}

@@ -173,6 +173,12 @@ class World:
         addresses = {name: self.model.jnt_qposadr[joint] for name, joint in self._cube_address.items()}
         return {name: self.data.qpos[a : a + 7].copy() for name, a in addresses.items()}
 
+    def focal_length(self, camera: str) -> tuple[float, int]:
+        """(focal length, side) of the camera's square picture, both in pixels."""
+        index = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
+        side = self.renderer.size
+        return side / 2 / float(np.tan(np.deg2rad(self.model.cam_fovy[index]) / 2)), side
+
     def render(self, camera: str) -> np.ndarray:
         """Return the image of `camera` ("base" or "wrist") as uint8 RGB [S, S, 3]."""
         return self.renderer.render(self.data, camera)

@@ -130,8 +130,7 @@ def test_the_last_command_is_at_rest(ending: str, kind: str, attempt: int, body:
     try:
         ENDINGS[ending](launched)
         nothing_lives_on(launched)
-        time.sleep(0.3)  # what is under way arrives
-        assert body.last_velocity() == 0.0
+        wait_until(lambda: body.last_velocity() == 0.0, 10.0, "the last command at rest")  # what is under way arrives
         if "to the controller" in ending:
             assert launched.process.returncode == 1
         elif ending.startswith(("Ctrl-C", "SIGINT")):
@@ -166,8 +165,7 @@ def test_a_killed_policy_leaves_a_controller_that_holds(kind: str, attempt: int,
         assert alive(launched.node("controller")) and launched.process.poll() is None
         launched.process.send_signal(signal.SIGINT)
         nothing_lives_on(launched)
-        time.sleep(0.3)
-        assert body.last_velocity() == 0.0
+        wait_until(lambda: body.last_velocity() == 0.0, 10.0, "the last command at rest")
         assert launched.process.returncode == 0
     finally:
         clear(launched)

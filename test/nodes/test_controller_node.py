@@ -238,7 +238,8 @@ def test_it_follows_chunks_and_stops_on_demand(arm, start, processes, robot_file
     assert arm.trigger("estop").success
     wait_until(lambda: arm.state == "STOPPED", 10.0, lambda: arm.status.message)
     assert arm.status.level == DiagnosticStatus.ERROR and "emergency stop" in arm.status.message
-    time.sleep(1.0)
+    wait_until(lambda: not np.any(arm.sent[-1].points[0].velocities), 20.0, "rest")
+    time.sleep(1.0)  # what is under way arrives
     stopped = len(arm.sent)
     assert not np.any(arm.sent[-1].points[0].velocities)
     refused = arm.arm()
@@ -356,7 +357,8 @@ def test_the_last_command_of_a_stopped_process_is_a_hold(arm, start, processes, 
     processes.signal("controller_node", number)
     wait_until(lambda: not processes.is_running("controller_node"), 10.0, "the controller's end")
     assert processes.returncode("controller_node") == 0, processes.tail("controller_node")
-    time.sleep(0.5)
+    wait_until(lambda: not np.any(arm.sent[-1].points[0].velocities), 20.0, "rest")
+    time.sleep(0.5)  # the other topics
     last = arm.sent[-1].points[0]
     assert not np.any(last.velocities)
     assert arm.yaw[-1].points[0].positions[0] == last.positions[0] and arm.elbow[-1].data[0] == last.positions[1]
@@ -417,8 +419,7 @@ def test_another_publisher_of_a_command_topic_is_yielded_to(arm, start, processe
     rival = arm.create_publisher(Float64MultiArray, "/arm/elbow", 1)
     wait_until(lambda: arm.state == "DISARMED", 10.0, lambda: arm.status.message)
     assert arm.status.level == DiagnosticStatus.ERROR and "/arm/elbow has another publisher" in arm.status.message
-    time.sleep(1.0)
-    assert not np.any(arm.sent[-1].points[0].velocities)
+    wait_until(lambda: not np.any(arm.sent[-1].points[0].velocities), 20.0, "rest")
     assert_within_limits(arm, robot_file)
     assert arm.trigger("reset").success, "which acknowledges the fault"
     wait_until(lambda: arm.status.level != DiagnosticStatus.ERROR, 10.0, lambda: arm.status.message)

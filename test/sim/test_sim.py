@@ -10,7 +10,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from pi0_ros.base.share import config_path
+from pi0_ros.base.share import config_path, share_path
+from pi0_ros.monitor.kinematics import parse_urdf
 from pi0_ros.robot import load_robot
 from pi0_ros.sim.demonstrator import Demonstrator
 from pi0_ros.sim.kinematics import forward, inverse
@@ -46,6 +47,35 @@ def test_kinematics_are_those_of_the_model(world: World) -> None:
         world.reset(seed)
         grasp = world.data.site("grasp").xpos
         np.testing.assert_allclose(forward(world.joint_positions()[:5]), grasp, atol=1e-9)
+
+
+def test_the_urdf_has_the_cameras_where_they_look_from(world: World) -> None:
+    """Their optical frames: x right, y down, z ahead; MuJoCo's have y up and look along -z."""
+    robot = load_robot("demo_arm")
+    urdf = parse_urdf(share_path(str(robot.urdf)).read_text())
+    for seed in range(5):
+        world.reset(seed, Start("anywhere"))
+        poses = urdf.poses(dict(zip(JOINTS[:5], world.joint_positions())))
+        for camera in CAMERAS:
+            seen = world.data.camera(camera)
+            np.testing.assert_allclose(poses[f"{camera}_camera"][:3, 3], seen.xpos, atol=1e-5)
+            optical = seen.xmat.reshape(3, 3) @ np.diag([1.0, -1.0, -1.0])
+            np.testing.assert_allclose(poses[f"{camera}_camera"][:3, :3], optical, atol=1e-5)
+
+
+def test_the_focal_length_leads_a_cube_to_its_pixels(world: World) -> None:
+    world.reset(3)
+    world.render("base")
+    focal, side = world.focal_length("base")
+    seen = world.data.camera("base")
+    for name, pose in world.cubes().items():
+        geom = world.model.body(name).geomadr[0] if name in CUBES else None
+        rows, columns = np.nonzero(world.renderer.geoms == geom)
+        if len(rows) < 4:
+            continue
+        x, y, z = np.diag([1.0, -1.0, -1.0]) @ seen.xmat.reshape(3, 3).T @ (pose[:3] - seen.xpos)
+        u, v = focal * x / z + (side - 1) / 2, focal * y / z + (side - 1) / 2
+        assert abs(u - columns.mean()) < 1.5 and abs(v - rows.mean()) < 1.5, name
 
 
 def test_inverse_undoes_forward_with_the_hand_down() -> None:

@@ -1,0 +1,74 @@
+"""Looks at the ROS graph before a launch: which node names are taken, and whether a driver describes the robot."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+
+import rclpy
+from rcl_interfaces.srv import GetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import String
+
+from pi0_ros.launching.processes import ros_environment
+from pi0_ros.launching.surroundings import Surroundings
+from pi0_ros.nodes.messages import LATCHED
+
+LOOK_S = 1.0  # nodes are found one by one
+ANSWER_S = 2.0  # a living node that is not at work answers within
+
+
+def look_around(namespace: str, names: Iterable[str]) -> Surroundings:
+    """What runs in `namespace` ("": none) under these names; takes `LOOK_S`, more where somebody has one of them."""
+    for name, value in ros_environment().items():
+        if name.endswith("_DEFAULT_PROFILES_FILE"):
+            os.environ.setdefault(name, value)  # finds others quickly
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
+    node = Node(
+        f"pi0_launch_{os.getpid()}",
+        namespace=namespace,
+        context=context,
+        use_global_arguments=False,
+        start_parameter_services=False,
+        enable_rosout=False,
+    )
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    try:
+        return _look(node, executor, set(names))
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+
+
+def _look(node: Node, executor: SingleThreadedExecutor, names: set[str]) -> Surroundings:
+    def spin(limit_s: float, done: Callable[[], bool] = lambda: False) -> None:
+        end = time.monotonic() + limit_s
+        while not done() and time.monotonic() < end:
+            executor.spin_once(timeout_sec=0.05)
+
+    described: list[str] = []
+    node.create_subscription(String, "robot_description", lambda message: described.append(message.data), LATCHED)
+    spin(LOOK_S)
+    own = node.get_namespace()
+    there = {name for name, space in node.get_node_names_and_namespaces() if space == own and name in names}
+    clients = {name: node.create_client(GetParameters, f"{name}/get_parameters") for name in there}
+    asked: dict[str, rclpy.Future] = {}
+
+    def answered() -> bool:
+        for name, client in clients.items():
+            if name not in asked and client.service_is_ready():
+                asked[name] = client.call_async(GetParameters.Request(names=["use_sim_time"]))
+        return len(asked) == len(clients) and all(future.done() for future in asked.values())
+
+    if clients:
+        spin(ANSWER_S, answered)
+    if node.count_publishers("robot_description"):
+        spin(ANSWER_S, lambda: bool(described))
+    alive = {name for name, future in asked.items() if future.done()}
+    return Surroundings(frozenset(alive), frozenset(there - alive), described[-1] if described else "")
