@@ -66,6 +66,8 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}/hook", ["resource/hook/pi0.dsv", "resource/hook/pi0.sh"]),  # named in colcon.pkg
+        (f"share/{NAME}/bin", ["resource/bin/pi0"]),
         *share("launch"),
         *share("config"),
     ],

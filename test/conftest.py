@@ -8,7 +8,9 @@ a test fails.
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -32,6 +34,45 @@ except ImportError:  # its tests will say so
 else:
     hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is no failure
     hypothesis.settings.load_profile("any machine")
+
+
+# Where ROS's package manager installs this package these may be absent (see package.xml): their tests are skipped.
+PIP_ONLY = {
+    *("torch", "safetensors", "sentencepiece", "tokenizers", "tensorstore", "ml_dtypes", "transformers", "triton"),
+    *("rosbags", "lz4", "av", "matplotlib", "pandas", "pyarrow", "ray", "mujoco", "viser", "yourdfpy", "hypothesis"),
+    *("zmq", "msgpack", "tqdm", "cv2", "PIL", "catkin_pkg"),
+}
+
+
+def absent_library(name: str | None) -> str:
+    """The library that the module `name` belongs to where it is one of those and not installed, else ""."""
+    library = (name or "").split(".")[0]
+    if library not in PIP_ONLY:
+        return ""
+    try:
+        return "" if importlib.util.find_spec(library) else library
+    except ModuleNotFoundError:
+        return library
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    """A test file that imports what is not installed is skipped and says why."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.failed and isinstance(collector, pytest.Module):
+        missing = re.findall(r"ModuleNotFoundError: No module named '([\w.]+)'", str(report.longrepr))
+        if missing and (library := absent_library(missing[-1])):
+            report.outcome, report.longrepr = "skipped", (str(collector.path), 0, f"Skipped: needs {library}")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """So is a test that meets it while it runs."""
+    error = call.excinfo.value if call.excinfo is not None else None
+    if isinstance(error, ModuleNotFoundError) and (library := absent_library(error.name)):
+        call.excinfo = pytest.ExceptionInfo.from_exception(pytest.skip.Exception(f"needs {library}"))
+    yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

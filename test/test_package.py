@@ -14,6 +14,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from conftest import PIP_ONLY
 
 from pi0_ros.base.share import config_path
 from pi0_ros.cli.main import COMMANDS
@@ -39,6 +40,7 @@ def test_package_xml_is_valid_and_complete() -> None:
     assert {"rclpy", "cv_bridge", "sensor_msgs_py", "launch_ros", "python3-numpy", "python3-zmq"} <= depends
     assert _messages_used() <= depends, f"missing in package.xml: {sorted(_messages_used() - depends)}"
     assert package.version in (ROOT / "setup.py").read_text()
+    assert package.urls and {d.name for d in package.test_depends} >= {"python3-pytest", "python3-hypothesis"}
 
 
 def _messages_used() -> set[str]:
@@ -198,6 +200,38 @@ def _bare_venv(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
+BLOCKER = """
+import os, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in os.environ["PI0_ABSENT"].split(","):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+@pytest.mark.slow
+def test_where_pip_packages_are_absent_tests_are_skipped_at_collection(tmp_path: Path) -> None:
+    (tmp_path / "absent.py").write_text(BLOCKER)
+    words = ["-p", "absent", "-p", "no:hypothesispytest", "-p", "no:cacheprovider", "--collect-only", "-q"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words, str(ROOT / "test")],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PI0_ABSENT": ",".join(sorted(PIP_ONLY - {"PIL"})),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path), os.environ.get("PYTHONPATH", "")]),
+        },
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0 and "needs torch" in done.stdout, done.stdout[-3000:]
+    assert re.search(r"^\d+ tests collected in", done.stdout, re.M), done.stdout[-500:]
+
+
 @pytest.mark.slow
 def test_wheel_holds_everything(clone: Path, tmp_path: Path) -> None:
     _needs_build_tools("pip")
@@ -242,4 +276,7 @@ def test_colcon_build(clone: Path, tmp_path: Path, option: list[str]) -> None:
     python = _bare_venv(tmp_path / "venv")
     assert str(tmp_path) in _run("sh", "-c", f'{source} && "{python}" -c "{SEE}"', cwd=tmp_path)
     path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
-    assert "policy" in _run("sh", "-c", f"{source} && {scripts}/pi0 up policy --show-args", cwd=tmp_path, PATH=path)
+    for pi0 in (f"{scripts}/pi0", "pi0"):
+        assert "policy" in _run("sh", "-c", f"{source} && {pi0} up policy --show-args", cwd=tmp_path, PATH=path)
+    found = _run("bash", "-c", f". {tmp_path}/install/setup.bash && command -v pi0", cwd=tmp_path, PATH=path)
+    assert found.strip() == str(prefix / "share" / "pi0_ros" / "bin" / "pi0")

@@ -299,7 +299,7 @@ NODES: Mapping[str, tuple[Parameter, ...]] = {
     ),
     "monitor": (
         _robot(),
-        Parameter("urdf", "", "path of the URDF; empty: the topic robot_description, until that comes the robot file's"),
+        Parameter("urdf", "", "path of the URDF; empty: the topic robot_description, before it the robot file's"),
         Parameter("tips", [""], "links whose path is drawn; empty: the ends of the arms"),
         GRIPPER,
         Parameter(
