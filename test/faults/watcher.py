@@ -1,16 +1,18 @@
 """The independent witness of the fault suite: writes down what went over the wire and when, and judges nothing.
 
-python watcher.py OUT TOPIC JOINT,JOINT,... STATE_TOPIC
+python watcher.py OUT KIND=TOPIC ...
 
-One JSON line each for a command to the robot, what the controller says it sent, a joint state and the controller's
-diagnostics. `t` is the time at which the middleware took the message (s of the system's clock, which nobody sets
-meanwhile): a witness that is late itself accuses nobody.
+One record each: kind (one byte, the place in KINDS), time (int64 ns of the steady clock), length (uint32), and the
+serialised message as it came. The time is that at which the middleware took the message from its sender, moved from
+the system's clock to the steady one: a witness that is late itself accuses nobody.
 """
 
 from __future__ import annotations
 
-import json
+import struct
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,51 +20,51 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
-DEEP = QoSProfile(depth=2000, reliability=ReliabilityPolicy.RELIABLE)
+KINDS: dict[str, Any] = {
+    "command": JointTrajectory,  # on the robot's own topic
+    "sent": JointTrajectory,  # what the controller says it sent
+    "state": JointState,
+    "status": DiagnosticArray,
+    "clock": Clock,
+}
+HEAD = struct.Struct("<BqI")
+DEEP = QoSProfile(depth=5000, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def records(data: bytes) -> Iterator[tuple[str, float, bytes, int]]:
+    """(kind, steady time in s, message, where the next one begins) of each whole record."""
+    names, at = list(KINDS), 0
+    while len(data) - at >= HEAD.size:
+        kind, time_ns, length = HEAD.unpack_from(data, at)
+        if len(data) - at - HEAD.size < length:
+            return
+        begin = at + HEAD.size
+        at = begin + length
+        yield names[kind], time_ns * 1e-9, data[begin:at], at
 
 
 def main() -> None:
     """Listen until killed."""
-    out, topic, names, state_topic = sys.argv[1:5]
-    joints = names.split(",")
+    out, *wanted = sys.argv[1:]
     rclpy.init()
     node = Node("fault_watcher")
-    with Path(out).open("w", buffering=1, encoding="utf-8") as file:
+    with Path(out).open("ab", buffering=0) as file:
 
-        def note(kind: str, info: Any, **content: Any) -> None:
-            file.write(json.dumps({"k": kind, "t": info["source_timestamp"] * 1e-9, **content}) + "\n")
-
-        def in_order(names: Any, values: Any) -> list[float] | None:
-            found = dict(zip(names, values))
-            return [found[joint] for joint in joints] if all(joint in found for joint in joints) else None
-
-        def trajectory(kind: str) -> Any:
-            def heard(message: JointTrajectory, info: Any) -> None:
-                rows = [in_order(message.joint_names, point.positions) for point in message.points]
-                speeds = [in_order(message.joint_names, point.velocities) for point in message.points]
-                ends = [p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points]
-                note(kind, info, p=rows, v=speeds, at=ends)
+        def listener(number: int) -> Any:
+            def heard(data: bytes, info: Any) -> None:
+                steady = info["source_timestamp"] - time.time_ns() + time.monotonic_ns()
+                file.write(HEAD.pack(number, steady, len(data)) + data)
 
             return heard
 
-        def state(message: JointState, info: Any) -> None:
-            note("state", info, p=in_order(message.name, message.position))
-
-        def diagnostics(message: DiagnosticArray, info: Any) -> None:
-            for status in message.status:
-                if status.name.endswith(": controller"):
-                    values = {pair.key: pair.value for pair in status.values}
-                    level = int.from_bytes(status.level, "little")
-                    note("status", info, level=level, state=values.get("state", ""), text=status.message)
-
-        node.create_subscription(JointTrajectory, topic, trajectory("command"), DEEP)
-        node.create_subscription(JointTrajectory, "pi0/command", trajectory("sent"), DEEP)
-        node.create_subscription(JointState, state_topic, state, DEEP)
-        node.create_subscription(DiagnosticArray, "/diagnostics", diagnostics, DEEP)
-        note("ready", {"source_timestamp": 0})
+        for word in wanted:
+            kind, topic = word.split("=")
+            heard = listener(list(KINDS).index(kind))
+            node.create_subscription(KINDS[kind], topic, heard, DEEP, raw=True)
         rclpy.spin(node)
 
 

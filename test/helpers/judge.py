@@ -1,24 +1,34 @@
-"""Judges commands on the wire by when they arrived: written from the robot file and docs/safety.md alone.
+"""Judges commands on the wire by when they left: written from the robot file and docs/safety.md alone.
 
 A command is followed by a robot that takes one per control period and stands still while none comes. So within a motion
-(messages no further apart than `few` periods) velocity and acceleration are differences over the period. A longer
-pause is rest: the next motion begins at rest, at the last command or where the joints were measured; each joint's
-next step is judged from whichever of the two its motion began at within the limits. In between (a pause of 2 periods to
-`few`) either may be.
+velocity and acceleration are differences over the period. A long pause is rest: the next motion begins at rest, at the
+last command or where the joints were measured, each joint for itself; where both are near enough, the step that follows
+is judged from either. What lies between is decided by the promise that
+ticks further apart than 4.5 periods (at least 30 ms) are a stall, with what a tick and a message may be late:
+
+    up to 3.5 periods (at least 20 ms)      the motion goes on; rest would be a jump of the velocity
+    from 5.5 periods (at least 50 ms) on    it begins from rest; a velocity kept would be a stall that nobody noticed
+    between                                 either
+
+A robot that stood before the first command is at rest there. A pause while the command moved is noted
+(`broken_off`): whoever knows why no command came may forgive it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from pi0_ros.robot import Robot
 
-FEW = 5.5  # periods; the controller calls 4.5 a stall, and messages take their time
-FEW_S = 0.05  # and so long at any rate: it calls nothing below 0.03 s a stall
+GOES_ON, GOES_ON_S = 3.5, 0.02  # periods and s
+RESTS, RESTS_S = 5.5, 0.05
 SLACK = 1 + 1e-6
 BACK_S = 0.5  # the measured positions of so long before a motion count
+STANDS = 0.02  # of the velocity limit: a command that is slower is nearly at rest
+JOIN_S = 0.02  # by so much the way of a plan to its robot may vary
 
 
 @dataclass
@@ -28,12 +38,115 @@ class Verdict:
     messages: int = 0
     speed: float = 0.0
     acceleration: float = 0.0
-    pause_s: float = 0.0  # the longest within the record
+    pause_s: float = 0.0  # the longest
     breaches: list[str] = field(default_factory=list)
+    broken_off: list[tuple[float, float]] = field(default_factory=list)  # (when, s; fraction of the velocity limit)
 
-    def breach(self, kind: str, index: int, joint: str, value: float) -> None:
+    def breach(self, kind: str, index: int, what: str, value: float) -> None:
         """Note what was beyond a limit."""
-        self.breaches.append(f"{kind} of {joint} at message {index}: {value:.4g}")
+        self.breaches.append(f"{kind} of {what} at message {index}: {value:.4g}")
+
+
+class Judge:
+    """Judges a stream of commands that comes in pieces; the robot stands until the first."""
+
+    def __init__(self, robot: Robot) -> None:
+        self._robot, self._period = robot, 1.0 / robot.control_rate_hz
+        self.goes_on = max(GOES_ON * self._period, GOES_ON_S)  # s
+        self.few = max(RESTS * self._period, RESTS_S)  # s
+        joints = len(robot.joints)
+        self._lower, self._upper = robot.lower.copy(), robot.upper.copy()
+        self._velocity = np.zeros(joints)
+        self._other = self._velocity  # what it may have been instead, where a motion has just begun
+        self._times: list[float] = []  # the last few commands'
+        self._path: list[np.ndarray] = []
+        self._seen_at, self._seen = np.zeros(0), np.zeros((0, joints))
+
+    @property
+    def started(self) -> bool:
+        """Whether a command was ever judged."""
+        return bool(self._times)
+
+    def measured(self, times: np.ndarray, positions: np.ndarray) -> None:
+        """What the joints were measured at [m, J] at these times [m], for the commands to come."""
+        known = np.isfinite(positions).all(axis=1)
+        self._seen_at = np.concatenate([self._seen_at[-200:], times[known]])
+        self._seen = np.concatenate([self._seen[-200:], positions[known]])
+
+    def feed(self, arrived: np.ndarray, commands: np.ndarray, verdict: Verdict) -> None:
+        """Judge commands [n, J] that left at these times [n], s of one clock."""
+        names = self._robot.joint_names
+        for i, (at, command) in enumerate(zip(arrived.tolist(), commands)):
+            verdict.messages += 1
+            if not np.isfinite(command).all():
+                verdict.breach("not a number", i, names[int(np.argmin(np.isfinite(command)))], np.nan)
+            else:
+                self._one(i, at, command, verdict)
+
+    def _one(self, index: int, at: float, command: np.ndarray, verdict: Verdict) -> None:
+        robot, names, rest = self._robot, self._robot.joint_names, np.zeros_like(self._velocity)
+        gap = at - self._times[-1] if self._times else np.inf
+        begins = gap > self.few
+        places = self._where(at) if gap > self.goes_on else []
+        starts: list[tuple[np.ndarray, tuple[np.ndarray, ...]]] = []  # velocity of this command, and before it
+        if self._times:
+            step = (command - self._path[-1]) / self._period
+            if not begins:
+                starts.append((step, (self._velocity, self._other)))
+            from_rest = step
+            for place in places:
+                anew = (command - place) / self._period
+                from_rest = np.where(np.abs(anew) < np.abs(from_rest), anew, from_rest)
+            if gap > self.goes_on:
+                starts.append((from_rest, (rest,)))
+            if np.isfinite(gap):
+                verdict.pause_s = max(verdict.pause_s, gap)
+            moved = float(np.max(np.abs(self._velocity) / robot.velocity))
+            if begins and moved > STANDS:
+                verdict.broken_off.append((self._times[-1], moved))
+        else:
+            starts.append(((command - places[0]) / self._period if places else rest, (rest,)))
+        velocities, efforts, self._velocity = min(
+            (
+                (np.abs(v) / robot.velocity, _change(v, before) / self._period / robot.acceleration, v)
+                for v, before in starts
+            ),
+            key=lambda option: max(option[0].max(), option[1].max()),
+        )
+        self._other = self._velocity
+        if begins and self._times:  # perhaps at the last command, although the measured place was nearer
+            begun = (command - self._path[-1]) / self._period
+            near = np.abs(begun) <= SLACK * np.minimum(robot.velocity, robot.acceleration * self._period)
+            self._other = np.where(near, begun, self._velocity)
+        before = self._path[-1] if self._path else command
+        self._times, self._path = [*self._times[-3:], at], [*self._path[-3:], command]
+        verdict.speed = max(verdict.speed, float(velocities.max()))
+        verdict.acceleration = max(verdict.acceleration, float(efforts.max()))
+        for kind, values in (("velocity", velocities), ("acceleration", efforts)):
+            if values.max() > SLACK:
+                j = int(values.argmax())
+                pauses = ", ".join(f"{pause:.3f}" for pause in np.diff(self._times))
+                path = ", ".join(f"{position[j]:.4f}" for position in self._path)
+                verdict.breach(f"{kind} (times its limit)", index, f"{names[j]} [{path}] s [{pauses}]", values.max())
+        # Whoever is outside may only come inward: a motion may begin as far outside as the robot is or was told to be.
+        reach = np.array([before, *places]) if gap > self.goes_on else before[None]
+        lower, upper = reach.min(axis=0), reach.max(axis=0)
+        self._lower = np.minimum(robot.lower, lower if begins else np.maximum(lower, self._lower))
+        self._upper = np.maximum(robot.upper, upper if begins else np.minimum(upper, self._upper))
+        outside = np.maximum(self._lower - command, command - self._upper)
+        if outside.max() > 1e-9:
+            j = int(outside.argmax())
+            verdict.breach("position", index, names[j], float(command[j]))
+
+    def _where(self, at: float) -> list[np.ndarray]:
+        """The newest measurement before this time, unless it is too old."""
+        index = int(np.searchsorted(self._seen_at, at)) - 1
+        return [self._seen[index]] if index >= 0 and at - self._seen_at[index] < BACK_S else []
+
+
+def _change(velocity: np.ndarray, before: tuple[np.ndarray, ...]) -> np.ndarray:
+    """How much `velocity` [J] differs from what each joint's may have been before, whichever is nearer."""
+    return np.asarray(np.min([np.abs(velocity - known) for known in before], axis=0))
 
 
 def judge(
@@ -42,76 +155,63 @@ def judge(
     commands: np.ndarray,
     measured: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Verdict:
-    """Judge `commands` [n, J] that arrived at `arrived` [n] (s of a steady clock), with (times, positions [m, J])."""
-    verdict = Verdict(len(commands), pause_s=float(np.max(np.diff(arrived), initial=0.0)))
-    period, names = 1.0 / robot.control_rate_hz, robot.joint_names
-    few = max(FEW * period, FEW_S)
-    finite = np.isfinite(commands)
-    for i, j in np.argwhere(~finite):
-        verdict.breach("not a number", int(i), names[j], float(commands[i, j]))
-    if not len(commands) or not finite.all():
-        return verdict
-    # How it moved before the record began is not known.
-    velocity = (commands[1] - commands[0]) / period if len(commands) > 1 else np.zeros(len(names))
-    bases: tuple[np.ndarray, ...] = (velocity,)  # what it may have been
-    rest = (np.zeros(len(names)),)
-    lower, upper = np.minimum(robot.lower, commands[0]), np.maximum(robot.upper, commands[0])
-    for i in range(1, len(commands)):
-        gap, step = arrived[i] - arrived[i - 1], commands[i] - commands[i - 1]
-        going_on, from_rest = step / period, step / period
-        if gap > few:
-            found = _measured_at(measured, arrived[i])
-            if found is not None:  # or it begins anew where the robot is
-                anew = (commands[i] - found) / period
-                from_rest = np.where(np.abs(anew) < np.abs(from_rest), anew, from_rest)
-            options = [(from_rest, rest)]
-        elif gap > 2.0 * period:
-            options = [(going_on, bases), (from_rest, rest)]
-        else:
-            options = [(going_on, bases)]
-        speeds, efforts, chosen = min(
-            ((np.abs(v) / robot.velocity, _change(v, known) / period / robot.acceleration, v) for v, known in options),
-            key=lambda option: max(option[0].max(), option[1].max()),
-        )
-        bases = (chosen,)
-        if gap > few:  # begun at the last command, not where it was measured
-            begun = step / period
-            within = (np.abs(begun) <= robot.velocity * SLACK) & (np.abs(begun) / period <= robot.acceleration * SLACK)
-            bases = (chosen, np.where(within, begun, chosen))
-        verdict.speed, verdict.acceleration = (
-            max(verdict.speed, float(speeds.max())),
-            max(verdict.acceleration, float(efforts.max())),
-        )
-        for kind, values in (("velocity", speeds), ("acceleration", efforts)):
-            if values.max() > SLACK:
-                j = int(values.argmax())
-                pauses = ", ".join(f"{pause:.3f}" for pause in np.diff(arrived[max(0, i - 3) : i + 3]))
-                path = ", ".join(f"{position:.4f}" for position in commands[max(0, i - 3) : i + 3, j])
-                verdict.breach(f"{kind} (times its limit)", i, f"{names[j]} [{path}] s [{pauses}]", float(values.max()))
-        lower = np.where(
-            gap > few,
-            np.minimum(robot.lower, commands[i]),
-            np.maximum(lower, np.minimum(robot.lower, commands[i - 1])),
-        )
-        upper = np.where(
-            gap > few,
-            np.maximum(robot.upper, commands[i]),
-            np.minimum(upper, np.maximum(robot.upper, commands[i - 1])),
-        )
-        outside = np.maximum(lower - commands[i], commands[i] - upper)
-        if outside.max() > 1e-9:
-            verdict.breach("position", i, names[int(outside.argmax())], float(commands[i, int(outside.argmax())]))
+    """Judge `commands` [n, J], the first of them too, that left at `arrived` [n] (s), with (times, positions [m, J])."""
+    verdict, judged = Verdict(), Judge(robot)
+    if measured is not None:
+        judged.measured(*measured)
+    judged.feed(arrived, commands, verdict)
     return verdict
 
 
-def _change(velocity: np.ndarray, known: tuple[np.ndarray, ...]) -> np.ndarray:
-    """How much `velocity` [J] differs from one of those that a joint may have had before, whichever is nearer."""
-    return np.min([np.abs(velocity - before) for before in known], axis=0)
+def judge_plans(
+    robot: Robot,
+    going: list[tuple[float, np.ndarray, np.ndarray, np.ndarray]],
+    at: float,
+    message: Any,
+    measured: tuple[np.ndarray, np.ndarray],
+    verdict: Verdict,
+) -> None:
+    """Judge a whole plan (trajectory_msgs/JointTrajectory) that left at `at`; `going` holds the one before and is
+    replaced by it: when, times [N], positions [N, J], velocities [N, J].
 
-
-def _measured_at(measured: tuple[np.ndarray, np.ndarray] | None, at: float) -> np.ndarray | None:
-    if measured is None or not len(measured[0]):
-        return None
-    times, positions = measured
-    index = int(np.searchsorted(times, at)) - 1
-    return positions[index] if index >= 0 and at - times[index] < BACK_S else None
+    A receiver goes to the first point from where the plan before has led it by then, or from where it is measured.
+    """
+    index = [list(message.joint_names).index(name) for name in robot.joint_names]
+    times = np.array([p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points])
+    path = np.array([np.asarray(p.positions)[index] for p in message.points])
+    speeds = np.array([np.asarray(p.velocities)[index] for p in message.points])
+    verdict.messages += 1
+    if not (np.isfinite(path).all() and np.isfinite(speeds).all() and (np.diff(times, prepend=0.0) > 0).all()):
+        verdict.breach("a plan", 0, "numbers or times that cannot be followed", np.nan)
+        return
+    names = robot.joint_names
+    joins = None
+    if going and at - going[0][0] < going[0][1][-1] + BACK_S:
+        began, old_times, old_path, _ = going[0]
+        joins = np.array([np.interp(at - began, old_times, column) for column in old_path.T])
+    seen_at, seen = measured
+    i = int(np.searchsorted(seen_at, at)) - 1
+    start = seen[i] if i >= 0 and at - seen_at[i] < BACK_S and np.isfinite(seen[i]).all() else joins
+    if joins is not None and start is not None:  # where it is told to be by now, unless it was kept from it
+        start = np.where(np.abs(joins - path[0]) < np.abs(start - path[0]), joins, start)
+    if start is not None:
+        ways = np.abs(path[0] - start) / (robot.velocity * (times[0] + JOIN_S))
+        verdict.speed = max(verdict.speed, float(ways.max()))
+        if ways.max() > SLACK:
+            verdict.breach("velocity (times its limit) to a plan's first point", 0, names[int(ways.argmax())], ways.max())
+    if len(path) > 1:
+        steps = np.diff(times)[:, None]
+        between = np.abs(np.diff(path, axis=0)) / steps / robot.velocity
+        changes = np.abs(np.diff(speeds, axis=0)) / steps / robot.acceleration
+        verdict.speed = max(verdict.speed, float(between.max()))
+        verdict.acceleration = max(verdict.acceleration, float(changes.max()))
+        for kind, values in (("velocity", between), ("acceleration", changes)):
+            if values.max() > 1 + 1e-3:  # times are sent as whole nanoseconds
+                _, j = np.unravel_index(int(values.argmax()), values.shape)
+                verdict.breach(f"{kind} (times its limit) within a plan", 0, names[int(j)], float(values.max()))
+    outside = np.maximum(robot.lower - path, path - robot.upper)
+    beyond = 0.0 if start is None else float(np.maximum(robot.lower - start, start - robot.upper).max())
+    if outside.max() > max(beyond, 0.0) + 1e-9:
+        verdict.breach("position within a plan", 0, names[int(outside.max(axis=0).argmax())], float(outside.max()))
+    lead = start if start is not None else path[0]
+    going[:] = [(at, np.array([0.0, *times]), np.vstack([lead, path]), speeds)]

@@ -1,0 +1,336 @@
+"""Rows of the fault table around the controller: stalls, joint states, chunks, rivals, its own end."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+import numpy as np
+from rows import Inject, rows_of
+from sensor_msgs.msg import JointState
+from stage import Stage
+from std_msgs.msg import Bool
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from pi0_ros.nodes.messages import LATEST, seconds_to_stamp
+
+
+def stall(seconds: float) -> Inject:
+    def row(stage: Stage, trial: int) -> str:
+        stage.processes.signal("controller", signal.SIGSTOP)
+        time.sleep(seconds)
+        stage.processes.signal("controller", signal.SIGCONT)
+        return "stood still"
+
+    return row
+
+
+def moved_meanwhile(stage: Stage, trial: int) -> str:
+    stage.processes.signal("controller", signal.SIGSTOP)
+    stage.body.follows = False
+    for _ in range(40):
+        stage.body.position = stage.body.position - [0.02 * np.sign(stage.body.position[0]), 0.0, 0.0]
+        time.sleep(0.02)
+    stage.processes.signal("controller", signal.SIGCONT)
+    time.sleep(0.5)
+    stage.body.stay()
+    stage.body.mend()
+    time.sleep(0.8)
+    return "stood still"
+
+
+def chunks_killed(stage: Stage, trial: int) -> str:
+    stage.processes.signal("chunks", signal.SIGKILL)
+    stage.told("no newer chunk")
+    return "no newer chunk"
+
+
+def chunks_stopped(stage: Stage, trial: int) -> str:
+    stage.processes.signal("chunks", signal.SIGSTOP)
+    stage.told("no newer chunk")
+    time.sleep(0.2 * trial)  # at one time within rearm_after_s, at another beyond
+    stage.processes.signal("chunks", signal.SIGCONT)
+    return "no newer chunk"
+
+
+def states(change: Callable[[JointState, int], JointState] | None, seconds: float, words: str) -> Inject:
+    def row(stage: Stage, trial: int) -> str:
+        count = iter(range(10**9))
+        if change is None:
+            stage.body.speaks = False
+        else:
+            stage.body.lie = lambda state: change(state, next(count))
+        time.sleep(seconds)
+        stage.body.mend()
+        time.sleep(0.8)
+        return words
+
+    return row
+
+
+def shifted(by: float) -> Callable[[JointState, int], JointState]:
+    def change(state: JointState, count: int) -> JointState:
+        state.position[0] += by
+        return state
+
+    return change
+
+
+def not_a_number(state: JointState, count: int) -> JointState:
+    state.position[1] = float("nan")
+    return state
+
+
+def swapped(state: JointState, count: int) -> JointState:
+    state.name[0], state.name[1] = state.name[1], state.name[0]
+    return state
+
+
+def missing(state: JointState, count: int) -> JointState:
+    return JointState(header=state.header, name=list(state.name)[1:], position=list(state.position)[1:])
+
+
+def huge_state(state: JointState, count: int) -> JointState:
+    names = [*state.name, *(f"other_{i}" for i in range(3000))]
+    return JointState(header=state.header, name=names, position=[*state.position, *([0.0] * 3000)])
+
+
+def future(state: JointState, count: int) -> JointState:
+    state.header.stamp = seconds_to_stamp(time.time() + 3.0)
+    return state
+
+
+def old(state: JointState, count: int) -> JointState:
+    state.header.stamp = seconds_to_stamp(time.time() - 3.0)
+    return state
+
+
+def backwards(state: JointState, count: int) -> JointState:
+    state.name, state.position = list(reversed(state.name)), list(reversed(state.position))
+    return state
+
+
+def wrong_chunk(name: str, make: Callable[[JointTrajectory], JointTrajectory]) -> Inject:
+    def row(stage: Stage, trial: int) -> str:
+        for _ in range(3):
+            stage.body.chunks.publish(make(stage.body.chunk(np.tile(stage.body.position, (24, 1)))))
+            time.sleep(0.05)
+        time.sleep(0.4)
+        return "" if name in NOT_WRONG else "chunk trouble"
+
+    return row
+
+
+def _with(**changes: object) -> Callable[[JointTrajectory], JointTrajectory]:
+    def make(message: JointTrajectory) -> JointTrajectory:
+        for name, value in changes.items():
+            setattr(message, name, value)
+        return message
+
+    return make
+
+
+def _points(change: Callable[[int, JointTrajectoryPoint], None]) -> Callable[[JointTrajectory], JointTrajectory]:
+    def make(message: JointTrajectory) -> JointTrajectory:
+        for i, point in enumerate(message.points):
+            change(i, point)
+        return message
+
+    return make
+
+
+def _value(joint: int, value: Callable[[int], float]) -> Callable[[JointTrajectory], JointTrajectory]:
+    def change(i: int, point: JointTrajectoryPoint) -> None:
+        point.positions[joint] = value(i)
+
+    return _points(change)
+
+
+def _time(seconds: Callable[[int], float]) -> Callable[[JointTrajectory], JointTrajectory]:
+    def change(i: int, point: JointTrajectoryPoint) -> None:
+        ns = int(seconds(i) * 1e9)
+        point.time_from_start.sec, point.time_from_start.nanosec = ns // 10**9, ns % 10**9
+
+    return _points(change)
+
+
+def _stamp(ahead_s: float) -> Callable[[JointTrajectory], JointTrajectory]:
+    def make(message: JointTrajectory) -> JointTrajectory:
+        message.header.stamp = seconds_to_stamp(time.time() + ahead_s)
+        return message
+
+    return make
+
+
+def _empty(i: int, point: JointTrajectoryPoint) -> None:
+    point.positions = []
+
+
+def _wide(i: int, point: JointTrajectoryPoint) -> None:
+    point.positions = [*point.positions, 0.0]
+
+
+def _ragged(i: int, point: JointTrajectoryPoint) -> None:
+    point.positions = list(point.positions)[: 1 + i % 3]
+
+
+def _garbage_frame(message: JointTrajectory) -> JointTrajectory:
+    message.header.frame_id = "x" * 900_000
+    return message
+
+
+NAMES3 = ["yaw", "elbow", "gripper"]
+WRONG_CHUNKS: dict[str, Callable[[JointTrajectory], JointTrajectory]] = {
+    "NaN": _value(1, lambda i: float("nan")),
+    "infinity": _value(0, lambda i: float("inf")),
+    "one NaN at the end": _value(0, lambda i: float("nan") if i == 23 else 0.0),
+    "1e300": _value(0, lambda i: 1e300),
+    "-1e6": _value(1, lambda i: -1e6),
+    "degrees": _value(0, lambda i: 57.3),
+    "wild within the limits": _value(0, lambda i: 1.9 * (-1) ** i),
+    "one step of 3 rad": _value(0, lambda i: 1.5 if i > 3 else -1.5),
+    "gripper chatter": _value(2, lambda i: float(i % 2)),
+    "no names": _with(joint_names=[]),
+    "unknown name": _with(joint_names=["yaw", "knee", "gripper"]),
+    "a name twice": _with(joint_names=["yaw", "yaw", "gripper"]),
+    "a name too many": _with(joint_names=[*NAMES3, "knee"]),
+    "a name missing": _with(joint_names=NAMES3[:2]),
+    "30 000 names": _with(joint_names=[f"joint_{i}" for i in range(30_000)]),
+    "no points": _with(points=[]),
+    "one point": lambda message: _with(points=message.points[:1])(message),
+    "10^5 points": _with(points=[JointTrajectoryPoint()] * 100_000),
+    "empty points": _points(_empty),
+    "a position too many": _points(_wide),
+    "ragged points": _points(_ragged),
+    "times all zero": _time(lambda i: 0.0),
+    "times backwards": _time(lambda i: 0.05 * (23 - i)),
+    "uneven times": _time(lambda i: 0.05 * i + (0.04 if i % 2 else 0.0)),
+    "dt of 1 us": _time(lambda i: 1e-6 * i),
+    "dt of 1000 s": _time(lambda i: 1000.0 * i),
+    "stamp in the future": _stamp(30.0),
+    "stamp of an hour ago": _stamp(-3600.0),
+    "no stamp": lambda message: _with(header=type(message.header)())(message),
+    "a frame of 900 kB": _garbage_frame,
+    "empty message": lambda message: JointTrajectory(),
+}
+
+
+NOT_WRONG = ("wild within the limits", "one step of 3 rad", "gripper chatter", "a frame of 900 kB")  # are followed
+
+
+def chunk_flood(stage: Stage, trial: int) -> str:
+    end = time.monotonic() + 2.0
+    while time.monotonic() < end:
+        steps = np.tile(stage.body.position, (24, 1)) + np.random.default_rng().uniform(-0.02, 0.02, (24, 3))
+        stage.body.chunks.publish(stage.body.chunk(steps, 0.01))
+        time.sleep(0.002)
+    time.sleep(0.5)
+    return ""
+
+
+def flood_and_stop(stage: Stage, trial: int) -> str:
+    huge = JointTrajectory(joint_names=[f"joint_{i}" for i in range(30_000)])
+    for _ in range(20):
+        stage.body.chunks.publish(huge)
+    if not stage.body.call("estop"):
+        raise AssertionError("the emergency stop was not answered")
+    time.sleep(0.8)
+    return "emergency stop"
+
+
+def estop_service(stage: Stage, trial: int) -> str:
+    if not stage.body.call("estop"):
+        raise AssertionError("the emergency stop was not answered")
+    time.sleep(0.8)
+    return "emergency stop by ~/estop"
+
+
+def estop_topic(stage: Stage, trial: int) -> str:
+    stage.body.button.publish(Bool(data=True))
+    time.sleep(0.8)
+    return "emergency stop by /pi0/estop"
+
+
+def rival(stage: Stage, trial: int) -> str:
+    other = stage.body.create_publisher(JointTrajectory, "/arm/command", 1)
+    time.sleep(1.5)
+    stage.body.destroy_publisher(other)
+    time.sleep(0.5)
+    return "another publisher"
+
+
+def second_policy(stage: Stage, trial: int) -> str:
+    other = stage.body.create_publisher(JointTrajectory, "pi0/chunk", LATEST)
+    time.sleep(1.5)
+    stage.body.destroy_publisher(other)
+    time.sleep(0.5)
+    return "a policy has appeared"
+
+
+def second_controller(stage: Stage, trial: int) -> str:
+    stage.start_controller("second")
+    stage.wait(lambda: stage.state() != "RUNNING", 20.0)
+    time.sleep(1.0)
+    stage.processes.stop("second")
+    time.sleep(1.0)
+    return "another"
+
+
+def blocked(stage: Stage, trial: int) -> str:
+    stage.body.follows = False
+    stage.told("from its command")
+    time.sleep(0.3 * trial)  # at one time within relax_after_s, at another beyond
+    stage.body.stay()
+    stage.body.mend()
+    time.sleep(0.5)
+    return "from its command"
+
+
+def disarm(stage: Stage, trial: int) -> str:
+    stage.body.call("arm", False)
+    time.sleep(1.0)
+    return "disarmed by ~/arm"
+
+
+def ended(number: signal.Signals) -> Inject:
+    def row(stage: Stage, trial: int) -> str:
+        stage.processes.signal("controller", number)
+        stage.wait(lambda: not stage.processes.is_running("controller"), 8.0)
+        time.sleep(0.3)
+        return ""
+
+    return row
+
+
+_ROWS: dict[str, Inject] = {
+    **{f"controller stopped for {s:g} s": stall(s) for s in (0.1, 0.3, 0.6, 0.9, 3.0, 10.0, 40.0)},
+    "the robot moved by 0.8 rad while the controller was stopped": moved_meanwhile,
+    "policy killed": chunks_killed,
+    "policy stopped": chunks_stopped,
+    "joint states silent": states(None, 1.0, "joint state of"),
+    "joint states: +1 rad at once": states(shifted(1.0), 0.3, "said to have moved"),
+    "joint states: 1e6": states(shifted(1e6), 0.3, "far outside its limits"),
+    "joint states: NaN": states(not_a_number, 1.0, "joint state of"),
+    "joint states: two names swapped": states(swapped, 0.5, ""),
+    "joint states: a joint missing": states(missing, 1.0, "joint state of"),
+    "joint states of 3000 joints": states(huge_state, 1.0, "joint state of"),
+    "joint states from the future": states(future, 1.0, "joint state of"),
+    "joint states 3 s old": states(old, 1.0, "joint state of"),
+    "joint states in another order": states(backwards, 1.0, ""),
+    **{f"chunk: {name}": wrong_chunk(name, make) for name, make in WRONG_CHUNKS.items()},
+    "500 chunks a second": chunk_flood,
+    "emergency stop among 20 chunks of 30 000 joints": flood_and_stop,
+    "emergency stop by the service": estop_service,
+    "emergency stop by the topic": estop_topic,
+    "another publisher of the command topic": rival,
+    "another policy appears": second_policy,
+    "a second controller of the same name": second_controller,
+    "robot blocked": blocked,
+    "disarmed in motion": disarm,
+    "controller ended by SIGTERM": ended(signal.SIGTERM),
+    "controller ended by SIGINT": ended(signal.SIGINT),
+    "controller killed": ended(signal.SIGKILL),
+}
+
+ROWS = rows_of("bare", _ROWS)

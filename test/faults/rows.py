@@ -1,0 +1,128 @@
+"""What a row of the fault table is, and how one trial of it is judged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from judge import Judge, Verdict, judge_plans
+from stage import Stage
+
+TOLD_S = 20.0  # what must be said is waited for so long: machines are busy
+Inject = Callable[[Stage, int], "str | tuple[str, ...]"]  # injects and mends; returns words that must have been said
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of fault."""
+
+    name: str
+    stage: str  # which kind of stage it plays on
+    inject: Inject  # given the stage and the trial's number; AssertionError says what was not as promised
+
+
+def rows_of(stage: str, injects: Mapping[str, Inject]) -> list[Row]:
+    """Rows of one kind of stage."""
+    return [Row(name, stage, inject) for name, inject in injects.items()]
+
+
+@dataclass
+class Trial:
+    """What one injection led to."""
+
+    messages: int = 0
+    speed: float = 0.0  # the worst, times the limit
+    acceleration: float = 0.0
+    breaches: list[str] = field(default_factory=list)
+    rest_s: float | None = None  # from the injection to the first command at rest, where the fault was told
+    reason: str = ""  # the first text that held the first word
+    wrong: list[str] = field(default_factory=list)  # not as promised
+    needed: list[str] = field(default_factory=list)  # what had to be done until it ran again
+    resumed_s: float | None = None  # from the mend until it ran again
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass
+class Referee:
+    """Judges one stage's wire from its first command to its last: what happens between two trials counts too."""
+
+    stage: Stage
+    judged: Judge = field(init=False)
+    plans: list[tuple[float, np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.judged = Judge(self.stage.robot)
+
+    def trial(self, row: Row, number: int) -> Trial:
+        """One injection, from a robot that follows chunks to one that does again."""
+        stage, result = self.stage, Trial()
+        if not stage.runs():
+            result.wrong.append(f"it did not run before: {stage.text()[:200]}")
+            return result
+        stage.done.clear()
+        began = stage.began = time.monotonic()
+        said: tuple[str, ...] = ()
+        try:
+            words = row.inject(stage, number)
+            said = (words,) if isinstance(words, str) else words
+        except AssertionError as error:
+            result.wrong.append(str(error))
+        mended = time.monotonic()
+        stage.body.mend()
+        stage.lie("")
+        for word in said:
+            if word and not stage.told(word):
+                result.wrong.append(f"no word of {word!r}; the last: {stage.text()[:160]}")
+        if stage.runs():
+            result.resumed_s = round(time.monotonic() - mended - 0.6, 2)  # as long as `runs` looks on
+        else:
+            result.wrong.append(f"it did not run again: {stage.text()[:200]}")
+        result.needed = sorted(stage.done)
+        if said and said[0]:
+            texts = (text for at, _, _, text in stage.wire.texts if at > began)
+            result.reason = next((text for text in texts if said[0] in text), "").split(";")[0][:110]
+        stage.wire.texts = stage.wire.texts[-20:]
+        self.weigh(began, bool(result.reason), result)
+        return result
+
+    def weigh(self, began: float, told: bool, result: Trial) -> None:
+        """Judge all that came over the wire since the last time."""
+        stage = self.stage
+        planned = stage.points == "trajectory"
+        taken = stage.wire.take(time.monotonic() - 0.2)
+        commands = [(at, m) for kind, at, m in taken if kind == ("sent" if planned else "command") and m.points]
+        states = [(at, m) for kind, at, m in taken if kind == "state"]
+        times = np.array([at for at, _ in commands])
+        positions = np.array([self._row(m.joint_names, m.points[0].positions) for _, m in commands]).reshape(
+            len(times), len(stage.robot.joints)
+        )
+        seen_at = np.array([at for at, _ in states])
+        seen = np.array([self._row(m.name, m.position) for _, m in states]).reshape(len(states), positions.shape[1])
+        lived = stage.body.clock_of_simulation
+        found = Verdict()
+        self.judged.measured(seen_at if lived is None else lived.lived(seen_at), seen)
+        self.judged.feed(times if lived is None else lived.lived(times), positions, found)
+        if planned:
+            for at, message in ((at, m) for kind, at, m in taken if kind == "command" and m.points):
+                judge_plans(self.stage.robot, self.plans, at, message, (seen_at, seen), found)
+        result.messages, result.breaches = found.messages, found.breaches
+        result.speed, result.acceleration = round(found.speed, 4), round(found.acceleration, 4)
+        if not len(times) and not self.judged.started:
+            result.wrong.append("the witness saw no command")
+        if told and len(times) > 1:
+            still = np.abs(np.diff(positions, axis=0)).max(axis=1) <= 1e-9
+            after = np.flatnonzero(still & (times[1:] > began))
+            paused = np.flatnonzero((np.diff(times) > self.judged.few) & (times[1:] > began))
+            ends = [times[1:][after[0]]] if len(after) else []
+            ends += [times[:-1][paused[0]]] if len(paused) else []
+            ends += [] if ends or times[-1] < began else [times[-1]]
+            result.rest_s = round(max(0.0, float(min(ends)) - began), 3) if ends else None
+
+    def _row(self, names: object, values: object) -> list[float]:
+        found = dict(zip(list(names), list(values)))  # type: ignore[call-overload]
+        return [float(found.get(name, np.nan)) for name in self.stage.robot.joint_names]
