@@ -3,7 +3,8 @@
 # make coverage     every test, and which lines no test runs
 # make lint         ruff (rules and format) and mypy
 # make release-check  builds, checks and installs what would be released (needs PyPI)
-# make faults       every fault of docs/safety.md over real processes, 20 times (ARGS="--times 5 --rows stopped"); hours
+# make faults       every fault of docs/safety.md over real processes, 20 times (ARGS="--times 5 --rows stopped"); hours;
+#                   interrupted, it goes on where it was (faults.jsonl)
 # make train-demo   record demonstrations in simulation and train the demo's policy from them
 # make clean        remove what building and testing left; the environment .venv stays (make clean-venv)
 #

@@ -9,7 +9,7 @@ from dataclasses import replace
 import zmq
 
 from pi0_ros.base.errors import InputError
-from pi0_ros.base.foreign import shortened
+from pi0_ros.base.foreign import MAX_LINE_CHARS, shortened
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.inference.metadata import BackendError, Metadata, check_robot
 from pi0_ros.inference.prefix import ActionPrefix
@@ -27,6 +27,8 @@ from pi0_ros.inference.protocol import (
 from pi0_ros.observation.images import resize_with_pad
 from pi0_ros.observation.streams import Observation
 from pi0_ros.robot import Robot
+
+SAME_RATE = 1e-3  # of the rate that the server said
 
 
 class _SessionError(BackendError):
@@ -64,7 +66,7 @@ class Client:
 
     def hello(self) -> Metadata:
         """Ask the server what it is. BackendError when it does not answer, RobotMismatchError when it does not fit."""
-        answer = self._ask(Message("hello", self._next()))
+        answer = self._ask(Message("hello", self._next()), "metadata")
         try:
             metadata, session = parse_metadata(answer)
         except ProtocolError as error:
@@ -90,6 +92,8 @@ class Client:
             chunk, timing = parse_chunk(answer)
         except ProtocolError as error:
             raise self._fail(f"{error}") from error
+        if (metadata := self.metadata) is not None and (problem := _unlike(chunk, metadata)):
+            raise self._fail(problem)
         self.timing = {"round_trip_ms": (time.perf_counter() - start) * 1e3, **timing}
         return chunk
 
@@ -104,10 +108,10 @@ class Client:
             size = metadata.image_size
             images = {name: resize_with_pad(image, size, size) for name, image in observation.images.items()}
             observation = replace(observation, images=images)
-        return self._ask(infer_message(observation, self._session, self._name, self._next(), prefix))
+        return self._ask(infer_message(observation, self._session, self._name, self._next(), prefix), "chunk")
 
-    def _ask(self, question: Message) -> Message:
-        """Send and wait for the answer with the same id; BackendError for an error, none, or nonsense."""
+    def _ask(self, question: Message, kind: str) -> Message:
+        """Send and wait for the answer with the same id, of type `kind`; BackendError for an error, none, nonsense."""
         deadline = time.monotonic() + self.timeout_s
         socket = self._socket or self._open()
         try:
@@ -130,8 +134,10 @@ class Client:
         except zmq.ZMQError as error:
             raise self._fail(f"{error}") from error
         if answer.type == "error":
-            kind = _SessionError if answer.body.get("code") == "session" else BackendError
-            raise kind(f"server {self.address} reports: {shortened(str(answer.body.get('message')))}")
+            refusal = _SessionError if answer.body.get("code") == "session" else BackendError
+            raise refusal(f"server {self.address} reports: {shortened(str(answer.body.get('message')))}")
+        if answer.type != kind:
+            raise self._fail(f"answered with a message of type '{answer.type}', expected '{kind}'")
         return answer
 
     def _open(self) -> zmq.Socket[bytes]:
@@ -168,3 +174,13 @@ class Client:
 def _ready(socket: zmq.Socket[bytes], event: int, deadline: float) -> bool:
     """Wait until `event` is possible, at most to `deadline` (of time.monotonic)."""
     return bool(socket.poll(max(0, int((deadline - time.monotonic()) * 1e3)), event))
+
+
+def _unlike(chunk: ActionChunk, metadata: Metadata) -> str:
+    """How the chunk differs from what the server said about its policy; "" where it does not."""
+    if abs(chunk.dt * metadata.fps - 1.0) > SAME_RATE:
+        return f"sent a chunk with {chunk.dt:g} s per action, although it said {metadata.fps:g} actions per second"
+    if set(chunk.names) != set(metadata.robot.action_names):
+        theirs = shortened(", ".join(map(str, chunk.names)), MAX_LINE_CHARS)
+        return f"sent a chunk for {theirs}, although it said {', '.join(metadata.robot.action_names)}"
+    return ""

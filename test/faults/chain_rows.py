@@ -6,10 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import fuzz
 import numpy as np
-from liar import HARMLESS, LIES
+from liar import HARMLESS, LIES, REFUSED
 from rows import Inject, rows_of
 from sensor_msgs.msg import Image
 from stage import SIZE, Stage
@@ -105,8 +106,9 @@ def lie(name: str) -> Inject:
         if name in HARMLESS:
             time.sleep(1.0)
             return ""
-        stage.told(HELD)
-        return HELD
+        word = "chunk refused" if name in REFUSED else HELD
+        stage.told(word)
+        return word
 
     return row
 
@@ -148,8 +150,7 @@ def _question() -> list[bytes]:
 
 
 def _resident(pid: int) -> float:
-    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * float(os.sysconf("SC_PAGE_SIZE"))
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * float(os.sysconf("SC_PAGE_SIZE"))
 
 
 ROWS = rows_of(

@@ -330,7 +330,6 @@ _ROWS: dict[str, Inject] = {
     "disarmed in motion": disarm,
     "controller ended by SIGTERM": ended(signal.SIGTERM),
     "controller ended by SIGINT": ended(signal.SIGINT),
-    "controller killed": ended(signal.SIGKILL),
 }
 
-ROWS = rows_of("bare", _ROWS)
+ROWS = [*rows_of("bare", _ROWS), *rows_of("bare", {"controller killed": ended(signal.SIGKILL)}, breaks_off=True)]

@@ -176,6 +176,7 @@ LIES: dict[str, Lie] = {
     "random bytes": lambda frames: [mutated(frames, RANDOM)],
 }
 HARMLESS = ("wild within the limits", "twenty times")  # with these the robot goes on
+REFUSED = ("1e300", "degrees", "one action", "stamp in the future")  # by the controller
 
 
 def main() -> None:

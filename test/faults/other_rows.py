@@ -206,17 +206,17 @@ def simulator(act: signal.Signals, seconds: float) -> Inject:
 
 
 ROWS = [
-    *rows_of("clock", CLOCKS),
+    *rows_of("clock", CLOCKS, breaks_off=True),  # without a clock no tick comes
     *rows_of(
         "bare",
         {
             "the controller's disk full": log_full("controller"),
-            "the recorder's disk full": recorder_full,
             "three participants come and go": come_and_go("properly"),
             "three participants come and are killed": come_and_go("killed"),
             "a listener of the command topic stopped": listener_stopped,
         },
     ),
+    *rows_of("chain", {"the recorder's disk full": recorder_full}),
     *rows_of(
         "sim",
         {

@@ -10,7 +10,6 @@ import numpy as np
 from judge import Judge, Verdict, judge_plans
 from stage import Stage
 
-TOLD_S = 20.0  # what must be said is waited for so long: machines are busy
 Inject = Callable[[Stage, int], "str | tuple[str, ...]"]  # injects and mends; returns words that must have been said
 
 
@@ -21,11 +20,12 @@ class Row:
     name: str
     stage: str  # which kind of stage it plays on
     inject: Inject  # given the stage and the trial's number; AssertionError says what was not as promised
+    breaks_off: bool = False  # whether the controller can no longer brake
 
 
-def rows_of(stage: str, injects: Mapping[str, Inject]) -> list[Row]:
+def rows_of(stage: str, injects: Mapping[str, Inject], breaks_off: bool = False) -> list[Row]:
     """Rows of one kind of stage."""
-    return [Row(name, stage, inject) for name, inject in injects.items()]
+    return [Row(name, stage, inject, breaks_off) for name, inject in injects.items()]
 
 
 @dataclass
@@ -86,11 +86,11 @@ class Referee:
         if said and said[0]:
             texts = (text for at, _, _, text in stage.wire.texts if at > began)
             result.reason = next((text for text in texts if said[0] in text), "").split(";")[0][:110]
+        self.weigh(began, row, result)
         stage.wire.texts = stage.wire.texts[-20:]
-        self.weigh(began, bool(result.reason), result)
         return result
 
-    def weigh(self, began: float, told: bool, result: Trial) -> None:
+    def weigh(self, began: float, row: Row, result: Trial) -> None:
         """Judge all that came over the wire since the last time."""
         stage = self.stage
         planned = stage.points == "trajectory"
@@ -110,11 +110,14 @@ class Referee:
         if planned:
             for at, message in ((at, m) for kind, at, m in taken if kind == "command" and m.points):
                 judge_plans(self.stage.robot, self.plans, at, message, (seen_at, seen), found)
+        stood_still = any("stood still" in text for at, _, _, text in stage.wire.texts if at > began - 5.0)
+        if found.broken_off and not row.breaks_off and not stood_still:
+            found.breaches += [f"no command any more at {of:.2f} of the velocity limit" for _, of in found.broken_off]
         result.messages, result.breaches = found.messages, found.breaches
         result.speed, result.acceleration = round(found.speed, 4), round(found.acceleration, 4)
         if not len(times) and not self.judged.started:
             result.wrong.append("the witness saw no command")
-        if told and len(times) > 1:
+        if result.reason and len(times) > 1:
             still = np.abs(np.diff(positions, axis=0)).max(axis=1) <= 1e-9
             after = np.flatnonzero(still & (times[1:] > began))
             paused = np.flatnonzero((np.diff(times) > self.judged.few) & (times[1:] > began))

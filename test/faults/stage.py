@@ -236,8 +236,9 @@ class Wire:
         with self.path.open("rb") as file:
             file.seek(self._read)
             data = file.read()
-        end = 0
+        begins = 0
         for kind, at, message, end in records(data):
+            begins = end
             if kind == "status":
                 for status in deserialize_message(message, DiagnosticArray).status:
                     values = {pair.key: pair.value for pair in status.values}
@@ -245,7 +246,7 @@ class Wire:
                     self.texts.append((at, node, values.get("state", ""), status.message))
             else:
                 self.kept.append((kind, at, message))
-        self._read += end
+        self._read += begins
 
     def take(self, until: float) -> list[tuple[str, float, object]]:
         """Everything up to this steady time that was not taken before, deserialised."""
@@ -258,8 +259,8 @@ class Wire:
 class Stage:
     """The processes, and what rows may do with them."""
 
-    def __init__(self, folder: Path, kind: str, rate: float, points: str, transition: str) -> None:
-        self.folder, self.kind, self.points, self.transition = folder, kind, points, transition
+    def __init__(self, folder: Path, kind: str, rate: float, points: str, transition: str, plant: str = "") -> None:
+        self.folder, self.kind, self.points, self.transition, self.plant = folder, kind, points, transition, plant
         if kind == "sim":
             self.robot = load_robot("demo_arm")
         else:
@@ -288,6 +289,7 @@ class Stage:
         self.python("watcher", HERE / "watcher.py", self.wire.path, *(f"{k}={topic}" for k, topic in topics.items()))
         self.done: set[str] = set()  # what an operator had to do since this was last emptied
         self.began = time.monotonic()  # of the trial
+        self.told_s = 2.0 if plant else 20.0  # what must be said is waited for so long: machines are busy
 
     # --- processes
 
@@ -309,14 +311,16 @@ class Stage:
 
     def node(self, name: str, module: str, **parameters: object) -> None:
         """Start a node of the package."""
-        self.processes.start(
-            name, [sys.executable, "-m", f"pi0_ros.nodes.{module}_node", *ros_arguments(parameters)]
-        )
+        self.processes.start(name, [sys.executable, "-m", f"pi0_ros.nodes.{module}_node", *ros_arguments(parameters)])
 
     def start_controller(self, name: str = "controller") -> None:
         """Start a controller process."""
         simulated = {"use_sim_time": True} if self.kind == "clock" else {}
-        self.node(name, "controller", robot=str(self.file), transition=self.transition, **simulated)
+        settings = {"robot": str(self.file), "transition": self.transition, **simulated}
+        if self.plant:
+            self.python(name, HERE / "planted.py", self.plant, *ros_arguments(settings))
+        else:
+            self.node(name, "controller", **settings)
 
     def start_chunks(self) -> None:
         """Start what makes chunks."""
@@ -345,6 +349,8 @@ class Stage:
             if not self.processes.is_running(name):
                 if name in self.processes.names():
                     self.done.add(f"start the {'policy' if name == 'chunks' else name}")
+                self.wire.pump()  # what one that ended has said holds no longer
+                self.wire.texts = [text for text in self.wire.texts if text[1] != name]
                 start()
 
     def lie(self, name: str) -> None:
@@ -376,14 +382,14 @@ class Stage:
             time.sleep(0.03)
         return False
 
-    def told(self, word: str, timeout_s: float = 20.0) -> bool:
+    def told(self, word: str) -> bool:
         """Wait until a status since the trial began held this word; False when none came."""
 
         def found() -> bool:
             self.wire.pump()
             return any(word in text for at, _, _, text in self.wire.texts if at > self.began)
 
-        return self.wait(found, timeout_s)
+        return self.wait(found, self.told_s)
 
     def runs(self, timeout_s: float = 90.0) -> bool:
         """Bring the robot to follow chunks again, as an operator would."""

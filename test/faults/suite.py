@@ -4,8 +4,8 @@
     python test/faults/suite.py --times 2 --rows stopped,chunk --rates 50,250 --points one,trajectory --transitions rtc
 
 Each trial is written into `--log` (JSON lines) when it is over; a suite that was interrupted goes on behind the last
-one there. Processes: the controller, what makes chunks, the witness (`watcher.py`). This one is the robot: it goes where
-it is told, unless the row says otherwise, and injects. What is judged is `judge.py`, from the robot file alone.
+one there. Processes: the controller, what makes chunks, the witness (`watcher.py`). This one is the robot: it goes
+where it is told, unless the row says otherwise, and injects. `judge.py` judges, from the robot file alone.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Setting:
         return f"{self.rate:g} Hz, points: {self.points}, transition: {self.transition}"
 
 
-def play(rows: list[Row], setting: Setting, times: int, log: Path, retries: int = 1) -> None:
+def play(rows: list[Row], setting: Setting, times: int, log: Path, plant: str = "") -> None:
     """Every row `times` times, those left out that `log` has already; each is appended to it."""
     known = Counter((trial["setting"], trial["row"]) for trial in read(log))
     left = [row for row in rows if known[str(setting), row.name] < times]
@@ -62,7 +62,7 @@ def play(rows: list[Row], setting: Setting, times: int, log: Path, retries: int 
             total -= sum(times - known[str(setting), row.name] for row in mine)
             continue
         with tempfile.TemporaryDirectory() as folder:
-            stage = Stage(Path(folder), kind, setting.rate, setting.points, setting.transition)
+            stage = Stage(Path(folder), kind, setting.rate, setting.points, setting.transition, plant)
             try:
                 referee = Referee(stage)
                 for row in mine:
@@ -84,7 +84,9 @@ def play(rows: list[Row], setting: Setting, times: int, log: Path, retries: int 
 
 def told(row: Row, number: int, trial: Trial) -> str:
     """A trial in a line, and what was not as promised below it."""
-    line = f"{row.name} #{number}: {trial.messages} commands, {trial.speed:.2f}, {trial.acceleration:.2f}; {trial.reason}"
+    line = (
+        f"{row.name} #{number}: {trial.messages} commands, {trial.speed:.2f}, {trial.acceleration:.2f}; {trial.reason}"
+    )
     return "\n    ".join([line, *trial.breaches[:5], *trial.wrong[:5]])
 
 
@@ -116,7 +118,10 @@ def table(trials: list[dict]) -> str:
 
 def summary(trials: list[dict]) -> str:
     """All settings as Markdown, a line each."""
-    lines = ["| setting | faults | injections | commands | beyond limits | not as promised |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| setting | faults | injections | commands | beyond limits | not as promised |",
+        "|---|---|---|---|---|---|",
+    ]
     for setting in dict.fromkeys(trial["setting"] for trial in trials):
         mine = [trial for trial in trials if trial["setting"] == setting]
         lines.append(
@@ -136,6 +141,7 @@ def main() -> int:
     parser.add_argument("--points", default="one", help="one, trajectory or both, by comma (default %(default)s)")
     parser.add_argument("--transitions", default="blend", help=f"of {', '.join(TRANSITIONS)} (default %(default)s)")
     parser.add_argument("--log", type=Path, default=Path("faults.jsonl"), help="trials; goes on where it ends")
+    parser.add_argument("--plant", default="", help="a controller with a fault that must be seen (planted.py)")
     parser.add_argument("--out", type=Path, help="write the tables here")
     args = parser.parse_args()
     os.environ.update(ros_environment(localhost=True))
@@ -153,7 +159,7 @@ def main() -> int:
     ]
     for setting in settings:
         print(setting, flush=True)
-        play(rows, setting, args.times, args.log)
+        play(rows, setting, args.times, args.log, args.plant)
     trials = [trial for trial in read(args.log) if trial["setting"] in map(str, settings)]
     texts = [summary(trials)]
     for setting in settings:

@@ -155,7 +155,7 @@ def judge(
     commands: np.ndarray,
     measured: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Verdict:
-    """Judge `commands` [n, J], the first of them too, that left at `arrived` [n] (s), with (times, positions [m, J])."""
+    """Judge `commands` [n, J] that left at `arrived` [n] (s) after the robot stood, with (times, positions [m, J])."""
     verdict, judged = Verdict(), Judge(robot)
     if measured is not None:
         judged.measured(*measured)
@@ -198,7 +198,9 @@ def judge_plans(
         ways = np.abs(path[0] - start) / (robot.velocity * (times[0] + JOIN_S))
         verdict.speed = max(verdict.speed, float(ways.max()))
         if ways.max() > SLACK:
-            verdict.breach("velocity (times its limit) to a plan's first point", 0, names[int(ways.argmax())], ways.max())
+            verdict.breach(
+                "velocity (times its limit) to a plan's first point", 0, names[int(ways.argmax())], ways.max()
+            )
     if len(path) > 1:
         steps = np.diff(times)[:, None]
         between = np.abs(np.diff(path, axis=0)) / steps / robot.velocity
