@@ -411,18 +411,18 @@ def test_another_publisher_of_a_command_topic_is_yielded_to(arm, start, processe
     start_chunks(processes, arm)
     rival = arm.create_publisher(JointTrajectory, "/arm/yaw", 1)
     refused = lambda: "/arm/yaw has another publisher (/arm)" in arm.arm().message  # noqa: E731
-    wait_until(refused, 20.0, lambda: arm.status.message)
+    wait_until(refused, 60.0, lambda: arm.status.message)
     assert not arm.sent
     arm.destroy_publisher(rival)
-    wait_until(lambda: arm.arm().success, 20.0, lambda: arm.status.message)
-    wait_until(lambda: arm.state == "RUNNING" and moving(arm), 30.0, lambda: arm.status.message)
+    wait_until(lambda: arm.arm().success, 60.0, lambda: arm.status.message)
+    wait_until(lambda: arm.state == "RUNNING" and moving(arm), 60.0, lambda: arm.status.message)
     rival = arm.create_publisher(Float64MultiArray, "/arm/elbow", 1)
-    wait_until(lambda: arm.state == "DISARMED", 10.0, lambda: arm.status.message)
+    wait_until(lambda: arm.state == "DISARMED", 60.0, lambda: arm.status.message)
     assert arm.status.level == DiagnosticStatus.ERROR and "/arm/elbow has another publisher" in arm.status.message
     wait_until(lambda: not np.any(arm.sent[-1].points[0].velocities), 20.0, "rest")
     assert_within_limits(arm, robot_file)
     assert arm.trigger("reset").success, "which acknowledges the fault"
-    wait_until(lambda: arm.status.level != DiagnosticStatus.ERROR, 10.0, lambda: arm.status.message)
+    wait_until(lambda: arm.status.level != DiagnosticStatus.ERROR, 60.0, lambda: arm.status.message)
 
 
 def test_a_second_controller_of_the_same_name_lets_neither_arm(arm, start, processes, robot_file, wait_until):
