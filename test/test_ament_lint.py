@@ -5,6 +5,7 @@ ament_copyright is left out: the licence is in LICENSE and package.xml, once, an
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,4 +29,6 @@ def test_pep257() -> None:
 
 def test_xmllint() -> None:
     xmllint = pytest.importorskip("ament_xmllint.main")
+    if shutil.which("xmllint") is None:
+        pytest.skip("needs xmllint")
     assert xmllint.main(argv=[str(ROOT / "package.xml")]) == 0

@@ -43,6 +43,12 @@ def test_package_xml_is_valid_and_complete() -> None:
     assert package.urls and {d.name for d in package.test_depends} >= {"python3-pytest", "python3-hypothesis"}
 
 
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports them by it: the second would stop the whole run."""
+    names = [path.name for path in (ROOT / "test").rglob("*.py") if path.name != "__init__.py"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 def _messages_used() -> set[str]:
     """Message and service packages that the nodes import."""
     used = set()
