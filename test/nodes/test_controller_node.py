@@ -35,6 +35,7 @@ from pi0_ros.robot import load_robot  # noqa: E402
 
 pytestmark = pytest.mark.dds
 PERIOD = 0.02
+VELOCITY = 2.0  # of every joint, units per s
 HOME = np.array([0.2, -0.1, 0.0])
 NAMES = ("yaw", "elbow", "gripper")
 SOURCE = Path(__file__).parents[1] / "helpers" / "chunk_source.py"
@@ -45,7 +46,7 @@ def robot_file(tmp_path: Path) -> Path:
     """An arm in three command groups of three message types and two state topics, one with other joint names."""
 
     def joint(name: str, lower: float, upper: float, kind: str = "revolute", unit: str = "rad") -> dict:
-        limits = {"position": [lower, upper], "velocity": 2.0, "acceleration": 8.0}
+        limits = {"position": [lower, upper], "velocity": VELOCITY, "acceleration": 8.0}
         return {"name": name, "unit": unit, "kind": kind, "limits": limits, "action": "absolute"}
 
     camera = {
@@ -100,7 +101,8 @@ class Arm(Node):
 
     def __init__(self, context: rclpy.Context) -> None:
         super().__init__("arm", context=context)
-        self.position = HOME.copy()
+        self.position = self._goal = HOME.copy()
+        self._spoke = time.monotonic()
         self.state_names = ["elbow", "yaw"]  # not the robot file's order
         self.speaks = True
         self.stamp: float | None = None  # s; None: the system's time
@@ -155,6 +157,10 @@ class Arm(Node):
         return answer.result()
 
     def _speak(self) -> None:
+        now = time.monotonic()
+        most = VELOCITY * (now - self._spoke)  # commands that a busy machine delivers at once make no arm jump
+        self.position = self.position + np.clip(self._goal - self.position, -most, most)
+        self._spoke = now
         if not self.speaks:
             return
         positions = dict(zip(NAMES, self.position.tolist()))
@@ -166,7 +172,7 @@ class Arm(Node):
 
     def _on_command(self, message: JointTrajectory) -> None:
         self.sent.append(message)
-        self.position = np.array(message.points[0].positions)
+        self._goal = np.array(message.points[0].positions)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
