@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 WIDTH = 118
+
+
+def colours(stream: TextIO) -> bool:
+    """Whether colours may be printed: to people who did not set NO_COLOR (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 def labelled(label: str, text: str, indent: int) -> Iterator[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from pi0_ros.base.arguments import positive
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.findings import Finding
+from pi0_ros.base.printing import colours
 from pi0_ros.doctor.examination import Heard, examine
 from pi0_ros.robot import Robot
 
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     failed = False
     for finding in examine(args.robot, args.checkpoint, args.tokenizer, listen if live else None):
         failed |= finding.severity == "error"
-        print(layout(finding, colour=sys.stdout.isatty()), flush=True)
+        print(layout(finding, colour=colours(sys.stdout)), flush=True)
     print("Something must be mended first." if failed else "Nothing stands in the way.")
     return int(failed)
 

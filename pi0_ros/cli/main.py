@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("pi0_ros.cli.serve", "serve a policy over ZeroMQ for robots without a GPU"),
     "latency": ("pi0_ros.cli.latency", "show where the time goes from a picture to the command, and what to do"),
     "doctor": ("pi0_ros.cli.doctor", "check robot file, checkpoint and topics before anything moves"),
+    "completion": ("pi0_ros.cli.completion", "print the script by which bash or zsh complete `pi0`"),
 }
 TRACEBACK_HELP = f"`{TRACEBACK}`, with any command, shows where in the program an error arose."
 
@@ -68,16 +69,18 @@ def main(argv: list[str] | None = None) -> int:
     )
     overview.add_argument("--version", action="version", version=f"pi0_ros {version()}")
     overview.add_argument("command", metavar="COMMAND")
-    chosen = overview.parse_args(argv[:1]).command
-    if chosen not in COMMANDS:
-        near = difflib.get_close_matches(chosen, COMMANDS, 1)
-        hint = f"did you mean `pi0 {near[0]}`?" if near else f"there are {', '.join(COMMANDS)}"
-        overview.error(f"no command is called {chosen!r}: {hint}")
+    chosen = argv[0] if argv else ""
     try:
-        args = _parse(chosen, argv[1:])
-        status = int(args.run(args))
-        sys.stdout.flush()
-        return status
+        try:
+            chosen = overview.parse_args(argv[:1]).command
+            if chosen not in COMMANDS:
+                near = difflib.get_close_matches(chosen, COMMANDS, 1)
+                hint = f"did you mean `pi0 {near[0]}`?" if near else f"there are {', '.join(COMMANDS)}"
+                overview.error(f"no command is called {chosen!r}: {hint}")
+            args = _parse(chosen, argv[1:])
+            return int(args.run(args))
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -98,6 +101,14 @@ def version() -> str:
 
 
 def _parse(chosen: str, arguments: list[str]) -> argparse.Namespace:
+    parser = command_parser(chosen)
+    if any(isinstance(action, argparse._SubParsersAction) for action in parser._actions):
+        return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)  # options may stand between positional arguments
+
+
+def command_parser(chosen: str) -> argparse.ArgumentParser:
+    """The parser of a command; its namespace has the function `run`."""
     module = importlib.import_module(COMMANDS[chosen][0])
     parser = Parser(
         prog=f"pi0 {chosen}",
@@ -107,10 +118,10 @@ def _parse(chosen: str, arguments: list[str]) -> argparse.Namespace:
     )
     if hasattr(module, "ACTIONS"):
         _add_actions(parser, module.ACTIONS)
-        return parser.parse_args(arguments)
-    module.add_arguments(parser)
-    parser.set_defaults(run=module.run)
-    return parser.parse_intermixed_args(arguments)  # options may stand between positional arguments
+    else:
+        module.add_arguments(parser)
+        parser.set_defaults(run=module.run)
+    return parser
 
 
 def _add_actions(parser: argparse.ArgumentParser, actions: dict[str, tuple[ModuleType, str]]) -> None:

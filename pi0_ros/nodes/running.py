@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import signal
 import sys
 import threading
@@ -105,6 +106,8 @@ def begin(node: str, args: Sequence[str] | None) -> Ending:
     """
     global _ending
     _ending = Ending()
+    if os.environ.get("NO_COLOR"):
+        os.environ.setdefault("RCUTILS_COLORIZED_OUTPUT", "0")  # ROS's logger knows this variable only
     words = take_traceback(list(sys.argv if args is None else args))
     check_given(node, words, remove_ros_args(words)[1:])
     try:

@@ -36,7 +36,7 @@ KINDS = {
     **dict.fromkeys(("fps", "ray_address"), "name"),
     **dict.fromkeys(("out", "dst", "plots", "plot", "log_dir", "page"), "out"),
     **dict.fromkeys(
-        ("prompt", "task", "recorder", "topic", "prompt_topic", "subtask_topic", "namespace", "text"), "text"
+        ("prompt", "task", "recorder", "topic", "prompt_topic", "subtask_topic", "namespace", "text", "words"), "text"
     ),
     **dict.fromkeys(("start_topic", "stop_topic", "discard_topic"), "text"),
 }
