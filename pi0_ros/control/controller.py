@@ -16,7 +16,7 @@ from pi0_ros.control.smoothing import Smoother
 from pi0_ros.control.tick_times import TickAxis
 from pi0_ros.control.timeline import Timeline
 from pi0_ros.control.tracking import Tracking
-from pi0_ros.control.transitions import Ensemble
+from pi0_ros.control.transitions import transition_of
 
 
 class State(Enum):
@@ -109,8 +109,9 @@ class Controller:
         self.revision = 0  # goes up whenever the motion ahead changes
         self.last_refusal = ""
         self.joined_at_step = 0.0  # how many steps of the chunk that is followed were past when it was taken up
-        ensemble = Ensemble(settings.ensemble_decay, settings.interpolation, limits.gripper)
-        self._ensemble = ensemble if settings.transition == "ensemble" else None
+        combined = transition_of(settings.transition).combined
+        decay, interpolation = settings.ensemble_decay, settings.interpolation
+        self._combined = combined(decay, interpolation, limits.gripper) if combined else None
         self._axis = TickAxis(period)
         self._sent, self._sent_velocity = np.zeros((2, len(limits.names)))
         self._measured_then = np.full(len(limits.names), np.nan)  # what was measured when the last command went out
@@ -216,7 +217,7 @@ class Controller:
                 order = "predicted from joint states that cannot be true"
             self.last_refusal = f"dropped a chunk that was {order} (observation {now - chunk.stamp:.2f} s old)"
             return False
-        self._pending, self._newest_stamp = self._ensemble.add(chunk) if self._ensemble else chunk, chunk.stamp
+        self._pending, self._newest_stamp = self._combined.add(chunk) if self._combined else chunk, chunk.stamp
         return True
 
     def refuse(self, reason: str, now: float) -> None:
@@ -304,7 +305,7 @@ class Controller:
         """A copy to be ticked ahead as if nothing more arrived: it needs no joint states, and takes up no chunk."""
         limits = self.limits, self.limiter.limits
         memo: dict[int, object] = {id(shared): shared for shared in (*limits, self.timeline.chunk)}
-        memo |= {id(left_out): None for left_out in (self._pending, self._ensemble)}
+        memo |= {id(left_out): None for left_out in (self._pending, self._combined)}
         memo |= {
             id(self.tracking): Tracking(self.limits, 0.0, self.period),
             id(self.feedback): self.feedback.never_stale(),
@@ -486,8 +487,8 @@ class Controller:
 
     def _forget_chunks(self) -> None:
         self.timeline.clear()
-        if self._ensemble:
-            self._ensemble.clear()
+        if self._combined:
+            self._combined.clear()
         self._pending = None
         self._newest_stamp = -np.inf
 

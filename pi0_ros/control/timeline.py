@@ -8,20 +8,20 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.splines import INTERPOLATIONS, Fades, Spline, chunk_spline, stop
-from pi0_ros.control.transitions import TRANSITIONS, TransitionStatistics, fade_duration, stop_duration
+from pi0_ros.control.transitions import TransitionStatistics, fade_duration, stop_duration, transition_of
 
-RTC_FADE_STEPS = 2.0  # steps of the chunk over which `rtc` fades what guidance left over
 USUAL_PERCENTILE = 90  # percentile of a chunk's accelerations that counts as its usual one
 
 
 class Timeline:
     """Where the joints shall be at any time: on the newest chunk, reached from where the command was.
 
-    When a chunk is taken up it seldom starts where the command is. Strategy `replace` jumps there and leaves the rest
-    to the limits. The others cancel the offset in position, velocity and acceleration and fade it out: `blend` and
-    `ensemble` over `blend_s`, `rtc`, whose chunks were generated to agree with what was sent, over two steps of the
-    chunk; all of them over longer where limits or calm need it. So the motion is continuous up to its acceleration
-    where the interpolation is. Grippers switch to the new chunk at once and hold each action until the next.
+    When a chunk is taken up it seldom starts where the command is. Transition `replace`, and any where `blend_s` is 0,
+    jumps there and leaves the rest to the limits. The others cancel the offset in position, velocity and acceleration
+    and fade it out: `blend` and `ensemble` over `blend_s`, `rtc`, whose chunks were generated to agree with what was
+    sent, over two steps of the chunk; all of them over longer where limits or calm need it. So the motion is continuous
+    up to its acceleration where the interpolation is. Grippers switch to the new chunk at once and hold each action
+    until the next.
 
     Times are seconds since `origin`, on the clock of the chunks' stamps: today's dates would leave 0.2 microseconds of
     resolution, which twice differentiated at 1000 Hz is a rattle.
@@ -37,15 +37,13 @@ class Timeline:
     ) -> None:
         if interpolation not in INTERPOLATIONS:
             raise InputError(f"interpolation {interpolation!r} is unknown, expected one of {', '.join(INTERPOLATIONS)}")
-        if transition not in TRANSITIONS:
-            raise InputError(f"transition {transition!r} is unknown, expected one of {', '.join(TRANSITIONS)}")
         if not blend_s >= 0:
             raise InputError(f"blend_s is {blend_s}, expected 0 or more seconds")
         self.limits = limits
         self.period = period
         self.interpolation = interpolation
-        self.transition = transition if blend_s > 0 else "replace"
         self.blend_s = blend_s
+        self._fade_s = transition_of(transition).fade_s
         self.origin = 0.0
         self.transitions = TransitionStatistics()
         self.chunk: ActionChunk | None = None
@@ -88,8 +86,8 @@ class Timeline:
         motion = np.where(self.limits.gripper, 0.0, [position - newest, velocity_gap, acceleration_gap])
         self.transitions.add(motion)
         self.chunk, self._plan = chunk, plan
-        if self.transition != "replace":
-            shortest = RTC_FADE_STEPS * chunk.dt if self.transition == "rtc" else self.blend_s
+        shortest = self._fade_s(chunk, self.blend_s) if self.blend_s > 0 else 0.0
+        if shortest > 0:
             duration = fade_duration(motion, self.limits, usual_acceleration(chunk), shortest)
             self._fades.add(now, duration, motion)
 

@@ -1,16 +1,19 @@
-"""From one chunk to the next: how long the fade must last, what an ensemble expects, how rough transitions were."""
+"""From one chunk to the next: the kinds of transition (`TRANSITIONS`), how long a fade must last, how rough it was."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.splines import Spline, chunk_spline
 
-TRANSITIONS = ("replace", "blend", "ensemble", "rtc")
 TRANSITION_FRACTION = 0.5  # a transition alone may use this fraction of the velocity and acceleration limits
 CALM_FRACTION = 0.5  # and should accelerate no more than this fraction of what the chunk itself does
 FLOOR_FRACTION = 0.02  # of the acceleration limits: a chunk that stands still would ask for endless fades
@@ -20,6 +23,7 @@ LONGEST_FADE_S = 10.0  # whatever the limits say
 TRIED = 24  # fades between the shortest and the longest
 MEMBERS = 128  # overlapping chunks in an ensemble, at most
 KEPT = 512  # transitions that the percentiles look back on
+RTC_FADE_STEPS = 2.0  # steps of the chunk over which `rtc` fades what guidance left over
 
 _u = np.linspace(0.0, 1.0, 13)[1:, None]
 # How a quintic fade's first offset, velocity and acceleration go into its velocity and acceleration: [n, 3].
@@ -105,6 +109,41 @@ class Ensemble:
             weights += factor
         actions = np.where(self._gripper, chunk.actions, total / weights)
         return ActionChunk(chunk.stamp, chunk.dt, actions, chunk.names)
+
+
+class Combined(Protocol):
+    """Makes one chunk of those that arrived. It may remember them until it is told to forget."""
+
+    def add(self, chunk: ActionChunk) -> ActionChunk:
+        """Take a chunk, newer than those before, and return what is followed in its place."""
+
+    def clear(self) -> None:
+        """Forget all chunks."""
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One kind of transition, in two places: where a chunk arrives, and where the command goes over to it."""
+
+    fade_s: Callable[[ActionChunk, float], float]  # chunk, blend_s -> shortest fade of the offset; 0: none, it jumps
+    combined: Callable[[float, str, np.ndarray], Combined] | None = (
+        None  # of ensemble_decay, interpolation, gripper [J]
+    )
+
+
+TRANSITIONS: dict[str, Transition] = {
+    "replace": Transition(lambda chunk, blend_s: 0.0),
+    "blend": Transition(lambda chunk, blend_s: blend_s),
+    "ensemble": Transition(lambda chunk, blend_s: blend_s, combined=Ensemble),
+    "rtc": Transition(lambda chunk, blend_s: RTC_FADE_STEPS * chunk.dt),
+}
+
+
+def transition_of(name: str) -> Transition:
+    """The transition of this name; `InputError` names the ones that there are."""
+    if name not in TRANSITIONS:
+        raise InputError(f"transition {name!r} is unknown, expected one of {', '.join(TRANSITIONS)}")
+    return TRANSITIONS[name]
 
 
 class TransitionStatistics:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.splines import Fades
 from pi0_ros.control.timeline import Timeline
-from pi0_ros.control.transitions import LONGEST_S, TRANSITION_FRACTION, TRANSITIONS, fade_duration
+from pi0_ros.control.transitions import LONGEST_S, TRANSITION_FRACTION, TRANSITIONS, fade_duration, transition_of
 
 STILL = np.zeros(3)
 
@@ -74,7 +74,7 @@ def test_outside_its_actions():
     np.testing.assert_allclose(velocity, slope, err_msg="and it comes along its first slope")
 
 
-@pytest.mark.parametrize("transition", ["blend", "ensemble", "rtc"])
+@pytest.mark.parametrize("transition", [name for name in TRANSITIONS if name != "replace"])
 @pytest.mark.parametrize("interpolation", ["linear", "cubic", "quintic"])
 def test_a_transition_starts_at_the_command_and_ends_on_the_chunk(transition, interpolation):
     timeline = Timeline(arm_limits(), PERIOD, interpolation, transition, blend_s=0.2)
@@ -86,7 +86,9 @@ def test_a_transition_starts_at_the_command_and_ends_on_the_chunk(transition, in
     start = [before, position, *(timeline.sample(now + k * PERIOD)[0].copy() for k in range(1, 40))]
     assert np.abs(np.diff(start, n=2, axis=0)[:3, :2]).max() < 6.0 * PERIOD**2, "no step in position or velocity"
     plain = joined(chunk, interpolation=interpolation)
-    assert (0.1 if transition == "rtc" else 0.2) <= timeline.fade_end - now < 1.2
+    shortest = transition_of(transition).fade_s(chunk, 0.2)
+    assert shortest == pytest.approx(2 * chunk.dt if transition == "rtc" else 0.2)
+    assert shortest <= timeline.fade_end - now < 1.2
     np.testing.assert_allclose(timeline.sample(timeline.fade_end)[0], plain.sample(timeline.fade_end)[0], atol=1e-9)
     before, after = timeline.sample(timeline.fade_end - 1e-6)[1].copy(), timeline.sample(timeline.fade_end + 1e-6)[1]
     np.testing.assert_allclose(before, after, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Temporal ensembling, checked against LeRobot's ACT."""
+"""The table of transitions, and temporal ensembling, checked against LeRobot's ACT."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from arms import arm_limits
 
 from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.control.controller import Controller, Settings
 from pi0_ros.control.splines import INTERPOLATIONS
-from pi0_ros.control.transitions import Ensemble
+from pi0_ros.control.transitions import TRANSITIONS, Ensemble, Transition
 
 REFERENCE = Path(__file__).parents[1] / "fixtures" / "reference" / "lerobot_transforms.npz"
 START, DT = 1.7e9, 0.02
@@ -63,3 +65,42 @@ def test_a_chunk_that_is_over_counts_no_more():
     ensemble = Ensemble(0.01, "cubic", NO_GRIPPER)
     ensemble.add(chunk(0.0, np.zeros((5, 3))))
     np.testing.assert_array_equal(ensemble.add(chunk(5 * DT, np.ones((5, 3)))).actions, 1.0)
+
+
+class Halved:
+    """Follows half of every chunk."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def add(self, chunk: ActionChunk) -> ActionChunk:
+        self.taken += 1
+        return ActionChunk(chunk.stamp, chunk.dt, chunk.actions / 2, chunk.names)
+
+    def clear(self) -> None:
+        self.taken = 0
+
+
+def test_a_transition_is_a_line_in_the_table(monkeypatch):
+    halved, fades = Halved(), []
+    long = Transition(lambda chunk, blend_s: fades.append(blend_s) or 7.0, lambda *made_of: halved)
+    monkeypatch.setitem(TRANSITIONS, "halved", long)
+    limits = arm_limits()
+    names = limits.names
+    controller = Controller(limits, 0.01, np.full(len(names), 9.0), Settings(transition="halved"))
+    for tick in range(30):
+        controller.tick(0.01 * tick)
+        controller.measure(0.01 * tick, np.arange(len(names)), np.zeros(len(names)))
+    assert not controller.arm(0.29)
+    assert controller.accept(ActionChunk(0.29, 0.1, np.full((20, len(names)), 0.2), names), 0.29)
+    assert controller.fork()._combined is None, "a copy takes up no chunk"
+    controller.tick(0.30)
+    assert controller.timeline.chunk is not None and controller.timeline.chunk.actions[0, 0] == pytest.approx(0.1)
+    assert fades == [0.2] and controller.timeline.fade_end > 7.0 and halved.taken == 1
+    controller.disarm("enough")
+    assert halved.taken == 0, "and forgets its chunks with the controller"
+
+
+def test_a_transition_that_the_table_does_not_hold_is_refused():
+    with pytest.raises(ValueError, match="transition 'glue' is unknown, expected one of replace, blend, ensemble, rtc"):
+        Controller(arm_limits(), 0.01, np.full(3, 9.0), Settings(transition="glue"))
