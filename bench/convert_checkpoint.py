@@ -22,8 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from pi0_ros.checkpoints.convert import TARGETS, convert_checkpoint
+
 TESTS = Path(__file__).parents[1] / "test"
-sys.path.insert(0, str(TESTS / "model" / "checkpoints"))
+sys.path.insert(0, str(TESTS / "helpers"))
 
 
 def write_checkpoint(folder: Path, model: str, chunks: str, random: bool) -> None:
@@ -51,8 +53,6 @@ def write_checkpoint(folder: Path, model: str, chunks: str, random: bool) -> Non
 
 def convert(src: Path, dst: Path, to: str) -> None:
     """Convert in this process and print its peak memory."""
-    from pi0_ros.checkpoints.convert import convert_checkpoint
-
     start = time.perf_counter()
     convert_checkpoint(src, dst, to)
     seconds = time.perf_counter() - start
@@ -64,7 +64,7 @@ def main() -> None:
     """Make the checkpoint, convert it in a process of its own, delete both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="pi0", choices=["pi0", "pi05"])
-    parser.add_argument("--to", default="pi0_ros", choices=["pi0_ros", "lerobot", "openpi"])
+    parser.add_argument("--to", default="pi0_ros", choices=tuple(TARGETS))
     parser.add_argument("--chunks", default="whole", choices=["whole", "layer"])
     parser.add_argument("--random", action="store_true", help="weights that do not compress")
     parser.add_argument("--folder", type=Path, help="where to work; default: the system's temporary folder")

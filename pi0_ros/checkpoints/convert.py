@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.folders import new_folder, write_json
+from pi0_ros.checkpoints.formats import FORMATS
 from pi0_ros.checkpoints.lerobot_files import TOKENIZER as TOKENIZER_FOLDER
 from pi0_ros.checkpoints.lerobot_files import tokenizer_files, write_lerobot_files
 from pi0_ros.checkpoints.load import Sizes, open_checkpoint
@@ -41,7 +42,6 @@ from pi0_ros.robot import Robot, robot_to_yaml
 from pi0_ros.tokens.action_tokens import FOLDER as ACTION_TOKENS
 from pi0_ros.tokens.subwords import TokenizerError, file_of
 
-TARGETS = ("pi0_ros", "lerobot", "openpi")
 Progress = Callable[[int, int], None]  # bytes written, bytes in all
 _PIECE = 2**24  # elements
 
@@ -113,12 +113,7 @@ class Conversion:
     def write_files(self, folder: Path) -> None:
         """Write all small files, which is everything but the weights, into an existing folder."""
         description = self.description
-        if self.to == "lerobot":
-            write_lerobot_files(description, folder)
-        elif self.to == "openpi":
-            _write_openpi_files(description, folder, self.asset_id)
-        else:
-            _write_own_files(description, folder)
+        TARGETS[self.to].write_files(description, folder, self.asset_id)
         if self.to != "openpi" and description.robot is not None:
             (folder / ROBOT).write_text(robot_to_yaml(description.robot))
         if (description.path / ACTION_TOKENS).is_dir():
@@ -251,7 +246,7 @@ def _zeros(info: TensorInfo) -> Iterable[Tensor]:
         left -= _PIECE
 
 
-def _write_own_files(description: Description, folder: Path) -> None:
+def _write_own_files(description: Description, folder: Path, asset_id: str | None) -> None:
     write_json(folder / CONFIG, own_config(description.config, description.settings, description.training))
     if description.norm_stats is not None:
         save_norm_stats(description.norm_stats, folder / STATS)
@@ -299,8 +294,27 @@ def _write_openpi_files(description: Description, folder: Path, asset_id: str | 
     )
 
 
+def _write_lerobot_files(description: Description, folder: Path, asset_id: str | None) -> None:
+    write_lerobot_files(description, folder)
+
+
 def _write_assets(assets: Mapping[str, NormStats], folder: Path) -> None:
     for key, stats in assets.items():
         _check_asset(key)
         (folder / ASSETS / key).mkdir(parents=True)
         save_norm_stats(stats, folder / ASSETS / key / STATS)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A format that can be written."""
+
+    title: str  # as reports say it
+    write_files: Callable[[Description, Path, str | None], None]  # all but weights and robot file; None: no asset asked
+
+
+TARGETS: dict[str, Target] = {
+    "pi0_ros": Target(FORMATS["pi0_ros"].title, _write_own_files),
+    "lerobot": Target(FORMATS["lerobot"].title, _write_lerobot_files),
+    "openpi": Target(FORMATS["openpi_torch"].title, _write_openpi_files),
+}

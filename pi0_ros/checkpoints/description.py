@@ -16,8 +16,6 @@ from pi0_ros.model.pi0 import Pi0
 from pi0_ros.robot import Robot
 from pi0_ros.tokens.tokenizer import Tokenizer
 
-FORMATS = ("pi0_ros", "lerobot", "openpi_torch", "openpi_jax")
-
 
 @dataclass(frozen=True)
 class Sidecar:
@@ -40,7 +38,7 @@ class Description:
     """A checkpoint but for its weights, which were compared with the model by name, shape and dtype."""
 
     path: Path  # the folder or file itself, below what was asked for if need be
-    format: str  # one of FORMATS
+    format: str  # a key of FORMATS in checkpoints/formats.py
     config: ModelConfig
     settings: PolicySettings
     norm_stats: NormStats | None

@@ -10,16 +10,13 @@ from typing import Any
 
 import torch
 
-from pi0_ros.checkpoints.description import Description, LoadedModel, Sidecar
-from pi0_ros.checkpoints.jax_names import JaxSource
-from pi0_ros.checkpoints.lerobot import RELEASES, read_lerobot
-from pi0_ros.checkpoints.locate import CONFIG, Located, locate, open_files
-from pi0_ros.checkpoints.openpi import read_openpi
-from pi0_ros.checkpoints.orbax import OrbaxLeaves
-from pi0_ros.checkpoints.own import read_own
+from pi0_ros.checkpoints.description import Description, LoadedModel
+from pi0_ros.checkpoints.formats import Asked, open_source, read_around
+from pi0_ros.checkpoints.lerobot import RELEASES
+from pi0_ros.checkpoints.locate import CONFIG, Located, locate
 from pi0_ros.checkpoints.peft import ADAPTER, AdapterSource, base_folder
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
-from pi0_ros.checkpoints.sizes import infer_config, model_of
+from pi0_ros.checkpoints.sizes import infer_config
 from pi0_ros.checkpoints.weights import TIED_HEAD, Source, TorchSource, equals_embedding, filled_model
 from pi0_ros.model.config import DTYPES, ModelConfig
 from pi0_ros.model.fast import Pi0Fast
@@ -102,8 +99,9 @@ def open_checkpoint(
     if lerobot_release not in (None, *RELEASES):
         raise CheckpointError(f"lerobot_release is {lerobot_release!r}, expected one of {', '.join(RELEASES)}")
     located = locate(path)
-    source = _open_source(located, base)
-    around = _read_around(_sidecar_of(located, base), source, asset_id, lerobot_release)
+    asked = Asked(asset_id, base, lerobot_release)
+    source = open_source(located, asked)
+    around = read_around(_sidecar_of(located, base), source, asked)
     model_config, assumed = infer_config(source, around.stated, config)
     check_head(model_config, source)
     description = Description(
@@ -161,32 +159,11 @@ def warn_of_tf32(device: str, dtype: str) -> None:
         )
 
 
-def _open_source(located: Located, base: Path | str | None) -> Source:
-    if located.format == "openpi_jax":
-        return JaxSource(OrbaxLeaves(located.weights))
-    if located.weights.name == ADAPTER:
-        changed = locate(base_folder(located.path, base))
-        return AdapterSource(located.path, _open_source(changed, None))
-    return TorchSource(located.weights, open_files(located.weights))
-
-
 def _sidecar_of(located: Located, base: Path | str | None) -> Located:
     """Where the other files are: an adapter that was saved without them has those of its base."""
     if located.weights.name == ADAPTER and not (located.path / CONFIG).is_file():
         return locate(base_folder(located.path, base))
     return located
-
-
-def _read_around(located: Located, source: Source, asset_id: str | None, release: str | None) -> Sidecar:
-    if release is not None and located.format != "lerobot":
-        raise CheckpointError(f"{located.path}: it is no checkpoint of LeRobot, so no release of LeRobot trained it")
-    if located.format == "pi0_ros":
-        return read_own(located.path, asset_id)
-    model = model_of(source)
-    if located.format == "lerobot":
-        statistics = source.statistics if isinstance(source, TorchSource) else {}
-        return read_lerobot(located.path, model, statistics, release)
-    return read_openpi(located.path, model, asset_id)
 
 
 def _tokenizer(path: Path | None) -> Tokenizer | None:

@@ -14,12 +14,6 @@ from pi0_ros.checkpoints.norm_stats import NORMALIZATIONS, Stats
 from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.model.config import Expert, ModelConfig, Vision
 
-FORMATS = {
-    "pi0_ros": "a checkpoint of this package",
-    "lerobot": "LeRobot",
-    "openpi_torch": "openpi PyTorch",
-    "openpi_jax": "openpi JAX",
-}
 MODELS = {"pi0": "pi0", "pi05": "pi0.5", "pi0_fast": "pi0-FAST"}
 _MOST_RADIANS = 10.0  # no joint turns further, so larger numbers are degrees, percentages or ticks
 

@@ -22,17 +22,17 @@ from tqdm import tqdm
 
 from pi0_ros.base.printing import labelled, size, value
 from pi0_ros.checkpoints.convert import TARGETS, Conversion, plan_conversion
+from pi0_ros.checkpoints.formats import FORMATS
 from pi0_ros.checkpoints.lerobot import RELEASES
 from pi0_ros.checkpoints.own import WEIGHTS
 from pi0_ros.checkpoints.robot_file import misfit
-from pi0_ros.checkpoints.summary import FORMATS, MODELS, asset_id, assumed
+from pi0_ros.checkpoints.summary import MODELS, asset_id, assumed
 from pi0_ros.cli.checkpoint_options import BASE_HELP, CONFIG_HELP, RELEASE_HELP, describe_for, read_config
 from pi0_ros.model.config import DTYPES, ModelConfig
 from pi0_ros.robot import load_robot
 from pi0_ros.robot.units import SAME
 from pi0_ros.tokens.tokenizer import Tokenizer
 
-NAMES = {"pi0_ros": FORMATS["pi0_ros"], "lerobot": FORMATS["lerobot"], "openpi": FORMATS["openpi_torch"]}
 INDENT = 8
 
 
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 checkpoint convert`."""
     parser.add_argument("src", type=Path, metavar="SRC", help="the checkpoint to read, of any format")
     parser.add_argument("dst", type=Path, metavar="DST", help="the folder to write")
-    parser.add_argument("--to", required=True, choices=TARGETS, help="the format to write")
+    parser.add_argument("--to", required=True, choices=tuple(TARGETS), help="the format to write")
     parser.add_argument("--robot", help="robot file to put into DST; it also tells sizes and statistics, see `info`")
     parser.add_argument("--asset", metavar="ID", help="which of several statistics are the robot's")
     parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer to put into DST")
@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
         lerobot_release=args.lerobot_release,
     )
     dst = plan.check_target(args.dst, args.overwrite)
-    print(f"from    {description.path}: {FORMATS[description.format]}, {MODELS[description.config.model]}")
-    print(f"to      {dst}: {NAMES[args.to]}, {size(plan.weights.nbytes)} of weights")
+    print(f"from    {description.path}: {FORMATS[description.format].title}, {MODELS[description.config.model]}")
+    print(f"to      {dst}: {TARGETS[args.to].title}, {size(plan.weights.nbytes)} of weights")
     for name, count in _files(plan):
         print(f"{'':{INDENT}s}{size(count):>9s}  {name}")
     for note in _notes(plan, assumed(description)):

@@ -18,9 +18,9 @@ from pathlib import Path
 from pi0_ros.base.printing import labelled, size, value
 from pi0_ros.checkpoints import robot_file
 from pi0_ros.checkpoints.description import Description
+from pi0_ros.checkpoints.formats import FORMATS
 from pi0_ros.checkpoints.lerobot import RELEASES
 from pi0_ros.checkpoints.summary import (
-    FORMATS,
     MODELS,
     asset_id,
     joint_name,
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 def lines(description: Description, robot: Robot | None = None) -> Iterator[str]:
     """The report as text; with a robot, whether the checkpoint drives that one."""
-    yield f"{description.path}: {FORMATS[description.format]}, {MODELS[description.config.model]}"
+    yield f"{description.path}: {FORMATS[description.format].title}, {MODELS[description.config.model]}"
     yield ""
     for label, text in _facts(description):
         yield from labelled(label, text, INDENT)
