@@ -16,22 +16,9 @@ import numpy as np
 from pi0_ros.base.errors import InputError
 from pi0_ros.observation import raw_encodings
 from pi0_ros.observation.compressed_kinds import JPEG, PNG, kind_of
-from pi0_ros.observation.raw_encodings import LAYOUTS, LayoutError
+from pi0_ros.observation.raw_encodings import LayoutError
+from pi0_ros.robot.encodings import ENCODINGS, GREY, LAYOUTS, PIXELS
 
-# encoding: (numpy kind, channels in the message, where red, green and blue are)
-PIXELS: dict[str, tuple[str, int, tuple[int, int, int]]] = {
-    "rgb8": ("u1", 3, (0, 1, 2)),
-    "bgr8": ("u1", 3, (2, 1, 0)),
-    "rgba8": ("u1", 4, (0, 1, 2)),
-    "bgra8": ("u1", 4, (2, 1, 0)),
-    "mono8": ("u1", 1, (0, 0, 0)),
-    "8UC1": ("u1", 1, (0, 0, 0)),
-    "rgb16": ("u2", 3, (0, 1, 2)),
-    "bgr16": ("u2", 3, (2, 1, 0)),
-    "rgba16": ("u2", 4, (0, 1, 2)),
-    "bgra16": ("u2", 4, (2, 1, 0)),
-    "mono16": ("u2", 1, (0, 0, 0)),
-}
 # encodings that say nothing about colour: refused with the remedy
 COLOURLESS = {
     "16UC1": "is a depth image: name the camera's colour topic, or say `depth: {near: 0.2, far: 2.0}` (metres)",
@@ -39,7 +26,6 @@ COLOURLESS = {
     "8UC3": "does not say whether red or blue comes first: say `encoding: rgb8` or bgr8 for the camera",
     "8UC4": "does not say whether red or blue comes first: say `encoding: rgba8` or bgra8 for the camera",
 }
-GREY = ("mono8", "8UC1", "mono16")  # raw encodings without colour
 HEAD = 1 << 17  # bytes of a JPEG that are looked through for its kind: behind all that a camera notes
 DEPTH = ", as depth has it"
 RIFF, WEBP = b"RIFF", b"WEBP"  # a WebP file: RIFF, four bytes of length, WEBP
@@ -61,7 +47,7 @@ def decode_image(msg: Any) -> np.ndarray:
     if msg.encoding not in PIXELS:
         return _bridge(msg.encoding)(msg)
     pixels = _view(msg)
-    order = PIXELS[msg.encoding][2]
+    order = PIXELS[msg.encoding].order
     if order == (0, 1, 2) and pixels.shape[2] == 3 and pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels)  # no copy unless the rows are padded
     rgb = np.empty((*pixels.shape[:2], 3), np.uint8)
@@ -215,10 +201,10 @@ def _pillow(data: bytes) -> np.ndarray:
 
 @functools.cache
 def _bridge(encoding: str) -> Callable[[Any], np.ndarray]:
-    """cv_bridge's decoder for an encoding that is not in `PIXELS`, after it has converted one small image rightly."""
+    """cv_bridge's decoder for an encoding that no table holds, after it has converted one small image rightly."""
     if encoding in COLOURLESS:
         raise ImageError(f"encoding {encoding!r} {COLOURLESS[encoding]}")
-    known = f"decoded without it are {', '.join((*PIXELS, *LAYOUTS))}"
+    known = f"decoded without it are {', '.join(ENCODINGS)}"
     probe = SimpleNamespace(encoding="bgr8", height=1, width=2, step=6, is_bigendian=0, data=bytes(range(6)))
     try:
         from cv_bridge import CvBridge

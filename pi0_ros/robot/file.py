@@ -18,6 +18,7 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.base.share import config_path
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, key_of, nearest, read, unique
 from pi0_ros.robot.dataset_names import read_dataset_names, write_dataset_names
+from pi0_ros.robot.encodings import ENCODINGS
 from pi0_ros.robot.released import read_released, write_released
 from pi0_ros.robot.types import Camera, CommandGroup, Joint, Robot, StateTopic
 from pi0_ros.robot.units import read_scales, write_scales
@@ -32,10 +33,6 @@ AS_ALWAYS = ("stamp", "auto")
 LIMITS = ("jerk", "tracking", "outside")  # that a joint may have besides position, velocity and acceleration
 SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-ENCODINGS = (
-    *("rgb8", "bgr8", "rgba8", "bgra8", "mono8", "rgb16", "bgr16", "mono16", "uyvy", "yuyv", "nv12", "nv21"),
-    *(f"bayer_{pattern}{bits}" for pattern in ("rggb", "bggr", "gbrg", "grbg") for bits in (8, 16)),
-)
 ROTATIONS = (0, 90, 180, 270)
 STATE_TYPES = ("sensor_msgs/msg/JointState",)
 STATE_FIELDS = ("position", "velocity", "effort")

@@ -33,7 +33,7 @@ KINDS = {
     **dict.fromkeys(
         ("robot", "map", "changes", "only", "file", "device", "episodes", "dtype", "asset", "bind", "arguments"), "name"
     ),
-    **dict.fromkeys(("fps", "ray_address"), "name"),
+    **dict.fromkeys(("fps", "ray_address", "gpu"), "name"),
     **dict.fromkeys(("out", "dst", "plots", "plot", "log_dir", "page"), "out"),
     **dict.fromkeys(
         ("prompt", "task", "recorder", "topic", "prompt_topic", "subtask_topic", "namespace", "text", "words"), "text"

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pi0_ros.observation import images, raw_encodings
-from pi0_ros.observation.images import PIXELS, ImageError, check_image, decode_image, resize_with_pad
-from pi0_ros.robot.file import ENCODINGS
+from pi0_ros.observation.images import ImageError, check_image, decode_image, is_grey, resize_with_pad
+from pi0_ros.robot.encodings import ENCODINGS, LAYOUTS, PIXELS, Layout
 
 RNG = np.random.default_rng(0)
 
@@ -283,7 +283,7 @@ def yuv_message(rgb: np.ndarray, encoding: str, padding: int = 0) -> SimpleNames
 
 
 @pytest.mark.parametrize("padding", [0, 6])
-@pytest.mark.parametrize("encoding", ["uyvy", "yuv422", "yuyv", "yuy2", "yuv422_yuy2", "nv12", "nv21"])
+@pytest.mark.parametrize("encoding", [name for name, layout in LAYOUTS.items() if layout.shape != "mosaic"])
 def test_yuv_is_decoded(encoding: str, padding: int) -> None:
     pytest.importorskip("cv2")
     shown = smooth(64, 96)
@@ -298,18 +298,18 @@ SITES = {"rggb": "RG/GB", "bggr": "BG/GR", "gbrg": "GB/RG", "grbg": "GR/BG"}
 
 
 @pytest.mark.parametrize("big", [False, True])
-@pytest.mark.parametrize("bits", [8, 16])
-@pytest.mark.parametrize("pattern", SITES)
-def test_bayer_patterns_are_decoded(pattern: str, bits: int, big: bool) -> None:
+@pytest.mark.parametrize("encoding", [name for name, layout in LAYOUTS.items() if layout.shape == "mosaic"])
+def test_bayer_patterns_are_decoded(encoding: str, big: bool) -> None:
     """Each pixel keeps the colour that it measured; a picture of one colour is that colour everywhere."""
     pytest.importorskip("cv2")
+    pattern, bits = encoding[6:10], int(encoding[10:])
     scale = 1 if bits == 8 else 257
     mosaic = np.zeros((32, 48, 1), f"u{bits // 8}")
     colour = {"R": 200, "G": 90, "B": 30}
     for row, letters in enumerate(SITES[pattern].split("/")):
         for column, letter in enumerate(letters):
             mosaic[row::2, column::2] = colour[letter] * scale
-    found = decode_image(raw(mosaic, f"bayer_{pattern}{bits}", padding=4, big=big and bits == 16))
+    found = decode_image(raw(mosaic, encoding, padding=4, big=big and bits == 16))
     assert np.abs(found[2:-2, 2:-2].astype(int) - [200, 90, 30]).max() <= 1
 
 
@@ -345,5 +345,19 @@ def test_webp_is_decoded() -> None:
     assert np.array_equal(found, shown)
 
 
-def test_every_encoding_that_a_robot_file_may_name_is_decoded_without_cv_bridge() -> None:
-    assert set(ENCODINGS) <= {*PIXELS, *raw_encodings.LAYOUTS}
+def test_one_table_says_what_there_is() -> None:
+    assert set(ENCODINGS) == {*PIXELS, *LAYOUTS} and not {*PIXELS} & {*LAYOUTS}
+    assert {name for name in ENCODINGS if is_grey(SimpleNamespace(encoding=name))} == {"mono8", "8UC1", "mono16"}
+
+
+def test_a_wrong_line_in_the_table_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cv2")
+    monkeypatch.setitem(LAYOUTS, "yuv411", Layout("u1", "pairs", "COLOR_YUV2RGB_Y411"))
+    monkeypatch.setitem(LAYOUTS, "yuv410", Layout("u1", "tiles", "COLOR_YUV2RGB_NV12"))
+    for encoding, words in (("yuv411", "OpenCV .* has no COLOR_YUV2RGB_Y411"), ("yuv410", "the shape 'tiles', which")):
+        message = yuv_message(smooth(64, 96), "uyvy")
+        message.encoding = encoding
+        for work in (check_image, decode_image):
+            with pytest.raises(ImageError, match=words):
+                work(message)
+    assert decode_image(yuv_message(smooth(64, 96), "nv12")).shape == (64, 96, 3)
