@@ -21,6 +21,8 @@ EXTRAS = {
     "mujoco": "sim",
     "ray": "ray",
 }
+PYPI = {"zmq": "pyzmq", "yaml": "PyYAML", "PIL": "Pillow", "cv2": "opencv-python-headless"}  # module -> package
+OWN = ("numpy", "msgpack", "rosbags", "lz4", "tqdm", *PYPI)  # what every installation by pip has
 
 
 class Pi0Error(Exception):
@@ -76,6 +78,10 @@ def mendable(error: Exception) -> str | None:
         return f"{' -> '.join(names)}: {error.strerror}" if names and error.strerror else " ".join(str(error).split())
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("pi0_ros"):
         library = error.name.split(".")[0]
-        remedy = f"pip install 'pi0_ros[{EXTRAS[library]}]'" if library in EXTRAS else "install it, or source ROS 2"
+        remedy = "source ROS 2, whose package it is"
+        if library in EXTRAS:
+            remedy = f"pip install 'pi0_ros[{EXTRAS[library]}]'"
+        elif library in OWN:
+            remedy = f"pip install {PYPI.get(library, library)}"
         return f"the Python package {library!r} is not installed: {remedy}"
     return None

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from pi0_ros.base.arguments import count, fraction, port, positive, whole
 from pi0_ros.base.errors import InputError
 from pi0_ros.launching import launches
+from pi0_ros.launching.lookups import look_up
 
 if TYPE_CHECKING:
     from pi0_ros.launching.processes import ProcessGroup
@@ -99,12 +100,15 @@ def run(args: argparse.Namespace) -> int:
 def start(group: ProcessGroup, args: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """Start the processes of the `demo` launch file and, with --backend zmq, the model server."""
     given = {"checkpoint": str(args.checkpoint), "auto_arm": "false", "view": str(not args.headless).lower()}
+    address = f"tcp://127.0.0.1:{args.port}"
     if args.backend == "zmq":
-        address = f"tcp://127.0.0.1:{args.port}"
         given |= {"backend": "zmq", "server": address, "checkpoint": launches.EMPTY}
+    commands = launches.resolve(launches.find("demo"), given)
+    look_up(commands)
+    if args.backend == "zmq":
         server = ["serve", "--checkpoint", str(args.checkpoint), "--bind", address]
         group.start("server", [sys.executable, "-m", "pi0_ros.cli.main", *server], env=environment)
-    for command in launches.resolve(launches.find("demo"), given):
+    for command in commands:
         group.start(command.name, command.argv(), env=environment)
     print(f"processes: {', '.join(group.names())}; logs in {group.log_dir}", flush=True)
     if problem := prefer({name: group.pid(name) for name in FIRST if name in group.names()}):

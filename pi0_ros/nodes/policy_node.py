@@ -118,7 +118,8 @@ class PolicyNode(LifecycleNode):
             if mendable(error) is None and not value("autostart"):  # else `main` shows where it is
                 report(error, "policy_node")
             self._phase, self.refusal = "unconfigured", mendable(error) or f"{type(error).__name__}: {error} (a bug)"
-            self.get_logger().fatal(self.refusal)
+            if not value("autostart"):  # else `main` says it
+                self.get_logger().fatal(self.refusal)
             self._publish_diagnostics()
             return TransitionCallbackReturn.FAILURE
         self._robot, self._backend = robot, backend

@@ -109,10 +109,11 @@ def begin(node: str, args: Sequence[str] | None) -> Ending:
     if os.environ.get("NO_COLOR"):
         os.environ.setdefault("RCUTILS_COLORIZED_OUTPUT", "0")  # ROS's logger knows this variable only
     words = take_traceback(list(sys.argv if args is None else args))
-    check_given(node, words, remove_ros_args(words)[1:])
     try:
+        check_given(node, words, [])  # parameter files first: it names the line
+        check_given(node, words, remove_ros_args(words)[1:])
         rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # a log level or a parameter that ROS cannot read
+    except RuntimeError as error:  # a log level, a name or a parameter that ROS cannot read
         raise InputError(str(error).partition(", at /")[0]) from None
     return _ending
 

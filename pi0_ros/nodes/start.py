@@ -36,5 +36,5 @@ demonstrator = partial(run, "demonstrator")
 
 
 if __name__ == "__main__":
-    name, sys.argv = sys.argv[1], [sys.argv[0], *sys.argv[2:]]
+    name, sys.argv = sys.argv[1], [f"{sys.argv[1]}_node", *sys.argv[2:]]
     sys.exit(run(name))
