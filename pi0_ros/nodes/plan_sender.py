@@ -23,6 +23,7 @@ from pi0_ros.nodes.command_output import CommandOutput
 
 SOON_OVER_S = 0.2  # a plan that ends within this time by itself needs no stop
 STANDS_FRACTION = 0.01  # of its velocity limit: slower, a joint stands
+LATE_S, TRIES = 0.01, 5  # made later than this after its beginning, a plan is made again: the robot has gone on
 AWAY_S = 0.5  # a plan that cannot be reached sooner belongs to a controller that stood still while the robot went on
 
 
@@ -75,20 +76,22 @@ class Planner:
         plan = rest_of_plan(ahead, command.position, at, lambda: controller.revision != revision)
         if plan is None:
             return
-        now = self._now()
-        plan = still_to_come(plan, now - at)
-        going = later(self._going[0], now - self._going[1]) if self._going is not None else None
-        position, velocity = motion_along(going) if going is not None else (command.position, command.velocity)
-        if going is not None:
-            delay = delay_to_join(plan, going, limits)
-            if delay > AWAY_S:
-                plan = brake_along(going, limits)
-                with self._lock:
-                    controller.fail("the robot went on while the controller stood still: call ~/arm to start again")
-            else:
-                plan = replace(plan, times=plan.times + delay)
-        self._going = begun(plan, position, velocity), now
-        self._output.publish_plan(plan)
+        for _ in range(TRIES):
+            now, away = self._now(), False
+            rest = still_to_come(plan, now - at)
+            going = later(self._going[0], now - self._going[1]) if self._going is not None else None
+            position, velocity = motion_along(going) if going is not None else (command.position, command.velocity)
+            if going is not None:
+                delay = delay_to_join(rest, going, limits)
+                away = delay > AWAY_S
+                rest = brake_along(going, limits) if away else replace(rest, times=rest.times + delay)
+            if self._now() - now <= LATE_S:
+                break
+        if away:
+            with self._lock:
+                controller.fail("the robot went on while the controller stood still: call ~/arm to start again")
+        self._going = begun(rest, position, velocity), now
+        self._output.publish_plan(rest)
 
     def _stop_going(self) -> None:
         """End a motion that the robot is still on although no command comes any more."""

@@ -56,7 +56,7 @@ class Referee:
     plans: list[tuple[float, np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.judged = Judge(self.stage.robot)
+        self.judged = Judge(self.stage.robot, record=self.stage.points == "trajectory")
 
     def trial(self, row: Row, number: int) -> Trial:
         """One injection, from a robot that follows chunks to one that does again."""

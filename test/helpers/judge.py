@@ -48,16 +48,20 @@ class Verdict:
 
 
 class Judge:
-    """Judges a stream of commands that comes in pieces; the robot stands until the first."""
+    """Judges a stream of commands that comes in pieces; the robot stands until the first.
 
-    def __init__(self, robot: Robot) -> None:
-        self._robot, self._period = robot, 1.0 / robot.control_rate_hz
+    `record`: of a robot that takes whole plans, which `judge_plans` judges. It goes along more than what is recorded,
+    so a record at rest may begin anew at once where the robot is.
+    """
+
+    def __init__(self, robot: Robot, record: bool = False) -> None:
+        self._robot, self._period, self._record = robot, 1.0 / robot.control_rate_hz, record
         self.goes_on = max(GOES_ON * self._period, GOES_ON_S)  # s
         self.few = max(RESTS * self._period, RESTS_S)  # s
         joints = len(robot.joints)
         self._lower, self._upper = robot.lower.copy(), robot.upper.copy()
         self._velocity = np.zeros(joints)
-        self._other = self._velocity  # what it may have been instead, where a motion has just begun
+        self._others: tuple[np.ndarray, ...] = ()  # what it may have been instead, where a motion has just begun
         self._times: list[float] = []  # the last few commands'
         self._path: list[np.ndarray] = []
         self._seen_at, self._seen = np.zeros(0), np.zeros((0, joints))
@@ -87,17 +91,18 @@ class Judge:
         robot, names, rest = self._robot, self._robot.joint_names, np.zeros_like(self._velocity)
         gap = at - self._times[-1] if self._times else np.inf
         begins = gap > self.few
-        places = self._where(at) if gap > self.goes_on else []
+        anew = gap > self.goes_on or (self._record and not self._velocity.any())
+        places = self._where(at) if anew else []
         starts: list[tuple[np.ndarray, tuple[np.ndarray, ...]]] = []  # velocity of this command, and before it
         if self._times:
             step = (command - self._path[-1]) / self._period
             if not begins:
-                starts.append((step, (self._velocity, self._other)))
+                starts.append((step, (self._velocity, *self._others)))
             from_rest = step
             for place in places:
-                anew = (command - place) / self._period
-                from_rest = np.where(np.abs(anew) < np.abs(from_rest), anew, from_rest)
-            if gap > self.goes_on:
+                there = (command - place) / self._period
+                from_rest = np.where(np.abs(there) < np.abs(from_rest), there, from_rest)
+            if anew:
                 starts.append((from_rest, (rest,)))
             if np.isfinite(gap):
                 verdict.pause_s = max(verdict.pause_s, gap)
@@ -113,11 +118,11 @@ class Judge:
             ),
             key=lambda option: max(option[0].max(), option[1].max()),
         )
-        self._other = self._velocity
-        if begins and self._times:  # perhaps at the last command, although the measured place was nearer
-            begun = (command - self._path[-1]) / self._period
-            near = np.abs(begun) <= SLACK * np.minimum(robot.velocity, robot.acceleration * self._period)
-            self._other = np.where(near, begun, self._velocity)
+        self._others = ()
+        if begins and self._times:  # at the last command or where it was measured, whichever was nearer
+            most = SLACK * np.minimum(robot.velocity, robot.acceleration * self._period)
+            begun = [(command - place) / self._period for place in (self._path[-1], *places)]
+            self._others = tuple(np.where(np.abs(v) <= most, v, self._velocity) for v in begun)
         before = self._path[-1] if self._path else command
         self._times, self._path = [*self._times[-3:], at], [*self._path[-3:], command]
         verdict.speed = max(verdict.speed, float(velocities.max()))
@@ -129,7 +134,7 @@ class Judge:
                 path = ", ".join(f"{position[j]:.4f}" for position in self._path)
                 verdict.breach(f"{kind} (times its limit)", index, f"{names[j]} [{path}] s [{pauses}]", values.max())
         # Whoever is outside may only come inward: a motion may begin as far outside as the robot is or was told to be.
-        reach = np.array([before, *places]) if gap > self.goes_on else before[None]
+        reach = np.array([before, *places])
         lower, upper = reach.min(axis=0), reach.max(axis=0)
         self._lower = np.minimum(robot.lower, lower if begins else np.maximum(lower, self._lower))
         self._upper = np.maximum(robot.upper, upper if begins else np.minimum(upper, self._upper))
@@ -174,7 +179,8 @@ def judge_plans(
     """Judge a whole plan (trajectory_msgs/JointTrajectory) that left at `at`; `going` holds the one before and is
     replaced by it: when, times [N], positions [N, J], velocities [N, J].
 
-    A receiver goes to the first point from where the plan before has led it by then, or from where it is measured.
+    A receiver goes to the first point from where the plan before has led it by then, at last to its end, or from where
+    it is measured; each joint for itself.
     """
     index = [list(message.joint_names).index(name) for name in robot.joint_names]
     times = np.array([p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points])
@@ -186,7 +192,7 @@ def judge_plans(
         return
     names = robot.joint_names
     joins = None
-    if going and at - going[0][0] < going[0][1][-1] + BACK_S:
+    if going:
         began, old_times, old_path, _ = going[0]
         joins = np.array([np.interp(at - began, old_times, column) for column in old_path.T])
     seen_at, seen = measured
@@ -198,9 +204,10 @@ def judge_plans(
         ways = np.abs(path[0] - start) / (robot.velocity * (times[0] + JOIN_S))
         verdict.speed = max(verdict.speed, float(ways.max()))
         if ways.max() > SLACK:
-            verdict.breach(
-                "velocity (times its limit) to a plan's first point", 0, names[int(ways.argmax())], ways.max()
-            )
+            j, kind = int(ways.argmax()), "velocity (times its limit) to a plan's first point"
+            told = "" if joins is None else f", told to be at {joins[j]:.4f} for {at - going[0][0]:.3f} s"
+            way = f"{start[j]:.4f} -> {path[0, j]:.4f} in {times[0]:.3f} s{told}"
+            verdict.breach(kind, 0, f"{names[j]} [{way}]", float(ways.max()))
     if len(path) > 1:
         steps = np.diff(times)[:, None]
         between = np.abs(np.diff(path, axis=0)) / steps / robot.velocity
