@@ -18,6 +18,7 @@ from pi0_ros.nodes.messages import LATEST, seconds_to_stamp
 
 def stall(seconds: float) -> Inject:
     def row(stage: Stage, trial: int) -> str:
+        stage.at_speed()
         stage.processes.signal("controller", signal.SIGSTOP)
         time.sleep(seconds)
         stage.processes.signal("controller", signal.SIGCONT)
@@ -27,6 +28,7 @@ def stall(seconds: float) -> Inject:
 
 
 def moved_meanwhile(stage: Stage, trial: int) -> str:
+    stage.at_speed()
     stage.processes.signal("controller", signal.SIGSTOP)
     stage.body.follows = False
     for _ in range(40):
@@ -295,6 +297,7 @@ def disarm(stage: Stage, trial: int) -> str:
 
 def ended(number: signal.Signals) -> Inject:
     def row(stage: Stage, trial: int) -> str:
+        stage.at_speed()
         stage.processes.signal("controller", number)
         stage.wait(lambda: not stage.processes.is_running("controller"), 8.0)
         time.sleep(0.3)

@@ -72,7 +72,7 @@ class Referee:
             said = (words,) if isinstance(words, str) else words
         except AssertionError as error:
             result.wrong.append(str(error))
-        mended = time.monotonic()
+        began, mended = stage.began, time.monotonic()
         stage.body.mend()
         stage.lie("")
         for word in said:

@@ -259,8 +259,11 @@ class Wire:
 class Stage:
     """The processes, and what rows may do with them."""
 
-    def __init__(self, folder: Path, kind: str, rate: float, points: str, transition: str, plant: str = "") -> None:
-        self.folder, self.kind, self.points, self.transition, self.plant = folder, kind, points, transition, plant
+    def __init__(
+        self, folder: Path, kind: str, rate: float, points: str, transition: str, plant: str = "", priority: int = 0
+    ) -> None:
+        self.folder, self.kind, self.points, self.transition = folder, kind, points, transition
+        self.plant, self.priority = plant, priority
         if kind == "sim":
             self.robot = load_robot("demo_arm")
         else:
@@ -316,7 +319,8 @@ class Stage:
     def start_controller(self, name: str = "controller") -> None:
         """Start a controller process."""
         simulated = {"use_sim_time": True} if self.kind == "clock" else {}
-        settings = {"robot": str(self.file), "transition": self.transition, **simulated}
+        realtime = {"realtime.priority": self.priority} if self.priority else {}
+        settings = {"robot": str(self.file), "transition": self.transition, **simulated, **realtime}
         if self.plant:
             self.python(name, HERE / "planted.py", self.plant, *ros_arguments(settings))
         else:
@@ -381,6 +385,18 @@ class Stage:
                 return True
             time.sleep(0.03)
         return False
+
+    def at_speed(self) -> None:
+        """Wait until the robot's first joint goes at a third of its velocity limit or more, where a fault shows."""
+
+        def fast() -> bool:
+            before = self.body.position[0], time.monotonic()
+            time.sleep(0.05)
+            speed = abs(self.body.position[0] - before[0]) / (time.monotonic() - before[1])
+            return bool(speed > self.robot.velocity[0] / 3.0)
+
+        self.wait(fast, self.told_s)
+        self.began = time.monotonic()
 
     def told(self, word: str) -> bool:
         """Wait until a status since the trial began held this word; False when none came."""

@@ -51,7 +51,7 @@ class Setting:
         return f"{self.rate:g} Hz, points: {self.points}, transition: {self.transition}"
 
 
-def play(rows: list[Row], setting: Setting, times: int, log: Path, plant: str = "") -> None:
+def play(rows: list[Row], setting: Setting, times: int, log: Path, plant: str = "", priority: int = 0) -> None:
     """Every row `times` times, those left out that `log` has already; each is appended to it."""
     known = Counter((trial["setting"], trial["row"]) for trial in read(log))
     left = [row for row in rows if known[str(setting), row.name] < times]
@@ -62,7 +62,7 @@ def play(rows: list[Row], setting: Setting, times: int, log: Path, plant: str = 
             total -= sum(times - known[str(setting), row.name] for row in mine)
             continue
         with tempfile.TemporaryDirectory() as folder:
-            stage = Stage(Path(folder), kind, setting.rate, setting.points, setting.transition, plant)
+            stage = Stage(Path(folder), kind, setting.rate, setting.points, setting.transition, plant, priority)
             try:
                 referee = Referee(stage)
                 for row in mine:
@@ -142,6 +142,7 @@ def main() -> int:
     parser.add_argument("--transitions", default="blend", help=f"of {', '.join(TRANSITIONS)} (default %(default)s)")
     parser.add_argument("--log", type=Path, default=Path("faults.jsonl"), help="trials; goes on where it ends")
     parser.add_argument("--plant", default="", help="a controller with a fault that must be seen (planted.py)")
+    parser.add_argument("--priority", type=int, default=0, help="the controller's realtime.priority; 0: none")
     parser.add_argument("--out", type=Path, help="write the tables here")
     args = parser.parse_args()
     os.environ.update(ros_environment(localhost=True))
@@ -159,7 +160,7 @@ def main() -> int:
     ]
     for setting in settings:
         print(setting, flush=True)
-        play(rows, setting, args.times, args.log, args.plant)
+        play(rows, setting, args.times, args.log, args.plant, args.priority)
     trials = [trial for trial in read(args.log) if trial["setting"] in map(str, settings)]
     texts = [summary(trials)]
     for setting in settings:
