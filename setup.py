@@ -29,6 +29,7 @@ POLICY = [
 SIM = ["mujoco==3.8.1"]
 TRAIN = [*POLICY, "av>=12", "matplotlib>=3.8", "pandas>=2.0", "pyarrow>=15"]
 RAY = ["ray>=2.10"]
+OPENPI = ["websockets>=13"]  # `pi0 serve --websocket`, `backend:=openpi`
 CAMERAS = ["opencv-python-headless>=4.5"]  # YUV and Bayer pictures; a ROS machine has python3-opencv
 VIEW = ["viser>=1.1", "yourdfpy>=0.0.58"]
 # transformers: prompts are compared with its own; it needs protobuf to read a SentencePiece model, as LeRobot does.
@@ -79,8 +80,9 @@ setup(
         "view": VIEW,
         "ray": RAY,
         "cameras": CAMERAS,
+        "openpi": OPENPI,
         "test": TEST,
-        "dev": [*TRAIN, *CAMERAS, *SIM, *VIEW, *TEST, *LINT, *COLCON],
+        "dev": [*TRAIN, *CAMERAS, *OPENPI, *SIM, *VIEW, *TEST, *LINT, *COLCON],
     },
     entry_points={
         "console_scripts": [

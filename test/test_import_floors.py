@@ -41,7 +41,7 @@ FLOORS = {
         {"base", "robot"}, {"numpy"}, late={"PIL", "cv2", "simplejpeg", "cv_bridge", "std_msgs", "sensor_msgs"}
     ),
     "control": Floor({"base", "robot"}, {"numpy"}),
-    "inference": Floor(GROUND | {"control"}, {"numpy", "zmq", "msgpack"}),
+    "inference": Floor(GROUND | {"control"}, {"numpy", "zmq", "msgpack", "websockets"}),
     "model": Floor({"base"}, {"numpy", "torch"}),
     "tokens": Floor({"base", "model"}, {"numpy", "sentencepiece"}, late={"tokenizers"}),
     "checkpoints": Floor(

@@ -20,6 +20,7 @@ EXTRAS = {
     **dict.fromkeys(("viser", "yourdfpy"), "view"),
     "mujoco": "sim",
     "ray": "ray",
+    "websockets": "openpi",
 }
 PYPI = {"zmq": "pyzmq", "yaml": "PyYAML", "PIL": "Pillow", "cv2": "opencv-python-headless"}  # module -> package
 OWN = ("numpy", "msgpack", "rosbags", "lz4", "tqdm", *PYPI)  # what every installation by pip has

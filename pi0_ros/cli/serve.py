@@ -3,6 +3,8 @@
     pi0 serve --checkpoint runs/stack_cups/best
     pi0 serve --checkpoint runs/stack_cups/best --bind tcp://0.0.0.0:5555 --device cuda
     pi0 serve --checkpoint pi05_droid --robot franka_droid       (a checkpoint of openpi or LeRobot, as downloaded)
+    pi0 serve --checkpoint pi05_droid --robot franka_droid --websocket 8000         (for openpi's clients, too)
+    pi0 serve --checkpoint pi05_droid --robot franka_droid --websocket 0.0.0.0:8000 --token-file token.txt
 
 The default address is reachable from this machine only. There is no password and no encryption: on a network, use a
 trusted one or an SSH tunnel (`ssh -L 5555:127.0.0.1:5555 gpu-box`). On the robot:
@@ -16,11 +18,21 @@ import argparse
 import logging
 import signal
 import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pi0_ros.base.errors import InputError
+from pi0_ros.inference.backend import Backend
+from pi0_ros.inference.openpi import read_token
 from pi0_ros.inference.options import add_policy_arguments, policy_options
 from pi0_ros.inference.protocol import DEFAULT_ADDRESS
 from pi0_ros.inference.server import Server
 from pi0_ros.robot import load_robot
+
+if TYPE_CHECKING:
+    from pi0_ros.inference.openpi_server import OpenpiServer
 
 log = logging.getLogger("pi0 serve")
 
@@ -29,14 +41,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_policy_arguments(parser)
     parser.add_argument("--robot", help="robot file, by name or path; needed where the checkpoint carries none")
     parser.add_argument("--bind", default=DEFAULT_ADDRESS, help="address to listen on (default %(default)s)")
+    openpi = parser.add_argument_group("openpi's clients")
+    openpi.add_argument(
+        "--websocket", metavar="[HOST:]PORT", help="speak openpi's protocol there, too (this machine only without HOST)"
+    )
+    openpi.add_argument(
+        "--token-file",
+        dest="wanted_token",
+        metavar="FILE",
+        type=Path,
+        help="clients must send the token in it (openpi-client: api_key)",
+    )
+    openpi.add_argument("--tls-cert", type=Path, help="certificate chain, PEM: clients connect to wss://")
+    openpi.add_argument("--tls-key", type=Path, help="its private key, PEM")
+    openpi.add_argument("--insecure", action="store_true", help="open --websocket to the network without a token")
 
 
 def run(args: argparse.Namespace) -> int:
     from pi0_ros.policy.policy import load_policy
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    websocket = _websocket(args)
     policy = load_policy(policy_options(args), robot=load_robot(args.robot) if args.robot else None)
     server = Server(policy, args.bind)
+    openpi = websocket(policy) if websocket is not None else None
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, frame: stop.set())
@@ -48,8 +76,33 @@ def run(args: argparse.Namespace) -> int:
     if not any(local in server.address for local in ("127.0.0.1", "localhost", "[::1]", "ipc://")):
         log.warning("%s is open to the network, without password or encryption", server.address)
     try:
+        if openpi is not None:
+            openpi.start()
+            log.info("openpi's clients are answered on %s", openpi.address)
         server.run(stop.is_set)
     finally:
         server.close()
-    log.info("stopped after %d chunks", server.answered)
+        if openpi is not None:
+            openpi.close()
+    log.info("stopped after %d chunks", server.answered + (openpi.answered if openpi is not None else 0))
     return 0
+
+
+def _websocket(args: argparse.Namespace) -> Callable[[Backend], OpenpiServer] | None:
+    """What opens openpi's server, once the policy is there; what cannot be is refused before it is loaded."""
+    if args.websocket is None:
+        alone = {"--token-file": args.wanted_token, "--tls-cert": args.tls_cert, "--tls-key": args.tls_key}
+        for option, value in {**alone, "--insecure": args.insecure}.items():
+            if value:
+                raise InputError(f"{option} belongs to --websocket")
+        return None
+    from pi0_ros.inference.openpi_server import OpenpiServer, is_local, parse_address, read_tls
+
+    host, port = parse_address(args.websocket)
+    token = read_token(args.wanted_token) if args.wanted_token else ""
+    if not (token or args.insecure or is_local(host)):
+        raise InputError(f"--websocket {args.websocket} is open to the network: give a --token-file, or say --insecure")
+    if (args.tls_cert is None) != (args.tls_key is None):
+        raise InputError("--tls-cert and --tls-key belong together: give both")
+    tls = read_tls(args.tls_cert, args.tls_key) if args.tls_cert else None
+    return partial(OpenpiServer, host=host, port=port, token=token, tls=tls)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pi0_ros.base.errors import InputError
 
-BACKENDS = ("local", "zmq")
+BACKENDS = ("local", "zmq", "openpi")
 DTYPES = ("auto", "float32", "bfloat16")
 MAX_SEED = 2**31 - 1
 
@@ -23,8 +23,10 @@ class PolicyOptions:
     """Which policy, where it runs, and how. ValueError names the option that cannot be."""
 
     checkpoint: str = _option("", "checkpoint folder: this package's, LeRobot's or openpi's (backend local)")
-    backend: str = _option("local", "where the model runs: local or zmq")
-    server: str = _option("tcp://127.0.0.1:5555", "address of `pi0 serve` (backend zmq)")
+    backend: str = _option("local", "where the model runs: local, zmq (`pi0 serve`) or openpi (its websocket)")
+    server: str = _option(
+        "tcp://127.0.0.1:5555", "address of the server; ws://host:8000 for backend openpi (backends zmq, openpi)"
+    )
     timeout_s: float = _option(2.0, "longest wait for a server's answer, s", (0.01, 60.0))
     device: str = _option("auto", "torch device: auto, cpu, cuda, cuda:1 ... (backend local)")
     dtype: str = _option("auto", "numbers of the model: auto (the checkpoint's), float32, bfloat16 (backend local)")
@@ -33,6 +35,7 @@ class PolicyOptions:
     torch_threads: int = _option(
         0, "CPU threads of torch, 0: one for a small model, else all cores but one (backend local)", (0, 256)
     )
+    token_file: str = _option("", "file with the token that the server wants (backend openpi)")
     num_steps: int = _option(0, "flow steps per chunk, 0: the checkpoint's (backend local)", (0, 100))
 
     def __post_init__(self) -> None:
@@ -47,6 +50,10 @@ class PolicyOptions:
             raise InputError("backend 'local' needs a checkpoint folder: set `checkpoint`")
         if self.backend == "zmq" and not self.server:
             raise InputError("backend 'zmq' needs an address: set `server`, e.g. tcp://127.0.0.1:5555")
+        if self.backend == "openpi" and not self.server.startswith(("ws://", "wss://")):
+            raise InputError(f"backend 'openpi' needs an address such as ws://gpu-box:8000, not {self.server!r}")
+        if self.token_file and self.backend != "openpi":
+            raise InputError("token_file is for backend 'openpi'")
 
 
 OPTIONS: dict[str, Field[Any]] = {option.name: option for option in fields(PolicyOptions)}

@@ -272,6 +272,10 @@ class PolicyNode(LifecycleNode):
         """What makes each chunk continue the one before; None where that is off. ValueError for what cannot be."""
         names = ("mode", "schedule", "max_guidance_weight", "mask_end")
         settings = RtcSettings(**{name: self._value(f"rtc.{name}") for name in names})
+        if self._value("backend") == "openpi":
+            if settings.mode not in ("auto", "off"):
+                raise InputError(f"rtc.mode is {settings.mode}, but an openpi server cannot continue a chunk: use auto")
+            return None
         if backend.metadata is not None:
             check_trained(settings, backend.metadata)
         return Continuation(settings, robot.gripper_mask) if settings.mode != "off" else None

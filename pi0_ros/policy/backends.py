@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pi0_ros.inference.backend import Backend
 from pi0_ros.inference.client import Client
+from pi0_ros.inference.openpi import read_token
 from pi0_ros.inference.options import PolicyOptions
 from pi0_ros.robot import Robot
 
@@ -12,6 +15,11 @@ def make_backend(options: PolicyOptions, *, robot: Robot) -> Backend:
     """Load the policy, or connect to the server (which may come, go and come back), for `robot`."""
     if options.backend == "zmq":
         return Client(options.server, timeout_s=options.timeout_s, robot=robot)
+    if options.backend == "openpi":
+        from pi0_ros.inference.openpi_client import OpenpiClient
+
+        token = read_token(Path(options.token_file)) if options.token_file else ""
+        return OpenpiClient(options.server, robot, timeout_s=options.timeout_s, token=token)
     from pi0_ros.policy.policy import load_policy
 
     return load_policy(options, robot=robot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,7 +32,7 @@ class Policy:
     """Runs a checkpoint in this process. Equal observations and seeds give equal chunks, in any order, in any process.
 
     The noise that a chunk is grown from depends on nothing but the seed and the observation's stamp, so a repeated
-    request or a second client of a server changes nothing.
+    request or a second client of a server changes nothing. Callers in several threads take turns.
     """
 
     def __init__(self, checkpoint: Checkpoint, *, seed: int = 0, num_steps: int = 0) -> None:
@@ -41,6 +42,7 @@ class Policy:
         self.num_steps = num_steps or checkpoint.spec.settings.num_steps
         self.timing: dict[str, float] = {}  # ms of the last `infer`; model_ms holds all flow steps
         self._seed = seed
+        self._turn = threading.Lock()
         self._device = next(checkpoint.model.parameters()).device
         checkpoint.model.requires_grad_(False)  # guidance differentiates the actions alone
         self._engine: Engine | None = None  # pi0-FAST writes its actions token by token: the plain model does
@@ -95,6 +97,10 @@ class Policy:
         that lacks a camera or has a wrong shape, and for a prefix of another robot; BackendError when state or actions
         are not finite.
         """
+        with self._turn:
+            return self._infer(observation, prefix)
+
+    def _infer(self, observation: Observation, prefix: ActionPrefix | None) -> ActionChunk:
         start = time.perf_counter()
         if not np.isfinite(observation.state).all():
             raise BackendError(f"the state is not finite: {observation.state}")

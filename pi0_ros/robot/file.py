@@ -147,7 +147,7 @@ def _robot(document: Any) -> Robot:
         dataset_fps=file.positive("dataset_fps"),
         prompt=file.text("prompt", ""),
         urdf=file.text("urdf") if "urdf" in file else None,
-        released=read_released(file),
+        released=read_released(file, len(observed), [camera.name for camera in cameras]),
         dataset=read_dataset_names(file, [joint.name for joint in joints], [camera.name for camera in cameras]),
     )
 

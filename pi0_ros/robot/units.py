@@ -80,16 +80,32 @@ def state_to_model(robot: Robot, state: np.ndarray) -> np.ndarray:
     return _each(state, [joint.state_scale.to_model for joint in robot.state_joints])
 
 
+def state_from_model(robot: Robot, counts: np.ndarray) -> np.ndarray:
+    """The inverse of `state_to_model`."""
+    return _each(counts, [joint.state_scale.from_model for joint in robot.state_joints])
+
+
 def actions_to_model(robot: Robot, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
     """Positions in robot units [..., H, A], from `state` [..., S] on -> the model's actions, float64 [..., H, A].
 
     A relative action is the distance to the state, the same one for all steps of the chunk; a velocity the distance
     to the step before (for the first: to the state) in units of the joint's `step`.
     """
-    counts = _each(actions, [joint.action_scale.to_model for joint in robot.action_joints])
     origin = _origin(robot, state)[..., None, :]
-    speeds = np.diff(counts, axis=-2, prepend=origin) / robot.velocity_steps
-    return np.where(robot.velocity_mask, speeds, counts - np.where(robot.relative_mask, origin, 0.0))
+    return counted_actions(robot, actions, state) - np.where(robot.relative_mask, origin, 0.0)
+
+
+def counted_actions(robot: Robot, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """As `actions_to_model`, but what the model counts from the state on stays a position, as openpi gives it out."""
+    counts = _each(actions, [joint.action_scale.to_model for joint in robot.action_joints])
+    speeds = np.diff(counts, axis=-2, prepend=_origin(robot, state)[..., None, :]) / robot.velocity_steps
+    return np.where(robot.velocity_mask, speeds, counts)
+
+
+def actions_from_counted(robot: Robot, counted: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """The inverse of `counted_actions`; speeds are held within -1 .. 1 and thresholds applied."""
+    origin = _origin(robot, state)[..., None, :]
+    return actions_from_model(robot, counted - np.where(robot.relative_mask, origin, 0.0), state)
 
 
 def actions_from_model(robot: Robot, actions: np.ndarray, state: np.ndarray) -> np.ndarray:

@@ -361,6 +361,8 @@ def test_another_robots_checkpoint_ends_the_process(processes: Any, robot_file: 
         ({"robot": "no_such_robot"}, "no robot is called 'no_such_robot'"),
         ({"subtask.rate_hz": 1.0}, "only pi05 writes subtasks"),
         ({"backend": "zmq", "server": "gpu-box"}, "expected something like tcp://"),
+        ({"backend": "openpi", "server": "gpu-box"}, "needs an address such as ws://"),
+        ({"backend": "openpi", "server": "ws://gpu:1", "rtc.mode": "exact"}, "cannot continue a chunk: use auto"),
         ({"device": "tpu"}, "tpu"),
     ],
 )
@@ -392,6 +394,21 @@ def test_server_dies_and_comes_back(rig: Rig, make_node: Callable[..., PolicyNod
                 server.kill()
         rig.wait_for_refusal("backend", address)
     assert int(rig.status["backend_errors"]) > 0
+
+
+def test_an_openpi_server_drives_the_robot(rig: Rig, make_node: Callable[..., PolicyNode]) -> None:
+    pytest.importorskip("websockets", minversion="13")
+    from pi0_ros.inference.openpi_server import OpenpiServer
+
+    server = OpenpiServer(policy_fixtures.HeldPolicy(), "127.0.0.1", 0)
+    server.start()
+    try:
+        make_node(backend="openpi", server=server.address, checkpoint="").autostart()
+        rig.wait_for_chunks()
+        assert rig.status["rtc_mode"] == "off"  # an openpi server cannot continue a chunk
+    finally:
+        server.close()
+    rig.wait_for_refusal("backend", "does an openpi server run there")
 
 
 # --- lifecycle and parameters -----------------------------------------------------------------------------------------
