@@ -14,12 +14,13 @@ from pi0_ros.bags.reader import Bag, BagError, DamagedError
 from pi0_ros.base.findings import SEVERITIES, Finding, error, note, warning
 from pi0_ros.conversion.align import needed_topics, observed_topics
 from pi0_ros.conversion.bag_content import check_cameras, check_joints, kept_counts
-from pi0_ros.conversion.bag_streams import IMAGE_TYPES, JOINT_TYPES, Recorded, Stream, read_streams
+from pi0_ros.conversion.bag_streams import Recorded, Stream, read_streams
 from pi0_ros.conversion.cut import convert_bag
 from pi0_ros.conversion.options import DEFAULTS, Options
 from pi0_ros.conversion.report import BagReport
 from pi0_ros.conversion.robots import noted_robot, recorded_robot
 from pi0_ros.robot import Robot
+from pi0_ros.robot.message_types import CAMERA_TYPES, STATE_TYPES
 
 USUAL_GAP_S = 0.5  # longer is a gap, where no robot file says what is
 LOST_FRACTION = 0.02
@@ -93,7 +94,7 @@ def _open(path: Path, robot: Robot | None, options: Options, salvage: bool) -> B
 def _check(bag: Bag, robot: Robot | None, report: BagReport | None, findings: list[Finding]) -> BagCheck:
     recorded = {topic: info.type for topic, info in bag.info.topics.items() if info.count}
     if robot is None:
-        topics = {topic: kind for topic, kind in recorded.items() if kind in (*IMAGE_TYPES, *JOINT_TYPES)}
+        topics = {topic: kind for topic, kind in recorded.items() if kind in (*CAMERA_TYPES, *STATE_TYPES)}
         if not topics:
             findings.append(
                 error("topics", f"no picture and no joint state; recorded are {', '.join(recorded) or 'none'}")

@@ -8,12 +8,13 @@ import numpy as np
 
 from pi0_ros.bags.reader import Bag, BagError
 from pi0_ros.base.findings import Finding, error, warning
-from pi0_ros.conversion.bag_streams import IMAGE_TYPES, TOGETHER, Recorded, Stream, read_streams
+from pi0_ros.conversion.bag_streams import TOGETHER, Recorded, Stream, read_streams
 from pi0_ros.datasets.pictures import contrast, is_black, sharpness
 from pi0_ros.observation.camera_picture import decoder_of
 from pi0_ros.observation.images import ImageError
 from pi0_ros.observation.streams import MessageError, decode_command, decode_state
 from pi0_ros.robot import Camera, CommandGroup, Robot, StateTopic
+from pi0_ros.robot.message_types import CAMERA_TYPES
 
 BRIGHT, FLAT = 250.0, 2.0  # mean grey level, standard deviation of it
 BLURRED = 0.02  # of `sharpness`: details of less than about 2 % of the picture's width are gone
@@ -28,7 +29,7 @@ APART = 0.3  # of that range: command and state usually further apart, a sign or
 
 def kept_counts(topics: Mapping[str, str]) -> dict[str, int]:
     """How many messages of `topics` (topic -> type) are to be kept for looking at."""
-    return {topic: KEPT["image" if kind in IMAGE_TYPES else "joints"] for topic, kind in topics.items()}
+    return {topic: KEPT["image" if kind in CAMERA_TYPES else "joints"] for topic, kind in topics.items()}
 
 
 def useless(bag: Bag, robot: Robot, topics: Mapping[str, str]) -> list[str]:

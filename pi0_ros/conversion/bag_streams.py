@@ -15,9 +15,8 @@ from pi0_ros.bags.conventions import PROMPT_TOPIC, PROMPT_TYPE
 from pi0_ros.bags.reader import Bag, header_stamp_ns
 from pi0_ros.conversion.timing import interval_s, missing
 from pi0_ros.observation.streams import FROZEN_BYTES
+from pi0_ros.robot.message_types import CAMERA_TYPES
 
-IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-JOINT_TYPES = ("sensor_msgs/msg/JointState",)
 TOGETHER = 3  # joint messages that follow each other are kept, so that their noise can be told
 STAMP_BYTES = 12  # of a message with a header: encapsulation and stamp, which differ in equal pictures
 
@@ -80,13 +79,13 @@ def read_streams(bag: Bag, topics: Mapping[str, str], keep: Mapping[str, int]) -
     """Read the messages of `topics` (topic -> type); of each topic up to `keep` messages are kept, evenly spread."""
     counts = {topic: bag.info.topics[topic].count for topic in topics}
     stamped = {topic for topic in topics if bag.has_header(topic)}
-    groups = {topic: 1 if kind in IMAGE_TYPES else TOGETHER for topic, kind in topics.items()}
+    groups = {topic: 1 if kind in CAMERA_TYPES else TOGETHER for topic, kind in topics.items()}
     wanted = {topic: _spread(counts[topic], keep.get(topic, 0), groups[topic]) for topic in topics}
     stamps: dict[str, list[int]] = {topic: [] for topic in topics}
     received: dict[str, list[int]] = {topic: [] for topic in topics}
     kept: dict[str, list[bytes]] = {topic: [] for topic in topics}
     zero = dict.fromkeys(topics, 0)
-    pictures = {topic: _Sameness() for topic, kind in topics.items() if kind in IMAGE_TYPES}
+    pictures = {topic: _Sameness() for topic, kind in topics.items() if kind in CAMERA_TYPES}
     said = bag.info.topics.get(PROMPT_TOPIC)
     listened = {*topics, PROMPT_TOPIC} if said and said.type == PROMPT_TYPE else set(topics)
     prompts = []

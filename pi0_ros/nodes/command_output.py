@@ -17,9 +17,10 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from pi0_ros.base.errors import InputError
 from pi0_ros.control.controller import Command
 from pi0_ros.control.plan import Plan
-from pi0_ros.nodes.messages import COMMAND_TYPES, LATEST, seconds_to_duration, seconds_to_stamp
+from pi0_ros.nodes.messages import LATEST, message_class, seconds_to_duration, seconds_to_stamp
 from pi0_ros.observation.streams import to_message_units
 from pi0_ros.robot import CommandGroup, Robot
+from pi0_ros.robot.message_types import COMMAND_TYPES
 
 
 class CommandMessage:
@@ -64,7 +65,7 @@ class CommandOutput:
 
     def __init__(self, node: Node, robot: Robot) -> None:
         publishers = {
-            group.name: node.create_publisher(COMMAND_TYPES[group.type], group.topic, LATEST)
+            group.name: node.create_publisher(message_class(group.type), group.topic, LATEST)
             for group in robot.commands
         }
         self._each_tick = [

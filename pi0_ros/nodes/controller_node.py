@@ -24,7 +24,6 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -46,15 +45,15 @@ from pi0_ros.nodes.messages import (
     diagnostic_array,
     diagnostic_status,
     hardware_id,
+    message_class,
     own_name,
     seconds_to_stamp,
     stamp_to_ns,
-    stamp_to_seconds,
 )
 from pi0_ros.nodes.neighbours import Neighbours
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.plan_sender import Planner
-from pi0_ros.nodes.received import read_chunk, read_state
+from pi0_ros.nodes.received import read_chunk, read_state, state_stamp_ns
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
 from pi0_ros.nodes.ticker import Ticker
@@ -104,7 +103,7 @@ class ControllerNode(Node):
         self._latency = self.create_publisher(DiagnosticArray, "pi0/latency", QoSProfile(depth=10))
         chunks = self.create_subscription(JointTrajectory, "pi0/chunk", self._on_chunk, LATEST, raw=True)
         for topic in self.robot.state:
-            self.create_subscription(JointState, topic.topic, self._listener(topic), SENSOR, raw=True)
+            self.create_subscription(message_class(topic.type), topic.topic, self._listener(topic), SENSOR, raw=True)
         self._neighbours = Neighbours(self, self.output.topics, chunks.topic_name)
         self._policies: frozenset[bytes] = frozenset()  # that were there when the controller was armed
         self.create_service(SetBool, "~/arm", self._on_arm)
@@ -167,12 +166,12 @@ class ControllerNode(Node):
         self.output.flush(0.5)
         self.emergency_stop.close()
 
-    def _listener(self, topic: StateTopic) -> Callable[[JointState], None]:
+    def _listener(self, topic: StateTopic) -> Callable[[bytes], None]:
         joints = self.robot.indices(topic.joints)
 
         def on_state(data: bytes) -> None:
             try:
-                message = read_state(data, topic.topic)
+                message = read_state(data, topic)
                 position = decode_positions(topic, message)
             except MessageError as error:
                 self._state_problems[topic.topic] = shortened(str(error))
@@ -180,7 +179,7 @@ class ControllerNode(Node):
                 return
             self._state_problems.pop(topic.topic, None)
             with self._lock:
-                self.controller.measure(stamp_to_seconds(message.header.stamp) or self.now(), joints, position)
+                self.controller.measure(state_stamp_ns(topic, message) * 1e-9 or self.now(), joints, position)
 
         return on_state
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,6 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from pi0_ros.base.errors import InputError
@@ -28,13 +27,8 @@ LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability
 SILENT = SubscriptionEventCallbacks(use_default_callbacks=False)  # where a second subscription hears what this cannot
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)  # hears reliable publishers as well
 
-COMMAND_TYPES: dict[str, type] = {
-    "trajectory_msgs/msg/JointTrajectory": JointTrajectory,
-    "std_msgs/msg/Float64MultiArray": Float64MultiArray,
-    "sensor_msgs/msg/JointState": JointState,
-}
 
-
+@cache
 def message_class(kind: str) -> Any:
     """The Python class of a message type such as `sensor_msgs/msg/Image`; ValueError where it is not installed."""
     package, _, name = kind.partition("/msg/")

@@ -36,7 +36,7 @@ from pi0_ros.monitor import markers
 from pi0_ros.monitor.kinematics import UrdfError, parse_urdf
 from pi0_ros.monitor.model import RobotModel, robot_model
 from pi0_ros.monitor.plan import Cadence, position_at, remaining
-from pi0_ros.nodes.messages import LATCHED, LATEST, SENSOR, chunk_from_message, seconds_to_stamp
+from pi0_ros.nodes.messages import LATCHED, LATEST, SENSOR, chunk_from_message, message_class, seconds_to_stamp
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
@@ -75,7 +75,7 @@ class MonitorNode(Node):
         self.create_subscription(JointTrajectory, "pi0/chunk", self._on_chunk, LATEST)
         self.create_subscription(JointTrajectory, "pi0/command", self._on_command, LATEST)
         for topic in self.robot.state:
-            self.create_subscription(JointState, topic.topic, partial(self._on_state, topic), SENSOR)
+            self.create_subscription(message_class(topic.type), topic.topic, partial(self._on_state, topic), SENSOR)
         self.create_timer(PERIOD_S, self._publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _load_model(self) -> None:
@@ -129,7 +129,7 @@ class MonitorNode(Node):
         if positions.keys() == set(self.robot.joint_names):
             self._commanded = np.array([positions[name] for name in self.robot.joint_names])
 
-    def _on_state(self, topic: StateTopic, message: JointState) -> None:
+    def _on_state(self, topic: StateTopic, message: Any) -> None:
         try:
             values = decode_positions(topic, message)
         except MessageError as error:

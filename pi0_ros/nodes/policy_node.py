@@ -54,6 +54,7 @@ from pi0_ros.nodes.messages import (
 )
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.prompt_listener import PromptListener
+from pi0_ros.nodes.received import state_stamp_ns
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import interruptible, run_node
 from pi0_ros.observation.streams import MessageError, ObservationBuffer, decode_positions
@@ -243,10 +244,10 @@ class PolicyNode(LifecycleNode):
 
     def _subscribe(self, topic: str, reliability: ReliabilityPolicy) -> Any:
         assert self._robot is not None
-        kind = self._robot.topics[topic]
-        depth = STATE_DEPTH if kind == "sensor_msgs/msg/JointState" else CAMERA_DEPTH
+        depth = STATE_DEPTH if any(topic == item.topic for item in self._robot.state) else CAMERA_DEPTH
         qos = QoSProfile(depth=depth, reliability=reliability)
-        return self.create_subscription(message_class(kind), topic, partial(self._received, topic), qos)
+        kind = message_class(self._robot.topics[topic])
+        return self.create_subscription(kind, topic, partial(self._received, topic), qos)
 
     def _received(self, topic: str, message: Any) -> None:
         if self._buffer is not None:
@@ -260,7 +261,7 @@ class PolicyNode(LifecycleNode):
             if state.topic == topic:
                 with contextlib.suppress(MessageError):  # the observation will say so
                     positions = decode_positions(state, message)
-                    stamp = stamp_to_seconds(message.header.stamp) or self._now_ns() * 1e-9
+                    stamp = (state_stamp_ns(state, message) or self._now_ns()) * 1e-9
                     if problem := self._plausibility.look(stamp, self._robot.indices(state.joints), positions):
                         self._doubted = time.monotonic(), f"{topic}: {problem}"
 

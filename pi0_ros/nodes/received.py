@@ -10,12 +10,13 @@ import struct
 from typing import Any
 
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.base.foreign import MAX_CHUNK_BYTES, MAX_JOINTS, MAX_POINTS, MAX_STATE_BYTES
 from pi0_ros.control.chunk import ChunkError
+from pi0_ros.nodes.messages import message_class, stamp_to_ns
 from pi0_ros.observation.streams import MessageError
+from pi0_ros.robot import StateTopic
 
 HEADER = 4  # bytes before the data: how it is encoded
 
@@ -34,11 +35,18 @@ def read_chunk(data: bytes) -> JointTrajectory:
     return _message(data, JointTrajectory, ChunkError)
 
 
-def read_state(data: bytes, topic: str) -> JointState:
-    """The JointState in serialised `data` of `topic`; `MessageError` for one that is too large or cannot be read."""
+def read_state(data: bytes, item: StateTopic) -> Any:
+    """The message in serialised `data` of a state topic; `MessageError` for one too large or that cannot be read."""
     if len(data) > MAX_STATE_BYTES:
-        raise MessageError(f"{topic}: a message has {len(data)} bytes, at most {MAX_STATE_BYTES} are read")
-    return _message(data, JointState, MessageError)
+        raise MessageError(f"{item.topic}: a message has {len(data)} bytes, at most {MAX_STATE_BYTES} are read")
+    return _message(data, message_class(item.type), MessageError)
+
+
+def state_stamp_ns(item: StateTopic, message: Any) -> int:
+    """When the state in `message` was measured, ns; 0 where its time of arrival counts, because it does not say or the
+    robot file does."""
+    header = getattr(message, "header", None)
+    return 0 if header is None or item.stamp == "arrival" else stamp_to_ns(header.stamp)
 
 
 def trajectory_counts(data: bytes) -> tuple[int, int]:

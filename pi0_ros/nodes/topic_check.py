@@ -62,7 +62,8 @@ def _subscribe(node: Node, report: TopicReport, buffer: ObservationBuffer) -> No
     def received(message: object) -> None:
         now_ns = node.get_clock().now().nanoseconds
         report.arrivals.append(time.monotonic())
-        stamp_ns = stamp_to_ns(message.header.stamp)  # type: ignore[attr-defined]  # images, joint states have one
+        header = getattr(message, "header", None)  # not every message has one
+        stamp_ns = stamp_to_ns(header.stamp) if header is not None else 0
         report.ages.append((now_ns - stamp_ns) * 1e-9 if stamp_ns else 0.0)
         buffer.push_message(report.topic, message, now_ns)
 

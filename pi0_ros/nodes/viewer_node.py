@@ -108,7 +108,7 @@ class ViewerNode(Node):
             store = partial(self._images.__setitem__, camera.name)
             self.create_subscription(message_class(camera.type), camera.topic, store, SENSOR)
         for state in self.robot.state:
-            self.create_subscription(JointState, state.topic, partial(self._on_state, state), SENSOR)
+            self.create_subscription(message_class(state.type), state.topic, partial(self._on_state, state), SENSOR)
         for topic in topics:
             self.create_subscription(MarkerArray, topic, self._on_markers, SENSOR)
         self.create_subscription(JointState, "pi0/ghost", self._on_ghost, SENSOR)
@@ -138,7 +138,7 @@ class ViewerNode(Node):
 
     # ------------------------------------------------------------------------------------------------------- listening
 
-    def _on_state(self, topic: StateTopic, message: JointState) -> None:
+    def _on_state(self, topic: StateTopic, message: Any) -> None:
         try:
             self._state[self.robot.indices(topic.joints)] = decode_positions(topic, message)
         except MessageError as error:

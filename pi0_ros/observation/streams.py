@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -19,6 +19,7 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.observation.camera_picture import checker_of, decoder_of
 from pi0_ros.observation.images import ImageError
 from pi0_ros.robot import CommandGroup, Robot, StateTopic
+from pi0_ros.robot.message_types import COMMAND_TYPES, STATE_TYPES, JointMessages
 
 T = TypeVar("T")
 SECOND = 1_000_000_000  # ns
@@ -360,11 +361,11 @@ class ObservationBuffer:
 
 
 def decode_state(item: StateTopic, msg: Any) -> np.ndarray:
-    """The values of `item.joints` in a JointState, found by name, float64 [len(joints)]. Raises `MessageError`.
+    """The values of `item.joints` in a message of `item.type`, float64 [len(joints)]. Raises `MessageError`.
 
     Positions and velocities are in the robot file's units, efforts in the message's.
     """
-    values = _by_name(item.topic, item.message_names, msg.name, getattr(msg, item.field), item.field)
+    values = _joint_values(item, STATE_TYPES, msg, item.field)
     if item.field == "position":
         return from_message_units(item, values)
     return values / item.scale if item.scale and item.field == "velocity" else values
@@ -372,25 +373,12 @@ def decode_state(item: StateTopic, msg: Any) -> np.ndarray:
 
 def decode_positions(item: StateTopic, msg: Any) -> np.ndarray:
     """Where `item.joints` are, float64 [len(joints)], whatever `field` is the policy's state. Raises `MessageError`."""
-    return from_message_units(item, _by_name(item.topic, item.message_names, msg.name, msg.position, "position"))
+    return from_message_units(item, _joint_values(item, STATE_TYPES, msg, "position"))
 
 
 def decode_command(group: CommandGroup, msg: Any) -> np.ndarray:
-    """The commanded positions of `group.joints`, float64 [len(joints)]. Raises `MessageError`.
-
-    JointTrajectory: the first point, by name. JointState: by name. Float64MultiArray: by place, in the group's order.
-    """
-    if group.type == "trajectory_msgs/msg/JointTrajectory":
-        if not msg.points:
-            raise MessageError(f"{group.topic}: the trajectory has no point")
-        values = _by_name(group.topic, group.message_names, msg.joint_names, msg.points[0].positions, "position")
-        return from_message_units(group, values)
-    if group.type == "sensor_msgs/msg/JointState":
-        return from_message_units(group, _by_name(group.topic, group.message_names, msg.name, msg.position, "position"))
-    if len(msg.data) != len(group.joints):
-        expected = f"group {group.name} has {len(group.joints)} joints ({', '.join(group.joints)})"
-        raise MessageError(f"{group.topic}: the message has {len(msg.data)} values, {expected}")
-    return from_message_units(group, _finite(group.topic, group.joints, np.array(msg.data, np.float64)))
+    """The commanded positions of `group.joints`, float64 [len(joints)]. Raises `MessageError`."""
+    return from_message_units(group, _joint_values(group, COMMAND_TYPES, msg, "position"))
 
 
 def to_message_units(item: StateTopic | CommandGroup, positions: np.ndarray) -> np.ndarray:
@@ -406,6 +394,27 @@ def from_message_units(item: StateTopic | CommandGroup, positions: np.ndarray) -
 def _places(joints: Sequence[str], names: Sequence[str]) -> np.ndarray:
     """Where `joints` stand among `names`, intp [len(joints)]."""
     return np.array([names.index(joint) for joint in joints], np.intp)
+
+
+def _joint_values(
+    item: StateTopic | CommandGroup, types: Mapping[str, JointMessages], msg: Any, field: str
+) -> np.ndarray:
+    """The message's values of `item.joints`, found by name or, where it has none, by place: float64 [len(joints)]."""
+    topic = item.topic
+    if item.type not in types:
+        raise MessageError(f"{topic}: messages of type {item.type} cannot be read here; known are {', '.join(types)}")
+    try:
+        names, values = types[item.type].read(msg, field)
+    except (AttributeError, TypeError) as error:
+        raise MessageError(f"{topic}: the message is no {item.type} ({error}): correct the robot file") from error
+    except InputError as error:
+        raise MessageError(f"{topic}: {error}") from error
+    if names is not None:
+        return _by_name(topic, item.message_names, names, values, field)
+    if len(values) != len(item.joints):
+        expected = f"the robot file has {len(item.joints)} joints of it ({', '.join(item.joints)})"
+        raise MessageError(f"{topic}: the message has {len(values)} values, {expected}")
+    return _finite(topic, item.joints, np.array(values, np.float64))
 
 
 def _by_name(

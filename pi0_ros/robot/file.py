@@ -19,6 +19,7 @@ from pi0_ros.base.share import config_path
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, key_of, nearest, read, unique
 from pi0_ros.robot.dataset_names import read_dataset_names, write_dataset_names
 from pi0_ros.robot.encodings import ENCODINGS
+from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, STATE_TYPES, TRAJECTORY
 from pi0_ros.robot.released import read_released, write_released
 from pi0_ros.robot.types import Camera, CommandGroup, Joint, Robot, StateTopic
 from pi0_ros.robot.units import read_scales, write_scales
@@ -32,15 +33,7 @@ CONTROL_RATES = (20, 1000)  # Hz
 AS_ALWAYS = ("stamp", "auto")
 LIMITS = ("jerk", "tracking", "outside")  # that a joint may have besides position, velocity and acceleration
 SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
-CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 ROTATIONS = (0, 90, 180, 270)
-STATE_TYPES = ("sensor_msgs/msg/JointState",)
-STATE_FIELDS = ("position", "velocity", "effort")
-COMMAND_TYPES = (
-    "trajectory_msgs/msg/JointTrajectory",
-    "std_msgs/msg/Float64MultiArray",
-    "sensor_msgs/msg/JointState",
-)
 STAMPS = ("auto", "header", "arrival")
 COMMAND_POINTS = ("one", "trajectory")
 ACTION_SOURCES = ("command", "next_state")
@@ -245,7 +238,8 @@ def _state(value: Any, place: Place, known: Sequence[str]) -> StateTopic:
     optional = ("joints", "names", "scale", "offset", "field", "stamp")
     item = Section(value, place, ("topic", "type", "max_age_s"), optional, HINTS)
     joints, names = _joints(item, known)
-    kind, field = item.choice("type", STATE_TYPES), item.choice("field", STATE_FIELDS, "position")
+    kind = item.choice("type", tuple(STATE_TYPES))
+    field = item.choice("field", STATE_TYPES[kind].fields, "position")
     units = _units(item, joints)
     return StateTopic(_topic(item), kind, joints, item.positive("max_age_s"), field, names, *units, _stamp(item))
 
@@ -255,11 +249,11 @@ def _command(value: Any, place: Place, known: Sequence[str]) -> CommandGroup:
     item = Section(value, place, ("name", "topic", "type"), optional, HINTS)
     joints, names = _joints(item, known)
     kind, points = (
-        item.choice("type", COMMAND_TYPES),
+        item.choice("type", tuple(COMMAND_TYPES)),
         item.choice("points", COMMAND_POINTS, "one", {"rest": "trajectory"}),
     )
-    if points == "trajectory" and kind != COMMAND_TYPES[0]:
-        item.wrong("points", f"a {kind} holds one point only: write one, or the type {COMMAND_TYPES[0]}")
+    if points == "trajectory" and kind != TRAJECTORY:
+        item.wrong("points", f"a {kind} holds one point only: write one, or the type {TRAJECTORY}")
     units = _units(item, joints)
     return CommandGroup(item.text("name"), _topic(item), kind, joints, names, *units, points, _stamp(item))
 

@@ -10,9 +10,10 @@ from builtin_interfaces.msg import Duration, Time
 from rclpy.serialization import deserialize_message, serialize_message
 
 from pi0_ros.nodes.command_output import CommandMessage
-from pi0_ros.nodes.messages import COMMAND_TYPES
+from pi0_ros.nodes.messages import message_class
 from pi0_ros.observation.streams import decode_command
 from pi0_ros.robot import CommandGroup
+from pi0_ros.robot.message_types import COMMAND_TYPES
 
 STAMP = Time(sec=5, nanosec=7)
 HAND = {"names": ("arm", "finger"), "scale": (1.0, -0.08), "offset": (0.0, 0.08)}  # 0 .. 1 is sent as 0.08 m .. 0 m
@@ -28,7 +29,7 @@ def test_commands_of_every_type_are_refilled_and_read_back(kind):
         message = CommandMessage(item, 0.02)
         for position in ([0.1, 0.25], [-0.3, 1.0]):
             filled = message.fill(np.array(position), np.array([1.0, 2.0]), STAMP)
-            received = deserialize_message(serialize_message(filled), COMMAND_TYPES[kind])
+            received = deserialize_message(serialize_message(filled), message_class(kind))
             np.testing.assert_allclose(decode_command(item, received), position, atol=1e-15)
 
 

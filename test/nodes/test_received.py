@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
+from builtin_interfaces.msg import Time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.nodes.messages import chunk_from_message, chunk_to_message
-from pi0_ros.nodes.received import read_chunk, read_state, trajectory_counts
+from pi0_ros.nodes.received import read_chunk, read_state, state_stamp_ns, trajectory_counts
 from pi0_ros.observation.streams import MessageError
+from pi0_ros.robot import StateTopic
+
+STATE = StateTopic("/arm/joint_states", "sensor_msgs/msg/JointState", ("a",), 0.1)
 
 
 @settings(max_examples=60)
@@ -63,9 +69,17 @@ def test_bytes_that_are_no_message_are_an_error_and_nothing_else(data, cut):
         with contextlib.suppress(ChunkError):
             chunk_from_message(read_chunk(made), ("a", "b"), 1.0)
         with contextlib.suppress(MessageError):
-            read_state(made, "/joint_states")
+            read_state(made, STATE)
 
 
 def test_a_joint_state_that_is_too_large_names_its_topic():
     with pytest.raises(MessageError, match="/arm/joint_states: a message has .* bytes, at most 65536"):
-        read_state(serialize_message(JointState(name=["j"] * 20_000)), "/arm/joint_states")
+        read_state(serialize_message(JointState(name=["j"] * 20_000)), STATE)
+
+
+def test_a_state_is_as_old_as_the_robot_file_has_it():
+    message = JointState()
+    message.header.stamp = Time(sec=3, nanosec=5)
+    assert state_stamp_ns(STATE, message) == 3_000_000_005
+    assert state_stamp_ns(replace(STATE, stamp="arrival"), message) == 0, "when it arrives"
+    assert state_stamp_ns(STATE, Float64MultiArray()) == 0, "it does not say"

@@ -415,7 +415,7 @@ def test_commands_of_every_type_are_decoded(item: CommandGroup, message: Any, ex
             "/arm: the message has 2 joint names and 1 position values",
         ),
         (group(JOINT_STATE), joint_state(0, a=1.0), "/arm: joint 'b' is missing"),
-        (group(ARRAY), array_message(1), r"/arm: the message has 1 values, group arm has 2 joints \(a, b\)"),
+        (group(ARRAY), array_message(1), r"/arm: the message has 1 values, the robot file has 2 joints of it \(a, b\)"),
         (group(ARRAY), array_message(1, float("nan")), "/arm: joint 'b' is nan"),
     ],
 )

@@ -29,13 +29,10 @@ from pi0_ros.robot import (
 from pi0_ros.robot.file import (
     ACTION_SOURCES,
     ACTIONS,
-    CAMERA_TYPES,
-    COMMAND_TYPES,
     KIND_UNITS,
     ROLES,
-    STATE_FIELDS,
-    STATE_TYPES,
 )
+from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, STATE_TYPES
 from pi0_ros.robot.released import MODELS, Release, Released
 from pi0_ros.robot.units import Crank, Scale
 
@@ -235,9 +232,15 @@ def robots(draw: st.DrawFn) -> Robot:
         return tuple(draw(st.sampled_from([(), tuple(draw(positive) for _ in group)])))
 
     def command(name: str, group: tuple[str, ...]) -> CommandGroup:
-        kind = draw(st.sampled_from(COMMAND_TYPES))
+        kind = draw(st.sampled_from(tuple(COMMAND_TYPES)))
         points = draw(st.sampled_from(["one", "trajectory"])) if "Trajectory" in kind else "one"
         return CommandGroup(name, next(topic), kind, group, message_names(group), units(group), units(group), points)
+
+    def state(group: tuple[str, ...]) -> StateTopic:
+        kind = draw(st.sampled_from(tuple(STATE_TYPES)))
+        field = "position" if needs_positions else draw(st.sampled_from(STATE_TYPES[kind].fields))
+        told = message_names(group), units(group), units(group)
+        return StateTopic(next(topic), kind, group, draw(positive), field, *told)
 
     states, commands = groups("action"), groups("state")
     whole = all(item.role == "both" for item in joints)
@@ -254,19 +257,7 @@ def robots(draw: st.DrawFn) -> Robot:
         description=draw(st.just("") | names),
         joints=joints,
         cameras=tuple(draw_camera(draw, name, next(topic), slot) for name, slot in zip(camera_names, slots)),
-        state=tuple(
-            StateTopic(
-                next(topic),
-                STATE_TYPES[0],
-                group,
-                draw(positive),
-                "position" if needs_positions else draw(st.sampled_from(STATE_FIELDS)),
-                message_names(group),
-                units(group),
-                units(group),
-            )
-            for group in states
-        ),
+        state=tuple(state(group) for group in states),
         commands=tuple(command(name, group) for name, group in zip(group_names, commands)),
         action_source=source,
         action_max_age_s=draw(positive),
