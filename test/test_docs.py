@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_import_floors import FLOORS, TOP
+from test_import_floors import FLOORS, ROS, TOP, imports_of, modules, room_of
+
+from pi0_ros.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -57,6 +59,27 @@ def test_the_drawing_shows_every_room_above_all_that_it_imports() -> None:
     for room, floor in FLOORS.items():
         assert all(height[below] < height[room] for below in floor.rooms), room
     assert all(height[room] < height["nodes"] < height["cli"] for room in FLOORS)
+
+
+@pytest.mark.parametrize(("line", "libraries"), [("- rclpy", ROS), ("- torch", {"torch"})])
+def test_who_imports_ros_and_torch_is_said(line: str, libraries: set[str]) -> None:
+    said = ARCHITECTURE.split(f"\n{line}")[1].split(".")[0]
+    late = set(re.findall(r"\(`(\w+)`\)", said))
+    found = {
+        (room_of(module), imported.at_start)
+        for module, path in modules().items()
+        for imported in imports_of(path)
+        if imported.module.split(".")[0] in libraries
+    }
+    at_start = {room for room, starting in found if starting}
+    assert set(re.findall(r"`(\w+)`", said)) - late == at_start
+    assert late == {room for room, _ in found} - at_start
+
+
+def test_the_reference_names_every_command() -> None:
+    table = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8").split("## Topics")[0]
+    missing = [command for command in COMMANDS if not re.search(rf"`(?:pi0 )?{command}\b", table)]
+    assert not missing
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))
