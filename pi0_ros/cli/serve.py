@@ -1,15 +1,15 @@
 """Serve a policy over ZeroMQ for robots without a GPU.
 
     pi0 serve --checkpoint runs/stack_cups/best
-    pi0 serve --checkpoint runs/stack_cups/best --bind tcp://0.0.0.0:5555 --device cuda
+    pi0 serve --checkpoint runs/stack_cups/best --bind tcp://0.0.0.0:5555 --keys keys/server --device cuda
     pi0 serve --checkpoint pi05_droid --robot franka_droid       (a checkpoint of openpi or LeRobot, as downloaded)
     pi0 serve --checkpoint pi05_droid --robot franka_droid --websocket 8000         (for openpi's clients, too)
     pi0 serve --checkpoint pi05_droid --robot franka_droid --websocket 0.0.0.0:8000 --token-file token.txt
 
-The default address is reachable from this machine only. There is no password and no encryption: on a network, use a
-trusted one or an SSH tunnel (`ssh -L 5555:127.0.0.1:5555 gpu-box`). On the robot:
+The default address is reachable from this machine only. Beyond it the server wants keys (`pi0 keys create keys/ NAME`),
+or a token for openpi's clients, unless you say --insecure: whoever reaches it may then ask. On the robot:
 
-    ros2 launch pi0_ros policy.launch.py robot:=my_robot backend:=zmq server:=tcp://gpu-box:5555
+    ros2 launch pi0_ros policy.launch.py robot:=my_robot backend:=zmq server:=tcp://gpu-box:5555 keys:=NAME
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pi0_ros.base.errors import InputError
+from pi0_ros.inference.addresses import is_local, is_local_endpoint, parse_port
 from pi0_ros.inference.backend import Backend
+from pi0_ros.inference.keys import read_server_keys
 from pi0_ros.inference.openpi import read_token
 from pi0_ros.inference.options import add_policy_arguments, policy_options
 from pi0_ros.inference.protocol import DEFAULT_ADDRESS
@@ -41,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_policy_arguments(parser)
     parser.add_argument("--robot", help="robot file, by name or path; needed where the checkpoint carries none")
     parser.add_argument("--bind", default=DEFAULT_ADDRESS, help="address to listen on (default %(default)s)")
+    parser.add_argument("--keys", dest="own_keys", metavar="FOLDER", type=Path, help="keys/server of `pi0 keys create`")
+    parser.add_argument("--insecure", action="store_true", help="listen beyond this machine without keys or token")
     openpi = parser.add_argument_group("openpi's clients")
     openpi.add_argument(
         "--websocket", metavar="[HOST:]PORT", help="speak openpi's protocol there, too (this machine only without HOST)"
@@ -54,16 +58,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     openpi.add_argument("--tls-cert", type=Path, help="certificate chain, PEM: clients connect to wss://")
     openpi.add_argument("--tls-key", type=Path, help="its private key, PEM")
-    openpi.add_argument("--insecure", action="store_true", help="open --websocket to the network without a token")
 
 
 def run(args: argparse.Namespace) -> int:
     from pi0_ros.policy.policy import load_policy
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    keys = read_server_keys(args.own_keys) if args.own_keys else None
+    if not (keys or args.insecure or is_local_endpoint(args.bind)):
+        raise InputError(
+            f"--bind {args.bind} is open to the network: give --keys (`pi0 keys create`) or say --insecure"
+        )
     websocket = _websocket(args)
     policy = load_policy(policy_options(args), robot=load_robot(args.robot) if args.robot else None)
-    server = Server(policy, args.bind)
+    server = Server(policy, args.bind, keys)
     openpi = websocket(policy) if websocket is not None else None
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -73,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
         "serving %s (%s, robot '%s', %d actions at %g Hz) on %s",
         args.checkpoint, metadata.model, metadata.robot.name, metadata.horizon, metadata.fps, server.address,
     )  # fmt: skip
-    if not any(local in server.address for local in ("127.0.0.1", "localhost", "[::1]", "ipc://")):
-        log.warning("%s is open to the network, without password or encryption", server.address)
+    if keys is None and not is_local_endpoint(args.bind):
+        log.warning("%s is open to the network, without keys or encryption", server.address)
     try:
         if openpi is not None:
             openpi.start()
@@ -92,13 +100,13 @@ def _websocket(args: argparse.Namespace) -> Callable[[Backend], OpenpiServer] | 
     """What opens openpi's server, once the policy is there; what cannot be is refused before it is loaded."""
     if args.websocket is None:
         alone = {"--token-file": args.wanted_token, "--tls-cert": args.tls_cert, "--tls-key": args.tls_key}
-        for option, value in {**alone, "--insecure": args.insecure}.items():
+        for option, value in alone.items():
             if value:
                 raise InputError(f"{option} belongs to --websocket")
         return None
-    from pi0_ros.inference.openpi_server import OpenpiServer, is_local, parse_address, read_tls
+    from pi0_ros.inference.openpi_server import OpenpiServer, read_tls
 
-    host, port = parse_address(args.websocket)
+    host, port = parse_port("--websocket", args.websocket)
     token = read_token(args.wanted_token) if args.wanted_token else ""
     if not (token or args.insecure or is_local(host)):
         raise InputError(f"--websocket {args.websocket} is open to the network: give a --token-file, or say --insecure")

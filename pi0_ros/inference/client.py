@@ -11,6 +11,7 @@ import zmq
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.foreign import MAX_LINE_CHARS, shortened
 from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.inference.keys import ClientKeys, Handshakes, secure_client
 from pi0_ros.inference.metadata import BackendError, Metadata, check_robot
 from pi0_ros.inference.prefix import ActionPrefix
 from pi0_ros.inference.protocol import (
@@ -41,10 +42,13 @@ class Client:
     `timeout_s` bounds each question (sending and waiting together). An inference asks up to four: after a server's
     restart the client introduces itself again and repeats the question once. After any failure the socket is thrown
     away and the next call starts with a new one, so nothing stale or wedged survives.
-    With `robot` given, a server whose checkpoint is for another robot is refused with RobotMismatchError.
+    With `robot` given, a server whose checkpoint is for another robot is refused with RobotMismatchError. With `keys`
+    it speaks to the server of these keys only.
     """
 
-    def __init__(self, address: str, timeout_s: float = 2.0, robot: Robot | None = None) -> None:
+    def __init__(
+        self, address: str, timeout_s: float = 2.0, robot: Robot | None = None, keys: ClientKeys | None = None
+    ) -> None:
         if not timeout_s > 0:
             raise InputError(f"timeout_s is {timeout_s}, expected more than 0")
         self.address = address
@@ -52,7 +56,8 @@ class Client:
         self.metadata: Metadata | None = None  # None while no server has introduced itself on this connection
         self.timing: dict[str, float] = {}  # ms of the last inference: round trip, and the server's own numbers
         self.late_replies = 0
-        self._robot = robot
+        self._robot, self._keys = robot, keys
+        self._handshakes: Handshakes | None = None
         self._name = uuid.uuid4().hex
         self._session = ""
         self._number = 0
@@ -120,7 +125,7 @@ class Client:
             raise BackendError(f"observation cannot be sent: {error}") from error
         try:
             if not _ready(socket, zmq.POLLOUT, deadline):
-                raise self._fail(f"not reachable within {self.timeout_s:g} s; is `pi0 serve` running there?")
+                raise self._fail(self._unreachable())
             socket.send_multipart(frames, zmq.NOBLOCK)
             while True:
                 if not _ready(socket, zmq.POLLIN, deadline):
@@ -148,6 +153,9 @@ class Client:
         socket.setsockopt(zmq.RCVHWM, 8)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
         socket.setsockopt(zmq.TCP_KEEPALIVE, 1)  # and no heartbeats: see `server.Server`
+        if self._keys is not None:
+            secure_client(socket, self._keys)
+        self._handshakes = Handshakes(socket)
         try:
             socket.connect(self.address)
         except zmq.ZMQError:
@@ -156,6 +164,14 @@ class Client:
         self._socket = socket
         return socket
 
+    def _unreachable(self) -> str:
+        """Why no connection came about."""
+        if self._handshakes is not None and self._handshakes.failed():
+            if self._keys is None:
+                return "it wants keys (`pi0 keys create` makes them: set `keys`), or it is no `pi0 serve`"
+            return "it refused the keys of this robot, has none, or is not the server that `keys` names"
+        return f"not reachable within {self.timeout_s:g} s; is `pi0 serve` running there?"
+
     def _fail(self, reason: str) -> BackendError:
         """Throw the socket away (and with it every late answer) and make the error to raise."""
         self._drop()
@@ -163,8 +179,10 @@ class Client:
 
     def _drop(self) -> None:
         if self._socket is not None:
+            if self._handshakes is not None:
+                self._handshakes.close()
             self._socket.close(linger=0)
-        self._socket, self.metadata = None, None
+        self._socket, self._handshakes, self.metadata = None, None, None
 
     def _next(self) -> int:
         self._number += 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import http
-import ipaddress
 import logging
 import ssl
 import threading
@@ -152,22 +151,6 @@ class OpenpiServer:
 def _who(connection: ServerConnection) -> str:
     address = connection.remote_address
     return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "?"
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """`8000` or `HOST:8000` -> host and port; this machine only where no host is given."""
-    host, colon, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535 or (colon and not host):
-        raise InputError(f"--websocket {text}: expected a port or HOST:PORT, such as 8000 or 0.0.0.0:8000")
-    return host.strip("[]") or "127.0.0.1", int(port)
-
-
-def is_local(host: str) -> bool:
-    """Whether only this machine reaches a server on `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def read_tls(certificate: Path, key: Path) -> ssl.SSLContext:

@@ -35,6 +35,7 @@ class PolicyOptions:
     torch_threads: int = _option(
         0, "CPU threads of torch, 0: one for a small model, else all cores but one (backend local)", (0, 256)
     )
+    keys: str = _option("", "this robot's folder of `pi0 keys create`, where the server wants keys (backend zmq)")
     token_file: str = _option("", "file with the token that the server wants (backend openpi)")
     num_steps: int = _option(0, "flow steps per chunk, 0: the checkpoint's (backend local)", (0, 100))
 
@@ -52,6 +53,8 @@ class PolicyOptions:
             raise InputError("backend 'zmq' needs an address: set `server`, e.g. tcp://127.0.0.1:5555")
         if self.backend == "openpi" and not self.server.startswith(("ws://", "wss://")):
             raise InputError(f"backend 'openpi' needs an address such as ws://gpu-box:8000, not {self.server!r}")
+        if self.keys and self.backend != "zmq":
+            raise InputError("keys are for backend 'zmq'")
         if self.token_file and self.backend != "openpi":
             raise InputError("token_file is for backend 'openpi'")
 

@@ -14,6 +14,7 @@ import zmq
 
 from pi0_ros.base.errors import InputError, Pi0Error
 from pi0_ros.inference.backend import Backend
+from pi0_ros.inference.keys import Handshakes, ServerKeys, authenticator, secure_server
 from pi0_ros.inference.protocol import (
     DEFAULT_ADDRESS,
     MAX_BYTES,
@@ -44,10 +45,11 @@ class Server:
     One thread (`run`) owns the socket and always reads, whatever the policy does; a second one infers. Of each client
     only the newest question waits, it has given up on the others; clients take turns. libzmq aborts the process when a
     connection that nobody reads from breaks while it heartbeats (zeromq/libzmq#3937), so the socket is never left
-    unread, sends no heartbeats, and finds dead peers by TCP's keep-alive.
+    unread, sends no heartbeats, and finds dead peers by TCP's keep-alive. With `keys` only clients on its list get
+    through to it, encrypted.
     """
 
-    def __init__(self, policy: Backend, bind: str = DEFAULT_ADDRESS) -> None:
+    def __init__(self, policy: Backend, bind: str = DEFAULT_ADDRESS, keys: ServerKeys | None = None) -> None:
         self.policy = policy
         self.session = uuid.uuid4().hex
         self.answered = 0
@@ -69,6 +71,11 @@ class Server:
         self._socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 5)
         self._socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 2)
         self._socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+        self._guard = authenticator(self._context, keys) if keys is not None else None
+        if keys is not None:
+            secure_server(self._socket, keys)
+        self._handshakes = Handshakes(self._socket)
+        self._strangers, self._strangers_said = 0, -REPORT_S
         self._results: zmq.Socket[bytes] = self._context.socket(zmq.PULL)  # wakes the poll below
         self._results.bind("inproc://results")
         try:
@@ -92,6 +99,7 @@ class Server:
                 poller.poll(POLL_MS)
                 self._read()
                 self._send_results()
+                self._count_strangers()
                 if time.monotonic() - reported >= REPORT_S:
                     if self.answered > answered:
                         last_ms = self.policy.timing.get("total_ms", float("nan"))
@@ -105,7 +113,18 @@ class Server:
             self._send_results()
 
     def close(self) -> None:
+        if self._guard is not None:
+            self._guard.stop()
+        self._handshakes.close()
         self._context.destroy(linger=0)
+
+    def _count_strangers(self) -> None:
+        """Connections that failed before a word was said: other keys, none, or another protocol. Said now and then."""
+        self._strangers += self._handshakes.failed()
+        if self._strangers and time.monotonic() - self._strangers_said >= REPORT_S:
+            log.warning("refused: %d connection(s) without keys that fit, or of another protocol", self._strangers)
+            self.refused += self._strangers
+            self._strangers, self._strangers_said = 0, time.monotonic()
 
     def _read(self) -> None:
         """Take what came in, `MAX_BATCH` messages at most; inferences wait for their turn, the rest is answered."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pi0_ros.inference.backend import Backend
 from pi0_ros.inference.client import Client
+from pi0_ros.inference.keys import read_client_keys
 from pi0_ros.inference.openpi import read_token
 from pi0_ros.inference.options import PolicyOptions
 from pi0_ros.robot import Robot
@@ -14,7 +15,8 @@ from pi0_ros.robot import Robot
 def make_backend(options: PolicyOptions, *, robot: Robot) -> Backend:
     """Load the policy, or connect to the server (which may come, go and come back), for `robot`."""
     if options.backend == "zmq":
-        return Client(options.server, timeout_s=options.timeout_s, robot=robot)
+        keys = read_client_keys(Path(options.keys)) if options.keys else None
+        return Client(options.server, timeout_s=options.timeout_s, robot=robot, keys=keys)
     if options.backend == "openpi":
         from pi0_ros.inference.openpi_client import OpenpiClient
 

@@ -29,14 +29,15 @@ KINDS = {
     **dict.fromkeys(
         ("checkpoint", "config", "init", "base", "annotations", "partial", "paths", "explain", "takeover"), "in"
     ),
-    **dict.fromkeys(("tokenizer",), "in"),
+    **dict.fromkeys(("tokenizer", "own_keys", "wanted_token", "tls_cert", "tls_key"), "in"),
     **dict.fromkeys(
         ("robot", "map", "changes", "only", "file", "device", "episodes", "dtype", "asset", "bind", "arguments"), "name"
     ),
-    **dict.fromkeys(("fps", "ray_address", "gpu"), "name"),
-    **dict.fromkeys(("out", "dst", "plots", "plot", "log_dir", "page"), "out"),
+    **dict.fromkeys(("fps", "ray_address", "gpu", "websocket"), "name"),
+    **dict.fromkeys(("out", "dst", "plots", "plot", "log_dir", "page", "folder"), "out"),
     **dict.fromkeys(
-        ("prompt", "task", "recorder", "topic", "prompt_topic", "subtask_topic", "namespace", "text", "words"), "text"
+        ("prompt", "task", "recorder", "topic", "prompt_topic", "subtask_topic", "namespace", "text", "words", "names"),
+        "text",
     ),
     **dict.fromkeys(("start_topic", "stop_topic", "discard_topic"), "text"),
 }

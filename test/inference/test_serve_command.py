@@ -87,7 +87,9 @@ def test_serve_speaks_openpi_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--insecure"], "--insecure belongs to --websocket"),
+        (["--token-file", "x"], "--token-file belongs to --websocket"),
+        (["--bind", "tcp://0.0.0.0:5555"], "is open to the network: give --keys"),
+        (["--keys", "nowhere"], "nowhere/server.key_secret: no such file"),
         (["--websocket", "gpu"], "expected a port or HOST:PORT"),
         (["--websocket", "0.0.0.0:8000"], "is open to the network: give a --token-file, or say --insecure"),
         (["--websocket", "8000", "--tls-cert", "a.pem"], "belong together"),

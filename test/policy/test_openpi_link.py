@@ -26,7 +26,7 @@ from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.inference.metadata import BackendError
 from pi0_ros.inference.openpi import pack, unpack, write_observation
 from pi0_ros.inference.openpi_client import OpenpiClient
-from pi0_ros.inference.openpi_server import OpenpiServer, is_local, parse_address
+from pi0_ros.inference.openpi_server import OpenpiServer
 from pi0_ros.inference.options import PolicyOptions
 from pi0_ros.inference.prefix import ActionPrefix, RtcSettings
 from pi0_ros.observation.images import resize_with_pad
@@ -279,8 +279,3 @@ def test_options_and_addresses(tmp_path: Path) -> None:
         PolicyOptions(backend="openpi", server="tcp://127.0.0.1:5555")
     with pytest.raises(ValueError, match="token_file is for backend 'openpi'"):
         PolicyOptions(checkpoint="x", token_file="y")
-    assert parse_address("8000") == ("127.0.0.1", 8000) and parse_address("[::1]:80") == ("::1", 80)
-    for wrong in ("x", ":80", "1:2:x", "70000", ""):
-        with pytest.raises(ValueError, match="expected a port or HOST:PORT"):
-            parse_address(wrong)
-    assert is_local("127.0.0.1") and is_local("localhost") and is_local("::1") and not is_local("0.0.0.0")
