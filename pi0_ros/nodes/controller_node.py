@@ -120,8 +120,8 @@ class ControllerNode(Node):
         self._yield_to_ticks(1)  # callbacks: above all others, they hold the interpreter
         self.emergency_stop = EmergencyStop(self, self._estop)
         if values["deadman_topic"]:
-            topic, button = self.resolve_topic_name(values["deadman_topic"]), values["deadman_button"]
-            self._deadman = DeadmanButton(self.emergency_stop.node, topic, button, values["deadman_timeout_s"])
+            pad, button = self.resolve_topic_name(values["deadman_topic"]), values["deadman_button"]
+            self._deadman = DeadmanButton(self.emergency_stop.node, pad, button, values["deadman_timeout_s"])
         if problems:
             self.get_logger().warning(f"{'; '.join(problems)}. Going on without")
 

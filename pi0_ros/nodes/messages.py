@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -19,6 +18,11 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.foreign import MAX_LINE_CHARS, shortened
 from pi0_ros.control.chunk import ActionChunk, ChunkError
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 NANOSECONDS = 1_000_000_000
 STATUS = "pi0_ros: "  # begins the names of our statuses on /diagnostics
