@@ -71,10 +71,8 @@ class PolicyNode(LifecycleNode):
     """Parameters in, a `Runner` called, messages out."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__("policy", **kwargs)
+        # All that `destroy_node` needs comes first: newer rclpy calls it where the rest of this raises.
         self._phase, self.refusal = "unconfigured", ""
-        declare(self, "policy")
-        self.add_on_set_parameters_callback(self._parameters_set)
         self._runner: Runner | None = None
         self._subtasks: SubtaskWriter | None = None
         self._backend: Backend | None = None
@@ -86,13 +84,16 @@ class PolicyNode(LifecycleNode):
         self._plausibility: Plausibility | None = None
         self._doubted = -math.inf, ""  # when joint states last could not be true (steady s), and why
         self._timer: Any = None
+        self._prompt_of_robot = False  # whether the parameter is the robot file's, because none was given
         self.failure: Exception | None = None  # what the refusal was
         self._logged_at = 0.0
+        super().__init__("policy", **kwargs)
+        declare(self, "policy")
+        self.add_on_set_parameters_callback(self._parameters_set)
         self._chunks = self.create_lifecycle_publisher(JointTrajectory, "pi0/chunk", LATEST)
         self._subtask = self.create_publisher(String, "pi0/subtask", LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._latency = self.create_publisher(DiagnosticArray, "pi0/latency", 10)
-        self._prompt_of_robot = False  # whether the parameter is the robot file's, because none was given
         self._prompts = PromptListener(self, "~/prompt", self._prompted)
         self.create_timer(PERIOD_S, self._housekeeping, clock=Clock(clock_type=ClockType.STEADY_TIME))
         answer = self._service_change_state.callback
@@ -191,16 +192,15 @@ class PolicyNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _asked_to_change(self, answer: Any, request: Any, response: Any) -> Any:
-        """rclpy would take the process down for a transition that the node's state does not have."""
-        try:
+        """rclpy may take the process down for a transition that the node's state does not have."""
+        allowed = {number: label for number, label, *_ in self._state_machine.available_transitions}
+        asked = request.transition.label or request.transition.id
+        if asked in (allowed.values() if request.transition.label else allowed):
             return answer(request, response)
-        except Exception as error:
-            allowed = ", ".join(label for _, label, *_ in self._state_machine.available_transitions)
-            asked = request.transition.label or request.transition.id
-            text = f"transition {asked} refused while {self._phase}: there are {allowed} ({shortened(str(error), 80)})"
-            self.get_logger().error(text)
-            response.success = False
-            return response
+        there = ", ".join(allowed.values()) or "none"
+        self.get_logger().error(f"transition {asked} refused while {self._phase}: there are {there}")
+        response.success = False
+        return response
 
     @property
     def finalized(self) -> bool:
