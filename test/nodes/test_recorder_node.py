@@ -440,18 +440,25 @@ def test_a_disk_that_refuses_ends_the_episode_and_spares_the_others(
     spin_until(executor, lambda: state.get(f"messages {COMMAND}") == "1", "first episode")
     assert call(executor, node, "success").success
     assert call(executor, node, "start").success
-    for _ in range(60):  # 3.3 MB
-        driver.all()
-    spin_until(executor, lambda: state.get("problem"), "the end of the second episode")
+    sent = 0
+
+    def ended() -> bool:
+        nonlocal sent
+        driver.all()  # what a busy machine loses on the way does not fill the disk: until it is full
+        sent += 1
+        return bool(state.get("problem"))
+
+    spin_until(executor, ended, "the end of the second episode")
     assert "writing failed: [Errno 27] File too large" in state["problem"] and state["state"] == "idle"
     first, second = tmp_path / "bags/episode_000000", tmp_path / "bags/episode_000001"
     assert custom_data(first)["outcome"] == "success" and len(read(first)[BASE]) == 1
     assert custom_data(second)["outcome"] == "interrupted" and "File too large" in custom_data(second)["problem"]
     written = {topic: len(stream) for topic, stream in read(second).items()}
-    assert 20 <= written[BASE] < 60
-    assert json.loads(custom_data(second)["lost"])[BASE] == 60 - written[BASE]
+    assert 20 <= written[BASE] < sent
+    assert 0 < json.loads(custom_data(second)["lost"])[BASE] <= sent - written[BASE]
     assert not call(executor, node, "stop").success
-    assert call(executor, node, "start").success and state["state"] == "recording" and not state["problem"]
+    assert call(executor, node, "start").success
+    spin_until(executor, lambda: state["state"] == "recording" and not state["problem"], "the third episode")
 
 
 @pytest.mark.parametrize("process", [(-1, {"joy_buttons": "toggle=0 failure=2"})], indirect=True, ids=["joystick"])
