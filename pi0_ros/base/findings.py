@@ -40,3 +40,11 @@ def note(check: str, what: str, todo: str = "") -> Finding:
 def ok(check: str, what: str) -> Finding:
     """Something that is as it should be, where a check says that too."""
     return Finding("ok", check, what)
+
+
+NEXT = "for the next recordings"
+
+
+def remedy(now: str, later: str) -> str:
+    """What to do with what is recorded already, and how to record better: recordings may not be repeatable."""
+    return f"{now}; {NEXT}: {later}"

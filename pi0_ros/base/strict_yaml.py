@@ -153,6 +153,9 @@ def unique(values: Iterable[tuple[Place, str]]) -> tuple[str, ...]:
 def nearest(word: str, known: Iterable[str]) -> str:
     """` (did you mean ...?)` where one of the known words is like `word`, else nothing."""
     near = difflib.get_close_matches(word.lower(), list(known), 1, 0.6)
+    if near and "/" in word and "/" in near[0]:  # message types: of one package or not, their own names must be alike
+        own, other = (text.rpartition("/")[2].lower() for text in (word, near[0]))
+        near = near if difflib.SequenceMatcher(None, own, other).ratio() >= 0.6 else []
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 

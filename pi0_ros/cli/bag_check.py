@@ -69,7 +69,7 @@ def lines(check: BagCheck, verbose: bool) -> Iterator[str]:
     if verbose and check.streams:
         head = ("  topic", "messages", "Hz", "lost", "s", "delay ms")
         body = [
-            (f"  {s.topic}", len(s.stamps), f"{s.rate_hz:.1f}", s.missing, f"{s.span_s:.1f}", f"{s.delay_s * 1e3:.1f}")
+            (f"  {s.topic}", len(s.stamps), f"{s.rate_hz:.3g}", s.missing, f"{s.span_s:.1f}", f"{s.delay_s * 1e3:.1f}")
             for s in check.streams
             if len(s.stamps)
         ]

@@ -21,7 +21,9 @@ from pi0_ros.bags.reader import Bag, BagError, DamagedError, header_stamp_ns
 from pi0_ros.conversion.clocks import Clock, Recorded, Timeline, timeline
 from pi0_ros.observation.images import is_grey
 from pi0_ros.observation.streams import SECOND, Observation, ObservationBuffer, StaleError, tick_grid
+from pi0_ros.observation.trajectories import lasts_ns
 from pi0_ros.robot import Robot
+from pi0_ros.robot.message_types import TRAJECTORY
 
 LONGEST_S = 7 * 86400
 _first = itemgetter(0)
@@ -41,6 +43,7 @@ class Scan:
     events: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)  # (time in ns, CDR) of other topics
     timeline: Timeline = field(default_factory=lambda: Timeline({}, Clock()))
     received: Mapping[str, np.ndarray] = field(default_factory=dict)  # times of arrival of the topics' messages
+    lasting: Mapping[str, int] = field(default_factory=dict)  # how long the last plan of a topic goes on, ns
 
     @property
     def clock(self) -> Clock:
@@ -133,6 +136,8 @@ def scan(
     prompted = prompt is not None and prompt.type == PROMPT_TYPE
     said: dict[str, list[tuple[int, bytes]]] = {topic: [] for topic in (*events, *([prompt_topic] if prompted else []))}
     order = {topic: number for number, topic in enumerate(wanted)}
+    planned = {group.topic for group in robot.commands if group.type == TRAJECTORY and group.topic in wanted}
+    last: dict[str, bytes] = {}  # the last plan of each topic
     places, stamps, received = array("H"), array("q"), array("q")
     for topic, receive_ns, data in bag.raw({*wanted, *said}):
         if topic in said:
@@ -142,7 +147,10 @@ def scan(
         places.append(order[topic])
         stamps.append(header_stamp_ns(data) if topic in stamped else 0)
         received.append(receive_ns)
-    all_stamps, all_received, which = np.array(stamps, np.int64), np.array(received, np.int64), np.array(places)
+        if topic in planned:
+            last[topic] = data
+    all_stamps, all_received = np.frombuffer(stamps, np.int64), np.frombuffer(received, np.int64)
+    which = np.frombuffer(places, np.uint16)
     ways = {**robot.stamp_ways, **(ways or {})}
     streams = []
     for topic, place in order.items():
@@ -164,7 +172,15 @@ def scan(
     for stream in streams:  # all of a stream's stamps zero
         if stream.topic in stamped and stream.way != "arrival" and not stream.stamps.any():
             fallbacks[stream.topic] = len(stream.stamps)
-    return Scan(all_stamps, by_topic, fallbacks, prompts, heard, found, arrivals)
+    return Scan(all_stamps, by_topic, fallbacks, prompts, heard, found, arrivals, _lasting(bag, last))
+
+
+def _lasting(bag: Bag, last: Mapping[str, bytes]) -> dict[str, int]:
+    found = {}
+    for topic, data in last.items():
+        with suppress(BagError):  # said where a row needs it
+            found[topic] = lasts_ns(bag.decode(topic, data))
+    return found
 
 
 def action_lead_ns(robot: Robot) -> int:
@@ -180,7 +196,8 @@ def ticks_of(found: Scan, robot: Robot, start_ns: int = 0, end_ns: int = 2**63 -
     """
     if not all(map(len, found.by_topic.values())):
         return np.zeros(0, np.int64)
-    start = max(start_ns, *(int(stamps[0]) for stamps in found.by_topic.values()))
+    free = robot.held_from_state
+    start = max(start_ns, *(int(stamps[0]) for topic, stamps in found.by_topic.items() if topic not in free))
     last = min(int(found.by_topic[topic][-1]) for topic in observed_topics(robot)) - action_lead_ns(robot)
     end = min(end_ns - 1, last)
     if end - start > LONGEST_S * SECOND:
@@ -196,7 +213,7 @@ def rows(bag: Bag, robot: Robot, found: Scan, ticks: np.ndarray, prompt_at: Call
     buffer = ObservationBuffer(robot, keep=None)
     messages = bag.raw(set(found.by_topic))
     pushed = 0
-    for tick, needed in zip(ticks.tolist(), found.needed(ticks + action_lead_ns(robot)).tolist(), strict=True):
+    for tick, needed in zip(map(int, ticks), map(int, found.needed(ticks + action_lead_ns(robot))), strict=True):
         while pushed < needed:
             topic, receive_ns, data = next(messages)
             try:

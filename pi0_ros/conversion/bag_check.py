@@ -11,7 +11,7 @@ import numpy as np
 
 from pi0_ros.bags.conventions import recorded_prompt
 from pi0_ros.bags.reader import Bag, BagError, DamagedError
-from pi0_ros.base.findings import SEVERITIES, Finding, error, note, warning
+from pi0_ros.base.findings import SEVERITIES, Finding, error, note, remedy, warning
 from pi0_ros.conversion.align import needed_topics, observed_topics
 from pi0_ros.conversion.bag_content import check_cameras, check_joints, kept_counts
 from pi0_ros.conversion.bag_streams import Recorded, Stream, read_streams
@@ -19,6 +19,7 @@ from pi0_ros.conversion.cut import convert_bag
 from pi0_ros.conversion.options import DEFAULTS, Options
 from pi0_ros.conversion.report import BagReport
 from pi0_ros.conversion.robots import noted_robot, recorded_robot
+from pi0_ros.conversion.timing import hertz
 from pi0_ros.robot import Robot
 from pi0_ros.robot.message_types import CAMERA_TYPES, STATE_TYPES
 
@@ -127,6 +128,7 @@ def _check(bag: Bag, robot: Robot | None, report: BagReport | None, findings: li
 def _converted(bag: Bag, report: BagReport, known: Sequence[Finding]) -> Iterator[Finding]:
     """What the converter says, as far as nothing above did."""
     errors = any(finding.severity == "error" for finding in known)
+    spoken = {finding.what.split(":")[0] for finding in known if finding.check == "gaps"}
     if report.status == "rejected" and not errors:
         what, _, todo = report.reason.removeprefix(f"{bag.path}: ").partition(": convert with ")
         yield error("rows", what, f"convert with {todo}" if todo else "")
@@ -139,23 +141,24 @@ def _converted(bag: Bag, report: BagReport, known: Sequence[Finding]) -> Iterato
         if report.status == "converted":
             yield warning("rows", f"{gap.length_s:.2f} s from {gap.at_s:.2f} s on are left out: {gap.why}")
     for gap in report.gaps:
-        if " old, limit " not in gap.why:  # those stand above, by stream
+        stands_above = " old, limit " in gap.why and gap.why.split(":")[0] in spoken
+        if not stands_above:
             yield warning("gaps", f"{gap.length_s:.2f} s without rows from {gap.at_s:.2f} s on: {gap.why}")
 
 
 def _topics(needed: dict[str, str], recorded: dict[str, str]) -> Iterator[Finding]:
     for topic, kind in needed.items():
         if topic not in recorded:
-            yield error(
-                "topics", f"no message on {topic}", "is the node running, and is the topic in the recorder's list?"
-            )
+            now = "give --robot FILE with the topic as it was recorded, or without it"
+            later = "is the node running, and is the topic in the recorder's list?"
+            yield error("topics", f"no message on {topic}", remedy(now, later))
         elif recorded[topic] != kind:
             yield error("topics", f"{topic} holds {recorded[topic]}, the robot file says {kind}", "mend the robot file")
 
 
 def _reading(bag: Bag, found: Recorded) -> Iterator[Finding]:
     for damage in bag.info.damage:
-        yield warning("reading", damage, "what is left is judged here; record it again if you can")
+        yield warning("reading", damage, "what is left of it is used")
     for text in bag.info.notes:
         yield note("reading", text)
     for topic, stream in found.streams.items():
@@ -170,7 +173,7 @@ def _stamps(stream: Stream) -> Iterator[Finding]:
         yield warning(
             "stamps",
             f"{stream.topic}: {stream.zero_stamps} of {count} stamps are zero, the time of arrival is taken",
-            "let the driver stamp its messages",
+            remedy("nothing to do", "let the driver stamp its messages"),
         )
     if count < 2 or not stream.has_header:
         return
@@ -178,7 +181,9 @@ def _stamps(stream: Stream) -> Iterator[Finding]:
     late = int((steps <= 0).sum())
     if late > 0.01 * count:
         yield warning(
-            "stamps", f"{stream.topic}: {late} of {count} stamps are not newer than the one before", "two publishers?"
+            "stamps",
+            f"{stream.topic}: {late} of {count} stamps are not newer than the one before",
+            remedy("rows take them in the order of their stamps", "two publishers?"),
         )
 
 
@@ -189,27 +194,28 @@ def _rate(stream: Stream, robot: Robot | None) -> Iterator[Finding]:
     if robot is not None:
         limit, needed = robot.max_ages_s[stream.topic], robot.dataset_fps
         regular = stream.topic in observed_topics(robot)  # commands may come when something changes
-    gaps = stream.gaps(limit)
+    gaps = stream.gaps(limit) if regular else []  # of commands the converter knows, see `_converted`
     if gaps:
         at, length = max(gaps, key=lambda gap: gap[1])
         more = f" and {len(gaps) - 1} more" if len(gaps) > 1 else ""
         yield warning(
             "gaps",
             f"{stream.topic}: a gap of {length:.2f} s at {at:.1f} s{more} (limit {limit:g} s)",
-            "each gap splits the episode; cable, USB bandwidth or disk?",
+            remedy("each gap splits the episode", "cable, USB bandwidth or disk?"),
         )
     if regular and lost > LOST_FRACTION * (count + lost):
         fraction = lost / (count + lost)
         yield warning(
             "rate",
             f"{stream.topic}: {lost} messages lost between others ({fraction:.0%})",
-            "too much for USB, CPU or disk?",
+            remedy("rows repeat the sample before", "too much for USB, CPU or disk?"),
         )
-    if stream.rate_hz < SLOW * needed:
+    if regular and stream.rate_hz < SLOW * needed:
+        fps = max(1, int(stream.rate_hz))
         yield warning(
             "rate",
-            f"{stream.topic}: {stream.rate_hz:.1f} Hz for a dataset of {needed:g} fps, so samples repeat",
-            "raise the driver's rate or lower dataset_fps",
+            f"{stream.topic}: {hertz(stream.rate_hz)} for a dataset of {needed:g} fps, so samples repeat",
+            remedy(f"convert with --fps {fps}", "raise the driver's rate"),
         )
 
 

@@ -7,18 +7,26 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from pi0_ros.bags.reader import Bag, BagError
-from pi0_ros.base.findings import Finding, error, warning
+from pi0_ros.base.findings import Finding, error, remedy, warning
 from pi0_ros.conversion.bag_streams import TOGETHER, Recorded, Stream, read_streams
 from pi0_ros.datasets.pictures import contrast, is_black, sharpness
 from pi0_ros.observation.camera_picture import decoder_of
 from pi0_ros.observation.images import ImageError
-from pi0_ros.observation.streams import MessageError, decode_command, decode_state
+from pi0_ros.observation.streams import MessageError, decode_plan, decode_state
+from pi0_ros.observation.trajectories import Plan
 from pi0_ros.robot import Camera, CommandGroup, Robot, StateTopic
 from pi0_ros.robot.message_types import CAMERA_TYPES
 
 BRIGHT, FLAT = 250.0, 2.0  # mean grey level, standard deviation of it
 BLURRED = 0.02  # of `sharpness`: details of less than about 2 % of the picture's width are gone
 SAME_S = 1.0  # a picture that stays the same for longer is worth a word
+TAKE_ANYWAY = "leave it out, or --content accept takes it all the same"
+LOOK = "look at it with `pi0 convert --explain BAG` and leave it out where the task cannot be seen"
+LEFT_OUT = "rows that need them are left out"
+NAMES = "mend the names in the robot file, if they differ; rows that need the others are left out"
+NEXT_STATE = "`action: {source: next_state}` in the robot file takes what the robot did for the action"
+WITHOUT = "leave it out, or leave that joint out of the robot file"
+STILL = "`frozen_s` of the camera in the robot file makes gaps of such times"
 KEPT = {"image": 8, "joints": 600}  # messages that are decoded
 NOISES = 10.0  # so many standard deviations of its noise a joint that moves covers, at least
 COUNTS = 3.0  # ... and so many of its sensor's smallest steps
@@ -73,7 +81,7 @@ def _camera(bag: Bag, stream: Stream, camera: Camera) -> Iterator[Finding]:
             problems.append(str(problem))
     if problems:
         many = f"{len(problems)} of {len(stream.kept)} pictures looked at can't be decoded"
-        yield (warning if pictures else error)("pictures", f"{name}: {many}: {problems[0]}")
+        yield (warning if pictures else error)("pictures", f"{name}: {many}: {problems[0]}", LEFT_OUT)
     if not pictures:
         return
     sizes = sorted({picture.shape[:2] for picture in pictures})
@@ -83,22 +91,24 @@ def _camera(bag: Bag, stream: Stream, camera: Camera) -> Iterator[Finding]:
     black = sum(map(is_black, pictures))
     some = f"in {black} of {len(pictures)} pictures"
     if black == len(pictures):
-        yield error("pictures", f"{name} is black", "cap off? exposure? light?")
+        yield error("pictures", f"{name} is black", remedy(TAKE_ANYWAY, "cap off? exposure? light?"))
     elif black:
-        yield warning("pictures", f"{name} is black {some}", "light or exposure changes")
+        yield warning("pictures", f"{name} is black {some}", remedy(LOOK, "light or exposure changes"))
     elif np.median([picture.mean() for picture in pictures]) > BRIGHT:
-        yield warning("pictures", f"{name} is overexposed", "lower the exposure")
+        yield warning("pictures", f"{name} is overexposed", remedy(LOOK, "lower the exposure"))
     elif (spread := np.median([contrast(picture) for picture in pictures])) < FLAT:
-        yield warning("pictures", f"{name} shows hardly anything (contrast {spread:.1f} of 255)", "covered, or fogged?")
+        what = f"{name} shows hardly anything (contrast {spread:.1f} of 255)"
+        yield warning("pictures", what, remedy(LOOK, "covered, or fogged?"))
     elif (sharp := max(map(sharpness, pictures))) < BLURRED:
-        yield warning("pictures", f"{name} is blurred (sharpness {sharp:.3f})", "focus it, clean the lens")
+        what = f"{name} is blurred (sharpness {sharp:.3f})"
+        yield warning("pictures", what, remedy(LOOK, "focus it, clean the lens"))
     limit = camera.frozen_s or SAME_S
     if stream.same_s > 0.9 * stream.span_s and len(stream.stamps) > 2:
-        yield error("pictures", f"{name} sends one and the same picture all the time", "restart its driver")
+        what = f"{name} sends one and the same picture all the time"
+        yield error("pictures", what, remedy(TAKE_ANYWAY, "restart its driver"))
     elif stream.same_s > limit:
-        yield warning(
-            "pictures", f"{name} sends one and the same picture for {stream.same_s:.1f} s", "does its driver hang?"
-        )
+        what = f"{name} sends one and the same picture for {stream.same_s:.1f} s"
+        yield warning("pictures", what, remedy(STILL, "does its driver hang?"))
 
 
 def check_joints(bag: Bag, found: Recorded, robot: Robot) -> Iterator[Finding]:
@@ -114,10 +124,11 @@ def check_joints(bag: Bag, found: Recorded, robot: Robot) -> Iterator[Finding]:
         stream = found.streams.get(item.topic)
         if stream is None or not stream.kept:
             continue
-        rows, problems, nothing = [], [], np.full(len(item.joints), np.nan)
+        rows: list[np.ndarray] = []
+        problems, nothing = [], np.full(len(item.joints), np.nan)
         for data in stream.kept:
             try:
-                rows.append(_decode(item, bag.decode(item.topic, data)))
+                rows.extend(_decode(item, bag.decode(item.topic, data)))
             except (MessageError, BagError) as problem:
                 rows.append(nothing)
                 problems.append(str(problem))
@@ -125,7 +136,9 @@ def check_joints(bag: Bag, found: Recorded, robot: Robot) -> Iterator[Finding]:
             many = f"{len(problems)} of {len(stream.kept)} messages looked at can't be used"
             usable = len(problems) < len(rows)
             yield (warning if usable else error)(
-                "joints", f"{many}: {problems[0]}", "mend the names in the robot file?"
+                "joints",
+                f"{many}: {problems[0]}",
+                NAMES,
             )
         if len(problems) == len(rows):
             continue
@@ -162,16 +175,21 @@ def check_joints(bag: Bag, found: Recorded, robot: Robot) -> Iterator[Finding]:
 
 
 def _decode(item: StateTopic | CommandGroup, msg: object) -> np.ndarray:
-    return decode_state(item, msg) if isinstance(item, StateTopic) else decode_command(item, msg)
+    """The values of a message, float64 [N, joints]: a plan has many."""
+    found = decode_state(item, msg) if isinstance(item, StateTopic) else decode_plan(item, msg)
+    return found.positions if isinstance(found, Plan) else found[None]
 
 
 def _motion(moved: dict[str, bool], commanded: dict[str, bool]) -> Iterator[Finding]:
     if moved and not any(moved.values()):
         if any(commanded.values()):
-            yield error("joints", "no joint moves although commands change", "is the robot enabled? is the state live?")
+            what = "no joint moves although commands change"
+            yield error("joints", what, remedy(TAKE_ANYWAY, "is the robot enabled? is the state live?"))
         else:
             yield warning("joints", "no joint moves, and no command changes", "nothing can be learned from it")
     elif commanded and not any(commanded.values()):
-        yield error("joints", "the command never changes although the robot moves", "record the topic that moves it")
+        what = "the command never changes although the robot moves"
+        yield error("joints", what, remedy(NEXT_STATE, "record the topic that moves it"))
     elif dead := [name for name, flag in moved.items() if not flag and commanded.get(name)]:
-        yield warning("joints", f"{', '.join(dead)} is commanded but does not move", "is its motor on?")
+        what = f"{', '.join(dead)} is commanded but does not move"
+        yield warning("joints", what, remedy(WITHOUT, "is its motor on?"))

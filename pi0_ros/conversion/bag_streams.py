@@ -6,6 +6,7 @@ One pass over the storage, no decoding: seconds for a recording of minutes.
 from __future__ import annotations
 
 import zlib
+from array import array
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from pi0_ros.observation.streams import FROZEN_BYTES
 from pi0_ros.robot.message_types import CAMERA_TYPES
 
 TOGETHER = 3  # joint messages that follow each other are kept, so that their noise can be told
+WILD_S = 60.0  # a stamp so far off is another clock's, which `clocks` judges
 STAMP_BYTES = 12  # of a message with a header: encapsulation and stamp, which differ in equal pictures
 
 
@@ -36,13 +38,16 @@ class Stream:
 
     @property
     def ordered(self) -> np.ndarray:
-        """The stamps in rising order."""
-        return np.sort(self.stamps)
+        """The stamps in rising order, without those that are far off the others of the stream."""
+        if not len(self.stamps):
+            return self.stamps
+        offset = self.stamps - self.received
+        return np.sort(self.stamps[np.abs(offset - np.median(offset)) < WILD_S * 1e9])
 
     @property
     def span_s(self) -> float:
         """Seconds from the first stamp to the last."""
-        return float(np.ptp(self.stamps)) * 1e-9 if len(self.stamps) else 0.0
+        return float(np.ptp(self.ordered)) * 1e-9 if len(self.stamps) else 0.0
 
     @property
     def rate_hz(self) -> float:
@@ -81,8 +86,8 @@ def read_streams(bag: Bag, topics: Mapping[str, str], keep: Mapping[str, int]) -
     stamped = {topic for topic in topics if bag.has_header(topic)}
     groups = {topic: 1 if kind in CAMERA_TYPES else TOGETHER for topic, kind in topics.items()}
     wanted = {topic: _spread(counts[topic], keep.get(topic, 0), groups[topic]) for topic in topics}
-    stamps: dict[str, list[int]] = {topic: [] for topic in topics}
-    received: dict[str, list[int]] = {topic: [] for topic in topics}
+    stamps = {topic: array("q") for topic in topics}  # of a long recording lists of int weigh four times as much
+    received = {topic: array("q") for topic in topics}
     kept: dict[str, list[bytes]] = {topic: [] for topic in topics}
     zero = dict.fromkeys(topics, 0)
     pictures = {topic: _Sameness() for topic, kind in topics.items() if kind in CAMERA_TYPES}
@@ -107,8 +112,8 @@ def read_streams(bag: Bag, topics: Mapping[str, str], keep: Mapping[str, int]) -
         topic: Stream(
             topic,
             kind,
-            np.array(stamps[topic], np.int64),
-            np.array(received[topic], np.int64),
+            np.frombuffer(stamps[topic], np.int64),
+            np.frombuffer(received[topic], np.int64),
             zero[topic],
             topic in stamped,
             kept[topic],

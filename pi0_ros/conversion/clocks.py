@@ -6,8 +6,9 @@ micro-controller's boot time), be off, or be set in mid-recording. Here all that
 `pi0 bag check` alike:
 
 - the common clock is the one that most streams share (with the recorder's own as one vote); a stream more than
-  `SEEN_S` off it is named, one more than `WRONG_S` off makes the recording unusable, unless it is said which time
-  to take (`--stamp TOPIC=arrival` or `=header`, or `stamp` in the robot file);
+  `SEEN_S` off it is named with both ways to go on (a driver may be that slow, a clock that much off: times alone do
+  not tell which), one more than `WRONG_S` off makes the recording unusable, unless it is said which time to take
+  (`--stamp TOPIC=arrival` or `=header`, or `stamp` in the robot file);
 - messages without a stamp are carried over to the common clock by the pairs of stamp and arrival of a stream that has
   both;
 - where the clock is set, the recording is cut: what follows gets its time by how the recorder's clock went on;
@@ -20,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from pi0_ros.base.findings import remedy
 
 SECOND = 1_000_000_000
 SEEN_S = 0.05  # a stream stamped so far off the common clock is named
@@ -257,15 +260,15 @@ def _sentences(
         when = "after" if apart > 0 else "before"
         what = f"{topic} is stamped {seconds(abs(apart))} {when} {_others(offsets, topic)}"
         if abs(apart) <= WRONG_S:
-            notes.append((what, "a slow driver, or a clock that is off (chrony)"))
+            notes.append((what, _small(topic, stamped[topic], way[topic], bool(len(clock.received)))))
         elif way[topic] == "header":
             notes.append((f"{what}, which `stamp: header` says is right", ""))
         else:
             todo = (
                 f"its clock is another one: convert with --stamp {topic}=arrival (its times of arrival), or =header "
-                "where the stamps are right; for the next recordings the same use_sim_time everywhere, chrony"
+                "where the stamps are right"
             )
-            problems.append((what, todo))
+            problems.append((what, remedy(todo, "the same use_sim_time everywhere, chrony")))
     shared = float(np.median(stamped[reference].offset)) / SECOND if reference else 0.0
     bare = [s.topic for s in streams if s.topic not in stamped]
     if len(clock.received) and bare:
@@ -280,6 +283,15 @@ def _sentences(
             problems.append((what, f"convert with --stamp {topic}=arrival, its times of arrival"))
     notes += [(_set_text(by), "") for _, by in steps]
     return tuple(problems), tuple(notes)
+
+
+def _small(topic: str, stream: _Stamped, way: str, other_clock: bool) -> str:
+    """What an offset of a few frames may be, and how to go on: both are common, and no clock can tell them apart."""
+    if way == "header":
+        return "`stamp: header` says that this is right"
+    ahead = not other_clock and float(np.median(stream.offset)) / SECOND > SEEN_S
+    why = "its stamps are ahead of its arrivals, which no delay explains" if ahead else "a slow driver, or a clock off"
+    return f"{why}: rows take the stamps; if they are wrong, convert with --stamp {topic}=arrival, else with =header"
 
 
 def _own_step(stream: _Stamped, reference: _Stamped) -> float:

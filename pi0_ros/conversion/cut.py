@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from pi0_ros.conversion.lag import LagMeter
 from pi0_ros.conversion.options import Options
 from pi0_ros.conversion.report import BagReport, EpisodeReport, Gap, stream_report
 from pi0_ros.conversion.robots import differences
+from pi0_ros.conversion.seldom import seldom
 from pi0_ros.datasets.language import episode_columns
 from pi0_ros.datasets.staged_episode import EpisodeStager
 from pi0_ros.datasets.video import CODECS
@@ -79,7 +81,8 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options, line: in
     check_topics(bag, robot)
     asked = asked_topics(bag, options)
     found = scan(bag, robot, asked.prompt, asked.listened, dict(options.stamps))
-    notes = (*bag.info.damage, *bag.info.notes, *(what for what, _ in found.timeline.notes), *asked.notes)
+    clocks = (": ".join(filter(None, said)) for said in found.timeline.notes)
+    notes = (*bag.info.damage, *bag.info.notes, *clocks, *asked.notes)
     different = differences(robot, bag.info.custom_data, bag.path)
     notes = (*notes, *grey_cameras(bag, robot), *([different] if different else []))
     head = BagReport(str(bag.path), "skipped", "", round(bag.info.duration_s, 3), notes=notes)
@@ -87,6 +90,7 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options, line: in
         raise BagError("; ".join(f"{what}: {todo}" for what, todo in found.timeline.problems))
     if options.content == "reject" and (worthless := useless(bag, robot, needed_topics(robot))):
         raise BagError(f"{'; '.join(worthless)} (--content accept takes it all the same)")
+    advice = "".join(f"; {text}" for text in seldom(found, robot))
     marked = segments(bag, found, options)
     wanted = [segment for segment in marked if not segment.left_out]
     grids = [ticks_of(found, robot, segment.start_ns, segment.end_ns) for segment in wanted]
@@ -107,14 +111,16 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options, line: in
                 grids[place] = np.zeros(0, np.int64)
     ticks = np.concatenate([np.zeros(0, np.int64), *grids])
     places = np.repeat(np.arange(len(wanted)), [len(grid) for grid in grids])
-    place_of = dict(zip(ticks.tolist(), places.tolist(), strict=True))
     cutter = _Cutter(folder, robot, options, found.timeline.cuts)
 
+    def place_of(tick: int) -> int:
+        return int(places[np.searchsorted(ticks, tick)])
+
     def prompt_at(tick: int) -> str:
-        return prompt_of(options, wanted[place_of[tick]], found, tick, bag.info.custom_data, robot)[0]
+        return prompt_of(options, wanted[place_of(tick)], found, tick, bag.info.custom_data, robot)[0]
 
     def told_by(tick: int) -> str:
-        return prompt_of(options, wanted[place_of[tick]], found, tick, bag.info.custom_data, robot)[1]
+        return prompt_of(options, wanted[place_of(tick)], found, tick, bag.info.custom_data, robot)[1]
 
     begun, seen = 0, _Seen(-1)  # episodes before the present segment, and what of the latter had rows
 
@@ -131,7 +137,7 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options, line: in
         made = rows(bag, robot, found, ticks, prompt_at)
         show = {"desc": bag.path.name, "unit": "row", "position": line, "leave": False}
         for row in tqdm(made, total=len(ticks), disable=True if line is None else None, **show):
-            if (place := place_of[row.stamp_ns]) != seen.place:
+            if (place := place_of(row.stamp_ns)) != seen.place:
                 end_segment()
                 begun, seen = len(cutter.episodes), _Seen(place)
             if cutter.add(row, wanted[place], told_by(row.stamp_ns)):
@@ -147,9 +153,9 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options, line: in
         raise BagError(f"gap of {gaps[0].length_s:.2f} s at {gaps[0].at_s:.2f} s: {gaps[0].why}")
     if not cutter.episodes:
         if left_out:
-            raise BagError("; ".join(dict.fromkeys(gap.why for gap in left_out)))
+            raise BagError("; ".join(dict.fromkeys(gap.why for gap in left_out)) + advice)
         worst = max(gaps, key=lambda gap: gap.length_s).why if gaps else "the streams do not overlap for long enough"
-        raise BagError(f"no piece lasts {options.min_length_s:g} s: {worst}")
+        raise BagError(f"no piece lasts {options.min_length_s:g} s: {worst}{advice}")
     streams = (
         stream_report(topic, stamps, found.fallbacks[topic], bag.info.topics[topic].advertised, cutter.runs)
         for topic, stamps in found.by_topic.items()
@@ -162,8 +168,15 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options, line: in
         gaps=tuple(gaps),
         left_out=tuple(left_out),
         lags=cutter.lags.reports(),
-        notes=(*notes, *cutter.notes),
+        notes=(*notes, *cutter.notes, *seldom(found, robot), *_unsaid(found, robot, first_tick)),
     )
+
+
+def _unsaid(found: Scan, robot: Robot, first_tick: int) -> Iterator[str]:
+    """That the first command of a group which holds comes late."""
+    for topic in sorted(robot.held_from_state & found.by_topic.keys()):
+        if (late := _s(int(found.by_topic[topic][0]) - first_tick)) > 0:
+            yield f"{topic}: before its first command, {late:.2f} s after the first row, its measured position is taken"
 
 
 def _s(ns: int) -> float:
@@ -182,7 +195,7 @@ class _Seen:
     """The ticks of segment number `place` that had a row."""
 
     place: int
-    rows: list[int] = field(default_factory=list)
+    rows: array[int] = field(default_factory=lambda: array("q"))
 
     def cut_off(self, grid: np.ndarray, cutter: _Cutter) -> str:
         """Why the segment's begin or end is missing; empty where it is not, or where nothing is there at all."""
@@ -209,8 +222,7 @@ class _Cutter:
         self._folder, self._robot, self._options = folder, robot, options
         self._fps = int(robot.dataset_fps)
         self._writer: EpisodeStager | None = None
-        self._ticks: list[int] = []
-        self._actions: list[np.ndarray] = []
+        self._ticks, self._actions = array("q"), array("d")  # of a long episode lists would weigh far more
         self._prompt, self._told_by = "", ""
         self._cuts = list(cuts)
         self._segment = Segment(0, 0)
@@ -250,7 +262,7 @@ class _Cutter:
             self._writer.add(row.observation.state, row.action, images)
         self.lags.add(row.observation)
         self._ticks.append(row.stamp_ns)
-        self._actions.append(row.action)
+        self._actions.frombytes(row.action.tobytes())
         return True
 
     def end_episode(self) -> None:
@@ -263,7 +275,7 @@ class _Cutter:
             self._note_gap(self._ticks[0], len(self._ticks), "the piece between two cuts is too short")
         else:
             ticks = np.array(self._ticks, np.int64)
-            idle = idle_frames(np.array(self._actions), self._robot, self._fps)
+            idle = idle_frames(np.array(self._actions).reshape(len(ticks), -1), self._robot, self._fps)
             labels = labels_on(ticks, self._fps, self._segment.labels, self._prompt)
             if self._writer is not None:
                 self._writer.close(self._prompt, episode_columns(idle, labels))
@@ -278,7 +290,7 @@ class _Cutter:
             )
             self.episodes.append(report)
             self.runs.append(ticks)
-        self._writer, self._ticks, self._actions = None, [], []
+        self._writer, self._ticks, self._actions = None, array("q"), array("d")
 
     def discard(self) -> None:
         """Drop what was written of the present episode."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from pi0_ros.conversion.align import Scan, needed_topics
 from pi0_ros.conversion.episodes import Segment
 from pi0_ros.observation.streams import SECOND
@@ -40,12 +42,15 @@ def uncovered(found: Scan, robot: Robot, segment: Segment) -> Iterator[End]:
     late: dict[str, int] = {}
     early: dict[str, int] = {}
     for topic in needed_topics(robot):
-        limit = round(robot.max_ages_s[topic] * SECOND)
-        stamps = found.by_topic[topic]
+        if topic in robot.held_from_state:
+            continue
+        age_s, stamps = robot.max_ages_s[topic], found.by_topic[topic]
+        limit = round((robot.action_max_age_s if np.isinf(age_s) else age_s) * SECOND)
+        last = int(stamps[-1]) + found.lasting.get(topic, 0)
         if int(stamps[0]) - start > limit:
             late[topic] = int(stamps[0])
-        if end - int(stamps[-1]) > limit:
-            early[topic] = int(stamps[-1])
+        if end - last > limit and not np.isinf(age_s):
+            early[topic] = last
     if late:
         topic = max(late, key=lambda name: late[name])
         length = min(late[topic], end) - start

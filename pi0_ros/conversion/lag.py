@@ -8,6 +8,7 @@ best there is none.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -41,8 +42,8 @@ class _Changes:
     Only these numbers are kept, so that hours of images fit into memory.
     """
 
-    times: list[int] = field(default_factory=list)
-    rates: list[float] = field(default_factory=list)
+    times: array[int] = field(default_factory=lambda: array("q"))
+    rates: array[float] = field(default_factory=lambda: array("d"))
     last: tuple[int, np.ndarray] | None = None
 
     def add(self, stamp_ns: int, value: np.ndarray, size: Callable[[np.ndarray], float]) -> None:
@@ -101,7 +102,7 @@ class LagMeter:
         grid = np.arange(max(at[0] for at in times.values()), min(at[-1] for at in times.values()), GRID_S)
         if len(grid) * GRID_S < LEAST_S:
             return
-        rates = {topic: np.interp(grid, times[topic], stream.rates) for topic, stream in changes.items()}
+        rates = {topic: np.interp(grid, times[topic], np.array(stream.rates)) for topic, stream in changes.items()}
         speed = np.sqrt(np.sum([rates[topic] ** 2 for topic, _ in self._groups], axis=0))
         self._runs.append((speed, {camera: rates[topic] for camera, topic in self._topics.items()}))
 

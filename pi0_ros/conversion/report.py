@@ -179,7 +179,7 @@ def _stream_table(bags: Sequence[BagReport]) -> list[str]:
         messages = sum(stream.messages for stream in found)
         columns = [
             f"{messages:8d}",
-            f"{np.median([stream.rate_hz for stream in found]):5.1f}",
+            f"{np.median([stream.rate_hz for stream in found]):5.3g}",
             f"{np.median([stream.jitter_s for stream in found]) * 1e3:9.1f}",
             f"{sum(stream.drops for stream in found):6d}",
             f"{np.median([stream.age_p50_s for stream in found]) * 1e3:8.1f}",

@@ -11,6 +11,9 @@ from pi0_ros.bags.reader import Bag, BagError, header_stamp_ns
 from pi0_ros.robot import Robot
 
 LONG = 1.5  # usual intervals; after a longer one messages are missing
+SHORTEST_S = 5e-5  # no stream is faster: shorter intervals are those of messages stamped alike
+PAUSE_S = 60.0  # longer ones are pauses or set clocks, no lost messages
+UNEVEN = 4.0  # the intervals' upper quartile over the lower one, from which on they have no usual length
 BAGS_FOR_FPS = 8  # are looked at, evenly spread
 
 
@@ -20,12 +23,26 @@ def interval_s(stamps: np.ndarray) -> float:
 
 
 def missing(stamps: np.ndarray) -> int:
-    """How many messages fell out between the sorted `stamps` (ns), judged by the usual interval."""
+    """How many messages fell out between the sorted `stamps` (ns), judged by the usual interval.
+
+    0 where there is no usual one (commands that come when something happens).
+    """
     usual = interval_s(stamps)
-    if usual <= 0:
+    if usual < SHORTEST_S:
         return 0
-    steps = np.diff(stamps) * 1e-9 / usual
-    return int((np.round(steps[steps > LONG]) - 1).sum())
+    steps = np.diff(stamps) * 1e-9
+    lower, upper = np.quantile(steps, [0.25, 0.75])
+    if upper > UNEVEN * lower:
+        return 0
+    lost = steps[(steps > LONG * usual) & (steps <= PAUSE_S)] / usual
+    return int((np.round(lost) - 1).sum())
+
+
+def hertz(rate_hz: float) -> str:
+    """`29.9 Hz`; slow ones by their interval."""
+    if rate_hz <= 0:
+        return "a single message"
+    return f"{rate_hz:.1f} Hz" if rate_hz >= 0.95 else f"a message every {1 / rate_hz:.3g} s"
 
 
 def jitter_s(stamps: np.ndarray) -> float:

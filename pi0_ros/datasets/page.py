@@ -94,7 +94,7 @@ def _stream_table(folder: DatasetFolder) -> Table:
                 messages,
                 f"{np.median(found['rate_hz']):.1f}",
                 *(f"{value * 1e3:.1f}" for value in times.values()),
-                f"{limits[topic] * 1e3:g}" if topic in limits else "",
+                f"{limits[topic] * 1e3:g}" if np.isfinite(limits.get(topic, np.inf)) else "",
                 int(found["drops"].sum()),
                 f"{found['repeats'].sum() / max(1, frames):.1%}",
                 f"{found['skips'].sum() / max(1, messages):.1%}",

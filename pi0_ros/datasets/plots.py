@@ -143,7 +143,7 @@ def stream_ages(conversion: Mapping[str, Any], limits: Mapping[str, float]) -> F
         for values, colour, width, label in series:  # the larger below: equal ones stay visible
             axes.plot(bag_numbers, values, "o", color=colour, markersize=width, markeredgewidth=0, label=label)
         title = topic
-        if topic in limits:
+        if np.isfinite(limits.get(topic, np.inf)):  # commands may hold until the next
             limit = limits[topic] * 1e3
             title += f"   (limit {limit:g} ms)"
             if worst.max() > 0.4 * limit:

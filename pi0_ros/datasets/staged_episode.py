@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,14 +61,14 @@ class EpisodeStager:
         self.folder = folder
         self._fps = fps
         self._codec = codec
-        self._states: list[np.ndarray] = []
-        self._actions: list[np.ndarray] = []
+        self._rows = 0
+        self._states, self._actions = array("f"), array("f")  # of a long episode lists would weigh far more
         self._videos: dict[str, VideoWriter] = {}
         self._histograms: dict[str, np.ndarray] = {}
         folder.mkdir(parents=True)
 
     def __len__(self) -> int:
-        return len(self._states)
+        return self._rows
 
     def add(self, state: np.ndarray, action: np.ndarray, images: Mapping[str, np.ndarray]) -> None:
         """Append a row.
@@ -75,7 +76,7 @@ class EpisodeStager:
         `state` and `action` are [J] in robot units, `images` camera -> uint8 [H, W, 3] RGB, not to be changed
         afterwards.
         """
-        if not self._states:
+        if not self._rows:
             for camera, image in images.items():
                 path = self.folder / f"{camera}.mp4"
                 self._videos[camera] = VideoWriter(path, image.shape[0], image.shape[1], self._fps, self._codec)
@@ -83,8 +84,9 @@ class EpisodeStager:
         for camera, writer in self._videos.items():
             writer.add(images[camera])
             self._histograms[camera] += image_histogram(images[camera])
-        self._states.append(np.array(state, np.float32))
-        self._actions.append(np.array(action, np.float32))
+        self._states.frombytes(np.asarray(state, np.float32).tobytes())
+        self._actions.frombytes(np.asarray(action, np.float32).tobytes())
+        self._rows += 1
 
     def close(self, prompt: str, extra: pa.Table | None = None) -> StagedEpisode:
         """Finish the files and return the part; `extra` are further columns, one row per frame.
@@ -99,7 +101,9 @@ class EpisodeStager:
                 raise ValueError(f"{self.folder}: {len(extra)} rows of extra columns for {len(self)} frames")
             pq.write_table(extra, self.folder / "extra.parquet")
         histograms = {f"histogram.{camera}": histogram for camera, histogram in self._histograms.items()}
-        arrays = {"state": np.stack(self._states), "action": np.stack(self._actions), **histograms}
+        columns = {"state": self._states, "action": self._actions}
+        rows = {key: np.frombuffer(column, np.float32).reshape(self._rows, -1) for key, column in columns.items()}
+        arrays = {**rows, **histograms}
         np.savez(self.folder / "arrays.npz", allow_pickle=False, **arrays)
         shapes = {camera: writer.shape for camera, writer in self._videos.items()}
         content = {"length": len(self), "prompt": prompt, "shapes": shapes}

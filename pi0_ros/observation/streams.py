@@ -18,11 +18,14 @@ import numpy as np
 from pi0_ros.base.errors import InputError
 from pi0_ros.observation.camera_picture import checker_of, decoder_of
 from pi0_ros.observation.images import ImageError
+from pi0_ros.observation.trajectories import Plan, lasts_ns, seconds_of
 from pi0_ros.robot import CommandGroup, Robot, StateTopic
-from pi0_ros.robot.message_types import COMMAND_TYPES, STATE_TYPES, JointMessages
+from pi0_ros.robot.message_types import COMMAND_TYPES, STATE_TYPES, TRAJECTORY, JointMessages
 
 T = TypeVar("T")
 SECOND = 1_000_000_000  # ns
+FOREVER = 2**62  # ns
+RESTART_S = 1.0  # a command that holds until the next one has no age; a clock that jumps back by more has restarted
 FROZEN_BYTES = 4096  # of an image are compared with the one before
 STATES_PER_IMAGE = 64  # a live buffer keeps this many times more state messages than images: they are faster and small
 
@@ -73,42 +76,48 @@ class StreamBuffer(Generic[T]):
 
     `keep` bounds the number of samples (None: all of them). When a bounded buffer gets a sample that is older than its
     newest by more than `max_age_s`, the clock has jumped back (a simulator's reset, a bag in a loop): it starts again.
+    With an infinite `max_age_s` a sample holds until the next one. A sample's age counts from the end of what it holds.
     """
 
     def __init__(self, max_age_s: float, keep: int | None = None, topic: str = "stream", what: str = "message") -> None:
         self.max_age_s, self.keep, self.topic, self.what = max_age_s, keep, topic, what
         self.counts = StreamCounts()
-        self._max_age_ns = round(max_age_s * SECOND)
+        self._max_age_ns = FOREVER if np.isinf(max_age_s) else round(max_age_s * SECOND)
+        self._restart_ns = min(self._max_age_ns, round(RESTART_S * SECOND)) if np.isinf(max_age_s) else self._max_age_ns
         self._stamps: list[int] = []
+        self._ends: list[int] = []  # of what each sample holds, ns: its stamp, or where its plan ends
         self._values: list[T] = []
         self._lock = threading.Lock()
 
-    def push(self, stamp_ns: int, value: T) -> None:
-        """Add a sample; one with the same stamp is replaced."""
+    def push(self, stamp_ns: int, value: T, lasts_ns: int = 0) -> None:
+        """Add a sample that holds for `lasts_ns`; one with the same stamp is replaced."""
         with self._lock:
             self.counts.messages += 1
-            stamps, values = self._stamps, self._values
-            if self.keep is not None and stamps and stamp_ns < stamps[-1] - self._max_age_ns:
+            stamps, values, ends = self._stamps, self._values, self._ends
+            if self.keep is not None and stamps and stamp_ns < stamps[-1] - self._restart_ns:
                 self.counts.restarts += 1
                 stamps.clear()
                 values.clear()
+                ends.clear()
             if not stamps or stamp_ns > stamps[-1]:
                 stamps.append(stamp_ns)
                 values.append(value)
+                ends.append(stamp_ns + lasts_ns)
             else:
                 self.counts.late += 1
                 at = bisect_left(stamps, stamp_ns)
                 same = stamps[at] == stamp_ns
                 stamps[at : at + same] = [stamp_ns]
                 values[at : at + same] = [value]
+                ends[at : at + same] = [stamp_ns + lasts_ns]
             if self.keep is not None and len(stamps) > self.keep:
-                del stamps[0], values[0]
+                del stamps[0], values[0], ends[0]
 
     def as_of(self, t_ns: int) -> tuple[int, T] | None:
         """The newest sample not newer than `t_ns` as (stamp_ns, value); None if it is too old or missing."""
         with self._lock:
             at = bisect_right(self._stamps, t_ns) - 1
-            if at < 0 or t_ns - self._stamps[at] > self._max_age_ns:
+            if at < 0 or t_ns - self._ends[at] > self._max_age_ns:
                 return None
             return self._stamps[at], self._values[at]
 
@@ -126,7 +135,7 @@ class StreamBuffer(Generic[T]):
         """Drop the samples that no `as_of` at `before_ns` or later can return."""
         with self._lock:
             drop = max(0, bisect_right(self._stamps, before_ns) - 1)
-            del self._stamps[:drop], self._values[:drop]
+            del self._stamps[:drop], self._values[:drop], self._ends[:drop]
 
     def problem(self, t_ns: int) -> str | None:
         """Why there is no sample at `t_ns`, as a sentence; None if there is one."""
@@ -137,15 +146,19 @@ class StreamBuffer(Generic[T]):
             if at < 0:
                 ahead = (self._stamps[0] - t_ns) / SECOND
                 return f"{self.topic}: oldest {self.what} is {ahead:.2f} s in the future{_clocks(ahead)}"
-            age_ns = t_ns - self._stamps[at]
+            age_ns, planned = t_ns - self._ends[at], self._ends[at] > self._stamps[at]
         if age_ns <= self._max_age_ns:
             return None
         age = age_ns / SECOND
-        return f"{self.topic}: newest {self.what} is {age:.2f} s old, limit {self.max_age_s:.2f} s{_clocks(age)}"
+        ended = "has a plan that ended; it is" if planned else "is"
+        return f"{self.topic}: newest {self.what} {ended} {age:.2f} s old, limit {self.max_age_s:.2f} s{_clocks(age)}"
 
 
 def _clocks(difference_s: float) -> str:
     return " (different clocks? compare use_sim_time)" if difference_s > 1e6 else ""
+
+
+Decoded = np.ndarray | Plan
 
 
 class _Sample:
@@ -154,16 +167,18 @@ class _Sample:
     __slots__ = ("_content", "_decode", "received_ns", "same_since_ns")
 
     def __init__(
-        self, message: Any, decode: Callable[[Any], np.ndarray], received_ns: int = 0, same_since_ns: int | None = None
+        self, message: Any, decode: Callable[[Any], Decoded], received_ns: int = 0, same_since_ns: int | None = None
     ) -> None:
         self.received_ns = received_ns
         self.same_since_ns = same_since_ns  # stamp of the first of the equal images up to this one, where watched
-        self._content: Any = message  # replaced once, by an array or a ValueError: safe to read from several threads
+        self._content: Any = (
+            message  # replaced once, by what it holds or a ValueError: safe to read from several threads
+        )
         self._decode = decode
 
-    def value(self) -> np.ndarray:
+    def value(self) -> Decoded:
         content = self._content
-        if isinstance(content, np.ndarray):
+        if isinstance(content, (np.ndarray, Plan)):
             return content
         if isinstance(content, InputError):
             raise content.with_traceback(None)
@@ -180,7 +195,7 @@ class _Sample:
         content = self._content
         if isinstance(content, InputError):
             raise content.with_traceback(None)
-        if not isinstance(content, np.ndarray):
+        if not isinstance(content, (np.ndarray, Plan)):
             check(content)
 
 
@@ -193,10 +208,11 @@ class ObservationBuffer:
 
     def __init__(self, robot: Robot, keep: int | None = 8) -> None:
         self.robot = robot
-        self._decoders: dict[str, Callable[[Any], np.ndarray]] = {}
+        self._decoders: dict[str, Callable[[Any], Decoded]] = {}
         self._checks: dict[str, Callable[[Any], Any]] = {}
         self._streams: dict[str, StreamBuffer[_Sample]] = {}
         self._ways = robot.stamp_ways
+        self._planned = {group.topic for group in robot.commands if group.type == TRAJECTORY}
         self._frozen_s = {camera.topic: camera.frozen_s for camera in robot.cameras if camera.frozen_s is not None}
         self._pictures: dict[
             str, tuple[bytes, int]
@@ -214,10 +230,12 @@ class ObservationBuffer:
             decode = partial(decode_state, item)
             add(item, item.max_age_s, many, "state", decode, decode)
         for group in robot.commands:
-            decode = partial(decode_command, group)
-            add(group, robot.action_max_age_s, many, "command", decode, decode)
+            plan = partial(decode_plan, group)
+            add(group, robot.max_ages_s[group.topic], many, "command", plan, plan)
         self._observed = [*(camera.topic for camera in robot.cameras), *(item.topic for item in robot.state)]
         self._state = [(item.topic, _places(item.joints, robot.state_names)) for item in robot.state]
+        held = [group for group in robot.commands if group.topic in robot.held_from_state]
+        self._held = {group.topic: _places(group.joints, robot.state_names) for group in held}
         self._commands = [(group.topic, _places(group.joints, robot.action_names)) for group in robot.commands]
 
     @property
@@ -239,7 +257,8 @@ class ObservationBuffer:
                 stamp_ns = receive_ns
                 stream.counts.receive_stamped += 1
         since_ns = self._same_since_ns(topic, msg, stamp_ns) if topic in self._frozen_s else None
-        stream.push(int(stamp_ns), _Sample(msg, self._decoders[topic], receive_ns, since_ns))
+        lasts = lasts_ns(msg) if topic in self._planned else 0
+        stream.push(int(stamp_ns), _Sample(msg, self._decoders[topic], receive_ns, since_ns), lasts)
 
     def problems(self, t_ns: int) -> list[str]:
         """Why `observe` would fail at `t_ns`, a sentence for each topic; images are checked but not decoded."""
@@ -280,12 +299,19 @@ class ObservationBuffer:
     def action_at(self, t_ns: int) -> np.ndarray:
         """The action at `t_ns`, float64 [A]: the command as-of then, or with `next_state` the state one frame later.
 
+        Of a plan it is the point at that time; of commands that hold, before the first one, where the joints are.
         Needs the command topics pushed too. Raises `StaleError` and `UnreadableError` as `observe` does.
         """
         if self.robot.action_source == "next_state":
             t_ns += round(SECOND / self.robot.dataset_fps)
             return self._gather(self._state, self._read([topic for topic, _ in self._state], t_ns)[0])
-        return self._gather(self._commands, self._read([topic for topic, _ in self._commands], t_ns)[0])
+        waiting = {topic for topic in self._held if self._streams[topic].as_of(t_ns) is None}
+        told = [(topic, places) for topic, places in self._commands if topic not in waiting]
+        values = self._read([topic for topic, _ in told], t_ns)[0]
+        if waiting:  # until they are told otherwise they stay where they are
+            state = self._gather(self._state, self._read([topic for topic, _ in self._state], t_ns)[0])
+            values |= {topic: state[places] for topic, places in self._held.items() if topic in waiting}
+        return self._gather(self._commands, values)
 
     def latest_ns(self) -> int | None:
         """The newest time for which every camera and state topic has data; None while one has none."""
@@ -313,7 +339,8 @@ class ObservationBuffer:
             if (problem := self._frozen(topic, *found)) is not None:
                 frozen.append(problem)
             try:
-                values[topic] = found[1].value()
+                value = found[1].value()
+                values[topic] = value.at((t_ns - found[0]) / SECOND) if isinstance(value, Plan) else value
             except InputError as error:
                 unreadable.append(str(error))
         if unreadable:
@@ -379,6 +406,23 @@ def decode_positions(item: StateTopic, msg: Any) -> np.ndarray:
 def decode_command(group: CommandGroup, msg: Any) -> np.ndarray:
     """The commanded positions of `group.joints`, float64 [len(joints)]. Raises `MessageError`."""
     return from_message_units(group, _joint_values(group, COMMAND_TYPES, msg, "position"))
+
+
+def decode_plan(group: CommandGroup, msg: Any) -> Decoded:
+    """What a command message says: positions, or the plan of a trajectory of several points. Raises `MessageError`."""
+    if group.type != TRAJECTORY or len(msg.points) < 2:
+        return decode_command(group, msg)
+    names, wanted = msg.joint_names, group.message_names
+    times = np.array([seconds_of(point.time_from_start) for point in msg.points], np.float64)
+    if not (np.diff(times) > 0).all():
+        raise MessageError(
+            f"{group.topic}: the times of the trajectory's points do not rise: they need time_from_start"
+        )
+    points = [_by_name(group.topic, wanted, names, point.positions, "position") for point in msg.points]
+    moving = all(len(point.velocities) == len(names) for point in msg.points)
+    speeds = [_by_name(group.topic, wanted, names, point.velocities, "velocity") for point in msg.points if moving]
+    velocities = np.array(speeds) / (group.scale or 1.0) if moving else None
+    return Plan(times, from_message_units(group, np.array(points)), velocities)
 
 
 def to_message_units(item: StateTopic | CommandGroup, positions: np.ndarray) -> np.ndarray:

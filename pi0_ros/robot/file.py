@@ -30,7 +30,7 @@ KIND_UNITS = {"revolute": ("rad",), "prismatic": ("m",), "gripper": UNITS}
 ACTIONS = ("absolute", "relative", "velocity")
 ROLES = ("both", "state", "action")
 CONTROL_RATES = (20, 1000)  # Hz
-AS_ALWAYS = ("stamp", "auto")
+AS_ALWAYS = (("stamp", "auto"), ("hold", False))
 LIMITS = ("jerk", "tracking", "outside")  # that a joint may have besides position, velocity and acceleration
 SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 ROTATIONS = (0, 90, 180, 270)
@@ -245,7 +245,7 @@ def _state(value: Any, place: Place, known: Sequence[str]) -> StateTopic:
 
 
 def _command(value: Any, place: Place, known: Sequence[str]) -> CommandGroup:
-    optional = ("joints", "names", "scale", "offset", "points", "stamp")
+    optional = ("joints", "names", "scale", "offset", "points", "stamp", "max_age_s", "hold")
     item = Section(value, place, ("name", "topic", "type"), optional, HINTS)
     joints, names = _joints(item, known)
     kind, points = (
@@ -255,7 +255,18 @@ def _command(value: Any, place: Place, known: Sequence[str]) -> CommandGroup:
     if points == "trajectory" and kind != TRAJECTORY:
         item.wrong("points", f"a {kind} holds one point only: write one, or the type {TRAJECTORY}")
     units = _units(item, joints)
-    return CommandGroup(item.text("name"), _topic(item), kind, joints, names, *units, points, _stamp(item))
+    hold = _hold(item)
+    age = item.positive("max_age_s") if "max_age_s" in item else None
+    return CommandGroup(item.text("name"), _topic(item), kind, joints, names, *units, points, _stamp(item), age, hold)
+
+
+def _hold(item: Section) -> bool:
+    hold = item.value["hold"] if "hold" in item else False
+    if not isinstance(hold, bool):
+        item.wrong("hold", f"{hold!r} is neither true (a command stays valid until the next) nor false")
+    if hold and "max_age_s" in item:
+        item.wrong("hold", "a command that holds until the next has no max_age_s: write one of the two")
+    return hold
 
 
 def _stamp(item: Section) -> str:
@@ -340,7 +351,9 @@ def robot_to_yaml(robot: Robot) -> str:
 
     def stream(item: Camera | StateTopic | CommandGroup) -> dict[str, Any]:
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(item).items()}
-        return {key: value for key, value in values.items() if value not in ([], None) and (key, value) != AS_ALWAYS}
+        return {
+            key: value for key, value in values.items() if value not in ([], None) and (key, value) not in AS_ALWAYS
+        }
 
     def camera(item: Camera) -> dict[str, Any]:
         values = stream(item)

@@ -85,6 +85,8 @@ class CommandGroup:
         "one"  # of a JointTrajectory: one (the next), or trajectory (all to the end of the plan, when it changes)
     )
     stamp: str = "auto"  # whose time counts: auto | header (the stamp, whatever other clocks say) | arrival
+    max_age_s: float | None = None  # in recordings, from which on a command is too old. None: the action's
+    hold: bool = False  # in recordings a command stays valid until the next (a gripper that is told twice)
 
     @property
     def message_names(self) -> tuple[str, ...]:
@@ -210,7 +212,21 @@ class Robot:
         """The greatest age of each topic's samples in seconds."""
         cameras = {camera.topic: camera.max_age_s for camera in self.cameras}
         states = {item.topic: item.max_age_s for item in self.state}
-        return {**{group.topic: self.action_max_age_s for group in self.commands}, **cameras, **states}
+        commands = {group.topic: self.command_age_s(group) for group in self.commands}
+        return {**commands, **cameras, **states}
+
+    @property
+    def held_from_state(self) -> frozenset[str]:
+        """Topics of commands that hold and whose joints are measured: until the first command these stay where they
+        are."""
+        measured = {joint for item in self.state if item.field == "position" for joint in item.joints}
+        return frozenset(group.topic for group in self.commands if group.hold and measured.issuperset(group.joints))
+
+    def command_age_s(self, group: CommandGroup) -> float:
+        """The greatest age of a group's commands in seconds; infinite where one holds until the next."""
+        if group.hold:
+            return float("inf")
+        return self.action_max_age_s if group.max_age_s is None else group.max_age_s
 
     def with_topics(self, name: Callable[[str], str]) -> Robot:
         """This robot with `name(topic)` in the place of every topic: what a namespace and remaps make of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -206,3 +207,110 @@ def test_prompt_and_outcome(tmp_path: Path) -> None:
     result = check(tmp_path, prompts=(), custom_data={"outcome": "failure"})
     assert "prompt: none recorded, so the robot file's: 'put the red cube in the tray'" in found(result, "warning")
     assert any("outcome is 'failure': `pi0 convert` skips it" in line for line in lines(result, verbose=False))
+
+
+# ---- words
+
+
+def slow(*topics: str, every: int) -> Callable[[str, float], bool]:
+    return lambda topic, t_s: topic not in topics or round(t_s * 20) % every == 0
+
+
+def dim(message: Any) -> Any:
+    return dataclasses.replace(message, data=(message.data // 100).astype(np.uint8))
+
+
+def flat(message: Any) -> Any:
+    return dataclasses.replace(message, data=np.full_like(message.data, 255))
+
+
+def half_black(t_s: float, message: Any) -> Any:
+    return dim(message) if t_s > 2 else message
+
+
+def wild(topic: str, t_s: float, message: Any) -> Any:
+    message = textured(topic, t_s, message)
+    if topic != STATES or round(t_s * 50) != 100:
+        return message
+    years_ago = dataclasses.replace(message.header, stamp=stamp(1_000_000_000))
+    return dataclasses.replace(message, header=years_ago)
+
+
+def stamped_early(topic: str, t_s: float, message: Any) -> Any:
+    message = textured(topic, t_s, message)
+    early = dataclasses.replace(message.header, stamp=stamp(START_NS + round((t_s - 0.1) * 1e9)))
+    return dataclasses.replace(message, header=early) if topic == WRIST else message
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "black": {"change": changed(BASE, lambda t_s, message: dim(message))},
+    "half black": {"change": changed(BASE, half_black)},
+    "bright": {"change": changed(BASE, lambda t_s, message: flat(message))},
+    "slow camera": {"keep": slow(BASE, every=5)},
+    "one picture": {"keep": lambda topic, t_s: topic != BASE or t_s == 0},
+    "few commands": {"keep": lambda topic, t_s: topic != COMMANDS or t_s in (0, 2)},
+    "one command": {"keep": lambda topic, t_s: topic != COMMANDS or t_s == 0},
+    "gaps": {"keep": lambda topic, t_s: topic != WRIST or not 1.5 < t_s < 2.2},
+    "lost": {"keep": lambda topic, t_s: topic != WRIST or round(t_s * 20) % 7 != 3},
+    "no stamps": {"stamped": False},
+    "a wild stamp": {"change": wild},
+    "a camera that is missing": {"keep": lambda topic, t_s: topic != WRIST},
+    "a camera stamped early": {"change": stamped_early},
+    "still joints": {"change": changed(STATES, lambda t_s, m: dataclasses.replace(m, position=m.position * 0))},
+}
+BLAMES = (
+    "driver",
+    "cable",
+    "usb",
+    "exposure",
+    "lens",
+    "motor",
+    "chrony",
+    "publisher",
+    "light",
+    "cap off",
+    "node running",
+)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_to_do_now_comes_before_how_to_record_better(tmp_path: Path, name: str) -> None:
+    """Weeks of recordings may be there already: no remedy only blames a machine that is gone, no number is absurd."""
+    result = check(tmp_path, **ODD[name])
+    said = [finding for finding in result.findings if finding.severity != "note"]
+    assert said, "nothing is said of it"
+    for finding in said:
+        now = finding.todo.partition("for the next recordings:")[0].lower()
+        assert not any(word in now for word in BLAMES), finding
+        assert finding.todo == "" or now.strip(" ;"), finding
+    text = " ".join(f"{finding.what} {finding.todo}" for finding in result.findings)
+    assert " 0.0 Hz" not in text and "black in 0 " not in text
+    lost = [int(number) for number in re.findall(r"(\d+) messages lost", text)]
+    assert all(number < 40 for number in lost), text
+    assert "0.0" not in [line.split()[2] for line in lines(result, verbose=True) if line.startswith("  /")]
+
+
+def test_a_gap_of_decades_is_none(tmp_path: Path) -> None:
+    result = check(tmp_path, **ODD["a wild stamp"])
+    assert result.verdict == "usable with warnings"
+    (only,) = (finding for finding in result.findings if finding.severity == "warning")
+    assert "1 stamps far off their neighbours, left out" in only.what
+
+
+def test_commands_that_never_change_but_a_robot_that_moves_are_next_states(tmp_path: Path) -> None:
+    def stuck(t_s: float, message: Any) -> Any:
+        (point,) = message.points
+        return dataclasses.replace(message, points=[dataclasses.replace(point, positions=point.positions * 0 + 0.4)])
+
+    result = check(tmp_path, change=changed(COMMANDS, stuck))
+    (error,) = (finding for finding in result.findings if finding.severity == "error")
+    assert "`action: {source: next_state}`" in error.todo
+    following = dataclasses.replace(ROBOT, action_source="next_state")
+    assert check_bag(tmp_path / "bag", following).verdict == "usable"
+
+
+def test_small_offsets_say_both_ways_to_go_on(tmp_path: Path) -> None:
+    result = check(tmp_path, **ODD["a camera stamped early"])
+    (said,) = (finding.what for finding in result.findings if "is stamped" in finding.what)
+    assert f"{WRIST} is stamped 0.10 s before the other streams: a slow driver, or a clock off: rows take" in said
+    assert f"--stamp {WRIST}=arrival" in said and "=header" in said

@@ -82,6 +82,24 @@ def trajectory_message(ns: int, names: Sequence[str], position: np.ndarray) -> A
     return TYPES["trajectory_msgs/msg/JointTrajectory"](header=header(ns), joint_names=list(names), points=[point])
 
 
+def plan_message(
+    ns: int, names: Sequence[str], times: Sequence[float], positions: np.ndarray, velocities: np.ndarray | None = None
+) -> Any:
+    """A whole trajectory: points at `times` (s), `positions` and `velocities` [P, J]."""
+    speeds = np.zeros((len(times), 0)) if velocities is None else velocities
+    points = [
+        TYPES["trajectory_msgs/msg/JointTrajectoryPoint"](
+            positions=np.array(position, float, order="C"),
+            velocities=np.array(speed, float, order="C"),
+            accelerations=np.zeros(0),
+            effort=np.zeros(0),
+            time_from_start=TYPES["builtin_interfaces/msg/Duration"](sec=int(t), nanosec=round((t - int(t)) * 1e9)),
+        )
+        for t, position, speed in zip(times, positions, speeds, strict=True)
+    ]
+    return TYPES["trajectory_msgs/msg/JointTrajectory"](header=header(ns), joint_names=list(names), points=points)
+
+
 def string_message(text: str) -> Any:
     return TYPES["std_msgs/msg/String"](data=text)
 

@@ -234,7 +234,10 @@ def robots(draw: st.DrawFn) -> Robot:
     def command(name: str, group: tuple[str, ...]) -> CommandGroup:
         kind = draw(st.sampled_from(tuple(COMMAND_TYPES)))
         points = draw(st.sampled_from(["one", "trajectory"])) if "Trajectory" in kind else "one"
-        return CommandGroup(name, next(topic), kind, group, message_names(group), units(group), units(group), points)
+        hold = draw(st.booleans())
+        lasting = (None if hold else draw(st.none() | positive), hold)
+        names = message_names(group), units(group), units(group)
+        return CommandGroup(name, next(topic), kind, group, *names, points, "auto", *lasting)
 
     def state(group: tuple[str, ...]) -> StateTopic:
         kind = draw(st.sampled_from(tuple(STATE_TYPES)))

@@ -37,6 +37,26 @@ WRONG = {
         "joints: [shoulder], points: rest}",
         ["commands[0].points: 'rest' is called 'trajectory' now: write trajectory"],
     ),
+    "hold and an age": (
+        "joints: [shoulder]}",
+        "joints: [shoulder], hold: true, max_age_s: 2}",
+        ["commands[0].hold: a command that holds until the next has no max_age_s: write one of the two"],
+    ),
+    "hold of another kind": (
+        "joints: [shoulder]}",
+        "joints: [shoulder], hold: 3}",
+        ["commands[0].hold: 3 is neither true (a command stays valid until the next) nor false"],
+    ),
+    "a type that is nothing like the known ones": (
+        "std_msgs/msg/Float64MultiArray",
+        "geometry_msgs/msg/Twist",
+        ["commands[0].type: 'geometry_msgs/msg/Twist' is not known; write trajectory_msgs"],
+    ),
+    "a type that is misspelled": (
+        "std_msgs/msg/Float64MultiArray",
+        "std_msgs/msg/Float64MultArray",
+        ["did you mean 'std_msgs/msg/Float64MultiArray'?"],
+    ),
     "frozen": ("max_age_s: 0.2}", "max_age_s: 0.2, frozen_s: 0}", ["cameras[0].frozen_s: 0 is not above zero"]),
     "unknown key": (
         "dataset_fps: 20",
