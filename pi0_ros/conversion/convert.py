@@ -19,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pi0_ros.bags.reader import find_bags
+from pi0_ros.base.memory import give_back
 from pi0_ros.conversion.annotations import check_bags
 from pi0_ros.conversion.cut import staged_name
 from pi0_ros.conversion.jobs import Engine, Job, run_here
@@ -99,6 +100,7 @@ def convert(
         reports = [dataclasses.replace(done[i], identity=identities[bag]) for i, bag in enumerate(new)]
         if not dry_run:
             reports, parts = _consistent(jobs, reports)
+            give_back()
             if parts:
                 _join(staging, parts, reports, robot, options, format, append)
             elif append and known:

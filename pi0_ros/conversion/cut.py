@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pi0_ros.bags.reader import Bag, BagError, DamagedError
+from pi0_ros.base.memory import give_back
 from pi0_ros.conversion.align import Row, Scan, check_topics, grey_cameras, needed_topics, rows, scan, ticks_of
 from pi0_ros.conversion.bag_content import useless
 from pi0_ros.conversion.ends import PARTIAL_S, covered, uncovered
@@ -90,6 +91,7 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options, line: in
         raise BagError("; ".join(f"{what}: {todo}" for what, todo in found.timeline.problems))
     if options.content == "reject" and (worthless := useless(bag, robot, needed_topics(robot))):
         raise BagError(f"{'; '.join(worthless)} (--content accept takes it all the same)")
+    give_back()  # both passes over a long recording needed more than the rows will
     advice = "".join(f"; {text}" for text in seldom(found, robot))
     marked = segments(bag, found, options)
     wanted = [segment for segment in marked if not segment.left_out]
