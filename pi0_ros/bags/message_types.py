@@ -35,6 +35,11 @@ def typestore(definitions: frozenset[Definition]) -> Typestore:
     return store
 
 
+def full_type(kind: str) -> str:
+    """One spelling of a message type: `sensor_msgs/msg/Image` for `sensor_msgs/Image` of ROS 1 and old files."""
+    return kind.replace("/", "/msg/") if kind.count("/") == 1 else kind
+
+
 def _parse(name: str, kind: MessageDefinitionFormat, text: str) -> Mapping[str, Any]:
     if kind == MessageDefinitionFormat.MSG:
         return get_types_from_msg(text, name)

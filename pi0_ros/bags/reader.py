@@ -30,9 +30,10 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys.store import Typestore
 
 from pi0_ros.bags import salvage_mcap, salvage_sqlite
+from pi0_ros.bags.message_types import full_type as full_type
 from pi0_ros.bags.message_types import typestore
 from pi0_ros.bags.metadata import Metadata, MetadataError, metadata_path, parse_metadata, read_metadata
-from pi0_ros.bags.ros1 import Ros1Bag
+from pi0_ros.bags.ros1 import Ros1Bag, Ros1Mcap, is_ros1
 from pi0_ros.bags.salvage_mcap import SalvagedMcap, SalvageError
 from pi0_ros.bags.salvage_sqlite import SalvagedSqlite
 from pi0_ros.base.errors import InputError
@@ -175,11 +176,6 @@ def storage_files(path: Path) -> tuple[Path, ...]:
     return files
 
 
-def full_type(kind: str) -> str:
-    """One spelling of a message type: `sensor_msgs/msg/Image` for `sensor_msgs/Image` of ROS 1 and old files."""
-    return kind.replace("/", "/msg/") if kind.count("/") == 1 else kind
-
-
 def full_topic(name: str) -> str:
     """One spelling of a topic: with the slash before it."""
     return name if name.startswith("/") else f"/{name}"
@@ -204,7 +200,7 @@ class Bag:
         self.path = Path(path)
         self.salvage = salvage
         self._stack = ExitStack()
-        self._readers: list[Reader | SalvagedMcap | SalvagedSqlite | Ros1Bag] = []
+        self._readers: list[Reader | SalvagedMcap | SalvagedSqlite | Ros1Bag | Ros1Mcap] = []
         self._damage: list[str] = []
         self._notes: list[str] = []
         self._types: dict[str, str] = {}
@@ -301,7 +297,7 @@ class Bag:
                 self._damage.append(f"{file.name}: can't be unpacked to its end: {error}")
         return unpacked
 
-    def _reader(self, file: Path, name: str) -> Reader | SalvagedMcap | SalvagedSqlite | Ros1Bag:
+    def _reader(self, file: Path, name: str) -> Reader | SalvagedMcap | SalvagedSqlite | Ros1Bag | Ros1Mcap:
         """The file's reader, or what is left of it. Raises `SalvageError` where that is nothing."""
         if file.suffix == ".bag":
             return self._ros1(file)
@@ -316,6 +312,8 @@ class Bag:
         salvaged = (SalvagedMcap if file.suffix == ".mcap" else SalvagedSqlite)(file)
         self._stack.callback(salvaged.close)
         self._damage += [f"{name}: {sentence}" for sentence in salvaged.damage]
+        if isinstance(salvaged, SalvagedMcap) and any(map(is_ros1, salvaged.connections)):
+            return Ros1Mcap(salvaged)
         if refused and not salvaged.damage:
             self._notes.append(f"{name}: read by its records, since its reader says: {refused}")
         return salvaged

@@ -1,4 +1,5 @@
-"""Reading ROS 1 bags (`.bag`: plain, lz4, bz2) as if they were rosbag2's: types and messages in ROS 2's form."""
+"""ROS 1 bags (`.bag`: plain, lz4, bz2) and ROS 1 messages in MCAP files, read as if they were rosbag2's: types and
+messages in ROS 2's form."""
 
 from __future__ import annotations
 
@@ -9,7 +10,10 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag1 import Reader
 from rosbags.typesys.store import Typestore
 
-from pi0_ros.bags.message_types import typestore
+from pi0_ros.bags.message_types import full_type, typestore
+from pi0_ros.bags.salvage_mcap import SalvagedMcap
+
+ROS1 = "ros1"  # the encoding of such channels in MCAP files
 
 
 class Ros1Bag:
@@ -46,3 +50,32 @@ class Ros1Bag:
     def close(self) -> None:
         """Close the file."""
         self._reader.close()
+
+
+class Ros1Mcap:
+    """An MCAP file of which some channels hold ROS 1 messages. These come as CDR; one that is broken comes empty."""
+
+    def __init__(self, file: SalvagedMcap) -> None:
+        self._file = file
+        self.connections = [
+            connection._replace(msgtype=full_type(connection.msgtype)) for connection in file.connections
+        ]
+        definitions = {(c.msgtype, c.msgdef.format, c.msgdef.data) for c in self.connections}
+        self._store: Typestore = typestore(frozenset(definitions))
+        self.message_count, self.start_time, self.end_time = file.message_count, file.start_time, file.end_time
+
+    def messages(self, connections: Collection[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
+        """(connection, receive time in ns, CDR) in the order of the file."""
+        for connection, receive_ns, data in self._file.messages(connections):
+            yield connection, receive_ns, self._cdr(connection, data) if is_ros1(connection) else data
+
+    def _cdr(self, connection: Connection, data: bytes) -> bytes:
+        try:
+            return bytes(self._store.ros1_to_cdr(data, connection.msgtype))
+        except Exception:  # generated code: broken bytes raise anything; decoding the empty message says so
+            return b""
+
+
+def is_ros1(connection: Connection) -> bool:
+    """Whether a channel of an MCAP file holds ROS 1 messages."""
+    return getattr(connection.ext, "serialization_format", "") == ROS1

@@ -43,7 +43,11 @@ else:
 
 RECORD_LIMIT = 1 << 30  # bytes; a longer record is a broken length
 NO_FORMAT = MessageDefinitionFormat.NONE
-FORMATS = {"ros2msg": MessageDefinitionFormat.MSG, "ros2idl": MessageDefinitionFormat.IDL}
+FORMATS = {
+    "ros2msg": MessageDefinitionFormat.MSG,
+    "ros1msg": MessageDefinitionFormat.MSG,
+    "ros2idl": MessageDefinitionFormat.IDL,
+}
 
 
 class SalvageError(InputError):

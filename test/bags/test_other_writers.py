@@ -18,6 +18,7 @@ from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.robot import load_robot
 
 ROBOT = load_robot("demo_arm")
+STRING = "std_msgs/msg/String"
 USUAL = Recipe(seconds=3.0, size=(32, 32))
 
 
@@ -67,6 +68,30 @@ def test_types_and_topics_of_old_files(tmp_path: Path) -> None:
         assert set(bag.info.topics) == {*ROBOT.topics, "/pi0/prompt"}
         assert bag.info.topics[ROBOT.cameras[0].topic].type == "sensor_msgs/msg/Image"
     same(tmp_path, file)
+
+
+@pytest.mark.parametrize("compression", ["", "lz4", None])
+def test_ros1_messages_in_mcap(tmp_path: Path, compression: str | None) -> None:
+    """As converters of ROS 1 bags write them: other bytes, other definitions, types without `msg`, no index."""
+    found = messages(ROBOT, USUAL)
+    spell = {"spell": lambda kind: kind.replace("/msg/", "/"), "profile": "ros1"}
+    file = write_mcap(tmp_path / "one.mcap", found, ros1=True, compression=compression, **spell)
+    with Bag(file) as bag:
+        assert {topic: info.type for topic, info in bag.info.topics.items()} == {**ROBOT.topics, "/pi0/prompt": STRING}
+        assert not bag.info.damage
+    same(tmp_path, file)
+
+
+def test_a_broken_ros1_message_in_mcap_is_one_that_does_not_decode(tmp_path: Path) -> None:
+    file = write_mcap(tmp_path / "one.mcap", messages(ROBOT, USUAL), ros1=True, compression=None)
+    data = bytearray(file.read_bytes())
+    at = len(data) // 2
+    for _ in range(20):  # some 0.2 s of joints and commands
+        at = data.index(b"shoulder", at) + 4
+        data[at - 8 : at - 4] = b"\xff\xff\xff\x7f"  # the length of a name
+    file.write_bytes(data)
+    report = convert([file], tmp_path / "out", ROBOT, dry_run=True).bags[0]
+    assert any("does not decode" in gap.why for gap in report.gaps)
 
 
 def test_spellings() -> None:

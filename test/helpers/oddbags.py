@@ -14,9 +14,11 @@ import lz4.frame
 import numpy as np
 from bagmaker import STORE, Recipe, messages
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Writer
+from rosbags.typesys import Stores, get_typestore
 
 from pi0_ros.robot import Robot
 
+ROS1 = get_typestore(Stores.ROS1_NOETIC)
 MAGIC = b"\x89MCAP0\r\n"
 
 
@@ -87,23 +89,26 @@ def write_mcap(
     chunk: int = 20,
     spoil: Callable[[int, bytes], bytes] = lambda number, data: data,
     spell: Callable[[str], str] = lambda kind: kind,
+    ros1: bool = False,
 ) -> Path:
     """An MCAP file without index: messages (ns, topic, type, message) in chunks of so many (`compression` None: none);
     a memoryview in place of a message is its content.
 
-    `spell` may spell the types otherwise, `spoil` change the compressed content of chunk `number` after its checksum
-    was taken.
+    `spell` may spell the types otherwise, `ros1` writes messages and definitions as ROS 1 has them, `spoil` may change
+    the compressed content of chunk `number` after its checksum was taken.
     """
     topics = {topic: kind for _, topic, kind, _ in found}
     head = b""
     for number, (topic, kind) in enumerate(topics.items(), 1):
-        definition = STORE.generate_msgdef(kind, ros_version=2)[0]
-        head += record(3, struct.pack("<H", number) + text(spell(kind)) + text("ros2msg") + text(definition))
-        head += record(4, struct.pack("<HH", number, number) + text(topic) + text("cdr") + text(""))
+        store, version = (ROS1, 1) if ros1 else (STORE, 2)
+        definition, encoding = store.generate_msgdef(kind, ros_version=version)[0], ("cdr", "ros1")[ros1]
+        head += record(3, struct.pack("<H", number) + text(spell(kind)) + text(f"ros{version}msg") + text(definition))
+        head += record(4, struct.pack("<HH", number, number) + text(topic) + text(encoding) + text(""))
     numbers = {topic: number for number, topic in enumerate(topics, 1)}
     body = []
     for ns, topic, kind, message in found:
         data = message if isinstance(message, memoryview) else STORE.serialize_cdr(message, kind)
+        data = STORE.cdr_to_ros1(data, kind) if ros1 else data
         body.append((ns, record(5, struct.pack("<HIQQ", numbers[topic], 0, ns, ns) + bytes(data))))
     content = MAGIC + record(1, text(profile) + text("by hand"))
     if compression is None:
