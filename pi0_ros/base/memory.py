@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from functools import cache
 
 
@@ -13,6 +14,8 @@ def _trim() -> ctypes._NamedFuncPointer | None:
 
 
 def give_back() -> None:
-    """Hand what is free inside the heap back to the system. Does nothing but with glibc."""
+    """Hand what is free inside Arrow's pool, if it is at work, and glibc's heap back to the system."""
+    if (arrow := sys.modules.get("pyarrow")) is not None:
+        arrow.default_memory_pool().release_unused()
     if (trim := _trim()) is not None:
         trim(0)

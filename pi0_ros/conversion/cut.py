@@ -281,6 +281,7 @@ class _Cutter:
             labels = labels_on(ticks, self._fps, self._segment.labels, self._prompt)
             if self._writer is not None:
                 self._writer.close(self._prompt, episode_columns(idle, labels))
+                give_back()
             report = EpisodeReport(
                 len(ticks),
                 self._ticks[0],

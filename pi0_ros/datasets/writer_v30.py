@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pi0_ros.base.memory import give_back
 from pi0_ros.datasets.append import Base, link
 from pi0_ros.datasets.feature_stats import to_json
 from pi0_ros.datasets.features import (
@@ -175,6 +176,7 @@ def _write_data(out: Path, tables: Sequence[pa.Table], old: Base | None) -> list
                 writer.write_table(tables[number], row_group_size=len(tables[number]))
                 places.append(file_place("data", file))
     _link_rest(full, out, DATA_PATH)
+    give_back()  # long episodes are compressed as a whole; videos come next
     return places
 
 
