@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import policy_fixtures
 import pytest
+from conftest import wait_until
 from policy_fixtures import SECOND, tiny_checkpoint, tiny_robot
 
 rclpy = pytest.importorskip("rclpy")
@@ -31,6 +32,7 @@ from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
+from pi0_ros.launching.launches import ros_arguments  # noqa: E402
 from pi0_ros.launching.parameters import Changes, table  # noqa: E402
 from pi0_ros.nodes.messages import LATCHED, LATEST, diagnostic_values, ns_to_stamp, stamp_to_ns  # noqa: E402
 from pi0_ros.nodes.policy_node import PolicyNode  # noqa: E402
@@ -186,6 +188,22 @@ def test_process_publishes_chunks_and_stops_cleanly(rig: Rig, processes: Any, ro
     processes.signal("policy_node", signal.SIGINT)
     rig.until(lambda: not processes.is_running("policy_node"), "the end of the process")
     assert processes.returncode("policy_node") == 0
+
+
+@pytest.mark.parametrize("delay_s", [0.2, 1.0, 2.0, 4.0])
+def test_signals_end_a_policy_that_loads_without_a_traceback(
+    processes: Any, robot_file: Path, folder: Path, delay_s: float
+) -> None:
+    """Wherever it is: importing, reading, warming up; the second and third come while it ends."""
+    given = ros_arguments({"robot": str(robot_file), "checkpoint": str(folder), "device": "cpu"})
+    processes.start("policy", [sys.executable, "-m", "pi0_ros.nodes.start", "policy", *given])
+    time.sleep(delay_s)
+    for _ in range(3):
+        processes.signal("policy", signal.SIGINT)
+        time.sleep(0.1)
+    wait_until(lambda: not processes.is_running("policy"), 30.0, lambda: processes.tail("policy"))
+    assert processes.returncode("policy") in (0, -signal.SIGINT), processes.tail("policy")
+    assert "Traceback" not in processes.output("policy")
 
 
 def test_inputs_of_the_policy_are_topics_of_the_robot_file_the_prompt_and_what_was_sent(
