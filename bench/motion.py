@@ -103,11 +103,11 @@ def recorded(transition: str, latency_ms: int, seconds: float, interpolation: st
         measured = measured + (command - measured) * PERIOD / ARM_LAG_S
         controller.measure(t, np.arange(joints), measured)
         if waiting is None and t >= next_inference:
-            prefix = continuation.prefix(t) if transition == "rtc" else None
+            prefix = continuation.prefix(round(t * 1e9)) if transition == "rtc" else None
             waiting = (t + draw_latency(latency_ms, rng), predictor.infer(t, measured, prefix))
             next_inference = t + EVERY_S
         if waiting is not None and t >= waiting[0] - 1e-9:
-            continuation.published(waiting[1], t)
+            continuation.published(waiting[1], round(t * 1e9))
             controller.accept(waiting[1], t)
             waiting = None
         if tick == round(0.4 / PERIOD):
@@ -115,7 +115,7 @@ def recorded(transition: str, latency_ms: int, seconds: float, interpolation: st
         sent = controller.tick(t)
         if sent is not None:
             command = sent.position
-            continuation.sent(t, command)
+            continuation.sent(round(t * 1e9), command)
             trace.add(t, sent, controller)
     late, rms = lag(trace, path.at)
     return Row("recorded", transition, latency_ms, figures([trace]), [trace], late * 1e3, rms)

@@ -69,7 +69,7 @@ class Predictor:
         if prefix is not None:
             raw = stand_in(raw, prefix, rng)
         raw[:, GRIPPER] = actions[:, GRIPPER]
-        return ActionChunk(stamp, DT, raw, JOINTS)
+        return ActionChunk(round(stamp * 1e9), round(DT * 1e9), raw, JOINTS)
 
 
 def stand_in(raw: np.ndarray, prefix: ActionPrefix, rng: np.random.Generator) -> np.ndarray:

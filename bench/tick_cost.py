@@ -30,7 +30,8 @@ def costs(rate: float, joints: int, seconds: float, settings: Settings, jerk: fl
             assert not controller.arm(t)
         if tick > 0.4 * rate and tick % round(0.1 * rate) == 0:
             ahead = t - 0.05 + 0.02 * np.arange(50) - 1.7e9
-            controller.accept(ActionChunk(t - 0.05, 0.02, 0.3 * np.sin(2 * ahead)[:, None] * ones, names), t)
+            actions = 0.3 * np.sin(2 * ahead)[:, None] * ones
+            controller.accept(ActionChunk(round((t - 0.05) * 1e9), 20_000_000, actions, names), t)
         if tick % max(1, round(rate / 500)) == 0:
             controller.measure(t, everything, measured)
         start = time.thread_time()

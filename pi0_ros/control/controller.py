@@ -116,7 +116,7 @@ class Controller:
         self._sent, self._sent_velocity = np.zeros((2, len(limits.names)))
         self._measured_then = np.full(len(limits.names), np.nan)  # what was measured when the last command went out
         self._pending: ActionChunk | None = None
-        self._newest_stamp = -np.inf
+        self._newest_ns: int | None = None  # stamp of the newest chunk that was taken
         self._nothing_before = -np.inf  # chunks of observations up to this time are not believed
         self._ticked = self._before = np.nan  # steady time of the last tick or publication, and of the one before
         self._previous = np.zeros(len(limits.names))  # sent before the last command
@@ -210,14 +210,16 @@ class Controller:
                 f"stamped {chunk.stamp - now:.2f} s in the future: do policy and controller share a clock?"
             )
         self._check_reach(chunk)
-        if now > self._expiry(chunk) or chunk.stamp <= max(self._newest_stamp, self._nothing_before):
+        older = self._newest_ns is not None and chunk.stamp_ns <= self._newest_ns
+        doubted = chunk.stamp <= self._nothing_before
+        if now > self._expiry(chunk) or older or doubted:
             self.counts.dropped += 1
-            order = "older than the chunk before it" if chunk.stamp <= self._newest_stamp else "already over"
-            if self._newest_stamp < chunk.stamp <= self._nothing_before:
+            order = "older than the chunk before it" if older else "already over"
+            if doubted and not older:
                 order = "predicted from joint states that cannot be true"
             self.last_refusal = f"dropped a chunk that was {order} (observation {now - chunk.stamp:.2f} s old)"
             return False
-        self._pending, self._newest_stamp = self._combined.add(chunk) if self._combined else chunk, chunk.stamp
+        self._pending, self._newest_ns = self._combined.add(chunk) if self._combined else chunk, chunk.stamp_ns
         return True
 
     def refuse(self, reason: str, now: float) -> None:
@@ -490,7 +492,7 @@ class Controller:
         if self._combined:
             self._combined.clear()
         self._pending = None
-        self._newest_stamp = -np.inf
+        self._newest_ns = None
 
     def _expiry(self, chunk: ActionChunk) -> float:
         """Time after which `chunk` must not be followed any more."""

@@ -29,7 +29,6 @@ STAGES: tuple[tuple[str, str, str], ...] = (
 POLICY_STAGES = tuple(name for name, _, _ in STAGES[:6])
 NAMES = tuple(name for name, _, _ in STAGES)
 STATUSES = ("pi0_ros: chunk published", "pi0_ros: chunk followed")  # in DiagnosticArrays
-SAME_CHUNK_NS = 1_000_000  # stamps that pass through float64 seconds agree to a microsecond; chunks lie further apart
 KEPT = 256  # halves that wait for the other one
 
 
@@ -81,13 +80,12 @@ class Traces:
             stamp_ns, of_policy = int(values["chunk"]), "published" in values
             mine, other = (self._policy, self._controller) if of_policy else (self._controller, self._policy)
             self.published += of_policy
-            match = next((stamp for stamp in other if abs(stamp - stamp_ns) < SAME_CHUNK_NS), None)
-            if match is None:
+            half = other.pop(stamp_ns, None)
+            if half is None:
                 mine[stamp_ns] = values
                 while len(mine) > KEPT:
                     del mine[next(iter(mine))]
                 return
-            half = other.pop(match)
             self.complete.append(_joined(*((values, half) if of_policy else (half, values))))
         except (KeyError, ValueError) as error:
             raise InputError(f"no half of a latency trace: {error!r}") from error

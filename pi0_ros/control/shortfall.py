@@ -72,7 +72,7 @@ def shortfalls(episodes: Sequence[np.ndarray], fps: float, limits: JointLimits, 
 
 def _follow(actions: np.ndarray, fps: float, limits: JointLimits, period: float) -> tuple[np.ndarray, np.ndarray]:
     """Play an episode through the limiter: what was wanted [N, J] at each tick, and how far the command was from it."""
-    plan = chunk_spline(ActionChunk(0.0, 1.0 / fps, actions, limits.names), "cubic", limits.gripper)
+    plan = chunk_spline(ActionChunk(0, round(1e9 / fps), actions, limits.names), "cubic", limits.gripper)
     limiter = Limiter(limits, period)
     limiter.start(actions[0])
     limiter.velocity[:] = np.clip(plan.sample(0.0)[1], -limits.velocity, limits.velocity)  # cut out of a motion

@@ -85,7 +85,7 @@ class Ensemble:
         self.decay = decay
         self._interpolation = "linear" if interpolation == "hold" else interpolation
         self._gripper = gripper
-        self._members: deque[Spline] = deque(maxlen=MEMBERS)
+        self._members: deque[tuple[ActionChunk, Spline]] = deque(maxlen=MEMBERS)  # times since the chunk's stamp
 
     def clear(self) -> None:
         """Forget all chunks."""
@@ -93,22 +93,21 @@ class Ensemble:
 
     def add(self, chunk: ActionChunk) -> ActionChunk:
         """Take a chunk, newer than those before, and return the mean in its place."""
-        edge = 1e-4 * chunk.dt  # stamps are rounded: what ends at this time still counts
-        while self._members and self._members[0].end < chunk.stamp - edge:
+        while self._members and self._members[0][0].end_ns < chunk.stamp_ns:
             self._members.popleft()
-        gap = max(chunk.dt, chunk.stamp - self._members[-1].start) if self._members else chunk.dt
-        self._members.append(chunk_spline(chunk, self._interpolation, self._gripper))
-        times = chunk.times
-        total, weights = np.zeros_like(chunk.actions), np.zeros((len(times), 1))
-        for member in self._members:
-            weight = np.exp(-self.decay * (member.start - chunk.stamp) / chunk.dt)
-            left = np.floor((member.end - times) / chunk.dt + 1.0 + 1e-4)[:, None] * chunk.dt  # its own step included
-            factor = np.clip(left / gap, 0.0, 1.0) if member is not self._members[-1] else np.ones_like(left)
+        gap_ns = max(chunk.dt_ns, chunk.stamp_ns - self._members[-1][0].stamp_ns) if self._members else chunk.dt_ns
+        self._members.append((chunk, chunk_spline(chunk, self._interpolation, self._gripper, chunk.stamp)))
+        times_ns = chunk.times_ns
+        total, weights = np.zeros_like(chunk.actions), np.zeros((len(times_ns), 1))
+        for member, spline in self._members:
+            weight = np.exp(-self.decay * (member.stamp_ns - chunk.stamp_ns) / chunk.dt_ns)
+            left_ns = (((member.end_ns - times_ns) // chunk.dt_ns + 1) * chunk.dt_ns)[:, None]  # its own step included
+            factor = np.clip(left_ns / gap_ns, 0.0, 1.0) if member is not chunk else np.ones(left_ns.shape)
             factor = weight * factor**2 * (3.0 - 2.0 * factor)
-            total += factor * member.positions(times)
+            total += factor * spline.positions((times_ns - member.stamp_ns) * 1e-9)
             weights += factor
         actions = np.where(self._gripper, chunk.actions, total / weights)
-        return ActionChunk(chunk.stamp, chunk.dt, actions, chunk.names)
+        return ActionChunk(chunk.stamp_ns, chunk.dt_ns, actions, chunk.names)
 
 
 class Combined(Protocol):

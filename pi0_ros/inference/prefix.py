@@ -24,8 +24,7 @@ from pi0_ros.inference.metadata import Metadata
 
 MODES = ("auto", "off", "exact", "lerobot", "trained")
 QUEUE = 10  # delays remembered (as in the paper, arXiv 2506.07339)
-GAP_S = 0.25  # without a command for longer, nobody follows the chunks
-EDGE = 1e-4  # of a step: stamps are rounded
+GAP_NS = 250_000_000  # without a command for longer, nobody follows the chunks
 FADE_S = 0.2  # what the commands are beside the plan is taken to fade like this: blend_s of the controller as shipped
 
 
@@ -69,25 +68,25 @@ class ActionPrefix:
 
 
 class DelayEstimate:
-    """The longest of the last delays from an observation to the first command that followed its chunk, s."""
+    """The longest of the last delays from an observation to the first command that followed its chunk, ns."""
 
     def __init__(self, length: int = QUEUE) -> None:
-        self._delays: deque[float] = deque(maxlen=length)
+        self._delays: deque[int] = deque(maxlen=length)
         self._warm = False
 
-    def add(self, delay: float) -> None:
+    def add(self, delay: int) -> None:
         """Remember a delay. The very first (loading, connecting) counts only until there is another."""
         if not self._warm and self._delays:
             self._delays.clear()
             self._warm = True
         self._delays.append(delay)
 
-    def correct(self, delay: float) -> None:
+    def correct(self, delay: int) -> None:
         """The last delay was this long."""
         self._delays[-1] = delay
 
     @property
-    def longest(self) -> float | None:
+    def longest(self) -> int | None:
         """None before the first."""
         return max(self._delays, default=None)
 
@@ -95,41 +94,44 @@ class DelayEstimate:
 class Continuation:
     """Watches commands and chunks, and says what the next chunk must continue.
 
-    Commands come in one thread, chunks and questions in another. All times are seconds of the chunks' clock.
+    Commands come in one thread, chunks and questions in another. All times are nanoseconds of the chunks' clock.
     """
 
     def __init__(self, settings: RtcSettings, gripper: np.ndarray) -> None:
         self.settings = settings
         self.delays = DelayEstimate()
         self._gripper = np.asarray(gripper, bool)  # [J]: these switch, and are never between two values
-        self._log = SentLog(len(self._gripper))
+        self._log = SentLog(len(self._gripper))  # its times are s
+        self._oldest_ns = self._newest_ns = 0  # of the commands in it
         self._chunk: ActionChunk | None = None
-        self._published = -math.inf
+        self._published_ns = 0
         self._taken_over = True
         self._follows = True
         self._given: ActionPrefix | None = None  # to the inference under way
         self._report: dict[str, object] = {}
         self._lock = threading.Lock()
 
-    def sent(self, t: float, position: np.ndarray, follows: bool = True) -> None:
-        """`position` [J] was sent to the robot for the time `t`; `follows`: from a chunk, not from a hold."""
+    def sent(self, t_ns: int, position: np.ndarray, follows: bool = True) -> None:
+        """`position` [J] was sent to the robot for this time; `follows`: from a chunk, not from a hold."""
         with self._lock:
             self._follows = follows
-            span = self._log.span
-            if span is not None and t - span[1] > GAP_S:
+            if self._log.span is not None and t_ns - self._newest_ns > GAP_NS:
                 self._log.clear()
-            self._log.push(t, position)
-            if not self._taken_over and t >= self._published and self._chunk is not None:
+            if self._log.span is None or t_ns <= self._newest_ns:
+                self._oldest_ns = t_ns
+            self._newest_ns = t_ns
+            self._log.push(t_ns * 1e-9, position)
+            if not self._taken_over and t_ns >= self._published_ns and self._chunk is not None:
                 self._taken_over = True
-                self.delays.correct(t - self._chunk.stamp)
+                self.delays.correct(t_ns - self._chunk.stamp_ns)
 
-    def published(self, chunk: ActionChunk, now: float) -> None:
-        """`chunk` goes out at `now`. Until a command follows it, this is the best guess of when it takes over."""
+    def published(self, chunk: ActionChunk, now_ns: int) -> None:
+        """`chunk` goes out now. Until a command follows it, this is the best guess of when it takes over."""
         with self._lock:
-            self._chunk, self._published = chunk, now
-            self._taken_over = not chunk.stamp < now < chunk.end  # one that comes too late is never executed
+            self._chunk, self._published_ns = chunk, now_ns
+            self._taken_over = not chunk.stamp_ns < now_ns < chunk.end_ns  # one that comes too late is never executed
             if not self._taken_over:
-                self.delays.add(now - chunk.stamp)
+                self.delays.add(now_ns - chunk.stamp_ns)
             self._report = self._compared(chunk, self._given)
 
     def report(self) -> dict[str, object]:
@@ -138,30 +140,31 @@ class Continuation:
         with self._lock:
             return {"rtc_mode": self.settings.mode, **self._report}
 
-    def prefix(self, stamp: float) -> ActionPrefix | None:
-        """What the chunk of an observation at `stamp` must continue; None where no chunk is being executed."""
-        given = self._prefix(stamp)
+    def prefix(self, stamp_ns: int) -> ActionPrefix | None:
+        """What the chunk of an observation of this time must continue; None where no chunk is being executed."""
+        given = self._prefix(stamp_ns)
         with self._lock:
             self._given = given
         return given
 
-    def _prefix(self, stamp: float) -> ActionPrefix | None:
+    def _prefix(self, stamp_ns: int) -> ActionPrefix | None:
         with self._lock:
-            chunk, published, span, delay = self._chunk, self._published, self._log.span, self.delays.longest
-            if chunk is None or span is None or delay is None or not 0 <= stamp - chunk.stamp < 1e6:
+            chunk, published_ns, delay_ns = self._chunk, self._published_ns, self.delays.longest
+            oldest_ns, newest_ns = self._oldest_ns, self._newest_ns
+            if chunk is None or self._log.span is None or delay_ns is None or stamp_ns < chunk.stamp_ns:
                 return None
-            if abs(stamp - span[1]) > GAP_S:
+            if abs(stamp_ns - newest_ns) > GAP_NS:
                 return None
-            times = stamp + chunk.dt * np.arange(len(chunk.actions))
-            sent, last = self._log.at(times), (span[1], self._log.at(np.array([span[1]])))
+            times_ns = stamp_ns + chunk.dt_ns * np.arange(len(chunk.actions))
+            sent, last = self._log.at(times_ns * 1e-9), self._log.at(np.array([newest_ns * 1e-9]))
             # Not so a chunk of before arming, nor one that a hold has dropped.
-            followed = published >= span[0] and (self._follows or published > span[1])
-        steps = math.ceil(delay / chunk.dt - EDGE)
-        planned = self._expected(chunk, times, *last) if followed else np.full_like(sent, np.nan)
-        executed = (np.arange(len(times)) < steps)[:, None]
+            followed = published_ns >= oldest_ns and (self._follows or published_ns > newest_ns)
+        steps = -(-delay_ns // chunk.dt_ns)
+        planned = self._expected(chunk, times_ns, newest_ns, last) if followed else np.full_like(sent, np.nan)
+        executed = (np.arange(len(times_ns)) < steps)[:, None]
         planned = np.where(executed & np.isnan(planned), sent, planned)  # behind its end a chunk stands still
-        past = (times <= span[1])[:, None]
-        actions = np.where(past, np.where((times >= span[0])[:, None], sent, np.nan), planned)
+        past = (times_ns <= newest_ns)[:, None]
+        actions = np.where(past, np.where((times_ns >= oldest_ns)[:, None], sent, np.nan), planned)
         known = np.flatnonzero(np.isfinite(actions).all(1))
         return ActionPrefix(actions[: known[-1] + 1], chunk.dt, steps, self.settings) if len(known) else None
 
@@ -172,14 +175,13 @@ class Continuation:
         difference = float(np.nanmax(differences)) if np.isfinite(differences).any() else math.nan
         return {"rtc_known": len(known), "rtc_executed": executed, "rtc_difference": difference}
 
-    def _expected(self, chunk: ActionChunk, times: np.ndarray, now: float, position: np.ndarray) -> np.ndarray:
-        """Where `chunk` leads from a command at `position` [1, J] sent for `now`: float64 [n, J] at `times`.
+    def _expected(self, chunk: ActionChunk, times_ns: np.ndarray, now_ns: int, position: np.ndarray) -> np.ndarray:
+        """Where `chunk` leads from a command at `position` [1, J] sent for this time: float64 [n, J].
 
         As the controller does it: between its actions, grippers held, and the offset to it faded. NaN behind its end.
         """
-        plan = chunk_spline(chunk, "cubic", self._gripper, chunk.stamp)
-        since, edge = times - chunk.stamp, EDGE * chunk.dt
-        offset = np.where(self._gripper, 0.0, position - plan.positions(np.array([now - chunk.stamp])))
-        left = 1.0 - np.clip((times - now) / FADE_S, 0.0, 1.0)[:, None]
-        expected = plan.positions(since + edge) + offset * left**2 * (3.0 - 2.0 * left)
-        return np.where((since <= chunk.end - chunk.stamp + edge)[:, None], expected, np.nan)
+        plan, since_ns = chunk_spline(chunk, "cubic", self._gripper, chunk.stamp), times_ns - chunk.stamp_ns
+        offset = np.where(self._gripper, 0.0, position - plan.positions(np.array([(now_ns - chunk.stamp_ns) * 1e-9])))
+        left = 1.0 - np.clip((times_ns - now_ns) * 1e-9 / FADE_S, 0.0, 1.0)[:, None]
+        expected = plan.positions((since_ns + 1) * 1e-9) + offset * left**2 * (3.0 - 2.0 * left)
+        return np.where((times_ns <= chunk.end_ns)[:, None], expected, np.nan)

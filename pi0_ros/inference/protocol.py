@@ -3,11 +3,11 @@
 One message is a ZeroMQ multipart message: frame 0 is a msgpack map, every further frame is the memory of one array, in
 the order of the header's `arrays` list.
 
-    {"pi0": 2, "type": "infer", "id": 7, ..., "arrays": [["state", "float64", [6]], ["image/base", "uint8", [9, 9, 3]]]}
+    {"pi0": 3, "type": "infer", "id": 7, ..., "arrays": [["state", "float64", [6]], ["image/base", "uint8", [9, 9, 3]]]}
 
     client -> server        server -> client
     hello                   metadata    robot file, horizon, fps, image size, session
-    infer                   chunk       actions float64 [H, J], stamp, dt, names, timing
+    infer                   chunk       actions float64 [H, J], stamp_ns, dt_ns, names, timing
       with `rtc` and the array `prefix` float64 [n, J] where the chunk is to continue another one
                             error       code, message
 
@@ -41,7 +41,7 @@ from pi0_ros.inference.prefix import ActionPrefix, RtcSettings
 from pi0_ros.observation.streams import Observation
 from pi0_ros.robot import robot_from_yaml, robot_to_yaml
 
-VERSION = 2  # 1 knew no prefix: it would have been ignored in silence
+VERSION = 3  # 2 had stamps in float seconds, 1 no prefix
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
 UNREADABLE = 0  # the id of the answer to a question whose own id could not be read
 MAX_FRAMES = 33  # header and 32 arrays
@@ -96,7 +96,9 @@ def decode(frames: Sequence[Any]) -> Message:
     if not isinstance(header, dict) or "pi0" not in header:
         raise ProtocolError("header is not a pi0_ros message")
     if header["pi0"] != VERSION:
-        raise VersionError(f"the other side speaks protocol version {header['pi0']!r}, this side {VERSION}")
+        theirs = shortened(repr(header["pi0"]), MAX_LINE_CHARS)
+        versions = f"the other side speaks protocol version {theirs}, this side {VERSION}"
+        raise VersionError(f"{versions}: install the same pi0_ros on both machines")
     kind, number, listed = header.get("type"), header.get("id"), header.get("arrays")
     if kind not in TYPES or not isinstance(number, int) or not isinstance(listed, list):
         raise ProtocolError(f"header of type {kind!r}, id {number!r}: expected {', '.join(TYPES)}, and an integer")
@@ -227,7 +229,7 @@ def parse_observation(message: Message) -> Observation:
 
 
 def chunk_message(chunk: ActionChunk, timing: Mapping[str, float], number: int) -> Message:
-    body = {"stamp": chunk.stamp, "dt": chunk.dt, "names": list(chunk.names), "timing": dict(timing)}
+    body = {"stamp_ns": chunk.stamp_ns, "dt_ns": chunk.dt_ns, "names": list(chunk.names), "timing": dict(timing)}
     return Message("chunk", number, body, {"actions": np.asarray(chunk.actions, np.float64)})
 
 
@@ -235,19 +237,19 @@ def parse_chunk(message: Message) -> tuple[ActionChunk, dict[str, float]]:
     """(chunk, server timing in ms) of a `chunk` message."""
     actions = message.arrays.get("actions")
     match message.body:
-        case {"stamp": float(stamp), "dt": float(dt), "names": list(names), "timing": dict(timing)} if (
-            actions is not None and actions.dtype == np.float64 and actions.ndim == 2
-        ):
+        case {"stamp_ns": stamp_ns, "dt_ns": dt_ns, "names": list(names), "timing": dict(timing)} if (
+            _is_int(stamp_ns) and _is_int(dt_ns) and actions is not None
+        ) and (actions.dtype == np.float64 and actions.ndim == 2):
             if len(timing) > MAX_JOINTS or not all(isinstance(ms, float) for ms in timing.values()):
                 raise ProtocolError("chunk: timing must map stages to milliseconds")
             if len(actions) > MAX_POINTS or len(names) > MAX_JOINTS:
                 limit = f"at most {MAX_POINTS} and {MAX_JOINTS} are read"
                 raise ProtocolError(f"chunk: {len(actions)} actions of {len(names)} joints, {limit}")
             try:
-                return ActionChunk(stamp=stamp, dt=dt, actions=actions.copy(), names=tuple(names)), timing
+                return ActionChunk(stamp_ns, dt_ns, actions.copy(), tuple(names)), timing
             except (ValueError, TypeError) as error:
                 raise ProtocolError(f"chunk: {error}") from error
-    raise ProtocolError("chunk: expected stamp, dt, names, timing and an array 'actions' float64 [H, J]")
+    raise ProtocolError("chunk: expected stamp_ns, dt_ns, names, timing and an array 'actions' float64 [H, J]")
 
 
 def error_message(code: str, text: str, number: int) -> Message:

@@ -132,7 +132,7 @@ class Runner:
         try:
             observation = self._buffer.observe(now_ns, self._instruct(prompt))
             continuation = self._continuation
-            prefix = continuation.prefix(observation.stamp_ns * 1e-9) if continuation is not None else None
+            prefix = continuation.prefix(observation.stamp_ns) if continuation is not None else None
             ready = time.perf_counter()
             chunk = self._backend.infer(observation, prefix)
             if self._stop.is_set():
@@ -141,7 +141,7 @@ class Runner:
                 self._set("implausible", problem)
                 return False
             if continuation is not None:
-                continuation.published(chunk, self._now_ns() * 1e-9)
+                continuation.published(chunk, self._now_ns())
             self._publish(chunk)
             spent_ms = [(end - begin) * 1e3 for begin, end in ((start, ready), (start, time.perf_counter()))]
             self._traced(chunk, self._before_ms(now_ns) | stages_ms(self._backend.timing, *spent_ms))

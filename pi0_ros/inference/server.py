@@ -136,7 +136,7 @@ class Server:
             try:
                 self._take(peer, decode(frames), sum(map(len, frames)))
             except VersionError as error:
-                self._refuse(peer, "version", f"{error}: install the same pi0_ros on both machines", UNREADABLE)
+                self._refuse(peer, "version", str(error), UNREADABLE)
             except ProtocolError as error:
                 self._refuse(peer, "bad_request", str(error), UNREADABLE)
 

@@ -46,9 +46,9 @@ from pi0_ros.nodes.messages import (
     diagnostic_status,
     hardware_id,
     message_class,
+    ns_to_stamp,
     own_name,
     seconds_to_stamp,
-    stamp_to_ns,
 )
 from pi0_ros.nodes.neighbours import Neighbours
 from pi0_ros.nodes.parameters import declare
@@ -92,10 +92,8 @@ class ControllerNode(Node):
         self._deadman: DeadmanButton | None = None
         self._state_problems: dict[str, str] = {}
         self._refused_at = -np.inf
-        self._accepted: dict[float, float] = {}  # chunk's stamp -> when it came, s
-        self._followed: deque[tuple[float, float]] = deque(
-            maxlen=TRACES
-        )  # (chunk's stamp, time of its first command), s
+        self._accepted: dict[int, int] = {}  # chunk's stamp -> when it came, ns
+        self._followed: deque[tuple[int, int]] = deque(maxlen=TRACES)  # (its stamp, time of its first command), ns
         self._shown: tuple[object, ...] = ()
         self._shown_at = -np.inf
         self.output = CommandOutput(self, self.robot)
@@ -127,7 +125,11 @@ class ControllerNode(Node):
 
     def now(self) -> float:
         """ROS time in s."""
-        return float(self.get_clock().now().nanoseconds * 1e-9)
+        return self.now_ns() * 1e-9
+
+    def now_ns(self) -> int:
+        """ROS time in ns."""
+        return int(self.get_clock().now().nanoseconds)
 
     def _yield_to_ticks(self, by: int) -> None:
         """Run this thread, and those it starts from now on, with a priority that is lower by this much."""
@@ -184,14 +186,15 @@ class ControllerNode(Node):
         return on_state
 
     def _on_chunk(self, data: bytes) -> None:
-        now = self.now()
+        now_ns = self.now_ns()
+        now = now_ns * 1e-9
         self._watch_policies()
         try:
-            chunk = chunk_from_message(read_chunk(data), self.robot.joint_names, now)
+            chunk = chunk_from_message(read_chunk(data), self.robot.joint_names, now_ns)
             with self._lock:
                 taken = self.controller.accept(chunk, now)
             if taken:
-                self._accepted[chunk.stamp] = now
+                self._accepted[chunk.stamp_ns] = now_ns
             else:
                 self._refused_at = time.monotonic()
                 self.get_logger().warning(f"pi0/chunk: {self.controller.last_refusal}", throttle_duration_sec=1.0)
@@ -274,7 +277,7 @@ class ControllerNode(Node):
             if self.planner is not None:
                 self.planner.ticked(command, now)
         if followed is not None:
-            self._followed.append((followed.stamp, self.now()))
+            self._followed.append((followed.stamp_ns, self.now_ns()))
 
     def _watch(self) -> None:
         """Arm by itself where asked, log changes, and publish diagnostics on change and twice a second."""
@@ -300,12 +303,12 @@ class ControllerNode(Node):
     def _publish_traces(self) -> None:
         """The controller's halves of the latency traces of the chunks that it began to follow."""
         while self._followed:
-            stamp, commanded = self._followed.popleft()
-            accepted = self._accepted.pop(stamp, None)
-            if accepted is not None:
-                times = (stamp_to_ns(seconds_to_stamp(time)) for time in (stamp, accepted, commanded))
-                status = diagnostic_status("chunk followed", DiagnosticStatus.OK, "", controller_half(*times))
-                self._latency.publish(diagnostic_array(seconds_to_stamp(commanded), [status]))
+            stamp_ns, commanded_ns = self._followed.popleft()
+            accepted_ns = self._accepted.pop(stamp_ns, None)
+            if accepted_ns is not None:
+                values = controller_half(stamp_ns, accepted_ns, commanded_ns)
+                status = diagnostic_status("chunk followed", DiagnosticStatus.OK, "", values)
+                self._latency.publish(diagnostic_array(ns_to_stamp(commanded_ns), [status]))
         while len(self._accepted) > TRACES:  # chunks that were replaced before the next tick
             del self._accepted[next(iter(self._accepted))]
 

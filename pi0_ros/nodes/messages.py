@@ -25,6 +25,7 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 NANOSECONDS = 1_000_000_000
+EVEN_NS = 1_000  # of a chunk of others: its steps may differ by this or by a hundredth
 STATUS = "pi0_ros: "  # begins the names of our statuses on /diagnostics
 LATEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)  # chunks, commands: only the newest matters
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -63,27 +64,32 @@ def seconds_to_stamp(seconds: float) -> Time:
     return ns_to_stamp(round(seconds * NANOSECONDS))
 
 
-def seconds_to_duration(seconds: float) -> Duration:
-    """Seconds as a message's duration."""
-    sec, nanosec = divmod(round(seconds * NANOSECONDS), NANOSECONDS)
+def ns_to_duration(nanoseconds: int) -> Duration:
+    """Nanoseconds as a message's duration."""
+    sec, nanosec = divmod(int(nanoseconds), NANOSECONDS)
     return Duration(sec=sec, nanosec=nanosec)
 
 
+def seconds_to_duration(seconds: float) -> Duration:
+    """Seconds as a message's duration."""
+    return ns_to_duration(round(seconds * NANOSECONDS))
+
+
 def chunk_to_message(chunk: ActionChunk) -> JointTrajectory:
-    """A chunk as JointTrajectory: header.stamp = capture time, point i at `i * dt`."""
+    """A chunk as JointTrajectory: header.stamp = capture time, point i at `i * dt_ns`."""
     message = JointTrajectory(joint_names=list(chunk.names))
-    message.header.stamp = seconds_to_stamp(chunk.stamp)
+    message.header.stamp = ns_to_stamp(chunk.stamp_ns)
     message.points = [
-        JointTrajectoryPoint(positions=row, time_from_start=seconds_to_duration(i * chunk.dt))
+        JointTrajectoryPoint(positions=row, time_from_start=ns_to_duration(i * chunk.dt_ns))
         for i, row in enumerate(chunk.actions.tolist())
     ]
     return message
 
 
-def chunk_from_message(message: JointTrajectory, names: Sequence[str], receive: float | None = None) -> ActionChunk:
+def chunk_from_message(message: JointTrajectory, names: Sequence[str], receive_ns: int | None = None) -> ActionChunk:
     """The chunk in a JointTrajectory, its joints brought into the order `names`.
 
-    `receive` (s) replaces a zero stamp. Raises `ChunkError` for unknown, missing or repeated joints, points of the
+    `receive_ns` replaces a zero stamp. Raises `ChunkError` for unknown, missing or repeated joints, points of the
     wrong width, uneven times, or numbers that are not finite.
     """
     check_names(message.joint_names, names)
@@ -92,16 +98,17 @@ def chunk_from_message(message: JointTrajectory, names: Sequence[str], receive: 
     widths = {len(point.positions) for point in message.points}
     if widths != {len(names)}:
         raise ChunkError(f"points have {sorted(widths)} positions, expected {len(names)} ({', '.join(names)})")
-    times = np.array([stamp_to_ns(point.time_from_start) for point in message.points]) * 1e-9
-    dt = float(times[-1] - times[0]) / (len(times) - 1)
-    if dt <= 0 or not np.allclose(times, dt * np.arange(len(times)), rtol=0, atol=max(1e-6, 0.01 * dt)):
+    times_ns = np.array([stamp_to_ns(point.time_from_start) for point in message.points])
+    dt_ns = round((times_ns[-1] - times_ns[0]) / (len(times_ns) - 1))
+    uneven_ns = np.abs(times_ns - dt_ns * np.arange(len(times_ns)))  # other publishers round as they like
+    if dt_ns <= 0 or (uneven_ns > max(EVEN_NS, 0.01 * dt_ns)).any():
         raise ChunkError("time_from_start of point i must be i * dt with one positive dt")
-    stamp = stamp_to_ns(message.header.stamp)
-    if stamp == 0 and receive is None:
+    stamp_ns = stamp_to_ns(message.header.stamp) or receive_ns
+    if stamp_ns is None:
         raise ChunkError("header.stamp is zero, expected the capture time of the observation")
     order = [message.joint_names.index(name) for name in names]
     actions = np.array([point.positions for point in message.points], dtype=np.float64)[:, order]
-    return ActionChunk(stamp * 1e-9 if stamp or receive is None else receive, dt, actions, tuple(names))
+    return ActionChunk(stamp_ns, dt_ns, actions, tuple(names))
 
 
 def sent_from_message(message: JointTrajectory, names: Sequence[str]) -> np.ndarray:

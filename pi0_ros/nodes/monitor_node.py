@@ -36,7 +36,15 @@ from pi0_ros.monitor import markers
 from pi0_ros.monitor.kinematics import UrdfError, parse_urdf
 from pi0_ros.monitor.model import RobotModel, robot_model
 from pi0_ros.monitor.plan import Cadence, position_at, remaining
-from pi0_ros.nodes.messages import LATCHED, LATEST, SENSOR, chunk_from_message, message_class, seconds_to_stamp
+from pi0_ros.nodes.messages import (
+    LATCHED,
+    LATEST,
+    SENSOR,
+    chunk_from_message,
+    message_class,
+    ns_to_stamp,
+    seconds_to_stamp,
+)
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
@@ -114,15 +122,16 @@ class MonitorNode(Node):
 
     def _on_chunk(self, message: JointTrajectory) -> None:
         try:
-            self.chunk = chunk_from_message(message, self.robot.joint_names, self._now())
+            self.chunk = chunk_from_message(message, self.robot.joint_names, self.get_clock().now().nanoseconds)
             self._cadence.arrived(self.chunk.stamp, self._now())
         except ChunkError as error:
             self.get_logger().warning(f"pi0/chunk not drawn: {error}", throttle_duration_sec=2.0)
             return
         if self.model is not None:
             poses = next(iter(self.model.tip_poses(self.chunk.actions).values()))
-            stamps = [seconds_to_stamp(time) for time in self.chunk.times]
-            self._path.publish(markers.path_message(self._header(self.chunk.stamp), poses, stamps))
+            stamps = [ns_to_stamp(time_ns) for time_ns in self.chunk.times_ns]
+            header = Header(frame_id=self._prefix + self.model.urdf.root, stamp=ns_to_stamp(self.chunk.stamp_ns))
+            self._path.publish(markers.path_message(header, poses, stamps))
 
     def _on_command(self, message: JointTrajectory) -> None:
         positions = dict(zip(message.joint_names, message.points[0].positions if message.points else ()))

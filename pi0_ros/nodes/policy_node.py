@@ -47,10 +47,8 @@ from pi0_ros.nodes.messages import (
     hardware_id,
     message_class,
     own_name,
-    seconds_to_stamp,
     sent_from_message,
     stamp_to_ns,
-    stamp_to_seconds,
 )
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.prompt_listener import PromptListener
@@ -290,7 +288,7 @@ class PolicyNode(LifecycleNode):
             self.get_logger().warning(f"pi0/command not used: {error}", throttle_duration_sec=5.0)
         else:
             follows = message.header.frame_id in ("", FOLLOWING)  # "": of another controller than ours
-            self._continuation.sent(stamp_to_seconds(message.header.stamp), position, follows)
+            self._continuation.sent(stamp_to_ns(message.header.stamp), position, follows)
 
     def _prompted(self, text: str) -> None:
         if text != self._value("prompt"):
@@ -331,8 +329,7 @@ class PolicyNode(LifecycleNode):
     def _publish_trace(self, chunk: ActionChunk, stages_ms: dict[str, float]) -> None:
         """The policy's half of the chunk's latency trace."""
         now = self.get_clock().now()
-        stamp_ns = stamp_to_ns(seconds_to_stamp(chunk.stamp))
-        values = policy_half(stamp_ns, chunk.dt, len(chunk.actions), now.nanoseconds, stages_ms)
+        values = policy_half(chunk.stamp_ns, chunk.dt, len(chunk.actions), now.nanoseconds, stages_ms)
         status = diagnostic_status("chunk published", DiagnosticStatus.OK, "", values)
         self._latency.publish(diagnostic_array(now.to_msg(), [status]))
 

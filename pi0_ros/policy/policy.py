@@ -131,8 +131,8 @@ class Policy:
             "total_ms": (end - start) * 1e3,
         }
         return ActionChunk(
-            stamp=observation.stamp_ns * 1e-9,
-            dt=1.0 / self.spec.fps,
+            stamp_ns=observation.stamp_ns,
+            dt_ns=round(1e9 / self.spec.fps),
             actions=actions,
             names=self.spec.robot.action_names,
         )

@@ -48,18 +48,18 @@ class PolicyDriver:
 
     def step(self, now: float, state: np.ndarray, text: str) -> Command | None:
         """One control period: the measured `state` [J] and the instruction; None while not armed."""
-        controller = self.controller
+        controller, now_ns = self.controller, round(now * 1e9)
         controller.measure(now, self._everything, state)
         due = self._waiting is None and now >= self._next_inference - 1e-9  # one inference at a time
         if due and len(self.images) == self._cameras:
-            prefix = self._continuation.prefix(now)
-            seen = Observation(round(now * 1e9), dict(self.images), state, text, {})
+            prefix = self._continuation.prefix(now_ns)
+            seen = Observation(now_ns, dict(self.images), state, text, {})
             self._waiting = now + self.latency(), self.policy.infer(seen, prefix), prefix
             self._next_inference = now + 1.0 / self.rate
         if self._waiting is not None and now >= self._waiting[0] - 1e-9:
             (_, chunk, prefix), self._waiting = self._waiting, None
             self.on_chunk(chunk, prefix, self.sent, now)
-            self._continuation.published(chunk, now)
+            self._continuation.published(chunk, now_ns)
             try:
                 controller.accept(chunk, now)
             except ChunkError as error:
@@ -69,5 +69,5 @@ class PolicyDriver:
         command = controller.tick(now)
         if command is not None:
             self.sent.push(now, command.position)
-            self._continuation.sent(now, command.position)
+            self._continuation.sent(now_ns, command.position)
         return command

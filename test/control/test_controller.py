@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from arms import ALL, NAMES, PERIOD, START, Bench, arm_limits, assert_within_limits, path, path_chunk
+from chunks import chunk_of
 
-from pi0_ros.control.chunk import ActionChunk, ChunkError
+from pi0_ros.control.chunk import ChunkError
 from pi0_ros.control.controller import Settings, State
 
 
@@ -180,7 +181,7 @@ def test_chunks_from_the_future_and_far_outside_the_limits_are_refused():
     bench.arm()
     with pytest.raises(ChunkError, match="stamped 2.00 s in the future"):
         bench.controller.accept(path_chunk(bench.now + 2.0), bench.now)
-    degrees = ActionChunk(bench.now, 0.05, np.full((24, 3), [0.0, 45.0, 0.0]), NAMES)
+    degrees = chunk_of(bench.now, 0.05, np.full((24, 3), [0.0, 45.0, 0.0]), NAMES)
     with pytest.raises(ChunkError, match=r"elbow would go to 45, far outside its limits \[-1, 1\]: wrong unit"):
         bench.controller.accept(degrees, bench.now)
     bench.step(5)
@@ -265,7 +266,7 @@ def test_a_clock_that_goes_back_holds_and_then_starts_afresh():
     bench.now = START - 50.0
     bench.step()
     assert bench.controller.state is State.HOLDING and "the clock went back by" in bench.controller.reason
-    bench.controller.accept(ActionChunk(bench.now, 0.05, np.tile(bench.measured, (24, 1)), NAMES), bench.now)
+    bench.controller.accept(chunk_of(bench.now, 0.05, np.tile(bench.measured, (24, 1)), NAMES), bench.now)
     bench.step(20)
     assert bench.controller.state is State.RUNNING
     assert_within_limits(bench.positions(), bench.limits)

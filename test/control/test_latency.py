@@ -19,7 +19,7 @@ def halves(i: int, every_ms: int = 200, actions: int = 20, **stages: float) -> t
     """Policy's and controller's words on chunk `i`: published 66 ms after its stamp, followed 4 and 10 ms later."""
     stamp = T0 + i * every_ms * MS
     policy = policy_half(stamp, 0.05, actions, stamp + 66 * MS, STAGES | stages)
-    return texts(policy), texts(controller_half(stamp + 300, stamp + 70 * MS, stamp + 80 * MS))
+    return texts(policy), texts(controller_half(stamp, stamp + 70 * MS, stamp + 80 * MS))
 
 
 @pytest.mark.parametrize("policy_first", [True, False])

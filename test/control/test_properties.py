@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from arms import PERIOD, Bench
+from chunks import chunk_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -54,7 +55,7 @@ def chunk(bench: Bench, seed: int) -> ActionChunk:
     else:
         phase = random.uniform(0, 6, len(low)) + random.uniform(0, 8) * dt * np.arange(steps)[:, None]
         actions = middle + reach * np.sin(phase)
-    return ActionChunk(bench.now - random.uniform(-0.05, 1.5), dt, actions, bench.limits.names)
+    return chunk_of(bench.now - random.uniform(-0.05, 1.5), dt, actions, bench.limits.names)
 
 
 def happen(bench: Bench, kind: str, seed: int) -> None:

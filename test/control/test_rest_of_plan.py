@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from chunks import chunk_of
 
-from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.controller import Command, Controller, Settings, State
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.plan import (
@@ -40,7 +40,7 @@ def armed(period: float) -> tuple[Controller, float]:
 def test_looking_ahead_is_not_standing_still():
     """The steady clock has nothing to do with the date."""
     controller, now = armed(0.02)
-    controller.accept(ActionChunk(now, 0.05, START + 0.02 * np.arange(20)[:, None], NAMES), now)
+    controller.accept(chunk_of(now, 0.05, START + 0.02 * np.arange(20)[:, None], NAMES), now)
     for k in range(5):
         controller.measure(now, ALL, START)
         command = controller.tick(now, 7.0 + 0.02 * k)
@@ -63,7 +63,7 @@ def follow(controller: Controller, now: float, ticks: int) -> tuple[Command, flo
 def test_the_plan_is_what_is_then_commanded(period):
     controller, now = armed(period)
     swing = START + 0.5 * np.sin(2.0 * 0.05 * np.arange(30))[:, None]
-    assert controller.accept(ActionChunk(now - 0.1, 0.05, swing, NAMES), now)
+    assert controller.accept(chunk_of(now - 0.1, 0.05, swing, NAMES), now)
     command, now = follow(controller, now, max(2, int(0.2 / period)))
     plan = rest_of_plan(controller.fork(), command.position, now - period)
     spacing = max(period, SPACING_S)
@@ -90,7 +90,7 @@ def test_a_stop_is_a_plan_too_and_standing_still_is_one_point():
     plan = rest_of_plan(controller.fork(), command.position, now - 0.02)
     assert isinstance(plan, Plan) and len(plan.times) <= 2
     np.testing.assert_array_equal(plan.positions, np.tile(START, (len(plan.times), 1)))
-    controller.accept(ActionChunk(now, 0.05, START + 0.04 * np.arange(20)[:, None], NAMES), now)
+    controller.accept(chunk_of(now, 0.05, START + 0.04 * np.arange(20)[:, None], NAMES), now)
     command, now = follow(controller, now, 15)
     assert command.velocity.min() > 0.5
     controller.estop("test")
@@ -102,7 +102,7 @@ def test_a_stop_is_a_plan_too_and_standing_still_is_one_point():
 
 def test_the_fork_changes_nothing_and_needs_no_joint_states():
     controller, now = armed(0.02)
-    controller.accept(ActionChunk(now, 0.1, START + 0.02 * np.arange(20)[:, None], NAMES), now)
+    controller.accept(chunk_of(now, 0.1, START + 0.02 * np.arange(20)[:, None], NAMES), now)
     command, now = follow(controller, now, 5)
     before = controller.report(now)
     plan = rest_of_plan(controller.fork(), command.position, now - 0.02)
@@ -114,10 +114,10 @@ def test_a_plan_does_not_foresee_that_a_lost_joint_state_comes_back():
     """A hold's plan stays a stop although a chunk waits for the joint states."""
     controller, now = armed(0.02)
     rising = START + 0.05 * np.arange(20)[:, None]
-    controller.accept(ActionChunk(now, 0.05, rising, NAMES), now)
+    controller.accept(chunk_of(now, 0.05, rising, NAMES), now)
     command, now = follow(controller, now, 15)
     while controller.state is State.RUNNING:  # no measurements, but chunks
-        controller.accept(ActionChunk(now, 0.05, rising, NAMES), now)
+        controller.accept(chunk_of(now, 0.05, rising, NAMES), now)
         command, now = controller.tick(now), now + 0.02
     assert controller.state is State.HOLDING and "old" in controller.reason
     plan = rest_of_plan(controller.fork(), command.position, now - 0.02)
@@ -127,7 +127,7 @@ def test_a_plan_does_not_foresee_that_a_lost_joint_state_comes_back():
 def test_a_plan_that_is_cut_short_ends_at_rest_within_the_limits():
     controller, now = armed(0.02)
     controller.settings = Settings(chunk_timeout_s=60.0)
-    controller.accept(ActionChunk(now, 0.5, START + 0.02 * np.arange(40)[:, None], NAMES), now)
+    controller.accept(chunk_of(now, 0.5, START + 0.02 * np.arange(40)[:, None], NAMES), now)
     command, now = follow(controller, now, 5)
     plan = rest_of_plan(controller.fork(), command.position, now - 0.02)
     assert LONGEST_S < plan.times[-1] < LONGEST_S + 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from arms import path, path_chunk
+from chunks import chunk_of
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.splines import INTERPOLATIONS, chunk_spline
@@ -13,7 +14,7 @@ GRIPPER = np.array([False, False, True])
 
 
 def rough(actions: int = 12) -> ActionChunk:
-    return ActionChunk(3.0, 0.1, np.random.default_rng(5).uniform(-1, 1, (actions, 3)), ("a", "b", "c"))
+    return chunk_of(3.0, 0.1, np.random.default_rng(5).uniform(-1, 1, (actions, 3)), ("a", "b", "c"))
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)

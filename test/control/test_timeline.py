@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from arms import NAMES, PERIOD, START, arm_limits, path, path_chunk
+from chunks import chunk_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,7 +50,7 @@ def test_the_past_is_past():
 
 
 def test_between_actions():
-    chunk = ActionChunk(START, 0.1, np.array([[0.0, 0.0, 0.0], [1.0, 0.2, 1.0], [2.0, 0.4, 1.0]]), NAMES)
+    chunk = chunk_of(START, 0.1, np.array([[0.0, 0.0, 0.0], [1.0, 0.2, 1.0], [2.0, 0.4, 1.0]]), NAMES)
     for interpolation, expected, speed in (
         ("hold", 0, 0),
         ("linear", 0.5, 10),
@@ -110,7 +111,7 @@ def test_a_chunk_that_agrees_with_what_was_sent_leaves_no_transition(transition,
 def test_grippers_switch_at_once():
     timeline = Timeline(arm_limits(), PERIOD)
     timeline.origin = START
-    chunk = ActionChunk(START, 0.1, np.array([[0.0, 0.0, 1.0]] * 5), NAMES)
+    chunk = chunk_of(START, 0.1, np.array([[0.0, 0.0, 1.0]] * 5), NAMES)
     timeline.push(chunk, 0.1, np.array([0.1, 0.1, 0.0]), np.zeros(3), np.zeros(3))
     position, velocity = timeline.sample(0.1)
     assert position[2] == 1.0 and velocity[2] == 0.0 and position[0] == pytest.approx(0.1)
@@ -126,7 +127,7 @@ def test_without_blending_a_chunk_replaces_the_one_before(options):
 
 def test_transitions_are_measured():
     timeline = Timeline(arm_limits(), PERIOD)
-    chunk = ActionChunk(0.0, 0.1, np.full((9, 3), 0.1), NAMES)
+    chunk = chunk_of(0.0, 0.1, np.full((9, 3), 0.1), NAMES)
     timeline.push(chunk, 0.2, np.zeros(3), np.full(3, 0.5), np.zeros(3))
     report = timeline.transitions.report()
     assert report["transitions"] == 1 and report["transition_position_p99"] == pytest.approx(0.1)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arms import arm_limits
+from chunks import chunk_of
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.controller import Controller, Settings
@@ -19,7 +20,7 @@ NO_GRIPPER = np.zeros(3, dtype=bool)
 
 
 def chunk(stamp: float, actions: np.ndarray) -> ActionChunk:
-    return ActionChunk(stamp, DT, actions, ("a", "b", "c"))
+    return chunk_of(stamp, DT, actions, ("a", "b", "c"))
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
@@ -75,7 +76,7 @@ class Halved:
 
     def add(self, chunk: ActionChunk) -> ActionChunk:
         self.taken += 1
-        return ActionChunk(chunk.stamp, chunk.dt, chunk.actions / 2, chunk.names)
+        return ActionChunk(chunk.stamp_ns, chunk.dt_ns, chunk.actions / 2, chunk.names)
 
     def clear(self) -> None:
         self.taken = 0
@@ -92,7 +93,7 @@ def test_a_transition_is_a_line_in_the_table(monkeypatch):
         controller.tick(0.01 * tick)
         controller.measure(0.01 * tick, np.arange(len(names)), np.zeros(len(names)))
     assert not controller.arm(0.29)
-    assert controller.accept(ActionChunk(0.29, 0.1, np.full((20, len(names)), 0.2), names), 0.29)
+    assert controller.accept(chunk_of(0.29, 0.1, np.full((20, len(names)), 0.2), names), 0.29)
     assert controller.fork()._combined is None, "a copy takes up no chunk"
     controller.tick(0.30)
     assert controller.timeline.chunk is not None and controller.timeline.chunk.actions[0, 0] == pytest.approx(0.1)

@@ -17,6 +17,8 @@ import numpy as np
 import zmq
 from fuzz import mutated
 
+from pi0_ros.inference.protocol import VERSION
+
 Frames = list[bytes]
 Lie = Callable[[Frames], list[Frames]]
 LATE_S = 1.2  # more than the policy waits for
@@ -73,7 +75,7 @@ def _metadata(**changes: Any) -> Lie:
 
 
 def _error(code: str, text: str, number: int) -> Frames:
-    return [msgpack.packb({"pi0": 2, "type": "error", "id": number, "arrays": [], "code": code, "message": text})]
+    return [msgpack.packb({"pi0": VERSION, "type": "error", "id": number, "arrays": [], "code": code, "message": text})]
 
 
 def _errs(code: str, text: str) -> Lie:
@@ -108,7 +110,7 @@ def _many_joints(text: str) -> str:
     return text.replace("joints:", "joints:\n" + "".join(f"- {{name: j{i}}}\n" for i in range(20_000)), 1)
 
 
-RANDOM = np.random.default_rng(7)
+RANDOM, SECOND = np.random.default_rng(7), 1_000_000_000
 LIES: dict[str, Lie] = {
     # the numbers
     "NaN": _set(np.nan, joint=0),
@@ -136,13 +138,14 @@ LIES: dict[str, Lie] = {
     "a name twice": _edited(names=["yaw", "yaw", "gripper"]),
     "other names": _edited(names=["a", "b", "c"]),
     "names that are numbers": _edited(names=[1, 2, 3]),
-    "stamp in the future": _edited(stamp=lambda old: (old or 0) + type(old or 0)(30)),
-    "stamp of an hour ago": _edited(stamp=lambda old: (old or 0) - type(old or 0)(3600)),
-    "stamp that is text": _edited(stamp="now"),
-    "dt of 0": _edited(dt=0.0),
-    "dt below 0": _edited(dt=-0.05),
-    "dt of 1000 s": _edited(dt=1000.0),
-    "dt that is NaN": _edited(dt=float("nan")),
+    "stamp in the future": _edited(stamp_ns=lambda old: (old or 0) + 30 * SECOND),
+    "stamp of an hour ago": _edited(stamp_ns=lambda old: (old or 0) - 3600 * SECOND),
+    "stamp that is text": _edited(stamp_ns="now"),
+    "stamp in float seconds": _edited(stamp_ns=1.7e9),
+    "dt of 0": _edited(dt_ns=0),
+    "dt below 0": _edited(dt_ns=-50_000_000),
+    "dt of 1000 s": _edited(dt_ns=1000 * SECOND),
+    "dt that is NaN": _edited(dt_ns=float("nan")),
     "timing of texts": _edited(timing={"total_ms": "soon"}),
     # the message
     "another version": _edited(pi0=1),
@@ -164,7 +167,7 @@ LIES: dict[str, Lie] = {
     "an error of 900 kB": _errs("infer", "x" * 900_000),
     "a session error every time": _errs("session", "say hello first"),
     "an error without a code": lambda frames: [
-        [msgpack.packb({"pi0": 2, "type": "error", "id": msgpack.unpackb(frames[0])["id"], "arrays": []})]
+        [msgpack.packb({"pi0": VERSION, "type": "error", "id": msgpack.unpackb(frames[0])["id"], "arrays": []})]
     ],
     # what it says it is
     "image size of 10^9": _metadata(image_size=10**9),

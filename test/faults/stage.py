@@ -172,7 +172,7 @@ class Body(Node):
 
     def chunk(self, actions: np.ndarray, age_s: float = 0.05) -> JointTrajectory:
         """A chunk [H, J] at 20 Hz of an observation so old."""
-        return chunk_to_message(ActionChunk(self.now() - age_s, 0.05, actions, self.names))
+        return chunk_to_message(ActionChunk(round((self.now() - age_s) * 1e9), 50_000_000, actions, self.names))
 
     def _swing(self) -> None:
         if self.chunks is not None and self.tells:

@@ -32,7 +32,7 @@ class Swinging:
         stamp = observation.stamp_ns * 1e-9
         swing = 0.6 * np.sin(2.0 * (stamp + DT * np.arange(STEPS)))
         actions = np.stack([swing, 0.5 * swing, swing > 0], axis=1)
-        return ActionChunk(stamp, DT, actions, self.metadata.robot.joint_names)
+        return ActionChunk(observation.stamp_ns, round(DT * 1e9), actions, self.metadata.robot.joint_names)
 
     def close(self) -> None:
         """Nothing to free."""

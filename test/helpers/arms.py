@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from chunks import chunk_of
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.controller import Command, Controller, Settings
@@ -36,7 +37,7 @@ def path(t: np.ndarray | float) -> np.ndarray:
 
 def path_chunk(stamp: float, steps: int = 24, dt: float = 0.05, offset: float = 0.0) -> ActionChunk:
     """What a perfect policy predicts from an observation at `stamp`, moved by `offset`."""
-    return ActionChunk(stamp, dt, path(stamp - START + dt * np.arange(steps)) + [offset, offset, 0.0], NAMES)
+    return chunk_of(stamp, dt, path(stamp - START + dt * np.arange(steps)) + [offset, offset, 0.0], NAMES)
 
 
 class Bench:

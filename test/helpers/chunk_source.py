@@ -12,10 +12,10 @@ import time
 
 import numpy as np
 import rclpy
+from chunks import chunk_of
 from rclpy.node import Node
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.nodes.messages import LATEST, chunk_to_message
 
 STEPS, DT, EVERY_S, LATENCY_S = 32, 0.05, 0.2, 0.1
@@ -33,7 +33,7 @@ def main() -> None:
         actions[:, 0] += swing
         actions[:, 1] += 0.5 * swing
         actions[:, -1] = swing > 0
-        publisher.publish(chunk_to_message(ActionChunk(stamp, DT, actions, names)))
+        publisher.publish(chunk_to_message(chunk_of(stamp, DT, actions, names)))
         time.sleep(EVERY_S)
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
+from chunks import chunk_of
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.nodes.messages import LATEST, chunk_to_message, seconds_to_stamp
 from pi0_ros.robot import load_robot
 
@@ -85,7 +85,7 @@ class Body(Node):
         stamp = time.time() - 0.05
         actions = np.tile(MIDDLE, (40, 1))
         actions[:, 0] += 0.5 * np.sin(2.0 * (stamp + 0.05 * np.arange(40)))
-        self._chunks.publish(chunk_to_message(ActionChunk(stamp, 0.05, actions, ROBOT.joint_names)))
+        self._chunks.publish(chunk_to_message(chunk_of(stamp, 0.05, actions, ROBOT.joint_names)))
 
     def _on_command(self, message: JointTrajectory) -> None:
         self.commands.append(message)

@@ -103,7 +103,7 @@ class HeldPolicy:
     def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
         time.sleep(self.seconds)
         actions = np.tile(observation.state, (5, 1))
-        return ActionChunk(observation.stamp_ns * 1e-9, 0.05, actions, self.metadata.robot.joint_names)
+        return ActionChunk(observation.stamp_ns, 50_000_000, actions, self.metadata.robot.joint_names)
 
     def close(self) -> None:
         pass

@@ -7,11 +7,11 @@ from dataclasses import replace
 import msgpack
 import numpy as np
 import pytest
+from chunks import chunk_of
 from hypothesis import given
 from hypothesis import strategies as st
 from policy_fixtures import observation, tiny_robot
 
-from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.inference import protocol
 from pi0_ros.inference.metadata import Metadata
 from pi0_ros.inference.prefix import ActionPrefix, RtcSettings
@@ -67,9 +67,14 @@ def test_a_wrong_prefix_is_named(change: dict[str, object], message: str) -> Non
 
 
 def test_chunk_round_trip() -> None:
-    chunk = ActionChunk(12.5, 0.05, np.random.default_rng(0).normal(size=(5, 6)), tuple("abcdef"))
+    chunk = chunk_of(12.5, 0.05, np.random.default_rng(0).normal(size=(5, 6)), tuple("abcdef"))
     read, timing = protocol.parse_chunk(over_the_wire(protocol.chunk_message(chunk, {"model_ms": 3.0}, 1)))
-    assert (read.stamp, read.dt, read.names, timing) == (12.5, 0.05, chunk.names, {"model_ms": 3.0})
+    assert (read.stamp_ns, read.dt_ns, read.names, timing) == (
+        12_500_000_000,
+        50_000_000,
+        chunk.names,
+        {"model_ms": 3.0},
+    )
     np.testing.assert_array_equal(read.actions, chunk.actions)
 
 
@@ -113,8 +118,8 @@ def test_any_header_is_refused_or_read(header: dict) -> None:
 
 
 def test_another_version_says_so() -> None:
-    with pytest.raises(VersionError, match="version 1, this side 2"):  # of before there were prefixes
-        decode([msgpack.packb({"pi0": 1, "type": "hello"})])
+    with pytest.raises(VersionError, match="version 2, this side 3: install the same pi0_ros on both machines"):
+        decode([msgpack.packb({"pi0": 2, "type": "hello"})])
 
 
 @pytest.mark.parametrize(

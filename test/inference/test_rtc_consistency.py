@@ -56,15 +56,15 @@ def scene(policy: Policy, seed: int) -> tuple[Observation, ActionPrefix, np.ndar
     chunk = policy.infer(look(START))
     going = chunk_spline(chunk, "cubic", robot.gripper_mask)
     continuation = Continuation(RtcSettings(), robot.gripper_mask)
-    continuation.sent(START, going.positions(np.array([START]))[0])
-    continuation.published(chunk, START + (DELAY - 0.5) * chunk.dt)  # taken over with the command after
+    continuation.sent(round(START * 1e9), going.positions(np.array([START]))[0])
+    continuation.published(chunk, round((START + (DELAY - 0.5) * chunk.dt) * 1e9))  # taken over with the command after
     now = START
     while now < START + EXECUTED_S - 1e-9:
         now += TICK
         command = going.positions(np.array([now]))[0]
         world.step(command)
-        continuation.sent(now, command)
-    prefix = continuation.prefix(now)
+        continuation.sent(round(now * 1e9), command)
+    prefix = continuation.prefix(round(now * 1e9))
     assert prefix is not None and prefix.delay == DELAY
     return look(now), prefix, going.positions(now + chunk.dt * np.arange(DELAY))
 

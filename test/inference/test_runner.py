@@ -38,7 +38,7 @@ class Backend:
             self.gate.wait(10)
         if self.error is not None:
             raise self.error
-        return ActionChunk(observation.stamp_ns * 1e-9, 0.05, np.tile(observation.state, (5, 1)), ROBOT.joint_names)
+        return ActionChunk(observation.stamp_ns, 50_000_000, np.tile(observation.state, (5, 1)), ROBOT.joint_names)
 
     def close(self) -> None:
         pass
@@ -82,7 +82,7 @@ def test_a_chunk_for_what_was_seen() -> None:
     rig.push()
     assert rig.runner.step()
     assert rig.backend.seen[0].prompt == "push" and rig.backend.seen[0].stamp_ns == NOW
-    assert rig.published[0].stamp == 100.0
+    assert rig.published[0].stamp_ns == 100 * 10**9
     health = rig.runner.health
     assert (health.state, health.reason, health.chunks, health.stale_events) == ("running", "", 1, 0)
     assert health.latency_p99_ms >= health.latency_p50_ms > 0

@@ -109,7 +109,7 @@ def test_remote_equals_local(policy: Policy, folder: Path) -> None:
             seen = observation(tiny_robot(), seed, (seed + 1) * SECOND, size=100)
             here, there = local.infer(seen), remote.infer(seen)
             np.testing.assert_array_equal(here.actions, there.actions)
-            assert (here.stamp, here.dt, here.names) == (there.stamp, there.dt, there.names)
+            assert (here.stamp_ns, here.dt_ns, here.names) == (there.stamp_ns, there.dt_ns, there.names)
         assert remote.metadata == local.metadata
         remote.close()
 
@@ -248,7 +248,7 @@ def test_server_that_hangs_in_the_middle_and_recovers(policy: Policy) -> None:
     with peer(hello_then(policy, answer)) as address, client(address, SHORT_S) as one:
         takes_at_most(2 * SHORT_S + 1, lambda: one.infer(observation(tiny_robot(), 1, 1 * SECOND)), "no answer")
         one.timeout_s = GENEROUS_S
-        assert one.infer(observation(tiny_robot(), 2, 2 * SECOND)).stamp == 2.0
+        assert one.infer(observation(tiny_robot(), 2, 2 * SECOND)).stamp_ns == 2 * SECOND
 
 
 def test_answers_to_other_questions_are_dropped(policy: Policy) -> None:
@@ -266,7 +266,7 @@ def test_answers_to_other_questions_are_dropped(policy: Policy) -> None:
         ([b"garbage"], "not a pi0_ros message|not msgpack"),
         ([b""], "not msgpack"),
         ([b"x"] * 40, "at most"),
-        ([msgpack.packb({"pi0": 99, "type": "metadata", "id": 1})], "protocol version 99, this side 2"),
+        ([msgpack.packb({"pi0": 99, "type": "metadata", "id": 1})], "protocol version 99, this side 3"),
         (
             [msgpack.packb({"pi0": protocol.VERSION, "type": "metadata", "id": 1, "arrays": []})],
             "metadata cannot be read",
@@ -359,8 +359,9 @@ def test_questions_that_make_no_sense_get_errors(policy: Policy) -> None:
             answer = ask(frames)
             return answer.body["code"], answer.body["message"]
 
-        other = ask([msgpack.packb({"pi0": 1, "type": "hello", "id": 1, "arrays": []})])
-        assert other.body["code"] == "version" and "install the same pi0_ros" in other.body["message"]
+        other = ask([msgpack.packb({"pi0": 2, "type": "hello", "id": 1, "arrays": []})])
+        said = "the other side speaks protocol version 2, this side 3: install the same pi0_ros on both machines"
+        assert (other.body["code"], other.body["message"]) == ("version", said)
         assert code(encode(Message("chunk", 1)))[0] == "bad_request"
         assert code(encode(protocol.infer_message(seen, "stale", "me", 2)))[0] == "session"
         one_camera = replace(seen, images={"base": seen.images["base"]})

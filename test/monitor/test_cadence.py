@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from chunks import chunk_of
 
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.monitor.plan import MARGIN, Cadence, remaining
 
 
 def chunk(stamp: float) -> ActionChunk:
-    return ActionChunk(stamp, 0.05, np.arange(24.0)[:, None], ("joint",))
+    return chunk_of(stamp, 0.05, np.arange(24.0)[:, None], ("joint",))
 
 
 def test_until_the_next_chunk_takes_over() -> None:

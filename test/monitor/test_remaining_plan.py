@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 pytest.importorskip("visualization_msgs")
-from pi0_ros.control.chunk import ActionChunk
+from chunks import chunk_of
+
 from pi0_ros.monitor.markers import EXECUTED, PLANNED, gradient
 from pi0_ros.monitor.plan import position_at, remaining
 
-CHUNK = ActionChunk(100.0, 0.5, np.array([[0.0, 4.0], [1.0, 3.0], [2.0, 2.0], [3.0, 1.0]]), ("a", "b"))
+CHUNK = chunk_of(100.0, 0.5, np.array([[0.0, 4.0], [1.0, 3.0], [2.0, 2.0], [3.0, 1.0]]), ("a", "b"))
 
 
 def test_positions_are_linear_between_actions_and_held_outside() -> None:

@@ -18,6 +18,7 @@ from conftest import wait_until as _wait_until
 from judge import judge
 
 rclpy = pytest.importorskip("rclpy")
+from chunks import chunk_of  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
@@ -27,7 +28,6 @@ from std_msgs.msg import Bool, Float64MultiArray  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
 
-from pi0_ros.control.chunk import ActionChunk  # noqa: E402
 from pi0_ros.launching.launches import ros_arguments  # noqa: E402
 from pi0_ros.nodes import messages  # noqa: E402
 from pi0_ros.nodes.controller_node import limits_of  # noqa: E402
@@ -142,7 +142,7 @@ class Arm(Node):
 
     def send(self, stamp: float, goal: np.ndarray, **changes: object) -> None:
         """Publish a chunk that stands at `goal`, its message changed by `changes`."""
-        message = messages.chunk_to_message(ActionChunk(stamp, 0.05, np.tile(goal, (24, 1)), NAMES))
+        message = messages.chunk_to_message(chunk_of(stamp, 0.05, np.tile(goal, (24, 1)), NAMES))
         for name, value in changes.items():
             setattr(message, name, value)
         self.chunks.publish(message)
@@ -314,8 +314,8 @@ def test_bad_chunks_are_refused_with_their_reason_and_nothing_moves(arm, start, 
     start(auto_arm=True)
     wait_until(lambda: arm.state == "IDLE", 20.0, lambda: arm.status.message)
     goal = np.array([1.0, 0.5, 1.0])
-    short = messages.chunk_to_message(ActionChunk(1.0, 0.05, np.zeros((24, 2)), NAMES[:2])).points
-    nan = messages.chunk_to_message(ActionChunk(1.0, 0.05, np.zeros((24, 3)), NAMES)).points
+    short = messages.chunk_to_message(chunk_of(1.0, 0.05, np.zeros((24, 2)), NAMES[:2])).points
+    nan = messages.chunk_to_message(chunk_of(1.0, 0.05, np.zeros((24, 3)), NAMES)).points
     nan[5].positions = [0.0, float("nan"), 0.0]
     for why, stamp, changes in (
         ("NaN or infinity for elbow", 0.0, {"points": nan}),
@@ -498,7 +498,7 @@ def test_a_plain_publisher_stops_it_too(arm, start, wait_until):
 def test_no_message_silences_the_emergency_stop(arm, start, processes, robot_file, wait_until, what):
     start(auto_arm=True, chunk_timeout_s=600.0)
     wait_until(lambda: arm.state == "IDLE", 20.0, lambda: arm.status.message)
-    far = messages.chunk_to_message(ActionChunk(time.time(), 0.2, np.tile([0.9, 0.0, 0.0], (900, 1)), NAMES))
+    far = messages.chunk_to_message(chunk_of(time.time(), 0.2, np.tile([0.9, 0.0, 0.0], (900, 1)), NAMES))
     arm.chunks.publish(far)
     wait_until(lambda: arm.state == "RUNNING", 10.0, lambda: arm.status.message)
     huge = JointTrajectory(joint_names=list(NAMES))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 rclpy = pytest.importorskip("rclpy")
+from chunks import chunk_of  # noqa: E402
 from nav_msgs.msg import Path as PathMessage  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
@@ -91,7 +92,7 @@ class Desk:
     def publish_chunk(self, duration_s: float = 5.0) -> ActionChunk:
         now = self.node.get_clock().now().nanoseconds * 1e-9
         actions = HOME + np.linspace(0, 0.5, 20)[:, None] * np.array([1, 0.2, -0.3, 0.5, 0.1, 0.8])
-        chunk = ActionChunk(now, duration_s / 19, actions, ROBOT.joint_names)
+        chunk = chunk_of(now, duration_s / 19, actions, ROBOT.joint_names)
         self.chunks.publish(chunk_to_message(chunk))
         return chunk
 

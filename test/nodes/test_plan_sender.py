@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
-from pi0_ros.control.chunk import ActionChunk
+from chunks import chunk_of
+
 from pi0_ros.control.controller import Controller, Settings, State
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.plan import Plan, begun, motion_along
@@ -46,7 +47,7 @@ class Stage:
 
     def chunk(self, speed: float = 0.8) -> None:
         way = self.position + speed * 0.05 * np.arange(40)[:, None]
-        assert self.controller.accept(ActionChunk(self.now, 0.05, way, ("a",)), self.now)
+        assert self.controller.accept(chunk_of(self.now, 0.05, way, ("a",)), self.now)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 from builtin_interfaces.msg import Time
+from chunks import chunk_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rclpy.serialization import serialize_message
@@ -18,7 +19,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from pi0_ros.control.chunk import ActionChunk, ChunkError
+from pi0_ros.control.chunk import ChunkError
 from pi0_ros.nodes.messages import chunk_from_message, chunk_to_message
 from pi0_ros.nodes.received import read_chunk, read_state, state_stamp_ns, trajectory_counts
 from pi0_ros.observation.streams import MessageError
@@ -40,7 +41,7 @@ def test_counts_are_what_the_message_holds(frame, names, points):
 
 
 def test_a_chunk_comes_through():
-    chunk = ActionChunk(7.0, 0.05, np.random.default_rng(0).uniform(-1, 1, (24, 3)), ("a", "bc", "d"))
+    chunk = chunk_of(7.0, 0.05, np.random.default_rng(0).uniform(-1, 1, (24, 3)), ("a", "bc", "d"))
     read = chunk_from_message(read_chunk(serialize_message(chunk_to_message(chunk))), chunk.names)
     np.testing.assert_array_equal(read.actions, chunk.actions)
 
@@ -64,7 +65,7 @@ def test_what_is_too_large_is_refused_at_once(message, said):
 @settings(max_examples=300)
 @given(st.binary(max_size=300), st.integers(0, 200))
 def test_bytes_that_are_no_message_are_an_error_and_nothing_else(data, cut):
-    whole = serialize_message(chunk_to_message(ActionChunk(7.0, 0.05, np.zeros((3, 2)), ("a", "b"))))
+    whole = serialize_message(chunk_to_message(chunk_of(7.0, 0.05, np.zeros((3, 2)), ("a", "b"))))
     for made in (b"\0\1\0\0" + data, whole[:cut], whole[:cut] + data):
         with contextlib.suppress(ChunkError):
             chunk_from_message(read_chunk(made), ("a", "b"), 1.0)
