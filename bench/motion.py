@@ -27,8 +27,9 @@ import numpy as np
 from motion_figures import Figures, Trace, figures, lag
 from motion_recorded import ARM_LAG_S, GRIPPER, JOINTS, Predictor, Reaching
 
-from pi0_ros.control.controller import Controller, Settings
+from pi0_ros.control.controller import Controller, Settings, State
 from pi0_ros.control.limits import JointLimits
+from pi0_ros.control.plan import plan_behind
 from pi0_ros.control.transitions import TRANSITIONS
 from pi0_ros.inference.prefix import Continuation, RtcSettings
 
@@ -95,9 +96,10 @@ def recorded(transition: str, latency_ms: int, seconds: float, interpolation: st
     controller = Controller(limits, PERIOD, np.full(joints, 0.5), settings)
     path, rng = Reaching(3, seconds + 5.0), np.random.default_rng(latency_ms + 2)
     predictor = Predictor(path, 5)
-    continuation = Continuation(RtcSettings("exact" if transition == "rtc" else "off"), GRIPPER)
+    continuation = Continuation(RtcSettings("exact" if transition == "rtc" else "off"), GRIPPER, limits.velocity)
     trace = Trace(PERIOD, GRIPPER, interpolation)
     measured, command, waiting, next_inference = np.zeros(joints), np.zeros(joints), None, 0.5
+    planned_for = -1  # the controller's revision
     for tick in range(round(seconds / PERIOD)):
         t = tick * PERIOD
         measured = measured + (command - measured) * PERIOD / ARM_LAG_S
@@ -116,6 +118,10 @@ def recorded(transition: str, latency_ms: int, seconds: float, interpolation: st
         if sent is not None:
             command = sent.position
             continuation.sent(round(t * 1e9), command)
+            if controller.revision != planned_for:
+                planned_for = controller.revision
+                continuation.planned(round(t * 1e9), plan_behind(controller.fork(), sent, t))
+                continuation.state(True, controller.state is State.RUNNING)
             trace.add(t, sent, controller)
     late, rms = lag(trace, path.at)
     return Row("recorded", transition, latency_ms, figures([trace]), [trace], late * 1e3, rms)

@@ -107,6 +107,7 @@ class Controller:
         self.fault = ""  # what ended in DISARMED by itself, until somebody acknowledges it (arm, disarm, reset)
         self.withheld = ""  # why a person does not let the robot move now: whoever ticks sets it before every tick
         self.revision = 0  # goes up whenever the motion ahead changes
+        self.rejoined = 0  # and this where it does by as much as skipped ticks make up
         self.last_refusal = ""
         self.joined_at_step = 0.0  # how many steps of the chunk that is followed were past when it was taken up
         combined = transition_of(settings.transition).combined
@@ -129,7 +130,7 @@ class Controller:
         self._owes_rest = False  # the last command that left has a velocity, and no tick to come would take it back
         self._relaxing: np.ndarray | None = None  # [J] where a blocked robot's command goes
         self.goes_alone = np.zeros(len(limits.names), bool)  # joints that follow a plan also while no command comes
-        self._stopping_s = 0.0  # since the stop began that the timeline leads along
+        self._stop_ticks = 0  # since the stop began that the timeline leads along
 
     @property
     def moving(self) -> bool:
@@ -252,6 +253,7 @@ class Controller:
         if self.state is State.RUNNING:
             if not regular and timeline.chunk:  # ticks were skipped: fade what was missed, do not jump after it
                 self._join(timeline.chunk)
+                self.rejoined += 1
             limiter.follow(*timeline.sample(t))
         elif self.state is State.STOPPED:
             limiter.brake()
@@ -261,10 +263,11 @@ class Controller:
             if timeline.idle:
                 velocity = limiter.velocity + limiter.acceleration * (self.period / 2)  # it is half a tick old
                 timeline.stop(0.0, limiter.position, velocity, limiter.acceleration)
-                self._stopping_s = 0.0
-            self._stopping_s += self.period  # counted in ticks: irregular ones must not begin the stop anew
-            if self._stopping_s < timeline.end:
-                limiter.follow(*timeline.sample(self._stopping_s))
+                self._stop_ticks = 0
+            self._stop_ticks += 1  # counted in ticks: irregular ones must not begin the stop anew
+            stopping_s = self._stop_ticks * self.period
+            if stopping_s < timeline.end:
+                limiter.follow(*timeline.sample(stopping_s))
             else:
                 limiter.brake(HOLD_FRACTION)
         elif self.state in ARMED:
@@ -313,6 +316,34 @@ class Controller:
             id(self.feedback): self.feedback.never_stale(),
         }
         return copy.deepcopy(self, memo)
+
+    def leap(self, most: int) -> np.ndarray:
+        """Of a fork: what its next ticks command, float64 [n, J], at most `most`, and be behind them.
+
+        All along the chunk, or along the stop behind it, and one period after the other, so that they need not be
+        ticked one by one; none where there are no such ticks.
+        """
+        timeline, axis, ahead, period = self.timeline, self._axis, self.smoother.ahead, self.period
+        times: np.ndarray
+        if self.state is State.RUNNING and timeline.chunk is not None:
+            # The tick at which the chunk is over is none of them.
+            count = min(most, int((self._expiry(timeline.chunk) - axis.last - ahead) / period) - 1)
+            times = axis.ahead(max(count, 0)) + ahead
+        elif self.state is State.HOLDING and not timeline.idle and self.limiter.moving:
+            until_disarmed = self.settings.rearm_after_s - (self._ticked - self._entered)
+            count = min(most, int(timeline.end / period) - self._stop_ticks - 1, int(until_disarmed / period) - 1)
+            times = (self._stop_ticks + np.arange(1, max(count, 0) + 1)) * period
+            self._stop_ticks += max(count, 0)
+        else:
+            count = 0
+        if count < 1:
+            return np.empty((0, len(self.limits.names)))
+        sent = self.smoother.push_all(self.limiter.follow_all(*timeline.along(times)))
+        axis.skip(count)
+        self._before, self._ticked = self._ticked + (count - 1) * period, self._ticked + count * period
+        self._previous = sent[-2].copy() if count > 1 else self._sent.copy()
+        self._sent[:], self._sent_velocity[:] = sent[-1], (sent[-1] - self._previous) / period
+        return sent
 
     def report(self, now: float) -> dict[str, object]:
         """State, reason and counts as the diagnostics show them."""

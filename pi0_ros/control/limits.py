@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -149,6 +150,58 @@ class Limiter:
         np.abs(excess, out=excess)
         if (excess > self._tight).any():
             self._count(excess)
+
+    def follow_all(self, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
+        """Follow these targets [n, J], one per period, and return where that leads, [n, J]; no clamp is counted.
+
+        For looking ahead: joints that no limit hinders are where their targets are, only the others are gone through.
+        """
+        free, found = self._free(positions, velocities), positions.copy()
+        for joint in np.flatnonzero(~free.all(axis=0)):
+            first = int(np.argmin(free[:, joint]))
+            found[first:, joint] = self._one_by_one(int(joint), first, positions[:, joint], velocities[:, joint])
+        path = np.vstack([self.position - self.velocity * self.period, self.position, found])[-3:]
+        before, self.velocity[:] = np.diff(path, axis=0) / self.period
+        self.acceleration[:] = (self.velocity - before) / self.period
+        self.position[:] = found[-1]
+        return found
+
+    def _free(self, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
+        """Which of the targets, bool [n, J], `follow` meets exactly where it met those before."""
+        limits, period = self.limits, self.period
+        before = np.vstack([self.position, positions[:-1]])
+        speeds = (positions - before) / period
+        changes = np.diff(np.vstack([self.velocity, speeds]), axis=0)
+        rooms = np.clip(np.stack([limits.upper - before, before - limits.lower]), 0.0, self._reach)
+        up, down = speed_to_stop_within(rooms, limits.acceleration, period, np.empty_like(rooms), np.empty_like(rooms))
+        free = (positions >= limits.lower) & (positions <= limits.upper) & (np.abs(velocities) <= limits.velocity)
+        free &= np.abs(positions - velocities * period - before) < self._change * period  # what a tick can catch up
+        free &= (np.abs(speeds) <= limits.velocity) & (np.abs(changes) <= self._change)
+        return np.asarray(free & (speeds <= up) & (-speeds <= down))
+
+    def _one_by_one(self, joint: int, first: int, positions: np.ndarray, velocities: np.ndarray) -> list[float]:
+        """`follow` for one joint from target `first` on, in plain numbers: numpy's calls cost more than the sums."""
+        limits, period, change = self.limits, self.period, float(self._change[joint])
+        lower, upper, fastest = (float(x[joint]) for x in (limits.lower, limits.upper, limits.velocity))
+        reach, found, twice = float(self._reach[joint]), [], 8.0 / (change * period)
+        at = float(positions[first - 1]) if first else float(self.position[joint])
+        before = float(positions[first - 2]) if first > 1 else float(self.position[joint])
+        velocity = (at - before) / period if first else float(self.velocity[joint])
+
+        def stopping(distance: float) -> float:
+            distance = min(max(distance, 0.0), reach)
+            steps = math.floor((math.sqrt(distance * twice + 1.0) - 1.0) * 0.5)
+            return steps * 0.5 * change + distance / (period * (steps + 1.0))
+
+        for position, moving in zip(positions[first:].tolist(), velocities[first:].tolist()):
+            target, along = min(max(position, lower), upper), min(max(moving, -fastest), fastest)
+            behind = target - along * period - at
+            wanted = math.copysign(stopping(abs(behind)), behind) + along
+            taken = min(max(min(max(wanted, -fastest), fastest), velocity - change), velocity + change)
+            velocity = max(min(taken, stopping(upper - at)), -stopping(at - lower))
+            at = min(max(at + velocity * period, min(lower, at)), max(upper, at))
+            found.append(at)
+        return found
 
     def brake(self, fraction: float = 1.0) -> None:
         """Advance one period while decelerating to rest with `fraction` of the acceleration limits (more where a

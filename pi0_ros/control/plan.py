@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pi0_ros.control.controller import Controller, State
+from pi0_ros.control.controller import Command, Controller, State
 from pi0_ros.control.limits import JointLimits
 
 SPACING_S = 0.02  # between two points, or one control period where that is longer
@@ -39,9 +38,9 @@ def rest_of_plan(
     between two points is the receiver's interpolation.
     """
     period, steady, positions = ahead.period, ahead.steady, [np.array(position)]
-    for i in itertools.count(1):
-        if abandoned():
-            return None
+    while not abandoned():
+        positions.extend(ahead.leap(int(LONGEST_S / period) - len(positions)))
+        i = len(positions)
         if i * period > LONGEST_S:
             ahead.disarm("far enough")
         command = ahead.tick(now + i * period, steady + i * period)
@@ -50,6 +49,8 @@ def rest_of_plan(
         positions.append(command.position)
         if ahead.state is not State.RUNNING and not ahead.moving and not command.velocity.any():
             break
+    else:
+        return None
     path = np.array([*positions, positions[-1]])
     velocities = (path[2:] - path[:-2]) / (2.0 * period)  # central: a command's own is the mean over the last period
     velocities = np.vstack([velocities, np.zeros_like(path[:1])])
@@ -57,6 +58,32 @@ def rest_of_plan(
     kept = np.arange(stride, len(path) - 1, stride)
     kept = np.append(kept, len(path) - 1)
     return Plan(kept * period, path[kept], velocities[kept - 1])
+
+
+def plan_behind(
+    ahead: Controller, command: Command, now: float, abandoned: Callable[[], bool] = lambda: False
+) -> Plan | None:
+    """`rest_of_plan` with the `command` itself, sent at `now` (s), as its first point; None when `abandoned`."""
+    plan = rest_of_plan(ahead, command.position, now, abandoned)
+    if plan is None:
+        return None
+    return begun(plan, command.position, command.velocity + command.acceleration * (ahead.period / 2.0))
+
+
+def position_along(plan: Plan, times: np.ndarray, straight: np.ndarray) -> np.ndarray:
+    """Where the plan is at `times` [n] (s, as its own), float64 [n, J]: NaN before its first point, at rest behind its
+    last, and between two points a cubic with their velocities, for the joints `straight` (bool [J]) a line."""
+    if len(plan.times) == 1:
+        positions = np.repeat(plan.positions, len(times), axis=0)
+    else:
+        i = np.clip(np.searchsorted(plan.times, times, side="right") - 1, 0, len(plan.times) - 2)
+        duration = (plan.times[i + 1] - plan.times[i])[:, None]
+        u = np.clip((times[:, None] - plan.times[i][:, None]) / duration, 0.0, 1.0)
+        start, way = plan.positions[i], plan.positions[i + 1] - plan.positions[i]
+        first, last = plan.velocities[i] * duration, plan.velocities[i + 1] * duration
+        curve = start + u * (first + u * (3.0 * way - 2.0 * first - last + u * (first + last - 2.0 * way)))
+        positions = np.where(straight, start + u * way, curve)
+    return np.where((times >= plan.times[0])[:, None], positions, np.nan)
 
 
 def still_to_come(plan: Plan, elapsed_s: float) -> Plan:

@@ -41,6 +41,14 @@ class Smoother:
         np.mean(np.subtract(self._ring, position, out=self._differences), axis=0, out=out)  # exactly 0 at rest
         out += position
 
+    def push_all(self, positions: np.ndarray) -> np.ndarray:
+        """Take these commands [n, J] one after the other and return the mean after each, [n, J]."""
+        kept = np.roll(self._ring, -self._next, axis=0)  # the oldest first
+        all_of_them = np.concatenate([kept[1:], positions])
+        windows = np.lib.stride_tricks.sliding_window_view(all_of_them, self.window, axis=0)  # [n, J, window]
+        self._ring[:], self._next = all_of_them[-self.window :], 0
+        return np.asarray(np.mean(windows - positions[..., None], axis=-1) + positions)
+
     @property
     def settled(self) -> bool:
         """Whether all commands of the window are the same."""

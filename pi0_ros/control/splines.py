@@ -163,6 +163,17 @@ class Fades:
         np.dot(powers.reshape(-1), flat, out=self._position)
         return self._position, np.dot(velocities.reshape(-1), flat, out=self._velocity)
 
+    def along(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What `sample` gives at each of `times` [n], [n, J] each, in new arrays."""
+        n = self._count
+        duration = self._ends[:n] - self._starts[:n]
+        u = np.minimum((times[:, None] - self._starts[:n]) / duration, 1.0)
+        powers = u[..., None] ** POWERS  # [times, fades, ORDER]
+        velocities = np.zeros_like(powers)
+        velocities[..., 1:] = POWERS[1:] * powers[..., :-1] / duration[:, None]
+        positions, speeds = (np.einsum("tfk,fkj->tj", x, self._coefficients[:n]) for x in (powers, velocities))
+        return np.asarray(positions), np.asarray(speeds)
+
 
 def stop(start: float, duration: float, position: np.ndarray, velocity: np.ndarray, acceleration: np.ndarray) -> Spline:
     """From `position` [J] in motion to rest in `duration` s: velocity and acceleration end at zero (both continuous).

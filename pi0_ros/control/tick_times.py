@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 LAG_S = 1.0  # over which the ticks follow a clock that runs differently
 
 
@@ -20,6 +22,11 @@ class TickAxis:
         self.t = 0.0
         self._last = float("-inf")
 
+    @property
+    def last(self) -> float:
+        """Time of the last tick."""
+        return self._last
+
     def step(self, now: float) -> float:
         """Time from the last tick to `now`, s; infinite before the first."""
         return now - self._last
@@ -27,6 +34,15 @@ class TickAxis:
     def restart(self, now: float) -> None:
         """Count from `now` on, as after a jump of the clock."""
         self.origin, self.t, self._last = now, 0.0, now
+
+    def ahead(self, ticks: int) -> np.ndarray:
+        """`t` of the next regular ticks if each is told one period more, float64 [ticks]."""
+        seen, i = self._last - self.origin, np.arange(1, ticks + 1)
+        return seen + i * self.period - (seen - self.t) * (1.0 - self.period / LAG_S) ** i
+
+    def skip(self, ticks: int) -> None:
+        """Be behind so many of them."""
+        self.t, self._last = float(self.ahead(ticks)[-1]), self._last + ticks * self.period
 
     def tick(self, now: float) -> bool:
         """Advance to the tick at `now`; returns whether it came one period after the last."""

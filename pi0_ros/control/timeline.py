@@ -107,6 +107,15 @@ class Timeline:
         offset, offset_velocity = self._fades.sample(t)
         return np.add(position, offset, out=self._sum), np.add(velocity, offset_velocity, out=self._sum_velocity)
 
+    def along(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What `sample` gives at each of `times` [n], [n, J] each, in new arrays."""
+        if self._plan is None:
+            raise ValueError("the timeline holds no chunk")
+        offsets, offset_velocities = self._fades.along(times)
+        fading = (times < self._fades.end)[:, None]
+        positions = self._plan.positions(times) + np.where(fading, offsets, 0.0)
+        return positions, self._plan.velocities(times) + np.where(fading, offset_velocities, 0.0)
+
 
 def usual_acceleration(chunk: ActionChunk) -> np.ndarray:
     """What the chunk itself asks of each joint, [J]: a high percentile of the accelerations between its actions."""

@@ -1,9 +1,9 @@
-"""What the next chunk must continue: what was really sent, what will be sent while the model thinks, and the plan.
+"""What the next chunk must continue: what was really sent, and what the controller says it will send.
 
-A chunk's action i belongs to the time `stamp + i * dt`. Of a new chunk's actions the first d will have been executed by
-the old one before the new one takes over: those up to now are read from `pi0/command`, the others, and behind them the
-plan that the old chunk still holds, from the chunk published last. What nobody knows is NaN, never zero. numpy only:
-the robot's side of a remote policy does the same.
+A chunk's action i belongs to the time `stamp_ns + i * dt_ns`. Of a new chunk's actions the first d will have been
+executed by the old one before the new one takes over: those up to now are read from `pi0/command`, the others, and
+behind them what the old chunk still holds, from the controller's plan on `pi0/plan`. What nobody knows is NaN, never
+zero. numpy only: the robot's side of a remote policy does the same.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ import numpy as np
 from pi0_ros.base.choices import RTC_SCHEDULES
 from pi0_ros.base.errors import InputError
 from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.control.plan import Plan, position_along
 from pi0_ros.control.sent import SentLog
-from pi0_ros.control.splines import chunk_spline
 from pi0_ros.inference.metadata import Metadata
 
 MODES = ("auto", "off", "exact", "lerobot", "trained")
 QUEUE = 10  # delays remembered (as in the paper, arXiv 2506.07339)
 GAP_NS = 250_000_000  # without a command for longer, nobody follows the chunks
-FADE_S = 0.2  # what the commands are beside the plan is taken to fade like this: blend_s of the controller as shipped
+APART_S = 0.05  # a plan that is further from the commands than a joint goes in this time is not what is sent
+WAKE_NS = 5_000_000  # a tick that is woken this late may take up a chunk that went out after its time
+NEWS_S = 0.2  # how long to wait for the plan of a chunk that has just gone out
+UNHEARD = 3  # prefixes in a row without a plan that are worth a word
 
 
 @dataclass(frozen=True)
@@ -92,29 +95,36 @@ class DelayEstimate:
 
 
 class Continuation:
-    """Watches commands and chunks, and says what the next chunk must continue.
+    """Watches commands, plans and chunks, and says what the next chunk must continue.
 
-    Commands come in one thread, chunks and questions in another. All times are nanoseconds of the chunks' clock.
+    Commands, plans and states come in one thread, chunks and questions in another. All times are nanoseconds of the
+    chunks' clock.
     """
 
-    def __init__(self, settings: RtcSettings, gripper: np.ndarray) -> None:
+    def __init__(self, settings: RtcSettings, gripper: np.ndarray, velocity: np.ndarray) -> None:
         self.settings = settings
         self.delays = DelayEstimate()
         self._gripper = np.asarray(gripper, bool)  # [J]: these switch, and are never between two values
+        self._apart = np.where(self._gripper, np.inf, APART_S * np.asarray(velocity))  # float64 [J]
         self._log = SentLog(len(self._gripper))  # its times are s
         self._oldest_ns = self._newest_ns = 0  # of the commands in it
         self._chunk: ActionChunk | None = None
         self._published_ns = 0
+        self._ends: deque[tuple[int, int]] = deque(maxlen=QUEUE)  # of the last chunks: when they went out, and end
         self._taken_over = True
-        self._follows = True
+        self._plan: Plan | None = None
+        self._begins_ns: int | None = None  # of the plan; None: none was heard yet
+        self._follows, self._armed = True, False  # as the controller's state says
+        self._unheard = 0  # prefixes in a row that lacked a plan
+        self._problem = ""
         self._given: ActionPrefix | None = None  # to the inference under way
         self._report: dict[str, object] = {}
         self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
 
-    def sent(self, t_ns: int, position: np.ndarray, follows: bool = True) -> None:
-        """`position` [J] was sent to the robot for this time; `follows`: from a chunk, not from a hold."""
+    def sent(self, t_ns: int, position: np.ndarray) -> None:
+        """`position` [J] was sent to the robot for this time."""
         with self._lock:
-            self._follows = follows
             if self._log.span is not None and t_ns - self._newest_ns > GAP_NS:
                 self._log.clear()
             if self._log.span is None or t_ns <= self._newest_ns:
@@ -125,48 +135,95 @@ class Continuation:
                 self._taken_over = True
                 self.delays.correct(t_ns - self._chunk.stamp_ns)
 
+    def planned(self, begins_ns: int, plan: Plan | None) -> None:
+        """The controller says what it will send from `begins_ns` on; None: nothing."""
+        with self._news:
+            self._plan, self._begins_ns = plan, begins_ns
+            self._news.notify_all()
+
+    def state(self, armed: bool, follows: bool) -> None:
+        """The controller takes up chunks, and its plan follows one."""
+        with self._news:
+            self._armed, self._follows = armed, follows
+            self._news.notify_all()
+
     def published(self, chunk: ActionChunk, now_ns: int) -> None:
         """`chunk` goes out now. Until a command follows it, this is the best guess of when it takes over."""
         with self._lock:
             self._chunk, self._published_ns = chunk, now_ns
+            self._ends.append((now_ns, chunk.end_ns))
             self._taken_over = not chunk.stamp_ns < now_ns < chunk.end_ns  # one that comes too late is never executed
             if not self._taken_over:
                 self.delays.add(now_ns - chunk.stamp_ns)
             self._report = self._compared(chunk, self._given)
 
+    def wait_for_plan(self, timeout_s: float = NEWS_S) -> None:
+        """Until the controller has said what it makes of the last chunk; at once where it takes up none."""
+        with self._news:
+            self._news.wait_for(lambda: not self._armed or self._taken_up(), timeout_s)
+
+    def _taken_up(self) -> bool:
+        return self._begins_ns is None or self._begins_ns + WAKE_NS >= self._published_ns
+
+    @property
+    def problem(self) -> str:
+        """Why chunks do not continue each other although the controller commands; empty where they do."""
+        with self._lock:
+            return self._problem if self._unheard >= UNHEARD else ""
+
     def report(self) -> dict[str, object]:
         """Of the last chunk: its mode, how many actions were known and how many of them executed meanwhile, and how far
         it is from those, the arm joint that differs most, in its unit; for the diagnostics."""
+        problem = self.problem
         with self._lock:
-            return {"rtc_mode": self.settings.mode, **self._report}
+            return {"rtc_mode": self.settings.mode, "rtc_problem": problem, **self._report}
 
     def prefix(self, stamp_ns: int) -> ActionPrefix | None:
-        """What the chunk of an observation of this time must continue; None where no chunk is being executed."""
-        given = self._prefix(stamp_ns)
+        """What the chunk of an observation of this time must continue; None where nothing is being executed."""
         with self._lock:
-            self._given = given
-        return given
+            self._given = self._prefix(stamp_ns)
+            return self._given
 
     def _prefix(self, stamp_ns: int) -> ActionPrefix | None:
-        with self._lock:
-            chunk, published_ns, delay_ns = self._chunk, self._published_ns, self.delays.longest
-            oldest_ns, newest_ns = self._oldest_ns, self._newest_ns
-            if chunk is None or self._log.span is None or delay_ns is None or stamp_ns < chunk.stamp_ns:
-                return None
-            if abs(stamp_ns - newest_ns) > GAP_NS:
-                return None
-            times_ns = stamp_ns + chunk.dt_ns * np.arange(len(chunk.actions))
-            sent, last = self._log.at(times_ns * 1e-9), self._log.at(np.array([newest_ns * 1e-9]))
-            # Not so a chunk of before arming, nor one that a hold has dropped.
-            followed = published_ns >= oldest_ns and (self._follows or published_ns > newest_ns)
+        chunk, delay_ns, newest_ns = self._chunk, self.delays.longest, self._newest_ns
+        if chunk is None or self._log.span is None or delay_ns is None or stamp_ns < chunk.stamp_ns:
+            return None
+        if abs(stamp_ns - newest_ns) > GAP_NS:
+            return None
+        self._problem = self._trouble()
+        self._unheard = self._unheard + 1 if self._problem else 0
+        if self._problem or self._plan is None:
+            return None
+        times_ns = stamp_ns + chunk.dt_ns * np.arange(len(chunk.actions))
         steps = -(-delay_ns // chunk.dt_ns)
-        planned = self._expected(chunk, times_ns, newest_ns, last) if followed else np.full_like(sent, np.nan)
-        executed = (np.arange(len(times_ns)) < steps)[:, None]
-        planned = np.where(executed & np.isnan(planned), sent, planned)  # behind its end a chunk stands still
-        past = (times_ns <= newest_ns)[:, None]
-        actions = np.where(past, np.where((times_ns >= oldest_ns)[:, None], sent, np.nan), planned)
+        planned = self._planned_at(times_ns)
+        plan_ns = (self._begins_ns or 0) + WAKE_NS
+        ends_ns = next((end for published, end in reversed(self._ends) if published <= plan_ns), chunk.end_ns)
+        executed = np.arange(len(times_ns)) < steps
+        planned[~executed & (times_ns > ends_ns)] = np.nan  # behind its end a chunk wants nothing
+        if not self._follows:
+            planned[~executed] = np.nan
+        past, recorded = (times_ns <= newest_ns)[:, None], (times_ns >= self._oldest_ns)[:, None]
+        actions = np.where(past, np.where(recorded, self._log.at(times_ns * 1e-9), np.nan), planned)
         known = np.flatnonzero(np.isfinite(actions).all(1))
         return ActionPrefix(actions[: known[-1] + 1], chunk.dt, steps, self.settings) if len(known) else None
+
+    def _trouble(self) -> str:
+        """Why there is no telling what will be sent; empty where there is."""
+        if self._begins_ns is None:
+            return "no plan is heard on pi0/plan: is the controller of this release?"
+        if self._plan is None:  # nothing will be sent
+            return ""
+        newest = np.array([max(self._newest_ns, self._begins_ns)])  # a plan may come before the command it begins with
+        apart = np.abs(self._planned_at(newest)[0] - self._log.at(newest * 1e-9)[0])
+        if not (apart <= self._apart).all():
+            return "the plan on pi0/plan is not what is sent on pi0/command: it is old, or another controller's"
+        return ""
+
+    def _planned_at(self, times_ns: np.ndarray) -> np.ndarray:
+        assert self._plan is not None and self._begins_ns is not None
+        since_ns = np.maximum(times_ns - self._begins_ns, 0)
+        return position_along(self._plan, since_ns * 1e-9, self._gripper)
 
     def _compared(self, chunk: ActionChunk, given: ActionPrefix | None) -> dict[str, object]:
         known = given.actions[: len(chunk.actions)] if given is not None else chunk.actions[:0]
@@ -174,14 +231,3 @@ class Continuation:
         differences = np.abs(chunk.actions[:executed] - known[:executed])[:, ~self._gripper]
         difference = float(np.nanmax(differences)) if np.isfinite(differences).any() else math.nan
         return {"rtc_known": len(known), "rtc_executed": executed, "rtc_difference": difference}
-
-    def _expected(self, chunk: ActionChunk, times_ns: np.ndarray, now_ns: int, position: np.ndarray) -> np.ndarray:
-        """Where `chunk` leads from a command at `position` [1, J] sent for this time: float64 [n, J].
-
-        As the controller does it: between its actions, grippers held, and the offset to it faded. NaN behind its end.
-        """
-        plan, since_ns = chunk_spline(chunk, "cubic", self._gripper, chunk.stamp), times_ns - chunk.stamp_ns
-        offset = np.where(self._gripper, 0.0, position - plan.positions(np.array([(now_ns - chunk.stamp_ns) * 1e-9])))
-        left = 1.0 - np.clip((times_ns - now_ns) * 1e-9 / FADE_S, 0.0, 1.0)[:, None]
-        expected = plan.positions((since_ns + 1) * 1e-9) + offset * left**2 * (3.0 - 2.0 * left)
-        return np.where((times_ns <= chunk.end_ns)[:, None], expected, np.nan)

@@ -117,6 +117,8 @@ class Runner:
 
     def step(self) -> bool:
         """Observe, infer, publish once; True when a chunk was published."""
+        if self._continuation is not None:
+            self._continuation.wait_for_plan()
         start = time.perf_counter()
         prompt, now_ns = self.prompt.strip(), self._now_ns()
         if now_ns <= 0:

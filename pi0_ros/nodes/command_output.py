@@ -1,4 +1,4 @@
-"""Where commands leave: the robot file's command topics, and `pi0/command` as the record of what was sent."""
+"""Where commands leave: the robot file's command topics, `pi0/command` (what was sent), `pi0/plan` (what will be)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.control.controller import Command
 from pi0_ros.control.plan import Plan
-from pi0_ros.nodes.messages import LATEST, message_class, seconds_to_duration, seconds_to_stamp
+from pi0_ros.nodes.messages import LATCHED, LATEST, message_class, seconds_to_duration, seconds_to_stamp
 from pi0_ros.observation.streams import to_message_units
 from pi0_ros.robot import CommandGroup, Robot
 from pi0_ros.robot.message_types import COMMAND_TYPES
@@ -61,7 +61,10 @@ class CommandMessage:
 
 
 class CommandOutput:
-    """Publishes each command to every command group of the robot and, whole and stamped, to `pi0/command`."""
+    """Publishes each command to every command group of the robot and, whole and stamped, to `pi0/command`.
+
+    What is going to be sent goes to `pi0/plan`, and the controller's state to `pi0/state`.
+    """
 
     def __init__(self, node: Node, robot: Robot) -> None:
         publishers = {
@@ -85,6 +88,8 @@ class CommandOutput:
         self._sent = JointTrajectory(joint_names=list(robot.joint_names), points=[point])
         self._record = node.create_publisher(JointTrajectory, "pi0/command", QoSProfile(depth=50))
         self.topics.append(self._record.topic_name)
+        self._plan = node.create_publisher(JointTrajectory, "pi0/plan", LATCHED)
+        self._state = node.create_publisher(String, "pi0/state", LATCHED)
 
     @property
     def planned_joints(self) -> np.ndarray:
@@ -99,11 +104,10 @@ class CommandOutput:
         """Whether a command group takes whole plans instead of every command."""
         return bool(self._planned)
 
-    def publish(self, command: Command, now: float, state: str, in_time: Callable[[], bool] = lambda: True) -> bool:
+    def publish(self, command: Command, now: float, in_time: Callable[[], bool] = lambda: True) -> bool:
         """Send `command` for the time `now` (ROS time, s) to the groups that take every command, and record it.
 
-        The record names the controller's `state` as its frame_id: whether the command follows a chunk. All is ready
-        when `in_time` is asked; where it says no, nothing is sent: False.
+        All is ready when `in_time` is asked; where it says no, nothing is sent: False.
         """
         stamp = seconds_to_stamp(now)
         ready = [
@@ -112,13 +116,25 @@ class CommandOutput:
         ]
         for numbers, values in zip(self._numbers, (command.position, command.velocity, command.acceleration)):
             numbers[:] = values
-        self._sent.header.stamp, self._sent.header.frame_id = stamp, state
+        self._sent.header.stamp = stamp
         if not in_time():
             return False
         for publisher, message in ready:
             publisher.publish(message)
         self._record.publish(self._sent)
         return True
+
+    def say_state(self, state: str) -> None:
+        """Say on `pi0/state` in which state the controller is."""
+        self._state.publish(String(data=state))
+
+    def say_plan(self, plan: Plan | None, begins: float) -> None:
+        """Say on `pi0/plan` what will be sent from `begins` (ROS time, s) on if nothing arrives; None: nothing."""
+        message = JointTrajectory(joint_names=self._sent.joint_names)
+        message.header.stamp = seconds_to_stamp(begins)
+        if plan is not None:
+            message.points = trajectory_points(plan.times, plan.positions, plan.velocities)
+        self._plan.publish(message)
 
     def publish_plan(self, plan: Plan) -> None:
         """Send `plan`, its times from now on, to the groups that take plans."""
@@ -134,15 +150,18 @@ class CommandOutput:
 
 def plan_message(group: CommandGroup, joints: np.ndarray, plan: Plan) -> JointTrajectory:
     """The group's `joints` (indices) of `plan`, whose times are from now on; its stamp is zero, "begin now"."""
-    points = [
-        JointTrajectoryPoint(
-            positions=to_message_units(group, position[joints]).tolist(),
-            velocities=(velocity[joints] * (group.scale or 1.0)).tolist(),
-            time_from_start=seconds_to_duration(t),
-        )
-        for t, position, velocity in zip(plan.times, plan.positions, plan.velocities)
-    ]
+    positions = to_message_units(group, plan.positions[:, joints])
+    velocities = plan.velocities[:, joints] * (group.scale or 1.0)
+    points = trajectory_points(plan.times, positions, velocities)
     return JointTrajectory(joint_names=list(group.message_names), points=points)
+
+
+def trajectory_points(times: np.ndarray, positions: np.ndarray, velocities: np.ndarray) -> list[JointTrajectoryPoint]:
+    """The points of a message: `times` [N] in s, the others [N, J]."""
+    return [
+        JointTrajectoryPoint(positions=position, velocities=velocity, time_from_start=seconds_to_duration(t))
+        for t, position, velocity in zip(times.tolist(), positions.tolist(), velocities.tolist())
+    ]
 
 
 def _view(numbers: Any) -> np.ndarray:

@@ -5,7 +5,8 @@
     ros2 service call /controller/estop std_srvs/srv/Trigger
 
 Listens to `pi0/chunk` and the robot file's state topics; publishes the robot file's command topics, `pi0/command`
-(what was really sent) and `/diagnostics`. What it does when is in `pi0_ros/control/controller.py`; no torch here.
+(what was really sent), `pi0/plan` (what will be), `pi0/state` and `/diagnostics`. What it does when is in
+`pi0_ros/control/controller.py`; no torch here.
 """
 
 from __future__ import annotations
@@ -108,13 +109,12 @@ class ControllerNode(Node):
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_timer(0.05, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._late = LateFraction()
-        self.planner: Planner | None = None
         problems = realtime.enter(self._realtime)  # before the ticker, whose thread inherits it
+        self.planner = Planner(self.controller, self._lock, self.output, self.now)
         self.ticker = Ticker(self, self.period, self._tick)
-        if self.output.wants_plans:
-            self.controller.goes_alone = self.output.planned_joints
-            self._yield_to_ticks(2)  # what looks ahead must not keep an emergency stop waiting
-            self.planner = Planner(self.controller, self._lock, self.output, self.now)
+        self.controller.goes_alone = self.output.planned_joints
+        self._yield_to_ticks(2)  # what looks ahead must not keep an emergency stop waiting
+        self.planner.start()
         self._yield_to_ticks(1)  # callbacks: above all others, they hold the interpreter
         self.emergency_stop = EmergencyStop(self, self._estop)
         if values["deadman_topic"]:
@@ -139,16 +139,15 @@ class ControllerNode(Node):
     @property
     def alive(self) -> bool:
         """False once one of its threads has ended by an exception."""
-        return self.ticker.alive and self.emergency_stop.alive and (self.planner is None or self.planner.alive)
+        return self.ticker.alive and self.emergency_stop.alive and self.planner.alive
 
     def close(self) -> None:
         """Stop ticking, decelerate to a hold, and see to it that the hold has left this process."""
         self.ticker.stop()
         active = self.controller.state in (State.IDLE, State.RUNNING, State.HOLDING) or self.controller.moving
         self.controller.disarm("the controller process was stopped")
-        if self.planner is not None:
-            self.planner.stop()
-            self.planner.publish()
+        self.planner.stop()
+        self.planner.publish()
         deadline, position = time.monotonic(), self.controller.limiter.position
         try:
             for _ in range(int(SHUTDOWN_S / self.period)):
@@ -156,14 +155,14 @@ class ControllerNode(Node):
                 if command is None:
                     break
                 position = command.position
-                self.output.publish(command, self.now(), self.controller.state.value)
+                self.output.publish(command, self.now())
                 deadline += self.period
                 time.sleep(max(0.0, deadline - time.monotonic()))
         except Exception as error:  # what ended the ticks may end these: the hold still has to leave
             self.get_logger().error(f"stopped at once instead of decelerating: {type(error).__name__}: {error}")
         if active:
             still = np.zeros(len(self.robot.joints))
-            self.output.publish(Command(position, still, still), self.now(), self.controller.state.value)
+            self.output.publish(Command(position, still, still), self.now())
         self._publish_diagnostics()
         self.output.flush(0.5)
         self.emergency_stop.close()
@@ -264,18 +263,17 @@ class ControllerNode(Node):
         with self._lock:
             controller.withheld = self._deadman.withholds() if self._deadman else ""
             chunks = controller.counts.chunks
-            command, state = controller.tick(now, steady_seconds()), controller.state.value
+            command = controller.tick(now, steady_seconds())
             followed = controller.timeline.chunk if controller.counts.chunks != chunks else None
         in_time = lambda: not controller.too_late(steady_seconds())  # noqa: E731
-        sent = command is not None and self.output.publish(command, now, state, in_time)
+        sent = command is not None and self.output.publish(command, now, in_time)
         with self._lock:
             if sent:
                 controller.published(now, steady_seconds())
             elif command is not None:
                 controller.withdraw(now, steady_seconds())
                 command = followed = None
-            if self.planner is not None:
-                self.planner.ticked(command, now)
+            self.planner.ticked(command, now)
         if followed is not None:
             self._followed.append((followed.stamp_ns, self.now_ns()))
 
@@ -341,6 +339,7 @@ class ControllerNode(Node):
         }
         status = diagnostic_status(own_name(self), level, text, values, hardware_id(self, self.robot.name))
         self._diagnostics.publish(diagnostic_array(seconds_to_stamp(now), [status]))
+        self.output.say_state(str(values["state"]))
 
 
 def main(args: list[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.foreign import MAX_LINE_CHARS, shortened
 from pi0_ros.control.chunk import ActionChunk, ChunkError
+from pi0_ros.control.plan import Plan
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -118,6 +119,26 @@ def sent_from_message(message: JointTrajectory, names: Sequence[str]) -> np.ndar
         return np.array([positions[name] for name in names], dtype=np.float64)
     except KeyError as error:
         raise ChunkError(f"no position of {error.args[0]}; the robot file has {', '.join(names)}") from None
+
+
+def plan_from_message(message: JointTrajectory, names: Sequence[str]) -> tuple[int, Plan | None]:
+    """When a plan of `pi0/plan` begins (ns) and what it is, its joints in the order `names`; None: nothing is sent.
+
+    `ChunkError` for other joints, points of the wrong width, times that do not rise, or numbers that are not finite.
+    """
+    check_names(message.joint_names, names)
+    begins_ns = stamp_to_ns(message.header.stamp)
+    if not message.points:
+        return begins_ns, None
+    if {len(x) for point in message.points for x in (point.positions, point.velocities)} != {len(names)}:
+        raise ChunkError(f"every point needs {len(names)} positions and velocities")
+    order = [message.joint_names.index(name) for name in names]
+    positions = np.array([point.positions for point in message.points], np.float64)[:, order]
+    velocities = np.array([point.velocities for point in message.points], np.float64)[:, order]
+    times = np.array([stamp_to_ns(point.time_from_start) for point in message.points]) * 1e-9
+    if not (np.isfinite(positions).all() and np.isfinite(velocities).all() and (np.diff(times) > 0).all()):
+        raise ChunkError("its times do not rise, or its numbers are not finite")
+    return begins_ns, Plan(times, positions, velocities)
 
 
 def check_names(found: Sequence[str], expected: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Sends the rest of the motion to the command groups that take it whole, whenever it changes."""
+"""Says what will be sent, on `pi0/plan`, and sends it to the command groups that take it whole, whenever it changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pi0_ros.control.plan import (
     delay_to_join,
     later,
     motion_along,
-    rest_of_plan,
+    plan_behind,
     still_to_come,
 )
 from pi0_ros.nodes.command_output import CommandOutput
@@ -25,10 +25,13 @@ SOON_OVER_S = 0.2  # a plan that ends within this time by itself needs no stop
 STANDS_FRACTION = 0.01  # of its velocity limit: slower, a joint stands
 LATE_S, TRIES = 0.01, 5  # made later than this after its beginning, a plan is made again: the robot has gone on
 AWAY_S = 0.5  # a plan that cannot be reached sooner belongs to a controller that stood still while the robot went on
+CORRECTED_S = 0.2  # where ticks are skipped again and again, what that changes is said this often at most
 
 
 class Planner:
-    """Looks ahead in a thread of its own: that takes longer than a tick may, and than the emergency stop may wait.
+    """Looks ahead in a thread of its own, from `start` on.
+
+    That takes longer than a tick may, and than the emergency stop may wait.
 
     `lock` is the one around `controller`; `now` tells ROS time in s.
     """
@@ -39,9 +42,14 @@ class Planner:
         self._controller, self._lock, self._output, self._now = controller, lock, output, now
         self._sent: tuple[Command, float] | None = None  # the last command and its time
         self._planned_for = 0  # the controller's revision
+        self._corrected_for, self._said_at = 0, -np.inf  # its rejoins; when the plan was last asked for, s
+        self._sent_for = -1  # the revision of what went to the groups that take plans
         self._going: tuple[Plan, float] | None = None  # what the robot executes, from where it was, and since when
         self._wanted, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="plans", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look ahead."""
         self._thread.start()
 
     @property
@@ -51,10 +59,11 @@ class Planner:
 
     def ticked(self, command: Command | None, now: float) -> None:
         """After every tick at `now` (s), within the lock: ask for a plan where the motion has changed."""
-        stands = command is None and self._sent is not None
+        controller, stands = self._controller, command is None and self._sent is not None
         self._sent = (command, now) if command is not None else None
-        if stands or self._controller.revision != self._planned_for:
-            self._planned_for = self._controller.revision
+        corrected = controller.rejoined != self._corrected_for and not 0 <= now - self._said_at < CORRECTED_S
+        if stands or corrected or controller.revision != self._planned_for:
+            self._planned_for, self._corrected_for, self._said_at = controller.revision, controller.rejoined, now
             self._wanted.set()
 
     def stop(self) -> None:
@@ -64,23 +73,34 @@ class Planner:
         self._thread.join()
 
     def publish(self) -> None:
-        """Send the motion that is left now. A plan for a motion that has changed meanwhile is not sent."""
-        controller, limits = self._controller, self._controller.limits
+        """Say and send the motion that is left now. A plan for a motion that has changed meanwhile is not sent."""
+        controller, output = self._controller, self._output
         with self._lock:
-            sent, revision = self._sent, controller.revision
+            sent, revision, state = self._sent, controller.revision, controller.state.value
             ahead = controller.fork() if sent is not None else None
         if sent is None or ahead is None:
+            output.say_state(state)
+            output.say_plan(None, self._now())
             self._stop_going()  # nothing is commanded: whatever moves the robot on, no plan of ours shall
             return
         command, at = sent
-        plan = rest_of_plan(ahead, command.position, at, lambda: controller.revision != revision)
+        plan = plan_behind(ahead, command, at, lambda: controller.revision != revision)
         if plan is None:
             return
+        if output.wants_plans and revision != self._sent_for:
+            self._sent_for = revision
+            self._send(plan, at)
+        output.say_state(state)
+        output.say_plan(plan, at)
+
+    def _send(self, plan: Plan, at: float) -> None:
+        """Hand over `plan`, which began at `at` (s), to the groups that take plans."""
+        controller, limits = self._controller, self._controller.limits
         for _ in range(TRIES):
             now, away = self._now(), False
             rest = still_to_come(plan, now - at)
             going = later(self._going[0], now - self._going[1]) if self._going is not None else None
-            position, velocity = motion_along(going) if going is not None else (command.position, command.velocity)
+            position, velocity = motion_along(going) if going is not None else (plan.positions[0], plan.velocities[0])
             if going is not None:
                 delay = delay_to_join(rest, going, limits)
                 away = delay > AWAY_S
@@ -95,6 +115,7 @@ class Planner:
 
     def _stop_going(self) -> None:
         """End a motion that the robot is still on although no command comes any more."""
+        self._sent_for = -1
         if self._going is None:
             return
         now, limits = self._now(), self._controller.limits

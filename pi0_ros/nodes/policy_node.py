@@ -29,7 +29,7 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ros.base.errors import InputError, Pi0Error, mendable, report
 from pi0_ros.base.foreign import MAX_LINE_CHARS, check_prompt, shortened
 from pi0_ros.control.chunk import ActionChunk, ChunkError
-from pi0_ros.control.controller import State
+from pi0_ros.control.controller import ARMED, State
 from pi0_ros.control.latency import policy_half
 from pi0_ros.control.plausible import Plausibility
 from pi0_ros.inference.backend import Backend
@@ -47,6 +47,7 @@ from pi0_ros.nodes.messages import (
     hardware_id,
     message_class,
     own_name,
+    plan_from_message,
     sent_from_message,
     stamp_to_ns,
 )
@@ -60,7 +61,7 @@ from pi0_ros.policy.backends import make_backend
 from pi0_ros.robot import Robot
 
 CAMERA_DEPTH, STATE_DEPTH, COMMAND_DEPTH = 1, 10, 50
-FOLLOWING = State.RUNNING.value
+STATES_ARMED = frozenset(state.value for state in ARMED)
 PERIOD_S = 0.5  # of diagnostics and of looking for publishers
 LOG_AGAIN_S = 5.0  # a lasting problem is logged this often
 
@@ -78,13 +79,14 @@ class PolicyNode(LifecycleNode):
         self._buffer: ObservationBuffer | None = None
         self._continuation: Continuation | None = None
         self._streams: dict[str, Any] = {}  # topic -> subscription
-        self._sent: Any = None  # subscription to what the controller sent
+        self._heard: list[Any] = []  # subscriptions to what the controller says
         self._plausibility: Plausibility | None = None
         self._doubted = -math.inf, ""  # when joint states last could not be true (steady s), and why
         self._timer: Any = None
         self._prompt_of_robot = False  # whether the parameter is the robot file's, because none was given
         self.failure: Exception | None = None  # what the refusal was
         self._logged_at = 0.0
+        self._prefix_problem = ""  # why chunks do not continue each other
         super().__init__("policy", **kwargs)
         declare(self, "policy")
         self.add_on_set_parameters_callback(self._parameters_set)
@@ -144,7 +146,11 @@ class PolicyNode(LifecycleNode):
         self._streams = {topic: self._subscribe(topic, ReliabilityPolicy.BEST_EFFORT) for topic in topics}
         if continuation is not None:  # best effort: a policy that hangs must never hold up the controller
             qos = QoSProfile(depth=COMMAND_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
-            self._sent = self.create_subscription(JointTrajectory, "pi0/command", self._commanded, qos)
+            self._heard = [
+                self.create_subscription(JointTrajectory, "pi0/command", self._commanded, qos),
+                self.create_subscription(JointTrajectory, "pi0/plan", self._planned, qos),
+                self.create_subscription(String, "pi0/state", self._controller_state, qos),
+            ]
         self._phase = "inactive"
         description = (
             f"checkpoint {value('checkpoint')}" if value("backend") == "local" else f"server {value('server')}"
@@ -227,9 +233,9 @@ class PolicyNode(LifecycleNode):
 
     def _release(self) -> None:
         stopped = self._stop()
-        for subscription in (*self._streams.values(), *([self._sent] if self._sent is not None else [])):
+        for subscription in (*self._streams.values(), *self._heard):
             self.destroy_subscription(subscription)
-        self._streams, self._sent = {}, None
+        self._streams, self._heard = {}, []
         if self._prompt_of_robot and self._robot is not None and self._value("prompt") == self._robot.prompt:
             self.set_parameters([Parameter("prompt", value="")])  # another robot may be configured next
         self._prompt_of_robot = False
@@ -277,7 +283,7 @@ class PolicyNode(LifecycleNode):
             return None
         if backend.metadata is not None:
             check_trained(settings, backend.metadata)
-        return Continuation(settings, robot.gripper_mask) if settings.mode != "off" else None
+        return Continuation(settings, robot.gripper_mask, robot.velocity) if settings.mode != "off" else None
 
     def _commanded(self, message: JointTrajectory) -> None:
         if self._continuation is None or self._robot is None:
@@ -287,8 +293,21 @@ class PolicyNode(LifecycleNode):
         except ChunkError as error:
             self.get_logger().warning(f"pi0/command not used: {error}", throttle_duration_sec=5.0)
         else:
-            follows = message.header.frame_id in ("", FOLLOWING)  # "": of another controller than ours
-            self._continuation.sent(stamp_to_ns(message.header.stamp), position, follows)
+            self._continuation.sent(stamp_to_ns(message.header.stamp), position)
+
+    def _planned(self, message: JointTrajectory) -> None:
+        if self._continuation is None or self._robot is None:
+            return
+        try:
+            begins_ns, plan = plan_from_message(message, self._robot.action_names)
+        except ChunkError as error:
+            self.get_logger().warning(f"pi0/plan not used: {error}", throttle_duration_sec=5.0)
+        else:
+            self._continuation.planned(begins_ns, plan)
+
+    def _controller_state(self, message: String) -> None:
+        if self._continuation is not None:
+            self._continuation.state(message.data in STATES_ARMED, message.data == State.RUNNING.value)
 
     def _prompted(self, text: str) -> None:
         if text != self._value("prompt"):
@@ -351,6 +370,10 @@ class PolicyNode(LifecycleNode):
         health = self._health()
         if health.reason and self._phase == "active" and time.monotonic() - self._logged_at > LOG_AGAIN_S:
             self._log(health)
+        problem = self._continuation.problem if self._continuation is not None else ""
+        if problem and not self._prefix_problem:  # said once
+            self.get_logger().warning(f"chunks do not continue each other: {problem}")
+        self._prefix_problem = problem
 
     def _health_changed(self, health: Health) -> None:
         self._log(health)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk, ChunkError
-from pi0_ros.control.controller import Command, Controller, Settings
+from pi0_ros.control.controller import ARMED, Command, Controller, Settings, State
 from pi0_ros.control.limits import limits_of
+from pi0_ros.control.plan import plan_behind
 from pi0_ros.control.sent import SentLog
 from pi0_ros.inference.prefix import ActionPrefix, Continuation, RtcSettings
 from pi0_ros.observation.streams import Observation
@@ -38,9 +39,10 @@ class PolicyDriver:
         self.on_chunk: Arrival = lambda chunk, prefix, sent, now: None  # is told of each chunk as it arrives
         self._everything = np.arange(len(robot.joints))
         self._cameras = len(robot.cameras)
-        self._continuation = Continuation(rtc, robot.gripper_mask)
+        self._continuation = Continuation(rtc, robot.gripper_mask, robot.velocity)
         self._waiting: tuple[float, ActionChunk, ActionPrefix | None] | None = None
         self._next_inference, self._begun, self._armed = -np.inf, 0.0, False
+        self._planned_for = -1  # the controller's revision
 
     def begin(self, now: float) -> None:
         """A scene begins at `now`: infer at once, arm a little later."""
@@ -70,4 +72,8 @@ class PolicyDriver:
         if command is not None:
             self.sent.push(now, command.position)
             self._continuation.sent(now_ns, command.position)
+        if controller.revision != self._planned_for:
+            self._planned_for = controller.revision
+            self._continuation.planned(now_ns, plan_behind(controller.fork(), command, now) if command else None)
+            self._continuation.state(controller.state in ARMED, controller.state is State.RUNNING)
         return command

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from arms import Bench, arm_limits
 from chunks import chunk_of
 
 from pi0_ros.control.controller import Command, Controller, Settings, State
@@ -17,6 +18,7 @@ from pi0_ros.control.plan import (
     Plan,
     brake_along,
     delay_to_join,
+    position_along,
     rest_of_plan,
     still_to_come,
 )
@@ -186,3 +188,47 @@ def test_braking_along_a_plan_keeps_its_speed_at_first_and_the_limits(speed):
     np.testing.assert_allclose(again.positions[-1, 0], path[-1], atol=0.02)
     at_the_limit = replace(going, positions=np.full_like(going.positions, 0.99))
     assert (np.abs(brake_along(at_the_limit, limits).positions) <= 1.0).all()
+
+
+@pytest.mark.parametrize("interpolation", ["hold", "linear", "cubic", "quintic"])
+@pytest.mark.parametrize("jerk", [np.inf, 203.7])
+@pytest.mark.parametrize("seed", range(4))
+def test_leaping_ahead_is_ticking_ahead(interpolation, jerk, seed, monkeypatch):
+    """Also where limits are in the way of some joints, and beyond the chunk's end."""
+    random, period = np.random.default_rng(seed), float(np.random.default_rng(seed).choice([0.002, 0.01, 0.05]))
+    limits = replace(arm_limits(), jerk=np.array([jerk, jerk, np.inf]))
+    # No stop of a whole number of ticks: by a rounding, it would take one more.
+    limits = replace(limits, acceleration=1.0137 * limits.acceleration)
+    bench = Bench(limits, Settings(interpolation=interpolation, blend_s=float(random.choice([0.0, 0.2]))), period)
+    bench.arm()
+    for size in (0.05, 0.4, 1.5):  # the last one asks for more than the limits allow
+        knots = random.normal(0.0, size, (8, 3))
+        actions = np.stack([np.interp(np.linspace(0, 7, 24), np.arange(8), knot) for knot in knots.T], axis=1)
+        chunk = chunk_of(
+            bench.now - 0.053, 0.05, np.clip(actions, limits.lower - 0.3, limits.upper + 0.3), limits.names
+        )
+        assert bench.controller.accept(chunk, bench.now)
+        bench.step(round(random.uniform(0.1, 0.4) / period) + 2)
+        command = bench.sent[-1]
+        fast = rest_of_plan(bench.controller.fork(), command.position, bench.now)
+        with monkeypatch.context() as without:
+            without.setattr(Controller, "leap", lambda self, most: np.empty((0, 3)))
+            slow = rest_of_plan(bench.controller.fork(), command.position, bench.now)
+        times, lines = np.arange(period, fast.times[-1], period), np.zeros(3, bool)  # it may stand for a tick more
+        # Ticks are told seconds of today, which are rounded to 0.2 us.
+        there = [position_along(plan, times, lines) for plan in (fast, slow)]
+        np.testing.assert_allclose(*there, atol=3e-5)
+
+
+def test_between_its_points_a_plan_is_read_by_their_velocities():
+    times = np.linspace(0.0, 1.0, 11)
+    curve = np.stack([np.sin(3 * times), times**2], axis=1)
+    plan = Plan(times, curve, np.stack([3 * np.cos(3 * times), 2 * times], axis=1))
+    at = np.array([-0.1, 0.0, 0.17, 0.55, 1.0, 7.0])
+    found = position_along(plan, at, np.array([False, True]))
+    assert np.isnan(found[0]).all()
+    np.testing.assert_allclose(found[1:5, 0], np.sin(3 * at[1:5]), atol=1e-4)
+    np.testing.assert_allclose(found[2, 1], 0.3 * 0.1**2 + 0.7 * 0.2**2, err_msg="a line, for a gripper")
+    np.testing.assert_allclose(found[-1], curve[-1])
+    alone = position_along(Plan(np.zeros(1), curve[:1], curve[:1]), at, np.array([False, True]))
+    assert np.isnan(alone[0]).all() and (alone[1:] == curve[0]).all()

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from arms import Bench, arm_limits, path_chunk
 from chunks import chunk_of
 from policy_fixtures import observation, tiny_checkpoint, tiny_robot
 
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.control.controller import Settings, State
+from pi0_ros.control.plan import Plan, plan_behind
 from pi0_ros.inference.prefix import ActionPrefix, Continuation, DelayEstimate, RtcSettings
 from pi0_ros.model.rtc import CleanPrefix, SoftPrefix, soft_mask
 from pi0_ros.policy.guidance import make_guidance
@@ -66,56 +70,83 @@ def chunk_at(stamp: float, steps: int = 20, offset: float = 0.0) -> ActionChunk:
     return chunk_of(stamp, DT, path(stamp + DT * np.arange(steps)) + [offset, 0.0], ("a", "g"))
 
 
-def following(until: float, chunk: ActionChunk, published: float, commands_from: float = START) -> Continuation:
-    """A controller that was told `path` every tick, and heard of `chunk`."""
-    one = Continuation(RtcSettings(), GRIPPER)
+def plan_at(begins: float, ends: float, speed: float = 1.0) -> Plan:
+    """What a controller would say at `begins`: on along `path`, but at `speed`, and at rest from `ends` on."""
+    times = TICK * np.arange(round((ends - begins) / TICK) + 1)
+    positions = path(begins + times)
+    positions[:, 0] = positions[0, 0] + speed * times
+    velocities = np.tile([speed, 0.0], (len(times), 1))
+    velocities[-1] = 0.0
+    return Plan(times, positions, velocities)
+
+
+def unheard_of() -> Continuation:
+    return Continuation(RtcSettings(), GRIPPER, np.array([2.0, 5.0]))
+
+
+def following(
+    until: float,
+    chunk: ActionChunk,
+    published: float,
+    commands_from: float = START,
+    speed: float = 1.0,
+    behind: float = 0.1,
+) -> Continuation:
+    """A controller that sent `path` every tick, was told of `chunk`, and says how it goes on, `behind` its end too."""
+    one = unheard_of()
+    one.state(armed=True, follows=True)
     for k in range(round((until - commands_from) / TICK) + 1):
         t = commands_from + k * TICK
         if t >= published and one._chunk is None:
             one.published(chunk, ns(published))
         one.sent(ns(t), path(t)[0])
+    one.planned(ns(t), plan_at(t, chunk.end + behind, speed))
     return one
 
 
-def test_the_prefix_is_what_was_sent_then_what_will_be_then_the_plan() -> None:
-    old = chunk_at(START + 0.1, offset=0.3)  # the commands are elsewhere: told apart by 0.3
-    one = following(START + 0.5, old, published=START + 0.19)
+def test_the_prefix_is_what_was_sent_then_what_the_controller_will_send() -> None:
+    old = chunk_at(START + 0.1, offset=0.3)  # the controller does not follow it to the letter, and says so
+    one = following(START + 0.5, old, published=START + 0.19, speed=0.5)
     stamp = START + 0.40  # the observation is as old as it takes to hear of commands
     prefix = one.prefix(ns(stamp))
     assert prefix is not None and prefix.dt == DT
     assert prefix.delay == 2  # the old chunk was first followed 0.1 s after its observation
     times = stamp + DT * np.arange(len(prefix.actions))
-    past, faded = times <= START + 0.5, times >= START + 0.7
-    np.testing.assert_allclose(prefix.actions[past], path(times[past]), atol=1e-5)
-    np.testing.assert_allclose(prefix.actions[faded], path(times[faded]) + [0.3, 0.0], atol=1e-5)
-    between = (prefix.actions - path(times))[~past & ~faded, 0]
-    assert (np.diff(between) > 0).all() and 0 < between[0] < between[-1] < 0.3  # the controller's transition
-    assert past.sum() == 3 and len(between) == 3
-    assert times[-1] == pytest.approx(old.end, abs=1e-5)  # nothing behind the plan, and no zeros
+    past = times <= START + 0.5 + 1e-6
+    assert past.sum() == 3
+    np.testing.assert_allclose(prefix.actions[past], path(times[past]), atol=1e-6)
+    np.testing.assert_allclose(prefix.actions[~past, 0], 0.5 + 0.5 * (times[~past] - START - 0.5), atol=1e-6)
+    assert times[-1] == pytest.approx(old.end, abs=1e-6)  # nothing behind the plan, and no zeros
 
 
-def test_the_plan_is_resampled_and_grippers_are_never_half_closed() -> None:
-    old = chunk_at(START)
-    prefix = following(START + 0.1, old, START + 0.08).prefix(ns(START + 0.11))
+def test_the_plan_is_read_between_its_points() -> None:
+    one = following(START + 0.1, chunk_at(START), START + 0.08)
+    prefix = one.prefix(ns(START + 0.111))
     assert prefix is not None
-    times = START + 0.11 + DT * np.arange(len(prefix.actions))
-    np.testing.assert_allclose(prefix.actions[:, 0], times - START, atol=1e-5)
-    assert set(prefix.actions[:, 1]) == {0.0, 1.0}
-    closes = times[prefix.actions[:, 1] == 1.0][0]
-    assert START + 0.55 <= closes < START + 0.6 + 1e-6  # old action at 0.55 is the first that closes
+    times = START + 0.111 + DT * np.arange(len(prefix.actions))
+    np.testing.assert_allclose(prefix.actions[:, 0], times - START, atol=1e-6)
+    closing = prefix.actions[:, 1]
+    assert (np.diff(closing) >= 0).all() and closing[0] == 0.0 and closing[-1] == 1.0, "grippers never overshoot"
 
 
 def test_delay_is_counted_in_executed_steps() -> None:
     """From the observation to the first command after the chunk: 0.12 s are the steps at 0, 0.05 and 0.1 s."""
-    one = Continuation(RtcSettings(), GRIPPER)
+    one = unheard_of()
     one.sent(ns(START), path(START)[0])
     one.published(chunk_at(START), ns(START + 0.09))
+    one.planned(ns(START), plan_at(START, START + 0.9))
     guess = one.prefix(ns(START + 0.09))
     assert guess is not None and guess.delay == 2  # until a command follows: when it went out
-    one.sent(ns(START + 0.02), path(START)[0])  # on its way before the chunk was
-    one.sent(ns(START + 0.12), path(START)[0])
-    one.sent(ns(START + 0.14), path(START)[0])
+    one.sent(ns(START + 0.02), path(START + 0.02)[0])  # on its way before the chunk was
+    one.sent(ns(START + 0.10), path(START + 0.10)[0])
+    one.sent(ns(START + 0.12), path(START + 0.12)[0])
     measured = one.prefix(ns(START + 0.15))
+    assert measured is not None and measured.delay == 2, "two whole steps, to the nanosecond"
+    later = unheard_of()
+    later.planned(ns(START), plan_at(START, START + 0.9))
+    later.published(chunk_at(START), ns(START + 0.09))
+    later.sent(ns(START + 0.10) + 1, path(START + 0.10)[0])
+    measured = later.prefix(ns(START + 0.15))
     assert measured is not None and measured.delay == 3
 
 
@@ -128,50 +159,69 @@ def test_a_chunk_that_came_too_late_was_never_executed() -> None:
 
 
 def test_without_a_controller_there_is_nothing_to_continue() -> None:
-    one = Continuation(RtcSettings(), GRIPPER)
+    one = unheard_of()
     assert one.prefix(ns(START)) is None
     one.published(chunk_at(START), ns(START + 0.1))
     assert one.prefix(ns(START + 0.2)) is None  # no command
     quiet = following(START + 0.3, chunk_at(START), START + 0.1)
     assert quiet.prefix(ns(START + 0.4)) is not None
     assert quiet.prefix(ns(START + 0.7)) is None  # none any more
+    assert (one.problem, quiet.problem) == ("", ""), "which is nobody's fault"
 
 
-def test_after_arming_the_old_plan_is_not_followed() -> None:
-    """Commands that begin after the chunk went out hold still: so it is until the new chunk takes over, then free."""
-    old = chunk_at(START, offset=0.5)
-    one = following(START + 0.3, old, START + 0.1)
+def test_without_a_plan_there_is_no_prefix_and_a_word_why() -> None:
+    one = unheard_of()
+    one.published(chunk_at(START), ns(START + 0.1))
     for k in range(10):
-        one.sent(ns(START + 0.8 + k * TICK), np.array([7.0, 1.0]))
-    prefix = one.prefix(ns(START + 0.9))
-    assert prefix is not None
-    assert prefix.actions.tolist() == [[7.0, 1.0]] * max(prefix.delay, 2)
-    early = one.prefix(ns(START + 0.75))  # an observation of before the first command
-    assert early is not None
-    assert np.isnan(early.actions[0]).all() and early.actions[1:].tolist() == [[7.0, 1.0]] * 4
+        t = START + 0.1 + k * TICK
+        one.sent(ns(t), path(t)[0])
+        assert one.prefix(ns(t)) is None
+        assert bool(one.problem) == (k >= 2), "not for the first moments"
+    assert one.problem.startswith("no plan is heard on pi0/plan") and one.report()["rtc_problem"] == one.problem
+    one.planned(ns(t), plan_at(t, START + 0.9))
+    assert one.prefix(ns(t)) is not None and one.problem == ""
+    one.planned(ns(t), None)
+    assert one.prefix(ns(t)) is None and one.problem == "", "it says that it sends nothing any more"
 
 
-def test_a_chunk_that_a_hold_has_dropped_is_not_followed() -> None:
-    """The arm stands where it was held until the new chunk takes over, then free."""
+def test_a_plan_that_is_not_what_is_sent_is_not_believed() -> None:
+    """Say, because the newer one was lost on its way."""
     one = following(START + 0.3, chunk_at(START), START + 0.1)
-    held = path(START + 0.32)[0]
-    for k in range(1, 4):
-        one.sent(ns(START + 0.3 + k * TICK), held, follows=False)
-    prefix = one.prefix(ns(START + 0.36))
-    assert prefix is not None and prefix.actions.tolist() == [held.tolist()] * prefix.delay
-    one.published(chunk_at(START + 0.36, offset=0.1), ns(START + 0.37))
-    taken_up = one.prefix(ns(START + 0.38))
-    assert taken_up is not None and len(taken_up.actions) > 10, "the chunk on its way will be followed"
+    for k in range(1, 15):
+        t = START + 0.3 + k * TICK
+        one.sent(ns(t), path(t)[0] - [0.12, 0.0])
+        prefix = one.prefix(ns(t))
+        assert prefix is None, "a joint goes 0.1 in 50 ms at its velocity limit"
+    assert "not what is sent on pi0/command" in one.problem
 
 
-def test_behind_its_end_a_chunk_stands_still_until_the_next_takes_over() -> None:
+def test_while_no_chunk_is_followed_only_what_is_executed_meanwhile_is_known() -> None:
+    """The arm stands where it was held until the new chunk takes over, then it is free."""
+    for armed in (True, False):
+        one = following(START + 0.3, chunk_at(START), START + 0.1)
+        one.state(armed, follows=False)
+        held = path(START + 0.30)[0]
+        one.planned(ns(START + 0.30), Plan(np.zeros(1), held[None], np.zeros((1, 2))))
+        for k in range(1, 4):
+            one.sent(ns(START + 0.3 + k * TICK), held)
+        prefix = one.prefix(ns(START + 0.36))
+        assert prefix is not None and prefix.actions.tolist() == [held.tolist()] * prefix.delay
+
+
+def test_behind_its_end_a_chunk_wants_nothing_but_the_stop_is_known() -> None:
     old = chunk_at(START, steps=7)
-    one = following(START + 0.28, old, START + 0.21)
+    one = following(START + 0.28, old, START + 0.21, behind=0.0)
     prefix = one.prefix(ns(START + 0.28))
     assert prefix is not None and prefix.delay == 5
     times = START + 0.28 + DT * np.arange(5)
-    np.testing.assert_allclose(prefix.actions[0], path(times[0])[0], atol=1e-5)
-    assert len(prefix.actions) == 5 and (prefix.actions[1:] == prefix.actions[1]).all()
+    np.testing.assert_allclose(prefix.actions[:, 0], np.minimum(times, old.end) - START, atol=1e-6)
+    assert len(prefix.actions) == 5
+
+
+def test_before_the_first_command_nothing_is_known() -> None:
+    one = following(START + 0.9, chunk_at(START + 0.7), START + 0.78, commands_from=START + 0.78)
+    early = one.prefix(ns(START + 0.75))
+    assert early is not None and np.isnan(early.actions[0]).all() and np.isfinite(early.actions[1:]).all()
 
 
 def test_a_clock_that_goes_back_ends_the_record() -> None:
@@ -180,10 +230,25 @@ def test_a_clock_that_goes_back_ends_the_record() -> None:
     assert one.prefix(ns(START - 50.0)) is None
 
 
+def test_the_plan_of_a_chunk_that_went_out_is_waited_for() -> None:
+    one = following(START + 0.3, chunk_at(START), START + 0.1)
+    one.wait_for_plan(timeout_s=60.0)  # the last chunk is in the plan
+    one.published(chunk_at(START + 0.2), ns(START + 0.31))
+    heard = threading.Timer(0.2, lambda: one.planned(ns(START + 0.32), plan_at(START + 0.32, START + 1.1)))
+    heard.start()
+    one.wait_for_plan(timeout_s=60.0)
+    assert one._begins_ns == ns(START + 0.32)
+    one.published(chunk_at(START + 0.3), ns(START + 0.4))
+    one.wait_for_plan(timeout_s=0.01)  # refused: no plan comes
+    one.state(armed=False, follows=False)
+    one.wait_for_plan(timeout_s=60.0)  # nobody takes it up
+
+
 def test_the_report_compares_the_chunk_with_what_was_executed() -> None:
     one = following(START + 0.3, chunk_at(START), START + 0.1)
     assert one.report() == {
         "rtc_mode": "auto",
+        "rtc_problem": "",
         "rtc_known": 0,
         "rtc_executed": 0,
         "rtc_difference": pytest.approx(np.nan, nan_ok=True),
@@ -194,6 +259,43 @@ def test_the_report_compares_the_chunk_with_what_was_executed() -> None:
     report = one.report()
     assert (report["rtc_known"], report["rtc_executed"]) == (14, given.delay)
     assert report["rtc_difference"] == pytest.approx(0.04, abs=1e-4)
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "cubic", "quintic"])
+@pytest.mark.parametrize("transition", ["replace", "blend", "rtc", "ensemble"])
+@pytest.mark.parametrize("period", [0.02, 0.004])
+def test_the_prefix_is_what_the_controller_then_sends(transition: str, interpolation: str, period: float) -> None:
+    """Whatever its settings are, and where limits keep it from the chunk: nobody guesses."""
+    settings = Settings(interpolation=interpolation, transition=transition, blend_s=0.3)
+    bench = Bench(replace(arm_limits(), jerk=np.array([300.0, 300.0, np.inf])), settings, period)
+    one = Continuation(RtcSettings(), bench.limits.gripper, bench.limits.velocity)
+    said, compared, given = -1, 0, None
+    bench.arm()
+    random = np.random.default_rng(4)
+    for tick in range(round(4.0 / period)):
+        if tick % round(0.4 / period) == 0:
+            chunk = path_chunk(bench.now - 0.1, steps=20, offset=random.uniform(-0.3, 0.3))
+            one.published(chunk, ns(bench.now))
+            assert bench.controller.accept(chunk, bench.now)
+        bench.step()
+        command = bench.sent[-1]
+        assert command is not None
+        one.sent(ns(bench.now), command.position)
+        if bench.controller.revision != said:
+            said = bench.controller.revision
+            one.planned(ns(bench.now), plan_behind(bench.controller.fork(), command, bench.now))
+            one.state(armed=True, follows=bench.controller.state is State.RUNNING)
+        if tick % round(0.4 / period) == round(0.16 / period):  # between a chunk and the next: the plan stays as it is
+            given, since = one.prefix(ns(bench.now)), tick
+            assert given is not None
+        if given is not None and (tick - since) * period == pytest.approx(0.2):
+            went = np.array([c.position for c in bench.sent[since - tick - 1 :] if c is not None])
+            there = np.stack([np.interp(np.arange(5) * 0.05, period * np.arange(len(went)), x) for x in went.T], 1)
+            between_ticks = 16.0 * period**2 / 8.0  # what a line between two commands makes of an acceleration
+            np.testing.assert_allclose(given.actions[:5, :2], there[:, :2], atol=between_ticks + 1e-4)
+            assert np.abs(given.actions[:5, 2] - there[:, 2]).max() < 0.06, "a gripper's corners are cut by a point"
+            compared += 1
+    assert compared >= 8
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import pi0_ros
+from pi0_ros.control.plan import Plan
 from pi0_ros.control.splines import chunk_spline
 from pi0_ros.inference.client import Client
 from pi0_ros.inference.options import PolicyOptions
@@ -55,7 +56,7 @@ def scene(policy: Policy, seed: int) -> tuple[Observation, ActionPrefix, np.ndar
 
     chunk = policy.infer(look(START))
     going = chunk_spline(chunk, "cubic", robot.gripper_mask)
-    continuation = Continuation(RtcSettings(), robot.gripper_mask)
+    continuation = Continuation(RtcSettings(), robot.gripper_mask, robot.velocity)
     continuation.sent(round(START * 1e9), going.positions(np.array([START]))[0])
     continuation.published(chunk, round((START + (DELAY - 0.5) * chunk.dt) * 1e9))  # taken over with the command after
     now = START
@@ -64,6 +65,9 @@ def scene(policy: Policy, seed: int) -> tuple[Observation, ActionPrefix, np.ndar
         command = going.positions(np.array([now]))[0]
         world.step(command)
         continuation.sent(round(now * 1e9), command)
+    ahead = TICK * np.arange(round((chunk.end - now) / TICK) + 1)  # what a controller that follows it says
+    plan = Plan(ahead, going.positions(now + ahead), going.velocities(now + ahead))
+    continuation.planned(round(now * 1e9), plan)
     prefix = continuation.prefix(round(now * 1e9))
     assert prefix is not None and prefix.delay == DELAY
     return look(now), prefix, going.positions(now + chunk.dt * np.arange(DELAY))

@@ -281,7 +281,7 @@ def test_a_server_that_talks_nonsense(frames: list[bytes], message: str) -> None
 
 
 def test_nan_from_a_server_never_becomes_a_chunk(policy: Policy) -> None:
-    body = {"stamp": 1.0, "dt": 0.05, "names": list(tiny_robot().joint_names), "timing": {}}
+    body = {"stamp_ns": SECOND, "dt_ns": 50_000_000, "names": list(tiny_robot().joint_names), "timing": {}}
 
     def answer(message: Message) -> list[bytes]:
         return encode(Message("chunk", message.id, body, {"actions": np.full((5, 6), np.nan)}))

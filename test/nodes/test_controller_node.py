@@ -533,7 +533,7 @@ def broken(now, steady):
 
 sent = []
 node.controller.tick = broken
-node.output.publish = lambda command, now, state: sent.append(command)
+node.output.publish = lambda command, now: sent.append(command)
 node.close()
 assert len(sent) == 1 and not sent[0].velocity.any() and (sent[0].position == node.robot.lower).all(), sent
 """

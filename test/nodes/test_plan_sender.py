@@ -23,13 +23,19 @@ ONE = np.arange(1)
 class Stage:
     """A controller that is ticked by hand, its planner without a thread, and a clock."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         limits = JointLimits(("a",), [-3.0], [3.0], [2.0], [8.0], [False])
         self.controller = Controller(limits, PERIOD, np.full(1, 0.5), Settings())
         self.now, self.position, self.plans = 100.0, np.zeros(1), []
-        monkeypatch.setattr(threading.Thread, "start", lambda self: None)
         self.sent_at: list[float] = []
-        output = SimpleNamespace(publish_plan=lambda plan: (self.plans.append(plan), self.sent_at.append(self.now)))
+        self.said: list[tuple[str, Plan | None, float]] = []  # state, plan and its beginning
+        self.state = ""
+        output = SimpleNamespace(
+            wants_plans=True,
+            publish_plan=lambda plan: (self.plans.append(plan), self.sent_at.append(self.now)),
+            say_state=lambda state: setattr(self, "state", state),
+            say_plan=lambda plan, begins: self.said.append((self.state, plan, begins)),
+        )
         self.planner = Planner(self.controller, threading.Lock(), output, lambda: self.now)
         self.tick(20)
         assert self.controller.arm(self.now) == []
@@ -51,8 +57,8 @@ class Stage:
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
-    return Stage(monkeypatch)
+def stage() -> Stage:
+    return Stage()
 
 
 def test_a_plan_is_sent_when_the_motion_changes_and_again_after_arming(stage):
@@ -123,3 +129,31 @@ def test_an_outdated_plan_is_not_sent(stage, monkeypatch):
     monkeypatch.setattr(stage.controller, "fork", stopped_meanwhile)
     stage.planner.publish()
     assert len(stage.plans) == count
+
+
+def test_what_will_be_sent_is_said_whenever_it_changes_and_that_nothing_will(stage):
+    stage.tick(5)
+    stage.chunk()
+    stage.tick(20)
+    assert [state for state, _, _ in stage.said] == ["IDLE", "RUNNING"]
+    _, plan, begins = stage.said[-1]
+    assert plan is not None
+    count = round((stage.now - begins) / PERIOD)
+    np.testing.assert_allclose(plan.positions[count], stage.position, atol=1e-9)
+    stage.controller.estop("test")
+    stage.tick(60)
+    (stopping, stop, _), (stopped, nothing, _) = stage.said[2:]
+    assert (stopping, stopped) == ("STOPPED", "STOPPED") and nothing is None
+    assert stop is not None and stop.positions[-1, 0] == pytest.approx(stage.position[0])
+
+
+def test_skipped_ticks_change_what_is_said_but_not_too_often(stage):
+    stage.chunk()
+    stage.tick(3)
+    count, sent = len(stage.said), len(stage.plans)
+    for _ in range(20):  # every other tick is missed
+        stage.now += PERIOD
+        stage.tick()
+        if stage.said[-1][2] == stage.now:
+            np.testing.assert_array_equal(stage.said[-1][1].positions[0], stage.position)
+    assert 3 <= len(stage.said) - count <= 5 and len(stage.plans) == sent

@@ -216,7 +216,7 @@ def test_inputs_of_the_policy_are_topics_of_the_robot_file_the_prompt_and_what_w
     def subscribed() -> set[str]:
         return {name for name, _ in rig.node.get_subscriber_names_and_types_by_node("policy", "/")}
 
-    wanted = {BASE, WRIST, STATE, "/policy/prompt", "/pi0/command"}
+    wanted = {BASE, WRIST, STATE, "/policy/prompt", "/pi0/command", "/pi0/plan", "/pi0/state"}
     rig.until(lambda: wanted <= subscribed(), "the whole graph")
     assert subscribed() - {"/parameter_events", "/clock"} == wanted
     assert rig.node.get_client_names_and_types_by_node("policy", "/") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,20 @@ from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
 from sensor_msgs.msg import Image, JointState  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import SetBool  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
 from pi0_ros.checkpoints.norm_stats import NormStats, Stats  # noqa: E402
 from pi0_ros.control.chunk import ActionChunk  # noqa: E402
+from pi0_ros.control.plan import Plan, position_along  # noqa: E402
 from pi0_ros.control.sent import SentLog  # noqa: E402
 from pi0_ros.nodes.messages import (  # noqa: E402
+    LATCHED,
     LATEST,
     chunk_from_message,
     diagnostic_values,
+    plan_from_message,
     sent_from_message,
     stamp_to_seconds,
 )
@@ -65,12 +70,19 @@ class Arm:
         self.executor.add_node(self.node)
         self.position = np.full(len(ROBOT.joints), 0.4)
         self.sent = SentLog(len(ROBOT.joints))
+        self.sent_at: list[float] = []
         self.chunks: list[tuple[ActionChunk, float]] = []  # with the time of arrival
+        self.plans: list[tuple[int, Plan | None]] = []  # with the time at which each begins, ns
+        self.controller_states: list[str] = []
         self.status: dict[str, str] = {}
         self.images = {c.topic: self.node.create_publisher(Image, c.topic, LATEST) for c in ROBOT.cameras}
         self.states = self.node.create_publisher(JointState, ROBOT.state[0].topic, 10)
         self.node.create_subscription(JointTrajectory, "pi0/command", self.commanded, QoSProfile(depth=50))
         self.node.create_subscription(JointTrajectory, "pi0/chunk", self.heard, LATEST)
+        self.node.create_subscription(JointTrajectory, "pi0/plan", self.planned, QoSProfile(depth=50))
+        self.node.create_subscription(
+            String, "pi0/state", lambda message: self.controller_states.append(message.data), LATCHED
+        )
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self.diagnosed, 10)
         self.node.create_timer(0.05, self.publish)
 
@@ -79,7 +91,11 @@ class Arm:
 
     def commanded(self, message: JointTrajectory) -> None:
         self.position = sent_from_message(message, ROBOT.action_names)
-        self.sent.push(stamp_to_seconds(message.header.stamp), self.position)
+        self.sent_at.append(stamp_to_seconds(message.header.stamp))
+        self.sent.push(self.sent_at[-1], self.position)
+
+    def planned(self, message: JointTrajectory) -> None:
+        self.plans.append(plan_from_message(message, ROBOT.action_names))
 
     def heard(self, message: JointTrajectory) -> None:
         self.chunks.append((chunk_from_message(message, ROBOT.action_names), self.now()))
@@ -105,6 +121,19 @@ class Arm:
         while not condition():
             assert time.monotonic() < end, f"not within {LIMIT_S:g} s: {what}; last status {self.status}"
             self.executor.spin_once(timeout_sec=0.05)
+
+
+def plans_and_commands(arm: Arm) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """What the controller said it would send, up to its next word, and what it then sent: [n, J] each.
+
+    Only where every tick came in time: a busy machine makes the controller skip some, which no plan foresees.
+    """
+    period, ticks = 1.0 / ROBOT.control_rate_hz, np.array(arm.sent_at)
+    for (begins_ns, plan), (until_ns, _) in zip(arm.plans, arm.plans[1:]):
+        times = ticks[(ticks >= begins_ns * 1e-9 - period / 2) & (ticks < until_ns * 1e-9 - period / 2)]
+        if plan is not None and len(times) > 4 and np.diff(times).max() < 1.2 * period:
+            there = position_along(plan, np.maximum(times - begins_ns * 1e-9, 0.0), ROBOT.gripper_mask)
+            yield there, arm.sent.at(times)
 
 
 @pytest.fixture
@@ -145,6 +174,10 @@ def test_chunks_begin_with_what_was_sent(arm: Arm, processes: Any, tmp_path: Pat
             free.append(np.abs(chunk.actions - plan)[behind][:, ARM].max())
     assert len(same) >= WANTED // 2 and free
     assert np.median(same) < 0.25 * np.median(free), (same, free)
+    apart = lambda: [np.abs(there - sent)[:, ARM].max() for there, sent in plans_and_commands(arm)]  # noqa: E731
+    arm.until(lambda: len(apart()) >= WANTED // 2, "plans of which no tick was missed")
+    assert max(apart()) < 1e-3, apart()
+    assert arm.controller_states[-1] == "RUNNING" and arm.status["rtc_problem"] == ""
     arm.until(lambda: float(arm.status.get("rtc_executed", 0)) > 0, "the report")
     assert arm.status["rtc_mode"] == "auto"
     assert float(arm.status["rtc_difference"]) < 1e-5  # trained prefixes come out as they went in
