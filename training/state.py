@@ -50,6 +50,11 @@ def check_same_run(checkpoint: Path, notes: Mapping[str, Any]) -> None:
     """RecipeError unless the checkpoint is of a run with this recipe on this data."""
     recorded_notes = read_json(checkpoint / "config.json")["training"]
     recorded, wanted = recorded_notes["recipe"], json.loads(json.dumps(notes["recipe"]))
+    if missing := [name for name in wanted if name not in recorded]:
+        raise RecipeError(
+            f"{checkpoint}: this run was begun by another release, which knew no {', '.join(missing)}: go on with that "
+            f"release, or begin anew with another --out, from its weights with --init {checkpoint}"
+        )
     changed = [name for name in wanted if name not in MAY_CHANGE and recorded.get(name) != wanted[name]]
     known = ("episodes", "frames", "dataset_fingerprint", "robot_fingerprint")
     changed += [name for name in known if name in notes and recorded_notes.get(name) != notes[name]]
