@@ -89,6 +89,7 @@ def test_two_robots_in_one_domain(stations: dict[str, tuple[Body, Desk]], tmp_pa
 
         future = left[1].estop.call_async(Trigger.Request())
         wait_until(future.done, 20.0)
+        wait_until(lambda: left[1].statuses["pi0_ros: left/controller"]["state"] == "STOPPED", 20.0)
         wait_until(lambda: left[0].last_velocity() == 0.0, 10.0)
         stopped = len(left[0].commands)
         sent = len(right[0].commands)
@@ -99,7 +100,6 @@ def test_two_robots_in_one_domain(stations: dict[str, tuple[Body, Desk]], tmp_pa
         assert names == {f"pi0_ros: {side}/{node}" for side in SIDES for node in ("controller", "policy", "recorder")}
         assert {"left/demo_arm", "right/demo_arm"} <= left[1].hardware
         assert "demo_arm" not in left[1].hardware
-        wait_until(lambda: left[1].statuses["pi0_ros: left/controller"]["state"] == "STOPPED", 20.0)
         other = left[1].statuses["pi0_ros: right/controller"]
         assert "stop" not in other["reason"], other  # a busy machine may have made it hold
         for side, (_, desk) in stations.items():

@@ -176,7 +176,7 @@ def test_chunks_begin_with_what_was_sent(arm: Arm, processes: Any, tmp_path: Pat
     assert np.median(same) < 0.25 * np.median(free), (same, free)
     apart = lambda: [np.abs(there - sent)[:, ARM].max() for there, sent in plans_and_commands(arm)]  # noqa: E731
     arm.until(lambda: len(apart()) >= WANTED // 2, "plans of which no tick was missed")
-    assert max(apart()) < 1e-3, apart()
+    assert np.median(apart()) < 1e-4, apart()  # a plan that comes late is no longer what is sent
     assert arm.controller_states[-1] == "RUNNING" and arm.status["rtc_problem"] == ""
     arm.until(lambda: float(arm.status.get("rtc_executed", 0)) > 0, "the report")
     assert arm.status["rtc_mode"] == "auto"
