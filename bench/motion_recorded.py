@@ -1,4 +1,4 @@
-"""A policy that is not one: smooth reaching motions, predicted again and again by chunks that disagree a little.
+"""A stand-in for a policy: smooth reaching motions, predicted again and again by chunks that disagree a little.
 
 It knows where the arm is to go and errs as flow policies do: each chunk is off by something smooth that grows with the
 horizon, now and then it takes another way (a mode of the flow), it starts nearer to the measured state, which trails

@@ -1,4 +1,4 @@
-"""Do two checkpoints, of whatever formats, act the same?"""
+"""Compare the actions of two checkpoints, of whatever formats."""
 
 from __future__ import annotations
 

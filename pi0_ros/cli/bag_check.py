@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     elif len(checks) > 1:
         verdicts = [check.verdict for check in checks]
         counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(sorted(verdicts)))
-        print(f"{len(checks)} recordings: {counts}; {sum(sum(check.pieces) for check in checks)} rows")
+        print(f"{len(checks)} recordings: {counts}; {sum(sum(check.episode_rows) for check in checks)} rows")
     return int(any(check.verdict in ("unusable", "readable") for check in checks))
 
 
@@ -56,10 +56,10 @@ def lines(check: BagCheck, verbose: bool) -> Iterator[str]:
     errors = [finding.what for finding in check.findings if finding.severity == "error"]
     because = f" because {errors[0]}" + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "") if errors else ""
     rows = ""
-    if check.pieces and not errors:
-        rows = f": {sum(check.pieces)} rows at {check.fps:g} fps"
-        rows += f" in {len(check.pieces)} episodes" if len(check.pieces) > 1 else ""
-        rows += f", {sum(check.pieces) / check.fps:.1f} of {check.duration_s:.1f} s"
+    if check.episode_rows and not errors:
+        rows = f": {sum(check.episode_rows)} rows at {check.fps:g} fps"
+        rows += f" in {len(check.episode_rows)} episodes" if len(check.episode_rows) > 1 else ""
+        rows += f", {sum(check.episode_rows) / check.fps:.1f} of {check.duration_s:.1f} s"
     yield f"{check.path}: {check.verdict}{because}{rows}"
     for finding in check.findings:
         if finding.severity == "note" and finding.check != "outcome" and not verbose:

@@ -1,4 +1,4 @@
-"""The rest of the plan: what the controller would command if nothing more arrived, for robots that take it whole."""
+"""The plan: what the controller will command if nothing more arrives, for `pi0/plan` and robots that take it whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Can this be true? One judgement of joint states, for the policy that looks at them and the controller that drives."""
+"""Joint states that cannot be true: one judgement, for the policy that looks at them and the controller that drives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the robot go where it is told? The distance from command to measurement, and how long it has been too large."""
+"""Tracking errors: the distance from command to measurement, and how long it has been too large."""
 
 from __future__ import annotations
 

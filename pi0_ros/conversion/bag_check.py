@@ -1,4 +1,4 @@
-"""Is a recording usable? Its streams, stamps, clocks, pictures, joints and prompt, judged without writing anything."""
+"""Checks of a recording: its streams, stamps, clocks, pictures, joints and prompt, without writing anything."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ SLOW = 0.9  # of the rate that is needed
 
 @dataclass(frozen=True)
 class BagCheck:
-    """What was found in one recording; `pieces` are the rows of each episode that it would give."""
+    """What was found in one recording; `episode_rows` are the rows of each episode that it would give."""
 
     path: Path
     robot: str | None
     duration_s: float
     findings: tuple[Finding, ...]
     streams: tuple[Stream, ...] = ()
-    pieces: tuple[int, ...] = ()
+    episode_rows: tuple[int, ...] = ()
     fps: float = 0.0
 
     @property
@@ -64,7 +64,13 @@ class BagCheck:
         ]
         found = [finding.to_dict() for finding in self.findings]
         about = {"bag": str(self.path), "robot": self.robot, "verdict": self.verdict, "duration_s": self.duration_s}
-        return {**about, "rows": sum(self.pieces), "episodes": list(self.pieces), "findings": found, "streams": streams}
+        return {
+            **about,
+            "rows": sum(self.episode_rows),
+            "episodes": list(self.episode_rows),
+            "findings": found,
+            "streams": streams,
+        }
 
 
 def check_bag(path: Path, robot: Robot | None = None, options: Options = DEFAULTS) -> BagCheck:
@@ -112,17 +118,17 @@ def _check(bag: Bag, robot: Robot | None, report: BagReport | None, findings: li
             findings += _stamps(stream)
             findings += _rate(stream, robot)
     findings += _prompt(bag, found, robot)
-    pieces: tuple[int, ...] = ()
+    episode_rows: tuple[int, ...] = ()
     if robot is not None and report is not None:
         findings += check_cameras(bag, found, robot)
         findings += check_joints(bag, found, robot)
         findings += _converted(bag, report, findings)
-        pieces = tuple(episode.frames for episode in report.episodes)
+        episode_rows = tuple(episode.frames for episode in report.episodes)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     duration = round(bag.info.duration_s, 3)
     fps = robot.dataset_fps if robot else 0.0
     name = robot.name if robot else None
-    return BagCheck(bag.path, name, duration, tuple(findings), tuple(found.streams.values()), pieces, fps)
+    return BagCheck(bag.path, name, duration, tuple(findings), tuple(found.streams.values()), episode_rows, fps)
 
 
 def _converted(bag: Bag, report: BagReport, known: Sequence[Finding]) -> Iterator[Finding]:

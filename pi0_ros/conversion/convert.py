@@ -35,7 +35,7 @@ from pi0_ros.datasets.writer_v21 import write_dataset_v21
 from pi0_ros.datasets.writer_v30 import write_dataset
 from pi0_ros.robot import Robot, robot_to_yaml
 
-STAGED_FORMAT = 4  # raised whenever finished parts of an older version must not be reused
+STAGED_FORMAT = 4  # raised whenever finished episodes of an older version must not be reused
 FORMATS = ("v3.0", "v2.1")
 ALREADY = "it is already in the dataset"
 
@@ -94,17 +94,19 @@ def convert(
             if bag not in new
         ]
         settings = f"{STAGED_FORMAT} {_version()} {robot_to_yaml(robot)} {options}"
-        jobs = [Job(bag, None if dry_run else staging.parts_of(bag, settings), robot.recorded, options) for bag in new]
+        jobs = [
+            Job(bag, None if dry_run else staging.episodes_of(bag, settings), robot.recorded, options) for bag in new
+        ]
         run = engine or partial(run_here, workers=workers, progress=progress)
         done = dict(tqdm(run(jobs), total=len(jobs), unit="bag", disable=not progress))
         reports = [dataclasses.replace(done[i], identity=identities[bag]) for i, bag in enumerate(new)]
         if not dry_run:
-            reports, parts = _consistent(jobs, reports)
+            reports, episodes = _consistent(jobs, reports)
             give_back()
-            if parts:
-                _join(staging, parts, reports, robot, options, format, append)
+            if episodes:
+                _join(staging, episodes, reports, robot, options, format, append)
             elif append and known:
-                shutil.rmtree(staging.parts, ignore_errors=True)  # nothing to add
+                shutil.rmtree(staging.episodes, ignore_errors=True)  # nothing to add
             else:
                 why = "\n".join(f"  {report.bag}: {report.reason}" for report in reports)
                 raise DatasetError(f"no episode in {len(reports)} bags:\n{why}")
@@ -129,42 +131,42 @@ def _check_names(robot: Robot) -> None:
 
 def _join(
     staging: Staging,
-    parts: Sequence[StagedEpisode],
+    episodes: Sequence[StagedEpisode],
     reports: Sequence[BagReport],
     robot: Robot,
     options: Options,
     format: str,
     append: bool,
 ) -> None:
-    """Make the dataset of `parts` and put it in its place."""
+    """Make the dataset of `episodes` and put it in its place."""
     fps, codec = int(robot.dataset_fps), CODECS[options.codec]
     conversion: dict[str, Any] = {"robot": robot.name, "fps": fps, "options": dataclasses.asdict(options)}
     conversion["bags"] = [report.to_dict() for report in reports]
     if format == "v2.1":
-        write_dataset_v21(staging.dataset, parts, robot, fps, codec, conversion)
+        write_dataset_v21(staging.dataset, episodes, robot, fps, codec, conversion)
     elif append:
         report = joined_report(staging.out, conversion)
-        write_dataset(staging.dataset, parts, robot, fps, codec, report, staging.out)
+        write_dataset(staging.dataset, episodes, robot, fps, codec, report, staging.out)
     else:
-        write_dataset(staging.dataset, parts, robot, fps, codec, conversion)
+        write_dataset(staging.dataset, episodes, robot, fps, codec, conversion)
     staging.replace()
 
 
 def _consistent(jobs: Sequence[Job], reports: Sequence[BagReport]) -> tuple[list[BagReport], list[StagedEpisode]]:
-    """All reports and parts, those bags rejected whose image sizes differ from the first one's."""
+    """All reports and episodes, those bags rejected whose image sizes differ from the first one's."""
     kept: list[BagReport] = []
-    parts: list[StagedEpisode] = []
+    episodes: list[StagedEpisode] = []
     for job, report in zip(jobs, reports, strict=True):
         assert job.folder is not None
         new = [StagedEpisode.load(job.folder / staged_name(number)) for number in range(len(report.episodes))]
-        if new and parts and new[0].shapes != parts[0].shapes:
-            reason = f"images are {_sizes(new[0])}, those of the first bag {_sizes(parts[0])}: give --resize WxH"
+        if new and episodes and new[0].shapes != episodes[0].shapes:
+            reason = f"images are {_sizes(new[0])}, those of the first bag {_sizes(episodes[0])}: give --resize WxH"
             kept.append(dataclasses.replace(report, status="rejected", reason=reason, episodes=()))
             continue
         kept.append(report)
-        parts += new
-    return kept, parts
+        episodes += new
+    return kept, episodes
 
 
-def _sizes(part: StagedEpisode) -> str:
-    return ", ".join(f"{camera} {width}x{height}" for camera, (height, width, _) in part.shapes.items())
+def _sizes(episode: StagedEpisode) -> str:
+    return ", ".join(f"{camera} {width}x{height}" for camera, (height, width, _) in episode.shapes.items())

@@ -39,7 +39,7 @@ def staged_name(number: int) -> str:
 def convert_bag(path: Path, folder: Path | None, robot: Robot, options: Options, line: int | None = None) -> BagReport:
     """Convert one bag at the robot file's `dataset_fps`.
 
-    Its parts go to `folder`/episode-000 and so on (None: nothing is written). Its progress is shown on that `line` of
+    Its episodes go to `folder`/episode-000 and so on (None: nothing is written). Progress is shown on that `line` of
     the terminal (None: not at all).
     """
     try:
@@ -73,8 +73,8 @@ def _convert(
 
 def _clear(folder: Path | None) -> None:
     """Remove the episodes that a recording gave before it was rejected."""
-    for part in folder.glob("episode-*") if folder is not None else ():
-        shutil.rmtree(part)
+    for left_over in folder.glob("episode-*") if folder is not None else ():
+        shutil.rmtree(left_over)
 
 
 def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options, line: int | None) -> BagReport:

@@ -18,12 +18,12 @@ ENDS = 2**16  # bytes at each end of a file that tell recordings apart
 
 
 class Staging:
-    """The work of one conversion: finished bags in `parts`, the joined dataset in `dataset` until it is whole."""
+    """The work of one conversion: finished bags in `episodes`, the joined dataset in `dataset` until it is whole."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
         self.folder = out.with_name(out.name + ".partial")
-        self.parts = self.folder / "parts"
+        self.episodes = self.folder / "episodes"
         self.dataset = self.folder / "dataset"
         self._replaced = self.folder / "replaced"
 
@@ -59,15 +59,15 @@ class Staging:
         self.dataset.rename(self.out)
         shutil.rmtree(self.folder)
 
-    def parts_of(self, bag: Path, settings: str) -> Path:
-        """Folder of a bag's parts: the same only for the same bag, unchanged, converted with the same `settings`."""
+    def episodes_of(self, bag: Path, settings: str) -> Path:
+        """Folder of a bag's episodes: the same only for the same bag, unchanged, converted with the same `settings`."""
         fingerprint = hashlib.sha256(f"{bag.resolve()} {settings}".encode())
         with suppress(BagError, OSError):  # reported when the bag is opened
             for file in storage_files(bag):
                 stat = file.stat()
                 fingerprint.update(f" {file.name} {stat.st_size} {stat.st_mtime_ns}".encode())
             fingerprint.update(json.dumps(custom_data(bag), sort_keys=True).encode())
-        return self.parts / f"{bag.name}-{fingerprint.hexdigest()[:16]}"
+        return self.episodes / f"{bag.name}-{fingerprint.hexdigest()[:16]}"
 
 
 def identity(bag: Path) -> str:

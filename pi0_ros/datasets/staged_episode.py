@@ -89,7 +89,7 @@ class EpisodeStager:
         self._rows += 1
 
     def close(self, prompt: str, extra: pa.Table | None = None) -> StagedEpisode:
-        """Finish the files and return the part; `extra` are further columns, one row per frame.
+        """Finish the files and return the episode; `extra` are further columns, one row per frame.
 
         Raises `VideoError` when a video does not hold one frame per row.
         """

@@ -1,4 +1,4 @@
-"""What the doctor looks at, one function each: a finding that says what is wrong and what to do."""
+"""The checks of `pi0 doctor`, one function each: a finding that says what is wrong and what to do."""
 
 from __future__ import annotations
 

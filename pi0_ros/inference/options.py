@@ -1,4 +1,4 @@
-"""Where a policy runs and how it is loaded: said once, for the policy node, `pi0 serve` and `pi0 eval`. No torch."""
+"""The options of a policy: where it runs and how it is loaded, for node, `pi0 serve` and `pi0 eval`. No torch."""
 
 from __future__ import annotations
 

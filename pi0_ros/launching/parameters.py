@@ -363,7 +363,10 @@ NODES: Mapping[str, tuple[Parameter, ...]] = {
         Parameter("colour", "", "cube to put in the tray; empty: rest", choices=("", "red", "green", "blue")),
     ),
 }
-RENAMED: Mapping[str, Mapping[str, str]] = {"controller": {"seam": "transition"}}  # node -> old name -> new name
+RENAMED: Mapping[str, Mapping[str, str]] = {  # node -> old name -> new name
+    "controller": {"seam": "transition"},
+    "sim": {"mishap": "arm"},
+}
 
 
 def table(node: str) -> dict[str, Parameter]:

@@ -334,7 +334,7 @@ class ControllerNode(Node):
             "policies": self._neighbours.count_policies(),
             "rate_hz": self.robot.control_rate_hz,
             "deadman": (self._deadman.problem() or "pressed") if self._deadman is not None else "none",
-            "late_share": late,
+            "late_fraction": late,
             **pacer.report(),
         }
         status = diagnostic_status(own_name(self), level, text, values, hardware_id(self, self.robot.name))

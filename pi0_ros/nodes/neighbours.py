@@ -1,4 +1,4 @@
-"""Who else commands this robot, and whose chunks there are, as the ROS graph tells."""
+"""Other publishers of this robot's commands and chunks, as the ROS graph tells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where is the named thing? A throw-away head that teaches the vision before, and beside, the flow.
+"""Grounding, an auxiliary loss: a head that finds the named cube teaches the vision, and is thrown away afterwards.
 
 A small policy that is trained on actions alone learns the motion long before it learns where its target is. The
 recorded episodes already hold the answer: wherever the gripper closes next, the arm joints say where the named object

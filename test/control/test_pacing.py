@@ -62,7 +62,7 @@ def test_a_histogram_survives_as_text():
         Histogram.from_text("120:1", 1.0)
 
 
-def test_the_late_share_looks_back_on_the_last_seconds_only():
+def test_the_late_fraction_looks_back_on_the_last_seconds_only():
     late = LateFraction(window_s=5.0)
     assert late.update(0.0, 0, 0) == 0.0
     assert late.update(1.0, 40, 10) == pytest.approx(0.2)

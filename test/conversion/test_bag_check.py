@@ -55,7 +55,7 @@ def changed(topic: str, edit: Callable[[float, Any], Any]) -> Callable[[str, flo
 def test_a_good_recording_and_as_many_rows_as_the_converter_gets(tmp_path: Path) -> None:
     result = check(tmp_path)
     assert result.verdict == "usable", result.findings
-    assert sum(result.pieces) == convert([tmp_path / "bag"], tmp_path / "out", ROBOT).frames > 70
+    assert sum(result.episode_rows) == convert([tmp_path / "bag"], tmp_path / "out", ROBOT).frames > 70
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,8 +99,8 @@ def test_a_gap_splits(tmp_path: Path) -> None:
     result = check(tmp_path, keep=lambda topic, t_s: topic != WRIST or not 1.5 < t_s < 2.2)
     assert result.verdict == "usable with warnings"
     assert f"gaps: {WRIST}: a gap of 0.70 s at 1.5 s (limit 0.25 s)" in found(result, "warning")
-    assert len(result.pieces) == 2
-    assert sum(result.pieces) == convert([tmp_path / "bag"], tmp_path / "out", ROBOT).frames
+    assert len(result.episode_rows) == 2
+    assert sum(result.episode_rows) == convert([tmp_path / "bag"], tmp_path / "out", ROBOT).frames
 
 
 def test_lost_messages_and_slow_streams(tmp_path: Path) -> None:

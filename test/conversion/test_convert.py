@@ -385,7 +385,7 @@ def test_a_changed_bag_or_option_is_converted_again(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("pi0_ros.conversion.convert.write_dataset", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         convert([bag], tmp_path / "out", ROBOT)
-    parts = tmp_path / "out.partial/parts"
+    parts = tmp_path / "out.partial/episodes"
     assert len(list(parts.iterdir())) == 1
     file = bag / "bag.mcap"
     os.utime(file, ns=(0, 0))

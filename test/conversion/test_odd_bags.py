@@ -319,7 +319,7 @@ def test_check_and_convert_agree(everything: tuple[Path, Report], name: str) -> 
     bag = reports(everything)[name]
     checked = check_bag(Path(bag.bag), ROBOT)
     assert (checked.verdict == "unusable") == (bag.status == "rejected"), (checked.findings, bag.reason)
-    assert checked.pieces == tuple(episode.frames for episode in bag.episodes)
+    assert checked.episode_rows == tuple(episode.frames for episode in bag.episodes)
 
 
 def test_the_dataset_holds_what_the_reports_say(everything: tuple[Path, Report]) -> None:

@@ -92,7 +92,7 @@ def test_a_conversion_killed_at_random_moments(tmp_path: Path, bags: list[Path],
         out = tmp_path / f"{number}"
         killed += forks.run(*bags, out, kill_after_s=random.uniform(0, 0.9 * length)) == signal.SIGKILL
         staging = Staging(out)
-        seen.add("joining" if staging.dataset.exists() else "bags" if staging.parts.exists() else "else")
+        seen.add("joining" if staging.dataset.exists() else "bags" if staging.episodes.exists() else "else")
         assert not out.exists() or files(out) == whole
         if not out.exists():
             assert forks.run(*bags, out) == 0

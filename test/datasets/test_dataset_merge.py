@@ -145,7 +145,7 @@ def test_nothing_is_left_of_a_merge_that_fails(sources: tuple[Path, Path], tmp_p
     with pytest.raises(OSError, match="disk full"):
         merge(tmp_path / "out", sources, fail)
     assert not list(tmp_path.iterdir())
-    waiting = tmp_path / "out.partial/parts"  # bags that a stopped conversion has finished
+    waiting = tmp_path / "out.partial/episodes"  # bags that a stopped conversion has finished
     waiting.mkdir(parents=True)
     merge(tmp_path / "out", sources[:1])
     assert waiting.is_dir()

@@ -1,4 +1,4 @@
-"""Do state and action move like a robot's: alive, without jumps, the action ahead of the state?"""
+"""Checks of motion: state and action are alive, without jumps, and the action is ahead of the state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are the files there, and do rows, episodes, tasks and time stamps agree with each other and with the metadata?"""
+"""Checks of files and rows: all there, and rows, episodes, tasks and time stamps agree with the metadata."""
 
 from __future__ import annotations
 

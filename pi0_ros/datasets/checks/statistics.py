@@ -1,4 +1,4 @@
-"""Are the statistics there, and are they those of the data?"""
+"""Checks of the statistics: they are there, and are those of the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does every row have its video frame, at the right time, and is there something to see?"""
+"""Checks of the videos: every row has its frame, at the right time, with something to see."""
 
 from __future__ import annotations
 
