@@ -79,9 +79,9 @@ class Planner:
             sent, revision, state = self._sent, controller.revision, controller.state.value
             ahead = controller.fork() if sent is not None else None
         if sent is None or ahead is None:
+            self._stop_going()  # nothing is commanded: whatever moves the robot on, no plan of ours shall
             output.say_state(state)
             output.say_plan(None, self._now())
-            self._stop_going()  # nothing is commanded: whatever moves the robot on, no plan of ours shall
             return
         command, at = sent
         plan = plan_behind(ahead, command, at, lambda: controller.revision != revision)
