@@ -69,9 +69,7 @@ class OpenpiClient:
             "total_ms": answer.infer_ms,
             "round_trip_ms": (time.perf_counter() - prepared) * 1e3,
         }
-        return ActionChunk(
-            stamp=observation.stamp_ns * 1e-9, dt=1.0 / fps, actions=answer.actions, names=self._robot.action_names
-        )
+        return ActionChunk(observation.stamp_ns, round(1e9 / fps), answer.actions, self._robot.action_names)
 
     def close(self) -> None:
         """Leave the server."""

@@ -60,7 +60,7 @@ def test_actions_come_back_as_they_went(name: str) -> None:
     for index, joint in enumerate(robot.action_joints):  # a threshold leaves two places
         if joint.action_scale.threshold is not None:
             actions[:, index] = np.where(random.random(5) > 0.5, joint.upper, joint.lower)
-    chunk = ActionChunk(0.0, 0.05, actions, robot.action_names)
+    chunk = ActionChunk(0, 50_000_000, actions, robot.action_names)
     answer = unpack(pack(write_answer(chunk, robot, state, {"total_ms": 3.0})))
     found = read_answer(answer, robot, state)
     np.testing.assert_allclose(found.actions, chunk.actions, atol=1e-6)
