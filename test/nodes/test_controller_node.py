@@ -467,8 +467,9 @@ def test_the_latched_stop_reaches_every_controller_also_later_ones(arm, start, p
     wait_until(lambda: arm.trigger("reset").success, 10.0, lambda: arm.status.message)
     heard: list[bool] = []
     arm.create_subscription(Bool, "pi0/estop", lambda message: heard.append(message.data), messages.LATCHED)
+    wait_until(lambda: heard, 20.0, "the button's last word, which must not come after the service's")
     assert arm.trigger("estop").success
-    wait_until(lambda: heard and heard[-1], 10.0, "the service says so on the topic, to the others")
+    wait_until(lambda: heard[-1], 10.0, "the service says so on the topic, to the others")
     assert arm.trigger("reset").success
     wait_until(lambda: not heard[-1], 10.0, "and takes it back")
     wait_until(lambda: arm.arm().success, 20.0, lambda: arm.status.message)
