@@ -138,6 +138,11 @@ class Controller:
         return self.limiter.moving or not self.smoother.settled
 
     @property
+    def sent(self) -> np.ndarray:
+        """The last command, float64 [J]."""
+        return self._sent
+
+    @property
     def steady(self) -> float:
         """Steady time of the last tick, s."""
         return self._ticked

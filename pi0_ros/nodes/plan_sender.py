@@ -43,7 +43,7 @@ class Planner:
         self._sent: tuple[Command, float] | None = None  # the last command and its time
         self._planned_for = 0  # the controller's revision
         self._corrected_for, self._said_at = 0, -np.inf  # its rejoins; when the plan was last asked for, s
-        self._sent_for = -1  # the revision of what went to the groups that take plans
+        self._changed = self._again = False  # the motion has, for groups that take plans; a plan is wanted still
         self._going: tuple[Plan, float] | None = None  # what the robot executes, from where it was, and since when
         self._wanted, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="plans", daemon=True)
@@ -62,7 +62,10 @@ class Planner:
         controller, stands = self._controller, command is None and self._sent is not None
         self._sent = (command, now) if command is not None else None
         corrected = controller.rejoined != self._corrected_for and not 0 <= now - self._said_at < CORRECTED_S
-        if stands or corrected or controller.revision != self._planned_for:
+        changed = stands or controller.revision != self._planned_for
+        self._changed = self._changed or changed
+        if changed or corrected or self._again:
+            self._again = False
             self._planned_for, self._corrected_for, self._said_at = controller.revision, controller.rejoined, now
             self._wanted.set()
 
@@ -77,6 +80,11 @@ class Planner:
         controller, output = self._controller, self._output
         with self._lock:
             sent, revision, state = self._sent, controller.revision, controller.state.value
+            amid = sent is not None and not np.array_equal(sent[0].position, controller.sent)
+            if amid and not self._closing.is_set():
+                self._again = True  # a tick is under way: when it is over
+                return
+            changed, self._changed = self._changed or revision != self._planned_for, False
             ahead = controller.fork() if sent is not None else None
         if sent is None or ahead is None:
             self._stop_going()  # nothing is commanded: whatever moves the robot on, no plan of ours shall
@@ -87,8 +95,7 @@ class Planner:
         plan = plan_behind(ahead, command, at, lambda: controller.revision != revision)
         if plan is None:
             return
-        if output.wants_plans and revision != self._sent_for:
-            self._sent_for = revision
+        if output.wants_plans and changed:
             self._send(plan, at)
         output.say_state(state)
         output.say_plan(plan, at)
@@ -115,7 +122,6 @@ class Planner:
 
     def _stop_going(self) -> None:
         """End a motion that the robot is still on although no command comes any more."""
-        self._sent_for = -1
         if self._going is None:
             return
         now, limits = self._now(), self._controller.limits
