@@ -56,7 +56,7 @@ def test_same_dataset_as_on_one_machine(tmp_path: Path, bags: list[Path], cluste
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr("pi0_ros.conversion.convert.write_dataset", lambda *_: 1 / 0)
         convert(bags, tmp_path / "stopped", ROBOT, engine=engine)
-    finished = {path.name: path.stat().st_mtime_ns for path in Staging(tmp_path / "stopped").parts.rglob("*.mp4")}
+    finished = {path.name: path.stat().st_mtime_ns for path in Staging(tmp_path / "stopped").episodes.rglob("*.mp4")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pi0_ros.conversion.ray_engine._unpack", lambda *_: 1 / 0)
         convert(bags, tmp_path / "stopped", ROBOT, engine=engine)

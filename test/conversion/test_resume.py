@@ -163,7 +163,7 @@ def test_workers_end_with_the_conversion_that_started_them(tmp_path: Path, bags:
     command = [sys.executable, "-m", "pi0_ros.cli", "convert", *map(str, bags), str(out), "--robot", "demo_arm"]
     process = subprocess.Popen([*command, "--workers", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
-    while not Staging(out).parts.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not Staging(out).episodes.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
     assert process.stderr
