@@ -9,7 +9,13 @@
 The default address is reachable from this machine only. Beyond it the server wants keys (`pi0 keys create keys/ NAME`),
 or a token for openpi's clients, unless you say --insecure: whoever reaches it may then ask. On the robot:
 
+<<<<<<< HEAD
     ros2 launch pi0_ros policy.launch.py robot:=my_robot backend:=zmq server:=tcp://gpu-box:5555 keys:=NAME
+=======
+    ros2 launch pi0_ros policy.launch.py robot:=my_robot backend:=zmq server:=tcp://gpu-box:5555
+
+The work is done by a second process. Should it die, however that came, another takes its place and that is said.
+>>>>>>> 213bc6b (pi0 serve starts its worker again when it dies)
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ from __future__ import annotations
 import argparse
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -26,11 +33,13 @@ from typing import TYPE_CHECKING
 from pi0_ros.base.errors import InputError
 from pi0_ros.inference.addresses import is_local, is_local_endpoint, parse_port
 from pi0_ros.inference.backend import Backend
-from pi0_ros.inference.keys import read_server_keys
+from pi0_ros.inference.keys import ServerKeys, read_server_keys
 from pi0_ros.inference.openpi import read_token
 from pi0_ros.inference.options import add_policy_arguments, policy_options
 from pi0_ros.inference.protocol import DEFAULT_ADDRESS
 from pi0_ros.inference.server import Server
+from pi0_ros.launching import supervisor
+from pi0_ros.launching.lifeline import Lifeline
 from pi0_ros.robot import load_robot
 
 if TYPE_CHECKING:
@@ -61,15 +70,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    if supervisor.is_worker():
+        return _serve(args)
+    _keys(args)  # what cannot be is said before a worker is started
+    _websocket(args)
+    return supervisor.supervise([sys.executable, "-m", "pi0_ros.cli", "serve", *args.arguments], log.error)
+
+
+def _serve(args: argparse.Namespace) -> int:
+    """The worker: load, answer, end with its supervisor."""
     from pi0_ros.policy.policy import load_policy
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
-    keys = read_server_keys(args.own_keys) if args.own_keys else None
-    if not (keys or args.insecure or is_local_endpoint(args.bind)):
-        raise InputError(
-            f"--bind {args.bind} is open to the network: give --keys (`pi0 keys create`) or say --insecure"
-        )
-    websocket = _websocket(args)
+    lifeline = Lifeline.from_environment()
+    keys, websocket = _keys(args), _websocket(args)
     policy = load_policy(policy_options(args), robot=load_robot(args.robot) if args.robot else None)
     server = Server(policy, args.bind, keys)
     openpi = websocket(policy) if websocket is not None else None
@@ -83,17 +97,28 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     if keys is None and not is_local_endpoint(args.bind):
         log.warning("%s is open to the network, without keys or encryption", server.address)
+    supervisor.at_work()
     try:
         if openpi is not None:
             openpi.start()
             log.info("openpi's clients are answered on %s", openpi.address)
-        server.run(stop.is_set)
+        server.run(lambda: stop.is_set() or lifeline.cut)
     finally:
         server.close()
         if openpi is not None:
             openpi.close()
     log.info("stopped after %d chunks", server.answered + (openpi.answered if openpi is not None else 0))
     return 0
+
+
+def _keys(args: argparse.Namespace) -> ServerKeys | None:
+    """The server's own keys; beyond this machine it wants them."""
+    keys = read_server_keys(args.own_keys) if args.own_keys else None
+    if not (keys or args.insecure or is_local_endpoint(args.bind)):
+        raise InputError(
+            f"--bind {args.bind} is open to the network: give --keys (`pi0 keys create`) or say --insecure"
+        )
+    return keys
 
 
 def _websocket(args: argparse.Namespace) -> Callable[[Backend], OpenpiServer] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import wait_until
+from launched import alive, children
 from policy_fixtures import observation, tiny_checkpoint, tiny_robot
 
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.cli import main as cli
 from pi0_ros.inference.client import Client
+from pi0_ros.inference.metadata import BackendError
+from pi0_ros.observation.streams import Observation
 from pi0_ros.policy.policy import Policy
 
 LIMIT_S = 120.0  # a process with torch takes its time to start on a busy machine
@@ -103,6 +108,46 @@ def test_a_wrong_websocket_is_refused_before_anything_is_loaded(words, message, 
     assert message in capsys.readouterr().err
 
 
-def test_a_bad_checkpoint_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_checkpoint_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["serve", "--checkpoint", str(tmp_path / "nothing")]) == 2
-    assert "nothing: there is no such checkpoint" in capsys.readouterr().err
+    assert "nothing: there is no such checkpoint" in capfd.readouterr().err
+
+
+def test_a_worker_that_dies_is_replaced_and_that_is_said(tmp_path: Path) -> None:
+    """Killed, it answers again; told to end, it ends and leaves nobody."""
+    folder, address = tiny_checkpoint(tmp_path / "tiny"), f"ipc://{tmp_path}/policy.sock"
+    words = ["serve", "--checkpoint", str(folder), "--bind", address, "--device", "cpu", "--threads", "1"]
+    with subprocess.Popen([sys.executable, "-m", "pi0_ros.cli", *words], stderr=subprocess.PIPE, text=True) as server:
+        try:
+            seen, workers = observation(tiny_robot()), []
+            for _ in range(2):
+                wait_until(lambda: answers(address, seen), LIMIT_S, "an answer")
+                workers.append(*children(server.pid))
+                os.kill(workers[-1], signal.SIGKILL) if len(workers) < 2 else server.send_signal(signal.SIGTERM)
+                wait_until(lambda: not alive(workers[-1]), LIMIT_S, "the worker's end")
+            _, log = server.communicate(timeout=LIMIT_S)
+        finally:
+            server.kill()
+    assert server.returncode == 0 and len(set(workers)) == 2 and not any(map(alive, workers))
+    assert log.count("the worker was killed by SIGKILL after") == 1 and "starting another in 1 s" in log
+
+
+def test_a_worker_ends_with_its_supervisor(tmp_path: Path) -> None:
+    folder, address = tiny_checkpoint(tmp_path / "tiny"), f"ipc://{tmp_path}/policy.sock"
+    words = ["serve", "--checkpoint", str(folder), "--bind", address, "--device", "cpu", "--threads", "1"]
+    with subprocess.Popen([sys.executable, "-m", "pi0_ros.cli", *words], stderr=subprocess.DEVNULL) as server:
+        wait_until(lambda: answers(address, observation(tiny_robot())), LIMIT_S, "an answer")
+        (worker,) = children(server.pid)
+        server.kill()
+    wait_until(lambda: not alive(worker), LIMIT_S, "the worker's end")
+
+
+def answers(address: str, seen: Observation) -> bool:
+    """Whether somebody infers there."""
+    one = Client(address, timeout_s=1.0)
+    try:
+        return len(one.infer(seen).actions) > 0
+    except BackendError:
+        return False
+    finally:
+        one.close()
