@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
                 hint = f"did you mean `pi0 {near[0]}`?" if near else f"there are {', '.join(COMMANDS)}"
                 overview.error(f"no command is called {chosen!r}: {hint}")
             args = _parse(chosen, argv[1:])
-            args.arguments = argv[1:]  # as they were given, for a command that starts itself again
+            args.given = argv[1:]  # as they were given, for a command that starts itself again
             return int(args.run(args))
         finally:
             sys.stdout.flush()

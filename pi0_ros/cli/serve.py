@@ -9,13 +9,9 @@
 The default address is reachable from this machine only. Beyond it the server wants keys (`pi0 keys create keys/ NAME`),
 or a token for openpi's clients, unless you say --insecure: whoever reaches it may then ask. On the robot:
 
-<<<<<<< HEAD
     ros2 launch pi0_ros policy.launch.py robot:=my_robot backend:=zmq server:=tcp://gpu-box:5555 keys:=NAME
-=======
-    ros2 launch pi0_ros policy.launch.py robot:=my_robot backend:=zmq server:=tcp://gpu-box:5555
 
 The work is done by a second process. Should it die, however that came, another takes its place and that is said.
->>>>>>> 213bc6b (pi0 serve starts its worker again when it dies)
 """
 
 from __future__ import annotations
@@ -75,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         return _serve(args)
     _keys(args)  # what cannot be is said before a worker is started
     _websocket(args)
-    return supervisor.supervise([sys.executable, "-m", "pi0_ros.cli", "serve", *args.arguments], log.error)
+    return supervisor.supervise([sys.executable, "-m", "pi0_ros.cli", "serve", *args.given], log.error)
 
 
 def _serve(args: argparse.Namespace) -> int:

@@ -103,6 +103,11 @@ def begun(plan: Plan, position: np.ndarray, velocity: np.ndarray) -> Plan:
     )
 
 
+def standing(position: np.ndarray) -> Plan:
+    """The plan of a robot that rests at `position` [J]."""
+    return Plan(np.zeros(1), position[None], np.zeros((1, len(position))))
+
+
 def later(going: Plan, elapsed_s: float) -> Plan:
     """`going` with its times from `elapsed_s` later on."""
     return replace(going, times=going.times - elapsed_s)

@@ -17,6 +17,7 @@ from pi0_ros.control.plan import (
     later,
     motion_along,
     plan_behind,
+    standing,
     still_to_come,
 )
 from pi0_ros.nodes.command_output import CommandOutput
@@ -41,6 +42,8 @@ class Planner:
     ) -> None:
         self._controller, self._lock, self._output, self._now = controller, lock, output, now
         self._sent: tuple[Command, float] | None = None  # the last command and its time
+        self._told: np.ndarray | None = None  # [J] where the last plan led, once nothing is commanded any more
+        self._began_at: np.ndarray | None = None  # [J] where the commands began after a silence, and the robot rests
         self._planned_for = 0  # the controller's revision
         self._corrected_for, self._said_at = 0, -np.inf  # its rejoins; when the plan was last asked for, s
         self._changed = self._again = False  # the motion has, for groups that take plans; a plan is wanted still
@@ -60,6 +63,8 @@ class Planner:
     def ticked(self, command: Command | None, now: float) -> None:
         """After every tick at `now` (s), within the lock: ask for a plan where the motion has changed."""
         controller, stands = self._controller, command is None and self._sent is not None
+        if command is not None and self._sent is None:
+            self._began_at = command.position - command.velocity * controller.period
         self._sent = (command, now) if command is not None else None
         corrected = controller.rejoined != self._corrected_for and not 0 <= now - self._said_at < CORRECTED_S
         changed = stands or controller.revision != self._planned_for
@@ -80,6 +85,7 @@ class Planner:
         controller, output = self._controller, self._output
         with self._lock:
             sent, revision, state = self._sent, controller.revision, controller.state.value
+            began_at = self._began_at
             amid = sent is not None and not np.array_equal(sent[0].position, controller.sent)
             if amid and not self._closing.is_set():
                 self._again = True  # a tick is under way: when it is over
@@ -96,22 +102,27 @@ class Planner:
         if plan is None:
             return
         if output.wants_plans and changed:
-            self._send(plan, at)
+            self._send(plan, at, began_at if began_at is not None else command.position)
         output.say_state(state)
         output.say_plan(plan, at)
 
-    def _send(self, plan: Plan, at: float) -> None:
-        """Hand over `plan`, which began at `at` (s), to the groups that take plans."""
+    def _send(self, plan: Plan, at: float, began_at: np.ndarray) -> None:
+        """Hand over `plan`, which began at `at` (s), to the groups that take plans.
+
+        The robot is on the plan before; without one it rests where the commands began, but for a gripper, which may
+        keep a command that no plan has brought it.
+        """
         controller, limits = self._controller, self._controller.limits
+        if self._told is not None:
+            began_at = np.where(limits.gripper, self._told, began_at)
         for _ in range(TRIES):
             now, away = self._now(), False
             rest = still_to_come(plan, now - at)
             going = later(self._going[0], now - self._going[1]) if self._going is not None else None
-            position, velocity = motion_along(going) if going is not None else (plan.positions[0], plan.velocities[0])
-            if going is not None:
-                delay = delay_to_join(rest, going, limits)
-                away = delay > AWAY_S
-                rest = brake_along(going, limits) if away else replace(rest, times=rest.times + delay)
+            position, velocity = motion_along(going or standing(began_at))
+            delay = delay_to_join(rest, going or standing(began_at), limits)
+            away = going is not None and delay > AWAY_S
+            rest = brake_along(going, limits) if going and away else replace(rest, times=rest.times + delay)
             if self._now() - now <= LATE_S:
                 break
         if away:
@@ -132,7 +143,7 @@ class Planner:
             self._going = begun(stop, position, velocity), now
             self._output.publish_plan(stop)
         elif self._controller.state not in ARMED:
-            self._going = None
+            self._going, self._told = None, position
 
     def _run(self) -> None:
         while not self._closing.is_set():

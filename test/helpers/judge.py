@@ -206,7 +206,8 @@ def judge_plans(
         if ways.max() > SLACK:
             j, kind = int(ways.argmax()), "velocity (times its limit) to a plan's first point"
             told = "" if joins is None else f", told to be at {joins[j]:.4f} for {at - going[0][0]:.3f} s"
-            way = f"{start[j]:.4f} -> {path[0, j]:.4f} in {times[0]:.3f} s{told}"
+            seen_then = f", measured {seen[i, j]:.4f} {at - seen_at[i]:.3f} s before" if i >= 0 else ""
+            way = f"{start[j]:.4f} -> {path[0, j]:.4f} in {times[0]:.3f} s{told}{seen_then}"
             verdict.breach(kind, 0, f"{names[j]} [{way}]", float(ways.max()))
     if len(path) > 1:
         steps = np.diff(times)[:, None]

@@ -157,3 +157,23 @@ def test_skipped_ticks_change_what_is_said_but_not_too_often(stage):
         if stage.said[-1][2] == stage.now:
             np.testing.assert_array_equal(stage.said[-1][1].positions[0], stage.position)
     assert 3 <= len(stage.said) - count <= 5 and len(stage.plans) == sent
+
+
+def test_a_first_plan_that_took_long_to_make_begins_where_the_robot_rests(stage, monkeypatch):
+    """A slow machine, or a high rate: the commands are far ahead when the first plan is ready."""
+    stage.tick(5)
+    stage.controller.disarm("test")
+    stage.tick(60)
+    assert stage.controller.arm(stage.now) == []
+    started = stage.position.copy()
+    monkeypatch.setattr(stage.planner, "publish", lambda: None)
+    stage.tick(1)
+    stage.chunk()
+    stage.tick(25)
+    monkeypatch.undo()
+    assert stage.position[0] - started[0] > 0.2
+    before = len(stage.plans)
+    stage.planner.publish()
+    (plan,) = stage.plans[before:]
+    assert abs(plan.positions[0, 0] - started[0]) <= 2.0 * plan.times[0], "within the velocity limit"
+    assert plan.positions[0, 0] - started[0] > 0.2 and plan.times[0] > 0.1
