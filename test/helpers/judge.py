@@ -119,7 +119,7 @@ class Judge:
             key=lambda option: max(option[0].max(), option[1].max()),
         )
         self._others = ()
-        if begins and self._times:  # at the last command or where it was measured, whichever was nearer
+        if anew and self._times:  # at the last command or where it was measured, whichever was nearer
             most = SLACK * np.minimum(robot.velocity, robot.acceleration * self._period)
             begun = [(command - place) / self._period for place in (self._path[-1], *places)]
             self._others = tuple(np.where(np.abs(v) <= most, v, self._velocity) for v in begun)
