@@ -293,14 +293,14 @@ def test_nan_from_a_server_never_becomes_a_chunk(policy: Policy) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dt": 1000.0}, "with 1000 s per action, although it said 20 actions per second"),
+        ({"dt_ns": 1000 * SECOND}, "with 1000 s per action, although it said 20 actions per second"),
         ({"names": ["yaw"] * 6}, "a chunk for yaw, yaw, yaw, yaw, yaw, yaw, although it said yaw, shoulder"),
         ({"type": "infer"}, "a message of type 'infer', expected 'chunk'"),
     ],
 )
 def test_a_chunk_that_is_not_of_the_policy_is_refused(policy: Policy, changes: dict, message: str) -> None:
     def answer(question: Message) -> list[bytes]:
-        body = {"stamp": 1.0, "dt": 0.05, "names": list(tiny_robot().joint_names), "timing": {}}
+        body = {"stamp_ns": SECOND, "dt_ns": 50_000_000, "names": list(tiny_robot().joint_names), "timing": {}}
         kind = changes.get("type", "chunk")
         return encode(Message(kind, question.id, body | changes, {"actions": np.zeros((5, 6))}))
 
