@@ -175,10 +175,22 @@ def test_wrong_observations(body: dict, arrays: dict, message: str) -> None:
         protocol.parse_observation(over_the_wire(Message("infer", 1, body, arrays)))
 
 
-@pytest.mark.parametrize("actions", [np.full((2, 1), np.nan), np.zeros((0, 1)), np.zeros((2, 3)), np.zeros(2)])
-def test_chunks_that_must_not_be_executed(actions: np.ndarray) -> None:
-    body = {"stamp": 1.0, "dt": 0.05, "names": ["a"], "timing": {}}
-    with pytest.raises(ProtocolError, match="chunk: "):
+@pytest.mark.parametrize(
+    ("actions", "changes", "why"),
+    [
+        (np.full((2, 1), np.nan), {}, "NaN or infinity for a"),
+        (np.zeros((0, 1)), {}, "shape .0, 1."),
+        (np.zeros((2, 3)), {}, "shape .2, 3."),
+        (np.zeros(2), {}, "expected stamp_ns, dt_ns"),
+        (np.zeros((2, 1)), {"stamp_ns": 1.7e9}, "expected stamp_ns, dt_ns"),
+        (np.zeros((2, 1)), {"dt_ns": 0.05}, "expected stamp_ns, dt_ns"),
+        (np.zeros((2, 1)), {"dt_ns": 0}, "dt_ns 0 must be"),
+        (np.zeros((2, 1)), {"stamp_ns": 2**63}, "must be a ROS time"),
+    ],
+)
+def test_chunks_that_must_not_be_executed(actions: np.ndarray, changes: dict, why: str) -> None:
+    body = {"stamp_ns": 1, "dt_ns": 50_000_000, "names": ["a"], "timing": {}} | changes
+    with pytest.raises(ProtocolError, match=f"chunk: .*{why}"):
         protocol.parse_chunk(over_the_wire(Message("chunk", 1, body, {"actions": actions})))
 
 
