@@ -98,8 +98,9 @@ def test_two_robots_in_one_domain(stations: dict[str, tuple[Body, Desk]], tmp_pa
         assert all(np.all(np.array(m.points[0].velocities) == 0.0) for m in left[0].commands[stopped:])
         names = {name for name in left[1].statuses if name.startswith("pi0_ros: ")}
         assert names == {f"pi0_ros: {side}/{node}" for side in SIDES for node in ("controller", "policy", "recorder")}
-        topics = {name for name, _ in left[1].get_topic_names_and_types() if name.endswith(("pi0/plan", "pi0/state"))}
-        assert topics == {f"/{side}/pi0/{name}" for side in SIDES for name in ("plan", "state")}
+        wanted = {f"/{side}/pi0/{name}" for side in SIDES for name in ("plan", "state")}
+        said = lambda: {n for n, _ in left[1].get_topic_names_and_types() if n.endswith(("pi0/plan", "pi0/state"))}  # noqa: E731
+        wait_until(lambda: said() == wanted, 20.0, lambda: str(said()))
         assert {"left/demo_arm", "right/demo_arm"} <= left[1].hardware
         assert "demo_arm" not in left[1].hardware
         other = left[1].statuses["pi0_ros: right/controller"]
