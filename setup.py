@@ -34,7 +34,8 @@ CAMERAS = ["opencv-python-headless>=4.5"]  # YUV and Bayer pictures; a ROS machi
 VIEW = ["viser>=1.1", "yourdfpy>=0.0.58"]
 # transformers: prompts are compared with its own; it needs protobuf to read a SentencePiece model, as LeRobot does.
 # triton: the engine's GPU kernels are tested in its interpreter, and compiled, without a GPU.
-TEST = ["pytest>=7.4", "pytest-cov>=5", "pytest-xdist>=3.5", "hypothesis>=6.100", "transformers>=4.48", "protobuf>=4"]
+TEST = ["pytest>=7.4", "pytest-cov>=5", "pytest-xdist>=3.5", "pytest-rerunfailures>=13", "hypothesis>=6.100"]
+TEST += ["transformers>=4.48", "protobuf>=4"]
 TEST += ["triton==3.6.0; platform_system == 'Linux'"]  # newer interpreters refuse some masks
 LINT = ["mypy>=1.13", "ruff>=0.8", "types-PyYAML"]
 COLCON = ["colcon-common-extensions>=0.3", "catkin_pkg>=1.0"]

@@ -152,7 +152,7 @@ class RanOnError(BaseException):
 
 @pytest.mark.parametrize("case", list(cases()), ids=str)
 def test_a_wrong_argument_is_one_line(
-    case: Case, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    case: Case, place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def ran_on(number: int, frame: object) -> None:
         raise RanOnError(f"`pi0 {case}` still runs after {LIMIT_S} s")
@@ -168,7 +168,7 @@ def test_a_wrong_argument_is_one_line(
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-    captured = capsys.readouterr()
+    captured = capfd.readouterr()  # of child processes, too
     printed = re.sub(r"[^\n]*\r[^\n]*\n?", "", captured.err)  # without progress bars
     assert "Traceback" not in printed, printed
     if case.words[:2] in REPORTS or case.words[:1] in REPORTS:
@@ -184,17 +184,17 @@ def test_a_wrong_argument_is_one_line(
 @pytest.mark.parametrize(
     "words", [["no_such_command"], ["stats"], ["dataset", "no_such_action"], ["up", "demo", "--no-such"]]
 )
-def test_a_wrong_command_line_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_line_is_one_line(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2
-    printed = capsys.readouterr().err
+    printed = capfd.readouterr().err
     assert printed.startswith("pi0") and len(printed.splitlines()) == 1
     assert words[-1] in printed or "DATASET" in printed
 
 
 def test_a_planted_bug_shows_where_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from pi0_ros.training import statistics
 
@@ -205,6 +205,6 @@ def test_a_planted_bug_shows_where_it_is(
     assert main(["convert", str(bag), str(tmp_path / "out"), "--robot", "demo_arm"]) == 0
     monkeypatch.setattr(statistics, "_spread", planted)
     assert main(["stats", str(tmp_path / "out")]) == 70
-    printed = capsys.readouterr().err
+    printed = capfd.readouterr().err
     assert "Traceback (most recent call last)" in printed and "in planted" in printed
     assert "operands could not be broadcast" in printed and "report it" in printed

@@ -17,7 +17,9 @@ import numpy as np
 import rclpy
 from chunks import chunk_of
 from rclpy.node import Node
+from rclpy.task import Future
 from sensor_msgs.msg import Image, JointState
+from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.nodes.messages import LATEST, chunk_to_message, seconds_to_stamp
@@ -54,6 +56,8 @@ class Body(Node):
         self._states = self.create_publisher(JointState, place(ROBOT.state[0].topic), 10)
         self._chunks = self.create_publisher(JointTrajectory, "pi0/chunk", LATEST)
         self.create_subscription(JointTrajectory, place(ROBOT.commands[0].topic), self._on_command, 200)
+        self._arm, self._asked = self.create_client(SetBool, "controller/arm"), Future()
+        self._asked.set_result(None)
         self.create_timer(0.02, self._feel)
         self.create_timer(0.2, self._plan)
         self._cameras = [self.create_publisher(Image, place(camera.topic), 2) for camera in ROBOT.cameras]
@@ -62,6 +66,17 @@ class Body(Node):
 
     def moving(self) -> bool:
         return len(self.commands) > 25 and any(np.abs(m.points[0].velocities).max() > 0.05 for m in self.commands[-3:])
+
+    def drives(self) -> bool:
+        """Whether it moves with everyone there who sends chunks: this body, and the policy node that was launched.
+
+        A controller that armed itself before the policy node came has disarmed since, or will: it is asked again.
+        """
+        if self.count_publishers("pi0/chunk") < 2:
+            return False
+        if self._asked.done() and self._arm.service_is_ready():
+            self._asked = self._arm.call_async(SetBool.Request(data=True))
+        return self.moving()
 
     def last_velocity(self) -> float:
         return float(np.abs(self.commands[-1].points[0].velocities).max())

@@ -95,7 +95,7 @@ def running_robot(kind: str, folder: Path, body: Body) -> Launched:
     launched = launch(kind, folder, [*WORDS, "auto_arm:=true", f"params_file:={patient}"])
     told = lambda: launched.printed.decode(errors="replace")[-3000:]  # noqa: E731
     try:
-        wait_until(lambda: body.moving() or launched.process.poll() is not None, 60.0, told)
+        wait_until(lambda: body.drives() or launched.process.poll() is not None, 60.0, told)
         assert launched.process.poll() is None, told()
         launched.nodes = children(launched.process.pid)
         lines = list(launched.nodes.values())

@@ -71,7 +71,7 @@ def test_two_robots_in_one_domain(stations: dict[str, tuple[Body, Desk]], tmp_pa
             record = [f"namespace:={side}", "robot:=demo_arm", "out_dir:=bags"]
             launched.append(launch("pi0 up", tmp_path / side, record, "record"))
         told = lambda: "\n".join(one.printed.decode(errors="replace")[-1500:] for one in launched)  # noqa: E731
-        wait_until(lambda: all(body.moving() for body, _ in stations.values()), 90.0, told)
+        wait_until(lambda: all(body.drives() for body, _ in stations.values()), 90.0, told)
         for one in launched:
             one.nodes = children(one.process.pid)
         for _, desk in stations.values():
@@ -94,7 +94,7 @@ def test_two_robots_in_one_domain(stations: dict[str, tuple[Body, Desk]], tmp_pa
         stopped = len(left[0].commands)
         sent = len(right[0].commands)
         said = lambda: f"the other one moving on: {right[1].statuses.get('pi0_ros: right/controller')}"  # noqa: E731
-        wait_until(lambda: len(right[0].commands) > sent + 50 and right[0].moving(), 30.0, said)
+        wait_until(lambda: len(right[0].commands) > sent + 50 and right[0].drives(), 30.0, said)
         assert all(np.all(np.array(m.points[0].velocities) == 0.0) for m in left[0].commands[stopped:])
         names = {name for name in left[1].statuses if name.startswith("pi0_ros: ")}
         assert names == {f"pi0_ros: {side}/{node}" for side in SIDES for node in ("controller", "policy", "recorder")}
