@@ -69,7 +69,7 @@ def converted(tmp_path: Path, robot: Robot, extra: Extra, seconds: float = 6.0, 
     report = convert([path], tmp_path / "out", whole, dry_run=True).bags[0]
     checked = check_bag(path, whole)
     assert (checked.verdict == "unusable") == (report.status == "rejected"), (checked.findings, report)
-    assert sum(checked.pieces) == report.frames
+    assert sum(checked.episode_rows) == report.frames
     if report.status == "converted":
         return convert([path], tmp_path / "out", whole).bags[0]
     return report

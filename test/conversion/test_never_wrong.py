@@ -67,7 +67,7 @@ def one(tmp_path: Path, options: Options = USUAL, **changes: Any) -> BagReport:
         report = convert([path], tmp_path / "out", ROBOT, options, dry_run=True).bags[0]
     checked = check_bag(path, ROBOT, options)
     assert (checked.verdict == "unusable") == (report.status == "rejected"), (checked.findings, report)
-    assert sum(checked.pieces) == report.frames
+    assert sum(checked.episode_rows) == report.frames
     return report
 
 
