@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,10 +32,12 @@ class Progress:
         self.steps = steps
         done = self.ends[position.stage] - steps[position.stage] + position.step
         rows = [row for row in read_progress(self.csv) if row["step"] <= done] if done else []
-        with self.csv.open("w", newline="") as file:
+        whole = self.csv.with_suffix(".csv.partial")  # a kill in the middle leaves the old one
+        with whole.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
+        whole.replace(self.csv)
         terminal = sys.stderr.isatty()
         self.bar = tqdm(
             total=self.ends[-1], initial=done, unit="step", dynamic_ncols=True, mininterval=0.5 if terminal else 60.0
@@ -94,14 +97,17 @@ def _short(value: Any) -> Any:
 
 
 def read_progress(path: Path) -> list[dict[str, Any]]:
-    """Rows of a progress CSV; `stage` stays text, empty cells are None, the rest are numbers. No file: no rows."""
+    """Rows of a progress CSV; `stage` stays text, empty cells are None, the rest are numbers. No file: no rows.
+
+    A last line without an end, which a killed or still writing run left, is no row.
+    """
     if not path.is_file():
         return []
+    text = path.read_bytes().decode("utf-8")
     rows: list[dict[str, Any]] = []
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            numbers = {key: float(value) if value else None for key, value in row.items() if key != "stage"}
-            rows.append({"stage": row["stage"], **numbers})
+    for row in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")):
+        numbers = {key: float(value) if value else None for key, value in row.items() if key != "stage"}
+        rows.append({"stage": row["stage"], **numbers})
     return rows
 
 

@@ -30,7 +30,16 @@ from pi0_ros.training.state import Position, state_tensors, write_state
 from pi0_ros.training.weights import write_finished
 
 CHECKPOINT, KEPT = "checkpoint", "checkpoints"
-PRODUCTS = (CHECKPOINT, KEPT, "progress.csv", "curve.png", "tokenizer.model", "not_finite", "tensorboard")
+PRODUCTS = (
+    CHECKPOINT,
+    KEPT,
+    "progress.csv",
+    "progress.csv.partial",
+    "curve.png",
+    "tokenizer.model",
+    "not_finite",
+    "tensorboard",
+)
 
 
 class TrainingStoppedError(Pi0Error, RuntimeError):

@@ -111,6 +111,19 @@ def test_a_folder_that_is_not_empty_is_neither_overwritten_nor_resumed_in_silenc
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_torn_last_line_of_the_progress_is_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "progress.csv"
+    whole = b"stage,step,loss\r\none,2,0.5\r\none,4,\r\n"
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        rows = read_progress(path)
+        assert (
+            rows
+            == [{"stage": "one", "step": 2.0, "loss": 0.5}, {"stage": "one", "step": 4.0, "loss": None}][: len(rows)]
+        )
+        assert len(rows) == max(0, whole[:cut].count(b"\n") - 1)
+
+
 @pytest.mark.slow
 def test_killed_at_random_moments_the_run_ends_with_the_same_weights(tmp_path: Path) -> None:
     whole = run_training(tmp_path / "whole", recipe(save_every=2))
