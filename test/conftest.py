@@ -76,10 +76,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run, and say why. What runs over DDS may fail once: see CONTRIBUTING.md."""
+    """Skip what this machine cannot run, and say why. What starts processes may fail once: see CONTRIBUTING.md."""
     reruns = config.pluginmanager.hasplugin("rerunfailures")
     for item in items:
-        if reruns and item.get_closest_marker("dds"):
+        if reruns and (item.get_closest_marker("dds") or item.get_closest_marker("slow")):
             item.add_marker(pytest.mark.flaky(reruns=1))
         if item.get_closest_marker("gpu") and not _has_gpu():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
