@@ -12,8 +12,8 @@ from pi0_ros.conversion.bag_streams import TOGETHER, Recorded, Stream, read_stre
 from pi0_ros.datasets.pictures import contrast, is_black, sharpness
 from pi0_ros.observation.camera_picture import decoder_of
 from pi0_ros.observation.images import ImageError
-from pi0_ros.observation.streams import MessageError, decode_plan, decode_state
-from pi0_ros.observation.trajectories import Plan
+from pi0_ros.observation.streams import MessageError, decode_state, decode_trajectory
+from pi0_ros.observation.trajectories import Trajectory
 from pi0_ros.robot import Camera, CommandGroup, Robot, StateTopic
 from pi0_ros.robot.message_types import CAMERA_TYPES
 
@@ -176,8 +176,8 @@ def check_joints(bag: Bag, found: Recorded, robot: Robot) -> Iterator[Finding]:
 
 def _decode(item: StateTopic | CommandGroup, msg: object) -> np.ndarray:
     """The values of a message, float64 [N, joints]: a plan has many."""
-    found = decode_state(item, msg) if isinstance(item, StateTopic) else decode_plan(item, msg)
-    return found.positions if isinstance(found, Plan) else found[None]
+    found = decode_state(item, msg) if isinstance(item, StateTopic) else decode_trajectory(item, msg)
+    return found.positions if isinstance(found, Trajectory) else found[None]
 
 
 def _motion(moved: dict[str, bool], commanded: dict[str, bool]) -> Iterator[Finding]:

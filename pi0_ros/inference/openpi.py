@@ -22,7 +22,6 @@ from pi0_ros.inference.metadata import BackendError, Metadata
 from pi0_ros.observation.streams import Observation
 from pi0_ros.robot import Robot, units
 
-MAX_BYTES = 64 << 20  # of one message
 KINDS = "biuf"  # of numpy's dtypes: what numbers and pictures are made of
 STAMP = "stamp_ns"  # an observation may carry its capture time; openpi's own clients send none
 

@@ -12,8 +12,9 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.base.foreign import shortened
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.inference.metadata import BackendError, Metadata
-from pi0_ros.inference.openpi import MAX_BYTES, OpenpiError, pack, read_answer, unpack, write_observation
+from pi0_ros.inference.openpi import OpenpiError, pack, read_answer, unpack, write_observation
 from pi0_ros.inference.prefix import ActionPrefix
+from pi0_ros.inference.protocol import MAX_BYTES
 from pi0_ros.observation.images import resize_with_pad
 from pi0_ros.observation.streams import Observation
 from pi0_ros.robot import Robot

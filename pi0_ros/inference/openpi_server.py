@@ -21,7 +21,8 @@ from websockets.sync.server import Server, ServerConnection, serve
 from pi0_ros.base.errors import InputError, Pi0Error
 from pi0_ros.base.foreign import shortened
 from pi0_ros.inference.backend import Backend
-from pi0_ros.inference.openpi import MAX_BYTES, OpenpiError, describe, pack, read_observation, unpack, write_answer
+from pi0_ros.inference.openpi import OpenpiError, describe, pack, read_observation, unpack, write_answer
+from pi0_ros.inference.protocol import MAX_BYTES
 
 log = logging.getLogger("pi0 serve")
 MAX_CLIENTS = 64

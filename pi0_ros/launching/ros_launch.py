@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pi0_ros.base.middleware import profiles_variable
 from pi0_ros.launching.launches import LAUNCHES, Argument, Command, resolve
 from pi0_ros.launching.lifeline import launcher_variable
 from pi0_ros.launching.lookups import look_up, look_up_executables
@@ -49,7 +50,9 @@ def launch_description(name: str, look: Look = nothing_around) -> Any:
             commands = kept
         return [*(LogInfo(msg=text) for text in said), *(_node_action(command) for command in commands)]
 
-    profile = {name: value for name, value in ros_environment().items() if name.endswith("_DEFAULT_PROFILES_FILE")}
+    environment = ros_environment()
+    profiles = profiles_variable(environment)
+    profile = {profiles: environment[profiles]}
     return LaunchDescription(
         [
             *(SetEnvironmentVariable(variable, value) for variable, value in (profile | launcher_variable()).items()),

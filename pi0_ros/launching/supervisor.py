@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from pi0_ros.launching.lifeline import launcher_variable
-from pi0_ros.launching.processes import ENDINGS
+from pi0_ros.launching.processes import ENDINGS, Ended
 
 VARIABLE = "PI0_WORKER_READY"  # the file descriptor on which a worker says that it is at work
 FIRST_S, MOST_S = 1.0, 60.0  # waits before the first and before later starts, each twice the one before
@@ -47,8 +47,7 @@ def supervise(argv: Sequence[str], say: Callable[[str], None], first_s: float = 
                 return 128 - status if status < 0 else status
             lived = time.monotonic() - began
             wait_s = first_s if lived > LIVED_S else wait_s
-            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-            say(f"the worker {how} after {lived:.0f} s: starting another in {wait_s:g} s")
+            say(f"{Ended('the worker', status, required=True)} after {lived:.0f} s: starting another in {wait_s:g} s")
             if asked.wait(wait_s):
                 return 0
             wait_s = min(2.0 * wait_s, MOST_S)

@@ -13,6 +13,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
+from pi0_ros.base.middleware import profiles_variable
 from pi0_ros.launching.processes import ros_environment
 from pi0_ros.launching.surroundings import Surroundings
 from pi0_ros.nodes.messages import LATCHED
@@ -23,9 +24,9 @@ ANSWER_S = 2.0  # a living node that is not at work answers within
 
 def look_around(namespace: str, names: Iterable[str]) -> Surroundings:
     """What runs in `namespace` ("": none) under these names; takes `LOOK_S`, more where somebody has one of them."""
-    for name, value in ros_environment().items():
-        if name.endswith("_DEFAULT_PROFILES_FILE"):
-            os.environ.setdefault(name, value)  # finds others quickly
+    environment = ros_environment()
+    profiles = profiles_variable(environment)
+    os.environ.setdefault(profiles, environment[profiles])  # finds others quickly
     context = rclpy.Context()
     rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
     node = Node(

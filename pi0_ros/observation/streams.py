@@ -18,7 +18,7 @@ import numpy as np
 from pi0_ros.base.errors import InputError
 from pi0_ros.observation.camera_picture import checker_of, decoder_of
 from pi0_ros.observation.images import ImageError
-from pi0_ros.observation.trajectories import Plan, lasts_ns, seconds_of
+from pi0_ros.observation.trajectories import Trajectory, lasts_ns, seconds_of
 from pi0_ros.robot import CommandGroup, Robot, StateTopic
 from pi0_ros.robot.message_types import COMMAND_TYPES, STATE_TYPES, TRAJECTORY, JointMessages
 
@@ -158,7 +158,7 @@ def _clocks(difference_s: float) -> str:
     return " (different clocks? compare use_sim_time)" if difference_s > 1e6 else ""
 
 
-Decoded = np.ndarray | Plan
+Decoded = np.ndarray | Trajectory
 
 
 class _Sample:
@@ -178,7 +178,7 @@ class _Sample:
 
     def value(self) -> Decoded:
         content = self._content
-        if isinstance(content, (np.ndarray, Plan)):
+        if isinstance(content, (np.ndarray, Trajectory)):
             return content
         if isinstance(content, InputError):
             raise content.with_traceback(None)
@@ -195,7 +195,7 @@ class _Sample:
         content = self._content
         if isinstance(content, InputError):
             raise content.with_traceback(None)
-        if not isinstance(content, (np.ndarray, Plan)):
+        if not isinstance(content, (np.ndarray, Trajectory)):
             check(content)
 
 
@@ -230,7 +230,7 @@ class ObservationBuffer:
             decode = partial(decode_state, item)
             add(item, item.max_age_s, many, "state", decode, decode)
         for group in robot.commands:
-            plan = partial(decode_plan, group)
+            plan = partial(decode_trajectory, group)
             add(group, robot.max_ages_s[group.topic], many, "command", plan, plan)
         self._observed = [*(camera.topic for camera in robot.cameras), *(item.topic for item in robot.state)]
         self._state = [(item.topic, _places(item.joints, robot.state_names)) for item in robot.state]
@@ -340,7 +340,7 @@ class ObservationBuffer:
                 frozen.append(problem)
             try:
                 value = found[1].value()
-                values[topic] = value.at((t_ns - found[0]) / SECOND) if isinstance(value, Plan) else value
+                values[topic] = value.at((t_ns - found[0]) / SECOND) if isinstance(value, Trajectory) else value
             except InputError as error:
                 unreadable.append(str(error))
         if unreadable:
@@ -408,7 +408,7 @@ def decode_command(group: CommandGroup, msg: Any) -> np.ndarray:
     return from_message_units(group, _joint_values(group, COMMAND_TYPES, msg, "position"))
 
 
-def decode_plan(group: CommandGroup, msg: Any) -> Decoded:
+def decode_trajectory(group: CommandGroup, msg: Any) -> Decoded:
     """What a command message says: positions, or the plan of a trajectory of several points. Raises `MessageError`."""
     if group.type != TRAJECTORY or len(msg.points) < 2:
         return decode_command(group, msg)
@@ -422,7 +422,7 @@ def decode_plan(group: CommandGroup, msg: Any) -> Decoded:
     moving = all(len(point.velocities) == len(names) for point in msg.points)
     speeds = [_by_name(group.topic, wanted, names, point.velocities, "velocity") for point in msg.points if moving]
     velocities = np.array(speeds) / (group.scale or 1.0) if moving else None
-    return Plan(times, from_message_units(group, np.array(points)), velocities)
+    return Trajectory(times, from_message_units(group, np.array(points)), velocities)
 
 
 def to_message_units(item: StateTopic | CommandGroup, positions: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ _SECOND = 1_000_000_000  # ns
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class Trajectory:
     """P points of J joints: `times` float64 [P] in s after its start, rising; `positions` [P, J]; `velocities` [P, J]
     in units per s, or None."""
 

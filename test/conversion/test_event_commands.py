@@ -33,8 +33,8 @@ from pi0_ros.conversion.bag_check import check_bag
 from pi0_ros.conversion.convert import convert
 from pi0_ros.conversion.report import BagReport
 from pi0_ros.datasets.dataset import Dataset
-from pi0_ros.observation.streams import SECOND, MessageError, ObservationBuffer, StaleError, decode_plan
-from pi0_ros.observation.trajectories import Plan
+from pi0_ros.observation.streams import SECOND, MessageError, ObservationBuffer, StaleError, decode_trajectory
+from pi0_ros.observation.trajectories import Trajectory
 from pi0_ros.robot import CommandGroup, Robot, load_robot, robot_from_yaml, robot_to_yaml
 
 ARM = load_robot("demo_arm")
@@ -190,14 +190,14 @@ def test_goals_now_and_then_are_for_next_state(tmp_path: Path) -> None:
 def test_a_plan_whose_times_stand_still_is_refused() -> None:
     message = plan_message(START_NS, NAMES, [0.0, 0.0], np.zeros((2, 6)))
     with pytest.raises(MessageError, match="the times of the trajectory's points do not rise"):
-        decode_plan(ARM.commands[0], message)
+        decode_trajectory(ARM.commands[0], message)
 
 
 def test_units_of_plans() -> None:
     group = dataclasses.replace(ARM.commands[0], scale=(100.0,) * 6, offset=(5.0,) * 6)
     message = plan_message(START_NS, NAMES, [0.0, 1.0], np.array([[5.0] * 6, [105.0] * 6]), np.full((2, 6), 100.0))
-    plan = decode_plan(group, message)
-    assert isinstance(plan, Plan) and plan.at(0.25) == pytest.approx([0.25] * 6)
+    plan = decode_trajectory(group, message)
+    assert isinstance(plan, Trajectory) and plan.at(0.25) == pytest.approx([0.25] * 6)
 
 
 # ---- live and offline: the same buffer, fed in another way

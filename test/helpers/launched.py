@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from chunks import chunk_of
+from following import Follower
 from rclpy.node import Node
 from rclpy.task import Future
 from sensor_msgs.msg import Image, JointState
@@ -51,8 +52,7 @@ class Body(Node):
         super().__init__("body", context=context, namespace=namespace)
         place = (lambda topic: topic.removeprefix("/")) if namespace else (lambda topic: topic)
         self.commands: list[JointTrajectory] = []  # on the robot's own topic
-        self._position = dict(zip(ROBOT.joint_names, MIDDLE))
-        self._goal, self._felt = dict(self._position), time.monotonic()
+        self._joints = Follower(ROBOT.joint_names, MIDDLE, ROBOT.velocity, longest_s=0.02)
         self._states = self.create_publisher(JointState, place(ROBOT.state[0].topic), 10)
         self._chunks = self.create_publisher(JointTrajectory, "pi0/chunk", LATEST)
         self.create_subscription(JointTrajectory, place(ROBOT.commands[0].topic), self._on_command, 200)
@@ -82,11 +82,8 @@ class Body(Node):
         return float(np.abs(self.commands[-1].points[0].velocities).max())
 
     def _feel(self) -> None:
-        step = ROBOT.velocity * min(time.monotonic() - self._felt, 0.02)  # late commands come at once: no arm jumps
-        self._felt = time.monotonic()
-        for name, most in zip(ROBOT.joint_names, step):
-            self._position[name] += float(np.clip(self._goal[name] - self._position[name], -most, most))
-        state = JointState(name=list(self._position), position=list(self._position.values()))
+        position = self._joints.move()
+        state = JointState(name=list(position), position=list(position.values()))
         state.header.stamp = seconds_to_stamp(time.time())
         self._states.publish(state)
 
@@ -104,7 +101,7 @@ class Body(Node):
 
     def _on_command(self, message: JointTrajectory) -> None:
         self.commands.append(message)
-        self._goal |= dict(zip(message.joint_names, message.points[0].positions))
+        self._joints.send(message.joint_names, message.points[0].positions)
 
 
 def children(pid: int) -> dict[int, str]:

@@ -6,8 +6,10 @@ Run as a program, it serves a policy without a network, and so without torch: `p
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,8 @@ import numpy as np
 
 from pi0_ros.checkpoints.norm_stats import NormStats, Stats
 from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.inference.backend import Backend
+from pi0_ros.inference.keys import ServerKeys
 from pi0_ros.inference.metadata import Metadata
 from pi0_ros.inference.prefix import ActionPrefix
 from pi0_ros.inference.server import Server
@@ -107,6 +111,21 @@ class HeldPolicy:
 
     def close(self) -> None:
         pass
+
+
+@contextmanager
+def serving(policy: Backend, bind: str = "tcp://127.0.0.1:*", keys: ServerKeys | None = None) -> Iterator[Server]:
+    """A running server of `policy`."""
+    stop = threading.Event()
+    server = Server(policy, bind, keys)
+    thread = threading.Thread(target=server.run, args=(stop.is_set,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        stop.set()
+        thread.join()
+        server.close()
 
 
 if __name__ == "__main__":

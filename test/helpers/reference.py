@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,12 @@ def model(name: str) -> Pi0:
 def expected(name: str) -> dict[str, np.ndarray]:
     with np.load(ROOT / name / "expected.npz") as arrays:
         return dict(arrays)
+
+
+def case(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays of one recorded run of a whole pipeline, and what was said of it."""
+    data = dict(np.load(ROOT / f"{name}.npz"))
+    return data, json.loads(str(data["meta_json"]))
 
 
 def tensor(name: str, key: str) -> torch.Tensor:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import stat
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import zmq
 from conftest import wait_until
-from policy_fixtures import HeldPolicy, observation, tiny_robot
+from policy_fixtures import HeldPolicy, observation, serving, tiny_robot
 
 from pi0_ros.inference.client import Client
 from pi0_ros.inference.keys import create, read_client_keys, read_server_keys
@@ -23,18 +21,9 @@ pytestmark = pytest.mark.skipif(not zmq.has("curve"), reason="libzmq without CUR
 GENEROUS_S, SHORT_S = 20.0, 1.0
 
 
-@contextmanager
-def serving(folder: Path | None) -> Iterator[Server]:
-    stop = threading.Event()
-    server = Server(HeldPolicy(), "tcp://127.0.0.1:*", read_server_keys(folder) if folder is not None else None)
-    thread = threading.Thread(target=server.run, args=(stop.is_set,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        stop.set()
-        thread.join()
-        server.close()
+def guarded(folder: Path) -> AbstractContextManager[Server]:
+    """A server that speaks with those who have its keys only."""
+    return serving(HeldPolicy(), keys=read_server_keys(folder))
 
 
 def ask(server: Server, folder: Path | None, timeout_s: float = GENEROUS_S) -> None:
@@ -47,7 +36,7 @@ def ask(server: Server, folder: Path | None, timeout_s: float = GENEROUS_S) -> N
 
 def test_who_has_keys_is_answered(tmp_path: Path) -> None:
     create(tmp_path, ["left", "right"])
-    with serving(tmp_path / "server") as server:
+    with guarded(tmp_path / "server") as server:
         ask(server, tmp_path / "left")
         ask(server, tmp_path / "right")
         assert server.answered == 2
@@ -60,7 +49,7 @@ def test_others_are_refused_and_told(tmp_path: Path, caplog: pytest.LogCaptureFi
     stranger.mkdir()
     (stranger / "server.key").write_bytes((tmp_path / "ours/left/server.key").read_bytes())
     (stranger / "left.key_secret").write_bytes((tmp_path / "theirs/left/left.key_secret").read_bytes())
-    with caplog.at_level(logging.WARNING), serving(tmp_path / "ours/server") as server:
+    with caplog.at_level(logging.WARNING), guarded(tmp_path / "ours/server") as server:
         for keys, said in ((None, "it wants keys"), (tmp_path / "theirs/left", "refused"), (stranger, "refused")):
             with pytest.raises(BackendError, match=said):
                 ask(server, keys, SHORT_S)
@@ -73,7 +62,7 @@ def test_others_are_refused_and_told(tmp_path: Path, caplog: pytest.LogCaptureFi
 
 def test_a_server_without_keys_is_not_trusted(tmp_path: Path) -> None:
     create(tmp_path, ["left"])
-    with serving(None) as server:
+    with serving(HeldPolicy()) as server:
         with pytest.raises(BackendError, match="refused the keys of this robot, has none"):
             ask(server, tmp_path / "left", SHORT_S)
         ask(server, None)
@@ -81,7 +70,7 @@ def test_a_server_without_keys_is_not_trusted(tmp_path: Path) -> None:
 
 def test_a_running_server_knows_new_keys_and_forgets_removed_ones(tmp_path: Path) -> None:
     create(tmp_path, ["left"])
-    with serving(tmp_path / "server") as server:
+    with guarded(tmp_path / "server") as server:
         assert create(tmp_path, ["right"]) == [tmp_path / "right"]
         ask(server, tmp_path / "right")
         (tmp_path / "server/clients/right.key").unlink()

@@ -16,7 +16,7 @@ import numpy as np
 import policy_fixtures
 import pytest
 import zmq
-from policy_fixtures import FIXTURES, SECOND, HeldPolicy, observation, tiny_checkpoint, tiny_robot
+from policy_fixtures import FIXTURES, SECOND, HeldPolicy, observation, serving, tiny_checkpoint, tiny_robot
 
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.inference import protocol
@@ -42,20 +42,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def policy(folder: Path) -> Policy:
     return load_policy(PolicyOptions(checkpoint=str(folder), device="cpu", seed=4))
-
-
-@contextmanager
-def serving(policy: Policy, bind: str = "tcp://127.0.0.1:*") -> Iterator[Server]:
-    stop = threading.Event()
-    server = Server(policy, bind)
-    thread = threading.Thread(target=server.run, args=(stop.is_set,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        stop.set()
-        thread.join()
-        server.close()
 
 
 @contextmanager

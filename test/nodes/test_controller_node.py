@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import wait_until as _wait_until
+from following import Follower
 from judge import judge
 
 rclpy = pytest.importorskip("rclpy")
@@ -101,8 +102,7 @@ class Arm(Node):
 
     def __init__(self, context: rclpy.Context) -> None:
         super().__init__("arm", context=context)
-        self.position = self._goal = HOME.copy()
-        self._spoke = time.monotonic()
+        self._joints = Follower(NAMES, HOME, VELOCITY)
         self.state_names = ["elbow", "yaw"]  # not the robot file's order
         self.speaks = True
         self.stamp: float | None = None  # s; None: the system's time
@@ -157,13 +157,9 @@ class Arm(Node):
         return answer.result()
 
     def _speak(self) -> None:
-        now = time.monotonic()
-        most = VELOCITY * (now - self._spoke)  # commands that a busy machine delivers at once make no arm jump
-        self.position = self.position + np.clip(self._goal - self.position, -most, most)
-        self._spoke = now
+        positions = self._joints.move()
         if not self.speaks:
             return
-        positions = dict(zip(NAMES, self.position.tolist()))
         arm = JointState(name=self.state_names, position=[positions[name] for name in self.state_names])
         hand = JointState(name=["finger"], position=[positions["gripper"]])
         for message, publisher in ((arm, self._arm_state), (hand, self._hand_state)):
@@ -172,7 +168,7 @@ class Arm(Node):
 
     def _on_command(self, message: JointTrajectory) -> None:
         self.sent.append(message)
-        self._goal = np.array(message.points[0].positions)
+        self._joints.send(NAMES, message.points[0].positions)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Processes, own_domain, wait_until
+from following import Follower
 from judge import judge
 from policy_fixtures import tiny_checkpoint, tiny_robot
 
@@ -58,8 +59,7 @@ class Body(Node):
         self.mend()
         self.commands: list[JointTrajectory] = []
         self.statuses: dict[str, DiagnosticStatus] = {}
-        self._position = dict(zip(ROBOT.joint_names, (ROBOT.lower + ROBOT.upper) / 2))
-        self._goal, self._felt = dict(self._position), time.monotonic()
+        self._joints = Follower(ROBOT.joint_names, (ROBOT.lower + ROBOT.upper) / 2, ROBOT.velocity)
         self._random = np.random.default_rng(0)
         self._picture = b""
         self._waiting: list[JointState] = []
@@ -128,13 +128,10 @@ class Body(Node):
         for due, chunk in [item for item in self._late if item[0] <= now]:
             self._late.remove((due, chunk))
             self._chunks.publish(chunk)
-        most = ROBOT.velocity * (now - self._felt)  # commands that a busy machine delivers at once make no arm jump
-        self._felt = now
-        for name, step in zip(ROBOT.joint_names, most):
-            self._position[name] += float(np.clip(self._goal[name] - self._position[name], -step, step))
+        position = self._joints.move()
         if STATE in self.silent:
             return
-        state = JointState(name=self.names, position=[self._position[name] for name in self.names])
+        state = JointState(name=self.names, position=[position[name] for name in self.names])
         state.header.stamp = seconds_to_stamp(time.time())
         self._waiting.append(state)
         if len(self._waiting) > self.swapped:
@@ -147,7 +144,7 @@ class Body(Node):
 
     def _on_command(self, message: JointTrajectory) -> None:
         self.commands.append(message)
-        self._goal |= dict(zip(message.joint_names, message.points[0].positions))
+        self._joints.send(message.joint_names, message.points[0].positions)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import threading
@@ -16,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from policy_fixtures import FIXTURES, TOKENIZER, HeldPolicy, observation, tiny_checkpoint, tiny_robot
+from policy_fixtures import TOKENIZER, HeldPolicy, observation, tiny_checkpoint, tiny_robot
+from reference import ROOT as REFERENCE
+from reference import case
 
 pytest.importorskip("websockets", minversion="13")
 from websockets.sync.client import connect
@@ -34,7 +35,6 @@ from pi0_ros.policy.backends import make_backend
 from pi0_ros.policy.policy import Policy, load_policy
 from pi0_ros.robot import load_robot
 
-REFERENCE = FIXTURES / "reference"
 TINY = {"vision": {"num_heads": 4}, "action_horizon": 7}
 LOOPBACK = "127.0.0.1"
 TOKEN = "correct-horse-battery"
@@ -61,34 +61,28 @@ def openpis_client(server: OpenpiServer, **options: Any) -> Any:
     return module.WebsocketClientPolicy(LOOPBACK, server.port, **options)
 
 
-def reference(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    data = dict(np.load(REFERENCE / f"{name}.npz"))
-    return data, json.loads(str(data["meta_json"]))
+def asked_by_openpis_client(kind: str, run: str, robot: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """(our answer to a recorded observation of openpi, sent by its own client; openpi's answer), [H, A] each."""
+    data, meta = case(f"{kind}/{run}")
+    folder = REFERENCE / kind / "checkpoint"
+    model = Policy(load_checkpoint(folder, robot=load_robot(robot), tokenizer=TOKENIZER, config=TINY))
+    monkeypatch.setattr(model, "_noise", lambda stamp_ns: data["noise"][None])
+    seen = {key.removeprefix("obs|"): value for key, value in data.items() if key.startswith("obs|")}
+    with serving(model) as server:
+        return openpis_client(server).infer({**seen, "prompt": meta["prompt"]})["actions"], data["out_actions"]
 
 
 def test_openpis_client_gets_what_openpi_answers_droid(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client's own keys, units and speeds; openpi's actions but for the clip and the threshold of its client."""
-    data, meta = reference("pi05/e2e_droid")
-    robot = load_robot("franka_droid")
-    model = Policy(load_checkpoint(REFERENCE / "pi05/checkpoint", robot=robot, tokenizer=TOKENIZER, config=TINY))
-    monkeypatch.setattr(model, "_noise", lambda stamp_ns: data["noise"][None])
-    seen = {key.removeprefix("obs|"): value for key, value in data.items() if key.startswith("obs|")}
-    with serving(model) as server:
-        found = openpis_client(server).infer({**seen, "prompt": meta["prompt"]})["actions"]
-    expected = np.clip(data["out_actions"], -1, 1)
-    expected[:, 7] = data["out_actions"][:, 7] > 0.5
+    found, answered = asked_by_openpis_client("pi05", "e2e_droid", "franka_droid", monkeypatch)
+    expected = np.clip(answered, -1, 1)
+    expected[:, 7] = answered[:, 7] > 0.5
     np.testing.assert_allclose(found, expected, atol=3e-3)  # speeds: differences of positions over 0.2
 
 
 def test_openpis_client_gets_what_openpi_answers_libero(monkeypatch: pytest.MonkeyPatch) -> None:
-    data, meta = reference("pi0/e2e_libero")
-    robot = load_robot("libero_pi0")
-    model = Policy(load_checkpoint(REFERENCE / "pi0/checkpoint", robot=robot, tokenizer=TOKENIZER, config=TINY))
-    monkeypatch.setattr(model, "_noise", lambda stamp_ns: data["noise"][None])
-    seen = {key.removeprefix("obs|"): value for key, value in data.items() if key.startswith("obs|")}
-    with serving(model) as server:
-        found = openpis_client(server).infer({**seen, "prompt": meta["prompt"]})["actions"]
-    np.testing.assert_allclose(found, data["out_actions"], atol=5e-4)
+    found, answered = asked_by_openpis_client("pi0", "e2e_libero", "libero_pi0", monkeypatch)
+    np.testing.assert_allclose(found, answered, atol=5e-4)
 
 
 def test_many_questions_of_openpis_client_equal_local_inference(policy: Policy) -> None:

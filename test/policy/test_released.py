@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from policy_fixtures import FIXTURES, TOKENIZER
+from policy_fixtures import TOKENIZER
+from reference import ROOT as REFERENCE
+from reference import case
 
 from pi0_ros.checkpoints.checkpoint import CheckpointError, describe, load_checkpoint, load_spec
 from pi0_ros.observation.streams import Observation
@@ -20,14 +21,8 @@ from pi0_ros.policy.transforms import make_inputs
 from pi0_ros.robot import Robot, load_robot
 from pi0_ros.robot.units import SAME
 
-REFERENCE = FIXTURES / "reference"
 TINY = {"vision": {"num_heads": 4}, "action_horizon": 7}  # what neither files nor tensors of the small models tell
 GRIPPERS = [6, 13]
-
-
-def reference(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    data = dict(np.load(REFERENCE / f"{name}.npz"))
-    return data, json.loads(str(data["meta_json"]))
 
 
 def policy(folder: Path, robot: Robot, **config: Any) -> Policy:
@@ -73,7 +68,7 @@ def finger_of_joint(normalized: np.ndarray) -> np.ndarray:
 
 def test_aloha(monkeypatch: pytest.MonkeyPatch) -> None:
     """The shipped file: rad and fingers in m, where openpi's client has grippers from 0 to 1. One camera is missing."""
-    data, meta = reference("pi0/e2e_aloha")
+    data, meta = case("pi0/e2e_aloha")
     robot = load_robot("aloha")
     robot = replace(robot, cameras=robot.cameras[:2])
     model = policy(REFERENCE / "pi0" / "checkpoint", robot)
@@ -88,7 +83,7 @@ def test_aloha(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_aloha_in_openpis_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulator's file, whose grippers are openpi's, with the relative actions of this fixture."""
-    data, meta = reference("pi0/e2e_aloha")
+    data, meta = case("pi0/e2e_aloha")
     relative = load_robot("aloha").relative_mask
     robot = load_robot("aloha_sim")
     joints = tuple(replace(j, action="relative" if mask else "absolute") for j, mask in zip(robot.joints, relative))
@@ -105,7 +100,7 @@ def test_aloha_in_openpis_units(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_libero(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight values in, seven out, statistics under an id with a slash; the first six actions are less the state."""
-    data, meta = reference("pi0/e2e_libero")
+    data, meta = case("pi0/e2e_libero")
     model = policy(REFERENCE / "pi0" / "checkpoint", load_robot("libero_pi0"))
     images = {"image": data["obs|observation/image"], "wrist_image": data["obs|observation/wrist_image"]}
     seen = observation(images, data["obs|observation/state"], meta["prompt"])
@@ -117,7 +112,7 @@ def test_libero(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_droid(shipped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """pi0.5, quantiles, the state in the prompt; what openpi hands out are speeds, which DROID's client and robot turn
     into positions."""
-    data, meta = reference("pi05/e2e_droid")
+    data, meta = case("pi05/e2e_droid")
     robot = load_robot("franka_droid")
     if not shipped:
         robot = with_joints(robot, action="absolute", state_scale=SAME, action_scale=SAME)
@@ -162,7 +157,7 @@ def lerobot_aloha() -> Robot:
 @pytest.mark.parametrize("row", [0, 1])
 def test_lerobot_pi0(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Means and deviations, relative actions by name, three cameras, a prompt that ends or does not end in a break."""
-    data, meta = reference("lerobot/pi0_e2e")
+    data, meta = case("lerobot/pi0_e2e")
     model = policy(REFERENCE / "lerobot" / "pi0", lerobot_aloha())
     images = {name: data[f"obs|observation.images.cam_{name}"][row] for name in ("high", "left_wrist", "right_wrist")}
     seen = observation(images, data["obs|observation.state"][row], meta["tasks"][row])
@@ -174,7 +169,7 @@ def test_lerobot_pi0(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("row", [0, 1])
 def test_lerobot_pi05(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Quantiles, eight values in and seven out, and a camera that is always empty."""
-    data, meta = reference("lerobot/pi05_e2e")
+    data, meta = case("lerobot/pi05_e2e")
     robot = replace(load_robot("libero"), released=load_robot("libero_pi0").released)
     model = policy(REFERENCE / "lerobot" / "pi05", robot)
     images = {
