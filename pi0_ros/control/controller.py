@@ -304,9 +304,10 @@ class Controller:
         """Whether the tick's command would follow the last one that was published as late as after a stall."""
         return steady - self._before > self.stall_s
 
-    def withdraw(self, now: float, steady: float) -> None:
-        """The last tick's command was not published, too late: the robot still has the one before, and stands there."""
-        self._sent[:] = self._previous
+    def withdraw(self, now: float, steady: float, joints: np.ndarray | None = None) -> None:
+        """The last tick's command was too late and not published, or not for these `joints` (bool [J]; None: all): they
+        still have the one before, and the robot stands there."""
+        np.copyto(self._sent, self._previous, where=True if joints is None else joints)
         self._owes_rest = True
         gap, self._ticked = steady - self._before, steady
         self._stalled(gap, now)

@@ -148,21 +148,18 @@ class ControllerNode(Node):
         self.controller.disarm("the controller process was stopped")
         self.planner.stop()
         self.planner.publish()
-        deadline, position = time.monotonic(), self.controller.limiter.position
+        deadline = time.monotonic()
         try:
             for _ in range(int(SHUTDOWN_S / self.period)):
-                command = self.controller.tick(self.now(), steady_seconds())
-                if command is None:
+                if not self._tick(self.now()):
                     break
-                position = command.position
-                self.output.publish(command, self.now())
                 deadline += self.period
                 time.sleep(max(0.0, deadline - time.monotonic()))
         except Exception as error:  # what ended the ticks may end these: the hold still has to leave
             self.get_logger().error(f"stopped at once instead of decelerating: {type(error).__name__}: {error}")
         if active:
             still = np.zeros(len(self.robot.joints))
-            self.output.publish(Command(position, still, still), self.now())
+            self.output.publish(Command(self.controller.sent, still, still), self.now(), self._in_time)
         self._publish_diagnostics()
         self.output.flush(0.5)
         self.emergency_stop.close()
@@ -258,24 +255,29 @@ class ControllerNode(Node):
         response.success, response.message = not problems, "; ".join(problems) or "reset; ~/arm to start"
         return response
 
-    def _tick(self, now: float) -> None:
+    def _tick(self, now: float) -> bool:
+        """One tick at `now` (ROS time, s): whether there was a command, sent or too late to be sent."""
         controller = self.controller
         with self._lock:
             controller.withheld = self._deadman.withholds() if self._deadman else ""
             chunks = controller.counts.chunks
             command = controller.tick(now, steady_seconds())
             followed = controller.timeline.chunk if controller.counts.chunks != chunks else None
-        in_time = lambda: not controller.too_late(steady_seconds())  # noqa: E731
-        sent = command is not None and self.output.publish(command, now, in_time)
+        sent = self.output.publish(command, now, self._in_time) if command is not None else None
         with self._lock:
-            if sent:
+            if sent is not None and sent.all():
                 controller.published(now, steady_seconds())
-            elif command is not None:
-                controller.withdraw(now, steady_seconds())
+            elif sent is not None:
+                controller.withdraw(now, steady_seconds(), ~sent)
                 command = followed = None
             self.planner.ticked(command, now)
         if followed is not None:
             self._followed.append((followed.stamp_ns, self.now_ns()))
+        return sent is not None
+
+    def _in_time(self) -> bool:
+        """Whether the last tick's command may leave: later it would be one that follows a stall."""
+        return not self.controller.too_late(steady_seconds())
 
     def _watch(self) -> None:
         """Arm by itself where asked, log changes, and publish diagnostics on change and twice a second."""

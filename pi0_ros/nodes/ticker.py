@@ -24,7 +24,7 @@ class Ticker:
     simulated time (`use_sim_time`) is followed step by step as `/clock` arrives.
     """
 
-    def __init__(self, node: Node, period: float, tick: Callable[[float], None]) -> None:
+    def __init__(self, node: Node, period: float, tick: Callable[[float], object]) -> None:
         self.pacer = Pacer(period)
         self._node_clock = node.get_clock()
         self._tick = tick

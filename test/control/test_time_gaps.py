@@ -262,3 +262,16 @@ def test_a_command_that_would_leave_too_late_is_withdrawn():
     bench.assert_within_limits()
     controller.published(bench.now, bench.steady + 0.2)
     assert controller.state is State.HOLDING, "stopped in the midst of publishing"
+
+
+def test_joints_whose_command_left_stay_there_when_that_of_others_was_too_late():
+    bench = moving()
+    controller = bench.controller
+    controller.published(bench.now, bench.steady)
+    last = bench.sent[-1].position.copy()
+    bench.step()
+    late, joints = bench.steady + 0.2, np.arange(len(last)) > 0
+    controller.withdraw(bench.now, late, joints)
+    np.testing.assert_array_equal(controller.sent[joints], last[joints])
+    np.testing.assert_array_equal(controller.sent[~joints], bench.sent[-1].position[~joints])
+    assert controller.state is State.HOLDING

@@ -7,12 +7,14 @@ import pytest
 
 pytest.importorskip("rclpy")
 from builtin_interfaces.msg import Duration, Time
+from rclpy.node import Node
 from rclpy.serialization import deserialize_message, serialize_message
 
-from pi0_ros.nodes.command_output import CommandMessage
+from pi0_ros.control.controller import Command
+from pi0_ros.nodes.command_output import CommandMessage, CommandOutput
 from pi0_ros.nodes.messages import message_class
 from pi0_ros.observation.streams import decode_command
-from pi0_ros.robot import CommandGroup
+from pi0_ros.robot import CommandGroup, load_robot
 from pi0_ros.robot.message_types import COMMAND_TYPES
 
 STAMP = Time(sec=5, nanosec=7)
@@ -55,3 +57,22 @@ def test_a_joint_state_is_stamped_and_an_array_holds_positions():
 def test_an_unknown_command_type():
     with pytest.raises(ValueError, match="expected one of"):
         CommandMessage(group("std_msgs/msg/String"), 0.02)
+
+
+@pytest.mark.dds
+def test_groups_that_would_be_too_late_are_not_sent_and_said_to_be_so(ros_context):
+    robot = load_robot("aloha")
+    assert len(robot.commands) > 1
+    node = Node("output", context=ros_context)
+    output, asked = CommandOutput(node, robot), []
+    zeros = np.zeros(len(robot.joints))
+
+    def in_time_once() -> bool:
+        asked.append(True)
+        return len(asked) == 1
+
+    sent = output.publish(Command(zeros, zeros, zeros), 1.0, in_time_once)
+    assert sorted(np.flatnonzero(sent)) == sorted(robot.indices(robot.commands[0].joints))
+    assert not output.publish(Command(zeros, zeros, zeros), 1.0, lambda: False).any()
+    assert output.publish(Command(zeros, zeros, zeros), 1.0).all()
+    node.destroy_node()

@@ -522,7 +522,7 @@ from pi0_ros.nodes.controller_node import ControllerNode
 rclpy.init()
 node = ControllerNode()
 node.ticker.stop()
-node.controller.limiter.start(node.robot.lower)
+node.controller.sent[:] = node.robot.lower
 node.controller.state = State.RUNNING
 
 def broken(now, steady):
@@ -530,7 +530,7 @@ def broken(now, steady):
 
 sent = []
 node.controller.tick = broken
-node.output.publish = lambda command, now: sent.append(command)
+node.output.publish = lambda command, now, in_time: sent.append(command)
 node.close()
 assert len(sent) == 1 and not sent[0].velocity.any() and (sent[0].position == node.robot.lower).all(), sent
 """
