@@ -92,10 +92,11 @@ def node_costs(rate: float, seconds: float) -> np.ndarray:
     found: list[float] = []
 
     class Timed(ControllerNode):
-        def _tick(self, now: float) -> None:
+        def _tick(self, now: float) -> bool:
             start = time.thread_time()
-            super()._tick(now)
+            sent = super()._tick(now)
             found.append(time.thread_time() - start)
+            return sent
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "robot.yaml").write_text(robot_to_yaml(robot))
