@@ -11,14 +11,17 @@ micro-controller's boot time), be off, or be set in mid-recording. Here all that
   (`--stamp TOPIC=arrival` or `=header`, or `stamp` in the robot file);
 - messages without a stamp are carried over to the common clock by the pairs of stamp and arrival of a stream that has
   both;
-- where the clock is set, the recording is cut: what follows gets its time by how the recorder's clock went on;
-- single stamps far off their neighbours are wild: those messages are left out.
+- where the clock is set, the recording is cut: what follows gets its time by how the recorder's clock went on; a clock
+  that one stream alone shows being set makes the recording unusable;
+- a few stamps far off their neighbours are wild: those messages are left out;
+- what a network held back and then let go at once moved no clock: what a clock says is told by the soonest messages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -29,7 +32,10 @@ SEEN_S = 0.05  # a stream stamped so far off the common clock is named
 WRONG_S = 0.25  # ... and so far off makes rows wrong by several frames
 STEP_S = 0.25  # stamps that move so much further than the arrivals, for good, tell that the clock was set
 WILD_S = 1.0  # a stamp so far off its neighbours' is not believed
+FEW = 5  # so many messages in a row may be wild
 AROUND_S = 1.0  # on both sides of a step, over which offsets are compared
+DELAYED_S = 5.0  # what a network held back comes up within so long
+AT_ENDS = 30  # messages, by whose pace a clock is carried on beyond them
 SAMPLES = 2000  # messages of each stream that are compared
 WAYS = ("auto", "header", "arrival")
 
@@ -63,7 +69,9 @@ class Clock:
         first, time = int(self.received[0]), int(self.times[0])
         inside = np.interp(received - first, self.received - first, self.times - time)
         before, after = np.minimum(received - first, 0), np.maximum(received - int(self.received[-1]), 0)
-        return time + np.rint(inside + before + after).astype(np.int64)  # beyond both ends at the same pace
+        offset = self.times - self.received
+        paces = [_pace(self.received[part], offset[part]) for part in (slice(AT_ENDS), slice(-AT_ENDS, None))]
+        return time + np.rint(inside + paces[0] * before + paces[1] * after).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,21 +106,44 @@ class _Stamped:
         return self.stamps - self.received
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A clock that was set between two arrivals (ns) by so much (ns); message number `place` is the first by it.
+
+    `stood`: its stamps went on as if no time had passed, as those of a simulator that was paused do.
+    """
+
+    after: int
+    at: int
+    by: int
+    place: int = 0
+    stood: bool = False
+
+    def like(self, other: _Step) -> bool:
+        """Whether both may be one and the same."""
+        apart_s = (max(self.after, other.after) - min(self.at, other.at)) / SECOND
+        return apart_s <= WRONG_S and abs(self.by - other.by) <= STEP_S * SECOND
+
+
 def timeline(streams: Sequence[Recorded]) -> Timeline:
     """Judge the clocks of `streams` and put all their messages on one time line."""
+    believed = {stream.topic: _believed(stream) for stream in streams}
     stamped, wild = {}, {}
     for stream in streams:
-        good = _believed(stream)
+        good = believed[stream.topic]
         if good.any():
             stamped[stream.topic] = _Stamped(stream.topic, stream.received[good], stream.stamps[good])
         wild[stream.topic] = int(((stream.stamps != 0) & ~good).sum()) if stream.way != "arrival" else 0
-    steps = _steps(list(stamped.values()))
-    unset = {topic: _unset(stream, steps) for topic, stream in stamped.items()}
-    reference, offsets = _judge(list(unset.values()))
-    clock = _clock(unset[reference]) if reference else Clock()
+    moves = _common_moves(list(stamped.values()))
+    unset = {topic: _unset(stream, moves) for topic, stream in stamped.items()}
+    steady = [stream for stream in unset.values() if not _own_steps(stream, moves)]
+    reference, offsets = _judge(list(unset.values()), steady)
+    frame = _pairs(unset[reference]) if reference else Clock()
+    own = {topic: steps for topic, stream in unset.items() if (steps := _own_steps(stream, moves, frame))}
+    clock = frame if reference and abs(np.median(unset[reference].offset)) > SEEN_S * SECOND else Clock()
     times, fallbacks = {}, {}
     for stream in streams:
-        good = _believed(stream)
+        good = believed[stream.topic]
         found = np.where(good, 0, -1).astype(np.int64)
         if stream.topic in stamped:
             found[good] = unset[stream.topic].stamps
@@ -120,9 +151,16 @@ def timeline(streams: Sequence[Recorded]) -> Timeline:
         found[bare] = clock.carry(stream.received[bare])
         fallbacks[stream.topic] = int(bare.sum()) if stream.topic in stamped else 0
         times[stream.topic] = found
-    cuts = tuple((int(clock.at(at)), _set_text(by)) for at, by in steps)
-    problems, notes = _sentences(streams, unset, reference, offsets, clock, wild, steps)
-    return Timeline(times, clock, cuts, offsets, fallbacks, wild, problems, notes)
+    steps = [move for move in moves if not move.stood]
+    cuts = tuple((int(clock.at(step.at)), _set_text(step.by)) for step in steps)
+    problems, notes = _sentences(streams, unset, offsets, own, len(clock.received) > 0, wild)
+    shared = float(np.median(unset[reference].offset)) / SECOND if reference else 0.0
+    bare_topics = [stream.topic for stream in streams if stream.topic not in stamped]
+    if len(clock.received) and bare_topics:
+        what = f"all stamps are {seconds(abs(shared))} off the recorder's clock"
+        notes.append((f"{what}; {', '.join(bare_topics)} without stamps is carried over to them", ""))
+    notes += [(_set_text(step.by), "") for step in steps]
+    return Timeline(times, clock, cuts, offsets, fallbacks, wild, tuple(problems), tuple(notes))
 
 
 def _believed(stream: Recorded) -> np.ndarray:
@@ -133,7 +171,12 @@ def _believed(stream: Recorded) -> np.ndarray:
     places = np.flatnonzero(has)
     offset = stream.stamps[places] - stream.received[places]
     good = has.copy()
-    good[places] = np.abs(offset - _running_median(offset, 5)) <= WILD_S * SECOND
+    good[places] = np.abs(offset - _running_median(offset, FEW)) <= WILD_S * SECOND
+    places = np.flatnonzero(good)
+    steps = _steps_of(_Stamped(stream.topic, stream.received[places], stream.stamps[places]))
+    for there, back in pairwise(steps):  # a few stamps that are off by less: there and back again
+        if back.place - there.place <= FEW and abs(there.by + back.by) <= STEP_S * SECOND:
+            good[places[there.place : back.place]] = False
     return good
 
 
@@ -146,92 +189,148 @@ def _running_median(values: np.ndarray, half: int) -> np.ndarray:
     return np.concatenate([np.repeat(windows[:1], left), windows, np.repeat(windows[-1:], right)])
 
 
-def _steps(streams: Sequence[_Stamped]) -> list[tuple[int, int]]:
-    """Where the common clock was set: (arrival in ns from which on, by how much in ns), in order.
+def _common_moves(streams: Sequence[_Stamped]) -> list[_Step]:
+    """Where the clock that most streams share moved, in order.
 
-    What fewer than half of the streams show is a clock of their own, which shows as a problem of theirs.
+    Steps of several streams are one where all may have happened at one time by about the same: each between the last
+    message before and the first after it, which a pause moves far apart. Of the streams that were there before and
+    after it most must show it; others do not know. The recorder's clock does not show it, so half are not most. What
+    fewer show is a clock of their own, which shows as a problem of theirs.
     """
-    groups: list[list[tuple[int, int, str]]] = []
-    for found in sorted((at, by, stream.topic) for stream in streams for at, by in _steps_of(stream)):
-        at, by, _ = groups[-1][0] if groups else (0, 0, "")
-        if groups and found[0] - at <= 2 * AROUND_S * SECOND and abs(found[1] - by) <= STEP_S * SECOND:
-            groups[-1].append(found)
+    groups: list[list[tuple[str, _Step]]] = []
+    found = ((stream.topic, step) for stream in streams for step in _steps_of(stream))
+    for topic, step in sorted(found, key=lambda item: (item[1].at, item[0])):
+        fitting = (group for group in groups if all(topic != other and step.like(its) for other, its in group))
+        group = next(fitting, None)
+        if group is None:
+            groups.append([(topic, step)])
         else:
-            groups.append([found])
-    return [group[0][:2] for group in groups if 2 * len({topic for _, _, topic in group}) > len(streams)]
+            group.append((topic, step))
+    moves = []
+    for group in groups:
+        first, last = max(step.after for _, step in group), min(step.at for _, step in group)
+        shown = {topic for topic, _ in group}
+        knowing = {stream.topic for stream in streams if stream.received[0] <= first and last <= stream.received[-1]}
+        if len(shown) > len(knowing - shown):
+            stood = all(step.stood for _, step in group)
+            moves.append(_Step(first, last, int(np.median([step.by for _, step in group])), stood=stood))
+    return sorted(moves, key=lambda move: move.at)
 
 
-def _steps_of(stream: _Stamped) -> list[tuple[int, int]]:
-    """Steps of one stream's clock: stamps that jump where arrivals do not, and whose offset stays other."""
-    if len(stream.stamps) < 4:
-        return []
-    moved, arrived = np.diff(stream.stamps), np.diff(stream.received)
-    # after a pause in the arrivals alone (a network's, not the clock's) stamps go on regularly: that is no step
-    jumps = np.flatnonzero((np.abs(moved - arrived) > STEP_S * SECOND) & ((moved < 0) | (moved > STEP_S * SECOND)))
-    found: list[tuple[int, int]] = []
-    for place in jumps:
-        at = stream.received[place + 1]
-        if found and at - found[-1][0] < AROUND_S * SECOND:
-            continue
-        before = stream.offset[(stream.received >= at - AROUND_S * SECOND) & (stream.received < at)]
-        after = stream.offset[(stream.received >= at) & (stream.received <= at + AROUND_S * SECOND)]
-        before = before if len(before) > 2 else stream.offset[max(0, place - 4) : place + 1]
-        after = after if len(after) > 2 else stream.offset[place + 1 : place + 6]
-        by = int(np.median(after) - np.median(before))
-        if abs(by) > STEP_S * SECOND:
-            found.append((int(at), by))
+def _steps_of(stream: _Stamped) -> list[_Step]:
+    """Steps of one stream's clock: stamps that move otherwise than the arrivals, and whose offset stays other.
+
+    What a clock says is told by the messages that were on their way for the shortest time, so by the greatest offsets
+    around. Stamps that fall behind may have been delayed, and come up within seconds; those that go back were not.
+    """
+    offset, received = stream.offset, stream.received
+    moved, arrived = np.diff(stream.stamps), np.diff(received)
+    jumps = np.flatnonzero(np.abs(moved - arrived) > STEP_S * SECOND)
+    found: list[_Step] = []
+    since = 0  # of the last step: what was before does not tell of the present clock
+    for number, place in enumerate(jumps + 1):
+        behind, back = moved[place - 1] < arrived[place - 1], moved[place - 1] < 0
+        next_jump = int(jumps[number + 1]) + 1 if back and number + 1 < len(jumps) else len(offset)
+        early = max(since, _index(received, received[place - 1] - (AROUND_S if behind else DELAYED_S) * SECOND))
+        late = min(
+            next_jump, _index(received, received[place] + (DELAYED_S if behind and not back else AROUND_S) * SECOND)
+        )
+        before, after = slice(early, place), slice(place, max(late, place + 1))
+        paces = _pace(received[before], offset[before]), _pace(received[after], offset[after])
+        old = int(np.max(offset[before] - np.rint((paces[0] - 1) * (received[before] - received[place - 1]))))
+        new = int(np.max(offset[after] - np.rint((paces[1] - 1) * (received[after] - received[place]))))
+        usual = sorted((pace - 1) * arrived[place - 1] for pace in paces)  # what a clock of that pace does meanwhile
+        by = int(new - old - min(max(new - old, usual[0]), usual[1]))
+        if abs(by) > STEP_S * SECOND and (by < 0) == behind:
+            stood = 0 <= moved[place - 1] <= STEP_S * SECOND
+            found.append(_Step(int(received[place - 1]), int(received[place]), by, int(place), bool(stood)))
+            since = int(place)
     return found
 
 
-def _unset(stream: _Stamped, steps: Sequence[tuple[int, int]]) -> _Stamped:
+def _index(received: np.ndarray, at: float) -> int:
+    """The first message that arrived at `at` or later."""
+    return int(np.searchsorted(received, at))
+
+
+def _pace(received: np.ndarray, offset: np.ndarray) -> float:
+    """Seconds of the stamps in a second of the arrivals; 1 where it is about that, or where too few tell."""
+    half = len(received) // 2
+    if half < 3:
+        return 1.0
+    passed = float(np.median(received[half:]) - np.median(received[:half]))
+    pace = 1 + float(np.median(offset[half:]) - np.median(offset[:half])) / passed if passed > 0.2 * SECOND else 1.0
+    return pace if abs(pace - 1) > 0.1 else 1.0
+
+
+def _usual_pace(received: np.ndarray, offset: np.ndarray) -> float:
+    """The same of a whole stream, whose clock may have stood for a while, or arrivals been held back: by seconds."""
+    places = np.flatnonzero(np.diff((received - received[0]) // SECOND)) + 1
+    paces = [_pace(*part) for part in zip(np.split(received, places), np.split(offset, places), strict=True)]
+    return float(
+        np.median(
+            [pace for pace, part in zip(paces, np.split(received, places), strict=True) if len(part) > 5] or [1.0]
+        )
+    )
+
+
+def _unset(stream: _Stamped, moves: Sequence[_Step]) -> _Stamped:
     """The stream as it were if the common clock had never been set.
 
     The stream's own message at which the step shows may come later than the first of all: it is where its own stamps
     jump.
     """
-    stamps = stream.stamps.copy()
-    for at, by in steps:
-        own = [place for place, own_by in _steps_of(stream) if abs(place - at) <= 2 * AROUND_S * SECOND]
-        stamps[stream.received >= (own[0] if own else at)] -= by
+    stamps, own = stream.stamps.copy(), _steps_of(stream)
+    for move in moves:
+        if not move.stood:
+            at = next((step.at for step in own if step.like(move)), move.at)
+            stamps[stream.received >= at] -= move.by
     return _Stamped(stream.topic, stream.received, stamps)
 
 
-def _judge(streams: Sequence[_Stamped]) -> tuple[str, dict[str, float]]:
-    """The stream by which the common clock is told, and how far each is off it in s. Empty without any stream."""
-    if not streams:
-        return "", {}
-    apart = {a.topic: {b.topic: _apart(a, b) for b in streams} for a in streams}
-    delay = {stream.topic: float(np.median(stream.offset)) / SECOND for stream in streams}
+def _own_steps(stream: _Stamped, moves: Sequence[_Step], frame: Clock | None = None) -> list[_Step]:
+    """Steps of a stream's clock alone, against the arrivals or (`frame`) against a clock that goes by them."""
+    carried = frame.carry(stream.received) if frame else stream.received
+    steps = _steps_of(_Stamped(stream.topic, carried, stream.stamps))
+    stood = [] if frame and len(frame.received) else [move for move in moves if move.stood]
+    return [step for step in steps if not any(step.like(move) for move in stood)]
+
+
+def _judge(streams: Sequence[_Stamped], steady: Sequence[_Stamped]) -> tuple[str, dict[str, float]]:
+    """The stream by which the common clock is told, a steady one, and how far each is off it in s.
+
+    Without any steady stream none, and how far each is off the recorder's clock.
+    """
+    delay = {stream.topic: float(np.quantile(stream.offset, 0.9)) / SECOND for stream in streams}
+    if not steady:
+        return "", delay
+    frames = {stream.topic: _pairs(stream) for stream in steady}
+    apart = {a.topic: {b: 0.0 if a.topic == b else _apart(a, frame) for b, frame in frames.items()} for a in streams}
+    voters = [stream.topic for stream in steady]
 
     def rank(topic: str) -> tuple[int, float]:
-        votes = sum(abs(apart[other][topic]) <= SEEN_S for other in apart) + (abs(delay[topic]) <= SEEN_S)
+        votes = sum(abs(apart[other][topic]) <= SEEN_S for other in voters) + (abs(delay[topic]) <= SEEN_S)
         return votes, -abs(delay[topic])
 
-    reference = max(sorted(apart), key=rank)
-    fellows = [topic for topic in apart if abs(apart[topic][reference]) <= SEEN_S]
+    reference = max(sorted(voters), key=rank)
+    fellows = [topic for topic in voters if abs(apart[topic][reference]) <= SEEN_S]
     reference = max(fellows, key=lambda topic: delay[topic])  # the one that arrives soonest after its stamp
     return reference, {topic: apart[topic][reference] for topic in apart}
 
 
-def _apart(stream: _Stamped, other: _Stamped) -> float:
-    """By how much `stream` is stamped after `other` where both arrived at the same time: the median in s."""
-    if stream.topic == other.topic:
-        return 0.0
+def _apart(stream: _Stamped, other: Clock) -> float:
+    """By how much `stream` is stamped after what was `other` when it arrived, by the soonest tenth of it, in s."""
     picked = np.unique(np.linspace(0, len(stream.received) - 1, min(SAMPLES, len(stream.received))).astype(int))
-    received, offset = stream.received[picked], stream.offset[picked]
-    order = np.argsort(other.received, kind="stable")
-    start = int(other.received[order[0]])
-    base = int(np.median(other.offset))
-    expected = np.interp(received - start, other.received[order] - start, other.offset[order] - base)
-    return float(np.median(offset - base - expected)) / SECOND
-
-
-def _clock(reference: _Stamped) -> Clock:
-    return Clock() if abs(np.median(reference.offset)) <= SEEN_S * SECOND else _pairs(reference)
+    return float(np.quantile(stream.stamps[picked] - other.carry(stream.received[picked]), 0.9)) / SECOND
 
 
 def _pairs(reference: _Stamped) -> Clock:
-    return Clock(np.maximum.accumulate(reference.received), np.maximum.accumulate(reference.stamps))
+    """The clock by a stream's stamps and arrivals, without messages that were delayed: later ones overtook them."""
+    received, offset = np.maximum.accumulate(reference.received), reference.offset
+    slack = 2 * abs(_usual_pace(received, offset) - 1) + 0.1  # a clock's offset rises by less in a second
+    leaned = offset - np.rint(slack * (received - received[0])).astype(np.int64)
+    undelayed = np.maximum.accumulate(leaned[::-1])[::-1] - leaned <= SEEN_S * SECOND
+    return Clock(received[undelayed], np.maximum.accumulate(reference.stamps[undelayed]))
 
 
 def _set_text(by: int) -> str:
@@ -246,21 +345,29 @@ def seconds(value: float) -> str:
 def _sentences(
     streams: Sequence[Recorded],
     stamped: Mapping[str, _Stamped],
-    reference: str,
     offsets: Mapping[str, float],
-    clock: Clock,
+    own: Mapping[str, Sequence[_Step]],
+    other_clock: bool,
     wild: Mapping[str, int],
-    steps: Sequence[tuple[int, int]],
-) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     problems, notes = [], []
     way = {stream.topic: stream.way for stream in streams}
     for topic, apart in offsets.items():
+        if topic in own and way[topic] == "auto":
+            step = max(own[topic], key=lambda one: abs(one.by))
+            at = (
+                int(stamped[topic].received[step.place])
+                - min(int(stream.received[0]) for stream in streams if len(stream.received))
+            ) / SECOND
+            what = f"{topic}: its clock was set by {seconds(step.by / SECOND)} at {at:.1f} s, that of the rest was not"
+            problems.append((what, f"convert with --stamp {topic}=arrival, its times of arrival"))
+            continue
         if abs(apart) <= SEEN_S:
             continue
         when = "after" if apart > 0 else "before"
         what = f"{topic} is stamped {seconds(abs(apart))} {when} {_others(offsets, topic)}"
         if abs(apart) <= WRONG_S:
-            notes.append((what, _small(topic, stamped[topic], way[topic], bool(len(clock.received)))))
+            notes.append((what, _small(topic, stamped[topic], way[topic], other_clock)))
         elif way[topic] == "header":
             notes.append((f"{what}, which `stamp: header` says is right", ""))
         else:
@@ -269,20 +376,10 @@ def _sentences(
                 "where the stamps are right"
             )
             problems.append((what, remedy(todo, "the same use_sim_time everywhere, chrony")))
-    shared = float(np.median(stamped[reference].offset)) / SECOND if reference else 0.0
-    bare = [s.topic for s in streams if s.topic not in stamped]
-    if len(clock.received) and bare:
-        what = f"all stamps are {seconds(abs(shared))} off the recorder's clock"
-        notes.append((f"{what}; {', '.join(bare)} without stamps is carried over to them", ""))
     for stream in streams:
         if wild[stream.topic]:
             notes.append((f"{stream.topic}: {wild[stream.topic]} stamps far off their neighbours, left out", ""))
-    for topic, good in stamped.items() if reference else ():
-        if way[topic] == "auto" and topic != reference and (late := _own_step(good, stamped[reference])):
-            what = f"{topic}: its clock was set by {seconds(late)} in mid-recording, that of {reference} was not"
-            problems.append((what, f"convert with --stamp {topic}=arrival, its times of arrival"))
-    notes += [(_set_text(by), "") for _, by in steps]
-    return tuple(problems), tuple(notes)
+    return problems, notes
 
 
 def _small(topic: str, stream: _Stamped, way: str, other_clock: bool) -> str:
@@ -292,12 +389,6 @@ def _small(topic: str, stream: _Stamped, way: str, other_clock: bool) -> str:
     ahead = not other_clock and float(np.median(stream.offset)) / SECOND > SEEN_S
     why = "its stamps are ahead of its arrivals, which no delay explains" if ahead else "a slow driver, or a clock off"
     return f"{why}: rows take the stamps; if they are wrong, convert with --stamp {topic}=arrival, else with =header"
-
-
-def _own_step(stream: _Stamped, reference: _Stamped) -> float:
-    """The greatest step of a stream's clock against the reference's, in s; 0 without one."""
-    expected = _pairs(reference).carry(stream.received)
-    return max((abs(by) / SECOND for _, by in _steps_of(_Stamped(stream.topic, expected, stream.stamps))), default=0.0)
 
 
 def _others(offsets: Mapping[str, float], topic: str) -> str:

@@ -131,7 +131,7 @@ def test_another_clock(tmp_path: Path) -> None:
 
 def test_a_clock_that_jumps(tmp_path: Path) -> None:
     result = check(tmp_path, change=changed(STATES, restamped(lambda t_s: 2.0 if t_s > 2.5 else 0.0)))
-    assert f"{STATES}: its clock was set by 2.00 s in mid-recording" in found(result, "error")
+    assert f"{STATES}: its clock was set by 2.00 s at 2.5 s" in found(result, "error")
 
 
 def with_pixels(draw: Callable[[float, np.ndarray], np.ndarray]) -> Callable[[float, Any], Any]:
