@@ -69,7 +69,7 @@ def measure(recipe: Recipe, config: ModelConfig, args: argparse.Namespace) -> st
         loss = torch.zeros((), device=args.device)
         for part in batch.parts(stage.micro_batch or stage.batch):
             with torch.autocast(args.device, torch.bfloat16, enabled=autocast):
-                mean = (learner(part).flow / batch.flow_count).mean()
+                mean = (learner(part).flow / batch.counts.flow).mean()
             mean.backward()
             loss += mean.detach()
         clip_gradients(list(learning.values()), 1.0)

@@ -7,6 +7,7 @@ that was killed goes on exactly where an unbroken one would be, and no sampler s
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ def load_data(dataset: Dataset | Path, image_size: int, labels: bool = False) ->
         shape = (total, image_size, image_size, 3)
         if not _is_fresh(path, shape, newest):
             path.parent.mkdir(exist_ok=True)
-            partial = path.with_name(path.name + ".partial")
+            partial = path.with_name(f"{path.name}.partial-{os.getpid()}")  # two runs may build it at once
             if shutil.disk_usage(path.parent).free < np.prod(shape) * 1.05:
                 raise OSError(f"{path}: the frame cache needs {np.prod(shape) / 1e9:.1f} GB, the disk has less")
             cache = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
@@ -235,22 +236,28 @@ def make_batch(
     augmentation: Augmentation,
     random: np.random.Generator,
     device: torch.device | str = "cpu",
+    share: slice = slice(None),
 ) -> tuple[ModelInput, torch.Tensor]:
-    """Rows [B] -> the model's input and the target action chunks [B,H,A] (relative, normalised, padded)."""
+    """Rows [B] -> the model's input and the target action chunks [B,H,A] (relative, normalised, padded).
+
+    Of a `share` of the rows only, with the random numbers that these have in the whole batch.
+    """
+    total, rows = len(rows), rows[share]
     images = {name: np.asarray(data.frames[name][rows]) for name in data.frames}
     if augmentation.shift:
-        offsets = {n: random.integers(-augmentation.shift, augmentation.shift + 1, (len(rows), 2)) for n in images}
-        images = {name: shift_images(image, offsets[name]) for name, image in images.items()}
+        offsets = {n: random.integers(-augmentation.shift, augmentation.shift + 1, (total, 2)) for n in images}
+        images = {name: shift_images(image, offsets[name][share]) for name, image in images.items()}
     state = data.state[rows].astype(np.float64)
     inputs = make_inputs(spec, images, state, data.prompts_of(rows), device)
     if augmentation.brightness:
-        factor = 1.0 + augmentation.brightness * random.uniform(-1.0, 1.0, (len(rows), 1, 1, 1)).astype(np.float32)
-        gain = torch.from_numpy(factor).to(device)
+        factor = 1.0 + augmentation.brightness * random.uniform(-1.0, 1.0, (total, 1, 1, 1)).astype(np.float32)
+        gain = torch.from_numpy(factor[share]).to(device)
         for slot, pixels in inputs.images.items():
             inputs.images[slot] = ((pixels + 1.0) * gain - 1.0).clamp(-1.0, 1.0)
     if augmentation.state_noise:
-        noise = np.zeros(inputs.state.shape, np.float32)
-        noise[:, : state.shape[1]] = augmentation.state_noise * random.standard_normal(state.shape, np.float32)
+        noise, joints = np.zeros(inputs.state.shape, np.float32), state.shape[1]
+        drawn = random.standard_normal((total, joints), np.float32)
+        noise[:, :joints] = augmentation.state_noise * drawn[share]
         inputs.state.add_(torch.from_numpy(noise).to(device))
     chunk = data.action[chunk_rows(data, rows, spec.config.action_horizon)]
     return inputs, actions_to_model(spec, chunk, state, device)

@@ -26,20 +26,25 @@ from pi0_ros.training.not_finite import explain
 from pi0_ros.training.objective import (
     AuxiliaryLosses,
     Batch,
+    Counts,
     Learner,
     Sums,
     as_tensor,
+    count,
     draw_delays,
     draw_noise_and_time,
+    rows_of_draws,
     without_padding,
 )
 from pi0_ros.training.optimizer import Average, clip_gradients, stage_rate
-from pi0_ros.training.progress import Progress
+from pi0_ros.training.progress import Progress, Silent
 from pi0_ros.training.recipe import Recipe, Stage, load_recipe
 from pi0_ros.training.run import Run, clipped_state_tokens, model_config, prepare, read_stats
 from pi0_ros.training.saving import CHECKPOINT, Saver, StopSignals, TrainingStoppedError, open_output
+from pi0_ros.training.sharding import copies, norm_of, shard, take_apart, waiting, whole
 from pi0_ros.training.state import Position, check_same_run, finished, read_position, read_state
 from pi0_ros.training.weights import ever_learning, learns, new_model
+from pi0_ros.training.world import ALONE, World
 
 
 def train(
@@ -51,10 +56,12 @@ def train(
     overrides: tuple[str, ...] = (),
     auxiliary: AuxiliaryLosses | None = None,
     overwrite: bool = False,
+    world: World = ALONE,
 ) -> Path:
     """Train on a dataset (a path: one of `pi0 convert`), with its statistics; returns the finished checkpoint's folder.
 
-    `config` is a file or a name, `overrides` are its keys as `key=value`, `init` replaces the config's own.
+    `config` is a file or a name, `overrides` are its keys as `key=value`, `init` replaces the config's own. Every
+    process of `world` calls this.
     """
     source = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
     dataset, recipe = source.path, load_recipe(config, overrides)
@@ -62,9 +69,9 @@ def train(
         recipe = dataclasses.replace(recipe, init=str(init))
     sizes = model_config(recipe)
     stats = read_stats(dataset, sizes.action_horizon, source.robot)
-    data = load_data(source, sizes.vision.image_size, recipe.prompts == "subtask")
+    data = world.after_first(lambda: load_data(source, sizes.vision.image_size, recipe.prompts == "subtask"))
     notes = {"dataset": dataset.name}
-    return train_on(data, source.robot, stats, recipe, Path(out), resume, notes, auxiliary, overwrite)
+    return train_on(data, source.robot, stats, recipe, Path(out), resume, notes, auxiliary, overwrite, world)
 
 
 def train_on(
@@ -77,21 +84,23 @@ def train_on(
     notes: Mapping[str, Any] | None = None,
     auxiliary: AuxiliaryLosses | None = None,
     overwrite: bool = False,
+    world: World = ALONE,
 ) -> Path:
     """Train on arrays; returns the finished checkpoint's folder. `notes` go into its config.json.
 
-    `auxiliary` are the losses beside the flow's that recipes may name.
+    `auxiliary` are the losses beside the flow's that recipes may name. Every process of `world` calls this.
     """
-    resumable = open_output(out, resume, overwrite)
+    resumable = world.from_first(lambda: open_output(out, resume, overwrite))
     checkpoint = out / CHECKPOINT
 
     # Data: what is trained on, what is held out, and how both become tensors.
-    run = prepare(data, robot, norm_stats, recipe, out, notes or {}, auxiliary or {})
+    run = world.after_first(lambda: prepare(data, robot, norm_stats, recipe, out, notes or {}, auxiliary or {}, world))
     position = Position(0, 0, 0.0)
     if resumable:
         check_same_run(checkpoint, run.notes)
         if finished(checkpoint):
-            print(f"{checkpoint} is finished: nothing to do")
+            if world.first:
+                print(f"{checkpoint} is finished: nothing to do")
             return checkpoint
         position = read_position(checkpoint)
 
@@ -101,7 +110,8 @@ def train_on(
     average = Average(learning, enabled=any(stage.ema > 0 for stage in recipe.stages))
     saver = Saver(run, out, learner, learning)
 
-    progress = Progress(out, [stage.steps for stage in recipe.stages], position, sorted(run.auxiliary))
+    steps = [stage.steps for stage in recipe.stages]
+    progress = Progress(out, steps, position, sorted(run.auxiliary)) if world.first else Silent()
     with progress, StopSignals() as stop:
         introduce(run, learner, learning, progress)
         for number, stage in list(enumerate(recipe.stages))[position.stage :]:
@@ -110,6 +120,7 @@ def train_on(
                 position = Position(number, 0, position.seconds)
                 average.load_into_network()
             optimizer = new_optimizer(learner, stage, recipe, run.spec.config.vlm.depth)
+            network = copies(learner, stage) if world.size > 1 and recipe.parallel == "ddp" else learner
             if position.step:
                 read_state(checkpoint, learning, average, optimizer, position)
 
@@ -118,32 +129,33 @@ def train_on(
             sampler = Sampler(run.train_rows, weights, recipe.seed, number)
             for step in range(position.step, stage.steps):
                 start = time.monotonic()
-                numbers = train_step(run, stage, step, sampler, learner, optimizer, average, out)
+                numbers = train_step(run, stage, step, sampler, network, optimizer, average, out)
                 position = Position(number, step + 1, position.seconds + time.monotonic() - start)
                 progress.count(numbers, stage.batch, position)
-                last = position.step == stage.steps
+                last, stopped = position.step == stage.steps, world.greatest(stop.caught, run.device)
                 validated = position.step % recipe.validate_every == 0 or last
-                saved = position.step % recipe.save_every == 0 or last or bool(stop.caught)
+                saved = position.step % recipe.save_every == 0 or last or bool(stopped)
                 if position.step % recipe.log_every == 0 or validated or saved:
                     row = {"lr": optimizer.param_groups[0]["lr"], "param_norm": param_norm(learner.model)}
                     progress.report(stage.name, row | (validate(run, stage, learner, average) if validated else {}))
                 if saved:
                     saver.save(average, optimizer, position, done=False)
-                if stop.caught:
+                if stopped:
                     saver.wait()
-                    raise TrainingStoppedError(stop.caught, f"saved after step {position.step} of stage {stage.name}")
+                    raise TrainingStoppedError(stopped, f"saved after step {position.step} of stage {stage.name}")
 
         # Save: the finished policy, without what only a resume needs.
         saver.save(average, optimizer, position, done=True)
     return checkpoint
 
 
-def introduce(run: Run, learner: Learner, learning: Mapping[str, nn.Parameter], progress: Progress) -> None:
+def introduce(run: Run, learner: Learner, learning: Mapping[str, nn.Parameter], progress: Progress | Silent) -> None:
     """Say what is about to be trained, on what and where."""
     total = sum(p.numel() for p in learner.model.parameters())
     progress.say(
         f"{total / 1e6:.2f} million parameters, {sum(p.numel() for p in learning.values()) / 1e6:.2f} learn; "
         f"{run.device}, {torch.get_num_threads()} thread(s), {'bfloat16' if run.autocast else 'float32'}; "
+        f"{f'{run.world.size} processes ({run.recipe.parallel}), ' if run.world.size > 1 else ''}"
         f"{len(run.train_rows)} frames to train on, {len(run.held_out_rows)} held out"
     )
     if (clipped := clipped_state_tokens(run)) > 0.05:
@@ -154,9 +166,11 @@ def introduce(run: Run, learner: Learner, learning: Mapping[str, nn.Parameter], 
 
 
 def new_learner(run: Run) -> Learner:
-    """The network on its device with the heads of the auxiliary losses."""
+    """The network on its device with the heads of the auxiliary losses; with several processes perhaps cut up."""
     model = new_model(run.recipe, run.spec.config, run.device, run.autocast)
     learner = Learner(model, run.auxiliary).to(run.device)
+    if run.world.size > 1 and run.recipe.parallel == "fsdp":
+        shard(learner, run.world, run.device)
     if run.recipe.compile:
         learner.compile()
     return learner
@@ -181,26 +195,35 @@ def train_step(
     stage: Stage,
     step: int,
     sampler: Sampler,
-    learner: Learner,
+    network: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: Average,
     out: Path,
 ) -> dict[str, Tensor]:
-    """One optimiser step; returns its losses and the gradient norm, scalars on the device."""
+    """One optimiser step; returns its losses and the gradient norm, scalars on the device.
+
+    `network` is the learner, or its copy among others.
+    """
     random = sampler.generator(step)
     rows = sampler.draw(random, stage.batch)
-    batch = draw_batch(run, stage, rows, Augmentation(stage.state_noise, stage.brightness, stage.shift), random)
+    augmentation = Augmentation(stage.state_noise, stage.brightness, stage.shift)
+    batch, counts = draw_batch(run, stage, rows, augmentation, random, run.world.share(stage.batch))
     for group in optimizer.param_groups:
         group["lr"] = stage_rate(step, stage)
     optimizer.zero_grad()
     numbers: dict[str, Tensor] = {}
+    done = 0
     for part in batch.parts(stage.micro_batch or stage.batch):
-        losses = loss_terms(run, stage, forward(run, learner, part), batch)
-        loss = total_loss(stage, losses)
-        loss.backward()
+        waits = (done := done + len(part.rows)) < len(batch.rows)
+        with waiting(network, waits):
+            losses = loss_terms(run, stage, forward(run, network, part), counts)
+            loss = total_loss(stage, losses)
+            (loss * run.world.size).backward()  # gradients are averaged over the processes
         for name, value in {"loss": loss, **losses}.items():
             numbers[name] = numbers.get(name, 0.0) + value.detach()
+    numbers = run.world.total(numbers)
     norm = clip_gradients([p for group in optimizer.param_groups for p in group["params"]], run.recipe.clip)
+    norm = whole(norm)
     if not torch.isfinite(numbers["loss"] + norm):
         raise explain(out, batch, run.data, stage.name, step + 1)
     optimizer.step()
@@ -209,42 +232,51 @@ def train_step(
 
 
 def draw_batch(
-    run: Run, stage: Stage, rows: np.ndarray, augmentation: Augmentation, random: np.random.Generator
-) -> Batch:
-    """Rows of the data as a batch on the device, with noise and times for its flow loss."""
-    inputs, actions = make_batch(run.data, run.spec, rows, augmentation, random, run.device)
+    run: Run,
+    stage: Stage,
+    rows: np.ndarray,
+    augmentation: Augmentation,
+    random: np.random.Generator,
+    share: slice = slice(None),
+) -> tuple[Batch, Counts]:
+    """Rows of the data as a batch on the device, with noise and times for its flow loss, and the counts of all of them.
+
+    Of a `share` of the rows only, which is what it would be in the whole batch.
+    """
+    inputs, actions = make_batch(run.data, run.spec, rows, augmentation, random, run.device, share)
     inputs = without_padding(inputs, keep_length=run.recipe.compile)
     config, draws = run.spec.config, stage.draws if stage.flow else 0
     noise, flow_time = draw_noise_and_time(random, len(rows), draws, (config.action_horizon, config.action_dim))
     if run.recipe.rtc_max_delay:
         flow_time = draw_delays(random, flow_time, run.recipe.rtc_max_delay, config.action_horizon)
-    wanted = [name for name, weight in stage.auxiliary.items() if weight > 0]
-    return Batch(
-        rows,
+    labels = {name: run.auxiliary[name].labels(rows) for name, weight in stage.auxiliary.items() if weight > 0}
+    batch = Batch(
+        rows[share],
         inputs,
         actions if stage.flow else None,
-        as_tensor(noise, run.device),
-        as_tensor(flow_time, run.device),
-        {name: tuple(as_tensor(a, run.device) for a in run.auxiliary[name].labels(rows)) for name in wanted},
+        as_tensor(rows_of_draws(noise, share, len(rows)), run.device),
+        as_tensor(rows_of_draws(flow_time, share, len(rows)), run.device),
+        {name: tuple(as_tensor(array[share], run.device) for array in arrays) for name, arrays in labels.items()},
     )
+    return batch, count(flow_time, config.action_horizon, labels)
 
 
-def forward(run: Run, learner: nn.Module, batch: Batch) -> Sums:
+def forward(run: Run, network: nn.Module, batch: Batch) -> Sums:
     """All losses of a batch, in the run's precision."""
     with torch.autocast(run.device.type, torch.bfloat16, enabled=run.autocast):
-        sums: Sums = learner(batch)
+        sums: Sums = network(batch)
     return sums
 
 
-def loss_terms(run: Run, stage: Stage, sums: Sums, whole: Batch) -> dict[str, Tensor]:
-    """The losses by name, as means over the `whole` batch, of which `sums` may be a part."""
-    terms = {name: value / whole.label_counts()[name] for name, value in sums.auxiliary.items()}
-    if whole.actions is None:
+def loss_terms(run: Run, stage: Stage, sums: Sums, counts: Counts) -> dict[str, Tensor]:
+    """The losses by name, as means over the batch that `counts` is of; `sums` may be of a part of it."""
+    terms = {name: value / counts.labels[name] for name, value in sums.auxiliary.items()}
+    if not stage.flow:
         return terms
     weights = np.ones(run.spec.config.action_dim, np.float32)
     weights[: len(run.spec.robot.action_names)][run.spec.robot.gripper_mask] = stage.gripper
     counted = len(run.spec.robot.action_names) if run.recipe.loss_dims == "robot" else len(weights)
-    mean = (sums.flow / whole.flow_count * as_tensor(weights, run.device))[:counted].mean()
+    mean = (sums.flow / counts.flow * as_tensor(weights, run.device))[:counted].mean()
     return {"flow": mean, **terms}
 
 
@@ -265,11 +297,12 @@ def validate(run: Run, stage: Stage, learner: Learner, average: Average) -> dict
     flow, answers = 0.0, []
     with average.in_place():
         for part in np.array_split(rows, -(-len(rows) // stage.batch)):
-            batch = draw_batch(run, stage, part, Augmentation(), random)
+            batch, counts = draw_batch(run, stage, part, Augmentation(), random)
             sums = forward(run, learner, batch)
             answers.append({name: value.float().cpu().numpy() for name, value in sums.answers.items()})
             if stage.flow:
-                flow += len(part) * loss_terms(run, stage, sums, batch)["flow"].item()
+                flow += len(part) * loss_terms(run, stage, sums, counts)["flow"].item()
+    take_apart(learner)
     result = {"val_flow": flow / len(rows)} if stage.flow else {}
     for name in answers[0]:
         result[f"val_{name}"] = run.auxiliary[name].score(np.concatenate([part[name] for part in answers]), rows)
@@ -280,4 +313,4 @@ def validate(run: Run, stage: Stage, learner: Learner, average: Average) -> dict
 def param_norm(model: nn.Module) -> float:
     """Norm of all weight matrices together, as openpi logs it: no biases, norms or embeddings."""
     matrices = [p for name, p in model.named_parameters() if p.ndim > 1 and "embedding" not in name]
-    return float(torch.stack([torch.linalg.vector_norm(p, dtype=torch.float32) for p in matrices]).norm())
+    return float(norm_of(matrices))

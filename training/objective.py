@@ -56,14 +56,10 @@ class Batch:
     labels: Mapping[str, tuple[Tensor, ...]]
 
     @property
-    def flow_count(self) -> Tensor:
-        """How many actions the flow loss counts."""
-        per_row = self.time.new_full((), self.noise.shape[1]) if self.time.ndim == 1 else 1.0
-        return ((self.time > 0) * per_row).sum()
-
-    def label_counts(self) -> dict[str, Tensor]:
-        """What the rows of each auxiliary loss count together, at least 1."""
-        return {name: labels[-1].sum().clamp(min=1.0) for name, labels in self.labels.items()}
+    def counts(self) -> Counts:
+        """What the sums over this batch are divided by."""
+        horizon = self.noise.shape[1] if self.noise.ndim > 1 else 0
+        return count(self.time, horizon, self.labels)
 
     def parts(self, size: int) -> Iterator[Batch]:
         """The same batch in pieces of at most `size` rows."""
@@ -84,6 +80,29 @@ class Batch:
             )
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What sums over a whole batch are divided by, where each process and micro-batch has a part of it.
+
+    flow: how many actions the flow loss counts; labels: what the rows count together, at least 1, by auxiliary loss.
+    """
+
+    flow: float
+    labels: Mapping[str, float]
+
+
+def count(time: Tensor | np.ndarray, horizon: int, labels: Mapping[str, Sequence[Tensor | np.ndarray]]) -> Counts:
+    """Counts of a batch with flow times [N] or [N,H] and these labels."""
+    flow = float((time > 0).sum()) * (horizon if time.ndim == 1 else 1)
+    return Counts(flow, {name: max(1.0, float(values[-1].sum())) for name, values in labels.items()})
+
+
+def rows_of_draws(values: np.ndarray, rows: slice, total: int) -> np.ndarray:
+    """Of values [n*B, ...], draw after draw for B = `total` rows, those of some rows."""
+    chosen: np.ndarray = values.reshape(-1, total, *values.shape[1:])[:, rows].reshape(-1, *values.shape[1:])
+    return chosen
+
+
 def _rows_of(inputs: ModelInput, rows: slice) -> ModelInput:
     return ModelInput(
         {slot: image[rows] for slot, image in inputs.images.items()},
@@ -98,7 +117,7 @@ def _rows_of(inputs: ModelInput, rows: slice) -> ModelInput:
 class Sums:
     """Losses summed over a batch, not yet divided by what counts: so the parts of a batch add up to the whole.
 
-    flow: [A] per action dimension; auxiliary: scalars by name; answers: of the heads, by name.
+    flow: [A] per action dimension; auxiliary: scalars by name; answers: of the heads by name, without gradients.
     """
 
     flow: Tensor
@@ -121,8 +140,9 @@ class Learner(nn.Module):
         auxiliary, answers = {}, {}
         for name, labels in batch.labels.items():
             with torch.autocast(prefix.hidden.device.type, enabled=False):
-                answers[name] = self.auxiliary[name].answers(prefix, batch.inputs)
-                auxiliary[name] = (self.auxiliary[name].errors(answers[name], labels) * labels[-1]).sum()
+                answer = self.auxiliary[name].answers(prefix, batch.inputs)
+                auxiliary[name] = (self.auxiliary[name].errors(answer, labels) * labels[-1]).sum()
+                answers[name] = answer.detach()
         if batch.actions is None:
             return Sums(prefix.hidden.new_zeros(self.model.config.action_dim), auxiliary, answers)
         error = self.model.loss(batch.inputs, batch.actions, batch.noise, batch.time, prefix=prefix)

@@ -56,16 +56,21 @@ class Average:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The network has the averaged weights inside this block, its own again behind it. Nothing is copied."""
+        """The network has the averaged weights inside this block, its own again behind it."""
         self._swap()
         try:
             yield
         finally:
             self._swap()
 
+    @torch.no_grad()
     def _swap(self) -> None:
-        for name, parameter in self.parameters.items():
-            parameter.data, self.tensors[name] = self.tensors[name], parameter.data
+        if not self.enabled:
+            return
+        for name, parameter in self.parameters.items():  # the memory stays: a sharded network knows it by its place
+            own = parameter.detach().clone()
+            parameter.copy_(self.tensors[name])
+            self.tensors[name].copy_(own)
 
     @torch.no_grad()
     def load_into_network(self) -> None:

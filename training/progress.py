@@ -92,6 +92,25 @@ class Progress:
         self.bar.write(text, file=sys.stderr)
 
 
+class Silent:
+    """What the other processes of a run have in place of a `Progress`."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def count(self, numbers: Mapping[str, Tensor], frames: int, position: Position) -> None:
+        """Nothing: the first process counts."""
+
+    def report(self, stage: str, more: Mapping[str, float]) -> None:
+        """Nothing: the first process reports."""
+
+    def say(self, text: str) -> None:
+        """Nothing: the first process speaks."""
+
+
 def _short(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 

@@ -115,6 +115,9 @@ class Recipe:
     seed: int = key(0, "of all random numbers")
     device: str = key("auto", "`auto`, `cpu` or `cuda`")
     threads: int = key(0, "torch threads; 0 leaves torch's choice")
+    parallel: Literal["fsdp", "ddp"] = key(
+        "fsdp", "with several processes (`torchrun`): weights cut into shards, or a whole copy for each"
+    )
     compile: bool = key(False, "torch.compile (needs a C++ compiler); pays off from some thousand steps on")
     precision: Literal["auto", "float32", "bfloat16"] = key(
         "auto", "bfloat16: autocast; auto: that where the processor computes in it"

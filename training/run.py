@@ -30,6 +30,7 @@ from pi0_ros.training.optimizer import computes_bfloat16
 from pi0_ros.training.recipe import Recipe, RecipeError
 from pi0_ros.training.statistics import NORM_STATS_PATH
 from pi0_ros.training.vocabulary import make_tokenizer
+from pi0_ros.training.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Run:
     held_out_rows: np.ndarray
     auxiliary: Mapping[str, AuxiliaryLoss]
     notes: Mapping[str, Any]
+    world: World = ALONE
 
     def steps_before(self, stage: int) -> int:
         """Steps of all stages before this one."""
@@ -60,16 +62,18 @@ def prepare(
     out: Path,
     notes: Mapping[str, Any],
     auxiliary: AuxiliaryLosses,
+    world: World = ALONE,
 ) -> Run:
     """Check and fix everything that does not change; RecipeError where the recipe does not fit the data."""
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    automatic = f"cuda:{world.local}" if torch.cuda.is_available() else "cpu"
+    _check_world(recipe, world)
     device = torch.device(automatic if recipe.device == "auto" else recipe.device)
     config = model_config(recipe)
     if recipe.rtc_max_delay >= config.action_horizon:
         raise RecipeError(f"rtc_max_delay is {recipe.rtc_max_delay}, the chunk has {config.action_horizon} actions")
-    tokenizer_path = _tokenizer(recipe, config, data, out)
+    tokenizer_path = _tokenizer(recipe, config, data, out, world)
     settings = policy_settings(recipe, config, data.fps)
     check_data(data)
     fingerprints = [episode_fingerprint(data.state[start:stop], data.action[start:stop]) for start, stop in data.spans]
@@ -103,7 +107,17 @@ def prepare(
             "robot_fingerprint": robot_fingerprint(robot),
             "torch": torch.__version__,
         },
+        world,
     )
+
+
+def _check_world(recipe: Recipe, world: World) -> None:
+    """RecipeError where the processes cannot share the work."""
+    for stage in recipe.stages:
+        if stage.batch % world.size:
+            raise RecipeError(f"batch: {stage.batch} frames cannot be shared by {world.size} processes: change one")
+    if world.size > 1 and recipe.compile and recipe.parallel == "fsdp":
+        raise RecipeError("compile: not with shards on several processes; leave it, or set parallel=ddp")
 
 
 def model_config(recipe: Recipe) -> ModelConfig:
@@ -170,9 +184,10 @@ def read_stats(dataset: Path, horizon: int, robot: Robot) -> NormStats:
     return load_norm_stats(path)
 
 
-def _tokenizer(recipe: Recipe, config: ModelConfig, data: TrainingData, out: Path) -> Path:
+def _tokenizer(recipe: Recipe, config: ModelConfig, data: TrainingData, out: Path, world: World) -> Path:
     if recipe.tokenizer is not None:
         return Path(recipe.tokenizer)
     if recipe.init is not None:
         return describe_checkpoint(recipe.init, config=config).tokenizer_path or file_on_this_machine()
-    return make_tokenizer(data.texts, out / "tokenizer.model", config.vocab_size)
+    path = out / "tokenizer.model"
+    return make_tokenizer(data.texts, path, config.vocab_size) if world.first else path

@@ -25,6 +25,7 @@ from pi0_ros.training.objective import Learner
 from pi0_ros.training.optimizer import Average
 from pi0_ros.training.recipe import RecipeError
 from pi0_ros.training.run import Run
+from pi0_ros.training.sharding import whole
 from pi0_ros.training.state import FOLDER as TRAIN_STATE
 from pi0_ros.training.state import Position, state_tensors, write_state
 from pi0_ros.training.weights import write_finished
@@ -123,12 +124,16 @@ class Saver:
         A disk that is full, or gone, is a warning until then: the previous checkpoint is whole.
         """
         self.wait()
-        recipe = self.run.recipe
+        recipe, world = self.run.recipe, self.run.world
         background = recipe.save_async and not done
         weights = {name: p.detach() for name, p in self.learner.model.named_parameters()}
         state: dict[str, Tensor] = {} if done else state_tensors(self.learning, average, optimizer)
         averaged = {name: average.tensors[name] for name in self.learning}
-        if background:
+        if world.size > 1:  # shards are put together, one after the other, and kept by the first process
+            weights, state, averaged = (_together(tensors, world.first) for tensors in (weights, state, averaged))
+            if not world.first:
+                return
+        elif background:
             copies: dict[int, Tensor] = {}  # of each tensor one, though weights and state share some
             state = {name: _copy(tensor, copies) for name, tensor in state.items()}
             averaged = {name: _copy(tensor, copies) for name, tensor in averaged.items()}
@@ -188,6 +193,16 @@ class Saver:
         )
         keep(checkpoint, self.out / KEPT, run.steps_before(position.stage) + position.step, run.recipe.keep_last,
              run.recipe.keep_period)  # fmt: skip
+
+
+def _together(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    """Whole copies in this machine's memory, where they are kept."""
+    copies = {}
+    for name, tensor in tensors.items():
+        together = whole(tensor.detach())
+        if keep:
+            copies[name] = together.to("cpu", copy=True)
+    return copies
 
 
 def _copy(tensor: Tensor, copies: dict[int, Tensor]) -> Tensor:

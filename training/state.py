@@ -23,11 +23,12 @@ from pi0_ros.checkpoints.folders import read_json
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.training.optimizer import Average
 from pi0_ros.training.recipe import RecipeError
+from pi0_ros.training.sharding import like
 
 FOLDER, TENSORS, POSITION = "train_state", "state.safetensors", "state.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 MAY_CHANGE = {  # keys that say how a run is computed, watched and saved, not what comes out
-    *("device", "threads", "compile", "recompute", "log_every", "save_every", "validate_every"),
+    *("device", "threads", "compile", "parallel", "recompute", "log_every", "save_every", "validate_every"),
     *("keep_last", "keep_period", "save_async"),
 }
 
@@ -106,13 +107,13 @@ def read_state(
     tensors = load_file(path)
     try:
         for name, parameter in learning.items():
-            parameter.copy_(tensors[f"raw.{name}"])
+            parameter.copy_(like(parameter, tensors[f"raw.{name}"]))
             if average.enabled:
-                average.tensors[name].copy_(tensors[f"average.{name}"])
+                average.tensors[name].copy_(like(parameter, tensors[f"average.{name}"]))
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit this model ({error}); was the training config changed?") from None
     for name, parameter in learning.items():
         if f"exp_avg.{name}" in tensors:
-            moments = {moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in MOMENTS}
+            moments = {moment: like(parameter, tensors[f"{moment}.{name}"]) for moment in MOMENTS}
             steps = torch.tensor(float(position.step), device=parameter.device)  # a fused optimiser wants it there
             optimizer.state[parameter] = {"step": steps, **moments}

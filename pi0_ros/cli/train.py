@@ -34,6 +34,7 @@ from pi0_ros.training.plan import parse_gpu, report
 from pi0_ros.training.recipe import load_recipe
 from pi0_ros.training.run import model_config
 from pi0_ros.training.saving import TrainingStoppedError
+from pi0_ros.training.world import OtherProcessError, World, joined
 
 AUXILIARY: AuxiliaryLosses = {"grounding": Grounding}  # losses that recipes may name beside the flow's
 
@@ -59,11 +60,17 @@ def run(args: argparse.Namespace) -> int:
     dataset = open_dataset(args.dataset, args)
     if args.plan:
         return plan(dataset, args)
+    with joined() as world:
+        return _train(dataset, args, world)
+
+
+def _train(dataset: Dataset, args: argparse.Namespace, world: World) -> int:
+    """One of the processes that train."""
     if args.gpu:
         raise InputError("--gpu belongs to --plan")
     if args.out is None:
         raise InputError("--out is missing: the folder of this run")
-    for finding in limit_findings(dataset.folder, dataset.robot):
+    for finding in limit_findings(dataset.folder, dataset.robot) if world.first else ():
         print(f"{finding.severity}: {finding.what}\n  -> {finding.todo}", file=sys.stderr)
     try:
         checkpoint = train(
@@ -75,11 +82,16 @@ def run(args: argparse.Namespace) -> int:
             tuple(args.changes),
             auxiliary=AUXILIARY,
             overwrite=args.overwrite,
+            world=world,
         )
     except TrainingStoppedError as stopped:
-        print(f"{signal.Signals(stopped.signal).name}: {stopped}; go on with --resume", file=sys.stderr)
+        if world.first:
+            print(f"{signal.Signals(stopped.signal).name}: {stopped}; go on with --resume", file=sys.stderr)
         return 128 + stopped.signal
-    print(f"policy: {checkpoint}\ncurve:  {args.out / 'curve.png'}")
+    except OtherProcessError:
+        return 2  # the first process says why
+    if world.first:
+        print(f"policy: {checkpoint}\ncurve:  {args.out / 'curve.png'}")
     return 0
 
 

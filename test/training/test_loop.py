@@ -263,7 +263,7 @@ def test_delays_are_drawn_evenly_and_only_the_predicted_actions_count() -> None:
         sums = learner(batch)
         each = learner.model.loss(inputs, actions, noise, moment)
     wanted = torch.cat([each[0, 2:], each[1]]).mean(0)
-    torch.testing.assert_close(sums.flow / batch.flow_count, wanted)
+    torch.testing.assert_close(sums.flow / batch.counts.flow, wanted)
 
 
 def test_training_with_delays_is_written_into_the_checkpoint(tmp_path: Path) -> None:
@@ -333,14 +333,14 @@ def test_the_parts_of_a_batch_add_up_to_the_whole(tmp_path: Path) -> None:
     run = prepare(data, ROBOT, make_stats(data), wanted, tmp_path, {}, {"grounding": Grounding})
     stage, learner = wanted.stages[1], loop.new_learner(run)
     rows = np.arange(3, 3 + 7 * 13, 13)
-    batch = loop.draw_batch(run, stage, rows, loop.Augmentation(), np.random.default_rng(0))
+    batch, counts = loop.draw_batch(run, stage, rows, loop.Augmentation(), np.random.default_rng(0))
     assert 0 < batch.labels["grounding"][-1].sum() < len(rows) and (batch.time == 0).any()
     found = []
     for size in (7, 3, 1):
         learner.zero_grad()
         losses = []
         for part in batch.parts(size):
-            losses.append(loop.total_loss(stage, loss_terms(run, stage, loop.forward(run, learner, part), batch)))
+            losses.append(loop.total_loss(stage, loss_terms(run, stage, loop.forward(run, learner, part), counts)))
             losses[-1].backward()
         gradients = {name: p.grad.clone() for name, p in learner.named_parameters() if p.grad is not None}
         found.append((torch.stack(losses).sum().item(), gradients))
