@@ -79,9 +79,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
         for name, tensor in expected.items():
             if name.endswith("k_proj.bias"):
                 continue  # no answer depends on it: its gradient is rounding, which AdamW blows up
-            torch.testing.assert_close(
-                found[name], tensor, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{out} {n} {m}"
-            )
+            torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5, msg=f"{out}: {name}")
         rows, others = (read_progress(folder / "progress.csv") for folder in (alone, out))
         others = {row["step"]: row for row in others}
         for row in rows:
