@@ -51,8 +51,8 @@ FLOORS = {
     ),
     "engine": Floor({"base", "model"}, {"torch", "triton"}),  # triton where it is: only `kernels` imports it, and late
     "policy": Floor(GROUND | {"control", "inference", "model", "tokens", "checkpoints", "engine"}, {"numpy", "torch"}),
-    "doctor": Floor(GROUND | {"inference", "model", "tokens", "checkpoints"}, {"numpy"}, late={"torch"}),
     "bags": Floor(GROUND, {"numpy", "yaml", "rosbags", "lz4", "backports", "compression"}, late={"zstandard"}),
+    "doctor": Floor(GROUND | {"inference", "checkpoints", "bags"}, {"numpy"}),
     "datasets": Floor(
         GROUND, {"numpy", "yaml", "tqdm", "matplotlib", "PIL", "av", "pyarrow", "pandas"}, late={"cv2", "simplejpeg"}
     ),

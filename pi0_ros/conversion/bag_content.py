@@ -9,16 +9,14 @@ import numpy as np
 from pi0_ros.bags.reader import Bag, BagError
 from pi0_ros.base.findings import Finding, error, remedy, warning
 from pi0_ros.conversion.bag_streams import TOGETHER, Recorded, Stream, read_streams
-from pi0_ros.datasets.pictures import contrast, is_black, sharpness
 from pi0_ros.observation.camera_picture import decoder_of
 from pi0_ros.observation.images import ImageError
+from pi0_ros.observation.picture_quality import BLURRED, BRIGHT, FLAT, contrast, is_black, sharpness
 from pi0_ros.observation.streams import MessageError, decode_state, decode_trajectory
 from pi0_ros.observation.trajectories import Trajectory
 from pi0_ros.robot import Camera, CommandGroup, Robot, StateTopic
 from pi0_ros.robot.message_types import CAMERA_TYPES
 
-BRIGHT, FLAT = 250.0, 2.0  # mean grey level, standard deviation of it
-BLURRED = 0.02  # of `sharpness`: details of less than about 2 % of the picture's width are gone
 SAME_S = 1.0  # a picture that stays the same for longer is worth a word
 TAKE_ANYWAY = "leave it out, or --content accept takes it all the same"
 LOOK = "look at it with `pi0 convert --explain BAG` and leave it out where the task cannot be seen"

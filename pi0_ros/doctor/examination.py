@@ -5,41 +5,118 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
 
-from pi0_ros.base.findings import Finding, error, ok
-from pi0_ros.doctor.checks import (
-    check_checkpoint,
-    check_observation,
-    check_profile,
-    check_ros,
-    check_topic,
-    check_torch,
-)
-from pi0_ros.doctor.topic_report import TopicReport
-from pi0_ros.robot import Robot, RobotFileError, load_robot
+from pi0_ros.base.findings import Finding, error, note, ok
+from pi0_ros.doctor.cameras import check_cameras
+from pi0_ros.doctor.checkpoint import Facts, check_latency, check_memory, examine_checkpoint
+from pi0_ros.doctor.heard import Session
+from pi0_ros.doctor.joints import check_following, check_places, moved
+from pi0_ros.doctor.machine import check_profile, check_ros, check_torch, gpu_memory, host_memory
+from pi0_ros.doctor.statistics import check_shown
+from pi0_ros.doctor.streams import SLOW, check_streams
+from pi0_ros.robot import Camera, CommandGroup, Robot, RobotFileError, StateTopic, load_robot
 
-Heard = tuple[list[TopicReport], list[str]]  # a report for each topic, and what is wrong with the observation
+Examined = tuple[list[Finding], "Facts | None"]
 
 
 def examine(
-    robot_name: str, checkpoint: Path | None = None, tokenizer: str = "", listen: Callable[[Robot], Heard] | None = None
+    robot_name: str,
+    checkpoint: Path | None = None,
+    tokenizer: str = "",
+    listen: Callable[[Robot], Session] | None = None,
 ) -> Iterator[Finding]:
-    """All findings. `listen`, if any, hears the robot's topics for a while."""
+    """All findings. `listen`, if any, hears the robot's topics for a while, and meanwhile the checkpoint is read."""
     try:
         robot = load_robot(robot_name)
     except RobotFileError as problem:
         yield error("robot file", str(problem), "docs/new_robot.md shows a robot file line by line")
         return
+    yield from examine_robot(robot, checkpoint, tokenizer, listen)
+
+
+def examine_robot(
+    robot: Robot, checkpoint: Path | None = None, tokenizer: str = "", listen: Callable[[Robot], Session] | None = None
+) -> Iterator[Finding]:
+    """The same for a robot file that was read."""
     cameras = ", ".join(f"{camera.name} ({camera.slot})" for camera in robot.cameras)
     yield ok("robot file", f"{robot.name}: {len(robot.joints)} joints; cameras {cameras}")
-    if checkpoint is not None:
-        yield check_checkpoint(robot, checkpoint, tokenizer)
-    yield check_torch()
-    yield check_ros(importlib.util.find_spec("rclpy") is not None)
-    yield check_profile(robot, dict(os.environ))
-    if listen is not None:
-        reports, problems = listen(robot)
-        for report in reports:
-            yield check_topic(robot, report)
-        yield check_observation(problems)
+    with ExitStack() as stack:
+        waiting = _begin(stack, robot, checkpoint, tokenizer) if checkpoint is not None and listen is not None else None
+        session = listen(robot) if listen is not None else None
+        facts: Facts | None = None
+        if checkpoint is not None:
+            found, facts = waiting.result() if waiting else examine_checkpoint(robot, checkpoint, tokenizer)
+            yield from found
+    gpu = gpu_memory()
+    yield check_torch(gpu, facts.weights_bytes if facts is not None else 0)
+    if facts is not None:
+        yield from check_memory(facts, gpu or host_memory())
+    if session is None or session.live:
+        yield check_ros(importlib.util.find_spec("rclpy") is not None)
+        yield _proven(check_profile(robot, dict(os.environ)), session)
+    if session is not None:
+        yield from check_session(session, facts)
+
+
+def check_session(session: Session, facts: Facts | None = None) -> Iterator[Finding]:
+    """Everything that can be told from what was heard."""
+    robot = session.robot
+    streams = check_streams(session)
+    yield from streams
+    if any(finding.check == "domain" for finding in streams):
+        return
+    state, command = session.joints(StateTopic), session.joints(CommandGroup)
+    following = check_following(robot, state, command)
+    places = check_places(robot, state)
+    yield from [finding for finding in places if not _explained(finding, following)]
+    yield from [finding for finding in following if not _said(finding, places)]
+    yield from check_cameras(session)
+    if state and not (moved(robot, state) and command):
+        yield note(
+            "motion",
+            "signs, order, scale and which camera is which were not judged: the arm did not move by commands meanwhile",
+            "teleoperate it while this listens (--seconds 10), or look at a recording with --bag",
+        )
+    if facts is not None:
+        yield from check_latency(facts, session.latency_p99_s)
+        if facts.state is not None and not any(finding.check == "units" for finding in places):
+            yield from check_shown(robot, facts.state, state)
+    yield from _observation(session, streams)
+
+
+def _explained(place: Finding, following: list[Finding]) -> bool:
+    """Whether a joint is outside its limits for a cause that its motion names: one cause, one line."""
+    name = place.what.split(" ")[0]
+    return place.check == "limits" and any(
+        finding.check == "order" or finding.what.startswith(f"{name} ") for finding in following
+    )
+
+
+def _proven(profile: Finding, session: Session | None) -> Finding:
+    """Of a profile that is not set here: only a note where the cameras come as fast as they should."""
+    if session is None or profile.severity != "warning":
+        return profile
+    fast = all(heard.rate_hz >= SLOW * session.robot.dataset_fps for heard in session.of(Camera))
+    return note(profile.check, profile.what, profile.todo) if fast else profile
+
+
+def _said(finding: Finding, places: list[Finding]) -> bool:
+    """Whether the same cause stands among the places: of a unit in the state one line is enough."""
+    return finding.check in ("units", "scale", "zero") and any(place.check == "units" for place in places)
+
+
+def _observation(session: Session, streams: list[Finding]) -> Iterator[Finding]:
+    if not session.problems:
+        yield ok("observation", "complete: this is what the policy will see")
+    elif not any(finding.severity == "error" for finding in streams):  # else they have said why
+        yield error("observation", "; ".join(session.problems), "the policy would wait for this")
+
+
+def _begin(stack: ExitStack, robot: Robot, checkpoint: Path, tokenizer: str) -> Future[Examined]:
+    """Read the checkpoint in a process of its own: importing torch would keep messages waiting."""
+    pool = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
+    return pool.submit(examine_checkpoint, robot, checkpoint, tokenizer)

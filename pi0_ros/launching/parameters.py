@@ -179,6 +179,12 @@ def _controller() -> tuple[Parameter, ...]:
             "their own argument auto_arm, so that no file arms unseen",
         ),
         Parameter(
+            "waive",
+            "",
+            "checks that arming passes over, by name, with spaces between: limits, units, rate, qos, publishers (see "
+            "docs/safety.md)",
+        ),
+        Parameter(
             "interpolation", _CONTROL.interpolation, "between the actions of a chunk", choices=tuple(INTERPOLATIONS)
         ),
         Parameter(

@@ -36,6 +36,7 @@ from pi0_ros.control.controller import ARMED, Command, Controller, Settings, Sta
 from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import limits_of
 from pi0_ros.control.pacing import LateFraction, steady_seconds
+from pi0_ros.nodes.arming import Arming
 from pi0_ros.nodes.command_output import CommandOutput
 from pi0_ros.nodes.deadman_button import DeadmanButton
 from pi0_ros.nodes.emergency_stop import EmergencyStop
@@ -87,7 +88,10 @@ class ControllerNode(Node):
             max_age[self.robot.indices(topic.joints)] = topic.max_age_s
         simulated = bool(self.get_parameter("use_sim_time").value)  # which may be as slow as it likes
         stall_s = np.inf if simulated else None
-        self.controller = Controller(limits_of(self.robot), self.period, max_age, settings, stall_s)
+        self.output = CommandOutput(self, self.robot)
+        self._arming = Arming(self, self.robot, self.output.topics, values["waive"])
+        limits = self._arming.limits(limits_of(self.robot))
+        self.controller = Controller(limits, self.period, max_age, settings, stall_s)
         self._lock = threading.Lock()  # around self.controller
         self._auto_arm = values["auto_arm"]
         self._deadman: DeadmanButton | None = None
@@ -97,7 +101,6 @@ class ControllerNode(Node):
         self._followed: deque[tuple[int, int]] = deque(maxlen=TRACES)  # (its stamp, time of its first command), ns
         self._shown: tuple[object, ...] = ()
         self._shown_at = -np.inf
-        self.output = CommandOutput(self, self.robot)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
         self._latency = self.create_publisher(DiagnosticArray, "pi0/latency", QoSProfile(depth=10))
         chunks = self.create_subscription(JointTrajectory, "pi0/chunk", self._on_chunk, LATEST, raw=True)
@@ -168,6 +171,7 @@ class ControllerNode(Node):
         joints = self.robot.indices(topic.joints)
 
         def on_state(data: bytes) -> None:
+            self._arming.heard(topic.topic, time.monotonic())
             try:
                 message = read_state(data, topic)
                 position = decode_positions(topic, message)
@@ -213,7 +217,7 @@ class ControllerNode(Node):
 
     def _arm(self) -> list[str]:
         policies = self._neighbours.policies()
-        problems = self._neighbours.rivals()
+        problems = [*self._rivals(), *self._arming.problems(self.controller.feedback.position)]
         if self._deadman is not None and (withheld := self._deadman.problem()):
             problems.append(withheld)
         if not policies:
@@ -225,6 +229,8 @@ class ControllerNode(Node):
                 problems += self.controller.not_ready(self.now())
             elif not (problems := self.controller.arm(self.now())):
                 self._policies = policies
+        if not problems and self._arming.waived:
+            self.get_logger().warning(f"armed with these checks waived: {' '.join(sorted(self._arming.waived))}")
         return [*self._state_problems.values(), *problems] if problems else []
 
     def _watch_policies(self) -> None:
@@ -239,9 +245,12 @@ class ControllerNode(Node):
 
     def _watch_rivals(self) -> None:
         """Two who command one robot make it jump from one to the other: we are the one that stops."""
-        if self.controller.state in ARMED and (rivals := self._neighbours.rivals()):
+        if self.controller.state in ARMED and (rivals := self._rivals()):
             with self._lock:
                 self.controller.fail("; ".join(rivals))
+
+    def _rivals(self) -> list[str]:
+        return [] if "publishers" in self._arming.waived else self._neighbours.rivals()
 
     def _estop(self, reason: str) -> None:
         self._auto_arm = False
@@ -335,6 +344,7 @@ class ControllerNode(Node):
         values |= {
             "policies": self._neighbours.count_policies(),
             "rate_hz": self.robot.control_rate_hz,
+            "waived": " ".join(sorted(self._arming.waived)) or "none",
             "deadman": (self._deadman.problem() or "pressed") if self._deadman is not None else "none",
             "late_fraction": late,
             **pacer.report(),

@@ -1,80 +1,102 @@
-"""Listen to a robot's topics for some seconds and say what is wrong with them (for `pi0 doctor --live`)."""
+"""Listen to a robot's topics for some seconds and to what the ROS graph says of them (for `pi0 doctor --live`)."""
 
 from __future__ import annotations
 
+import math
+import os
 import time
+from typing import Any
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 
-from pi0_ros.doctor.topic_report import TopicReport
-from pi0_ros.nodes.messages import SENSOR, message_class, stamp_to_ns
+from pi0_ros.doctor.heard import Heard, Session
+from pi0_ros.nodes.messages import SENSOR, diagnostic_values, message_class
+from pi0_ros.nodes.topic_ends import endpoint
 from pi0_ros.observation.streams import ObservationBuffer, StaleError
 from pi0_ros.robot import Robot
 
-DISCOVERY_LIMIT_S = 10.0  # Fast DDS may need three seconds to find a publisher, more on a busy machine
+NAME = "pi0_doctor"
+DISCOVERY_S = 1.2  # beyond the time of listening: publishers that are found late
+LEAST_S = 1.0  # of a topic that was found late
+HEARS_ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)  # commands, of whatever publisher
 
 
-def listen(robot: Robot, seconds: float, use_sim_time: bool = False) -> tuple[list[TopicReport], list[str]]:
-    """(a report for each topic of the robot file, what is wrong with an observation made at the end).
+def listen(robot: Robot, seconds: float, use_sim_time: bool = False, discovery_s: float = DISCOVERY_S) -> Session:
+    """What is heard on the topics of the robot file within `seconds`, sending nothing.
 
-    In a ROS context of its own; waits up to `DISCOVERY_LIMIT_S` for publishers before it listens.
+    In a ROS context of its own; waits up to `discovery_s` longer where publishers are found late or not at all.
     """
     context = rclpy.Context()
     rclpy.init(context=context)
-    node = Node("pi0_doctor", context=context, parameter_overrides=[Parameter("use_sim_time", value=use_sim_time)])
+    node = Node(NAME, context=context, parameter_overrides=[Parameter("use_sim_time", value=use_sim_time)])
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     try:
-        return _listen(node, executor, robot, seconds)
+        return _listen(node, executor, robot, seconds, discovery_s)
     finally:
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown(context=context)
 
 
-def _listen(
-    node: Node, executor: SingleThreadedExecutor, robot: Robot, seconds: float
-) -> tuple[list[TopicReport], list[str]]:
-    buffer = ObservationBuffer(robot)
-    commands = {group.topic for group in robot.commands}
-    reports = [TopicReport(topic, kind, command=topic in commands) for topic, kind in robot.topics.items()]
-    observed = [report for report in reports if not report.command]
-    for report in observed:
-        _subscribe(node, report, buffer)
-    end = time.monotonic() + DISCOVERY_LIMIT_S
-    # Counted, not `all`: every report is filled in, whatever the ones before it lack.
-    while sum(_offered(node, report) for report in reports) < len(reports) and time.monotonic() < end:
-        executor.spin_once(timeout_sec=0.1)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        executor.spin_once(timeout_sec=0.1)
+def _listen(node: Node, executor: SingleThreadedExecutor, robot: Robot, seconds: float, discovery_s: float) -> Session:
+    session, buffer = Session(robot, domain=os.environ.get("ROS_DOMAIN_ID", "0")), ObservationBuffer(robot)
+    for heard in session.topics.values():
+        _subscribe(node, session, heard, buffer)
+    node.create_subscription(DiagnosticArray, "/diagnostics", lambda message: _diagnosed(session, message), 10)
+    began = time.monotonic()
+    found_at = dict.fromkeys(session.topics, math.inf)
+    while (now := time.monotonic()) < began + seconds + discovery_s:
+        executor.spin_once(timeout_sec=0.05)
+        for topic, heard in session.topics.items():
+            if found_at[topic] == math.inf and (heard.arrivals or _ends(node, heard)):
+                found_at[topic] = now
+        if now >= began + seconds and max(found_at.values()) + min(LEAST_S, seconds) <= now:
+            break
+    for heard in session.topics.values():
+        _look_up(node, heard)
+    names = [f"{space.rstrip('/')}/{name}" for name, space in node.get_node_names_and_namespaces()]
+    session.other_nodes = tuple(sorted(name for name in names if name != node.get_fully_qualified_name()))
     try:
         buffer.observe(node.get_clock().now().nanoseconds, robot.prompt)
     except StaleError as error:
-        return reports, error.problems
-    return reports, []
+        session.problems = error.problems
+    return session
 
 
-def _subscribe(node: Node, report: TopicReport, buffer: ObservationBuffer) -> None:
-    def received(message: object) -> None:
-        now_ns = node.get_clock().now().nanoseconds
-        report.arrivals.append(time.monotonic())
-        header = getattr(message, "header", None)  # not every message has one
-        stamp_ns = stamp_to_ns(header.stamp) if header is not None else 0
-        report.ages.append((now_ns - stamp_ns) * 1e-9 if stamp_ns else 0.0)
-        buffer.push_message(report.topic, message, now_ns)
+def _subscribe(node: Node, session: Session, heard: Heard, buffer: ObservationBuffer) -> None:
+    def received(message: Any) -> None:
+        arrival_s, now_ns = time.monotonic(), node.get_clock().now().nanoseconds
+        session.take(heard.topic, message, now_ns, arrival_s)
+        buffer.push_message(heard.topic, message, now_ns)
 
-    node.create_subscription(message_class(report.wanted_type), report.topic, received, SENSOR)
+    qos = HEARS_ALL if heard.command else SENSOR
+    node.create_subscription(message_class(heard.item.type), heard.topic, received, qos)
 
 
-def _offered(node: Node, report: TopicReport) -> bool:
-    publishers = node.get_publishers_info_by_topic(report.topic)
-    subscribers = node.get_subscriptions_info_by_topic(report.topic)
-    ends = subscribers if report.command else publishers
-    report.publishers = {end.node_name for end in publishers}
-    report.subscribers = {end.node_name for end in subscribers}
-    report.types = tuple(sorted({end.topic_type for end in ends}))
-    return bool(ends)
+def _diagnosed(session: Session, message: DiagnosticArray) -> None:
+    """What the running policy says of its latency."""
+    for status in message.status:
+        if status.name.endswith("policy") and (text := diagnostic_values(status).get("latency_p99_ms")):
+            try:
+                session.latency_p99_s = float(text) * 1e-3
+            except ValueError:
+                continue
+
+
+def _ends(node: Node, heard: Heard) -> bool:
+    """Whether the other end of a topic is there; our own subscription to commands is none."""
+    count = node.count_subscribers(heard.topic) - 1 if heard.command else node.count_publishers(heard.topic)
+    return bool(count > 0)
+
+
+def _look_up(node: Node, heard: Heard) -> None:
+    heard.publishers = [endpoint(info) for info in node.get_publishers_info_by_topic(heard.topic)]
+    ends = [endpoint(info) for info in node.get_subscriptions_info_by_topic(heard.topic)]
+    own = node.get_fully_qualified_name()
+    heard.subscribers = [end for end in ends if end.node != own]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import pytest
+from bagmaker import Recipe, make_bag
 
 from pi0_ros.cli.doctor import layout
 from pi0_ros.cli.main import main
-from pi0_ros.doctor.checks import check_profile, check_topic
-from pi0_ros.doctor.examination import examine
-from pi0_ros.doctor.topic_report import TopicReport
+from pi0_ros.doctor.examination import check_session, examine
+from pi0_ros.doctor.machine import check_profile
 from pi0_ros.robot import load_robot
 
 
@@ -48,7 +51,7 @@ def test_a_checkpoint_without_robot_file_is_for_the_robot_at_hand(tmp_path) -> N
 
     folder = tiny_checkpoint(tmp_path / "foreign", load_robot("ur5e"))
     (folder / "robot.yaml").unlink()
-    found = {name: next(f for f in examine(name, folder) if f.check == "checkpoint") for name in ("ur5e", "aloha")}
+    found = {name: next(f for f in examine(name, folder) if f.severity == "error") for name in ("ur5e", "aloha")}
     assert "pi0, 5 actions of 0.050 s: a chunk lasts 0.25 s, the next comes after 0.50 s" in found["ur5e"].what
     assert found["aloha"].severity == "error" and "14 joints" in found["aloha"].what
 
@@ -60,53 +63,82 @@ def test_a_profile_that_does_not_exist_fails() -> None:
     assert "FASTDDS_DEFAULT" in check_profile(robot, {"ROS_DISTRO": "kilted"}).what
 
 
-def test_a_slow_or_old_stream_is_found() -> None:
+def test_a_recording_is_looked_at_as_if_it_were_live(tmp_path, capsys) -> None:
+    """What is right about it is said, what is wrong stands in the JSON with evidence and remedy."""
     robot = load_robot("demo_arm")
-    camera = robot.cameras[0]
 
-    def report(period_s: float, age_s: float) -> TopicReport:
-        times = list(np.arange(10) * period_s)
-        return TopicReport(camera.topic, camera.type, (camera.type,), {"driver"}, arrivals=times, ages=[age_s] * 10)
+    scenes = np.random.default_rng(0).integers(0, 255, (2, 12, 12, 3), np.uint8).repeat(8, axis=1).repeat(8, axis=2)
 
-    assert check_topic(robot, report(0.05, 0.01)).severity == "ok"
-    assert check_topic(robot, report(0.5, 0.01)).severity == "warning"
-    assert check_topic(robot, report(0.05, 1.0)).severity == "error"
-    assert check_topic(robot, report(0.05, -0.5)).severity == "error"  # a stamp from the future
-    other = TopicReport(camera.topic, camera.type, ("sensor_msgs/msg/CompressedImage",))
-    assert "not sensor_msgs/msg/Image" in check_topic(robot, other).what
+    def seen(topic: str, t_s: float, message: Any) -> Any:
+        for camera, scene in zip(robot.cameras, scenes, strict=True):
+            if topic == camera.topic:
+                message.data[:] = np.roll(scene, int(20 * t_s), axis=0).reshape(-1)
+        return message
+
+    def in_degrees(topic: str, t_s: float, message: Any) -> Any:
+        message = seen(topic, t_s, message)
+        if topic == robot.state[0].topic:
+            message.position[1:] = np.degrees(message.position[1:])  # the first is the gripper
+        return message
+
+    right = make_bag(tmp_path / "right", robot, Recipe(change=seen))
+    wrong = make_bag(tmp_path / "wrong", robot, Recipe(change=in_degrees))
+    assert main(["doctor", "--bag", str(right), "--robot", "demo_arm", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "passed"
+    assert main(["doctor", "--bag", str(wrong), "--robot", "demo_arm", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    errors = [finding for finding in report["findings"] if finding["severity"] == "error"]
+    assert report["verdict"] == "refused" and [finding["check"] for finding in errors] == ["units"], errors
+    assert "degrees" in errors[0]["what"] and "scale: 57.29578" in errors[0]["todo"]
+    assert main(["doctor", "--bag", str(right)]) == 1
+    assert "holds no robot file" in capsys.readouterr().out
+
+
+def test_the_last_line_says_no_more_than_was_looked_at(capsys) -> None:
+    assert main(["doctor", "--robot", "demo_arm"]) == 0
+    assert "topics were not looked at: --live or --bag" in capsys.readouterr().out
 
 
 @pytest.mark.dds
-def test_live_topics_of_the_simulator(processes, wait_until) -> None:
+def test_live_topics_of_the_simulator(processes) -> None:
     pytest.importorskip("mujoco")
     from pi0_ros.nodes.topic_check import listen
 
     processes.node("sim_node")
-    findings = list(examine("demo_arm", listen=lambda robot: listen(robot, 2.0)))
+    findings = list(examine("demo_arm", listen=lambda robot: listen(robot, 2.0, discovery_s=20.0)))
     levels = _levels(findings)
     text = "\n".join(map(layout, findings))
     assert levels["observation"] == "ok", text + processes.tail("sim_node")
     assert levels["/demo_arm/command"] == "ok", text
     assert "error" not in levels.values(), text
     processes.stop()
-    findings = list(examine("demo_arm", listen=lambda robot: listen(robot, 0.5)))
-    assert _levels(findings)["/demo_arm/joint_states"] == "error"
+    findings = list(examine("demo_arm", listen=lambda robot: listen(robot, 0.3, discovery_s=0.2)))
+    assert "error" in (_levels(findings).get("domain"), _levels(findings).get("/demo_arm/joint_states"))
 
 
 @pytest.mark.dds
-def test_a_missing_camera_hides_no_other_topic(ros_context, monkeypatch) -> None:
-    """The first topic of the file has no publisher; the others are looked at all the same."""
+def test_what_the_graph_shows_is_named(ros_context) -> None:
+    """A missing camera hides no other topic; a second publisher; a driver that asks for what we do not offer."""
     from rclpy.node import Node
+    from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import JointState
+    from trajectory_msgs.msg import JointTrajectory
 
     from pi0_ros.nodes import topic_check
 
-    monkeypatch.setattr(topic_check, "DISCOVERY_LIMIT_S", 3.0)
     robot = load_robot("demo_arm")
-    driver = Node("driver", context=ros_context)
-    driver.create_publisher(JointState, robot.state[0].topic, 1)
-    reports, problems = topic_check.listen(robot, 0.1)
-    found = {report.topic: report.publishers for report in reports}
-    assert found[robot.cameras[0].topic] == set() and found[robot.state[0].topic] == {"driver"}
-    assert any(robot.cameras[0].topic in problem for problem in problems)
-    driver.destroy_node()
+    state, command = robot.state[0].topic, robot.commands[0].topic
+    demanding = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    nodes = [Node(name, context=ros_context) for name in ("driver", "controller", "teleop")]
+    nodes[0].create_publisher(JointState, state, 1)
+    nodes[0].create_subscription(JointTrajectory, command, lambda message: None, demanding)
+    for node in nodes[1:]:
+        node.create_publisher(JointTrajectory, command, 1)
+    session = topic_check.listen(robot, 2.0, discovery_s=4.0)
+    found = {(finding.check, finding.severity): finding.what for finding in check_session(session)}
+    assert found[robot.cameras[0].topic, "error"] == "no publisher", found
+    assert found[state, "error"] == "a publisher, but no message"
+    assert "is also sent by /teleop" in found["publishers", "error"]
+    assert "/driver hears nothing of" in found["qos", "error"] and "TRANSIENT_LOCAL" in found["qos", "error"]
+    for node in nodes:
+        node.destroy_node()

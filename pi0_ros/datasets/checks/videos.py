@@ -13,8 +13,8 @@ from pi0_ros.base.printing import numbers
 from pi0_ros.datasets.checks.rows import AGAIN, TOLERANCE_S, video_files
 from pi0_ros.datasets.folder import DatasetFolder, Entry
 from pi0_ros.datasets.layout import STATE
-from pi0_ros.datasets.pictures import blocks, contrast, is_black
 from pi0_ros.datasets.video import VideoError
+from pi0_ros.observation.picture_quality import blocks, contrast, is_black
 
 SAMPLED_EPISODES = 8
 KEYFRAMES_S = 0.5  # further apart, a trainer decodes many frames for each one that it wants

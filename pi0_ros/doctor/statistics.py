@@ -1,0 +1,130 @@
+"""A checkpoint's statistics against the robot: how it was normalised in training, and what the robot shows now.
+
+All in the model's count of each joint, as the statistics are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pi0_ros.base.findings import Finding, error, note, warning
+from pi0_ros.doctor.joints import Series
+from pi0_ros.robot import Robot
+from pi0_ros.robot.units import actions_to_model, state_to_model
+
+WIDE = 3.0  # times a joint's whole range: no motion of the robot gave such statistics
+FAR = 2.0  # times their own width beyond them: the policy has seen nothing like it
+BESIDE = 0.5  # and this much is worth a word
+NO_WIDTH = 1e-9
+BAR = 24  # characters
+
+
+@dataclass(frozen=True)
+class Range:
+    """What statistics say of one vector: usual lower and upper ends, float64 [D] each."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def width(self) -> np.ndarray:
+        return self.high - self.low
+
+
+def check_widths(robot: Robot, state: Range, actions: Range) -> list[Finding]:
+    """Statistics that no motion of this robot gives: all zero, or far wider than its joints can go."""
+    found: list[Finding] = []
+    for what, given, names in (
+        ("state", state, robot.state_names),
+        ("actions", actions, robot.action_names),
+    ):
+        known = min(len(given.width), len(names))
+        width = given.width[:known]
+        if not known:
+            continue
+        if (np.abs(width) < NO_WIDTH).all():
+            text = f"the statistics of the {what} have no width at all (q01 = q99 for every joint)"
+            found.append(
+                error("statistics", text, "they were made of nothing: `pi0 stats` on the dataset it was trained on")
+            )
+            continue
+        span = _spans(robot, what)[:known]
+        factor = np.where(np.isfinite(span) & (span > 0), width / span, 0.0)
+        if len(wide := np.flatnonzero(factor > WIDE)):
+            worst = int(wide[np.argmax(factor[wide])])
+            text = (
+                f"the statistics of the {what} are too wide: {names[worst]} {width[worst]:.4g} "
+                f"({factor[worst]:.0f} times its whole range); so are {len(wide)} of {known} joints"
+            )
+            todo = "made of degrees, or of another robot? compute them again with `pi0 stats`"
+            found.append(error("statistics", text, todo))
+    return found
+
+
+def check_shown(robot: Robot, state: Range, shown: Mapping[str, Series]) -> list[Finding]:
+    """How much of what the robot shows lies outside q01 .. q99 of the state, per joint, drawn."""
+    places = [place for place, name in enumerate(robot.state_names) if name in shown and place < len(state.low)]
+    if not places or len(places) < len(robot.state_names):
+        return []
+    count = min(len(shown[name][1]) for name in robot.state_names)
+    values = np.column_stack([shown[name][1][-count:] for name in robot.state_names])
+    counts = state_to_model(robot, values)
+    found, rows, widest = [], [], max(map(len, robot.state_names))
+    for place in places:
+        name, low, high, column = robot.state_names[place], state.low[place], state.high[place], counts[:, place]
+        share = float(((column < low) | (column > high)).mean())
+        rows.append(f"{name:{widest}s} {_bar(low, high, column)} {share:4.0%} outside")
+        width = high - low
+        beyond = float(np.median(np.maximum(low - column, column - high)))
+        if width < NO_WIDTH:
+            if beyond > 1e-3 * max(1.0, abs(low)):
+                what = f"{name} never moved in training (always {low:.4g}) and is at {float(np.median(column)):.4g} now"
+                found.append(error("statistics", what, "put it there, or train with data in which it moves"))
+        elif beyond > BESIDE * width:
+            level = error if beyond > FAR * width else warning
+            what = (
+                f"{name} is at {float(np.median(column)):.4g}, training saw {low:.4g} to {high:.4g} (q01 .. q99): "
+                f"{share:.0%} of what it shows is outside"
+            )
+            found.append(
+                level(
+                    "statistics",
+                    what,
+                    "begin where demonstrations began; else units, zero, or another robot's statistics",
+                )
+            )
+    return [
+        *found,
+        note("statistics", "\n".join(["the state now (o) between q01 [ and q99 ]:", *rows])),
+    ]
+
+
+def _spans(robot: Robot, what: str) -> np.ndarray:
+    """The widest that a joint can go, as the model counts it; float64 [S] or [A], infinite where nothing tells."""
+    joints = robot.state_joints if what == "state" else robot.action_joints
+    lower = np.array([joint.lower for joint in joints])
+    upper = np.array([joint.upper for joint in joints])
+    known = np.isfinite(lower) & np.isfinite(upper)
+    lower, upper = np.where(known, lower, 0.0), np.where(known, upper, 1.0)
+    if what == "state":
+        ends = np.abs(state_to_model(robot, upper) - state_to_model(robot, lower))
+    else:
+        rest = np.array([np.clip(0.0, joint.lower, joint.upper) for joint in robot.state_joints])
+        rest = np.where(np.isfinite(rest), rest, 0.0)
+        ends = np.abs(np.subtract(*(actions_to_model(robot, end[None], rest)[0] for end in (upper, lower))))
+        ends = np.where(robot.velocity_mask, 2.0, ends * np.where(robot.relative_mask, 2.0, 1.0))
+    return np.where(known, ends, np.inf)
+
+
+def _bar(low: float, high: float, values: np.ndarray) -> str:
+    """`..[....o...]..`: where the values' median lies, in and beside the range."""
+    width = max(high - low, NO_WIDTH)
+    at = (float(np.median(values)) - low) / width  # 0 .. 1 inside
+    cells = ["."] * BAR
+    left, right = BAR // 4, 3 * BAR // 4
+    cells[left], cells[right] = "[", "]"
+    cells[int(np.clip(round(left + at * (right - left)), 0, BAR - 1))] = "o"
+    return "".join(cells)

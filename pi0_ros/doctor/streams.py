@@ -1,0 +1,148 @@
+"""Streams: types, publishers, rates, pauses, clocks. One cause gives one line, however many topics it shows in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pi0_ros.base.findings import Finding, error, ok, warning
+from pi0_ros.base.foreign import MAX_LINE_CHARS, shortened
+from pi0_ros.doctor.graph import check_ends
+from pi0_ros.doctor.heard import Heard, Session
+from pi0_ros.robot import Camera, CommandGroup, Robot
+
+EARLY_S = 0.05  # a stamp further in the future is another clock's
+TOGETHER_S = 0.1  # topics whose stamps are off by the same, to this, have one cause
+ANOTHER_CLOCK_S = 1e6  # apart, one of two clocks is not the wall's
+SLOW = 0.75  # of the rate that is needed
+
+
+def check_streams(session: Session) -> list[Finding]:
+    """All findings about the topics as streams; an `ok` for each topic about which there is none."""
+    if session.live and not any(heard.arrivals or heard.types for heard in session.topics.values()):
+        return [_nobody(session)]
+    skew = common_offset_s(session)
+    found = []
+    if skew is not None:
+        found.append(
+            _skew(skew, sum(_off(session.robot, heard) for heard in session.topics.values() if not heard.command))
+        )
+    for heard in session.topics.values():
+        own = [*check_ends(session, heard), *_stream(session, heard, skew)]
+        found += own or [ok(heard.topic, _summary(session, heard))]
+    return found
+
+
+def _nobody(session: Session) -> Finding:
+    """No topic of the robot is there: one cause, one line."""
+    others = ", ".join(session.other_nodes)
+    if not others:
+        what = f"no other node in ROS_DOMAIN_ID {session.domain}, so no topic of the robot"
+        todo = "start the drivers; on other machines set the same ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE"
+    else:
+        there = shortened(others, MAX_LINE_CHARS)
+        what = f"none of the {len(session.topics)} topics of the robot file is there; nodes that are: {there}"
+        todo = "start the robot's drivers, or correct the topics in the robot file (`ros2 topic list`)"
+    return error("domain", what, todo)
+
+
+def common_offset_s(session: Session) -> float | None:
+    """By how much the stamps of all topics are off, where there are several and they agree; else None."""
+    stamped = [heard for heard in session.topics.values() if heard.ages and not heard.command]
+    ages = [heard.age_s for heard in stamped]
+    if len(ages) > 1 and all(_off(session.robot, heard) for heard in stamped) and np.ptp(ages) < TOGETHER_S:
+        return float(np.median(ages))
+    return None
+
+
+def max_age_s(robot: Robot, topic: str) -> float:
+    """The maximum age of a camera or state topic; of a command none counts."""
+    limits = {camera.topic: camera.max_age_s for camera in robot.cameras}
+    return (limits | {item.topic: item.max_age_s for item in robot.state}).get(topic, float("inf"))
+
+
+def _off(robot: Robot, heard: Heard) -> bool:
+    return bool(heard.ages) and not -EARLY_S <= heard.age_s <= max_age_s(robot, heard.topic)
+
+
+def _skew(offset_s: float, count: int) -> Finding:
+    when = f"{offset_s:.2f} s in the past" if offset_s > 0 else f"{-offset_s:.2f} s in the future"
+    if abs(offset_s) > ANOTHER_CLOCK_S:
+        what = f"the stamps of all {count} topics are of another clock than this machine's"
+        return error("clock", what, "simulated time? give --use-sim-time, and use_sim_time:=true to every node")
+    what = f"the stamps of all {count} topics are {when}: the clocks of two machines differ"
+    return error("clock", what, "synchronise them (chrony or PTP on both), then look again")
+
+
+def _stream(session: Session, heard: Heard, skew: float | None) -> Iterator[Finding]:
+    if not heard.arrivals:
+        if heard.publishers and not heard.command:
+            yield error(
+                heard.topic, "a publisher, but no message", "is the sensor running? see the QoS line, if there is one"
+            )
+        elif not session.live and not heard.command:
+            yield error(
+                heard.topic, "no message in the recording", "record it, or correct this topic in the robot file"
+            )
+        return
+    if heard.unreadable:
+        many = f"{heard.unreadable} of {len(heard.arrivals)} messages can't be used: {heard.complaints[0]}"
+        yield (error if 2 * heard.unreadable > len(heard.arrivals) else warning)(
+            heard.topic, many.replace(f": {heard.topic}: ", ": "), "correct the robot file's names or the publisher"
+        )
+    if heard.command:
+        return
+    if skew is None and _off(session.robot, heard):
+        yield _aged(session.robot, heard)
+    yield from _rate(session, heard)
+
+
+def _aged(robot: Robot, heard: Heard) -> Finding:
+    limit = max_age_s(robot, heard.topic)
+    if abs(heard.age_s) > ANOTHER_CLOCK_S:
+        what = "its stamps are of another clock than this machine's"
+        return error(
+            "clock", f"{heard.topic}: {what}", "use_sim_time:=true for all or for none, or stamp with the wall clock"
+        )
+    if heard.age_s < 0:
+        what = f"{heard.topic}: its stamps are {-heard.age_s:.2f} s in the future"
+        return error("clock", what, "synchronise the clocks (chrony), or let its driver stamp at capture")
+    what = f"{heard.topic}: {heard.age_s * 1e3:.0f} ms old on arrival (max_age_s allows {limit * 1e3:.0f} ms)"
+    return error("clock", what, "synchronise the clocks (chrony), stamp at capture, or raise its max_age_s")
+
+
+def _rate(session: Session, heard: Heard) -> Iterator[Finding]:
+    """Too slow for its own age limit, for the policy, or for what datasets are made at; pauses."""
+    if len(heard.arrivals) < 2:
+        if session.live:
+            yield error("rate", f"{heard.topic}: one message only", "is the sensor running?")
+        return
+    robot, rate, limit = session.robot, heard.rate_hz, max_age_s(session.robot, heard.topic)
+    late = heard.age_s if heard.ages and not _off(robot, heard) else 0.0
+    if rate * (limit - max(late, 0.0)) < 1.0:
+        what = f"{heard.topic}: {rate:.1f} Hz, so its newest message is at times older than max_age_s ({limit:g} s)"
+        yield error(
+            "rate", what, f"speed it up to more than {1 / max(limit - late, 1e-3):.0f} Hz, or raise its max_age_s"
+        )
+    elif heard.camera and rate < SLOW * robot.dataset_fps:
+        what = f"{heard.topic}: {rate:.1f} Hz, the policy was trained at dataset_fps {robot.dataset_fps:g}"
+        yield warning("rate", what, "raise the camera's rate (light, USB bandwidth, image transport)")
+    elif heard.gap_s > limit:
+        what = f"{heard.topic}: a pause of {heard.gap_s:.2f} s (max_age_s {limit:g} s) at {rate:.1f} Hz"
+        yield warning("rate", what, "messages get lost: cable, USB bandwidth, Wi-Fi, or a busy machine")
+
+
+def _summary(session: Session, heard: Heard) -> str:
+    if isinstance(heard.item, CommandGroup):
+        if not session.live:
+            return f"{len(heard.arrivals)} commands"
+        listeners = ", ".join(sorted({end.node for end in heard.subscribers}))
+        return f"heard by {listeners}"
+    text = f"{heard.rate_hz:.1f} Hz"
+    if heard.ages:
+        text += f", {heard.age_s * 1e3:.0f} ms old (limit {max_age_s(session.robot, heard.topic) * 1e3:.0f} ms)"
+    if isinstance(heard.item, Camera) and heard.looks:
+        look = heard.looks[-1]
+        text += f", grey {look.mean:.0f}, sharpness {look.sharpness:.2f}"
+    return text

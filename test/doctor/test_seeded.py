@@ -1,0 +1,193 @@
+"""Misconfigurations that people really make, each seeded into a right set-up: one line names it, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from seen_arm import BASE, COMMAND, ROBOT, STATE, WRIST, Seed, listened, swapped_names, with_camera
+
+from pi0_ros.base.findings import Finding
+from pi0_ros.doctor.checkpoint import Facts, check_horizon, check_latency, check_memory
+from pi0_ros.doctor.examination import check_session
+from pi0_ros.doctor.heard import Session
+from pi0_ros.doctor.machine import Memory
+from pi0_ros.doctor.statistics import Range, check_widths
+
+SPAN = ROBOT.upper - ROBOT.lower
+STATE_RANGE = Range(ROBOT.lower + 0.05 * SPAN, ROBOT.upper - 0.05 * SPAN)
+ACTIONS = Range(-0.4 * SPAN, 0.4 * SPAN)
+GOOD = Facts(24, 20.0, STATE_RANGE, ACTIONS, 60_000_000)
+DEGREES = np.where([joint.unit == "rad" for joint in ROBOT.joints], np.degrees(1.0), 1.0)
+OUT = np.array([2.9, 0.0, 0.0, 0.0, 0.0, 0.0])
+FLIPPED = np.array([1.0, -1.0, 1.0, 1.0, 1.0, 1.0])
+
+
+def scaled(joint: int, factor: float):
+    """A driver that says this many times what one joint's position is."""
+    return lambda position: position * np.where(np.arange(len(SPAN)) == joint, factor, 1.0)
+
+
+def _blurred(topic: str, pixels: np.ndarray, number: int) -> np.ndarray:
+    """The base camera far out of focus."""
+    side = len(pixels)
+    smooth = Image.fromarray(pixels).resize((3, 3), Image.Resampling.BOX).resize((side, side), Image.Resampling.BICUBIC)
+    return np.asarray(smooth) if topic == BASE else pixels
+
+
+def _frozen() -> Seed:
+    kept: dict[str, np.ndarray] = {}
+    return Seed(
+        robot=with_camera(frozen_s=0.5),
+        picture=lambda topic, pixels, number: kept.setdefault(topic, pixels) if topic == BASE else pixels,
+    )
+
+
+def _twins() -> Seed:
+    """Both topics from one device."""
+    last: list[np.ndarray] = []
+
+    def picture(topic: str, pixels: np.ndarray, number: int) -> np.ndarray:
+        if topic == BASE:
+            last[:] = [pixels]
+        return last[0] if last else pixels
+
+    return Seed(picture=picture)
+
+
+def _only(topic: str, node: str, **qos: object):
+    return lambda end: replace(end, **qos) if end.node == node else end
+
+
+# what -> (seed, the check that names it, words of its line and remedy)
+SEEDS: dict[str, tuple[Seed, str, tuple[str, ...]]] = {
+    "joint order": (
+        Seed(names=swapped_names(1, 3)),
+        "order",
+        ("shoulder does what wrist is told", "order of `joints`"),
+    ),
+    "degrees": (Seed(state=lambda position: position * DEGREES), "units", ("degrees", "scale: 57.29578")),
+    "percent": (Seed(state=scaled(5, 100.0)), "units", ("percent", "scale: 100")),
+    "wrong scale": (Seed(state=scaled(0, 0.2)), "scale", ("yaw", "scale: 0.2")),
+    "gripper in metres": (Seed(state=scaled(5, 0.08)), "scale", ("gripper moves 0.0", "normalized")),
+    "outside limits": (
+        Seed(state=lambda position: position + OUT, command=lambda position: position + OUT),
+        "limits",
+        ("yaw is at", "[-1.9, 1.9]", "move it inside"),
+    ),
+    "wrong zero": (Seed(state=lambda position: position + OUT), "zero", ("yaw is 2.9 rad beside", "`offset`")),
+    "flipped sign": (Seed(state=lambda position: position * FLIPPED), "sign", ("shoulder moves against", "scale: -1")),
+    "cameras exchanged": (Seed(swapped=True), "swapped", ("wrist and base", BASE, WRIST)),
+    "one camera on both topics": (_twins(), "twins", ("base and wrist show the same", "wrong device")),
+    "black": (
+        Seed(picture=lambda topic, pixels, _: pixels * (topic != BASE)),
+        "black",
+        ("camera base is black", "cap"),
+    ),
+    "blurred": (Seed(picture=_blurred), "blurred", ("camera base is blurred", "focus")),
+    "overexposed": (
+        Seed(picture=lambda topic, pixels, _: np.maximum(pixels, 252) if topic == BASE else pixels),
+        "exposure",
+        ("camera base is overexposed", "exposure"),
+    ),
+    "frozen": (_frozen(), "frozen", ("camera base", "one and the same picture", "restart its driver")),
+    "a driver asks for what is not offered": (
+        Seed(ends=_only(COMMAND, "/driver", durability="transient_local")),
+        "qos",
+        ("/driver hears nothing of", "TRANSIENT_LOCAL"),
+    ),
+    "second publisher of commands": (
+        Seed(more_publishers=((COMMAND, "/teleop"),)),
+        "publishers",
+        (f"{COMMAND} is also sent by /teleop", "end"),
+    ),
+    "a second controller": (
+        Seed(more_publishers=((COMMAND, "/other/controller"),)),
+        "publishers",
+        ("is also sent by /other/controller", "end"),
+    ),
+    "two drivers of one camera": (Seed(more_publishers=((BASE, "/usb"),)), "publishers", ("2 publishers", "/usb")),
+    "slow joint states": (Seed(rates=((STATE, 5.0),)), "rate", (STATE, "5.0 Hz", "raise its max_age_s")),
+    "slow camera": (Seed(rates=((BASE, 10.0),)), "rate", (BASE, "10.0 Hz", "dataset_fps 20")),
+    "clocks differ": (Seed(stamp_off_s=3.0), "clock", ("all 3 topics are 3.00 s in the past", "chrony")),
+    "clock ahead": (Seed(stamp_off_s=-3.0), "clock", ("all 3 topics are 3.00 s in the future", "chrony")),
+    "one late camera": (Seed(offs=((WRIST, 0.6),)), "clock", (WRIST, "600 ms old", "stamp at capture")),
+    "names that differ": (
+        Seed(names=("waist", *ROBOT.joint_names[1:])),
+        STATE,
+        ("yaw", "the message has waist", "names"),
+    ),
+}
+
+
+def worst(session: Session, facts: Facts | None = None) -> list[Finding]:
+    """Errors and warnings."""
+    return [finding for finding in check_session(session, facts) if finding.severity in ("error", "warning")]
+
+
+@pytest.mark.parametrize("what", SEEDS)
+def test_each_seeded_fault_is_named_in_one_line_with_its_remedy(what: str) -> None:
+    seed, check, words = SEEDS[what]
+    found = worst(listened(seed))
+    assert [finding.check for finding in found] == [check], found
+    text = f"{found[0].what} -> {found[0].todo}"
+    assert all(word in text for word in words), text
+    assert found[0].todo
+
+
+def test_a_right_set_up_gives_no_warning_in_twenty_runs() -> None:
+    for number in range(20):
+        found = list(check_session(listened(number=number), GOOD))
+        assert not [f for f in found if f.severity in ("error", "warning")], (number, found)
+        assert not [f for f in found if f.check == "motion"], "signs and order were judged"
+
+
+def test_what_cannot_be_judged_is_said() -> None:
+    found = list(check_session(listened(Seed(moves=False))))
+    assert not [f for f in found if f.severity in ("error", "warning")], found
+    (said,) = [f for f in found if f.check == "motion"]
+    assert "not judged" in said.what and "--bag" in said.todo
+
+
+@pytest.mark.parametrize(
+    ("state", "actions", "words"),
+    [
+        (Range(STATE_RANGE.low * 57.3, STATE_RANGE.high * 57.3), ACTIONS, ("state", "too wide", "52 times")),
+        (STATE_RANGE, Range(ACTIONS.low * 57.3, ACTIONS.high * 57.3), ("actions", "too wide", "46 times")),
+        (Range(np.zeros(6), np.zeros(6)), ACTIONS, ("state", "no width at all", "pi0 stats")),
+        (STATE_RANGE, Range(np.zeros(6), np.zeros(6)), ("actions", "no width at all", "pi0 stats")),
+    ],
+)
+def test_statistics_that_no_motion_gives(state: Range, actions: Range, words: tuple[str, ...]) -> None:
+    (finding,) = check_widths(ROBOT, state, actions)
+    assert finding.severity == "error" and all(word in f"{finding.what} {finding.todo}" for word in words), finding
+
+
+def test_statistics_of_another_pose_are_told_by_the_joint() -> None:
+    """Of a robot whose elbow never was where this one's is."""
+    high = STATE_RANGE.high.copy()
+    high[2] = ROBOT.lower[2] + 0.06 * SPAN[2]
+    found = worst(listened(), replace(GOOD, state=Range(STATE_RANGE.low, high)))
+    assert [f.check for f in found] == ["statistics"] and "elbow" in found[0].what and "outside" in found[0].what
+    drawn = [f for f in check_session(listened(), GOOD) if f.check == "statistics"]
+    assert len(drawn) == 1 and drawn[0].what.count("\n") == 6 and "[" in drawn[0].what
+
+
+def test_horizon_latency_and_memory() -> None:
+    (short,) = check_horizon(ROBOT, replace(GOOD, horizon=6), "tiny")
+    assert (short.severity, short.check) == ("error", "horizon") and "policy_rate_hz" in short.todo
+    assert [f.severity for limit in (0.3, 0.8, 2.0) for f in check_latency(GOOD, limit)] == ["ok", "warning", "error"]
+    assert check_latency(GOOD, float("nan")) == []
+    large = replace(GOOD, weights_bytes=14 << 30)
+    for total, free, severity in ((8, 8, "error"), (24, 10, "warning"), (24, 23, "note")):
+        (told,) = check_memory(large, Memory("a GPU", total << 30, free << 30))
+        assert told.severity == severity, told
+
+
+def test_nobody_there_is_one_line() -> None:
+    alone = list(check_session(Session(ROBOT, domain="7")))
+    assert [f.check for f in alone] == ["domain"] and "ROS_DOMAIN_ID 7" in alone[0].what
+    others = list(check_session(Session(ROBOT, other_nodes=("/talker",))))
+    assert [f.check for f in others] == ["domain"] and "/talker" in others[0].what
