@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.live and (args.use_sim_time or args.seconds != SECONDS):
         raise InputError("--seconds and --use-sim-time say how to listen: give --live, too")
     if args.robot is None and args.bag is None:
-        raise InputError("say with --robot which robot file to check, or give --bag with a recording that holds one")
+        what = f"--checkpoint {args.checkpoint}: " if args.checkpoint is not None else ""
+        raise InputError(f"{what}say with --robot which robot it is about, or give --bag with a recording that tells")
     findings = []
     for finding in _findings(args):
         findings.append(finding)
