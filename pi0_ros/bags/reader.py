@@ -20,7 +20,7 @@ import struct
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from pi0_ros.bags import salvage_mcap, salvage_sqlite
 from pi0_ros.bags.message_types import full_type as full_type
 from pi0_ros.bags.message_types import typestore
 from pi0_ros.bags.metadata import Metadata, MetadataError, metadata_path, parse_metadata, read_metadata
+from pi0_ros.bags.recorder_clock import SetBack, set_backs, unfolded, written_mcap, written_sqlite
 from pi0_ros.bags.ros1 import Ros1Bag, Ros1Mcap, is_ros1
 from pi0_ros.bags.salvage_mcap import SalvagedMcap, SalvageError
 from pi0_ros.bags.salvage_sqlite import SalvagedSqlite
@@ -45,6 +46,7 @@ else:
 
 STORAGE_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd", ".mcap.zst", ".db3.zst", ".bag")
 _SPLIT = re.compile(r"_\d+(?=\.)")  # in `name_0.mcap`: the number of a split file
+_NUMBERS = re.compile(r"(\d+)")  # part 10 of a split recording comes after part 2
 SIDECARS = ("-wal", "-journal")  # what sqlite3 leaves beside a file that was not closed
 URI_MARKS = frozenset("%?#")  # rosbags opens sqlite3 files by a URI, in which a path with these is another path
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # CDR always starts with a zero byte, so a compressed message can't be mistaken
@@ -163,7 +165,13 @@ def _bags_below(folder: Path) -> list[Path]:
 
 
 def _files_in(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(path for path in folder.iterdir() if path.is_file() and path.name.endswith(STORAGE_SUFFIXES)))
+    found = [path for path in folder.iterdir() if path.is_file() and path.name.endswith(STORAGE_SUFFIXES)]
+    return tuple(
+        sorted(
+            found,
+            key=lambda path: [(len(part), part) if part.isdigit() else (0, part) for part in _NUMBERS.split(path.name)],
+        )
+    )
 
 
 def storage_files(path: Path) -> tuple[Path, ...]:
@@ -204,6 +212,7 @@ class Bag:
         self._damage: list[str] = []
         self._notes: list[str] = []
         self._types: dict[str, str] = {}
+        self._set_backs: list[SetBack] = []
         self._store: Typestore
         self.info: BagInfo
 
@@ -223,13 +232,15 @@ class Bag:
         readable: list[Path] = []
         for file in files:
             try:
-                readable.append(self._readable(file))
-                self._readers.append(self._reader(readable[-1], file.name))
+                found = self._readable(file)
+                self._readers.append(self._reader(found, file.name))
+                readable.append(found)
             except (SalvageError, OSError) as error:
                 raise_trouble(error, file)
                 self._damage.append(f"{file.name}: can't be read: {error}")
         if not self._readers:
             raise BagError(f"{self.path}: {'; '.join(self._damage)}")
+        self._heed_recorder(readable)
         metadata = self._metadata(readable)
         missing = sorted(set(metadata.files) - {file.name for file in files}) if self.path.is_dir() else []
         self._damage += [f"{name}: metadata.yaml names this file, but it is not there" for name in missing]
@@ -256,16 +267,44 @@ class Bag:
             per_topic = ", ".join(f"{count} of {topics[topic].advertised} on {topic}" for topic, count in lost.items())
             self._damage.append(f"lost, by what metadata.yaml says: {per_topic}")
         filled = [reader for reader in self._readers if reader.message_count]
+        back = self._set_backs[-1] if self._set_backs else None
         self.info = BagInfo(
             path=self.path,
             files=files,
             topics=topics,
-            start_ns=min((reader.start_time for reader in filled), default=0),
-            end_ns=max((reader.end_time for reader in filled), default=1) - 1,  # ends are one past the last message
+            start_ns=back.first if back else min((reader.start_time for reader in filled), default=0),
+            # ends of readers are one past the last message
+            end_ns=back.last + back.by if back else max((reader.end_time for reader in filled), default=1) - 1,
             custom_data=metadata.custom_data,
             damage=tuple(self._damage),
             notes=tuple(self._notes),
         )
+
+    def _heed_recorder(self, readable: Sequence[Path]) -> None:
+        """Where the recorder's clock was set back, read the messages as they were written."""
+        written = []
+        for reader, file in zip(self._readers, readable, strict=True):
+            try:
+                written.append(
+                    (written_mcap if file.suffix == ".mcap" else written_sqlite)(file)
+                    if isinstance(reader, Reader)
+                    else reader.written
+                )
+            except (OSError, struct.error, ValueError, sqlite3.DatabaseError) as error:
+                raise_trouble(error, file)
+                return  # it is damaged, which shows when it is read
+        self._set_backs = set_backs(written)
+        for number, (reader, file) in enumerate(zip(self._readers, readable, strict=True)):
+            if self._set_backs and isinstance(reader, Reader):
+                self._readers[number] = salvaged = (SalvagedMcap if file.suffix == ".mcap" else SalvagedSqlite)(file)
+                self._stack.callback(salvaged.close)
+            elif self._set_backs and isinstance(reader, Ros1Bag):
+                reader.split([sum(n for (at, _), n in step.before.items() if at == number) for step in self._set_backs])
+        total = 0
+        for step in self._set_backs:
+            text = f"the recorder's clock was set back by {(step.by - total) / 1e9:.2f} s: read as it was written"
+            self._notes.append(text)
+            total = step.by
 
     def _readable(self, file: Path) -> Path:
         """`file` itself, or a copy in a temporary folder that lives as long as the bag is open.
@@ -358,10 +397,11 @@ class Bag:
         until then is good.
         """
         streams = []
-        for reader in self._readers:
+        for number, reader in enumerate(self._readers):
             wanted = [c for c in reader.connections if topics is None or full_topic(c.topic) in topics]
             if wanted:
-                streams.append(reader.messages(connections=wanted))
+                messages = reader.messages(connections=wanted)
+                streams.append(unfolded(messages, number, self._set_backs) if self._set_backs else messages)
         merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=lambda message: message[1])
         try:
             for connection, receive_ns, data in merged:

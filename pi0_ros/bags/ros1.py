@@ -3,14 +3,19 @@ messages in ROS 2's form."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import copy
+from collections.abc import Collection, Iterator, Sequence
+from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 from rosbags.interfaces import Connection
 from rosbags.rosbag1 import Reader
 from rosbags.typesys.store import Typestore
 
 from pi0_ros.bags.message_types import full_type, typestore
+from pi0_ros.bags.recorder_clock import Written
 from pi0_ros.bags.salvage_mcap import SalvagedMcap
 
 ROS1 = "ros1"  # the encoding of such channels in MCAP files
@@ -26,6 +31,8 @@ class Ros1Bag:
         self.connections: list[Connection] = list(self._reader.connections)
         definitions = {(c.msgtype, c.msgdef.format, c.msgdef.data) for c in self.connections}
         self._store: Typestore = typestore(frozenset(definitions))
+        self._places: list[tuple[int, int]] = []
+        self._starts = [(-1, 0)]
 
     @property
     def message_count(self) -> int:
@@ -42,10 +49,33 @@ class Ros1Bag:
         """One past the time of the last message, ns."""
         return self._reader.end_time
 
+    @property
+    def written(self) -> Written:
+        """The messages as they were written."""
+        found = [
+            (entry.chunk_pos, entry.offset, which, entry.time)
+            for which, entries in self._reader.indexes.items()
+            for entry in entries
+        ]
+        table = np.array(sorted(found), np.int64).reshape(-1, 4)
+        self._places = [(int(chunk), int(offset)) for chunk, offset in table[:, :2]]
+        return Written(table[:, 2], table[:, 3])
+
+    def split(self, counts: Sequence[int]) -> None:
+        """From now on messages come in the order of their times only up to, and after, so many of them."""
+        self._starts = [(-1, 0), *(self._places[count] for count in counts if count < len(self._places))]
+
     def messages(self, connections: Collection[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
         """(connection, receive time in ns, CDR) in order of receive time."""
-        for connection, receive_ns, data in self._reader.messages(connections):
-            yield connection, receive_ns, bytes(self._store.ros1_to_cdr(data, connection.msgtype))
+        for start, end in pairwise([*self._starts, (1 << 62, 0)]):
+            part = copy.copy(self._reader)
+            part.current_chunk = (-1, BytesIO())
+            part.indexes = {
+                which: [entry for entry in entries if start <= (entry.chunk_pos, entry.offset) < end]
+                for which, entries in self._reader.indexes.items()
+            }
+            for connection, receive_ns, data in part.messages(connections):
+                yield connection, receive_ns, bytes(self._store.ros1_to_cdr(data, connection.msgtype))
 
     def close(self) -> None:
         """Close the file."""
@@ -63,6 +93,7 @@ class Ros1Mcap:
         definitions = {(c.msgtype, c.msgdef.format, c.msgdef.data) for c in self.connections}
         self._store: Typestore = typestore(frozenset(definitions))
         self.message_count, self.start_time, self.end_time = file.message_count, file.start_time, file.end_time
+        self.written = file.written
 
     def messages(self, connections: Collection[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
         """(connection, receive time in ns, CDR) in the order of the file."""

@@ -11,6 +11,7 @@ import os
 import struct
 import sys
 import zlib
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ from pi0_ros.bags.mcap_format import (
     STATISTICS,
     unpack_text,
 )
+from pi0_ros.bags.recorder_clock import NOTHING, Written
 from pi0_ros.base.errors import InputError
 
 if sys.version_info >= (3, 14):
@@ -71,18 +73,21 @@ class SalvagedMcap:
                 raise SalvageError("it is empty" if not path.stat().st_size else "it does not begin as an MCAP file")
         self.connections: list[Connection] = []
         self.message_count, self.start_time, self.end_time = 0, 2**63 - 1, 0
+        self.written = Written(NOTHING, NOTHING)
         self._index()
 
     def _index(self) -> None:
         schemas: dict[int, tuple[str, MessageDefinition]] = {}
         channels: dict[int, tuple[int, str, str]] = {}  # id -> (schema, topic, encoding)
         counts: Counter[int] = Counter()
+        written = array("Q")
         advertised: dict[int, int] = {}
         for kind, content in self._records(self.damage):
             try:
                 if kind == MESSAGE:
                     channel, _, stamp, _ = MESSAGE_HEAD.unpack_from(content)
                     counts[channel] += 1
+                    written.extend((channel, stamp))
                     self.start_time, self.end_time = min(self.start_time, stamp), max(self.end_time, stamp + 1)
                 elif kind == SCHEMA:
                     name, at = unpack_text(content, 2)
@@ -99,6 +104,7 @@ class SalvagedMcap:
                     self.metadata = _metadata(content) or self.metadata
             except (struct.error, UnicodeDecodeError) as error:
                 self.damage.append(f"a record is broken ({error})")
+        self.written = Written.of_pairs(written)
         for channel, (schema, topic, encoding) in channels.items():
             name, definition = schemas.get(schema, ("", MessageDefinition(NO_FORMAT, "")))
             extra = ConnectionExtRosbag2(encoding, [])

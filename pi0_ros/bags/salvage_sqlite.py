@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from urllib.parse import quote
 
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinition, MessageDefinitionFormat
 
+from pi0_ros.bags.recorder_clock import Written
 from pi0_ros.bags.salvage_mcap import FORMATS, SalvageError
 
 DEFINITIONS = "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
@@ -54,13 +56,15 @@ class SalvagedSqlite:
         definitions = {name: (form, text) for name, form, text in _optional(self._database, DEFINITIONS)}
         self.metadata = _stored_metadata(self._database)
         counts: Counter[int] = Counter()
-        stamps: list[int] = []
+        written = array("q")
         for topic, stamp, _ in self._rows(self.damage):
             counts[topic] += 1
-            stamps.append(stamp)
-        if not stamps:
+            written.extend((topic, stamp))
+        if not written:
             raise SalvageError("not one whole message is in it")
-        self.message_count, self.start_time, self.end_time = len(stamps), min(stamps), max(stamps) + 1
+        self.written = Written.of_pairs(written)
+        self.message_count, self.start_time = len(self.written.times), int(self.written.times.min())
+        self.end_time = int(self.written.times.max()) + 1
         for topic, name, kind, encoding in topics:
             form, text = definitions.get(kind, ("", ""))
             definition = MessageDefinition(FORMATS.get(form, MessageDefinitionFormat.NONE), text)

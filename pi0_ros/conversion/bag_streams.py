@@ -14,12 +14,12 @@ import numpy as np
 
 from pi0_ros.bags.conventions import PROMPT_TOPIC, PROMPT_TYPE
 from pi0_ros.bags.reader import Bag, header_stamp_ns
+from pi0_ros.conversion.clocks import not_wild
 from pi0_ros.conversion.timing import interval_s, missing
 from pi0_ros.observation.streams import FROZEN_BYTES
 from pi0_ros.robot.message_types import CAMERA_TYPES
 
 TOGETHER = 3  # joint messages that follow each other are kept, so that their noise can be told
-WILD_S = 60.0  # a stamp so far off is another clock's, which `clocks` judges
 STAMP_BYTES = 12  # of a message with a header: encapsulation and stamp, which differ in equal pictures
 
 
@@ -41,13 +41,12 @@ class Stream:
         """The stamps in rising order, without those that are far off the others of the stream."""
         if not len(self.stamps):
             return self.stamps
-        offset = self.stamps - self.received
-        return np.sort(self.stamps[np.abs(offset - np.median(offset)) < WILD_S * 1e9])
+        return np.sort(self.stamps[not_wild(self.stamps - self.received)])
 
     @property
     def span_s(self) -> float:
-        """Seconds from the first stamp to the last."""
-        return float(np.ptp(self.ordered)) * 1e-9 if len(self.stamps) else 0.0
+        """Seconds from the first message to the last, by stamps or arrivals: clocks that are set make either longer."""
+        return float(min(np.ptp(self.ordered), np.ptp(self.received))) * 1e-9 if len(self.stamps) else 0.0
 
     @property
     def rate_hz(self) -> float:
@@ -107,7 +106,7 @@ def read_streams(bag: Bag, topics: Mapping[str, str], keep: Mapping[str, int]) -
         stamps[topic].append(stamp)
         received[topic].append(receive_ns)
         if topic in pictures:
-            pictures[topic].add(stamp, data)
+            pictures[topic].add(stamp, receive_ns, data)
     streams = {
         topic: Stream(
             topic,
@@ -129,15 +128,15 @@ class _Sameness:
 
     def __init__(self) -> None:
         self.longest_s = 0.0
-        self._before, self._since = -1, 0
+        self._before, self._since, self._arrived = -1, 0, 0
 
-    def add(self, stamp: int, data: bytes) -> None:
-        """Take the next message."""
+    def add(self, stamp: int, receive_ns: int, data: bytes) -> None:
+        """Take the next message. Of both times the shorter counts, since a clock that is set makes either longer."""
         content = np.frombuffer(data, np.uint8)[STAMP_BYTES:]
         mark = zlib.crc32(content[:: len(content) // FROZEN_BYTES | 1].tobytes())
         if mark != self._before or stamp < self._since:
-            self._before, self._since = mark, stamp
-        self.longest_s = max(self.longest_s, (stamp - self._since) * 1e-9)
+            self._before, self._since, self._arrived = mark, stamp, receive_ns
+        self.longest_s = max(self.longest_s, min(stamp - self._since, receive_ns - self._arrived) * 1e-9)
 
 
 def _spread(count: int, most: int, together: int) -> Collection[int]:

@@ -70,7 +70,7 @@ class Clock:
         inside = np.interp(received - first, self.received - first, self.times - time)
         before, after = np.minimum(received - first, 0), np.maximum(received - int(self.received[-1]), 0)
         offset = self.times - self.received
-        paces = [_pace(self.received[part], offset[part]) for part in (slice(AT_ENDS), slice(-AT_ENDS, None))]
+        paces = [max(0.0, _pace(self.received[part], offset[part])) for part in (slice(AT_ENDS), slice(-AT_ENDS, None))]
         return time + np.rint(inside + paces[0] * before + paces[1] * after).astype(np.int64)
 
 
@@ -171,13 +171,18 @@ def _believed(stream: Recorded) -> np.ndarray:
     places = np.flatnonzero(has)
     offset = stream.stamps[places] - stream.received[places]
     good = has.copy()
-    good[places] = np.abs(offset - _running_median(offset, FEW)) <= WILD_S * SECOND
+    good[places] = not_wild(offset)
     places = np.flatnonzero(good)
     steps = _steps_of(_Stamped(stream.topic, stream.received[places], stream.stamps[places]))
     for there, back in pairwise(steps):  # a few stamps that are off by less: there and back again
         if back.place - there.place <= FEW and abs(there.by + back.by) <= STEP_S * SECOND:
             good[places[there.place : back.place]] = False
     return good
+
+
+def not_wild(offset: np.ndarray) -> np.ndarray:
+    """Which of a stream's offsets (stamp - arrival, ns, in order of arrival) are like their neighbours', bool [N]."""
+    return np.abs(offset - _running_median(offset, FEW)) <= WILD_S * SECOND
 
 
 def _running_median(values: np.ndarray, half: int) -> np.ndarray:
@@ -283,8 +288,8 @@ def _unset(stream: _Stamped, moves: Sequence[_Step]) -> _Stamped:
     stamps, own = stream.stamps.copy(), _steps_of(stream)
     for move in moves:
         if not move.stood:
-            at = next((step.at for step in own if step.like(move)), move.at)
-            stamps[stream.received >= at] -= move.by
+            place = next((step.place for step in own if step.like(move)), _index(stream.received, move.at))
+            stamps[place:] -= move.by
     return _Stamped(stream.topic, stream.received, stamps)
 
 

@@ -369,3 +369,13 @@ def test_repeated_pictures_are_a_warning_of_the_dataset_check_too(tmp_path: Path
     convert([bag(tmp_path, camera_hz=14.0)], tmp_path / "out", ROBOT)
     said = [finding.what for finding in check_dataset(tmp_path / "out") if finding.severity == "warning"]
     assert any(f"{BASE}: 30 % of the frames show the picture before" in what for what in said), said
+
+
+@pytest.mark.parametrize("by", [3600.0, -3600.0, 90.0])
+def test_a_clock_that_is_set_at_half_of_all_messages(tmp_path: Path, by: float) -> None:
+    """The median of the offsets is then one that no message has."""
+    half = SMALL.seconds / 2
+    keep = {"keep": lambda topic, t_s: t_s < SMALL.seconds, "change": restamped(lambda t_s: by if t_s >= half else 0.0)}
+    report = one(tmp_path, **keep)
+    assert report.status == "converted" and len(report.episodes) == 2
+    hold_against_truth(tmp_path, report)

@@ -192,6 +192,14 @@ def with_a_file(content: bytes) -> Callable[[Path], object]:
     return make
 
 
+def set_back(path: Path) -> None:
+    """Stamps and arrivals step alike."""
+    path.mkdir()
+    found = messages(ROBOT, dataclasses.replace(USUAL, change=restamped(lambda t_s: -2.0 if t_s >= 2 else 0.0)))
+    first = found[0][0]
+    write_mcap(path / "bag.mcap", [(ns - 2 * 10**9 * (ns - first >= 2e9), *rest) for ns, *rest in found])
+
+
 MAKERS: dict[str, Callable[[Path], object]] = {
     "MCAP cut anywhere": lambda path: cut(write_bag(path, ROBOT, dataclasses.replace(USUAL, change=noisy)), 0.6),
     "MCAP cut inside a compressed chunk": lambda path: cut(
@@ -237,6 +245,7 @@ MAKERS: dict[str, Callable[[Path], object]] = {
     "a simulator's time, commands without a stamp": recorded(change=simulated([COMMANDS])),
     "a machine whose clock is 0.4 s off": recorded(change=restamped(lambda t_s: 0.4)),
     "all clocks set back by 2 s": recorded(change=restamped(lambda t_s: -2.0 if t_s >= 2 else 0.0)),
+    "the recording machine's clock set back by 2 s": set_back,
     "all clocks set forward by an hour": recorded(change=restamped(lambda t_s: 3600.0 if t_s >= 2 else 0.0)),
     "one camera's clock set by 2 s": recorded(change=restamped(lambda t_s: 2.0 if t_s >= 2 else 0.0, [BASE])),
     "a single stamp of long ago": recorded(change=restamped(lambda t_s: -1e7 if t_s == 2.0 else 0.0, [BASE])),

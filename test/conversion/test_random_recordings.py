@@ -35,6 +35,7 @@ CELL = 8  # pixels of a bit of the time
 SHARED = st.sampled_from([0.0, 0.0, 0.0, 0.4, -0.7, -1.7e9])  # of all clocks: a machine that is off, a simulator
 ODD = st.sampled_from([0.0, 0.0, 0.0, 0.0, 0.3, -0.3, 3.0, -3.0])  # of one clock
 STEP = st.sampled_from([0.0, 0.0, 0.0, -2.0, 2.0, 0.5, -0.5, 3600.0, -3600.0])
+MACHINE = st.sampled_from([0.0, 0.0, 0.0, 0.0, 0.0, -0.5, -2.0, -3600.0])
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Case:
     streams: dict[str, Stream]
     shared: float = 0.0
     step: float = 0.0
+    machine: float = 0.0  # the clock of the recorder and of all others is set back: stamps and arrivals
     stamped_commands: bool = True
     faults: frozenset[str] = field(default_factory=frozenset)
 
@@ -103,7 +105,9 @@ def cases(draw: st.DrawFn) -> Case:
         )
     step = draw(STEP)
     faults |= {"step"} if step else set()
-    return Case(draw(st.integers(0, 2**31)), seconds, streams, draw(SHARED), step, stamped, frozenset(faults))
+    machine = draw(MACHINE) if not step else 0.0
+    faults |= {"step"} if machine else set()
+    return Case(draw(st.integers(0, 2**31)), seconds, streams, draw(SHARED), step, machine, stamped, frozenset(faults))
 
 
 def values(t_s: float) -> np.ndarray:
@@ -141,7 +145,7 @@ def make(path: Path, case: Case) -> dict[str, np.ndarray]:
             gone = stream.pause[0] <= t_s < stream.pause[1] or random.uniform() < stream.lost
             if gone or not stream.first <= t_s <= stream.last:
                 continue
-            clock = case.shared + stream.offset + (case.step if t_s >= middle else 0.0)
+            clock = case.shared + stream.offset + (case.step + case.machine if t_s >= middle else 0.0)
             clock += stream.own_step if t_s >= middle else 0.0
             ns = START_NS + round(t_s * 1e9) + round(clock * 1e9)
             if topic in (BASE, WRIST):
@@ -157,9 +161,9 @@ def make(path: Path, case: Case) -> dict[str, np.ndarray]:
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connections = {topic: writer.add_connection(topic, kind, typestore=STORE) for topic, kind in kinds.items()}
         for arrived, topic, message in sorted(found, key=lambda item: item[0]):
-            writer.write(
-                connections[topic], START_NS + round(arrived * 1e9), STORE.serialize_cdr(message, kinds[topic])
-            )
+            by = case.machine if arrived >= middle else 0.0
+            ns = START_NS + round((arrived + by) * 1e9)
+            writer.write(connections[topic], ns, STORE.serialize_cdr(message, kinds[topic]))
     return {topic: np.sort(np.array(known)) for topic, known in times.items()}
 
 
@@ -198,6 +202,7 @@ def check_rows(report: BagReport, episodes: list[Episode], times: dict[str, np.n
             stream = case.streams[topic]
             # a time taken from arrivals, or a step told by them, is right to the arrivals' delay and jitter
             slack = max(s.delay + s.delay_jitter for s in case.streams.values()) + 0.002
+            slack += max(1 / s.rate for s in case.streams.values()) if case.machine else 0.0  # when the next was due
             period = 1 / stream.rate + 2 * stream.jitter
             newest = times[topic][np.searchsorted(times[topic], true + slack, side="right") - 1]
             oldest = times[topic][np.maximum(np.searchsorted(times[topic], true - slack, side="right") - 1, 0)]
