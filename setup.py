@@ -27,7 +27,7 @@ POLICY = [
     *("tensorstore>=0.1.50", "ml_dtypes>=0.3", "tokenizers>=0.21"),
 ]
 SIM = ["mujoco==3.8.1"]
-TRAIN = [*POLICY, "av>=12", "matplotlib>=3.8", "pandas>=2.0", "pyarrow>=15"]
+TRAIN = [*POLICY, "av>=12", "matplotlib>=3.8", "pandas>=2.0", "pyarrow>=15", "tensorboard>=2.14"]
 RAY = ["ray>=2.10"]
 OPENPI = ["websockets>=13"]  # `pi0 serve --websocket`, `backend:=openpi`
 CAMERAS = ["opencv-python-headless>=4.5"]  # YUV and Bayer pictures; a ROS machine has python3-opencv

@@ -42,6 +42,8 @@ from pi0_ros.training.recipe import Recipe, Stage, load_recipe
 from pi0_ros.training.run import Run, clipped_state_tokens, model_config, prepare, read_stats
 from pi0_ros.training.saving import CHECKPOINT, Saver, StopSignals, TrainingStoppedError, open_output
 from pi0_ros.training.sharding import copies, norm_of, shard, take_apart, waiting, whole
+from pi0_ros.training.sheet import NAME as SHEET
+from pi0_ros.training.sheet import draw_sheet
 from pi0_ros.training.state import Position, check_same_run, finished, read_position, read_state
 from pi0_ros.training.weights import ever_learning, learns, new_model
 from pi0_ros.training.world import ALONE, World
@@ -111,9 +113,15 @@ def train_on(
     saver = Saver(run, out, learner, learning)
 
     steps = [stage.steps for stage in recipe.stages]
-    progress = Progress(out, steps, position, sorted(run.auxiliary)) if world.first else Silent()
+    progress = (
+        Silent()
+        if not world.first
+        else Progress(out, steps, position, sorted(run.auxiliary), recipe.track, run.notes["recipe"])
+    )
     with progress, StopSignals() as stop:
         introduce(run, learner, learning, progress)
+        if world.first and position == Position(0, 0, 0.0):
+            progress.picture("first_batch", draw_sheet(run, first_batch(run), out / SHEET))
         for number, stage in list(enumerate(recipe.stages))[position.stage :]:
             # Optimiser: a fresh one for every stage, which starts from the averaged weights of the one before.
             if number > position.stage:
@@ -229,6 +237,18 @@ def train_step(
     optimizer.step()
     average.update(stage.ema)
     return {**numbers, "grad_norm": norm}
+
+
+def first_batch(run: Run) -> Batch:
+    """What the first step learns from that learns actions."""
+    stages = run.recipe.stages
+    number = next((i for i, stage in enumerate(stages) if stage.flow), 0)
+    stage = stages[number]
+    weights = frame_weights(run.data, run.spec.robot, stage)[run.train_rows]
+    sampler = Sampler(run.train_rows, weights, run.recipe.seed, number)
+    random = sampler.generator(0)
+    augmentation = Augmentation(stage.state_noise, stage.brightness, stage.shift)
+    return draw_batch(run, stage, sampler.draw(random, stage.batch), augmentation, random)[0]
 
 
 def draw_batch(

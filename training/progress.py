@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import csv
 import io
+import resource
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from pi0_ros.training.state import Position
+from pi0_ros.training.trackers import open_trackers
 
 FIRST = ("stage", "step", "seconds", "frames_per_s", "lr", "loss", "flow")
+BAR: tuple[str, ...] = ("loss", "lr", "grad_norm")
 LAST = ("grad_norm", "param_norm", "val_flow")
 
 
 class Progress:
     """Collects the numbers of each step and reports their means; steps count through all stages."""
 
-    def __init__(self, folder: Path, steps: Sequence[int], position: Position, auxiliary: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        steps: Sequence[int],
+        position: Position,
+        auxiliary: Sequence[str],
+        track: tuple[str, ...] = (),
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
         """`steps` of every stage, `position` where the run stands: later rows of a CSV belong to a killed run.
 
-        `auxiliary` are the names of the losses beside the flow's.
+        `auxiliary` are the names of the losses beside the flow's; `track` names who else hears of all this, `config` is
+        the recipe that these show.
         """
         self.csv, self.png = folder / "progress.csv", folder / "curve.png"
         self.columns = (*FIRST, *auxiliary, *LAST, *(f"val_{name}" for name in auxiliary))
@@ -38,6 +52,7 @@ class Progress:
             writer.writeheader()
             writer.writerows(rows)
         whole.replace(self.csv)
+        self.trackers = open_trackers(track, folder, config or {}, done)
         terminal = sys.stderr.isatty()
         self.bar = tqdm(
             total=self.ends[-1], initial=done, unit="step", dynamic_ncols=True, mininterval=0.5 if terminal else 60.0
@@ -50,6 +65,8 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         self.bar.close()
         plot_progress(self.csv, self.png, self.ends[:-1])
+        for tracker in self.trackers:
+            tracker.close()
 
     def _start(self, position: Position) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -78,14 +95,24 @@ class Progress:
         }
         with self.csv.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow({name: _short(value) for name, value in row.items()})
+        for tracker in self.trackers:
+            tracker.log(step, {name: float(value) for name, value in row.items() if name not in ("stage", "step")})
         shown = ("grad_norm", "loss", "param_norm")
         numbers: dict[str, float] = {name: row[name] for name in shown if name in row}
         numbers |= {name: value for name, value in row.items() if name.startswith("val_")}
-        self.bar.set_postfix_str(f"{speed:.0f} frames/s", refresh=False)
+        known: dict[str, str] = {name: f"{row[name]:.3g}" for name in BAR if name in row}
+        known |= {"frames/s": f"{speed:.0f}", "GB": f"{memory_used() / 1e9:.1f}"}
+        self.bar.set_postfix(known, refresh=False)
         self.say(f"Step {step}: {', '.join(f'{name}={value:.4g}' for name, value in numbers.items())}")
         if any(name.startswith("val_") for name in row):
             plot_progress(self.csv, self.png, self.ends[:-1])
         self._start(position)
+
+    def picture(self, name: str, pixels: np.ndarray) -> None:
+        """A picture, uint8 [H,W,3], for those who show pictures."""
+        done = self.ends[self._position.stage] - self.steps[self._position.stage] + self._position.step
+        for tracker in self.trackers:
+            tracker.picture(done, name, pixels)
 
     def say(self, text: str) -> None:
         """A line above the bar."""
@@ -107,8 +134,18 @@ class Silent:
     def report(self, stage: str, more: Mapping[str, float]) -> None:
         """Nothing: the first process reports."""
 
+    def picture(self, name: str, pixels: np.ndarray) -> None:
+        """Nothing: the first process shows pictures."""
+
     def say(self, text: str) -> None:
         """Nothing: the first process speaks."""
+
+
+def memory_used() -> float:
+    """Bytes: the most that torch held on the GPU, or without one what this process holds at most."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated())
+    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _short(value: Any) -> Any:

@@ -129,6 +129,9 @@ class Recipe:
     validate_every: int = key(250, "steps between validations")
     validation_frames: int = key(256, "held-out frames of a validation")
     log_every: int = key(25, "steps between log lines")
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = key(
+        ("tensorboard",), "where numbers go beside progress.csv"
+    )
     save_every: int = key(500, "steps between checkpoints")
     keep_period: int = key(0, "checkpoints at multiples of so many steps are kept in checkpoints/; 0: none")
     keep_last: int = key(1, "newest checkpoints that are kept; more than one lie in checkpoints/")

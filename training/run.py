@@ -29,6 +29,7 @@ from pi0_ros.training.objective import AuxiliaryLoss, AuxiliaryLosses
 from pi0_ros.training.optimizer import computes_bfloat16
 from pi0_ros.training.recipe import Recipe, RecipeError
 from pi0_ros.training.statistics import NORM_STATS_PATH
+from pi0_ros.training.trackers import check_trackers
 from pi0_ros.training.vocabulary import make_tokenizer
 from pi0_ros.training.world import ALONE, World
 
@@ -69,6 +70,8 @@ def prepare(
         torch.set_num_threads(recipe.threads)
     automatic = f"cuda:{world.local}" if torch.cuda.is_available() else "cpu"
     _check_world(recipe, world)
+    if world.first:
+        check_trackers(recipe.track)
     device = torch.device(automatic if recipe.device == "auto" else recipe.device)
     config = model_config(recipe)
     if recipe.rtc_max_delay >= config.action_horizon:

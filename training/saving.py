@@ -39,7 +39,10 @@ PRODUCTS = (
     "curve.png",
     "tokenizer.model",
     "not_finite",
+    "first_batch.png",
     "tensorboard",
+    "wandb",
+    "wandb_id",
 )
 
 

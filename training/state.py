@@ -29,7 +29,7 @@ FOLDER, TENSORS, POSITION = "train_state", "state.safetensors", "state.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 MAY_CHANGE = {  # keys that say how a run is computed, watched and saved, not what comes out
     *("device", "threads", "compile", "parallel", "recompute", "log_every", "save_every", "validate_every"),
-    *("keep_last", "keep_period", "save_async"),
+    *("keep_last", "keep_period", "save_async", "track"),
 }
 
 

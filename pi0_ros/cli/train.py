@@ -9,8 +9,9 @@
 loaded or trained.
 
 The finished policy is <out>/checkpoint (averaged weights, robot file, statistics, tokenizer). While training it also
-holds `train_state/`, from which --resume goes on exactly where an unbroken run would be. progress.csv and curve.png lie
-beside it. SIGTERM and SIGUSR1 save and end (status 143 and 138).
+holds `train_state/`, from which --resume goes on exactly where an unbroken run would be. progress.csv, curve.png,
+tensorboard/ and first_batch.png (what the model sees) lie beside it. SIGTERM and SIGUSR1 save and end (status 143 and
+138).
 """
 
 from __future__ import annotations
