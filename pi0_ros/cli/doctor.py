@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
 def _findings(args: argparse.Namespace) -> Iterator[Finding]:
     if args.bag is not None:
         from pi0_ros.bags.reader import BagError
-        from pi0_ros.doctor.recording import hear_bag, robot_of_bag
+        from pi0_ros.conversion.robots import robot_of_bag
+        from pi0_ros.doctor.recording import hear_bag
 
         def hear(robot: Robot) -> Session:
             return hear_bag(args.bag, robot)

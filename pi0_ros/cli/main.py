@@ -43,6 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "checkpoint": ("pi0_ros.cli.checkpoint", "look at, convert and compare checkpoints of every public pi0 format"),
     "serve": ("pi0_ros.cli.serve", "serve a policy over ZeroMQ for robots without a GPU"),
     "keys": ("pi0_ros.cli.keys", "make keys, so that only known robots may ask a policy server"),
+    "replay": (
+        "pi0_ros.cli.replay",
+        "play a recording through the deployed policy and measure what it would have done",
+    ),
     "latency": ("pi0_ros.cli.latency", "show where the time goes from a picture to the command, and what to do"),
     "doctor": ("pi0_ros.cli.doctor", "check robot file, checkpoint and topics before anything moves"),
     "completion": ("pi0_ros.cli.completion", "print the script by which bash or zsh complete `pi0`"),

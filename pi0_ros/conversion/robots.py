@@ -30,6 +30,17 @@ def noted_robot(data: Mapping[str, str]) -> Robot | None:
         return None
 
 
+def robot_of_bag(path: Path, name: str | None = None) -> Robot:
+    """The robot file `name`, else the one in the recording, else the shipped one that it notes. Raises `BagError`."""
+    if name:
+        return load_robot(name)
+    with Bag(path) as bag:
+        data = bag.info.custom_data
+    if (robot := recorded_robot(data, path) or noted_robot(data)) is None:
+        raise BagError(f"{path}: holds no robot file (those of this package's recorder do): give --robot")
+    return robot
+
+
 def differences(robot: Robot, data: Mapping[str, str], origin: Path) -> str:
     """In what `robot` differs from the recorded robot file, as a sentence; empty where it does not."""
     try:

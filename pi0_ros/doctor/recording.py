@@ -5,11 +5,10 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
-from pi0_ros.bags.conventions import ROBOT_FILE_KEY
 from pi0_ros.bags.reader import Bag, BagError
 from pi0_ros.doctor.heard import Session
 from pi0_ros.observation.streams import ObservationBuffer, StaleError
-from pi0_ros.robot import Robot, load_robot, robot_from_yaml
+from pi0_ros.robot import Robot
 
 MOST_MESSAGES = 60_000  # looked at, from the beginning: minutes of a robot; what is wrong is wrong from the start
 
@@ -38,14 +37,3 @@ def hear_bag(path: Path, robot: Robot) -> Session:
 def _type_of(bag: Bag, topic: str) -> str | None:
     info = bag.info.topics.get(topic)
     return info.type if info is not None and info.count else None
-
-
-def robot_of_bag(path: Path, name: str | None) -> Robot:
-    """The robot file `name`, else the one that the recorder put into the recording. Raises `BagError`."""
-    if name is not None:
-        return load_robot(name)
-    with Bag(path) as bag:
-        text = bag.info.custom_data.get(ROBOT_FILE_KEY, "")
-    if not text.strip():
-        raise BagError(f"{path}: holds no robot file (those of this package's recorder do): give --robot")
-    return robot_from_yaml(text, f"the robot file in {path}")

@@ -34,7 +34,7 @@ KINDS = {
         ("robot", "map", "changes", "only", "file", "device", "episodes", "dtype", "asset", "bind", "arguments"), "name"
     ),
     **dict.fromkeys(("fps", "ray_address", "gpu", "websocket"), "name"),
-    **dict.fromkeys(("out", "dst", "plots", "plot", "log_dir", "page", "folder"), "out"),
+    **dict.fromkeys(("out", "dst", "plots", "plot", "log_dir", "page", "folder", "html", "png"), "out"),
     **dict.fromkeys(
         ("prompt", "task", "recorder", "topic", "prompt_topic", "subtask_topic", "namespace", "text", "words", "names"),
         "text",
