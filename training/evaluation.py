@@ -51,7 +51,7 @@ def predict(
         state = data.state[part].astype(np.float64)
         images = {name: np.asarray(frames[part]) for name, frames in data.frames.items()}
         inputs = make_inputs(spec, images, state, data.prompts_of(part), device)
-        noise = torch.randn(len(part), *shape, generator=generator).to(device)
+        noise = spec.settings.noise_scale * torch.randn(len(part), *shape, generator=generator).to(device)
         sampled = checkpoint.model.sample_actions(inputs, noise, spec.settings.num_steps)
         predicted.append(actions_from_model(spec, sampled, state))
     seconds = time.perf_counter() - start

@@ -107,6 +107,9 @@ class Recipe:
     )
     loss_dims: Literal["all", "robot"] = key("all", "flow loss over all dimensions of the model, or over the robot's")
     num_steps: int = key(10, "Euler steps of the finished policy")
+    noise_scale: float = key(
+        1.0, "of the noise that the finished policy grows a chunk from; 0: of all likely chunks the middle one, calmest"
+    )
     rtc_max_delay: int = key(0, "> 0: learn to continue a prefix of up to so many given actions (rtc.mode trained)")
     prompts: Literal["task", "subtask"] = key(
         "task", "subtask: a frame's label, where it has one, instead of its episode's prompt"
@@ -246,6 +249,7 @@ def _check_stage(stage: Stage, place: Place) -> None:
 
 def _check_run(recipe: Recipe) -> None:
     _require(recipe.rtc_max_delay >= 0, ("rtc_max_delay",), "must be 0 or more actions")
+    _require(0 <= recipe.noise_scale <= 1, ("noise_scale",), "must be from 0 to 1")
     _require(0 <= recipe.recompute <= 1, ("recompute",), "must be a fraction from 0 to 1")
     _require(recipe.keep_period >= 0, ("keep_period",), "must be 0 or more steps")
     _require(recipe.keep_last >= 1, ("keep_last",), "must be at least 1")

@@ -150,6 +150,7 @@ def policy_settings(recipe: Recipe, config: ModelConfig, fps: float) -> PolicySe
         settings,
         fps=fps,
         num_steps=recipe.num_steps,
+        noise_scale=recipe.noise_scale,
         relative_actions=None,
         action_names=None,
         rtc_trained_max_delay=recipe.rtc_max_delay,

@@ -37,6 +37,15 @@ def fraction(text: str) -> float:
     return number
 
 
+def span(text: str) -> tuple[float, float]:
+    """Two finite numbers of at least 0, `LEAST:MOST`, or one that is both."""
+    least, colon, most = text.partition(":")
+    numbers = _number(least), _number(most if colon else least)
+    if not 0 <= numbers[0] <= numbers[1] < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected LEAST:MOST, numbers of 0 or more such as 0.05:0.3")
+    return numbers
+
+
 def port(text: str) -> int:
     """A TCP port."""
     if (number := _whole(text, 1)) > 65535:

@@ -55,6 +55,11 @@ def write_lerobot_files(description: Description, folder: Path) -> None:
             f"{description.path}: LeRobot 0.3 or 0.4 trained it, and LeRobot 0.6 shows a model other pictures and "
             "prompts than those: it would act differently there. --lerobot-release 0.5 takes it as 0.6 does"
         )
+    if settings.noise_scale != 1:
+        raise CheckpointError(
+            f"{description.path}: `noise_scale` of its config.json is {settings.noise_scale:g}, and LeRobot takes "
+            "all of the noise: it would act differently there. Set it to 1 if that is wanted"
+        )
     features, kept = _features(description), settings.lerobot or {}
     modes = {
         "VISUAL": kept.get("visual_mode", "IDENTITY"),

@@ -21,6 +21,7 @@ class PolicySettings:
     action_normalization: str
     fps: float | None = None  # actions per second: the step of a chunk is 1 / fps; None: the robot file's dataset_fps
     num_steps: int = 10  # Euler steps from noise to actions
+    noise_scale: float = 1.0  # of the noise that a chunk is grown from; 0: always the same, calmest chunk
     prompt_format: str = "openpi"  # openpi | lerobot (pi0: the text as it is and a newline)
     image_resize: str = "pillow"  # pillow (antialiased, on uint8) | torch (bilinear without antialias, on floats)
     # | torch_0.4 (bars of -3, as LeRobot 0.4) | torch_0.3 (bars at the top and left only, as LeRobot 0.3)
@@ -38,6 +39,8 @@ class PolicySettings:
             raise InputError(f"fps is {self.fps!r}, expected 0 < fps <= 1000")
         if not 1 <= self.num_steps <= 1000:
             raise InputError(f"num_steps is {self.num_steps!r}, expected 1 .. 1000")
+        if not 0 <= self.noise_scale <= 1:
+            raise InputError(f"noise_scale is {self.noise_scale!r}, expected 0 .. 1")
         if self.rtc_trained_max_delay < 0:
             raise InputError(f"rtc_trained_max_delay is {self.rtc_trained_max_delay!r}, expected 0 or more")
         for key, choices in (("prompt_format", PROMPT_FORMATS), ("image_resize", IMAGE_RESIZES)):

@@ -74,6 +74,8 @@ def notes(description: Description) -> list[str]:
         )
     if settings.rtc_trained_max_delay:
         found.append(f"trained for real-time chunking, delays of up to {settings.rtc_trained_max_delay} actions")
+    if settings.noise_scale != 1:
+        found.append(f"grows its chunks from {settings.noise_scale:g} times the usual noise")
     if stats is None and not description.assets:
         found.append("no statistics: a base model, to be fine-tuned before it can drive a robot")
     for part, values in (("state", stats.state), ("actions", stats.actions)) if stats else ():

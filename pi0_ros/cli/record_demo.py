@@ -21,9 +21,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pi0_ros.base.arguments import count, positive, whole
+from pi0_ros.base.arguments import count, positive, span, whole
 from pi0_ros.base.errors import InputError
-from pi0_ros.sim.plans import KINDS
+from pi0_ros.sim.plans import KINDS, LATENCY_S
 
 if TYPE_CHECKING:
     from rclpy.executors import Executor
@@ -40,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=whole, default=100_000, help="seed of the first episode (default 100000)")
     parser.add_argument("--kind", choices=tuple(KINDS), help="what all of them begin with (default: a mixture)")
     parser.add_argument("--takeover", type=Path, metavar="CHECKPOINT", help="policy that drives before")
+    parser.add_argument(
+        "--latency",
+        type=span,
+        metavar="LEAST:MOST",
+        help=f"s, its mean latency is drawn from these (default {LATENCY_S[0]:g}:{LATENCY_S[1]:g})",
+    )
     parser.add_argument("--workers", type=count, default=1, help="processes (default 1)")
     parser.add_argument("--over-topics", action="store_true", help="simulator, demonstrator and recorder over DDS")
     parser.add_argument("--speed", type=positive, default=50.0, help="over topics: most simulated seconds per second")
@@ -47,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`pi0 record-demo`: 0 when the folder holds the episodes."""
+    if args.latency and not args.takeover:
+        raise InputError("--latency is that of the policy of --takeover, which is not given")
     if args.over_topics:
         if args.takeover or args.kind not in (None, "fresh", "missed") or args.workers > 1:
             raise InputError("--over-topics: records fresh scenes or, with --kind missed, hands that missed, alone")
@@ -68,7 +76,7 @@ def _in_process(args: argparse.Namespace) -> int:
     for left in args.out.glob("episode_*.partial"):  # of a run that was killed
         raise InputError(f"{left}: left by another run that was killed or is still at work; remove it")
     jobs = [
-        (args.out / f"episode_{number:06d}", args.seed + number, args.kind, args.takeover)
+        (args.out / f"episode_{number:06d}", args.seed + number, args.kind, args.takeover, args.latency or LATENCY_S)
         for number in range(args.episodes)
     ]
     jobs = [job for job in jobs if not job[0].exists()]
@@ -101,13 +109,14 @@ def _policy(checkpoint: Path) -> Any:
     return load_policy(PolicyOptions(checkpoint=str(checkpoint), device="cpu", torch_threads=1))
 
 
-def _record_one(path: Path, seed: int, kind: str | None, takeover: Path | None) -> bool:
+def _record_one(path: Path, seed: int, kind: str | None, takeover: Path | None, latency_s: tuple[float, float]) -> bool:
     """Record the episode of `seed` as the bag `path`; True where it succeeded."""
     from pi0_ros.nodes.simulated_episodes import write_episode
     from pi0_ros.sim.plans import plan
     from pi0_ros.sim.sessions import demonstrate
 
-    session = demonstrate(_world(), plan(seed, kind), _policy(takeover) if takeover else None)
+    driver = _policy(takeover) if takeover else None
+    session = demonstrate(_world(), plan(seed, kind), driver, latency_s=latency_s)
     return write_episode(session, path, {"takeover": str(takeover.name)} if takeover else {})
 
 
@@ -159,7 +168,7 @@ def record(
 ) -> bool:
     """Record one episode; True when the named cube ended in the tray."""
     from pi0_ros.nodes.sim_client import spin_until
-    from pi0_ros.sim.plans import EPISODE_LIMIT_S, plan
+    from pi0_ros.sim.plans import EPISODE_LIMIT_S, HOMEWARD_LIMIT_S, plan
 
     what = plan(seed, kind)
     sim.reset(seed, what.disturbance, what.start)
@@ -169,7 +178,10 @@ def record(
     recorder.start(what.text, {"seed": str(seed)})
     demonstrator.begin(what.colour, what.first_aim)
     spin_until(executor, lambda: sim.holds(what.colour) or sim.seconds > EPISODE_LIMIT_S, 120.0)
-    success, end = sim.holds(what.colour), sim.seconds + what.after_s
+    success, end = sim.holds(what.colour), sim.seconds + HOMEWARD_LIMIT_S
+    # To the end at home and at rest: a chunk that reaches beyond a recording repeats its last command.
+    spin_until(executor, lambda: demonstrator.still or sim.seconds >= end, 60.0)
+    end = sim.seconds + what.rest_s
     spin_until(executor, lambda: sim.seconds >= end, 60.0)
     demonstrator.rest()
     recorder.stop("success" if success else "failure")

@@ -43,6 +43,11 @@ class DemonstratorNode(Node):
             self._demonstrator.reset(self.joints, offset)
         self.colour = colour
 
+    @property
+    def still(self) -> bool:
+        """Whether the instruction is fulfilled, and the arm at home and at rest."""
+        return self._demonstrator.still
+
     def rest(self) -> None:
         """Stop commanding."""
         self.colour = ""

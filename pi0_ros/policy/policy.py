@@ -149,7 +149,8 @@ class Policy:
         """float32 [1, H, A], a function of seed and stamp."""
         config = self.spec.config
         generator = np.random.default_rng([self._seed, stamp_ns])
-        return generator.standard_normal((1, config.action_horizon, config.action_dim), dtype=np.float32)
+        noise = generator.standard_normal((1, config.action_horizon, config.action_dim), dtype=np.float32)
+        return noise * np.float32(self.spec.settings.noise_scale)
 
 
 def load_policy(options: PolicyOptions, *, robot: Robot | None = None) -> Policy:

@@ -25,6 +25,7 @@ CLOSED_ON_CUBE = 0.5  # measured gripper position from which fingers press on a 
 GAIN = 6.0  # 1/s, of the approach to the target
 MAX_SPEED = np.array([1.1, 0.9, 0.9, 1.1, 1.1])  # rad/s
 MAX_ACCELERATION = 10.0  # rad/s^2
+STILL = 0.02  # rad/s
 
 
 class Demonstrator:
@@ -33,7 +34,7 @@ class Demonstrator:
     def __init__(self, period: float = 0.02) -> None:
         self.period = period
         self._command = HOME.copy()
-        self._started = False
+        self._started = self._homeward = False
         self._velocity = np.zeros(5)
         self._limiter = Limiter(limits_of(load_robot("demo_arm")), period)
         self.offset = np.zeros(2)
@@ -52,11 +53,17 @@ class Demonstrator:
         self._velocity[:] = velocity[:5]
         self._limiter.velocity[:] = velocity
 
+    @property
+    def still(self) -> bool:
+        """Whether the instruction is fulfilled, and the arm at home and at rest."""
+        return self._homeward and bool(np.abs(self._velocity).max() < STILL)
+
     def act(self, joints: np.ndarray, cubes: dict[str, np.ndarray], colour: str) -> np.ndarray:
         """Return the next command [6] for measured `joints` [6] and cube poses [7] by colour."""
         if not self._started:
             self.reset(joints)
         point, gripper = self._target(joints, cubes, colour)
+        self._homeward = point is None
         if point is None:
             goal = HOME[:5]
         else:  # lean against a steady error between target and reached point, as a person does by eye

@@ -18,6 +18,8 @@ from pi0_ros.sim.world import CUBES, Start
 DISTURBANCES = (0.0, 0.03, 0.05)  # rad
 FIRST_AIM = 0.02  # m, standard deviation of the first aim beside the cube
 EPISODE_LIMIT_S = 15.0  # simulated
+HOMEWARD_LIMIT_S = 5.0  # simulated, from the success until the arm is at rest
+LATENCY_S = (0.0, 0.4)  # of the policy that drives before a takeover
 TRAY_FRACTIONS = (0.6, 0.25, 0.15)  # how often 0, 1, 2 cubes lie in the tray already
 
 
@@ -31,7 +33,7 @@ class Plan:
     start: Start
     disturbance: float  # rad
     first_aim: np.ndarray  # m [2]
-    after_s: float  # recorded after the success, the way home and rest
+    rest_s: float  # recorded at home and at rest, behind the way there
     before: tuple[str, float] | None = None
 
 
@@ -59,9 +61,9 @@ def plan(seed: int, kind: str | None = None) -> Plan:
         start = Start(str(rng.choice(["home", "tray", "anywhere"])), (colour, *lying[:1]))
     else:
         start = Start("anywhere" if rng.random() < 0.15 else "home", lying)
-    after_s = float(rng.uniform(1.5, 3.5) if kind == "fulfilled" else rng.uniform(0.8, 3.0))
+    rest_s = float(rng.uniform(1.0, 2.0) if kind == "fulfilled" else rng.uniform(0.2, 0.8))
     disturbance = DISTURBANCES[seed % len(DISTURBANCES)]
-    return Plan(seed, colour, prompt(colour, wording), start, disturbance, first_aim, after_s, before)
+    return Plan(seed, colour, prompt(colour, wording), start, disturbance, first_aim, rest_s, before)
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,17 @@ class Takeover:
 
     before: tuple[tuple[str, str, float], ...]
     own_s: float  # with the instruction of the demonstration
-    stuck: (
-        bool  # where it is not fulfilled after so long it never will be; where it is, the demonstrator shows the rest
-    )
+    stuck: bool  # a long drive: until it is fulfilled, or never will be; then the demonstrator shows the rest
     latency_s: float  # mean of the chunks' latency
     transition: str
     rtc: str
 
 
-def takeover(seed: int) -> Takeover:
-    """How the policy drives before the demonstration of `seed`: sometimes after another instruction."""
+def takeover(seed: int, latency_s: tuple[float, float] = LATENCY_S) -> Takeover:
+    """How the policy drives before the demonstration of `seed`: sometimes after another instruction.
+
+    Its mean latency is drawn from `latency_s`.
+    """
     rng = np.random.default_rng([seed, 13])
     colour = plan(seed).colour
     before: tuple[tuple[str, str, float], ...] = ()
@@ -87,6 +90,6 @@ def takeover(seed: int) -> Takeover:
         other = str(rng.choice([name for name in CUBES if name != colour]))
         before = ((other, prompt(other, int(rng.integers(3))), float(rng.uniform(0.6, 5.0))),)
     own_s = float(rng.uniform(0.1, 1.5) if before and rng.random() < 0.5 else rng.uniform(0.8, 5.0))
-    transition, rtc = (("rtc", "auto"), ("blend", "off"))[int(rng.random() > 0.3)]
-    latency_s, stuck = float(rng.uniform(0.04, 0.3)), bool(rng.random() < 0.4)
-    return Takeover(before, float(rng.uniform(5.0, 11.0)) if stuck else own_s, stuck, latency_s, transition, rtc)
+    transition, rtc = (("rtc", "auto"), ("blend", "off"))[int(rng.random() < 0.15)]
+    latency, stuck = float(rng.uniform(*latency_s)), bool(rng.random() < 0.4)
+    return Takeover(before, float(rng.uniform(5.0, 11.0)) if stuck else own_s, stuck, latency, transition, rtc)

@@ -48,6 +48,11 @@ class PolicyDriver:
         """A scene begins at `now`: infer at once, arm a little later."""
         self._next_inference, self._begun = now, now
 
+    def looks_before(self, until: float) -> bool:
+        """Whether an inference may begin before `until`: else nobody sees a picture that is replaced then."""
+        free = self._next_inference if self._waiting is None else max(self._next_inference, self._waiting[0])
+        return free < until + TICK
+
     def step(self, now: float, state: np.ndarray, text: str) -> Command | None:
         """One control period: the measured `state` [J] and the instruction; None while not armed."""
         controller, now_ns = self.controller, round(now * 1e9)

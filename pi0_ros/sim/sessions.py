@@ -15,7 +15,7 @@ from pi0_ros.control.controller import Settings
 from pi0_ros.inference.prefix import RtcSettings
 from pi0_ros.policy.policy import Policy
 from pi0_ros.sim.demonstrator import Demonstrator
-from pi0_ros.sim.plans import EPISODE_LIMIT_S, Plan, takeover
+from pi0_ros.sim.plans import EPISODE_LIMIT_S, HOMEWARD_LIMIT_S, LATENCY_S, Plan, takeover
 from pi0_ros.sim.policy_driver import PolicyDriver
 from pi0_ros.sim.world import CAMERAS, IMAGE_EVERY, IMAGE_PHASES, JOINTS_EVERY, TICK, Disturbance, World, in_tray
 
@@ -70,7 +70,9 @@ class Session:
         self.world.step(self.command)
         self.ticks += 1
         for camera in CAMERAS:
-            if self.ticks % IMAGE_EVERY == IMAGE_PHASES[camera] and (self.began_ns or see):
+            due = self.ticks % IMAGE_EVERY == IMAGE_PHASES[camera]
+            seen = see is not None and see.looks_before(self.now_ns * 1e-9 + IMAGE_EVERY * TICK)
+            if due and (self.began_ns or seen):
                 pixels = self.world.render(camera)
                 if see:
                     see.images[camera] = pixels
@@ -88,8 +90,17 @@ class Session:
             self.readings.append(Reading(kind, self.now_ns, value, camera))
 
 
-def demonstrate(world: World, plan: Plan, policy: Policy | None = None, wait_ticks: int = SETTLE_TICKS) -> Session:
-    """Play `plan`, and where a `policy` is given let it drive first; the session holds the readings."""
+def demonstrate(
+    world: World,
+    plan: Plan,
+    policy: Policy | None = None,
+    wait_ticks: int = SETTLE_TICKS,
+    latency_s: tuple[float, float] = LATENCY_S,
+) -> Session:
+    """Play `plan`, and where a `policy` is given let it drive first; the session holds the readings.
+
+    Its latency is drawn from `latency_s`, for each session anew.
+    """
     session = Session(world, plan)
     demonstrator = Demonstrator(JOINTS_EVERY * TICK)
     for _ in range(wait_ticks):
@@ -100,7 +111,7 @@ def demonstrate(world: World, plan: Plan, policy: Policy | None = None, wait_tic
         return lambda joints: demonstrator.act(joints, world.cubes(), colour)
 
     if policy is not None:
-        _drive(session, policy, demonstrator)
+        _drive(session, policy, demonstrator, latency_s)
     elif plan.before is not None:
         colour, seconds = plan.before
         for _ in range(round(seconds / TICK)):
@@ -109,17 +120,22 @@ def demonstrate(world: World, plan: Plan, policy: Policy | None = None, wait_tic
     limit = session.ticks + round(EPISODE_LIMIT_S / TICK)
     while not session.done and session.ticks < limit:
         session.tick(work_on(plan.colour))
-    for _ in range(round(plan.after_s / TICK)):
+    # To the end at home and at rest: a chunk that reaches beyond a recording repeats its last command.
+    limit = session.ticks + round(HOMEWARD_LIMIT_S / TICK)
+    session.tick(work_on(plan.colour))
+    while not demonstrator.still and session.ticks < limit:
+        session.tick(work_on(plan.colour))
+    for _ in range(round(plan.rest_s / TICK)):
         session.tick(work_on(plan.colour))
     return session
 
 
-def _drive(session: Session, policy: Policy, demonstrator: Demonstrator) -> None:
+def _drive(session: Session, policy: Policy, demonstrator: Demonstrator, latency_s: tuple[float, float]) -> None:
     """Let the policy drive as `takeover` says, and hand its motion over to the demonstrator."""
-    plan, how = session.plan, takeover(session.plan.seed)
+    plan, how = session.plan, takeover(session.plan.seed, latency_s)
     random = np.random.default_rng([plan.seed, 17])
     rtc, settings = RtcSettings(how.rtc), Settings(transition=how.transition)
-    driver = PolicyDriver(policy, rtc, settings, lambda: float(how.latency_s * random.uniform(0.7, 1.3)))
+    driver = PolicyDriver(policy, rtc, settings, lambda: float(how.latency_s * random.uniform(0.8, 1.2)))
     driver.begin(session.now_ns * 1e-9)
     velocity = np.zeros(6)
 

@@ -99,7 +99,8 @@ def play(
         while tick * TICK < start + asked.limit_s:
             t = tick * TICK
             for camera in CAMERAS:
-                if tick % IMAGE_EVERY == IMAGE_PHASES[camera]:
+                due = tick % IMAGE_EVERY == IMAGE_PHASES[camera]
+                if due and driver.looks_before(origin + t + IMAGE_EVERY * TICK):
                     driver.images[camera] = world.render(camera)
             if tick % JOINTS_EVERY == 0:
                 state = world.joint_positions()

@@ -25,10 +25,11 @@ pytest.importorskip("tensorstore")
 from conftest import wait_until
 
 from pi0_ros.checkpoints import robot_file, summary
+from pi0_ros.checkpoints.lerobot_files import write_lerobot_files
 from pi0_ros.checkpoints.load import describe_checkpoint
 from pi0_ros.checkpoints.norm_stats import Stats
 from pi0_ros.checkpoints.orbax import OrbaxLeaves
-from pi0_ros.checkpoints.safetensors_files import SafetensorsFile
+from pi0_ros.checkpoints.safetensors_files import CheckpointError, SafetensorsFile
 from pi0_ros.checkpoints.weights import TorchSource
 from pi0_ros.cli.checkpoint_options import describe_for
 from pi0_ros.cli.main import main
@@ -214,6 +215,14 @@ def test_old_lerobot_checkpoints_are_noted() -> None:
     assert "trained by LeRobot 0.4" in note
     (note,) = summary.notes(replace(description, undecided=f"{description.path}: nothing tells"))
     assert note == "nothing tells"
+
+
+def test_a_checkpoint_that_draws_less_noise_is_noted_and_nothing_for_lerobot(tmp_path: Path) -> None:
+    description = describe_checkpoint(PLACES["lerobot_pi05"], config=HEADS)
+    calm = replace(description, settings=replace(description.settings, noise_scale=0.5))
+    assert "0.5 times the usual noise" in summary.notes(calm)[0]
+    with pytest.raises(CheckpointError, match="`noise_scale` of its config.json is 0.5, and LeRobot takes"):
+        write_lerobot_files(calm, tmp_path)
 
 
 # ---- convert and verify

@@ -92,6 +92,21 @@ def test_number_of_flow_steps(folder: Path) -> None:
     assert not np.allclose(Policy(loaded, num_steps=1).infer(seen).actions, four)
 
 
+def test_a_checkpoint_says_how_much_noise_its_chunks_grow_from(folder: Path) -> None:
+    """With none, the noise's seed means nothing any more; with the whole it is as without the key."""
+    loaded, seen = load_checkpoint(folder), observation(tiny_robot())
+    whole = Policy(loaded, seed=1).infer(seen).actions
+
+    def chunk(scale: float, seed: int) -> np.ndarray:
+        settings = replace(loaded.spec.settings, noise_scale=scale)
+        return Policy(replace(loaded, spec=replace(loaded.spec, settings=settings)), seed=seed).infer(seen).actions
+
+    np.testing.assert_array_equal(chunk(1.0, 1), whole)
+    np.testing.assert_array_equal(chunk(0.0, 1), chunk(0.0, 2))
+    assert not np.allclose(chunk(0.0, 1), whole)
+    assert not np.allclose(chunk(0.5, 1), chunk(0.5, 2))
+
+
 def test_a_state_that_is_not_finite_is_refused(policy: Policy) -> None:
     with pytest.raises(BackendError, match="state is not finite"):
         policy.infer(replace(observation(tiny_robot()), state=np.full(6, np.nan)))

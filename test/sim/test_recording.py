@@ -14,6 +14,9 @@ import pi0_ros
 from pi0_ros.bags.conventions import PROMPT_TOPIC
 from pi0_ros.bags.reader import Bag
 from pi0_ros.robot import load_robot
+from pi0_ros.sim.plans import plan, takeover
+from pi0_ros.sim.sessions import demonstrate
+from pi0_ros.sim.world import HOME, World
 
 pytest.importorskip("rclpy")
 
@@ -97,6 +100,22 @@ def messages(bag: Path) -> tuple[dict[str, list[tuple[int, Any]]], int]:
             stamp = header.stamp.sec * 10**9 + header.stamp.nanosec if header else receive_ns
             found.setdefault(topic, []).append((stamp, message))
     return found, found[load_robot("demo_arm").commands[0].topic][0][0]
+
+
+def test_recordings_end_at_rest() -> None:
+    """A chunk that reaches beyond a recording repeats its last command: it must not say "stop on the way home"."""
+    world = World()
+    for kind in ("fresh", "fulfilled"):
+        session = demonstrate(world, plan(SEED, kind))
+        commands = np.array([reading.value for reading in session.readings if reading.kind == "command"])
+        assert session.done
+        assert np.abs(commands[-1, :5] - HOME[:5]).max() < 0.01
+        assert np.ptp(commands[-5:, :5], axis=0).max() < 0.005
+
+
+def test_a_latency_is_drawn_for_each_session() -> None:
+    drawn = [takeover(seed, (0.1, 0.2)).latency_s for seed in range(50)]
+    assert min(drawn) >= 0.1 and max(drawn) <= 0.2 and np.ptp(drawn) > 0.05
 
 
 def test_a_policy_drives_before_the_demonstrator_takes_over(tmp_path: Path) -> None:
