@@ -34,6 +34,7 @@ JUMP_S = 0.1  # a clock that steps back by more than this makes all stamps worth
 LEAP_S = 0.5  # and so does one that leaps ahead by more than this between two ticks
 STALL_PERIODS = 4.5  # ticks further apart than this, and
 STALL_S = 0.03  # than this: the process stood still, and the robot with it
+USUAL_GROWS = 1.02  # per tick: the usual time between two is the shortest of the last ones
 HELD_FRACTION = 0.05  # of a gripper's range: one that has moved less than this still holds what it held
 HOLD_FRACTION = 0.5  # a hold decelerates with this fraction of the limits, an emergency stop with all of it
 FAR = 1e6  # no joint without position limits goes this far
@@ -78,8 +79,8 @@ class Controller:
 
     Stamps, and `now`, are seconds of the robot's clock, which may be set or simulated. How long something lasts is
     measured by `steady`, seconds that never stop nor go back. Ticks further apart than `stall_s` of them are a hold
-    that began when they ended; infinite, for simulated time, lets `now` alone tell. Not thread-safe: the caller
-    serialises the calls.
+    that began when they ended; infinite, for simulated time, which may be slow, lets `now` tell, where `steady` says
+    that it did not merely jump. Not thread-safe: the caller serialises the calls.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Controller:
         self._newest_ns: int | None = None  # stamp of the newest chunk that was taken
         self._nothing_before = -np.inf  # chunks of observations up to this time are not believed
         self._ticked = self._before = np.nan  # steady time of the last tick or publication, and of the one before
+        self._usual = np.full(2, np.inf)  # s between two ticks, simulated and steady
         self._previous = np.zeros(len(limits.names))  # sent before the last command
         self._entered = 0.0  # steady time since which IDLE or HOLDING lasts
         self._held_in_motion = False
@@ -243,8 +245,10 @@ class Controller:
         steady = now if steady is None else steady
         gap, self._before, self._ticked = steady - self._ticked, self._ticked, steady
         step = self._axis.step(now)
-        if gap > self.stall_s or (np.isinf(self.stall_s) and LEAP_S < step < np.inf):
-            self._stalled(gap if gap > self.stall_s else step, now)
+        if gap > self.stall_s or (np.isinf(self.stall_s) and self._passed_over(step, gap)):
+            if step < -JUMP_S:
+                self._clock_jumped(step, now)
+            self._stalled(gap if gap > self.stall_s or step < 0 else step, now)
         elif not -JUMP_S <= step <= LEAP_S:
             self._clock_jumped(step, now)
         regular = self._axis.tick(now)
@@ -277,10 +281,21 @@ class Controller:
                 limiter.brake(HOLD_FRACTION)
         elif self.state in ARMED:
             limiter.brake()
-        owed = self._owes_rest and (np.abs(self.feedback.position - self._sent) <= self.tracking.near).all()
+        owed = self._owes_rest and (self.feedback.stamp > self._standing).all()  # else it may have been moved meanwhile
+        owed = owed and (np.abs(self.feedback.position - self._sent) <= self.tracking.near).all()
         if self.state in ARMED or self.moving or self._sent_velocity.any() or owed:
             return self._send(now)
         return None
+
+    def _passed_over(self, step: float, gap: float) -> bool:
+        """Whether simulated time, a `step` further after `gap` steady s, went on without ticks: both by much more than
+        they do between two ticks, whatever its pace. It stood still where only `gap` is long, and was set where only
+        `step` is."""
+        usual = STALL_PERIODS * np.maximum(self._usual, [self.period, 0.0])
+        if 0.0 < step < LEAP_S and np.isfinite(gap):
+            self._usual = np.minimum(self._usual * USUAL_GROWS, [step, gap])
+        elsewhere = max(usual[0], STALL_S) < step < np.inf or step < -JUMP_S
+        return bool(elsewhere and gap > max(usual[1], STALL_S))
 
     def _send(self, now: float) -> Command:
         """The limiter's command after the jerk limits, with its differences over one period."""
@@ -491,8 +506,11 @@ class Controller:
         self._owes_rest |= bool(self._sent_velocity.any())
         self._sent_velocity[:] = 0.0
         self.revision += 1
+        if self.goes_alone.any():  # the robot went on along its plan: the last command says nothing about where it is
+            self.tracking.restart()
+        self._standing = now
         if self.state in ARMED:
-            self._standing, self._restarting = now, True
+            self._restarting = True
             already = self.state is State.HOLDING
             self.counts.stale_events += self.state is State.RUNNING
             self._hold("stall", f"the controller stood still for {gap:.2f} s")

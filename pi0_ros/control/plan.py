@@ -103,6 +103,11 @@ def begun(plan: Plan, position: np.ndarray, velocity: np.ndarray) -> Plan:
     )
 
 
+def begun_elsewhere(going: Plan, position: np.ndarray) -> Plan:
+    """`going` from another `position` [J] when it began."""
+    return replace(going, positions=np.vstack([position, going.positions[1:]]))
+
+
 def standing(position: np.ndarray) -> Plan:
     """The plan of a robot that rests at `position` [J]."""
     return Plan(np.zeros(1), position[None], np.zeros((1, len(position))))
@@ -111,6 +116,12 @@ def standing(position: np.ndarray) -> Plan:
 def later(going: Plan, elapsed_s: float) -> Plan:
     """`going` with its times from `elapsed_s` later on."""
     return replace(going, times=going.times - elapsed_s)
+
+
+def stood_still(going: Plan, joints: np.ndarray, position: np.ndarray) -> Plan:
+    """`going` with the `joints` (bool [J]) at rest at their `position` [J] all the time."""
+    positions = np.where(joints, position, going.positions)
+    return Plan(going.times, positions, np.where(joints, 0.0, going.velocities))
 
 
 def motion_along(going: Plan, t: float = 0.0) -> tuple[np.ndarray, np.ndarray]:

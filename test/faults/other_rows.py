@@ -79,13 +79,13 @@ def _raw(sec: int, nanosec: int = 0) -> Callable[[float], list[Clock]]:
 CLOCKS: dict[str, Inject] = {
     "/clock silent for 2 s": silent_clock,
     "the simulator pauses for 2 s": paused,
-    "/clock leaps ahead by 60 s": jump(60.0, "stood still"),
+    "/clock leaps ahead by 60 s": jump(60.0, "leapt ahead"),
     "/clock goes back by 5 s": jump(-5.0, "clock went back"),
     "/clock back and forth by 3 s": shown(
         lambda now: [clock_message(now), clock_message(now - 3.0)], 1.0, "clock went back"
     ),
     "/clock zero": shown(_raw(0), 1.0),
-    "/clock at its greatest (68 years)": shown(_raw(2**31 - 1, 999_999_999), 1.0, "stood still"),
+    "/clock at its greatest (68 years)": shown(_raw(2**31 - 1, 999_999_999), 1.0, "leapt ahead"),
     "/clock negative": shown(_raw(-5), 1.0),
     "/clock of 4 billion ns": shown(_raw(100, 2**32 - 1), 1.0),
     "/clock running backwards": shown(lambda now: [clock_message(max(0.0, 200.0 - now))], 1.0),

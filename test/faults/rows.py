@@ -33,6 +33,7 @@ class Trial:
     """What one injection led to."""
 
     messages: int = 0
+    lost: int = 0  # commands, on the way to the witness
     speed: float = 0.0  # the worst, times the limit
     acceleration: float = 0.0
     breaches: list[str] = field(default_factory=list)
@@ -95,10 +96,10 @@ class Referee:
         stage = self.stage
         planned = stage.points == "trajectory"
         taken = stage.wire.take(time.monotonic() - 0.2)
-        commands = [(at, m) for kind, at, m in taken if kind == ("sent" if planned else "command") and m.points]
-        states = [(at, m) for kind, at, m in taken if kind == "state"]
-        times = np.array([at for at, _ in commands])
-        positions = np.array([self._row(m.joint_names, m.points[0].positions) for _, m in commands]).reshape(
+        sent = [(at, n, m) for kind, at, n, m in taken if kind == ("sent" if planned else "command") and m.points]
+        states = [(at, m) for kind, at, _, m in taken if kind == "state"]
+        times, lost = np.array([at for at, _, _ in sent]), np.array([n for _, n, _ in sent], int)
+        positions = np.array([self._row(m.joint_names, m.points[0].positions) for _, _, m in sent]).reshape(
             len(times), len(stage.robot.joints)
         )
         seen_at = np.array([at for at, _ in states])
@@ -106,14 +107,14 @@ class Referee:
         lived = stage.body.clock_of_simulation
         found = Verdict()
         self.judged.measured(seen_at if lived is None else lived.lived(seen_at), seen)
-        self.judged.feed(times if lived is None else lived.lived(times), positions, found)
+        self.judged.feed(times if lived is None else lived.lived(times), positions, found, lost)
         if planned:
-            for at, message in ((at, m) for kind, at, m in taken if kind == "command" and m.points):
+            for at, message in ((at, m) for kind, at, _, m in taken if kind == "command" and m.points):
                 judge_plans(self.stage.robot, self.plans, at, message, (seen_at, seen), found)
         stood_still = any("stood still" in text for at, _, _, text in stage.wire.texts if at > began - 5.0)
         if found.broken_off and not row.breaks_off and not stood_still:
             found.breaches += [f"no command any more at {of:.2f} of the velocity limit" for _, of in found.broken_off]
-        result.messages, result.breaches = found.messages, found.breaches
+        result.messages, result.lost, result.breaches = found.messages, found.lost, found.breaches
         result.speed, result.acceleration = round(found.speed, 4), round(found.acceleration, 4)
         if not len(times) and not self.judged.started:
             result.wrong.append("the witness saw no command")

@@ -45,6 +45,7 @@ from pi0_ros.robot import Robot, load_robot, robot_from_yaml, robot_to_yaml
 HERE = Path(__file__).resolve().parent
 STATE_HZ, CAMERA_HZ, CLOCK_HZ, CHUNK_HZ = 100.0, 20.0, 100.0, 5.0
 SIZE = 64  # px of a picture
+MOST_LOST = 1000  # messages at once; a number further on is of another sender
 KINDS_OF_STAGE = ("bare", "chain", "clock", "sim")
 ROBOT_YAML = """
 name: fault_arm
@@ -227,9 +228,10 @@ class Wire:
     """What the witness wrote, read as it grows."""
 
     path: Path
-    kept: list[tuple[str, float, bytes]] = field(default_factory=list)
+    kept: list[tuple[str, float, int, bytes]] = field(default_factory=list)  # kind, steady s, lost before it, message
     texts: list[tuple[float, str, str, str]] = field(default_factory=list)  # steady s, node, state, text
     _read: int = 0
+    _numbers: dict[str, int] = field(default_factory=dict)  # kind -> of its newest message
 
     def pump(self) -> None:
         """Read what is new."""
@@ -237,21 +239,23 @@ class Wire:
             file.seek(self._read)
             data = file.read()
         begins = 0
-        for kind, at, message, end in records(data):
+        for kind, at, number, message, end in records(data):
             begins = end
+            lost = number - self._numbers.get(kind, number) - 1 if number else 0
+            self._numbers[kind] = number
             if kind == "status":
                 for status in deserialize_message(message, DiagnosticArray).status:
                     values = {pair.key: pair.value for pair in status.values}
                     node = status.name.rpartition(": ")[2]
                     self.texts.append((at, node, values.get("state", ""), status.message))
             else:
-                self.kept.append((kind, at, message))
+                self.kept.append((kind, at, lost if 0 < lost < MOST_LOST else 0, message))
         self._read += begins
 
-    def take(self, until: float) -> list[tuple[str, float, object]]:
-        """Everything up to this steady time that was not taken before, deserialised."""
+    def take(self, until: float) -> list[tuple[str, float, int, object]]:
+        """Everything up to this steady time that was not taken before, deserialised: as `kept`."""
         self.pump()
-        taken = [(kind, at, deserialize_message(data, KINDS[kind])) for kind, at, data in self.kept if at <= until]
+        taken = [(k, at, lost, deserialize_message(data, KINDS[k])) for k, at, lost, data in self.kept if at <= until]
         self.kept = [item for item in self.kept if item[1] > until]
         return taken
 

@@ -97,7 +97,7 @@ def read(log: Path) -> list[dict]:
 
 def table(trials: list[dict]) -> str:
     """Trials of one setting as Markdown, a line per row."""
-    head = "| fault | trials | commands | beyond limits | worst speed, acceleration (of the limit) "
+    head = "| fault | trials | commands (lost) | beyond limits | worst speed, acceleration (of the limit) "
     head += "| s to rest, median (worst) | reason shown | to go on | not as promised |"
     lines = [head, "|---|---|---|---|---|---|---|---|---|"]
     for name in dict.fromkeys(trial["row"] for trial in trials):
@@ -108,7 +108,7 @@ def table(trials: list[dict]) -> str:
         needed = Counter(", ".join(trial["needed"]) for trial in mine).most_common()
         acts = "; ".join(f"{what or 'nothing'}{f' ({n})' if len(needed) > 1 else ''}" for what, n in needed)
         lines.append(
-            f"| {name} | {len(mine)} | {sum(t['messages'] for t in mine)} | {sum(len(t['breaches']) for t in mine)} "
+            f"| {name} | {len(mine)} | {counted(mine)} | {sum(len(t['breaches']) for t in mine)} "
             f"| {max(t['speed'] for t in mine):.2f}, {max(t['acceleration'] for t in mine):.2f} | {stop} "
             f"| {reason[0][0].replace('|', '/') if reason else ''} | {acts} "
             f"| {sum(bool(t['wrong']) for t in mine) or ''} |"
@@ -116,16 +116,22 @@ def table(trials: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def counted(trials: list[dict]) -> str:
+    """How many commands were judged, and how many the middleware lost on the way to the witness."""
+    lost = sum(trial.get("lost", 0) for trial in trials)
+    return f"{sum(trial['messages'] for trial in trials)}{f' ({lost})' if lost else ''}"
+
+
 def summary(trials: list[dict]) -> str:
     """All settings as Markdown, a line each."""
     lines = [
-        "| setting | faults | injections | commands | beyond limits | not as promised |",
+        "| setting | faults | injections | commands (lost) | beyond limits | not as promised |",
         "|---|---|---|---|---|---|",
     ]
     for setting in dict.fromkeys(trial["setting"] for trial in trials):
         mine = [trial for trial in trials if trial["setting"] == setting]
         lines.append(
-            f"| {setting} | {len({t['row'] for t in mine})} | {len(mine)} | {sum(t['messages'] for t in mine)} "
+            f"| {setting} | {len({t['row'] for t in mine})} | {len(mine)} | {counted(mine)} "
             f"| {sum(len(t['breaches']) for t in mine)} | {sum(bool(t['wrong']) for t in mine)} |"
         )
     return "\n".join(lines)

@@ -39,8 +39,8 @@ class Record:
     seen_at: np.ndarray
     seen: np.ndarray
 
-    def judged(self) -> Verdict:
-        return judge(ROBOT, self.times, self.commands, (self.seen_at, self.seen))
+    def judged(self, lost: np.ndarray | None = None) -> Verdict:
+        return judge(ROBOT, self.times, self.commands, (self.seen_at, self.seen), lost)
 
 
 def record(stall_s: float = 0.0, moved: float = 0.0, jitter_s: float = 0.0) -> Record:
@@ -172,3 +172,22 @@ def test_every_command_may_be_the_one() -> None:
         planted = Record(whole.times, whole.commands.copy(), whole.seen_at, whole.seen)
         planted.commands[i:, 0] += 0.05
         assert planted.judged().breaches, i
+
+
+@pytest.mark.parametrize("most", [1, 4, 15])
+def test_commands_that_were_lost_are_no_breach_and_hide_no_jump(most: int) -> None:
+    """The sender counts its messages: what is seen behind those that were lost must be reachable in as many periods."""
+    whole, random = record(0.3, jitter_s=0.005), np.random.default_rng(0)
+    for _ in range(10):
+        kept = [0]
+        while kept[-1] < len(whole.times) - 1:
+            kept.append(min(kept[-1] + 1 + int(random.integers(0, most + 1)), len(whole.times) - 1))
+        lost = np.diff(kept, prepend=-1) - 1
+        thin = Record(whole.times[kept], whole.commands[kept].copy(), whole.seen_at, whole.seen)
+        assert thin.judged(lost).breaches == [] and thin.judged(lost).lost == lost.sum() > 0
+        if most > 1:
+            assert thin.judged().breaches, "without their number it looks like jumps"
+        place = int(np.searchsorted(kept, in_motion(whole)))
+        reach = LIMITS.velocity[0] * PERIOD * (lost[place] + 1)
+        thin.commands[place:, 0] += 2.1 * reach
+        assert thin.judged(lost).breaches

@@ -2,9 +2,10 @@
 
 python watcher.py OUT KIND=TOPIC ...
 
-One record each: kind (one byte, the place in KINDS), time (int64 ns of the steady clock), length (uint32), and the
-serialised message as it came. The time is that at which the middleware took the message from its sender, moved from
-the system's clock to the steady one: a witness that is late itself accuses nobody.
+One record each: kind (one byte, the place in KINDS), time (int64 ns of the steady clock), number (uint64, by which its
+sender counts what it publishes; 0: it does not), length (uint32), and the serialised message as it came. The time is
+that at which the middleware took the message from its sender, moved from the system's clock to the steady one: a
+witness that is late itself accuses nobody.
 """
 
 from __future__ import annotations
@@ -31,20 +32,20 @@ KINDS: dict[str, Any] = {
     "status": DiagnosticArray,
     "clock": Clock,
 }
-HEAD = struct.Struct("<BqI")
+HEAD = struct.Struct("<BqQI")
 DEEP = QoSProfile(depth=5000, reliability=ReliabilityPolicy.RELIABLE)
 
 
-def records(data: bytes) -> Iterator[tuple[str, float, bytes, int]]:
-    """(kind, steady time in s, message, where the next one begins) of each whole record."""
+def records(data: bytes) -> Iterator[tuple[str, float, int, bytes, int]]:
+    """(kind, steady time in s, number, message, where the next one begins) of each whole record."""
     names, at = list(KINDS), 0
     while len(data) - at >= HEAD.size:
-        kind, time_ns, length = HEAD.unpack_from(data, at)
+        kind, time_ns, number, length = HEAD.unpack_from(data, at)
         if len(data) - at - HEAD.size < length:
             return
         begin = at + HEAD.size
         at = begin + length
-        yield names[kind], time_ns * 1e-9, data[begin:at], at
+        yield names[kind], time_ns * 1e-9, number, data[begin:at], at
 
 
 def main() -> None:
@@ -57,7 +58,8 @@ def main() -> None:
         def listener(number: int) -> Any:
             def heard(data: bytes, info: Any) -> None:
                 steady = info["source_timestamp"] - time.time_ns() + time.monotonic_ns()
-                file.write(HEAD.pack(number, steady, len(data)) + data)
+                count = info.get("publication_sequence_number") or 0
+                file.write(HEAD.pack(number, steady, count, len(data)) + data)
 
             return heard
 

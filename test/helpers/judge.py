@@ -10,6 +10,9 @@ ticks further apart than 4.5 periods (at least 30 ms) are a stall, with what a t
     from 5.5 periods (at least 50 ms) on    it begins from rest; a velocity kept would be a stall that nobody noticed
     between                                 either
 
+Commands that left and were lost on the way (the sender counts its messages) are periods that passed unseen: what is
+seen behind them must be reachable within the limits in so many.
+
 A robot that stood before the first command is at rest there. A pause while the command moved is noted
 (`broken_off`): whoever knows why no command came may forgive it.
 """
@@ -36,6 +39,7 @@ class Verdict:
     """What was seen; speed and acceleration as fractions of each joint's limit, the worst."""
 
     messages: int = 0
+    lost: int = 0  # on the way to the witness
     speed: float = 0.0
     acceleration: float = 0.0
     pause_s: float = 0.0  # the longest
@@ -61,6 +65,7 @@ class Judge:
         joints = len(robot.joints)
         self._lower, self._upper = robot.lower.copy(), robot.upper.copy()
         self._velocity = np.zeros(joints)
+        self._spread = np.zeros(joints)  # by which it may have been more or less, behind commands that were lost
         self._others: tuple[np.ndarray, ...] = ()  # what it may have been instead, where a motion has just begun
         self._times: list[float] = []  # the last few commands'
         self._path: list[np.ndarray] = []
@@ -77,47 +82,57 @@ class Judge:
         self._seen_at = np.concatenate([self._seen_at[-200:], times[known]])
         self._seen = np.concatenate([self._seen[-200:], positions[known]])
 
-    def feed(self, arrived: np.ndarray, commands: np.ndarray, verdict: Verdict) -> None:
-        """Judge commands [n, J] that left at these times [n], s of one clock."""
+    def feed(self, arrived: np.ndarray, commands: np.ndarray, verdict: Verdict, lost: np.ndarray | None = None) -> None:
+        """Judge commands [n, J] that left at these times [n], s of one clock, each behind so many that were `lost`."""
         names = self._robot.joint_names
-        for i, (at, command) in enumerate(zip(arrived.tolist(), commands)):
+        unseen = np.zeros(len(arrived), int) if lost is None else lost
+        for i, (at, command, before) in enumerate(zip(arrived.tolist(), commands, unseen.tolist())):
             verdict.messages += 1
+            verdict.lost += before
             if not np.isfinite(command).all():
                 verdict.breach("not a number", i, names[int(np.argmin(np.isfinite(command)))], np.nan)
             else:
-                self._one(i, at, command, verdict)
+                self._one(i, at, command, before + 1, verdict)
 
-    def _one(self, index: int, at: float, command: np.ndarray, verdict: Verdict) -> None:
+    def _one(self, index: int, at: float, command: np.ndarray, periods: int, verdict: Verdict) -> None:
         robot, names, rest = self._robot, self._robot.joint_names, np.zeros_like(self._velocity)
         gap = at - self._times[-1] if self._times else np.inf
-        begins = gap > self.few
-        anew = gap > self.goes_on or (self._record and not self._velocity.any())
+        paused = gap - (periods - 1) * self._period  # what lost commands do not explain
+        begins = paused > self.few
+        anew = paused > self.goes_on or (self._record and not self._velocity.any())
         places = self._where(at) if anew else []
-        starts: list[tuple[np.ndarray, tuple[np.ndarray, ...]]] = []  # velocity of this command, and before it
+        lasted = periods * self._period
+        starts: list[tuple[np.ndarray, np.ndarray]] = []  # mean velocity and least acceleration on the way here
         if self._times:
-            step = (command - self._path[-1]) / self._period
-            if not begins:
-                starts.append((step, (self._velocity, *self._others)))
-            from_rest = step
+            way = command - self._path[-1]
+            if not begins or periods > 1:
+                kept = np.maximum(np.abs(way / lasted - self._velocity) - self._spread, 0.0)
+                starts.append((way, np.minimum(kept, _change(way / lasted, self._others))))
+            from_rest = way
             for place in places:
-                there = (command - place) / self._period
+                there = command - place
                 from_rest = np.where(np.abs(there) < np.abs(from_rest), there, from_rest)
             if anew:
-                starts.append((from_rest, (rest,)))
+                starts.append((from_rest, np.abs(from_rest / lasted)))
             if np.isfinite(gap):
-                verdict.pause_s = max(verdict.pause_s, gap)
+                verdict.pause_s = max(verdict.pause_s, paused)
             moved = float(np.max(np.abs(self._velocity) / robot.velocity))
             if begins and moved > STANDS:
                 verdict.broken_off.append((self._times[-1], moved))
         else:
-            starts.append(((command - places[0]) / self._period if places else rest, (rest,)))
-        velocities, efforts, self._velocity = min(
+            way = command - places[0] if places else rest
+            starts.append((way, np.abs(way / lasted)))
+        # Accelerating in all of n periods changes the mean velocity by (n + 1) / 2 of them, and the last from it by
+        # (n - 1) / 2.
+        share = self._period * (periods + 1) / 2.0
+        velocities, efforts, mean = min(
             (
-                (np.abs(v) / robot.velocity, _change(v, before) / self._period / robot.acceleration, v)
-                for v, before in starts
+                (np.abs(way / lasted) / robot.velocity, change / share / robot.acceleration, way / lasted)
+                for way, change in starts
             ),
             key=lambda option: max(option[0].max(), option[1].max()),
         )
+        self._velocity, self._spread = mean, robot.acceleration * self._period * (periods - 1) / 2.0
         self._others = ()
         if anew and self._times:  # at the last command or where it was measured, whichever was nearer
             most = SLACK * np.minimum(robot.velocity, robot.acceleration * self._period)
@@ -150,8 +165,8 @@ class Judge:
 
 
 def _change(velocity: np.ndarray, before: tuple[np.ndarray, ...]) -> np.ndarray:
-    """How much `velocity` [J] differs from what each joint's may have been before, whichever is nearer."""
-    return np.asarray(np.min([np.abs(velocity - known) for known in before], axis=0))
+    """How much `velocity` [J] differs from the nearest of what each joint's may have been; infinite: from none."""
+    return np.asarray(np.min([np.abs(velocity - known) for known in before], axis=0, initial=np.inf))
 
 
 def judge(
@@ -159,12 +174,14 @@ def judge(
     arrived: np.ndarray,
     commands: np.ndarray,
     measured: tuple[np.ndarray, np.ndarray] | None = None,
+    lost: np.ndarray | None = None,
 ) -> Verdict:
-    """Judge `commands` [n, J] that left at `arrived` [n] (s) after the robot stood, with (times, positions [m, J])."""
+    """Judge `commands` [n, J] that left at `arrived` [n] (s) after the robot stood, with (times, positions [m, J]),
+    each behind so many that were `lost`."""
     verdict, judged = Verdict(), Judge(robot)
     if measured is not None:
         judged.measured(*measured)
-    judged.feed(arrived, commands, verdict)
+    judged.feed(arrived, commands, verdict, lost)
     return verdict
 
 
@@ -208,6 +225,9 @@ def judge_plans(
             told = "" if joins is None else f", told to be at {joins[j]:.4f} for {at - going[0][0]:.3f} s"
             seen_then = f", measured {seen[i, j]:.4f} {at - seen_at[i]:.3f} s before" if i >= 0 else ""
             way = f"{start[j]:.4f} -> {path[0, j]:.4f} in {times[0]:.3f} s{told}{seen_then}"
+            if going:
+                before = zip(going[0][1][:3], going[0][2][:3, j])
+                way += f"; the plan before: {', '.join(f'{p:.4f} at {t:.3f}' for t, p in before)}"
             verdict.breach(kind, 0, f"{names[j]} [{way}]", float(ways.max()))
     if len(path) > 1:
         steps = np.diff(times)[:, None]

@@ -26,7 +26,9 @@ class Stage:
     def __init__(self) -> None:
         limits = JointLimits(("a",), [-3.0], [3.0], [2.0], [8.0], [False])
         self.controller = Controller(limits, PERIOD, np.full(1, 0.5), Settings())
+        self.controller.goes_alone = np.ones(1, bool)
         self.now, self.position, self.plans = 100.0, np.zeros(1), []
+        self.follows = True
         self.sent_at: list[float] = []
         self.said: list[tuple[str, Plan | None, float]] = []  # state, plan and its beginning
         self.state = ""
@@ -46,7 +48,8 @@ class Stage:
             self.controller.measure(self.now, ONE, self.position)
             command = self.controller.tick(self.now)
             self.planner.ticked(command, self.now)
-            self.position = command.position if command is not None else self.position
+            if command is not None and self.follows:
+                self.position = command.position
             if self.planner._wanted.is_set():  # as its thread would
                 self.planner._wanted.clear()
                 self.planner.publish()
@@ -177,3 +180,53 @@ def test_a_first_plan_that_took_long_to_make_begins_where_the_robot_rests(stage,
     (plan,) = stage.plans[before:]
     assert abs(plan.positions[0, 0] - started[0]) <= 2.0 * plan.times[0], "within the velocity limit"
     assert plan.positions[0, 0] - started[0] > 0.2 and plan.times[0] > 0.1
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 0.95, 3.0])
+@pytest.mark.parametrize("heard_after", [0, 3])
+@pytest.mark.parametrize("by", [-1.5, -0.8, 2.0])
+def test_a_robot_that_was_moved_during_a_stall_is_not_pulled_back(stage, seconds, heard_after, by):
+    """By hand, or by a driver that gave its plan up: it stands elsewhere than its plan would have led it."""
+    stage.chunk()
+    stage.tick(25)
+    pushed, count = stage.position + by, len(stage.plans)
+    stage.now += seconds  # the process stood still
+    stage.position = pushed
+    measure, heard = stage.controller.measure, iter(range(10**9))
+    stage.controller.measure = lambda *args: measure(*args) if next(heard) >= heard_after else None  # ticks come first
+    stage.follows = False
+    stage.tick(15 if seconds < 0.5 else 60)
+    for plan in stage.plans[count:]:
+        assert abs(plan.positions[0, 0] - pushed[0]) <= 2.0 * plan.times[0] + 1e-9, (plan.times[0], plan.positions[0])
+    if seconds < 0.5:  # within `rearm_after_s`: it goes on by itself
+        stage.follows, count = True, len(stage.plans)
+        stage.chunk()
+        stage.tick(5)
+        assert stage.controller.state is State.RUNNING and len(stage.plans) == count + 1
+        assert stage.plans[-1].positions[-1, 0] > pushed[0] + 1.0 or stage.plans[-1].positions[-1, 0] == 3.0
+
+
+def test_fingers_that_are_not_where_they_were_told_to_be_are_not_hurried(stage):
+    """After a pause: the first plan, and the next one while the robot is on its way to the first one's first point."""
+    limits = JointLimits(("a",), [0.0], [1.0], [5.0], [50.0], [True])
+    stage.controller = Controller(limits, PERIOD, np.full(1, 0.5), Settings())
+    stage.controller.goes_alone = np.ones(1, bool)
+    stage.planner = Planner(stage.controller, threading.Lock(), stage.planner._output, lambda: stage.now)
+    stage.plans.clear()
+    stage.position = np.array([1.0])
+    stage.tick(20)
+    assert stage.controller.arm(stage.now) == []
+    stage.planner._told = np.zeros(1)  # closed, and yet it is open
+    stage.follows = False
+    stage.sent_at.clear()
+    for k in range(3):
+        assert stage.controller.accept(chunk_of(stage.now, 0.05, np.full((40, 1), 0.3 - 0.1 * k), ("a",)), stage.now)
+        stage.tick(4)
+    assert len(stage.plans) >= 3
+    for start in (0.0, 1.0):
+        position = np.array([start])
+        for plan, begins, ends in zip(stage.plans, stage.sent_at, [*stage.sent_at[1:], stage.now + 9.0]):
+            path = begun(plan, position, np.zeros(1))
+            speeds = np.diff(path.positions[:, 0]) / np.diff(path.times)
+            assert (np.abs(speeds) <= limits.velocity * (1 + 1e-6)).all(), (start, speeds)
+            position, _ = motion_along(path, ends - begins)
