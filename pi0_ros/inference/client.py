@@ -175,7 +175,7 @@ class Client:
     def _fail(self, reason: str) -> BackendError:
         """Throw the socket away (and with it every late answer) and make the error to raise."""
         self._drop()
-        return BackendError(f"server {self.address}: {reason}")
+        return BackendError(f"server {self.address}: {shortened(reason)}")
 
     def _drop(self) -> None:
         if self._socket is not None:
@@ -190,8 +190,10 @@ class Client:
 
 
 def _ready(socket: zmq.Socket[bytes], event: int, deadline: float) -> bool:
-    """Wait until `event` is possible, at most to `deadline` (of time.monotonic)."""
-    return bool(socket.poll(max(0, int((deadline - time.monotonic()) * 1e3)), event))
+    """Wait until `event` is possible, at most to `deadline` (of time.monotonic); False behind it, whatever is possible:
+    who floods us with answers to other questions is no better than who is silent."""
+    left_s = deadline - time.monotonic()
+    return left_s > 0 and bool(socket.poll(int(left_s * 1e3), event))
 
 
 def _unlike(chunk: ActionChunk, metadata: Metadata) -> str:

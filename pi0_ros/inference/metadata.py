@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pi0_ros.base.errors import InputError, Pi0Error
+from pi0_ros.base.foreign import shortened
 from pi0_ros.robot import Robot
 
 
@@ -54,8 +55,8 @@ def check_robot(robot: Robot, metadata: Metadata) -> None:
     if here_cameras != there_cameras:
         found.append(f"cameras (name: slot) are {here_cameras} here and {there_cameras} in the checkpoint")
     if found:
+        who = f"robot '{ours.name}' and checkpoint '{metadata.checkpoint}' (robot '{theirs.name}')"
         raise RobotMismatchError(
-            f"robot '{ours.name}' and checkpoint '{metadata.checkpoint}' (robot '{theirs.name}') disagree: "
-            + "; ".join(found)
-            + ". Use the checkpoint's robot file or a checkpoint trained for this robot."
+            f"{shortened(who)} disagree: {shortened('; '.join(found))}"
+            ". Use the checkpoint's robot file or a checkpoint trained for this robot."
         )

@@ -155,6 +155,8 @@ def parse_metadata(message: Message) -> tuple[Metadata, str]:
         for key, (least, most) in (within | {"rtc_trained_max_delay": (0, MAX_POINTS)}).items():
             if not least <= content[key] <= most:
                 raise ValueError(f"{key} {content[key]!r:.80} is not within {least:g} .. {most:g}")
+        if not isinstance(content["robot"], str):
+            raise TypeError(f"robot is a {type(content['robot']).__name__}, expected the text of a robot file")
         return (
             Metadata(
                 checkpoint=shortened(str(content["checkpoint"]), MAX_LINE_CHARS),

@@ -7,10 +7,15 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import rclpy
+from rcl_interfaces.srv import SetParameters
+from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rows import Inject, rows_of
 from sensor_msgs.msg import JointState
-from stage import Stage
+from stage import STATE_HZ, Stage
 from std_msgs.msg import Bool
+from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from pi0_ros.nodes.messages import LATEST, seconds_to_stamp
@@ -71,6 +76,10 @@ def states(change: Callable[[JointState, int], JointState] | None, seconds: floa
     return row
 
 
+def repeated_stamp(stage: Stage, trial: int) -> str:
+    return str(states(Repeated(), 1.0, "joint state of")(stage, trial))
+
+
 def shifted(by: float) -> Callable[[JointState, int], JointState]:
     def change(state: JointState, count: int) -> JointState:
         state.position[0] += by
@@ -111,6 +120,86 @@ def old(state: JointState, count: int) -> JointState:
 def backwards(state: JointState, count: int) -> JointState:
     state.name, state.position = list(reversed(state.name)), list(reversed(state.position))
     return state
+
+
+def twice(state: JointState, count: int) -> JointState:
+    """The first joint's name again, elsewhere."""
+    names, positions = [*state.name, state.name[0]], [*state.position, state.position[0] + 0.7]
+    return JointState(header=state.header, name=names, position=positions)
+
+
+def velocities_only(state: JointState, count: int) -> JointState:
+    return JointState(header=state.header, name=state.name, velocity=[0.0] * len(state.name))
+
+
+def too_short(state: JointState, count: int) -> JointState:
+    return JointState(header=state.header, name=state.name, position=list(state.position)[:2])
+
+
+def other_robots(state: JointState, count: int) -> JointState:
+    return JointState(header=state.header, name=[f"left_{name}" for name in state.name], position=state.position)
+
+
+def nothing(state: JointState, count: int) -> JointState:
+    return JointState()
+
+
+def strange_stamp(sec: int, nanosec: int = 0) -> Callable[[JointState, int], JointState]:
+    def change(state: JointState, count: int) -> JointState:
+        state.header.stamp.sec, state.header.stamp.nanosec = sec, nanosec
+        return state
+
+    return change
+
+
+class Repeated:
+    """One stamp for all that follows, although the joints go on."""
+
+    def __init__(self) -> None:
+        self.kept = (-1, 0)
+
+    def __call__(self, state: JointState, count: int) -> JointState:
+        if count == 0:
+            self.kept = state.header.stamp.sec, state.header.stamp.nanosec
+        state.header.stamp.sec, state.header.stamp.nanosec = self.kept
+        return state
+
+
+def stamps_backwards(state: JointState, count: int) -> JointState:
+    """Each is older than the one before by as much as it should be newer."""
+    state.header.stamp = seconds_to_stamp(time.time() - 2.0 * count / STATE_HZ)
+    return state
+
+
+def other_driver(state: JointState, count: int) -> JointState:
+    """Every second message is of a driver that sees the arm elsewhere."""
+    return shifted(0.6)(state, count) if count % 2 else state
+
+
+def state_flood(stage: Stage, trial: int) -> str:
+    end = time.monotonic() + 2.0
+    while time.monotonic() < end:
+        state = JointState(name=list(stage.body.names), position=stage.body.position.tolist())
+        state.header.stamp = seconds_to_stamp(time.time())
+        stage.body.states.publish(state)
+        time.sleep(0.0003)
+    time.sleep(0.5)
+    return ""
+
+
+def call_flood(stage: Stage, trial: int) -> str:
+    """Somebody calls ~/arm without end, and releases a button that nobody pressed; the emergency stop is answered."""
+    end, arm = time.monotonic() + 2.0, stage.body.asked["arm"]
+    waiting = []
+    while time.monotonic() < end:
+        waiting.append(arm.call_async(SetBool.Request(data=True)))
+        stage.body.button.publish(Bool(data=False))
+        time.sleep(0.002)
+    assert stage.body.call("estop"), "the emergency stop was not answered"
+    for future in waiting:
+        arm.remove_pending_request(future)
+    time.sleep(0.8)
+    return "emergency stop by ~/estop"
 
 
 def wrong_chunk(name: str, make: Callable[[JointTrajectory], JointTrajectory]) -> Inject:
@@ -165,6 +254,25 @@ def _stamp(ahead_s: float) -> Callable[[JointTrajectory], JointTrajectory]:
     return make
 
 
+def _strange_stamp(sec: int, nanosec: int) -> Callable[[JointTrajectory], JointTrajectory]:
+    def make(message: JointTrajectory) -> JointTrajectory:
+        message.header.stamp.sec, message.header.stamp.nanosec = sec, nanosec
+        return message
+
+    return make
+
+
+def _reordered(message: JointTrajectory) -> JointTrajectory:
+    message.joint_names = list(reversed(message.joint_names))
+    for point in message.points:
+        point.positions = list(reversed(point.positions))
+    return message
+
+
+def _wrong_velocity(i: int, point: JointTrajectoryPoint) -> None:
+    point.velocities = [float("nan"), float("inf"), 1e300]
+
+
 def _empty(i: int, point: JointTrajectoryPoint) -> None:
     point.positions = []
 
@@ -207,18 +315,48 @@ WRONG_CHUNKS: dict[str, Callable[[JointTrajectory], JointTrajectory]] = {
     "ragged points": _points(_ragged),
     "times all zero": _time(lambda i: 0.0),
     "times backwards": _time(lambda i: 0.05 * (23 - i)),
+    "a time twice": _time(lambda i: 0.05 * (i - (i > 5))),
+    "times that begin later": _time(lambda i: 0.05 * i + 0.3),
+    "times before now": _time(lambda i: 0.05 * i - 0.5),
+    "dt of 68 years": _time(lambda i: (2.0**31 - 1) * i / 23),
     "uneven times": _time(lambda i: 0.05 * i + (0.04 if i % 2 else 0.0)),
     "dt of 1 us": _time(lambda i: 1e-6 * i),
     "dt of 1000 s": _time(lambda i: 1000.0 * i),
     "stamp in the future": _stamp(30.0),
     "stamp of an hour ago": _stamp(-3600.0),
+    "stamp before 1970": _strange_stamp(-5, 0),
+    "stamp of 4 billion ns": _strange_stamp(0, 2**32 - 1),
+    "the names of another robot": _with(joint_names=["left_yaw", "left_elbow", "left_gripper"]),
+    "joints in another order": _reordered,
+    "velocities that are no numbers": _points(_wrong_velocity),
+    "one infinity among the joints of one point": _value(1, lambda i: float("-inf") if i == 11 else 0.0),
     "no stamp": lambda message: _with(header=type(message.header)())(message),
     "a frame of 900 kB": _garbage_frame,
     "empty message": lambda message: JointTrajectory(),
 }
 
 
-NOT_WRONG = ("wild within the limits", "one step of 3 rad", "gripper chatter", "a frame of 900 kB")  # are followed
+NOT_WRONG = (  # are followed
+    "wild within the limits",
+    "one step of 3 rad",
+    "gripper chatter",
+    "a frame of 900 kB",
+    "joints in another order",
+    "velocities that are no numbers",
+)
+
+
+def same_chunk_again(stage: Stage, trial: int) -> str:
+    """One message, and so one stamp, twenty times; then another of the same stamp that leads elsewhere."""
+    message = stage.body.chunk(np.tile(stage.body.position, (24, 1)))
+    for _ in range(20):
+        stage.body.chunks.publish(message)
+        time.sleep(0.01)
+    for point in message.points:
+        point.positions[0] = -float(np.sign(stage.body.position[0]))
+    stage.body.chunks.publish(message)
+    time.sleep(0.4)
+    return "chunk trouble"
 
 
 def chunk_flood(stage: Stage, trial: int) -> str:
@@ -239,6 +377,73 @@ def flood_and_stop(stage: Stage, trial: int) -> str:
         raise AssertionError("the emergency stop was not answered")
     time.sleep(0.8)
     return "emergency stop"
+
+
+def stopped_while_stopped(way: str) -> Inject:
+    """The button is pressed while the controller is suspended: it must find out when it wakes."""
+
+    def row(stage: Stage, trial: int) -> str:
+        stage.at_speed()
+        stage.processes.signal("controller", signal.SIGSTOP)
+        time.sleep(0.2)
+        if way == "topic":
+            stage.body.button.publish(Bool(data=True))
+        else:
+            stage.body.asked["estop"].call_async(Trigger.Request())
+        time.sleep(0.3 + 0.2 * (trial % 3))
+        stage.processes.signal("controller", signal.SIGCONT)
+        assert stage.wait(lambda: stage.state() == "STOPPED", stage.told_s), f"it is {stage.text()[:120]}"
+        time.sleep(0.5)
+        return "emergency stop by"
+
+    return row
+
+
+def stutter(stage: Stage, trial: int) -> str:
+    """Suspended again and again, for shorter and for longer than what counts as a stall."""
+    stage.at_speed()
+    for k in range(30):
+        stage.processes.signal("controller", signal.SIGSTOP)
+        time.sleep(0.02 + 0.01 * ((k + trial) % 9))
+        stage.processes.signal("controller", signal.SIGCONT)
+        time.sleep(0.03)
+    time.sleep(0.3)
+    return "stood still"
+
+
+def indecision(stage: Stage, trial: int) -> str:
+    """Armed and disarmed in motion, again and again, as fast as it answers."""
+    for _ in range(8):
+        stage.body.call("arm", False)
+        time.sleep(0.1)
+        stage.wait(lambda: stage.body.call("arm"), 5.0)
+        time.sleep(0.3)
+    return ""
+
+
+def hurry(stage: Stage, trial: int) -> str:
+    """Stopped, reset and armed as fast as it answers."""
+    for _ in range(5):
+        assert stage.body.call("estop"), "the emergency stop was not answered"
+        stage.body.call("reset")
+        stage.wait(lambda: stage.body.call("arm"), 5.0)
+        time.sleep(0.3)
+    return "emergency stop by ~/estop"
+
+
+def simulated_for_a_while(stage: Stage, trial: int) -> str:
+    """`use_sim_time` is set in motion, and set back."""
+    request = SetParameters.Request(parameters=[Parameter("use_sim_time", value=True).to_parameter_msg()])
+    client = stage.body.create_client(SetParameters, "/controller/set_parameters")
+    stage.at_speed()
+    assert client.wait_for_service(5.0), "no parameters"
+    client.call_async(request)
+    time.sleep(2.0)
+    request.parameters[0].value.bool_value = False
+    client.call_async(request)
+    time.sleep(0.8)
+    stage.body.destroy_client(client)
+    return ""
 
 
 def estop_service(stage: Stage, trial: int) -> str:
@@ -277,6 +482,36 @@ def second_controller(stage: Stage, trial: int) -> str:
     stage.processes.stop("second")
     time.sleep(1.0)
     return "another"
+
+
+def started_together(stage: Stage, trial: int) -> str:
+    """Two controllers of one name are started at the same instant: neither may be armed beside the other."""
+    stage.processes.stop("controller")
+    stage.start_controller("second")
+    stage.start_controller()
+    asked = stage.wait(lambda: stage.body.asked["arm"].service_is_ready(), 20.0)
+    assert asked, "no controller answers"
+    end, armed = time.monotonic() + 6.0, 0
+    while time.monotonic() < end:
+        armed += stage.body.call("arm")
+        time.sleep(0.2)
+    assert not armed, f"armed {armed} times although there are two"
+    assert stage.processes.is_running("second") and stage.processes.is_running("controller")
+    stage.processes.stop("second")
+    time.sleep(1.0)
+    return ""
+
+
+def namesake(stage: Stage, trial: int) -> str:
+    """A node that only has the controller's name."""
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=stage.context.get_domain_id())
+    node = Node("controller", context=context)
+    stage.told("another node /controller")
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+    time.sleep(0.5)
+    return "another node /controller"
 
 
 def blocked(stage: Stage, trial: int) -> str:
@@ -321,14 +556,36 @@ _ROWS: dict[str, Inject] = {
     "joint states from the future": states(future, 1.0, "joint state of"),
     "joint states 3 s old": states(old, 1.0, "joint state of"),
     "joint states in another order": states(backwards, 1.0, ""),
+    "joint states: a name twice, 0.7 rad apart": states(twice, 1.0, ""),
+    "joint states: velocities only": states(velocities_only, 1.0, "joint state of"),
+    "joint states: fewer positions than names": states(too_short, 1.0, "joint state of"),
+    "joint states of another robot": states(other_robots, 1.0, "joint state of"),
+    "joint states: empty": states(nothing, 1.0, "joint state of"),
+    "joint states: one stamp again and again": repeated_stamp,
+    "joint states: stamps that go backwards": states(stamps_backwards, 1.5, "joint state of"),
+    "joint states: stamp before 1970": states(strange_stamp(-5), 1.0, "joint state of"),
+    "joint states: stamp of 4 billion ns": states(strange_stamp(5, 2**32 - 1), 1.0, "joint state of"),
+    "joint states: infinity": states(shifted(float("inf")), 1.0, "joint state of"),
+    "joint states of two drivers, 0.6 rad apart": states(other_driver, 0.5, "said to have moved"),
+    "joint states 2000 times a second": state_flood,
+    "~/arm and the button's release 500 times a second": call_flood,
     **{f"chunk: {name}": wrong_chunk(name, make) for name, make in WRONG_CHUNKS.items()},
+    "chunk: one and the same again": same_chunk_again,
     "500 chunks a second": chunk_flood,
     "emergency stop among 20 chunks of 30 000 joints": flood_and_stop,
     "emergency stop by the service": estop_service,
     "emergency stop by the topic": estop_topic,
+    "emergency stop by the topic while the controller is stopped": stopped_while_stopped("topic"),
+    "emergency stop by the service while the controller is stopped": stopped_while_stopped("service"),
+    "controller stopped thirty times for 0.02 to 0.1 s": stutter,
+    "armed and disarmed in motion eight times": indecision,
+    "stopped, reset and armed five times": hurry,
+    "use_sim_time set in motion for 2 s": simulated_for_a_while,
     "another publisher of the command topic": rival,
     "another policy appears": second_policy,
     "a second controller of the same name": second_controller,
+    "two controllers started at the same instant": started_together,
+    "a node that has the controller's name": namesake,
     "robot blocked": blocked,
     "disarmed in motion": disarm,
     "controller ended by SIGTERM": ended(signal.SIGTERM),

@@ -38,6 +38,18 @@ def jump(by_s: float, word: str) -> Inject:
     return row
 
 
+def backs(by_s: float, times: int) -> Inject:
+    def row(stage: Stage, trial: int) -> str:
+        clock = stage.body.clock_of_simulation
+        assert clock is not None
+        for _ in range(times):
+            clock.jump(-by_s)
+            time.sleep(0.15)
+        return "clock went back"
+
+    return row
+
+
 def speed(times: float, seconds: float) -> Inject:
     def row(stage: Stage, trial: int) -> str:
         clock = stage.body.clock_of_simulation
@@ -91,6 +103,12 @@ CLOCKS: dict[str, Inject] = {
     "/clock running backwards": shown(lambda now: [clock_message(max(0.0, 200.0 - now))], 1.0),
     "/clock three times as fast": speed(3.0, 2.0),
     "/clock five times slower": speed(0.2, 3.0),
+    "/clock ten times as fast": speed(10.0, 2.0),
+    "/clock ten times slower": speed(0.1, 4.0),
+    "/clock goes back by 0.3 s again and again": backs(0.3, 8),
+    "/clock ahead and back by 1000 s while it stands": shown(
+        lambda now: [clock_message(now + 1000.0 * (int(now * 3.0) % 2))], 2.0
+    ),
     "/clock in steps of 0.05 s": shown(lambda now: [clock_message(now // 0.05 * 0.05)], 2.0),
     "/clock 5000 times a second": shown(lambda now: [clock_message(now + i * 1e-6) for i in range(50)], 2.0),
 }
@@ -176,6 +194,31 @@ def come_and_go(how: str) -> Inject:
     return row
 
 
+MANY = """
+import sys, time, rclpy
+from rclpy.node import Node
+from trajectory_msgs.msg import JointTrajectory
+end, count = time.monotonic() + float(sys.argv[1]), 0
+while time.monotonic() < end:
+    contexts, kept = [rclpy.Context() for _ in range(8)], []
+    for context in contexts:
+        rclpy.init(context=context)
+        node = Node(f"many_{count}", context=context)
+        kept.append((node, node.create_subscription(JointTrajectory, "/arm/command", lambda message: None, 10)))
+        count += 1
+    time.sleep(0.3)
+    for (node, _), context in zip(kept, contexts):
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+"""
+
+
+def many_come_and_go(stage: Stage, trial: int) -> str:
+    """Eight participants at once, again and again."""
+    stage.child(MANY, "6").wait(120.0)
+    return ""
+
+
 def listener_stopped(stage: Stage, trial: int) -> str:
     """Somebody listens to the command topic and is stopped (Ctrl-Z in a terminal)."""
     other = stage.child(PARTICIPANT, "stopped", "600", "properly")
@@ -213,6 +256,7 @@ ROWS = [
             "the controller's disk full": log_full("controller"),
             "three participants come and go": come_and_go("properly"),
             "three participants come and are killed": come_and_go("killed"),
+            "participants come and go, eight at once": many_come_and_go,
             "a listener of the command topic stopped": listener_stopped,
         },
     ),

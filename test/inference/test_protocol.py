@@ -195,10 +195,12 @@ def test_chunks_that_must_not_be_executed(actions: np.ndarray, changes: dict, wh
 
 
 def test_metadata_that_cannot_be_read() -> None:
+    whole = protocol.metadata_message(Metadata("best", "pi05", tiny_robot(), 50, 15.0, 224, 6), "s", 1).body["metadata"]
     for body in (
         {},
         {"session": "s", "metadata": {}},
         {"session": "s", "metadata": {"checkpoint": "a", "robot": "x: ["}},
+        *({"session": "s", "metadata": {**whole, "robot": robot}} for robot in (1e308, b"name: a", None, ["a"], {})),
     ):
         with pytest.raises(ProtocolError, match="metadata cannot be read"):
             protocol.parse_metadata(over_the_wire(Message("metadata", 1, body)))
