@@ -172,6 +172,7 @@ def _view(default: bool) -> Argument:
 
 
 WAIVE = _of("controller", "waive")
+SHADOW = _of("controller", "shadow", False, "command nothing: show what would be commanded")
 DEADMAN = (_of("controller", "deadman_topic"), _of("controller", "deadman_button"))
 CONTROLLER_PROCESS = Process("controller", "controller_node", ("robot", "auto_arm", "transition"), required=True)
 # Not required: when the policy dies, the controller must live on, decelerate to a hold and say so.
@@ -193,8 +194,8 @@ def _with(process: Process, *passes: str) -> Process:
 LAUNCHES: dict[str, Launch] = {
     "policy": Launch(
         "Run a policy on a robot: the policy node, the controller and what watches them.",
-        (ROBOT, *POLICY, TRANSITION, RTC, AUTO_ARM, WAIVE, *DEADMAN, MONITOR, _view(False), *RVIZ, *COMMON),
-        (_with(CONTROLLER_PROCESS, "waive", "deadman_topic", "deadman_button"), POLICY_PROCESS, *WATCHING),
+        (ROBOT, *POLICY, TRANSITION, RTC, AUTO_ARM, SHADOW, WAIVE, *DEADMAN, MONITOR, _view(False), *RVIZ, *COMMON),
+        (_with(CONTROLLER_PROCESS, "shadow", "waive", "deadman_topic", "deadman_button"), POLICY_PROCESS, *WATCHING),
     ),
     "record": Launch(
         "Record episodes of a teleoperated robot as rosbags: by the keys of `pi0 record` or the recorder's services.",

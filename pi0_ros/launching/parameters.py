@@ -179,6 +179,12 @@ def _controller() -> tuple[Parameter, ...]:
             "their own argument auto_arm, so that no file arms unseen",
         ),
         Parameter(
+            "shadow",
+            False,
+            "run whole and command nothing: what would be commanded goes to pi0/shadow_command, its distance from what "
+            "the operator commands to pi0/shadow_error",
+        ),
+        Parameter(
             "waive",
             "",
             "checks that arming passes over, by name, with spaces between: limits, units, rate, qos, publishers (see "

@@ -23,6 +23,9 @@ from pi0_ros.observation.streams import to_message_units
 from pi0_ros.robot import CommandGroup, Robot
 from pi0_ros.robot.message_types import COMMAND_TYPES
 
+SHADOW = "SHADOW"  # before the state of a controller that commands nothing
+SHADOW_COMMAND = "pi0/shadow_command"  # what it would command
+
 
 class CommandMessage:
     """One command of a group's type: built once, refilled at every tick, so that a tick allocates next to nothing.
@@ -64,22 +67,24 @@ class CommandMessage:
 class CommandOutput:
     """Publishes each command to every command group of the robot and, whole and stamped, to `pi0/command`.
 
-    What is going to be sent goes to `pi0/plan`, and the controller's state to `pi0/state`.
+    What is going to be sent goes to `pi0/plan`, and the controller's state to `pi0/state`. As a shadow it has no
+    publisher on any of the robot's topics, so that it cannot command; the record goes to `pi0/shadow_command`.
     """
 
-    def __init__(self, node: Node, robot: Robot) -> None:
+    def __init__(self, node: Node, robot: Robot, shadow: bool = False) -> None:
+        self._shadow = shadow
+        groups = () if shadow else robot.commands
         publishers = {
-            group.name: node.create_publisher(message_class(group.type), group.topic, LATEST)
-            for group in robot.commands
+            group.name: node.create_publisher(message_class(group.type), group.topic, LATEST) for group in groups
         }
         self._each_tick = [
             (CommandMessage(group, 1.0 / robot.control_rate_hz), robot.indices(group.joints), publishers[group.name])
-            for group in robot.commands
+            for group in groups
             if group.points == "one"
         ]
         self._planned = [
             (group, robot.indices(group.joints), publishers[group.name])
-            for group in robot.commands
+            for group in groups
             if group.points == "trajectory"
         ]
         self.topics = [publisher.topic_name for publisher in publishers.values()]
@@ -87,7 +92,8 @@ class CommandOutput:
         point = JointTrajectoryPoint(positions=zeros, velocities=zeros, accelerations=zeros)
         self._numbers = _view(point.positions), _view(point.velocities), _view(point.accelerations)
         self._sent = JointTrajectory(joint_names=list(robot.joint_names), points=[point])
-        self._record = node.create_publisher(JointTrajectory, "pi0/command", QoSProfile(depth=50))
+        record = SHADOW_COMMAND if shadow else "pi0/command"
+        self._record = node.create_publisher(JointTrajectory, record, QoSProfile(depth=50))
         self.topics.append(self._record.topic_name)
         self._plan = node.create_publisher(JointTrajectory, "pi0/plan", LATCHED)
         self._state = node.create_publisher(String, "pi0/state", LATCHED)
@@ -131,8 +137,8 @@ class CommandOutput:
         return np.ones_like(left)
 
     def say_state(self, state: str) -> None:
-        """Say on `pi0/state` in which state the controller is."""
-        self._state.publish(String(data=state))
+        """Say on `pi0/state` in which state the controller is; a shadow's is none in which anything is commanded."""
+        self._state.publish(String(data=f"{SHADOW} {state}" if self._shadow else state))
 
     def say_plan(self, plan: Plan | None, begins: float) -> None:
         """Say on `pi0/plan` what will be sent from `begins` (ROS time, s) on if nothing arrives; None: nothing."""

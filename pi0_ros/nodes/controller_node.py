@@ -18,7 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -37,7 +37,7 @@ from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import limits_of
 from pi0_ros.control.pacing import LateFraction, steady_seconds
 from pi0_ros.nodes.arming import Arming
-from pi0_ros.nodes.command_output import CommandOutput
+from pi0_ros.nodes.command_output import SHADOW, CommandOutput
 from pi0_ros.nodes.deadman_button import DeadmanButton
 from pi0_ros.nodes.emergency_stop import EmergencyStop
 from pi0_ros.nodes.messages import (
@@ -58,6 +58,7 @@ from pi0_ros.nodes.plan_sender import Planner
 from pi0_ros.nodes.received import read_chunk, read_state, state_stamp_ns
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
+from pi0_ros.nodes.shadow import Shadow, unwatched
 from pi0_ros.nodes.ticker import Ticker
 from pi0_ros.observation.streams import MessageError, decode_positions
 from pi0_ros.robot import StateTopic
@@ -88,12 +89,15 @@ class ControllerNode(Node):
             max_age[self.robot.indices(topic.joints)] = topic.max_age_s
         simulated = bool(self.get_parameter("use_sim_time").value)  # which may be as slow as it likes
         stall_s = np.inf if simulated else None
-        self.output = CommandOutput(self, self.robot)
+        self.shadow = Shadow(self, self.robot) if values["shadow"] else None
+        self.output = CommandOutput(self, self.robot, shadow=self.shadow is not None)
         self._arming = Arming(self, self.robot, self.output.topics, values["waive"])
         limits = self._arming.limits(limits_of(self.robot))
+        if self.shadow is not None:
+            settings, limits = unwatched(settings), replace(limits, tracking=np.array(np.inf))
         self.controller = Controller(limits, self.period, max_age, settings, stall_s)
         self._lock = threading.Lock()  # around self.controller
-        self._auto_arm = values["auto_arm"]
+        self._auto_arm = values["auto_arm"] or self.shadow is not None
         self._deadman: DeadmanButton | None = None
         self._state_problems: dict[str, str] = {}
         self._refused_at = -np.inf
@@ -280,6 +284,8 @@ class ControllerNode(Node):
                 controller.withdraw(now, steady_seconds(), ~sent)
                 command = followed = None
             self.planner.ticked(command, now)
+        if self.shadow is not None and command is not None:
+            self.shadow.compare(command.position, now)
         if followed is not None:
             self._followed.append((followed.stamp_ns, self.now_ns()))
         return sent is not None
@@ -292,7 +298,7 @@ class ControllerNode(Node):
         """Arm by itself where asked, log changes, and publish diagnostics on change and twice a second."""
         self._watch_policies()
         self._watch_rivals()
-        if self.controller.state is State.RUNNING or self.controller.fault:
+        if self.shadow is None and (self.controller.state is State.RUNNING or self.controller.fault):
             self._auto_arm = False  # it arms until there was something to follow
         if self._auto_arm and self.controller.state is State.DISARMED and (problems := self._arm()):
             self.get_logger().info(f"waiting to arm: {'; '.join(problems)}", throttle_duration_sec=5.0)
@@ -349,9 +355,12 @@ class ControllerNode(Node):
             "late_fraction": late,
             **pacer.report(),
         }
+        if self.shadow is not None:
+            values |= {"state": f"{SHADOW} {values['state']}", **self.shadow.report()}
+            text = f"{SHADOW}, nothing is commanded: {text}"
         status = diagnostic_status(own_name(self), level, text, values, hardware_id(self, self.robot.name))
         self._diagnostics.publish(diagnostic_array(seconds_to_stamp(now), [status]))
-        self.output.say_state(str(values["state"]))
+        self.output.say_state(self.controller.state.value)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -25,7 +25,7 @@ from rclpy.node import Node  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from spinning import spinning  # noqa: E402
-from std_msgs.msg import Bool, Float64MultiArray  # noqa: E402
+from std_msgs.msg import Bool, Float64MultiArray, String  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
 
@@ -567,3 +567,52 @@ def test_a_robot_that_is_not_for_the_controller_is_refused_in_one_sentence():
 def test_the_controller_imports_no_torch():
     code = "import sys, pi0_ros.nodes.controller_node; sys.exit(int('torch' in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_a_shadow_commands_nothing_and_says_how_far_it_is_from_the_operator(
+    arm,
+    start,
+    processes,
+    wait_until,
+) -> None:
+    wanted: list[JointTrajectory] = []
+    errors: list[JointState] = []
+    states: list[String] = []
+    arm.create_subscription(JointTrajectory, "pi0/shadow_command", wanted.append, 200)
+    arm.create_subscription(JointState, "pi0/shadow_error", errors.append, 200)
+    arm.create_subscription(String, "pi0/state", states.append, messages.LATCHED)
+    start(shadow=True)
+    start_chunks(processes, arm)
+    wait_until(lambda: arm.state == "SHADOW RUNNING" and len(wanted) > 50, 60.0, lambda: arm.status.message)
+    topics = ("/arm/yaw", "/arm/elbow", "/hand/command", "pi0/command")
+    assert [arm.count_publishers(topic) for topic in topics] == [0, 0, 0, 0]
+    assert not arm.sent and not arm.yaw and not arm.elbow and not arm.hand
+    assert arm.status.message.startswith("SHADOW, nothing is commanded") and states[-1].data == "SHADOW RUNNING"
+    assert "no command has arrived" in arm.values()["shadow_operator"] and not errors
+
+    kinds = {"yaw": JointTrajectory, "elbow": Float64MultiArray, "hand": JointState}
+    operator = {name: arm.create_publisher(kind, topic, 10) for (name, kind), topic in zip(kinds.items(), topics)}
+    goal = np.array([0.7, -0.2, 1.0])
+
+    def command() -> bool:
+        """The operator speaks to all three groups, each in its own type."""
+        stamp = messages.seconds_to_stamp(time.time())
+        operator["yaw"].publish(
+            JointTrajectory(joint_names=["yaw"], points=[JointTrajectoryPoint(positions=[goal[0]])])
+        )
+        operator["elbow"].publish(Float64MultiArray(data=[goal[1]]))
+        hand = JointState(name=["finger"], position=[goal[2]])
+        hand.header.stamp = stamp
+        operator["hand"].publish(hand)
+        return len(errors) > 20
+
+    wait_until(command, 40.0, lambda: str(arm.values()))
+    assert list(errors[-1].name) == ["yaw", "elbow", "gripper"]
+    sent = {messages.stamp_to_ns(message.header.stamp): message.points[0].positions for message in list(wanted)}
+    compared = [e for e in list(errors) if messages.stamp_to_ns(e.header.stamp) in sent]
+    assert len(compared) > 10
+    for error in compared:
+        np.testing.assert_allclose(
+            error.position, np.array(sent[messages.stamp_to_ns(error.header.stamp)]) - goal, atol=1e-9
+        )
+    assert not arm.sent, "still nothing on pi0/command"
