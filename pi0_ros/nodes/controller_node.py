@@ -306,7 +306,7 @@ class ControllerNode(Node):
         controller = self.controller
         shown = (controller.state, controller.reason, controller.counts.refused, *self._state_problems.values())
         if shown[:2] != self._shown[:2]:
-            text = f"{controller.state.value}: {controller.reason}"
+            text = f"{SHADOW + ' ' if self.shadow else ''}{controller.state.value}: {controller.reason}"
             if controller.state in LEVELS or controller.fault:
                 self.get_logger().warning(text)
             else:  # two calls: rclpy ties a line of code to one severity
