@@ -34,7 +34,7 @@ JUMP_S = 0.1  # a clock that steps back by more than this makes all stamps worth
 LEAP_S = 0.5  # and so does one that leaps ahead by more than this between two ticks
 STALL_PERIODS = 4.5  # ticks further apart than this, and
 STALL_S = 0.03  # than this: the process stood still, and the robot with it
-USUAL_GROWS = 1.02  # per tick: the usual time between two is the shortest of the last ones
+USUAL_GROWS = 1.1  # per tick: the usual time between two is the shortest of the last ones
 HELD_FRACTION = 0.05  # of a gripper's range: one that has moved less than this still holds what it held
 HOLD_FRACTION = 0.5  # a hold decelerates with this fraction of the limits, an emergency stop with all of it
 FAR = 1e6  # no joint without position limits goes this far
@@ -94,7 +94,8 @@ class Controller:
         self.limits = limits
         self.period = period
         self.settings = settings
-        self.stall_s = max(STALL_PERIODS * period, STALL_S) if stall_s is None else stall_s
+        self._longest = max(STALL_PERIODS * period, STALL_S)  # s without a tick or a command that are no stall
+        self.stall_s = self._longest if stall_s is None else stall_s
         self.plausibility = Plausibility(limits.names, limits.lower, limits.upper, limits.velocity)
         self.feedback = Feedback(limits, max_age)
         self.smoother = Smoother(limits, period)
@@ -122,6 +123,7 @@ class Controller:
         self._nothing_before = -np.inf  # chunks of observations up to this time are not believed
         self._ticked = self._before = np.nan  # steady time of the last tick or publication, and of the one before
         self._usual = np.full(2, np.inf)  # s between two ticks, simulated and steady
+        self._left_at = np.nan  # when the last command was published, s
         self._previous = np.zeros(len(limits.names))  # sent before the last command
         self._entered = 0.0  # steady time since which IDLE or HOLDING lasts
         self._held_in_motion = False
@@ -249,7 +251,7 @@ class Controller:
             if step < -JUMP_S:
                 self._clock_jumped(step, now)
             self._stalled(gap if gap > self.stall_s or step < 0 else step, now)
-        elif not -JUMP_S <= step <= LEAP_S:
+        elif not -JUMP_S <= step <= (self._longest if np.isinf(self.stall_s) else LEAP_S):
             self._clock_jumped(step, now)
         regular = self._axis.tick(now)
         if self.state in ARMED:
@@ -288,14 +290,15 @@ class Controller:
         return None
 
     def _passed_over(self, step: float, gap: float) -> bool:
-        """Whether simulated time, a `step` further after `gap` steady s, went on without ticks: both by much more than
-        they do between two ticks, whatever its pace. It stood still where only `gap` is long, and was set where only
-        `step` is."""
-        usual = STALL_PERIODS * np.maximum(self._usual, [self.period, 0.0])
+        """Whether simulated time, a `step` further after `gap` steady s, went on without ticks. It was merely set where
+        the step is unusual and the time that it took is not, and stood still where that is the other way round."""
+        usual = STALL_PERIODS * self._usual
         if 0.0 < step < LEAP_S and np.isfinite(gap):
             self._usual = np.minimum(self._usual * USUAL_GROWS, [step, gap])
-        elsewhere = max(usual[0], STALL_S) < step < np.inf or step < -JUMP_S
-        return bool(elsewhere and gap > max(usual[1], STALL_S))
+        waited = gap > max(usual[1], STALL_S)
+        if step < -JUMP_S:
+            return bool(waited and gap > self._longest)
+        return bool(self._longest < step < np.inf and (waited or step < min(usual[0], LEAP_S)))
 
     def _send(self, now: float) -> Command:
         """The limiter's command after the jerk limits, with its differences over one period."""
@@ -311,12 +314,14 @@ class Controller:
 
     def published(self, now: float, steady: float) -> None:
         """The command of the last tick has left by this steady time: from then on the robot waits for the next."""
-        gap, self._ticked = steady - self._before, steady
+        gap, self._ticked, self._left_at = steady - self._before, steady, now
         if gap > self.stall_s:  # it stood still in the midst of publishing
             self._stalled(gap, now)
 
-    def too_late(self, steady: float) -> bool:
+    def too_late(self, now: float, steady: float) -> bool:
         """Whether the tick's command would follow the last one that was published as late as after a stall."""
+        if np.isinf(self.stall_s):
+            return bool(self._longest < now - self._left_at < LEAP_S)
         return steady - self._before > self.stall_s
 
     def withdraw(self, now: float, steady: float, joints: np.ndarray | None = None) -> None:
@@ -513,7 +518,10 @@ class Controller:
             self._restarting = True
             already = self.state is State.HOLDING
             self.counts.stale_events += self.state is State.RUNNING
-            self._hold("stall", f"the controller stood still for {gap:.2f} s")
+            coarse = np.isinf(self.stall_s) and self._longest < self._usual[0] < np.inf
+            rate = f"{1.0 / self.period:g} commands a second"
+            told = f"simulated time goes in steps of {gap:.2f} s, too coarse for {rate}: publish /clock more often"
+            self._hold("stall", told if coarse else f"the controller stood still for {gap:.2f} s")
             if not already:
                 self._entered = self._ticked - gap  # it began when the ticks ended
 

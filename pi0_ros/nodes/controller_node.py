@@ -279,7 +279,7 @@ class ControllerNode(Node):
         sent = self.output.publish(command, now, self._in_time) if command is not None else None
         with self._lock:
             if sent is not None and sent.all():
-                controller.published(now, steady_seconds())
+                controller.published(self.now(), steady_seconds())
             elif sent is not None:
                 controller.withdraw(now, steady_seconds(), ~sent)
                 command = followed = None
@@ -292,7 +292,7 @@ class ControllerNode(Node):
 
     def _in_time(self) -> bool:
         """Whether the last tick's command may leave: later it would be one that follows a stall."""
-        return not self.controller.too_late(steady_seconds())
+        return not self.controller.too_late(self.now(), steady_seconds())
 
     def _watch(self) -> None:
         """Arm by itself where asked, log changes, and publish diagnostics on change and twice a second."""

@@ -270,7 +270,7 @@ def test_a_command_that_would_leave_too_late_is_withdrawn():
     last = bench.sent[-1].position.copy()
     bench.step()
     late = bench.steady + 0.2
-    assert not controller.too_late(bench.steady + 0.01) and controller.too_late(late)
+    assert not controller.too_late(bench.now, bench.steady + 0.01) and controller.too_late(bench.now, late)
     bench.sent[-1] = None  # it was not sent
     bench.measured = last
     bench.stall(0.2)
@@ -310,3 +310,19 @@ def test_simulated_time_that_was_elsewhere_for_a_while_and_came_back_is_a_stall_
     assert "stood still for 1.02 s" in bench.controller.reason
     first = next(command for command in bench.sent[count:] if command is not None)
     assert np.array_equal(first.position, bench.sent[count - 1].position) and not first.velocity.any()
+
+
+def test_simulated_time_in_steps_that_are_too_coarse_holds_and_says_so():
+    """A simulator at ten times the speed whose /clock comes a hundred times a second."""
+    bench = moving()
+    bench.controller.stall_s = np.inf
+    chunks(bench, 0.5)
+    for _ in range(60):
+        bench.now += 4 * PERIOD
+        bench.controller.accept(path_chunk(bench.now - 0.1), bench.now)
+        bench.step()
+    assert "simulated time goes in steps of 0.10 s, too coarse for 50 commands a second" in bench.controller.reason
+    assert bench.sent[-1] is None
+    chunks(bench, 0.8)
+    assert bench.controller.state is not State.RUNNING or bench.sent[-1] is not None
+    bench.assert_within_limits()

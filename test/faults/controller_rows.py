@@ -575,8 +575,6 @@ _ROWS: dict[str, Inject] = {
     "emergency stop among 20 chunks of 30 000 joints": flood_and_stop,
     "emergency stop by the service": estop_service,
     "emergency stop by the topic": estop_topic,
-    "emergency stop by the topic while the controller is stopped": stopped_while_stopped("topic"),
-    "emergency stop by the service while the controller is stopped": stopped_while_stopped("service"),
     "controller stopped thirty times for 0.02 to 0.1 s": stutter,
     "armed and disarmed in motion eight times": indecision,
     "stopped, reset and armed five times": hurry,
@@ -592,4 +590,10 @@ _ROWS: dict[str, Inject] = {
     "controller ended by SIGINT": ended(signal.SIGINT),
 }
 
-ROWS = [*rows_of("bare", _ROWS), *rows_of("bare", {"controller killed": ended(signal.SIGKILL)}, breaks_off=True)]
+_BREAKING_OFF: dict[str, Inject] = {
+    "controller killed": ended(signal.SIGKILL),
+    "emergency stop by the topic while the controller is stopped": stopped_while_stopped("topic"),
+    "emergency stop by the service while the controller is stopped": stopped_while_stopped("service"),
+}
+
+ROWS = [*rows_of("bare", _ROWS), *rows_of("bare", _BREAKING_OFF, breaks_off=True)]

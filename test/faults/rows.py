@@ -10,6 +10,7 @@ import numpy as np
 from judge import Judge, Verdict, judge_plans
 from stage import Stage
 
+CLOCK_LATE_S = 0.03  # three messages of `/clock`
 Inject = Callable[[Stage, int], "str | tuple[str, ...]"]  # injects and mends; returns words that must have been said
 
 
@@ -57,7 +58,8 @@ class Referee:
     plans: list[tuple[float, np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.judged = Judge(self.stage.robot, record=self.stage.points == "trajectory")
+        late_s = CLOCK_LATE_S if self.stage.kind == "clock" else 0.0
+        self.judged = Judge(self.stage.robot, self.stage.points == "trajectory", late_s)
 
     def trial(self, row: Row, number: int) -> Trial:
         """One injection, from a robot that follows chunks to one that does again."""

@@ -55,13 +55,14 @@ class Judge:
     """Judges a stream of commands that comes in pieces; the robot stands until the first.
 
     `record`: of a robot that takes whole plans, which `judge_plans` judges. It goes along more than what is recorded,
-    so a record at rest may begin anew at once where the robot is.
+    so a record at rest may begin anew at once where the robot is. `late_s`: by so much later the controller may hear
+    what time it is.
     """
 
-    def __init__(self, robot: Robot, record: bool = False) -> None:
+    def __init__(self, robot: Robot, record: bool = False, late_s: float = 0.0) -> None:
         self._robot, self._period, self._record = robot, 1.0 / robot.control_rate_hz, record
         self.goes_on = max(GOES_ON * self._period, GOES_ON_S)  # s
-        self.few = max(RESTS * self._period, RESTS_S)  # s
+        self.few = max(RESTS * self._period, RESTS_S) + late_s  # s
         joints = len(robot.joints)
         self._lower, self._upper = robot.lower.copy(), robot.upper.copy()
         self._velocity = np.zeros(joints)
