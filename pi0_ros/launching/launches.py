@@ -171,6 +171,8 @@ def _view(default: bool) -> Argument:
     return Argument("view", default, "serve the browser view (needs viser)")
 
 
+FLIGHT = Argument("flight", False, "keep the last minute in memory, and on disk where something goes wrong")
+FLIGHT_PROCESS = Process("flight", "flight_node", ("robot",), when="flight")
 WAIVE = _of("controller", "waive")
 SHADOW = _of("controller", "shadow", False, "command nothing: show what would be commanded")
 DEADMAN = (_of("controller", "deadman_topic"), _of("controller", "deadman_button"))
@@ -194,8 +196,27 @@ def _with(process: Process, *passes: str) -> Process:
 LAUNCHES: dict[str, Launch] = {
     "policy": Launch(
         "Run a policy on a robot: the policy node, the controller and what watches them.",
-        (ROBOT, *POLICY, TRANSITION, RTC, AUTO_ARM, SHADOW, WAIVE, *DEADMAN, MONITOR, _view(False), *RVIZ, *COMMON),
-        (_with(CONTROLLER_PROCESS, "shadow", "waive", "deadman_topic", "deadman_button"), POLICY_PROCESS, *WATCHING),
+        (
+            ROBOT,
+            *POLICY,
+            TRANSITION,
+            RTC,
+            AUTO_ARM,
+            SHADOW,
+            WAIVE,
+            *DEADMAN,
+            MONITOR,
+            FLIGHT,
+            _view(False),
+            *RVIZ,
+            *COMMON,
+        ),
+        (
+            _with(CONTROLLER_PROCESS, "shadow", "waive", "deadman_topic", "deadman_button"),
+            POLICY_PROCESS,
+            FLIGHT_PROCESS,
+            *WATCHING,
+        ),
     ),
     "record": Launch(
         "Record episodes of a teleoperated robot as rosbags: by the keys of `pi0 record` or the recorder's services.",

@@ -8,6 +8,7 @@ from pi0_ros.base.errors import mendable
 
 NEEDS: dict[str, tuple[str, ...]] = {  # node -> libraries without which it does not start
     "recorder": ("rosbags", "lz4"),
+    "flight": ("rosbags", "lz4"),
     "viewer": ("viser", "yourdfpy"),
     "sim": ("mujoco",),
     "demonstrator": ("mujoco",),

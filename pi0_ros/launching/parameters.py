@@ -337,6 +337,22 @@ NODES: Mapping[str, tuple[Parameter, ...]] = {
         Parameter("prompts", [""], "instruction buttons; empty: made from the robot file's prompt"),
         Parameter("scene_service", "", "std_srvs/srv/Trigger behind the button `new scene`; empty: no such button"),
     ),
+    "flight": (
+        _robot(),
+        Parameter("out_dir", "flights", "folder that receives one bag per incident"),
+        Parameter("seconds", 60.0, "before an incident that are kept", "s", (1.0, 600.0)),
+        Parameter("after_s", 3.0, "after it that are kept", "s", (0.1, 60.0)),
+        Parameter("memory_mb", 512, "for those seconds; what does not fit is forgotten first", "MB", (1, 1_000_000)),
+        Parameter(
+            "max_disk_mb",
+            20_000,
+            "that all incidents in out_dir may take; beyond, the oldest are removed",
+            "MB",
+            (1, 1_000_000_000),
+        ),
+        Parameter("min_free_mb", 1000, "free disk below which nothing is written", "MB", (0, 1_000_000_000)),
+        Parameter("compression", "zstd", "of the bags", choices=("none", "zstd")),
+    ),
     "sim": (
         Parameter("seed", 0, "of the cubes' places at the next ~/reset", "", (0, MAX_SEED), changes=Changes.ALWAYS),
         Parameter("speed", 1.0, "simulated seconds per second", "", (0.01, 100.0), changes=Changes.ALWAYS),

@@ -57,6 +57,7 @@ class RecorderOptions:
     min_free_bytes: int = 1_000_000_000  # of the disk: below, an episode ends
     compression: str = "none"
     extra_topics: tuple[str, ...] = ()  # recorded where somebody publishes them
+    incomplete: bool = False  # begin also while a camera or state topic has no publisher
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ class Recorder:
             raise RecorderError("no prompt: give one, or set `prompt` in the robot file")
         commands = {group.topic for group in self.robot.commands}
         absent = [topic for topic in self.missing() if topic not in commands]
-        if absent:
+        if absent and not self.options.incomplete:
             raise RecorderError(
                 f"nothing publishes {', '.join(map(self.resolved, absent))}: start the robot's drivers first"
             )
@@ -263,12 +264,13 @@ class Recorder:
         self._episode = episode
         return path
 
-    def stop(self, outcome: str = "unknown") -> Recording:
-        """End the episode: write the rest, rename the folder into place.
+    def stop(self, outcome: str = "unknown", extra: Mapping[str, str] | None = None) -> Recording:
+        """End the episode: write the rest, rename the folder into place; `extra` goes to the bag's custom data, too.
 
         Where the disk refused a part, the recording is marked as interrupted and has a `problem`. Raises RecorderError
         when idle, OSError when the disk refused even the index.
         """
+        self._custom_data |= extra or {}
         return self._end(outcome, "")
 
     def _end(self, outcome: str, problem: str) -> Recording:

@@ -31,6 +31,7 @@ controller = partial(run, "controller")
 recorder = partial(run, "recorder")
 monitor = partial(run, "monitor")
 viewer = partial(run, "viewer")
+flight = partial(run, "flight")
 sim = partial(run, "sim")
 demonstrator = partial(run, "demonstrator")
 
