@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from rosbags.interfaces import MessageDefinitionFormat
+from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 HEADER = "std_msgs/msg/Header"
+SURPLUS = 16  # bytes behind a message, or a quarter of it
 Definition = tuple[str, MessageDefinitionFormat, str]  # type, kind of text, text
 
 
@@ -33,6 +35,23 @@ def typestore(definitions: frozenset[Definition]) -> Typestore:
     store = get_typestore(Stores.EMPTY)
     store.register(types)
     return store
+
+
+def deserialize(store: Typestore, data: bytes, kind: str) -> Any:
+    """The message of type `kind` in CDR bytes.
+
+    Fast DDS sometimes sends more bytes than a message has, by up to its alignments (8 behind a point with positions,
+    velocities and accelerations): they are let be. `SerdeError` where bytes and type do not agree.
+    """
+    try:
+        return store.deserialize_cdr(data, kind)
+    except SerdeError:
+        definition = store.get_msgdef(kind)
+        read = definition.deserialize_cdr_le if data[1:2] == b"\x01" else definition.deserialize_cdr_be
+        message, length = read(memoryview(data)[4:], 0, definition.cls, store)
+        if len(data) - 4 - length > max(SURPLUS, len(data) // 4):
+            raise
+        return message
 
 
 def full_type(kind: str) -> str:

@@ -30,8 +30,8 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys.store import Typestore
 
 from pi0_ros.bags import salvage_mcap, salvage_sqlite
+from pi0_ros.bags.message_types import deserialize, typestore
 from pi0_ros.bags.message_types import full_type as full_type
-from pi0_ros.bags.message_types import typestore
 from pi0_ros.bags.metadata import Metadata, MetadataError, metadata_path, parse_metadata, read_metadata
 from pi0_ros.bags.recorder_clock import SetBack, set_backs, unfolded, written_mcap, written_sqlite
 from pi0_ros.bags.ros1 import Ros1Bag, Ros1Mcap, is_ros1
@@ -422,7 +422,7 @@ class Bag:
     def decode(self, topic: str, data: bytes) -> Any:
         """The message of `topic` in CDR bytes `data`. Raises `BagError` where bytes and type do not agree."""
         try:
-            return self._store.deserialize_cdr(data, self._types[topic])
+            return deserialize(self._store, data, self._types[topic])
         except Exception as error:  # deserialisers are generated code: broken bytes raise anything
             raise BagError(f"{self.path}: topic {topic} does not decode as {self._types[topic]}: {error}") from error
 

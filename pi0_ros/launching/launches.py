@@ -174,7 +174,7 @@ def _view(default: bool) -> Argument:
 FLIGHT = Argument("flight", False, "keep the last minute in memory, and on disk where something goes wrong")
 FLIGHT_PROCESS = Process("flight", "flight_node", ("robot",), when="flight")
 WAIVE = _of("controller", "waive")
-SHADOW = _of("controller", "shadow", False, "command nothing: show what would be commanded")
+SHADOW = _of("controller", "shadow")
 DEADMAN = (_of("controller", "deadman_topic"), _of("controller", "deadman_button"))
 CONTROLLER_PROCESS = Process("controller", "controller_node", ("robot", "auto_arm", "transition"), required=True)
 # Not required: when the policy dies, the controller must live on, decelerate to a hold and say so.

@@ -204,3 +204,18 @@ def test_wrong_paths(tmp_path: Path) -> None:
 def test_undecodable_bytes_name_topic_and_type(plain: Path) -> None:
     with Bag(plain) as bag, pytest.raises(BagError, match=rf"{STATES} does not decode as sensor_msgs/msg/JointState"):
         bag.decode(STATES, b"\x00\x01\x00\x00\x01")
+
+
+def test_bytes_behind_a_message_are_let_be(tmp_path: Path) -> None:
+    """As Fast DDS sends a point with accelerations; another type's bytes are refused all the same."""
+    robot = load_robot("demo_arm")
+    topic = robot.commands[0].topic
+    with Bag(make_bag(tmp_path / "bag", robot, Recipe(seconds=0.5))) as bag:
+        data = next(data for _, _, data in bag.raw({topic}))
+        right = bag.decode(topic, data)
+        for surplus in (1, 4, 8, 16):
+            found = bag.decode(topic, data + bytes(range(surplus)))
+            assert (found.points[0].positions == right.points[0].positions).all()
+        for wrong in (data + bytes(len(data)), data[:-20], data[:8]):
+            with pytest.raises(BagError, match="does not decode"):
+                bag.decode(topic, wrong)

@@ -1,4 +1,4 @@
-"""The flight recorder over real DDS: what was before an incident is kept with its reason; memory and disk have bounds."""
+"""The flight recorder over real DDS: what was before an incident is kept with its reason; memory and disk end."""
 
 from __future__ import annotations
 
