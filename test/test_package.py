@@ -40,7 +40,8 @@ def test_package_xml_is_valid_and_complete() -> None:
     assert {"rclpy", "cv_bridge", "sensor_msgs_py", "launch_ros", "python3-numpy", "python3-zmq"} <= depends
     assert _messages_used() <= depends, f"missing in package.xml: {sorted(_messages_used() - depends)}"
     assert package.version in (ROOT / "setup.py").read_text()
-    assert package.urls and {d.name for d in package.test_depends} >= {"python3-pytest", "python3-hypothesis"}
+    assert not any("example" in url.url for url in package.urls), "no address is better than none that answers"
+    assert {d.name for d in package.test_depends} >= {"python3-pytest", "python3-hypothesis"}
 
 
 def test_no_two_test_files_have_one_name() -> None:

@@ -378,6 +378,7 @@ class Controller:
             "state": self.state.value,
             "reason": self.reason,
             "fault": self.fault,
+            "last_hold": self._began,  # also of one that was over before anybody looked
             "chunks": self.counts.chunks,
             "refused": self.counts.refused,
             "dropped": self.counts.dropped,

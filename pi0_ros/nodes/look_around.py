@@ -1,4 +1,5 @@
-"""Looks at the ROS graph before a launch: which node names are taken, and whether a driver describes the robot."""
+"""Looks at the ROS graph before a launch: which node names are taken, who tells the time, and whether a driver
+describes the robot."""
 
 from __future__ import annotations
 
@@ -72,4 +73,8 @@ def _look(node: Node, executor: SingleThreadedExecutor, names: set[str]) -> Surr
     if node.count_publishers("robot_description"):
         spin(ANSWER_S, lambda: bool(described))
     alive = {name for name, future in asked.items() if future.done()}
-    return Surroundings(frozenset(alive), frozenset(there - alive), described[-1] if described else "")
+    clocks = {
+        f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in node.get_publishers_info_by_topic("/clock")
+    }
+    text = described[-1] if described else ""
+    return Surroundings(frozenset(alive), frozenset(there - alive), text, frozenset(clocks))

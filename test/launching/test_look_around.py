@@ -9,6 +9,7 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy")
 from rclpy.node import Node  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
 from spinning import spinning  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
@@ -45,3 +46,16 @@ def test_a_name_that_is_taken_starts_nothing(ros_context, processes, wait_until)
         assert "/monitor is running already in this ROS_DOMAIN_ID" in said and "started" not in said
         processes.start("other", [*UP, "monitor", "robot:=demo_arm", "view:=false", "namespace:=right"])
         processes.wait_for_output("other", "draws the path", 60.0)
+
+
+def test_a_second_simulated_time_starts_nothing(ros_context, processes, wait_until) -> None:
+    """Namespaces keep two simulators apart, but not their clocks."""
+    simulator = Node("sim", context=ros_context, namespace="left")
+    simulator.create_publisher(Clock, "/clock", 1)
+    with spinning(ros_context, simulator):
+        wait_until(lambda: "/left/sim" in look_around("right", []).clocks, 60.0, "the clock")
+        processes.start("up", [*UP, "demo", "namespace:=right", "use_sim_time:=true", "view:=false"])
+        wait_until(lambda: not processes.is_running("up"), 60.0, lambda: processes.tail("up"))
+        said = processes.output("up")
+        assert processes.returncode("up") == 2 and "started" not in said, said
+        assert "/clock is told already by /left/sim" in said and "another ROS_DOMAIN_ID" in said
