@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from pi0_ros.bags.mcap_format import (
     CHANNEL,
@@ -296,5 +296,10 @@ def finish_bag(writer: McapWriter, custom_data: Mapping[str, str]) -> None:
 def message_definition(kind: str) -> str:
     """The text that describes the message type in a bag; ValueError where it is not known."""
     if kind not in TYPESTORE.fielddefs:
-        raise InputError(f"cannot record messages of type {kind}: only ROS 2's common interfaces are known")
+        raise InputError(f"cannot record messages of type {kind}: its definition is not known")
     return str(TYPESTORE.generate_msgdef(kind, ros_version=2)[0])
+
+
+def learn(kind: str, definition: str) -> None:
+    """Take up a type that is not among ROS 2's common ones, by its definition (ros2msg)."""
+    TYPESTORE.register(get_types_from_msg(definition, kind))

@@ -10,6 +10,7 @@ from pi0_ros.control.limits import JointLimits
 
 FUTURE_S = 0.1  # a stamp further ahead of the clock than this belongs to another clock
 REST_WINDOW_S = 0.1  # motion is measured over at least this long
+MOMENTS = 512  # are remembered at most to tell whether the robot rests
 REST_FRACTION = 0.05  # at rest: slower than this fraction of the velocity limit
 BACK_S = 1.0  # a joint state older than the one before by less than this was overtaken; by more: another clock
 
@@ -20,6 +21,8 @@ class Feedback:
     def __init__(self, limits: JointLimits, max_age: np.ndarray) -> None:
         self.limits = limits
         self.max_age = np.asarray(max_age, dtype=np.float64)  # [J] s
+        slowest = np.max(self.max_age, where=np.isfinite(self.max_age), initial=0.0)
+        self._remembered = max(4 * REST_WINDOW_S, slowest + 2 * REST_WINDOW_S)  # s: a slow joint must show twice
         self.clear()
 
     def clear(self) -> None:
@@ -47,8 +50,10 @@ class Feedback:
         self.stamp[joints] = stamp
         self._fresh_from = self.stamp.max() - FUTURE_S
         self._fresh_until = (self.stamp + self.max_age).min()
-        while self._history and not stamp - 4 * REST_WINDOW_S <= self._history[0][0] <= stamp:
+        while self._history and not stamp - self._remembered <= self._history[0][0] <= stamp:
             self._history.popleft()
+        if self._history and stamp - self._history[-1][0] < self._remembered / MOMENTS:
+            return True
         self._history.append((stamp, self.stamp.copy(), self.position.copy()))
         return True
 

@@ -11,8 +11,8 @@ from pi0_ros.base.findings import Finding, error, remedy, warning
 from pi0_ros.conversion.bag_streams import TOGETHER, Recorded, Stream, read_streams
 from pi0_ros.observation.camera_picture import decoder_of
 from pi0_ros.observation.images import ImageError
+from pi0_ros.observation.joint_messages import MessageError, decode_state, decode_trajectory
 from pi0_ros.observation.picture_quality import BLURRED, BRIGHT, FLAT, contrast, is_black, sharpness
-from pi0_ros.observation.streams import MessageError, decode_state, decode_trajectory
 from pi0_ros.observation.trajectories import Trajectory
 from pi0_ros.robot import Camera, CommandGroup, Robot, StateTopic
 from pi0_ros.robot.message_types import CAMERA_TYPES
@@ -141,14 +141,19 @@ def check_joints(bag: Bag, found: Recorded, robot: Robot) -> Iterator[Finding]:
         if len(problems) == len(rows):
             continue
         whole = np.array(rows)
-        groups = whole[: len(whole) // TOGETHER * TOGETHER].reshape(-1, TOGETHER, whole.shape[1])
-        groups = groups[np.isfinite(groups).all(axis=(1, 2))]
-        values = whole[np.isfinite(whole).all(axis=1)]
-        positions = not isinstance(item, StateTopic) or item.field == "position"
+        if absent := ", ".join(name for name, ok in zip(item.joints, np.isfinite(whole).any(axis=0)) if not ok):
+            what = f"none of {len(rows)} messages looked at on {item.topic} has {absent}"
+            yield (error if len(stream.kept) == len(stream.stamps) else warning)("joints", what, NAMES)
+        positions = not isinstance(item, StateTopic) or item.is_position
         for place, name in enumerate(item.joints):
             joint = robot.joints[robot.joint_names.index(name)]
-            span, column = joint.upper - joint.lower, values[:, place]
-            (moved if kind == "state" else commanded)[name] = moves(column, groups[:, :, place], span)
+            span, column = joint.upper - joint.lower, whole[:, place]
+            groups = column[: len(column) // TOGETHER * TOGETHER].reshape(-1, TOGETHER)
+            groups = groups[np.isfinite(groups).all(axis=1)]
+            column = column[np.isfinite(column)]  # messages may speak of some joints each
+            if not len(column):
+                continue
+            (moved if kind == "state" else commanded)[name] = moves(column, groups, span)
             if not positions or joint.action == "velocity" and kind == "command":
                 continue
             middle[kind][name] = float(np.median(column))

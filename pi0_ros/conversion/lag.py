@@ -74,7 +74,7 @@ class LagMeter:
         self._groups = [
             (item.topic, [robot.state_names.index(joint) for joint in item.joints])
             for item in robot.state
-            if item.field == "position"
+            if item.is_position
         ]
         spans = [joint.upper - joint.lower for joint in robot.state_joints]
         self._scale = 1 / np.array(spans, np.float64)

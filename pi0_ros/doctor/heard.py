@@ -12,8 +12,9 @@ import numpy as np
 
 from pi0_ros.observation.camera_picture import decoder_of
 from pi0_ros.observation.images import ImageError
+from pi0_ros.observation.joint_messages import MessageError, decode_command, decode_state
 from pi0_ros.observation.picture_quality import blocks, contrast, is_black, sharpness
-from pi0_ros.observation.streams import FROZEN_BYTES, SECOND, MessageError, decode_command, decode_state
+from pi0_ros.observation.streams import FROZEN_BYTES, SECOND
 from pi0_ros.robot import Camera, CommandGroup, Robot, StateTopic
 
 PICTURE_S = 0.25  # a picture is looked at as often as this

@@ -19,7 +19,7 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.control.controller import Command
 from pi0_ros.control.plan import Plan
 from pi0_ros.nodes.messages import LATCHED, LATEST, message_class, seconds_to_duration, seconds_to_stamp
-from pi0_ros.observation.streams import to_message_units
+from pi0_ros.observation.joint_messages import to_message_units
 from pi0_ros.robot import CommandGroup, Robot
 from pi0_ros.robot.message_types import COMMAND_TYPES
 

@@ -42,7 +42,7 @@ from pi0_ros.nodes.deadman_button import DeadmanButton
 from pi0_ros.nodes.emergency_stop import EmergencyStop
 from pi0_ros.nodes.messages import (
     LATEST,
-    SENSOR,
+    STATES,
     chunk_from_message,
     diagnostic_array,
     diagnostic_status,
@@ -60,7 +60,7 @@ from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
 from pi0_ros.nodes.shadow import Shadow, unwatched
 from pi0_ros.nodes.ticker import Ticker
-from pi0_ros.observation.streams import MessageError, decode_positions
+from pi0_ros.observation.joint_messages import JointsHeard, MessageError
 from pi0_ros.robot import StateTopic
 
 LEVELS = {State.HOLDING: DiagnosticStatus.WARN, State.STOPPED: DiagnosticStatus.ERROR}
@@ -109,7 +109,7 @@ class ControllerNode(Node):
         self._latency = self.create_publisher(DiagnosticArray, "pi0/latency", QoSProfile(depth=10))
         chunks = self.create_subscription(JointTrajectory, "pi0/chunk", self._on_chunk, LATEST, raw=True)
         for topic in self.robot.state:
-            self.create_subscription(message_class(topic.type), topic.topic, self._listener(topic), SENSOR, raw=True)
+            self.create_subscription(message_class(topic.type), topic.topic, self._listener(topic), STATES, raw=True)
         self._neighbours = Neighbours(self, self.output.topics, chunks.topic_name)
         self._policies: frozenset[bytes] = frozenset()  # that were there when the controller was armed
         self.create_service(SetBool, "~/arm", self._on_arm)
@@ -172,20 +172,26 @@ class ControllerNode(Node):
         self.emergency_stop.close()
 
     def _listener(self, topic: StateTopic) -> Callable[[bytes], None]:
-        joints = self.robot.indices(topic.joints)
+        joints, decode = self.robot.indices(topic.joints), JointsHeard([topic], positions=True)
+        entry = f"{topic.topic} {topic.joints}"  # one topic may have several
 
         def on_state(data: bytes) -> None:
             self._arming.heard(topic.topic, time.monotonic())
             try:
                 message = read_state(data, topic)
-                position = decode_positions(topic, message)
+                position = decode(message)
             except MessageError as error:
-                self._state_problems[topic.topic] = shortened(str(error))
-                self.get_logger().warning(self._state_problems[topic.topic], throttle_duration_sec=5.0)
+                self._state_problems[entry] = shortened(str(error))
+                self.get_logger().warning(self._state_problems[entry], throttle_duration_sec=5.0)
                 return
-            self._state_problems.pop(topic.topic, None)
-            with self._lock:
-                self.controller.measure(state_stamp_ns(topic, message) * 1e-9 or self.now(), joints, position)
+            if never := decode.never():
+                self._state_problems[entry] = shortened(never)
+            else:
+                self._state_problems.pop(entry, None)
+            if (heard := np.isfinite(position)).any():
+                stamp = state_stamp_ns(topic, message) * 1e-9 or self.now()
+                with self._lock:
+                    self.controller.measure(stamp, joints[heard], position[heard])
 
         return on_state
 

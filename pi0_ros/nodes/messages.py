@@ -31,6 +31,7 @@ STATUS = "pi0_ros: "  # begins the names of our statuses on /diagnostics
 LATEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)  # chunks, commands: only the newest matters
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SILENT = SubscriptionEventCallbacks(use_default_callbacks=False)  # where a second subscription hears what this cannot
+STATES = QoSProfile(depth=20, reliability=ReliabilityPolicy.BEST_EFFORT)  # several publishers may share a topic
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)  # hears reliable publishers as well
 
 

@@ -39,7 +39,7 @@ from pi0_ros.monitor.plan import Cadence, position_at, remaining
 from pi0_ros.nodes.messages import (
     LATCHED,
     LATEST,
-    SENSOR,
+    STATES,
     chunk_from_message,
     message_class,
     ns_to_stamp,
@@ -48,7 +48,7 @@ from pi0_ros.nodes.messages import (
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
-from pi0_ros.observation.streams import MessageError, decode_positions
+from pi0_ros.observation.joint_messages import MessageError, decode_positions
 from pi0_ros.robot import StateTopic
 
 PERIOD_S = 0.1
@@ -83,7 +83,7 @@ class MonitorNode(Node):
         self.create_subscription(JointTrajectory, "pi0/chunk", self._on_chunk, LATEST)
         self.create_subscription(JointTrajectory, "pi0/command", self._on_command, LATEST)
         for topic in self.robot.state:
-            self.create_subscription(message_class(topic.type), topic.topic, partial(self._on_state, topic), SENSOR)
+            self.create_subscription(message_class(topic.type), topic.topic, partial(self._on_state, topic), STATES)
         self.create_timer(PERIOD_S, self._publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _load_model(self) -> None:
@@ -144,7 +144,8 @@ class MonitorNode(Node):
         except MessageError as error:
             self.get_logger().warning(f"not drawn: {error}", throttle_duration_sec=2.0)
             return
-        self._state[self.robot.indices(topic.joints)] = values
+        heard = np.isfinite(values)
+        self._state[self.robot.indices(topic.joints)[heard]] = values[heard]
         if self.model is None or np.isnan(self._state).any():
             return
         now = self._now()

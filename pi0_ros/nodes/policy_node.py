@@ -17,6 +17,7 @@ import time
 from functools import partial
 from typing import Any
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
@@ -56,11 +57,12 @@ from pi0_ros.nodes.prompt_listener import PromptListener
 from pi0_ros.nodes.received import state_stamp_ns
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import interruptible, run_node
-from pi0_ros.observation.streams import MessageError, ObservationBuffer, decode_positions
+from pi0_ros.observation.joint_messages import MessageError, decode_positions
+from pi0_ros.observation.streams import ObservationBuffer
 from pi0_ros.policy.backends import make_backend
 from pi0_ros.robot import Robot
 
-CAMERA_DEPTH, STATE_DEPTH, COMMAND_DEPTH = 1, 10, 50
+CAMERA_DEPTH, STATE_DEPTH, COMMAND_DEPTH = 1, 20, 50
 STATES_ARMED = frozenset(state.value for state in ARMED)
 PERIOD_S = 0.5  # of diagnostics and of looking for publishers
 LOG_AGAIN_S = 5.0  # a lasting problem is logged this often
@@ -142,7 +144,7 @@ class PolicyNode(LifecycleNode):
             traced=self._publish_trace,
             instruct=subtasks.instruction if subtasks is not None else lambda task: task,
         )
-        topics = [camera.topic for camera in robot.cameras] + [state.topic for state in robot.state]
+        topics = [*(camera.topic for camera in robot.cameras), *robot.state_topics]
         self._streams = {topic: self._subscribe(topic, ReliabilityPolicy.BEST_EFFORT) for topic in topics}
         if continuation is not None:  # best effort: a policy that hangs must never hold up the controller
             qos = QoSProfile(depth=COMMAND_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -266,7 +268,9 @@ class PolicyNode(LifecycleNode):
                 with contextlib.suppress(MessageError):  # the observation will say so
                     positions = decode_positions(state, message)
                     stamp = (state_stamp_ns(state, message) or self._now_ns()) * 1e-9
-                    if problem := self._plausibility.look(stamp, self._robot.indices(state.joints), positions):
+                    heard = np.isfinite(positions)
+                    joints = self._robot.indices(state.joints)[heard]
+                    if heard.any() and (problem := self._plausibility.look(stamp, joints, positions[heard])):
                         self._doubted = time.monotonic(), f"{topic}: {problem}"
 
     def _doubt(self, since: float) -> str:

@@ -15,7 +15,7 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ros.base.foreign import MAX_CHUNK_BYTES, MAX_JOINTS, MAX_POINTS, MAX_STATE_BYTES
 from pi0_ros.control.chunk import ChunkError
 from pi0_ros.nodes.messages import message_class, stamp_to_ns
-from pi0_ros.observation.streams import MessageError
+from pi0_ros.observation.joint_messages import MessageError, leading_header
 from pi0_ros.robot import StateTopic
 
 HEADER = 4  # bytes before the data: how it is encoded
@@ -45,7 +45,7 @@ def read_state(data: bytes, item: StateTopic) -> Any:
 def state_stamp_ns(item: StateTopic, message: Any) -> int:
     """When the state in `message` was measured, ns; 0 where its time of arrival counts, because it does not say or the
     robot file does."""
-    header = getattr(message, "header", None)
+    header = leading_header(message)
     return 0 if header is None or item.stamp == "arrival" else stamp_to_ns(header.stamp)
 
 

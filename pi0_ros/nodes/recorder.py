@@ -27,9 +27,10 @@ from std_msgs.msg import String
 
 from pi0_ros.bags.conventions import PROMPT_TOPIC, PROMPT_TYPE, ROBOT_FILE_KEY, ROBOT_KEY
 from pi0_ros.bags.episode_writer import PARTIAL, QUEUE_BYTES, EpisodeWriter, Message
-from pi0_ros.bags.mcap_writer import message_definition
+from pi0_ros.bags.mcap_writer import TYPESTORE, learn
 from pi0_ros.bags.stream_meter import StreamMeter
 from pi0_ros.base.errors import InputError
+from pi0_ros.nodes.message_definition import definition_of
 from pi0_ros.nodes.messages import message_class
 from pi0_ros.robot import Robot, robot_to_yaml
 
@@ -218,7 +219,7 @@ class Recorder:
     def silent(self) -> list[str]:
         """Camera and state topics that sent nothing for a second while recording."""
         now = time.monotonic()
-        sensors = [*(camera.topic for camera in self.robot.cameras), *(state.topic for state in self.robot.state)]
+        sensors = [*(camera.topic for camera in self.robot.cameras), *self.robot.state_topics]
         heard = {topic: max(self.meters[topic].heard_s or 0.0, self._started) for topic in sensors}
         return [topic for topic in sensors if now - heard[topic] > SILENT_AFTER_S]
 
@@ -374,13 +375,14 @@ class Recorder:
         for topic in [topic for topic in self._extra if topic in announced]:
             self._extra.remove(topic)
             try:
-                message_definition(announced[topic][0])
                 self._add_topic(topic, announced[topic][0])
             except InputError as error:
                 self.node.get_logger().error(f"{topic} will not be recorded: {error}")
 
     def _add_topic(self, topic: str, kind: str) -> None:
         self._classes[topic] = message_class(kind)
+        if kind not in TYPESTORE.fielddefs:
+            learn(kind, definition_of(kind))
         fields = self._classes[topic].get_fields_and_field_types()
         self.meters[topic] = StreamMeter(next(iter(fields.values()), "") == "std_msgs/Header")
         self._kinds[topic] = kind

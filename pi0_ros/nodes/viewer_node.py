@@ -40,13 +40,13 @@ from pi0_ros.monitor.model import RobotModel, robot_model
 from pi0_ros.monitor.panel import Actions, Health, Panel, prompt_choices
 from pi0_ros.monitor.scene import Scene
 from pi0_ros.monitor.web_guard import Guard, guarded
-from pi0_ros.nodes.messages import LATCHED, SENSOR, STATUS, diagnostic_values, message_class, status_name
+from pi0_ros.nodes.messages import LATCHED, SENSOR, STATES, STATUS, diagnostic_values, message_class, status_name
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
 from pi0_ros.observation.camera_picture import decoder_of
 from pi0_ros.observation.images import ImageError
-from pi0_ros.observation.streams import MessageError, decode_positions
+from pi0_ros.observation.joint_messages import MessageError, decode_positions
 from pi0_ros.robot import StateTopic
 
 PERIOD_S = 1 / 15
@@ -108,7 +108,7 @@ class ViewerNode(Node):
             store = partial(self._images.__setitem__, camera.name)
             self.create_subscription(message_class(camera.type), camera.topic, store, SENSOR)
         for state in self.robot.state:
-            self.create_subscription(message_class(state.type), state.topic, partial(self._on_state, state), SENSOR)
+            self.create_subscription(message_class(state.type), state.topic, partial(self._on_state, state), STATES)
         for topic in topics:
             self.create_subscription(MarkerArray, topic, self._on_markers, SENSOR)
         self.create_subscription(JointState, "pi0/ghost", self._on_ghost, SENSOR)
@@ -140,7 +140,9 @@ class ViewerNode(Node):
 
     def _on_state(self, topic: StateTopic, message: Any) -> None:
         try:
-            self._state[self.robot.indices(topic.joints)] = decode_positions(topic, message)
+            values = decode_positions(topic, message)
+            heard = np.isfinite(values)
+            self._state[self.robot.indices(topic.joints)[heard]] = values[heard]
         except MessageError as error:
             self.get_logger().warning(f"not drawn: {error}", throttle_duration_sec=5.0)
 

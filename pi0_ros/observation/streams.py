@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -18,9 +18,16 @@ import numpy as np
 from pi0_ros.base.errors import InputError
 from pi0_ros.observation.camera_picture import checker_of, decoder_of
 from pi0_ros.observation.images import ImageError
-from pi0_ros.observation.trajectories import Trajectory, lasts_ns, seconds_of
-from pi0_ros.robot import CommandGroup, Robot, StateTopic
-from pi0_ros.robot.message_types import COMMAND_TYPES, STATE_TYPES, TRAJECTORY, JointMessages
+from pi0_ros.observation.joint_messages import (
+    Decoded,
+    JointsHeard,
+    MessageError,
+    decode_trajectory,
+    leading_header,
+)
+from pi0_ros.observation.trajectories import Trajectory, lasts_ns
+from pi0_ros.robot import Robot, StateTopic
+from pi0_ros.robot.message_types import TRAJECTORY
 
 T = TypeVar("T")
 SECOND = 1_000_000_000  # ns
@@ -28,6 +35,7 @@ FOREVER = 2**62  # ns
 RESTART_S = 1.0  # a command that holds until the next one has no age; a clock that jumps back by more has restarted
 FROZEN_BYTES = 4096  # of an image are compared with the one before
 STATES_PER_IMAGE = 64  # a live buffer keeps this many times more state messages than images: they are faster and small
+MOST_PARTS = 16  # times as many, while they are younger than the maximum age: a slow joint among fast ones
 
 
 class StaleError(InputError):
@@ -44,10 +52,6 @@ class UnreadableError(StaleError):
 
 class FrozenError(StaleError):
     """No observation at this time because a camera sends one picture again and again."""
-
-
-class MessageError(InputError):
-    """A joint message that cannot be used; the message names topic and joint."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,19 @@ class StreamBuffer(Generic[T]):
     `keep` bounds the number of samples (None: all of them). When a bounded buffer gets a sample that is older than its
     newest by more than `max_age_s`, the clock has jumped back (a simulator's reset, a bag in a loop): it starts again.
     With an infinite `max_age_s` a sample holds until the next one. A sample's age counts from the end of what it holds.
+    Where samples are `parts` (messages that speak of some joints each) equal stamps stand side by side, and all that is
+    younger than `max_age_s` is kept.
     """
 
-    def __init__(self, max_age_s: float, keep: int | None = None, topic: str = "stream", what: str = "message") -> None:
-        self.max_age_s, self.keep, self.topic, self.what = max_age_s, keep, topic, what
+    def __init__(
+        self,
+        max_age_s: float,
+        keep: int | None = None,
+        topic: str = "stream",
+        what: str = "message",
+        parts: bool = False,
+    ) -> None:
+        self.max_age_s, self.keep, self.topic, self.what, self.parts = max_age_s, keep, topic, what, parts
         self.counts = StreamCounts()
         self._max_age_ns = FOREVER if np.isinf(max_age_s) else round(max_age_s * SECOND)
         self._restart_ns = min(self._max_age_ns, round(RESTART_S * SECOND)) if np.isinf(max_age_s) else self._max_age_ns
@@ -90,7 +103,7 @@ class StreamBuffer(Generic[T]):
         self._lock = threading.Lock()
 
     def push(self, stamp_ns: int, value: T, lasts_ns: int = 0) -> None:
-        """Add a sample that holds for `lasts_ns`; one with the same stamp is replaced."""
+        """Add a sample that holds for `lasts_ns`; one with the same stamp is replaced, but among parts."""
         with self._lock:
             self.counts.messages += 1
             stamps, values, ends = self._stamps, self._values, self._ends
@@ -103,6 +116,12 @@ class StreamBuffer(Generic[T]):
                 stamps.append(stamp_ns)
                 values.append(value)
                 ends.append(stamp_ns + lasts_ns)
+            elif self.parts:
+                self.counts.late += stamp_ns < stamps[-1]
+                at = bisect_right(stamps, stamp_ns)
+                stamps.insert(at, stamp_ns)
+                values.insert(at, value)
+                ends.insert(at, stamp_ns + lasts_ns)
             else:
                 self.counts.late += 1
                 at = bisect_left(stamps, stamp_ns)
@@ -111,7 +130,9 @@ class StreamBuffer(Generic[T]):
                 values[at : at + same] = [value]
                 ends[at : at + same] = [stamp_ns + lasts_ns]
             if self.keep is not None and len(stamps) > self.keep:
-                del stamps[0], values[0], ends[0]
+                young = self.parts and stamps[-1] - stamps[0] <= self._max_age_ns
+                if not young or len(stamps) > MOST_PARTS * self.keep:
+                    del stamps[0], values[0], ends[0]
 
     def as_of(self, t_ns: int) -> tuple[int, T] | None:
         """The newest sample not newer than `t_ns` as (stamp_ns, value); None if it is too old or missing."""
@@ -120,6 +141,13 @@ class StreamBuffer(Generic[T]):
             if at < 0 or t_ns - self._ends[at] > self._max_age_ns:
                 return None
             return self._stamps[at], self._values[at]
+
+    def back_from(self, t_ns: int) -> list[tuple[int, T]]:
+        """All samples not newer than `t_ns` that are not too old, the newest first."""
+        with self._lock:
+            first = bisect_left(self._stamps, t_ns - self._max_age_ns)
+            last = bisect_right(self._stamps, t_ns)
+            return list(zip(self._stamps[first:last][::-1], self._values[first:last][::-1]))
 
     def newest_ns(self) -> int | None:
         """Stamp of the newest sample."""
@@ -132,9 +160,11 @@ class StreamBuffer(Generic[T]):
             return np.array(self._stamps, np.int64)
 
     def forget(self, before_ns: int) -> None:
-        """Drop the samples that no `as_of` at `before_ns` or later can return."""
+        """Drop the samples that no `as_of` (or `back_from`, of parts) at `before_ns` or later can return."""
         with self._lock:
             drop = max(0, bisect_right(self._stamps, before_ns) - 1)
+            if self.parts:
+                drop = bisect_left(self._stamps, before_ns - self._max_age_ns)
             del self._stamps[:drop], self._values[:drop], self._ends[:drop]
 
     def problem(self, t_ns: int) -> str | None:
@@ -156,9 +186,6 @@ class StreamBuffer(Generic[T]):
 
 def _clocks(difference_s: float) -> str:
     return " (different clocks? compare use_sim_time)" if difference_s > 1e6 else ""
-
-
-Decoded = np.ndarray | Trajectory
 
 
 class _Sample:
@@ -199,6 +226,16 @@ class _Sample:
             check(content)
 
 
+class _Joints:
+    """The joints of one state topic, J of all its entries, and how old each may be."""
+
+    def __init__(self, items: Sequence[StateTopic]) -> None:
+        self.heard = JointsHeard(items)
+        self.names = self.heard.joints
+        self.limits_s = np.array([item.max_age_s for item in items for _ in item.joints], np.float64)  # [J]
+        self.limits_ns = np.rint(self.limits_s * SECOND).astype(np.int64)
+
+
 class ObservationBuffer:
     """All streams of a robot: messages in, observations out.
 
@@ -220,20 +257,21 @@ class ObservationBuffer:
         many = None if keep is None else keep * STATES_PER_IMAGE
 
         def add(item: Any, max_age_s: float, kept: int | None, what: str, decode: Callable, check: Callable) -> None:
-            self._streams[item.topic] = StreamBuffer(max_age_s, kept, item.topic, what)
+            self._streams[item.topic] = StreamBuffer(max_age_s, kept, item.topic, what, parts=what == "state")
             self._decoders[item.topic] = _naming(item.topic, item.type, decode)
             self._checks[item.topic] = _naming(item.topic, item.type, check)
 
         for camera in robot.cameras:
             add(camera, camera.max_age_s, keep, "image", decoder_of(camera), checker_of(camera))
-        for item in robot.state:
-            decode = partial(decode_state, item)
-            add(item, item.max_age_s, many, "state", decode, decode)
+        self._joints = {topic: _Joints(items) for topic, items in robot.state_topics.items()}
+        for topic, items in robot.state_topics.items():
+            joints = self._joints[topic]
+            add(items[0], float(joints.limits_s.max()), many, "state", joints.heard, joints.heard)
         for group in robot.commands:
             plan = partial(decode_trajectory, group)
             add(group, robot.max_ages_s[group.topic], many, "command", plan, plan)
-        self._observed = [*(camera.topic for camera in robot.cameras), *(item.topic for item in robot.state)]
-        self._state = [(item.topic, _places(item.joints, robot.state_names)) for item in robot.state]
+        self._observed = [*(camera.topic for camera in robot.cameras), *self._joints]
+        self._state = [(topic, _places(joints.names, robot.state_names)) for topic, joints in self._joints.items()]
         held = [group for group in robot.commands if group.topic in robot.held_from_state]
         self._held = {group.topic: _places(group.joints, robot.state_names) for group in held}
         self._commands = [(group.topic, _places(group.joints, robot.action_names)) for group in robot.commands]
@@ -251,7 +289,7 @@ class ObservationBuffer:
         """
         stream = self._streams[topic]
         if stamp_ns is None:
-            header = None if self._ways[topic] == "arrival" else getattr(msg, "header", None)
+            header = None if self._ways[topic] == "arrival" else leading_header(msg)
             stamp_ns = receive_ns if header is None else header.stamp.sec * SECOND + header.stamp.nanosec
             if stamp_ns == 0:
                 stamp_ns = receive_ns
@@ -268,6 +306,8 @@ class ObservationBuffer:
             try:
                 if found is None:
                     sentences.append(self._streams[topic].problem(t_ns))
+                elif topic in self._joints:
+                    sentences += self._merged(topic, t_ns)[1]
                 else:
                     found[1].check(self._checks[topic])
                     sentences.append(self._frozen(topic, *found))
@@ -339,6 +379,10 @@ class ObservationBuffer:
             if (problem := self._frozen(topic, *found)) is not None:
                 frozen.append(problem)
             try:
+                if topic in self._joints:
+                    values[topic], problems = self._merged(topic, t_ns)
+                    stale += problems
+                    continue
                 value = found[1].value()
                 values[topic] = value.at((t_ns - found[0]) / SECOND) if isinstance(value, Trajectory) else value
             except InputError as error:
@@ -350,6 +394,36 @@ class ObservationBuffer:
         if frozen:
             raise FrozenError(frozen)
         return values, stamps
+
+    def _merged(self, topic: str, t_ns: int) -> tuple[np.ndarray, list[str]]:
+        """Of each joint of a state topic the newest value not newer than `t_ns`, and a sentence for each that has none
+        young enough. Raises `MessageError` for a message that cannot be read."""
+        joints = self._joints[topic]
+        merged = np.full(len(joints.names), np.nan)
+        for stamp_ns, sample in self._streams[topic].back_from(t_ns):
+            values = sample.value()
+            assert isinstance(values, np.ndarray)
+            take = np.isnan(merged) & (t_ns - stamp_ns <= joints.limits_ns)
+            merged[take] = values[take]
+            if not np.isnan(merged).any():
+                return merged, []
+        return merged, self._absent(topic, t_ns, np.isnan(merged))
+
+    def _absent(self, topic: str, t_ns: int, absent: np.ndarray) -> list[str]:
+        """Why the joints in the mask `absent` [J] have no value at `t_ns`."""
+        joints, age_ns = self._joints[topic], np.full(len(absent), FOREVER, np.int64)
+        for stamp_ns, sample in self._streams[topic].back_from(t_ns):
+            values = sample.value()
+            assert isinstance(values, np.ndarray)
+            age_ns = np.where(np.isfinite(values), np.minimum(age_ns, t_ns - stamp_ns), age_ns)
+        sentences = [never] if (never := joints.heard.never()) else []
+        for limit in sorted(set(joints.limits_s[absent & joints.heard.ever])):
+            old = absent & joints.heard.ever & (joints.limits_s == limit)
+            names = ", ".join(repr(joints.names[j]) for j in np.flatnonzero(old))
+            newest = int(age_ns[old].max())
+            age = f"{newest / SECOND:.2f} s old" if newest < FOREVER else f"older than {joints.limits_s.max():.2f} s"
+            sentences.append(f"{topic}: joint {names} is {age}, limit {limit:.2f} s")
+        return sentences
 
     def _same_since_ns(self, topic: str, msg: Any, stamp_ns: int) -> int:
         """The stamp of the first of the equal images that end with this one; a sensor's noise makes each differ."""
@@ -387,100 +461,9 @@ class ObservationBuffer:
 # ---- messages
 
 
-def decode_state(item: StateTopic, msg: Any) -> np.ndarray:
-    """The values of `item.joints` in a message of `item.type`, float64 [len(joints)]. Raises `MessageError`.
-
-    Positions and velocities are in the robot file's units, efforts in the message's.
-    """
-    values = _joint_values(item, STATE_TYPES, msg, item.field)
-    if item.field == "position":
-        return from_message_units(item, values)
-    return values / item.scale if item.scale and item.field == "velocity" else values
-
-
-def decode_positions(item: StateTopic, msg: Any) -> np.ndarray:
-    """Where `item.joints` are, float64 [len(joints)], whatever `field` is the policy's state. Raises `MessageError`."""
-    return from_message_units(item, _joint_values(item, STATE_TYPES, msg, "position"))
-
-
-def decode_command(group: CommandGroup, msg: Any) -> np.ndarray:
-    """The commanded positions of `group.joints`, float64 [len(joints)]. Raises `MessageError`."""
-    return from_message_units(group, _joint_values(group, COMMAND_TYPES, msg, "position"))
-
-
-def decode_trajectory(group: CommandGroup, msg: Any) -> Decoded:
-    """What a command message says: positions, or the plan of a trajectory of several points. Raises `MessageError`."""
-    if group.type != TRAJECTORY or len(msg.points) < 2:
-        return decode_command(group, msg)
-    names, wanted = msg.joint_names, group.message_names
-    times = np.array([seconds_of(point.time_from_start) for point in msg.points], np.float64)
-    if not (np.diff(times) > 0).all():
-        raise MessageError(
-            f"{group.topic}: the times of the trajectory's points do not rise: they need time_from_start"
-        )
-    points = [_by_name(group.topic, wanted, names, point.positions, "position") for point in msg.points]
-    moving = all(len(point.velocities) == len(names) for point in msg.points)
-    speeds = [_by_name(group.topic, wanted, names, point.velocities, "velocity") for point in msg.points if moving]
-    velocities = np.array(speeds) / (group.scale or 1.0) if moving else None
-    return Trajectory(times, from_message_units(group, np.array(points)), velocities)
-
-
-def to_message_units(item: StateTopic | CommandGroup, positions: np.ndarray) -> np.ndarray:
-    """Positions of `item.joints` [..., len(joints)] in the robot file's units as the topic's messages measure them."""
-    return positions * (item.scale or 1.0) + (item.offset or 0.0)
-
-
-def from_message_units(item: StateTopic | CommandGroup, positions: np.ndarray) -> np.ndarray:
-    """The inverse of `to_message_units`."""
-    return (positions - (item.offset or 0.0)) / (item.scale or 1.0)
-
-
 def _places(joints: Sequence[str], names: Sequence[str]) -> np.ndarray:
     """Where `joints` stand among `names`, intp [len(joints)]."""
     return np.array([names.index(joint) for joint in joints], np.intp)
-
-
-def _joint_values(
-    item: StateTopic | CommandGroup, types: Mapping[str, JointMessages], msg: Any, field: str
-) -> np.ndarray:
-    """The message's values of `item.joints`, found by name or, where it has none, by place: float64 [len(joints)]."""
-    topic = item.topic
-    if item.type not in types:
-        raise MessageError(f"{topic}: messages of type {item.type} cannot be read here; known are {', '.join(types)}")
-    try:
-        names, values = types[item.type].read(msg, field)
-    except (AttributeError, TypeError) as error:
-        raise MessageError(f"{topic}: the message is no {item.type} ({error}): correct the robot file") from error
-    except InputError as error:
-        raise MessageError(f"{topic}: {error}") from error
-    if names is not None:
-        return _by_name(topic, item.message_names, names, values, field)
-    if len(values) != len(item.joints):
-        expected = f"the robot file has {len(item.joints)} joints of it ({', '.join(item.joints)})"
-        raise MessageError(f"{topic}: the message has {len(values)} values, {expected}")
-    return _finite(topic, item.joints, np.array(values, np.float64))
-
-
-def _by_name(
-    topic: str, wanted: Sequence[str], names: Sequence[str], values: Sequence[float], field: str
-) -> np.ndarray:
-    if len(values) != len(names):
-        raise MessageError(f"{topic}: the message has {len(names)} joint names and {len(values)} {field} values")
-    where = {name: i for i, name in enumerate(names)}
-    missing = [name for name in wanted if name not in where]
-    if missing:
-        raise MessageError(
-            f"{topic}: joint {', '.join(map(repr, missing))} is missing; the message has {', '.join(names) or 'none'}: "
-            "correct the names in the robot file or in the publisher"
-        )
-    return _finite(topic, wanted, np.array([values[where[name]] for name in wanted], np.float64))
-
-
-def _finite(topic: str, names: Sequence[str], values: np.ndarray) -> np.ndarray:
-    if not np.isfinite(values).all():
-        bad = [f"{name!r} is {value}" for name, value in zip(names, values) if not np.isfinite(value)]
-        raise MessageError(f"{topic}: joint {', '.join(bad)}")
-    return values
 
 
 def _naming(topic: str, type_name: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:

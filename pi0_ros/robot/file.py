@@ -19,7 +19,15 @@ from pi0_ros.base.share import config_path
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, key_of, nearest, read, unique
 from pi0_ros.robot.dataset_names import read_dataset_names, write_dataset_names
 from pi0_ros.robot.encodings import ENCODINGS
-from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, STATE_TYPES, TRAJECTORY
+from pi0_ros.robot.message_types import (
+    CAMERA_TYPES,
+    COMMAND_TYPES,
+    PATH_PATTERN,
+    STATE_TYPES,
+    TRAJECTORY,
+    TYPE_PATTERN,
+    is_state_field,
+)
 from pi0_ros.robot.released import read_released, write_released
 from pi0_ros.robot.types import Camera, CommandGroup, Joint, Robot, StateTopic
 from pi0_ros.robot.units import read_scales, write_scales
@@ -30,11 +38,12 @@ KIND_UNITS = {"revolute": ("rad",), "prismatic": ("m",), "gripper": UNITS}
 ACTIONS = ("absolute", "relative", "velocity")
 ROLES = ("both", "state", "action")
 CONTROL_RATES = (20, 1000)  # Hz
-AS_ALWAYS = (("stamp", "auto"), ("hold", False))
+AS_ALWAYS = (("stamp", "auto"), ("hold", False), ("names_from", "names"))
 LIMITS = ("jerk", "tracking", "outside")  # that a joint may have besides position, velocity and acceleration
 SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 ROTATIONS = (0, 90, 180, 270)
 STAMPS = ("auto", "header", "arrival")
+NAMES_FROM = ("names", "order")
 COMMAND_POINTS = ("one", "trajectory")
 ACTION_SOURCES = ("command", "next_state")
 
@@ -114,7 +123,9 @@ def _robot(document: Any) -> Robot:
         ((key, i, "topic"), f"/{item.topic.removeprefix('/')}")
         for key, items in streams.items()
         for i, item in enumerate(items)
+        if key != "state" or _first_of_topic(state, i)
     )
+    _one_stream_each(state)
     _each_joint_once("state", state, observed)
     _each_joint_once("commands", commands, moved)
     action = Section(file.value["action"], ("action",), ("source", "max_age_s"), (), HINTS)
@@ -235,13 +246,46 @@ def _depth(item: Section) -> tuple[float, float]:
 
 
 def _state(value: Any, place: Place, known: Sequence[str]) -> StateTopic:
-    optional = ("joints", "names", "scale", "offset", "field", "stamp")
+    optional = ("joints", "names", "names_from", "scale", "offset", "field", "stamp")
     item = Section(value, place, ("topic", "type", "max_age_s"), optional, HINTS)
     joints, names = _joints(item, known)
-    kind = item.choice("type", tuple(STATE_TYPES))
-    field = item.choice("field", STATE_TYPES[kind].fields, "position")
+    kind = _state_type(item)
+    field = _state_field(item, kind)
     units = _units(item, joints)
-    return StateTopic(_topic(item), kind, joints, item.positive("max_age_s"), field, names, *units, _stamp(item))
+    named = is_state_field(kind, field) and STATE_TYPES[kind].named
+    names_from = item.choice("names_from", NAMES_FROM, "names" if named else "order")
+    if names_from == "names" and not named:
+        item.wrong("names_from", "these messages have no joint names: write order, and `joints` in their order")
+    if names_from == "order" and "names" in item:
+        item.wrong("names", "joints are told by their order here, not by names: remove it")
+    age = item.positive("max_age_s")
+    return StateTopic(
+        _topic(item), kind, joints, age, field, names, *units, _stamp(item), names_from if named else "names"
+    )
+
+
+def _state_type(item: Section) -> str:
+    kind = item.text("type")
+    if kind in STATE_TYPES or (TYPE_PATTERN.fullmatch(kind) and "field" in item):
+        return kind
+    similar = nearest(kind, STATE_TYPES)
+    if not TYPE_PATTERN.fullmatch(kind):
+        item.wrong("type", f"{kind!r} is not known{similar}; write {' or '.join(STATE_TYPES)}, or any package/msg/Type")
+    raise WrongValueError(
+        (*item.place, "type"),
+        f"{kind!r} is not known{similar}; known are {', '.join(STATE_TYPES)}; of any other type say with `field` where "
+        "the joints are, such as data or fingers[0:6].angle",
+    )
+
+
+def _state_field(item: Section, kind: str) -> str:
+    field = item.text("field", "position" if kind in STATE_TYPES else None)
+    known = kind in STATE_TYPES
+    if known and not {*"[."} & {*field}:
+        return item.choice("field", STATE_TYPES[kind].fields, "position")
+    if not PATH_PATTERN.fullmatch(field):
+        item.wrong("field", f"{field!r} is no path: write fields with dots between them, and [i] or [i:j] after arrays")
+    return field
 
 
 def _command(value: Any, place: Place, known: Sequence[str]) -> CommandGroup:
@@ -252,6 +296,8 @@ def _command(value: Any, place: Place, known: Sequence[str]) -> CommandGroup:
         item.choice("type", tuple(COMMAND_TYPES)),
         item.choice("points", COMMAND_POINTS, "one", {"rest": "trajectory"}),
     )
+    if "names" in item and not COMMAND_TYPES[kind].named:
+        item.wrong("names", f"a {kind} has no names, its numbers come in the order of `joints`: remove it")
     if points == "trajectory" and kind != TRAJECTORY:
         item.wrong("points", f"a {kind} holds one point only: write one, or the type {TRAJECTORY}")
     units = _units(item, joints)
@@ -318,6 +364,23 @@ def _each_joint_once(section: str, groups: Sequence[StateTopic | CommandGroup], 
         raise WrongValueError((section,), message)
 
 
+def _first_of_topic(state: Sequence[StateTopic], i: int) -> bool:
+    """Whether no entry before the `i`th has its topic: one topic may carry joints of several entries."""
+    return all(item.topic.removeprefix("/") != state[i].topic.removeprefix("/") for item in state[:i])
+
+
+def _one_stream_each(state: Sequence[StateTopic]) -> None:
+    """Entries of one topic must agree in what is the topic's: how it is called, its type, whose time counts."""
+    for i, item in enumerate(state):
+        for k, other in enumerate(state[:i]):
+            if item.topic.removeprefix("/") == other.topic.removeprefix("/"):
+                for key in ("topic", "type", "stamp"):
+                    ours, theirs = getattr(item, key), getattr(other, key)
+                    if ours != theirs:
+                        message = f"{ours!r}, but state[{k}], of the same topic, has {theirs!r}: write the same"
+                        raise WrongValueError(("state", i, key), message)
+
+
 def _positions_where_actions_need_them(joints: Sequence[Joint], state: Sequence[StateTopic], source: str) -> None:
     """A position relative to a velocity, or a velocity sent as a position, would move the robot anywhere."""
     partial = [joint.name for joint in joints if joint.role != "both"]
@@ -327,7 +390,7 @@ def _positions_where_actions_need_them(joints: Sequence[Joint], state: Sequence[
     relative = {joint.name for joint in joints if joint.action in ("relative", "velocity")}
     for i, item in enumerate(state):
         found = sorted(relative.intersection(item.joints))
-        if item.field != "position" and (found or source == "next_state"):
+        if not item.is_position and (found or source == "next_state"):
             why = f"the action of {found[0]} starts from where it is" if found else "action.source is next_state"
             raise WrongValueError(
                 ("state", i, "field"), f"{why}, which needs positions: write position, not {item.field}"

@@ -6,8 +6,10 @@ attributes alone, so DDS messages and messages from bags are read alike.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pi0_ros.base.errors import InputError
@@ -21,6 +23,7 @@ class JointMessages:
 
     read: Callable[[Any, str], Found]  # message, one of `fields`
     fields: tuple[str, ...] = ("position",)  # position is among them: controller and monitor go by it
+    named: bool = True  # its messages hold the joints' names
 
 
 def _joint_state(msg: Any, field: str) -> Found:
@@ -37,11 +40,95 @@ def _array(msg: Any, field: str) -> Found:
     return None, msg.data
 
 
+def _number(msg: Any, field: str) -> Found:
+    return None, [msg.data]
+
+
+def _controller_state(msg: Any, field: str) -> Found:
+    measured = msg.feedback if hasattr(msg, "feedback") else msg.actual  # Humble's name
+    return msg.joint_names, {"position": measured.positions, "velocity": measured.velocities}[field]
+
+
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-STATE_TYPES = {"sensor_msgs/msg/JointState": JointMessages(_joint_state, ("position", "velocity", "effort"))}
+STATE_TYPES = {
+    "sensor_msgs/msg/JointState": JointMessages(_joint_state, ("position", "velocity", "effort")),
+    "std_msgs/msg/Float64MultiArray": JointMessages(_array, named=False),
+    "std_msgs/msg/Float32MultiArray": JointMessages(_array, named=False),
+    "std_msgs/msg/Float64": JointMessages(_number, named=False),
+    "std_msgs/msg/Float32": JointMessages(_number, named=False),
+    "control_msgs/msg/JointTrajectoryControllerState": JointMessages(_controller_state, ("position", "velocity")),
+}
 TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"  # the one that can hold a whole plan
 COMMAND_TYPES = {
     TRAJECTORY: JointMessages(_trajectory),  # its first point
-    "std_msgs/msg/Float64MultiArray": JointMessages(_array),
+    "std_msgs/msg/Float64MultiArray": JointMessages(_array, named=False),
     "sensor_msgs/msg/JointState": JointMessages(_joint_state),
 }
+
+
+# ---- any other type, by the path of a field
+
+TYPE_PATTERN = re.compile(r"[A-Za-z]\w*/msg/[A-Za-z]\w*")
+_STEP = r"[A-Za-z_]\w*(?:\[(?:\d+|\d*:\d*)\])?"
+PATH_PATTERN = re.compile(rf"{_STEP}(?:\.{_STEP})*")
+
+
+def is_state_field(kind: str, field: str) -> bool:
+    """Whether the table says what `field` of a type is; else it is a path such as `fingers[0:6].angle`."""
+    return kind in STATE_TYPES and field in STATE_TYPES[kind].fields
+
+
+def values_along(msg: Any, path: str) -> list[float]:
+    """The numbers at `path` in a message: of arrays all, or what [i] or [i:j] takes. `InputError` where it leads
+    nowhere."""
+    found = [msg]
+    for name, one, part in _steps(path):
+        found = [_field(item, name, path) for item in found]
+        if one is not None:
+            found = [_entry(item, one, name, path) for item in found]
+        elif part is not None:
+            found = [entry for item in found for entry in _entries(item, name, path)[part]]
+        else:
+            found = [entry for item in found for entry in (item if _is_array(item) else [item])]
+    try:
+        return [float(value) for value in found]
+    except (TypeError, ValueError):
+        raise InputError(f"{path} holds no numbers: name the field of {type(found[0]).__name__} to take") from None
+
+
+@cache
+def _steps(path: str) -> tuple[tuple[str, int | None, slice | None], ...]:
+    """(field, index or None, slice or None) for each step of a path."""
+    steps = []
+    for step in path.split("."):
+        name, _, inside = step.rstrip("]").partition("[")
+        ends = [int(end) if end else None for end in inside.split(":")] if inside else []
+        steps.append((name, ends[0] if len(ends) == 1 else None, slice(*ends) if len(ends) == 2 else None))
+    return tuple(steps)
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, str)
+
+
+def _field(msg: Any, name: str, path: str) -> Any:
+    try:
+        return getattr(msg, name)
+    except AttributeError:
+        pass
+    slots = [slot.lstrip("_") for slot in getattr(msg, "__slots__", ())]  # of ROS's classes
+    known = [slot for slot in slots if slot != "check_fields"] or [key for key in vars(msg) if key[:1] != "_"]
+    raise InputError(f"{path} leads nowhere: {type(msg).__name__} has no field {name!r}; it has {', '.join(known)}")
+
+
+def _entries(value: Any, name: str, path: str) -> Any:
+    if not _is_array(value):
+        raise InputError(f"{path} leads nowhere: {name} is no array, so it has no [ ]")
+    return value
+
+
+def _entry(value: Any, index: int, name: str, path: str) -> Any:
+    entries = _entries(value, name, path)
+    if index >= len(entries):
+        raise InputError(f"{path} leads nowhere: {name} has {len(entries)} entries in this message")
+    return entries[index]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pi0_ros.robot.dataset_names import AS_HERE, DatasetNames
+from pi0_ros.robot.message_types import is_state_field
 from pi0_ros.robot.released import NOTHING, Released
 from pi0_ros.robot.units import SAME, Scale
 
@@ -52,22 +53,28 @@ class Camera:
 
 @dataclass(frozen=True)
 class StateTopic:
-    """One topic that carries the measured state of `joints`."""
+    """Measured state of `joints` on one topic; several entries may name one topic, with other joints each."""
 
     topic: str
     type: str
     joints: tuple[str, ...]
     max_age_s: float
-    field: str = "position"
+    field: str = "position"  # one that the type is known to have, or the path of positions: fingers[0:6].angle
     names: tuple[str, ...] = ()  # what the messages call the joints; empty: the same as `joints`
     scale: tuple[float, ...] = ()  # message = scale * value here + offset, for each joint; empty: 1
     offset: tuple[float, ...] = ()  # empty: 0
     stamp: str = "auto"  # whose time counts: auto | header (the stamp, whatever other clocks say) | arrival
+    names_from: str = "names"  # names (of the message) | order (the message has the joints in the order listed here)
 
     @property
     def message_names(self) -> tuple[str, ...]:
         """The names of `joints` inside the messages, in the same order."""
         return self.names or self.joints
+
+    @property
+    def is_position(self) -> bool:
+        """Whether the state is positions, not velocities or efforts."""
+        return self.field == "position" or not is_state_field(self.type, self.field)
 
 
 @dataclass(frozen=True)
@@ -202,6 +209,12 @@ class Robot:
         return {stream.topic: stream.type for stream in streams}
 
     @property
+    def state_topics(self) -> dict[str, tuple[StateTopic, ...]]:
+        """The entries of `state` by their topics: several may name one."""
+        topics = dict.fromkeys(item.topic for item in self.state)
+        return {topic: tuple(item for item in self.state if item.topic == topic) for topic in topics}
+
+    @property
     def stamp_ways(self) -> dict[str, str]:
         """Of every topic which time counts: auto, header or arrival."""
         streams: tuple[Camera | StateTopic | CommandGroup, ...] = (*self.cameras, *self.state, *self.commands)
@@ -209,9 +222,11 @@ class Robot:
 
     @property
     def max_ages_s(self) -> dict[str, float]:
-        """The greatest age of each topic's samples in seconds."""
+        """The greatest age of each topic's samples in seconds; of a topic listed twice the smaller."""
         cameras = {camera.topic: camera.max_age_s for camera in self.cameras}
-        states = {item.topic: item.max_age_s for item in self.state}
+        states: dict[str, float] = {}
+        for item in self.state:
+            states[item.topic] = min(item.max_age_s, states.get(item.topic, item.max_age_s))
         commands = {group.topic: self.command_age_s(group) for group in self.commands}
         return {**commands, **cameras, **states}
 
@@ -219,7 +234,7 @@ class Robot:
     def held_from_state(self) -> frozenset[str]:
         """Topics of commands that hold and whose joints are measured: until the first command these stay where they
         are."""
-        measured = {joint for item in self.state if item.field == "position" for joint in item.joints}
+        measured = {joint for item in self.state if item.is_position for joint in item.joints}
         return frozenset(group.topic for group in self.commands if group.hold and measured.issuperset(group.joints))
 
     def command_age_s(self, group: CommandGroup) -> float:

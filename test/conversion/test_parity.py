@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bagmaker import Recipe, make_bag
+from bagmaker import START_NS, TYPES, Recipe, header, joint_message, make_bag, state_at
 
 from pi0_ros.bags.reader import Bag
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.conversion.align import rows, scan
 from pi0_ros.inference.metadata import Metadata
 from pi0_ros.observation.streams import Observation
-from pi0_ros.robot import Robot, load_robot, robot_to_yaml
+from pi0_ros.robot import Robot, StateTopic, load_robot, robot_to_yaml
 
 pytestmark = pytest.mark.dds
 STEP_NS = 100_000_000  # few steps: an acknowledgement may take a second
@@ -48,14 +48,12 @@ def play(path: Path, robot: Robot, executor, node) -> None:
     from rclpy.duration import Duration
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from rosgraph_msgs.msg import Clock
-    from sensor_msgs.msg import CompressedImage, Image, JointState
 
-    from pi0_ros.nodes.messages import ns_to_stamp
+    from pi0_ros.nodes.messages import message_class, ns_to_stamp
 
-    kinds = {f"sensor_msgs/msg/{kind.__name__}": kind for kind in (Image, CompressedImage, JointState)}
     topics = {**{c.topic: c.type for c in robot.cameras}, **{s.topic: s.type for s in robot.state}}
     qos = QoSProfile(depth=20, reliability=ReliabilityPolicy.RELIABLE)
-    publishers = {topic: node.create_publisher(kinds[kind], topic, qos) for topic, kind in topics.items()}
+    publishers = {topic: node.create_publisher(message_class(kind), topic, qos) for topic, kind in topics.items()}
     clock = node.create_publisher(Clock, "/clock", 10)
 
     def heard_reliably() -> bool:
@@ -83,23 +81,72 @@ def play(path: Path, robot: Robot, executor, node) -> None:
         now += STEP_NS
 
 
+JOINT_STATE, POSES = "sensor_msgs/msg/JointState", "geometry_msgs/msg/PoseArray"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
 
 
 @pytest.mark.parametrize(("kind", "second_hz"), [("sensor_msgs/msg/Image", 20.0), (COMPRESSED, 12.5)])
 def test_live_and_offline_observations_are_equal(tmp_path, processes, ros_context, kind: str, second_hz: float) -> None:
-    """Jittered stamps, cameras at other rates than the joints and than each other, raw or compressed: every observation
-    that the policy process made is the converter's observation at the same tick, to the last pixel."""
+    """Jittered stamps, cameras at other rates than the joints and than each other, raw or compressed."""
+    demo = load_robot("demo_arm")
+    robot = replace(demo, cameras=tuple(replace(camera, type=kind) for camera in demo.cameras))
+    rates = {robot.cameras[1].topic: second_hz}
+    path = make_bag(tmp_path / "bag", robot, Recipe(seconds=1.6, jitter_s=0.004, delay_s=0.0, rates=rates))
+    check_parity(path, robot, processes, ros_context)
+
+
+def test_joints_from_several_publishers_and_types_are_equal(tmp_path, processes, ros_context) -> None:
+    """Arm and gripper at other rates on one topic, foreign joints and empty positions between them, one joint from a
+    bare number and two by the path of a field."""
+    demo = load_robot("demo_arm")
+    yaw, shoulder, elbow, wrist, roll, gripper = demo.joint_names
+    robot = replace(
+        demo,
+        state=(
+            StateTopic("/joint_states", "sensor_msgs/msg/JointState", (yaw, shoulder), 0.15),
+            StateTopic("/joint_states", "sensor_msgs/msg/JointState", (gripper,), 0.6, names=("finger",)),
+            StateTopic("/elbow", "std_msgs/msg/Float64", (elbow,), 0.3),
+            StateTopic("/hand", "geometry_msgs/msg/PoseArray", (wrist, roll), 0.3, field="poses[1:3].position.x"),
+        ),
+    )
+    extra: list[tuple[float, str, str, object]] = []
+    for number in range(81):
+        t_s = number * 0.02
+        ns = START_NS + round(t_s * 1e9)
+        values = dict(zip(demo.joint_names, state_at(t_s, 6)))
+        parts = [("wheel", shoulder, yaw), *([("finger",)] if number % 10 == 3 else []), ("wheel", "tail")]
+        for names in parts:
+            positions = np.array([values.get(gripper if name == "finger" else name, 9.0) for name in names])
+            extra.append((t_s, "/joint_states", JOINT_STATE, joint_message(ns, names, positions)))
+        silent = joint_message(ns, demo.joint_names, np.zeros(0))
+        extra.append((t_s, "/joint_states", JOINT_STATE, silent))
+        if number % 5 == 0:  # as often as the clock goes on: it has no stamp
+            extra.append((t_s, "/elbow", "std_msgs/msg/Float64", TYPES["std_msgs/msg/Float64"](data=values[elbow])))
+        extra.append((t_s, "/hand", POSES, poses_message(ns, [0.0, values[wrist], values[roll]])))
+    recipe = Recipe(seconds=1.6, delay_s=0.0, extra=extra)
+    path = make_bag(tmp_path / "bag", replace(robot, state=()), recipe)
+    check_parity(path, robot, processes, ros_context, unstamped={"/elbow"})
+
+
+def poses_message(ns: int, places: list[float]) -> object:
+    turn = TYPES["geometry_msgs/msg/Quaternion"](x=0.0, y=0.0, z=0.0, w=1.0)
+    poses = [
+        TYPES["geometry_msgs/msg/Pose"](position=TYPES["geometry_msgs/msg/Point"](x=x, y=0.0, z=0.0), orientation=turn)
+        for x in places
+    ]
+    return TYPES[POSES](header=header(ns), poses=poses)
+
+
+def check_parity(path: Path, robot: Robot, processes, ros_context, unstamped: Collection[str] = ()) -> None:
+    """Every observation that the policy process made of a played bag is the converter's observation at the same tick,
+    to the last pixel; ages, too, but those of `unstamped` topics, which are told by the clock's steps when played."""
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.node import Node
 
     from pi0_ros.inference.server import Server
 
-    demo = load_robot("demo_arm")
-    robot = replace(demo, cameras=tuple(replace(camera, type=kind) for camera in demo.cameras))
+    tmp_path = path.parent
     (tmp_path / "robot.yaml").write_text(robot_to_yaml(robot))
-    rates = {robot.cameras[1].topic: second_hz}
-    path = make_bag(tmp_path / "bag", robot, Recipe(seconds=1.6, jitter_s=0.004, delay_s=0.0, rates=rates))
     listener = Listener(robot)
     server = Server(listener, "tcp://127.0.0.1:*")
     stop = threading.Event()
@@ -138,6 +185,7 @@ def test_live_and_offline_observations_are_equal(tmp_path, processes, ros_contex
         assert ours.images.keys() == theirs.observation.images.keys()
         for name, image in ours.images.items():
             np.testing.assert_array_equal(image, theirs.observation.images[name])
-        assert ours.ages_s == pytest.approx(theirs.observation.ages_s)
+        for topic, age_s in ours.ages_s.items():
+            assert topic in unstamped or age_s == pytest.approx(theirs.observation.ages_s[topic])
         assert ours.prompt == theirs.observation.prompt
     assert len({image.tobytes() for o in live for image in o.images.values()}) >= 8  # the pictures did change

@@ -13,7 +13,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from pi0_ros.control.controller import Command
 from pi0_ros.nodes.command_output import CommandMessage, CommandOutput
 from pi0_ros.nodes.messages import message_class
-from pi0_ros.observation.streams import decode_command
+from pi0_ros.observation.joint_messages import decode_command
 from pi0_ros.robot import CommandGroup, load_robot
 from pi0_ros.robot.message_types import COMMAND_TYPES
 

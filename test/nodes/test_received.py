@@ -22,7 +22,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from pi0_ros.control.chunk import ChunkError
 from pi0_ros.nodes.messages import chunk_from_message, chunk_to_message
 from pi0_ros.nodes.received import read_chunk, read_state, state_stamp_ns, trajectory_counts
-from pi0_ros.observation.streams import MessageError
+from pi0_ros.observation.joint_messages import MessageError
 from pi0_ros.robot import StateTopic
 
 STATE = StateTopic("/arm/joint_states", "sensor_msgs/msg/JointState", ("a",), 0.1)

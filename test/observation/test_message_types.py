@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pi0_ros.observation.streams import MessageError, ObservationBuffer, decode_command, decode_positions, decode_state
+from pi0_ros.observation.joint_messages import MessageError, decode_command, decode_positions, decode_state
+from pi0_ros.observation.streams import ObservationBuffer
 from pi0_ros.robot import CommandGroup, RobotFileError, StateTopic, robot_from_yaml
 from pi0_ros.robot.message_types import COMMAND_TYPES, STATE_TYPES, JointMessages
 
@@ -16,10 +17,13 @@ JOINT_STATE, ARRAY = "sensor_msgs/msg/JointState", "std_msgs/msg/Float64MultiArr
 EMPTY = SimpleNamespace()
 
 
+KIND = "my_msgs/msg/Reading"
+
+
 @pytest.fixture
-def arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+def reading(monkeypatch: pytest.MonkeyPatch) -> None:
     """A state type more: one line in the table."""
-    monkeypatch.setitem(STATE_TYPES, ARRAY, JointMessages(lambda msg, field: (None, msg.data)))
+    monkeypatch.setitem(STATE_TYPES, KIND, JointMessages(lambda msg, field: (None, msg.angles), named=False))
 
 
 def test_every_state_type_has_positions() -> None:
@@ -33,10 +37,6 @@ def test_states_that_cannot_be_read_are_named(decode) -> None:
     for kind in STATE_TYPES:
         with pytest.raises(MessageError, match=f"/arm: the message is no {kind} .*: correct the robot file"):
             decode(StateTopic("/arm", kind, ("a",), 0.1), EMPTY)
-    with pytest.raises(
-        MessageError, match=f"/arm: messages of type {ARRAY} cannot be read here; known are {JOINT_STATE}"
-    ):
-        decode(StateTopic("/arm", ARRAY, ("a",), 0.1), SimpleNamespace(data=[1.0]))
 
 
 def test_commands_that_cannot_be_read_are_named() -> None:
@@ -47,13 +47,13 @@ def test_commands_that_cannot_be_read_are_named() -> None:
         decode_command(CommandGroup("arm", "/arm", "my_msgs/msg/Hand", ("a",)), SimpleNamespace(data=[1.0]))
 
 
-def test_a_line_in_the_table_is_all_that_a_state_type_needs(arrays: None) -> None:
-    text = SMALL.replace(f"{JOINT_STATE}, max", f"{ARRAY}, max")
+def test_a_line_in_the_table_is_all_that_a_state_type_needs(reading: None) -> None:
+    text = SMALL.replace(f"{JOINT_STATE}, max", f"{KIND}, max")
     assert text != SMALL
     robot = robot_from_yaml(text, "robot.yaml")
     item, values = robot.state[0], [0.1 * n for n in range(1, 1 + len(robot.state[0].joints))]
-    assert item.type == ARRAY
-    message = SimpleNamespace(data=values)
+    assert item.type == KIND
+    message = SimpleNamespace(angles=values)
     assert decode_state(item, message) == pytest.approx(values) == decode_positions(item, message)
     buffer = ObservationBuffer(robot)
     buffer.push_message(item.topic, message, 5)
@@ -61,10 +61,75 @@ def test_a_line_in_the_table_is_all_that_a_state_type_needs(arrays: None) -> Non
     with pytest.raises(
         MessageError, match=rf"{item.topic}: the message has 9 values, the robot file has {len(values)} "
     ):
-        decode_state(item, SimpleNamespace(data=[0.0] * 9))
+        decode_state(item, SimpleNamespace(angles=[0.0] * 9))
 
 
-def test_a_field_that_the_type_does_not_hold_is_refused_by_the_robot_file(arrays: None) -> None:
+def test_a_field_that_the_type_does_not_hold_is_refused_by_the_robot_file() -> None:
     text = SMALL.replace(f"{JOINT_STATE}, max", f"{ARRAY}, field: velocity, max")
     with pytest.raises(RobotFileError, match=r"state\[0\]\.field.*'velocity'"):
         robot_from_yaml(text, "robot.yaml")
+
+
+HAND = SimpleNamespace(
+    fingers=[SimpleNamespace(angle=0.1 * n, name=f"f{n}") for n in range(5)],
+    pose=SimpleNamespace(yaw=0.5),
+    counts=[1, 2, 3],
+    label="left",
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        ("pose.yaw", [0.5]),
+        ("fingers[0:2].angle", [0.0, 0.1]),
+        ("fingers[3:].angle", [0.3, 0.4]),
+        ("fingers[:].angle", [0.0, 0.1, 0.2, 0.3, 0.4]),
+        ("fingers.angle", [0.0, 0.1, 0.2, 0.3, 0.4]),
+        ("fingers[4].angle", [0.4]),
+        ("counts", [1, 2, 3]),
+        ("counts[1:]", [2, 3]),
+    ],
+)
+def test_any_message_by_the_path_of_a_field(path: str, values: list[float]) -> None:
+    item = StateTopic("/hand", "my_msgs/msg/Hand", tuple("abcde"[: len(values)]), 0.1, field=path)
+    assert decode_state(item, HAND) == pytest.approx(values) == decode_positions(item, HAND)
+    assert item.is_position
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("fingrs[0].angle", "has no field 'fingrs'; it has fingers, pose, counts, label"),
+        ("fingers[9].angle", "fingers has 5 entries in this message"),
+        ("pose[0]", "pose is no array"),
+        ("pose", "pose holds no numbers"),
+        ("label", "label holds no numbers"),
+        ("counts", "the message has 3 values, the robot file has 1 joints of it"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_named(path: str, sentence: str) -> None:
+    with pytest.raises(MessageError, match=f"/hand: .*{sentence}"):
+        decode_state(StateTopic("/hand", "my_msgs/msg/Hand", ("a",), 0.1, field=path), HAND)
+
+
+def test_which_states_a_robot_file_takes() -> None:
+    def state(entry: str) -> StateTopic:
+        whole = "{topic: /joint_states, type: sensor_msgs/msg/JointState, max_age_s: 0.1}"
+        assert whole in SMALL
+        return robot_from_yaml(SMALL.replace(whole, f"{{topic: /joint_states, max_age_s: 0.1, {entry}}}"), "r").state[0]
+
+    assert state("type: my_msgs/msg/Hand, field: 'fingers[0:2].angle'").field == "fingers[0:2].angle"
+    assert state(f"type: {JOINT_STATE}, field: 'position[0:2]'").is_position
+    assert state(f"type: {JOINT_STATE}, names_from: order").names_from == "order"
+    for entry, sentence in (
+        ("type: my_msgs/msg/Hand", r"state\[0\]\.type: 'my_msgs/msg/Hand' is not known; .*say with `field` where"),
+        ("type: sensor_msgs/msg/JointStates", r"did you mean 'sensor_msgs/msg/JointState'"),
+        ("type: Hand, field: a", r"'Hand' is not known"),
+        ("type: my_msgs/msg/Hand, field: 'a..b'", r"state\[0\]\.field: 'a..b' is no path"),
+        (f"type: {ARRAY}, names_from: names", r"names_from: these messages have no joint names: write order"),
+        (f"type: {ARRAY}, names: [a, b]", r"names: joints are told by their order here"),
+        (f"type: {JOINT_STATE}, names_from: order, names: [a, b]", r"names: joints are told by their order here"),
+    ):
+        with pytest.raises(RobotFileError, match=sentence):
+            state(entry)

@@ -236,14 +236,17 @@ def robots(draw: st.DrawFn) -> Robot:
         points = draw(st.sampled_from(["one", "trajectory"])) if "Trajectory" in kind else "one"
         hold = draw(st.booleans())
         lasting = (None if hold else draw(st.none() | positive), hold)
-        names = message_names(group), units(group), units(group)
+        names = message_names(group) if COMMAND_TYPES[kind].named else (), units(group), units(group)
         return CommandGroup(name, next(topic), kind, group, *names, points, "auto", *lasting)
 
     def state(group: tuple[str, ...]) -> StateTopic:
-        kind = draw(st.sampled_from(tuple(STATE_TYPES)))
-        field = "position" if needs_positions else draw(st.sampled_from(STATE_TYPES[kind].fields))
-        told = message_names(group), units(group), units(group)
-        return StateTopic(next(topic), kind, group, draw(positive), field, *told)
+        kind = draw(st.sampled_from((*STATE_TYPES, "my_msgs/msg/Hand")))
+        fields = STATE_TYPES[kind].fields if kind in STATE_TYPES else ("fingers[0:6].angle", "data", "a.b[3]")
+        field = fields[0] if needs_positions else draw(st.sampled_from(fields))
+        named = kind in STATE_TYPES and STATE_TYPES[kind].named
+        names_from = draw(st.sampled_from(["names", "order"])) if named else "names"
+        told = message_names(group) if named and names_from == "names" else (), units(group), units(group)
+        return StateTopic(next(topic), kind, group, draw(positive), field, *told, "auto", names_from)
 
     states, commands = groups("action"), groups("state")
     whole = all(item.role == "both" for item in joints)

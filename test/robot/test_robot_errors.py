@@ -254,7 +254,11 @@ WRONG = {
         ["cameras[1].topic: '/base/image' stands already at cameras[0].topic"],
     ),
     "topic with a space": ("/base/image", "/base image", ["is no topic name", "to follow the namespace"]),
-    "state type": ("JointState, max", "JointTrajectory, max", ["state[0].type", "write sensor_msgs/msg/JointState"]),
+    "state type": (
+        "JointState, max",
+        "JointTrajectory, max",
+        ["state[0].type", "known are sensor_msgs/msg/Joint"],
+    ),
     "state field": (
         "max_age_s: 0.1}",
         "max_age_s: 0.1, field: positions}",
