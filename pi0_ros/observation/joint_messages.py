@@ -6,8 +6,7 @@ each with its own joints. What it does not speak of is NaN here; who asks decide
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from pi0_ros.robot.message_types import (
 )
 
 KEPT_NAMES = 64  # names of joints that messages have, for people who look for theirs
+_HEADED: dict[type, bool] = {}  # message classes that begin with a header
 Decoded = np.ndarray | Trajectory
 
 
@@ -127,15 +127,12 @@ def from_message_units(item: StateTopic | CommandGroup, positions: np.ndarray) -
 
 
 def leading_header(msg: Any) -> Any:
-    """The message's header where it begins with one, which holds its time; else None."""
-    return getattr(msg, "header", None) if _begins_with_header(type(msg)) else None
-
-
-@cache
-def _begins_with_header(kind: Hashable) -> bool:
-    """Whether messages of this class have `header` for their first field, as bags are read, too."""
-    fields = getattr(kind, "get_fields_and_field_types", None)
-    return fields is None or next(iter(fields()), "") == "header"
+    """The message's header where it begins with one, which holds its time, as in bags; else None."""
+    kind = type(msg)
+    if kind not in _HEADED:
+        fields = getattr(kind, "get_fields_and_field_types", None)  # of ROS's classes
+        _HEADED[kind] = fields is None or next(iter(fields()), "") == "header"
+    return getattr(msg, "header", None) if _HEADED[kind] else None
 
 
 def _state_values(item: StateTopic, msg: Any, field: str) -> np.ndarray:
