@@ -15,6 +15,7 @@ from tqdm import tqdm
 from pi0_ros.checkpoints.checkpoint import Checkpoint
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
 from pi0_ros.robot import Robot
+from pi0_ros.robot.turning import whole_turns
 from pi0_ros.training.fingerprints import episode_fingerprint
 from pi0_ros.training.loader import TrainingData, chunk_rows
 
@@ -55,10 +56,11 @@ def predict(
         sampled = checkpoint.model.sample_actions(inputs, noise, spec.settings.num_steps)
         predicted.append(actions_from_model(spec, sampled, state))
     seconds = time.perf_counter() - start
+    found, turning = np.concatenate(predicted), spec.robot.action_turning
     recorded = data.action[chunk_rows(data, rows, shape[0])].astype(np.float64)
-    return Predictions(
-        rows, np.concatenate(predicted), recorded, _held(spec.robot, data.state[rows], recorded), seconds
-    )
+    recorded -= whole_turns(recorded - found, turning)
+    held = _held(spec.robot, data.state[rows].astype(np.float64), recorded)
+    return Predictions(rows, found, recorded, held - whole_turns(held - recorded[:, 0], turning), seconds)
 
 
 def _held(robot: Robot, state: np.ndarray, recorded: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.model.config import ModelConfig
+from pi0_ros.policy.transforms import settled
 from pi0_ros.robot import Robot, units
 from pi0_ros.tokens.subwords import file_on_this_machine
 from pi0_ros.tokens.tokenizer import Tokenizer
@@ -163,7 +164,7 @@ def clipped_state_tokens(run: Run) -> float:
     if not (config.is_pi05 and config.discrete_state_input):
         return 0.0
     rows = run.train_rows[:: max(1, len(run.train_rows) // 10_000)]
-    state = units.state_to_model(run.spec.robot, run.data.state[rows].astype(np.float64))
+    state = units.state_to_model(run.spec.robot, settled(run.spec, run.data.state[rows].astype(np.float64)))
     normalized = normalize(state, run.spec.norm_stats.state, run.spec.settings.state_normalization)
     return float((np.abs(normalized[:, :joints]) > 1).mean())
 

@@ -18,6 +18,7 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.norm_stats import NormStats, Stats
 from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.robot import Joint, Robot
+from pi0_ros.robot.turning import TURN
 from pi0_ros.robot.units import SAME, Scale, actions_to_model
 from pi0_ros.training.fingerprints import robot_fingerprint
 
@@ -73,7 +74,21 @@ def measure(dataset: Dataset, robot: Robot, horizon: int) -> tuple[NormStats, li
 def _states(dataset: Dataset, joint: Joint, robot: Robot) -> np.ndarray:
     """One joint's states as the model counts them, float64 [T] of all episodes."""
     place = robot.state_names.index(joint.name)
-    return joint.state_scale.to_model(np.concatenate([episode.state[:, place] for episode in dataset.episodes]))
+    values = np.concatenate([episode.state[:, place] for episode in dataset.episodes])
+    if joint.continuous:
+        values = _near(values.astype(np.float64), _middle(dataset, place))
+    return joint.state_scale.to_model(values)
+
+
+def _middle(dataset: Dataset, place: int) -> float:
+    """Around where an angle's values lie, rad: the direction of their mean on the circle."""
+    angles = np.concatenate([episode.state[:, place] for episode in dataset.episodes]).astype(np.float64)
+    return float(np.arctan2(np.sin(angles).mean(), np.cos(angles).mean()))
+
+
+def _near(angles: np.ndarray, middle: float) -> np.ndarray:
+    """The same angles [...] within half a turn of `middle`, rad."""
+    return np.asarray(angles - TURN * np.round((angles - middle) / TURN))
 
 
 def _chunks(dataset: Dataset, joint: Joint, robot: Robot, horizon: int) -> np.ndarray:
@@ -83,13 +98,17 @@ def _chunks(dataset: Dataset, joint: Joint, robot: Robot, horizon: int) -> np.nd
     found = []
     for episode in dataset.episodes:
         chunks = chunk_steps(episode.action[:, place], horizon)
-        found.append(actions_to_model(alone, chunks[..., None], episode.state[:, observed])[..., 0])
+        state = episode.state[:, observed]
+        if joint.continuous and observed:
+            state = _near(state.astype(np.float64), _middle(dataset, observed[0]))
+        found.append(actions_to_model(alone, chunks[..., None], state)[..., 0])
     return np.concatenate(found)
 
 
 def _range(joint: Joint, scale: Scale) -> float:
     """The joint's whole way as the model counts it."""
-    lower, upper = scale.to_model(np.array([joint.lower, joint.upper]))
+    ends = [0.0, joint.span] if joint.continuous else [joint.lower, joint.upper]
+    lower, upper = scale.to_model(np.array(ends))
     return abs(float(upper - lower))
 
 

@@ -69,6 +69,15 @@ class Stats:
             return self.dim
         return int(np.flatnonzero(spread)[-1]) + 1
 
+    def middle(self, dim: int) -> np.ndarray:
+        """The middle of the values of the first `dim` dimensions, float64; 0 where there are no statistics."""
+        if self.mean is not None:
+            return self.mean[:dim]
+        for low, high in (("q01", "q99"), ("q10", "q90"), ("min", "max")):
+            if {low, high} <= self.present().keys():
+                return ((self.need(low) + self.need(high)) / 2)[:dim]
+        return np.zeros(dim)
+
     def present(self) -> dict[str, np.ndarray]:
         """The fields that are there."""
         return {field: value for field in FIELDS if (value := getattr(self, field)) is not None}

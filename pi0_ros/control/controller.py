@@ -17,6 +17,7 @@ from pi0_ros.control.tick_times import TickAxis
 from pi0_ros.control.timeline import Timeline
 from pi0_ros.control.tracking import Tracking
 from pi0_ros.control.transitions import transition_of
+from pi0_ros.robot.turning import unwrapped, whole_turns
 
 
 class State(Enum):
@@ -208,7 +209,7 @@ class Controller:
         """Take measured positions of `joints` (indices) captured at `stamp`; one that no joint can be at is a fault."""
         if not self.feedback.measure(stamp, joints, position):
             return
-        self.tracking.measured(stamp, joints, position)
+        self.tracking.measured(stamp, joints, self.feedback.position[joints])
         if problem := self.plausibility.look(stamp, joints, position):
             self._nothing_before = max(self._nothing_before, stamp)
             self.fail(f"{problem}; check the joint states, then call ~/arm to go on")
@@ -219,6 +220,7 @@ class Controller:
             raise ChunkError(
                 f"stamped {chunk.stamp - now:.2f} s in the future: do policy and controller share a clock?"
             )
+        chunk = self._turned(chunk, now)
         self._check_reach(chunk)
         older = self._newest_ns is not None and chunk.stamp_ns <= self._newest_ns
         doubted = chunk.stamp <= self._nothing_before
@@ -308,6 +310,7 @@ class Controller:
         velocity = (self._sent - position) / self.period
         acceleration = (velocity - self._sent_velocity) / self.period
         self._sent_velocity[:] = velocity
+        self.feedback.near[:] = self._sent
         self._measured_then[:] = self.feedback.position
         self._owes_rest = False
         return Command(self._sent.copy(), velocity, acceleration)
@@ -539,6 +542,16 @@ class Controller:
         if self.state in ARMED:
             way = f"went back by {-step:.3f} s" if step < 0 else f"leapt ahead by {step:.3f} s"
             self._hold("clock", f"the clock {way}")
+
+    def _turned(self, chunk: ActionChunk, now: float) -> ActionChunk:
+        """`chunk` with its continuous joints the short way round from where they are, and from action to action."""
+        turning = self.limits.continuous
+        if not turning.any():
+            return chunk
+        actions = unwrapped(chunk.actions, turning)
+        present = actions[int(np.clip(round((now - chunk.stamp) / chunk.dt), 0, len(actions) - 1))]
+        here = self.limiter.position if self.state in ARMED or self.moving else self.feedback.position
+        return replace(chunk, actions=actions - whole_turns(present - here, turning))
 
     def _check_reach(self, chunk: ActionChunk) -> None:
         """Raise `ChunkError` where an action is outside the limits by more than their range: no clamp mends that."""

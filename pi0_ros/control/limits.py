@@ -28,11 +28,14 @@ class JointLimits:
     tracking: np.ndarray = field(default_factory=lambda: np.array(np.inf))  # distance from the command that is too far
     outside: np.ndarray = field(default_factory=lambda: np.array(np.nan))  # as far outside may a joint be found when
     # it is armed; NaN: OUTSIDE_FRACTION of its range
+    continuous: np.ndarray = field(default_factory=lambda: np.array(False))  # bool [J]: turn without end, in rad
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper", "velocity", "acceleration"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
         object.__setattr__(self, "gripper", np.asarray(self.gripper, dtype=bool))
+        turning = np.asarray(self.continuous, dtype=bool)
+        object.__setattr__(self, "continuous", np.full(len(self.names), turning) if turning.ndim == 0 else turning)
         for name in ("jerk", "tracking", "outside"):
             value = np.asarray(getattr(self, name), dtype=np.float64)
             object.__setattr__(self, name, np.full(len(self.names), value) if value.ndim == 0 else value)
@@ -40,7 +43,7 @@ class JointLimits:
         if self.outside.shape == usual.shape:
             object.__setattr__(self, "outside", np.where(np.isnan(self.outside), usual, self.outside))
         kept = (self.lower, self.upper, self.velocity, self.acceleration)
-        arrays = (*kept, self.gripper, self.jerk, self.tracking, self.outside)
+        arrays = (*kept, self.gripper, self.jerk, self.tracking, self.outside, self.continuous)
         if any(array.shape != (len(self.names),) for array in arrays):
             raise InputError(f"limits must hold one value per joint ({len(self.names)} joints)")
         good = (
@@ -73,6 +76,7 @@ def limits_of(robot: Robot) -> JointLimits:
         robot.jerk,
         robot.tracking,
         robot.outside,
+        robot.continuous_mask,
     )
 
 

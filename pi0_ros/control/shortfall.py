@@ -14,6 +14,7 @@ import numpy as np
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.limits import JointLimits, Limiter
 from pi0_ros.control.splines import chunk_spline
+from pi0_ros.robot.turning import unwrapped
 
 TOLERANCE = 0.01  # of what the joint does in the recordings; less is not worth a word
 WORTH_S = 0.1  # and neither is a shorter delay
@@ -38,7 +39,7 @@ class Shortfall:
 
 def shortfalls(episodes: Sequence[np.ndarray], fps: float, limits: JointLimits, period: float) -> list[Shortfall]:
     """The joints that would follow recorded `episodes` (positions [T, J] at `fps`) late at control `period` (s)."""
-    episodes = [np.asarray(actions, np.float64) for actions in episodes if len(actions) > 1]
+    episodes = [unwrapped(actions, limits.continuous) for actions in episodes if len(actions) > 1]
     if not episodes:
         return []
     every = max(1, round(sum(map(len, episodes)) / fps / period / MOST_TICKS))

@@ -16,6 +16,7 @@ from pi0_ros.observation.picture_quality import BLURRED, BRIGHT, FLAT, contrast,
 from pi0_ros.observation.trajectories import Trajectory
 from pi0_ros.robot import Camera, CommandGroup, Robot, StateTopic
 from pi0_ros.robot.message_types import CAMERA_TYPES
+from pi0_ros.robot.turning import short_way, unwrapped
 
 SAME_S = 1.0  # a picture that stays the same for longer is worth a word
 TAKE_ANYWAY = "leave it out, or --content accept takes it all the same"
@@ -147,7 +148,9 @@ def check_joints(bag: Bag, found: Recorded, robot: Robot) -> Iterator[Finding]:
         positions = not isinstance(item, StateTopic) or item.is_position
         for place, name in enumerate(item.joints):
             joint = robot.joints[robot.joint_names.index(name)]
-            span, column = joint.upper - joint.lower, whole[:, place]
+            span, column = joint.span, whole[:, place]
+            if joint.continuous:
+                column = unwrapped(column[:, None], np.ones(1, bool))[:, 0]
             groups = column[: len(column) // TOGETHER * TOGETHER].reshape(-1, TOGETHER)
             groups = groups[np.isfinite(groups).all(axis=1)]
             column = column[np.isfinite(column)]  # messages may speak of some joints each
@@ -168,8 +171,9 @@ def check_joints(bag: Bag, found: Recorded, robot: Robot) -> Iterator[Finding]:
     yield from _motion(moved, commanded)
     for name in middle["state"].keys() & middle["command"].keys():
         joint = robot.joints[robot.joint_names.index(name)]
-        apart = abs(middle["state"][name] - middle["command"][name])
-        if joint.kind != "gripper" and apart > APART * (joint.upper - joint.lower):
+        way = np.array([middle["state"][name] - middle["command"][name]])
+        apart = float(np.abs(short_way(way, np.array([joint.continuous])))[0])
+        if joint.kind != "gripper" and apart > APART * joint.span:
             yield warning(
                 "joints",
                 f"command and state of {name} are {apart:.3g} {joint.unit} apart most of the time",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from pi0_ros.robot import Robot
+from pi0_ros.robot.turning import short_way
 
 STEP_S = 1 / 15
 MOVED = 1e-3
@@ -23,11 +24,11 @@ TAIL_S = 10 / 15
 def idle_frames(actions: np.ndarray, robot: Robot, fps: float) -> np.ndarray:
     """True where no training sample should start, bool [T]; `actions` [T, A] are in the robot file's units."""
     step = max(1, round(STEP_S * fps))
-    limits = [
-        MOVED if joint.unit == "rad" else MOVED * (joint.upper - joint.lower) / 2 for joint in robot.action_joints
-    ]
+    limits = [MOVED if joint.unit == "rad" else MOVED * joint.span / 2 for joint in robot.action_joints]
     still = np.zeros(len(actions), bool)
-    still[step:] = (np.abs(actions[step:] - actions[:-step]) < np.array(limits)).all(axis=1)
+    still[step:] = (np.abs(short_way(actions[step:] - actions[:-step], robot.action_turning)) < np.array(limits)).all(
+        axis=1
+    )
     idle = np.zeros(len(actions), bool)
     for start, stop in _runs(still):
         idle[start:stop] = stop - start >= STILL_S * fps - 1e-6

@@ -11,6 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -61,8 +62,10 @@ def _pixel_size(difference: np.ndarray) -> float:
     return float(np.abs(difference).mean())
 
 
-def _joint_size(difference: np.ndarray) -> float:
-    return float(np.sqrt((difference**2).sum()))
+def _joint_size(difference: np.ndarray, turning: np.ndarray) -> float:
+    """Of joints in spans; a continuous one's is a turn."""
+    way = difference - np.where(turning, np.round(difference), 0.0)
+    return float(np.sqrt((way**2).sum()))
 
 
 class LagMeter:
@@ -76,8 +79,8 @@ class LagMeter:
             for item in robot.state
             if item.is_position
         ]
-        spans = [joint.upper - joint.lower for joint in robot.state_joints]
-        self._scale = 1 / np.array(spans, np.float64)
+        self._scale = 1 / np.array([joint.span for joint in robot.state_joints], np.float64)
+        self._turning = robot.state_turning
         self._changes: dict[str, _Changes] = {}
         self._runs: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []  # speed and change of each camera on a grid
 
@@ -90,7 +93,8 @@ class LagMeter:
             self._changes.setdefault(topic, _Changes()).add(stamps[topic], small.astype(np.float32), _pixel_size)
         for topic, places in self._groups:
             value = observation.state[places] * self._scale[places]
-            self._changes.setdefault(topic, _Changes()).add(stamps[topic], value, _joint_size)
+            size = partial(_joint_size, turning=self._turning[places])
+            self._changes.setdefault(topic, _Changes()).add(stamps[topic], value, size)
 
     def gap(self) -> None:
         """What comes next does not follow what came last."""

@@ -167,7 +167,7 @@ class Dataset:
             if key == self._key(ACTION) and joint.action == "velocity":
                 continue
             low, high = np.quantile(values[:, place], [0.1, 0.9])
-            slack = BEYOND * (joint.upper - joint.lower)
+            slack = BEYOND * joint.span
             if low < joint.lower - slack or high > joint.upper + slack:
                 raise DatasetError(
                     f"{self.path}: {key} of {joint.name} is {low:.4g} to {high:.4g} most of the time, its limits are "

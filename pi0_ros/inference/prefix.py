@@ -21,6 +21,7 @@ from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.plan import Plan, position_along
 from pi0_ros.control.sent import SentLog
 from pi0_ros.inference.metadata import Metadata
+from pi0_ros.robot.turning import short_way
 
 MODES = ("auto", "off", "exact", "lerobot", "trained")
 QUEUE = 10  # delays remembered (as in the paper, arXiv 2506.07339)
@@ -101,10 +102,14 @@ class Continuation:
     chunks' clock.
     """
 
-    def __init__(self, settings: RtcSettings, gripper: np.ndarray, velocity: np.ndarray) -> None:
+    def __init__(
+        self, settings: RtcSettings, gripper: np.ndarray, velocity: np.ndarray, turning: np.ndarray | None = None
+    ) -> None:
+        """`gripper`, `turning` (continuous joints): bool [J]; `velocity`: limits, float64 [J]."""
         self.settings = settings
         self.delays = DelayEstimate()
         self._gripper = np.asarray(gripper, bool)  # [J]: these switch, and are never between two values
+        self._turning = np.zeros(len(self._gripper), bool) if turning is None else turning
         self._apart = np.where(self._gripper, np.inf, APART_S * np.asarray(velocity))  # float64 [J]
         self._log = SentLog(len(self._gripper))  # its times are s
         self._oldest_ns = self._newest_ns = 0  # of the commands in it
@@ -228,6 +233,7 @@ class Continuation:
     def _compared(self, chunk: ActionChunk, given: ActionPrefix | None) -> dict[str, object]:
         known = given.actions[: len(chunk.actions)] if given is not None else chunk.actions[:0]
         executed = min(len(known), given.delay) if given is not None else 0
-        differences = np.abs(chunk.actions[:executed] - known[:executed])[:, ~self._gripper]
+        apart = short_way(chunk.actions[:executed] - known[:executed], self._turning)
+        differences = np.abs(apart)[:, ~self._gripper]
         difference = float(np.nanmax(differences)) if np.isfinite(differences).any() else math.nan
         return {"rtc_known": len(known), "rtc_executed": executed, "rtc_difference": difference}

@@ -90,7 +90,7 @@ class ControllerNode(Node):
         simulated = bool(self.get_parameter("use_sim_time").value)  # which may be as slow as it likes
         stall_s = np.inf if simulated else None
         self.shadow = Shadow(self, self.robot) if values["shadow"] else None
-        self.output = CommandOutput(self, self.robot, shadow=self.shadow is not None)
+        self.output = CommandOutput(self, self.robot, shadow=self.shadow is not None, self.controller.feedback.turned)
         self._arming = Arming(self, self.robot, self.output.topics, values["waive"])
         limits = self._arming.limits(limits_of(self.robot))
         if self.shadow is not None:

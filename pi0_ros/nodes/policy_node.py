@@ -287,7 +287,9 @@ class PolicyNode(LifecycleNode):
             return None
         if backend.metadata is not None:
             check_trained(settings, backend.metadata)
-        return Continuation(settings, robot.gripper_mask, robot.velocity) if settings.mode != "off" else None
+        if settings.mode == "off":
+            return None
+        return Continuation(settings, robot.gripper_mask, robot.velocity, robot.action_turning)
 
     def _commanded(self, message: JointTrajectory) -> None:
         if self._continuation is None or self._robot is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -26,8 +26,9 @@ from pi0_ros.observation.joint_messages import (
     leading_header,
 )
 from pi0_ros.observation.trajectories import Trajectory, lasts_ns
-from pi0_ros.robot import Robot, StateTopic
+from pi0_ros.robot import CommandGroup, Robot, StateTopic
 from pi0_ros.robot.message_types import TRAJECTORY
+from pi0_ros.robot.turning import unwrapped
 
 T = TypeVar("T")
 SECOND = 1_000_000_000  # ns
@@ -268,7 +269,7 @@ class ObservationBuffer:
             joints = self._joints[topic]
             add(items[0], float(joints.limits_s.max()), many, "state", joints.heard, joints.heard)
         for group in robot.commands:
-            plan = partial(decode_trajectory, group)
+            plan = partial(_decode_plan, group, robot.continuous_mask[robot.indices(group.joints)])
             add(group, robot.max_ages_s[group.topic], many, "command", plan, plan)
         self._observed = [*(camera.topic for camera in robot.cameras), *self._joints]
         self._state = [(topic, _places(joints.names, robot.state_names)) for topic, joints in self._joints.items()]
@@ -459,6 +460,14 @@ class ObservationBuffer:
 
 
 # ---- messages
+
+
+def _decode_plan(group: CommandGroup, turning: np.ndarray, msg: Any) -> Decoded:
+    """`decode_trajectory`, continuous joints (`turning`, bool) without jumps from point to point."""
+    found = decode_trajectory(group, msg)
+    if isinstance(found, Trajectory) and turning.any():
+        return replace(found, positions=unwrapped(found.positions, turning))
+    return found
 
 
 def _places(joints: Sequence[str], names: Sequence[str]) -> np.ndarray:

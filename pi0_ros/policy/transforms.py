@@ -19,6 +19,7 @@ from pi0_ros.engine.pictures import Letterbox
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.observation.images import resize_with_pad
 from pi0_ros.robot import units
+from pi0_ros.robot.turning import whole_turns
 
 
 def pad_dim(x: np.ndarray, dim: int) -> np.ndarray:
@@ -57,7 +58,7 @@ def make_inputs(
             pixels[slot] = torch.full((batch, size, size, 3), -1.0, device=device)
         masks[slot] = torch.full((batch,), slot in names or config.is_fast, dtype=torch.bool, device=device)
 
-    scaled = units.state_to_model(spec.robot, state)
+    scaled = units.state_to_model(spec.robot, settled(spec, state))
     normalized = normalize(scaled, spec.norm_stats.state, spec.settings.state_normalization)
     written, pad = spec.settings.prompt_format, spec.settings.pad_state_text
     encoded = [
@@ -77,7 +78,7 @@ def actions_to_model(
     spec: PolicySpec, actions: np.ndarray, state: np.ndarray, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
     """Positions in robot units [B, H, A] and the state [B, S] they start from -> model units, float32 [B, H, W]."""
-    scaled = units.actions_to_model(spec.robot, actions, state)
+    scaled = units.actions_to_model(spec.robot, actions, settled(spec, state))
     normalized = normalize(scaled, spec.norm_stats.actions, spec.settings.action_normalization)
     return _padded(normalized, spec.config.action_dim, device)
 
@@ -86,7 +87,18 @@ def actions_from_model(spec: PolicySpec, actions: torch.Tensor, state: np.ndarra
     """Model output [B, H, W] -> positions, robot units, float64 [B, H, A]; `state` as in `actions_to_model`."""
     cut = actions.detach().float().cpu().numpy()[..., : len(spec.robot.action_names)]
     scaled = unnormalize(cut, spec.norm_stats.actions, spec.settings.action_normalization)
-    return units.actions_from_model(spec.robot, scaled, state)
+    return units.actions_from_model(spec.robot, scaled, settled(spec, state))
+
+
+def settled(spec: PolicySpec, state: np.ndarray) -> np.ndarray:
+    """The state [..., S] with continuous joints within half a turn of the middle of their statistics: so a robot that
+    works around the place where its driver's angles jump looks like any other."""
+    turning = spec.robot.state_turning
+    if not turning.any():
+        return state
+    counts = spec.norm_stats.state.middle(len(turning))
+    middle = np.array([joint.state_scale.from_model(count) for joint, count in zip(spec.robot.state_joints, counts)])
+    return np.asarray(state - whole_turns(state - middle, turning))
 
 
 def _frames(images: Mapping[str, np.ndarray], camera: str, batch: int) -> np.ndarray:

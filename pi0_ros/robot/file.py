@@ -6,6 +6,7 @@ unit, a joint listed twice or limits upside down raise `RobotFileError`, which n
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -33,8 +34,8 @@ from pi0_ros.robot.types import Camera, CommandGroup, Joint, Robot, StateTopic
 from pi0_ros.robot.units import read_scales, write_scales
 
 UNITS = ("rad", "m", "normalized")
-KINDS = ("revolute", "prismatic", "gripper")
-KIND_UNITS = {"revolute": ("rad",), "prismatic": ("m",), "gripper": UNITS}
+KINDS = ("revolute", "continuous", "prismatic", "gripper")
+KIND_UNITS = {"revolute": ("rad",), "continuous": ("rad",), "prismatic": ("m",), "gripper": UNITS}
 ACTIONS = ("absolute", "relative", "velocity")
 ROLES = ("both", "state", "action")
 CONTROL_RATES = (20, 1000)  # Hz
@@ -94,7 +95,7 @@ HINTS = {
     "action": "absolute, relative or velocity for a joint; source and max_age_s for the robot",
     "step": "how far an action of 1 moves the joint per frame",
     "slot": "the model's image slot, such as " + ", ".join(SLOTS),
-    "limits": "position: [lower, upper], velocity and acceleration",
+    "limits": "position: [lower, upper] (not for continuous joints), velocity and acceleration",
     "max_age_s": "the age in seconds from which on a sample is too old",
     "source": "one of " + ", ".join(ACTION_SOURCES),
     "points": "one of " + ", ".join(COMMAND_POINTS),
@@ -164,11 +165,12 @@ def _joint(value: Any, place: Place) -> Joint:
     unit, kind = item.choice("unit", UNITS), item.choice("kind", KINDS)
     if unit not in KIND_UNITS[kind]:
         item.wrong("unit", f"a {kind} joint is not measured in {unit}: write {KIND_UNITS[kind][0]}")
-    limits = Section(value["limits"], (*place, "limits"), ("position", "velocity", "acceleration"), LIMITS)
-    lower, upper = limits.pair("position", f"[lower, upper] in {unit}")
+    lower, upper, limits = _limits(value["limits"], (*place, "limits"), kind, unit)
     role = item.choice("role", ROLES, "both")
     action = item.choice("action", ACTIONS) if role != "state" else ""
     state_scale, action_scale = read_scales(item)
+    if kind == "continuous" and (state_scale.crank or action_scale.crank or action_scale.threshold is not None):
+        item.wrong("model", "a continuous joint has neither crank nor threshold: remove them, or correct its kind")
     if action in ("relative", "velocity"):
         if state_scale != action_scale:
             item.wrong("action", f"{action} needs state and action scaled alike: write absolute, or one `model`")
@@ -194,6 +196,19 @@ def _joint(value: Any, place: Place) -> Joint:
         action_scale=action_scale,
         step=item.positive("step") if action == "velocity" else 1.0,
     )
+
+
+def _limits(value: Any, place: Place, kind: str, unit: str) -> tuple[float, float, Section]:
+    """Lower and upper end of a joint's positions, and the section of all its limits."""
+    if kind != "continuous":
+        limits = Section(value, place, ("position", "velocity", "acceleration"), LIMITS)
+        return *limits.pair("position", f"[lower, upper] in {unit}"), limits
+    if isinstance(value, dict):
+        for key in ("position", "outside"):
+            if key in value:
+                message = "a continuous joint turns without end: remove it, or write the kind revolute"
+                raise WrongValueError((*place, key), message)
+    return -math.inf, math.inf, Section(value, place, ("velocity", "acceleration"), ("jerk", "tracking"))
 
 
 def _camera(value: Any, place: Place) -> Camera:
@@ -404,7 +419,8 @@ def robot_to_yaml(robot: Robot) -> str:
     """The text of a robot file that reads back as an equal `Robot`."""
 
     def joint(item: Joint) -> dict[str, Any]:
-        limits = {"position": [item.lower, item.upper], "velocity": item.velocity, "acceleration": item.acceleration}
+        limits: dict[str, Any] = {} if item.continuous else {"position": [item.lower, item.upper]}
+        limits |= {"velocity": item.velocity, "acceleration": item.acceleration}
         limits |= {key: value for key in LIMITS if (value := getattr(item, key)) is not None}
         content: dict[str, Any] = {"name": item.name, "unit": item.unit, "kind": item.kind, "limits": limits}
         content |= {"action": item.action} if item.action else {}

@@ -10,6 +10,7 @@ import numpy as np
 from pi0_ros.robot.dataset_names import AS_HERE, DatasetNames
 from pi0_ros.robot.message_types import is_state_field
 from pi0_ros.robot.released import NOTHING, Released
+from pi0_ros.robot.turning import TURN
 from pi0_ros.robot.units import SAME, Scale
 
 
@@ -19,8 +20,8 @@ class Joint:
 
     name: str
     unit: str  # rad | m | normalized (a gripper from 0 to 1)
-    kind: str  # revolute | prismatic | gripper (grippers switch, they are never blended)
-    lower: float
+    kind: str  # revolute | continuous (turns without end) | prismatic | gripper (these switch, and never blend)
+    lower: float  # -inf and inf for a continuous one
     upper: float
     velocity: float
     acceleration: float
@@ -32,6 +33,16 @@ class Joint:
     step: float = 1.0  # of a velocity: how far an action of 1 moves per frame, as the model counts the joint
     tracking: float | None = None  # distance from its command that is too far. None: the controller's usual
     outside: float | None = None  # it may be found this far outside its limits when armed. None: a tenth of its range
+
+    @property
+    def continuous(self) -> bool:
+        """Whether it turns without end: differences go the short way round."""
+        return self.kind == "continuous"
+
+    @property
+    def span(self) -> float:
+        """From one end of its range to the other, its unit; a whole turn where there are no ends."""
+        return TURN if self.continuous else self.upper - self.lower
 
 
 @dataclass(frozen=True)
@@ -186,6 +197,21 @@ class Robot:
     def gripper_mask(self) -> np.ndarray:
         """True where the action joint is a gripper, bool [A]."""
         return np.array([joint.kind == "gripper" for joint in self.action_joints], bool)
+
+    @property
+    def continuous_mask(self) -> np.ndarray:
+        """True where a joint turns without end, bool [J]."""
+        return np.array([joint.continuous for joint in self.joints], bool)
+
+    @property
+    def state_turning(self) -> np.ndarray:
+        """True where the state's joint turns without end, bool [S]."""
+        return np.array([joint.continuous for joint in self.state_joints], bool)
+
+    @property
+    def action_turning(self) -> np.ndarray:
+        """True where the action's joint turns without end, bool [A]."""
+        return np.array([joint.continuous for joint in self.action_joints], bool)
 
     @property
     def relative_mask(self) -> np.ndarray:

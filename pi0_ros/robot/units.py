@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pi0_ros.base.strict_yaml import Place, Section
+from pi0_ros.robot.turning import unwrapped
 
 if TYPE_CHECKING:
     from pi0_ros.robot.types import Joint, Robot
@@ -89,7 +90,8 @@ def actions_to_model(robot: Robot, actions: np.ndarray, state: np.ndarray) -> np
     """Positions in robot units [..., H, A], from `state` [..., S] on -> the model's actions, float64 [..., H, A].
 
     A relative action is the distance to the state, the same one for all steps of the chunk; a velocity the distance
-    to the step before (for the first: to the state) in units of the joint's `step`.
+    to the step before (for the first: to the state) in units of the joint's `step`. Continuous joints go the short way
+    round from the state to the first step, and on from step to step.
     """
     origin = _origin(robot, state)[..., None, :]
     return counted_actions(robot, actions, state) - np.where(robot.relative_mask, origin, 0.0)
@@ -97,6 +99,7 @@ def actions_to_model(robot: Robot, actions: np.ndarray, state: np.ndarray) -> np
 
 def counted_actions(robot: Robot, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
     """As `actions_to_model`, but what the model counts from the state on stays a position, as openpi gives it out."""
+    actions = _along(robot, actions, state)
     counts = _each(actions, [joint.action_scale.to_model for joint in robot.action_joints])
     speeds = np.diff(counts, axis=-2, prepend=_origin(robot, state)[..., None, :]) / robot.velocity_steps
     return np.where(robot.velocity_mask, speeds, counts)
@@ -116,6 +119,19 @@ def actions_from_model(robot: Robot, actions: np.ndarray, state: np.ndarray) -> 
     counts = np.where(robot.velocity_mask, moved, actions)
     counts = counts + np.where(robot.velocity_mask | robot.relative_mask, origin, 0.0)
     return _each(counts, [joint.action_scale.from_model for joint in robot.action_joints])
+
+
+def _along(robot: Robot, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """Actions [..., H, A] without jumps by whole turns, from where the joints are in `state` [..., S] on."""
+    turning = robot.action_turning
+    if not turning.any():
+        return actions
+    state = np.asarray(state, np.float64)
+    origin = np.full((*state.shape[:-1], len(turning)), np.nan)
+    for index, joint in enumerate(robot.action_joints):
+        if joint.role == "both":
+            origin[..., index] = state[..., robot.state_names.index(joint.name)]
+    return unwrapped(actions, turning, origin)
 
 
 def _origin(robot: Robot, state: np.ndarray) -> np.ndarray:

@@ -105,6 +105,7 @@ class Arm(Node):
         self._joints = Follower(NAMES, HOME, VELOCITY)
         self.state_names = ["elbow", "yaw"]  # not the robot file's order
         self.speaks = True
+        self.told = lambda name, position: position  # how the driver counts
         self.stamp: float | None = None  # s; None: the system's time
         self.sent: list[JointTrajectory] = []
         self.yaw: list[JointTrajectory] = []
@@ -165,7 +166,9 @@ class Arm(Node):
         positions = self._joints.move()
         if not self.speaks:
             return
-        arm = JointState(name=self.state_names, position=[positions[name] for name in self.state_names])
+        arm = JointState(
+            name=self.state_names, position=[self.told(name, positions[name]) for name in self.state_names]
+        )
         hand = JointState(name=["finger"], position=[positions["gripper"]])
         for message, publisher in ((arm, self._arm_state), (hand, self._hand_state)):
             message.header.stamp = messages.seconds_to_stamp(time.time() if self.stamp is None else self.stamp)
@@ -289,6 +292,32 @@ def test_a_group_that_takes_plans_gets_each_one_whole(arm, start, robot_file, wa
     wait_until(lambda: len(arm.yaw) > count and rests(), 60.0)
     stop = arm.yaw[-1].points
     assert stop[-1].velocities[0] == 0.0 and stop[-1].positions[0] == pytest.approx(arm.positions()[-1, 0], abs=1e-6)
+
+
+def test_a_joint_that_turns_without_end_goes_the_short_way(arm, start, robot_file, wait_until):
+    """Its driver counts from -pi to pi, the chunk as well: from 2.0 to -1.7 it is 2.6 forward, across pi."""
+    document = yaml.safe_load(robot_file.read_text())
+    document["joints"][0] |= {"kind": "continuous", "limits": {"velocity": VELOCITY, "acceleration": 8.0}}
+    robot_file.write_text(yaml.safe_dump(document))
+    arm.told = lambda name, position: (position + np.pi) % (2 * np.pi) - np.pi if name == "yaw" else position
+    start(auto_arm=True, tracking_s=1.0)
+    wait_until(lambda: arm.state == "IDLE" and len(arm.sent) > 30, 20.0, lambda: arm.status.message)
+
+    def go(goal: float, reached: float) -> None:
+        def there() -> bool:
+            arm.send(time.time(), np.array([goal, 0.0, 0.0]))
+            time.sleep(0.2)
+            return abs(arm.sent[-1].points[0].positions[0] - reached) < 0.01
+
+        wait_until(there, 40.0, lambda: f"{arm.status.message}, at {arm.sent[-1].points[0].positions}")
+
+    go(2.0, 2.0)
+    go(-1.7, 2 * np.pi - 1.7)
+    assert arm.state == "RUNNING", arm.status.message
+    path, told = arm.positions()[:, 0], np.array([message.points[0].positions[0] for message in list(arm.yaw)])
+    assert np.abs(np.diff(path)).max() < 2 * VELOCITY * PERIOD and path.min() > 0.0
+    assert told[-1] == pytest.approx(-1.7, abs=0.05) and np.abs(told).max() < np.pi + 1.0, "in the driver's count"
+    assert_within_limits(arm, robot_file)
 
 
 def test_a_killed_policy_ends_in_a_hold_and_needs_arming(arm, start, processes, robot_file, wait_until):

@@ -10,6 +10,7 @@ from pi0_ros.base.findings import Finding, error, note, warning
 from pi0_ros.base.printing import numbers
 from pi0_ros.datasets.folder import DatasetFolder
 from pi0_ros.datasets.layout import ACTION, STATE
+from pi0_ros.robot.turning import short_way
 
 JUMP_FRACTION = 0.3  # a step of this fraction of a dimension's range ...
 JUMP_TIMES = 20.0  # ... and so many times its usual largest step (99 %) is a jump
@@ -67,18 +68,19 @@ def _dead(folder: DatasetFolder, key: str) -> Iterator[Finding]:
 
 def _jumps(folder: DatasetFolder, key: str) -> Iterator[Finding]:
     values = folder.columns[key].astype(np.float64)
-    steps = np.abs(np.diff(values, axis=0))
+    joints = () if folder.robot is None else folder.robot.state_joints if key == STATE else folder.robot.action_joints
+    turning = np.array([joint.continuous for joint in joints], bool)
+    steps = np.diff(values, axis=0)
+    steps = np.abs(short_way(steps, turning) if len(turning) == values.shape[1] else steps)
     inside = np.ones(len(steps), bool)
     inside[[entry.start - 1 for entry in folder.entries if 0 < entry.start <= len(steps)]] = False  # between episodes
     limits = np.maximum(JUMP_FRACTION * np.ptp(values, axis=0), JUMP_TIMES * np.quantile(steps[inside], 0.99, axis=0))
     switches = np.array([_is_gripper(name) for name in folder.names(key)])
-    if (robot := folder.robot) is not None:
-        joints = robot.state_joints if key == STATE else robot.action_joints
-        if len(joints) == values.shape[1]:
-            speeds = np.array([joint.velocity for joint in joints]) * JUMP_SPEED / folder.fps
-            absolute = np.array([joint.action != "velocity" or key == STATE for joint in joints])
-            limits = np.where(absolute, speeds, limits)
-            switches = np.array([joint.kind == "gripper" for joint in joints])
+    if joints and len(joints) == values.shape[1]:
+        speeds = np.array([joint.velocity for joint in joints]) * JUMP_SPEED / folder.fps
+        absolute = np.array([joint.action != "velocity" or key == STATE for joint in joints])
+        limits = np.where(absolute, speeds, limits)
+        switches = np.array([joint.kind == "gripper" for joint in joints])
     jumps = (steps > limits) & inside[:, None] & ~switches & (limits > 0)
     for dim in np.flatnonzero(jumps.any(axis=0)):
         rows = np.flatnonzero(jumps[:, dim])
