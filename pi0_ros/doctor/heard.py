@@ -12,10 +12,11 @@ import numpy as np
 
 from pi0_ros.observation.camera_picture import decoder_of
 from pi0_ros.observation.images import ImageError
-from pi0_ros.observation.joint_messages import MessageError, decode_command, decode_state
+from pi0_ros.observation.joint_messages import JointsHeard, MessageError, decode_command, leading_header
 from pi0_ros.observation.picture_quality import blocks, contrast, is_black, sharpness
 from pi0_ros.observation.streams import FROZEN_BYTES, SECOND
 from pi0_ros.robot import Camera, CommandGroup, Robot, StateTopic
+from pi0_ros.robot.turning import unwrapped
 
 PICTURE_S = 0.25  # a picture is looked at as often as this
 MOST_PICTURES = 60
@@ -115,10 +116,10 @@ class Session:
         robot = self.robot
         items: list[Camera | StateTopic | CommandGroup] = [*robot.cameras, *robot.state, *robot.commands]
         for item in items:
-            self.topics[item.topic] = Heard(item)
+            self.topics.setdefault(item.topic, Heard(item))  # a state topic may have several entries
         self._read: dict[str, Callable[[Any], np.ndarray]] = {}
         for heard in self.topics.values():
-            self._read[heard.topic] = _reader(heard.item)
+            self._read[heard.topic] = _reader(robot, heard.item)
         self._pictures: dict[str, tuple[int, float]] = {}  # camera topic -> mark of its picture, time since which
 
     def take(self, topic: str, message: Any, received_ns: int, arrival_s: float | None = None) -> None:
@@ -126,7 +127,7 @@ class Session:
         heard = self.topics[topic]
         arrival = received_ns / SECOND if arrival_s is None else arrival_s
         heard.arrivals.append(arrival)
-        header = None if heard.item.stamp == "arrival" else getattr(message, "header", None)
+        header = None if heard.item.stamp == "arrival" else leading_header(message)
         stamp_ns = 0 if header is None else header.stamp.sec * SECOND + header.stamp.nanosec
         if stamp_ns:
             heard.ages.append((received_ns - stamp_ns) / SECOND)
@@ -145,15 +146,24 @@ class Session:
         return [heard for heard in self.topics.values() if isinstance(heard.item, kind)]
 
     def joints(self, kind: type) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Joint -> (times [N], positions [N]) that states or commands told, for those that were heard."""
+        """Joint -> (times [N], positions [N]) that states or commands told, for those that were heard; continuous
+        joints without jumps."""
         found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        turning = {joint.name for joint in self.robot.joints if joint.continuous}
         for heard in self.of(kind):
-            if heard.values and getattr(heard.item, "field", "position") == "position":
-                times, values = np.array(heard.times), np.array(heard.values)
-                order = np.argsort(times, kind="stable")
-                assert not isinstance(heard.item, Camera)
-                for place, name in enumerate(heard.item.joints):
-                    found[name] = times[order], values[order, place]
+            if not heard.values:
+                continue
+            items = self.robot.state_topics[heard.topic] if isinstance(heard.item, StateTopic) else (heard.item,)
+            names = [(name, item) for item in items if not isinstance(item, Camera) for name in item.joints]
+            times, values = np.array(heard.times), np.array(heard.values)
+            order = np.argsort(times, kind="stable")
+            for place, (name, item) in enumerate(names):
+                told = order[np.isfinite(values[order, place])]  # messages may speak of some joints each
+                if len(told) and (not isinstance(item, StateTopic) or item.is_position):
+                    column = values[told, place]
+                    if name in turning:
+                        column = unwrapped(column[:, None], np.ones(1, bool))[:, 0]
+                    found[name] = times[told], column
         return found
 
     def _joints(self, heard: Heard, message: Any, t_s: float) -> None:
@@ -187,9 +197,9 @@ def look_at(picture: np.ndarray, t_s: float) -> Look:
     )
 
 
-def _reader(item: Camera | StateTopic | CommandGroup) -> Callable[[Any], np.ndarray]:
+def _reader(robot: Robot, item: Camera | StateTopic | CommandGroup) -> Callable[[Any], np.ndarray]:
     if isinstance(item, Camera):
         return decoder_of(item)
     if isinstance(item, StateTopic):
-        return lambda message: decode_state(item, message)
+        return JointsHeard(robot.state_topics[item.topic])
     return lambda message: decode_command(item, message)

@@ -15,6 +15,7 @@ import numpy as np
 
 from pi0_ros.base.findings import Finding, error
 from pi0_ros.robot import Joint, Robot, StateTopic
+from pi0_ros.robot.turning import whole_turns
 
 Series = tuple[np.ndarray, np.ndarray]  # times in s, values, [N] each
 OUTSIDE = 0.1  # of its range: a joint found further outside its limits than this, where its file says nothing else
@@ -75,6 +76,9 @@ def check_following(robot: Robot, state: Mapping[str, Series], command: Mapping[
         return []
     told = {joint.name: _on(grid, command[joint.name]) for joint in both}
     done = {joint.name: _on(grid, state[joint.name]) for joint in both}
+    for joint in both:  # of a continuous joint whole turns between state and command are none
+        way = np.median(done[joint.name] - told[joint.name], keepdims=True)
+        done[joint.name] = done[joint.name] - whole_turns(way, np.array([joint.continuous]))
     mixed = mixed_up(both, done, told)
     found = [_order(mixed)] if mixed else []
     for joint in both:
@@ -85,11 +89,7 @@ def check_following(robot: Robot, state: Mapping[str, Series], command: Mapping[
 
 def moved(robot: Robot, state: Mapping[str, Series]) -> bool:
     """Whether any joint moved by as much as is needed to judge it."""
-    return any(
-        np.ptp(state[joint.name][1]) > MOVES * (joint.upper - joint.lower)
-        for joint in robot.joints
-        if joint.name in state
-    )
+    return any(np.ptp(state[joint.name][1]) > MOVES * joint.span for joint in robot.joints if joint.name in state)
 
 
 def mixed_up(joints: Sequence[Joint], done: Mapping[str, np.ndarray], told: Mapping[str, np.ndarray]) -> dict[str, str]:
@@ -100,7 +100,7 @@ def mixed_up(joints: Sequence[Joint], done: Mapping[str, np.ndarray], told: Mapp
     places = {
         joint.name: {other.name: _apart(done[joint.name], told[other.name]) for other in joints} for joint in joints
     }
-    span = {joint.name: joint.upper - joint.lower for joint in joints}
+    span = {joint.name: joint.span for joint in joints}
     found: dict[str, str] = {}
     for joint in joints:
         apart = places[joint.name]
@@ -112,7 +112,7 @@ def mixed_up(joints: Sequence[Joint], done: Mapping[str, np.ndarray], told: Mapp
 
 def _one(joint: Joint, done: np.ndarray, told: np.ndarray) -> list[Finding]:
     """What is wrong with how one joint follows its command, [N] each on one time axis."""
-    span = joint.upper - joint.lower
+    span = joint.span
     if not np.isfinite(span) or np.ptp(told) < MOVES * span:
         return []
     values = [(_correlation(done, told, lag), lag) for lag in LAGS_S]

@@ -58,8 +58,8 @@ def common_offset_s(session: Session) -> float | None:
 
 def max_age_s(robot: Robot, topic: str) -> float:
     """The maximum age of a camera or state topic; of a command none counts."""
-    limits = {camera.topic: camera.max_age_s for camera in robot.cameras}
-    return (limits | {item.topic: item.max_age_s for item in robot.state}).get(topic, float("inf"))
+    observed = {*(camera.topic for camera in robot.cameras), *robot.state_topics}
+    return robot.max_ages_s[topic] if topic in observed else float("inf")
 
 
 def _off(robot: Robot, heard: Heard) -> bool:

@@ -15,7 +15,7 @@ from pi0_ros.doctor.graph import misfits
 from pi0_ros.doctor.heard import Endpoint
 from pi0_ros.doctor.joints import position_findings
 from pi0_ros.nodes.topic_ends import endpoint
-from pi0_ros.robot import Robot
+from pi0_ros.robot import Robot, StateTopic
 
 CHECKS: Mapping[str, str] = {  # what can be waived
     "limits": "a joint outside its limits.position",
@@ -36,11 +36,11 @@ class Arming:
             raise InputError(f"waive: there is no check {', '.join(unknown)}; there are {', '.join(CHECKS)}")
         self.waived = frozenset(waive.split())
         self._node, self._robot, self._commanded = node, robot, commanded
-        self._arrivals: dict[str, deque[float]] = {item.topic: deque(maxlen=RATE_OF) for item in robot.state}
+        self._arrivals: dict[StateTopic, deque[float]] = {item: deque(maxlen=RATE_OF) for item in robot.state}
 
-    def heard(self, topic: str, steady: float) -> None:
-        """A message of a state topic has come at this time of a steady clock."""
-        self._arrivals[topic].append(steady)
+    def heard(self, item: StateTopic, steady: float) -> None:
+        """A message with joints of this entry has come at this time of a steady clock."""
+        self._arrivals[item].append(steady)
 
     def limits(self, limits: JointLimits) -> JointLimits:
         """The limits for the controller: with `limits` waived, a joint may be found anywhere. Commands stay inside."""
@@ -59,7 +59,7 @@ class Arming:
     def _slow(self) -> list[str]:
         found = []
         for item in self._robot.state:
-            times = self._arrivals[item.topic]
+            times = self._arrivals[item]
             if len(times) > RATE_OF // 2 and times[-1] > times[0]:
                 rate = (len(times) - 1) / (times[-1] - times[0])
                 if rate * item.max_age_s < 1.0:

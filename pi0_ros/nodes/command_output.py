@@ -72,10 +72,9 @@ class CommandOutput:
     publisher on any of the robot's topics, so that it cannot command; the record goes to `pi0/shadow_command`.
     """
 
-    def __init__(self, node: Node, robot: Robot, shadow: bool = False, turned: np.ndarray | None = None) -> None:
-        """`turned` [J]: whole turns by which the driver counts continuous joints further on; others keep it up."""
+    def __init__(self, node: Node, robot: Robot, shadow: bool = False) -> None:
         self._shadow = shadow
-        self._turned = np.zeros(len(robot.joints)) if turned is None else turned
+        self.turned = np.zeros(len(robot.joints))  # rad: by which the driver counts continuous joints further on
         groups = () if shadow else robot.commands
         publishers = {
             group.name: node.create_publisher(message_class(group.type), group.topic, LATEST) for group in groups
@@ -123,7 +122,7 @@ class CommandOutput:
         stamp = seconds_to_stamp(now)
         ready = []
         for message, joints, publisher in self._each_tick:
-            filled = message.fill(command.position[joints] + self._turned[joints], command.velocity[joints], stamp)
+            filled = message.fill(command.position[joints] + self.turned[joints], command.velocity[joints], stamp)
             ready.append((publisher, joints, serialize_message(filled)))
         for numbers, values in zip(self._numbers, (command.position, command.velocity, command.acceleration)):
             numbers[:] = values
@@ -154,7 +153,7 @@ class CommandOutput:
     def publish_plan(self, plan: Plan) -> None:
         """Send `plan`, its times from now on, to the groups that take plans."""
         for group, joints, publisher in self._planned:
-            turned = replace(plan, positions=plan.positions + self._turned)
+            turned = replace(plan, positions=plan.positions + self.turned)
             publisher.publish(plan_message(group, joints, turned))
 
     def flush(self, timeout_s: float) -> None:

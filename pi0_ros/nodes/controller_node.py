@@ -90,12 +90,13 @@ class ControllerNode(Node):
         simulated = bool(self.get_parameter("use_sim_time").value)  # which may be as slow as it likes
         stall_s = np.inf if simulated else None
         self.shadow = Shadow(self, self.robot) if values["shadow"] else None
-        self.output = CommandOutput(self, self.robot, shadow=self.shadow is not None, self.controller.feedback.turned)
+        self.output = CommandOutput(self, self.robot, shadow=self.shadow is not None)
         self._arming = Arming(self, self.robot, self.output.topics, values["waive"])
         limits = self._arming.limits(limits_of(self.robot))
         if self.shadow is not None:
             settings, limits = unwatched(settings), replace(limits, tracking=np.array(np.inf))
         self.controller = Controller(limits, self.period, max_age, settings, stall_s)
+        self.output.turned = self.controller.feedback.turned
         self._lock = threading.Lock()  # around self.controller
         self._auto_arm = values["auto_arm"] or self.shadow is not None
         self._deadman: DeadmanButton | None = None
@@ -176,7 +177,6 @@ class ControllerNode(Node):
         entry = f"{topic.topic} {topic.joints}"  # one topic may have several
 
         def on_state(data: bytes) -> None:
-            self._arming.heard(topic.topic, time.monotonic())
             try:
                 message = read_state(data, topic)
                 position = decode(message)
@@ -189,6 +189,7 @@ class ControllerNode(Node):
             else:
                 self._state_problems.pop(entry, None)
             if (heard := np.isfinite(position)).any():
+                self._arming.heard(topic, time.monotonic())
                 stamp = state_stamp_ns(topic, message) * 1e-9 or self.now()
                 with self._lock:
                     self.controller.measure(stamp, joints[heard], position[heard])

@@ -422,8 +422,8 @@ class ObservationBuffer:
             old = absent & joints.heard.ever & (joints.limits_s == limit)
             names = ", ".join(repr(joints.names[j]) for j in np.flatnonzero(old))
             newest = int(age_ns[old].max())
-            age = f"{newest / SECOND:.2f} s old" if newest < FOREVER else f"older than {joints.limits_s.max():.2f} s"
-            sentences.append(f"{topic}: joint {names} is {age}, limit {limit:.2f} s")
+            gone = f"is {newest / SECOND:.2f} s old" if newest < FOREVER else "has not come for longer"
+            sentences.append(f"{topic}: joint {names} {gone}, limit {limit:.2f} s")
         return sentences
 
     def _same_since_ns(self, topic: str, msg: Any, stamp_ns: int) -> int:

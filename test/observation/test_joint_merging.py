@@ -67,7 +67,7 @@ def test_each_joint_has_its_own_age_and_one_that_stops_is_named() -> None:
     buffer = filled(TWO, *messages)
     assert buffer.observe(T0 + 780 * MS, "").state.tolist() == [39.0, 40.0, 41.0, 42.0, 43.0, 0.5]
     buffer.push_message(TOPIC, message(T0 + 850 * MS, part(ARM, 0.0)), 0)
-    sentence = f"{TOPIC}: joint '{GRIPPER}' is older than 0.60 s, limit 0.60 s"
+    sentence = f"{TOPIC}: joint '{GRIPPER}' has not come for longer, limit 0.60 s"
     assert buffer.problems(T0 + 850 * MS) == [sentence]
     with pytest.raises(StaleError, match=sentence) as caught:
         buffer.observe(T0 + 850 * MS, "")

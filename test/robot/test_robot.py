@@ -168,12 +168,14 @@ def draw_camera(draw: st.DrawFn, name: str, topic: str, slot: str) -> Camera:
 
 
 @st.composite
-def scales(draw: st.DrawFn, threshold: bool = False) -> Scale:
+def scales(draw: st.DrawFn, threshold: bool = False, plain: bool = False) -> Scale:
     zero, crank = draw(st.floats(-9, 9)), None
-    if draw(st.booleans()):
+    if not plain and draw(st.booleans()):
         lower = draw(st.floats(-1, 1))
         crank = Crank(draw(positive), draw(positive), (lower, lower + draw(st.floats(1e-3, 1))))
-    return Scale(zero, zero + draw(positive), crank, draw(st.none() | st.floats(0, 1)) if threshold else None)
+    return Scale(
+        zero, zero + draw(positive), crank, draw(st.none() | st.floats(0, 1)) if threshold and not plain else None
+    )
 
 
 @st.composite
@@ -191,28 +193,34 @@ def robots(draw: st.DrawFn) -> Robot:
 
     def joint(name: str) -> Joint:
         kind = draw(st.sampled_from(sorted(KIND_UNITS)))
-        lower = draw(st.floats(-1e6, 1e6))
+        lower, width = draw(st.floats(-1e6, 1e6)), draw(st.floats(1e-3, 1e6))
+        ends = (-math.inf, math.inf) if kind == "continuous" else (lower, lower + width)
         return Joint(
             name=name,
             unit=draw(st.sampled_from(KIND_UNITS[kind])),
             kind=kind,
-            lower=lower,
-            upper=lower + draw(st.floats(1e-3, 1e6)),
+            lower=ends[0],
+            upper=ends[1],
             velocity=draw(positive),
             acceleration=draw(positive),
             jerk=draw(st.none() | positive),
             tracking=draw(st.none() | positive),
-            **meaning(),
+            **meaning(kind == "continuous"),
         )
 
-    def meaning() -> dict[str, Any]:
+    def meaning(continuous: bool) -> dict[str, Any]:
         role, action = draw(st.sampled_from(ROLES)), draw(st.sampled_from(ACTIONS))
         if role == "state":
-            return {"action": "", "role": role, "state_scale": draw(scales())}
+            return {"action": "", "role": role, "state_scale": draw(scales(plain=continuous))}
         if role == "action" or action == "absolute":
-            scale = draw(scales(threshold=True))
-            return {"action": "absolute", "role": role, "state_scale": draw(scales()), "action_scale": scale}
-        scale = draw(scales())
+            scale = draw(scales(threshold=True, plain=continuous))
+            return {
+                "action": "absolute",
+                "role": role,
+                "state_scale": draw(scales(plain=continuous)),
+                "action_scale": scale,
+            }
+        scale = draw(scales(plain=continuous))
         step = draw(positive) if action == "velocity" else 1.0
         return {"action": action, "role": role, "state_scale": scale, "action_scale": scale, "step": step}
 

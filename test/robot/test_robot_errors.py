@@ -86,8 +86,8 @@ WRONG = {
     ),
     "unknown kind": (
         "kind: revolute",
-        "kind: continuous",
-        ["joints[0].kind: 'continuous' is not known", "revolute or"],
+        "kind: rotary",
+        ["joints[0].kind: 'rotary' is not known", "revolute or"],
     ),
     "joint twice": (
         "name: gripper",
