@@ -141,6 +141,11 @@ class Session:
             if len(heard.complaints) < TEXTS and str(problem) not in heard.complaints:
                 heard.complaints.append(str(problem))
 
+    def never(self, topic: str) -> str:
+        """A sentence about the joints of a state topic that no message has spoken of; empty where there are none."""
+        reader = self._read[topic]
+        return reader.never() if isinstance(reader, JointsHeard) and self.topics[topic].values else ""
+
     def of(self, kind: type) -> list[Heard]:
         """The topics of one kind: Camera, StateTopic or CommandGroup."""
         return [heard for heard in self.topics.values() if isinstance(heard.item, kind)]

@@ -91,6 +91,9 @@ def _stream(session: Session, heard: Heard, skew: float | None) -> Iterator[Find
         yield (error if 2 * heard.unreadable > len(heard.arrivals) else warning)(
             heard.topic, many.replace(f": {heard.topic}: ", ": "), "correct the robot file's names or the publisher"
         )
+    if never := session.never(heard.topic):
+        what, _, todo = never.removeprefix(f"{heard.topic}: ").partition(": ")
+        yield error(heard.topic, what, todo)
     if heard.command:
         return
     if skew is None and _off(session.robot, heard):

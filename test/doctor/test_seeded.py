@@ -117,7 +117,7 @@ SEEDS: dict[str, tuple[Seed, str, tuple[str, ...]]] = {
     "names that differ": (
         Seed(names=("waist", *ROBOT.joint_names[1:])),
         STATE,
-        ("yaw", "the message has waist", "names"),
+        ("yaw", "they have waist", "names"),
     ),
 }
 
