@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -128,6 +129,7 @@ class CommandOutput:
             numbers[:] = values
         self._sent.header.stamp = stamp
         record, left = serialize_message(self._sent), np.zeros(len(command.position), bool)
+        time.sleep(0)  # other threads have their turn now: for what follows the interpreter is ours
         for publisher, joints, data in ready:
             if not in_time():
                 return left

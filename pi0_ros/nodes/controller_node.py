@@ -171,6 +171,7 @@ class ControllerNode(Node):
         self._publish_diagnostics()
         self.output.flush(0.5)
         self.emergency_stop.close()
+        self._neighbours.sole.close()
 
     def _listener(self, topic: StateTopic) -> Callable[[bytes], None]:
         joints, decode = self.robot.indices(topic.joints), JointsHeard([topic], positions=True)
