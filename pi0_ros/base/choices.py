@@ -2,3 +2,4 @@
 
 RTC_SCHEDULES = ("exp", "linear", "ones", "zeros")  # how weights of real-time chunking fall: `model.rtc`
 IMAGE_RESIZES = ("pillow", "torch", "torch_0.4", "torch_0.3")  # how frames become pictures: `engine.pictures`
+IMAGE_CODINGS = ("raw", "jpeg", "whole")  # how pictures travel to a server: `inference.client`

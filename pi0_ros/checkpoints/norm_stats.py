@@ -7,6 +7,7 @@ epsilons differ.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -109,6 +110,10 @@ class NormStats:
                 for key, stats in (("state", self.state), ("actions", self.actions))
             }
         }
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that differ where any number does."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], origin: str) -> NormStats:

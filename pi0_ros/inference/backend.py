@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.inference.link import Link
 from pi0_ros.inference.metadata import Metadata
 from pi0_ros.inference.prefix import ActionPrefix
 from pi0_ros.observation.streams import Observation
@@ -44,3 +45,23 @@ class WritesSubtasks(Protocol):
 
     def write_subtask(self, observation: Observation) -> str:
         """Return the next subtask of the observation's prompt, "" for none; safe beside `infer` in another thread."""
+
+
+Request = tuple[Observation, ActionPrefix | None]
+
+
+@runtime_checkable
+class InfersMany(Protocol):
+    """A backend that can infer for several observations at once."""
+
+    def infer_many(self, requests: Sequence[Request]) -> list[ActionChunk]:
+        """What `infer` would answer to each, to rounding; one that is bad spoils it for all."""
+
+
+@runtime_checkable
+class HasLink(Protocol):
+    """A backend that asks servers and says how the way to them is."""
+
+    @property
+    def link(self) -> Link:
+        """How the way to the servers is; may be read from any thread."""

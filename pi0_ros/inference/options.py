@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+from pi0_ros.base.choices import IMAGE_CODINGS
 from pi0_ros.base.errors import InputError
 
 BACKENDS = ("local", "zmq", "openpi")
@@ -25,9 +26,14 @@ class PolicyOptions:
     checkpoint: str = _option("", "checkpoint folder: this package's, LeRobot's or openpi's (backend local)")
     backend: str = _option("local", "where the model runs: local, zmq (`pi0 serve`) or openpi (its websocket)")
     server: str = _option(
-        "tcp://127.0.0.1:5555", "address of the server; ws://host:8000 for backend openpi (backends zmq, openpi)"
+        "tcp://127.0.0.1:5555",
+        "address of the server, or several in order of preference with commas between them (backend zmq); "
+        "ws://host:8000 for backend openpi",
     )
-    timeout_s: float = _option(2.0, "longest wait for a server's answer, s", (0.01, 60.0))
+    timeout_s: float = _option(2.0, "longest wait for an answer, of all servers together, s", (0.01, 60.0))
+    image_coding: str = _option(
+        "raw", "pictures to the server: raw or jpeg, both resized here, or whole as the camera gave them (backend zmq)"
+    )
     device: str = _option("auto", "torch device: auto, cpu, cuda, cuda:1 ... (backend local)")
     dtype: str = _option("auto", "numbers of the model: auto (the checkpoint's), float32, bfloat16 (backend local)")
     tokenizer: str = _option("", "tokenizer file or folder, for a checkpoint without one (backend local)")
@@ -40,7 +46,7 @@ class PolicyOptions:
     num_steps: int = _option(0, "flow steps per chunk, 0: the checkpoint's (backend local)", (0, 100))
 
     def __post_init__(self) -> None:
-        for name, choices in (("backend", BACKENDS), ("dtype", DTYPES)):
+        for name, choices in (("backend", BACKENDS), ("dtype", DTYPES), ("image_coding", IMAGE_CODINGS)):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}")
         for option in fields(self):
@@ -49,14 +55,25 @@ class PolicyOptions:
                 raise InputError(f"{option.name} is {value}, expected {limits[0]:g} .. {limits[1]:g}")
         if self.backend == "local" and not self.checkpoint:
             raise InputError("backend 'local' needs a checkpoint folder: set `checkpoint`")
-        if self.backend == "zmq" and not self.server:
+        if self.backend == "zmq" and not self.servers:
             raise InputError("backend 'zmq' needs an address: set `server`, e.g. tcp://127.0.0.1:5555")
+        if self.backend == "zmq" and len(set(self.servers)) < len(self.servers):
+            raise InputError(f"server {self.server!r} names an address twice")
+        if self.backend == "openpi" and len(self.servers) > 1:
+            raise InputError("backend 'openpi' takes one server; several in order of preference are for backend 'zmq'")
+        if self.image_coding != "raw" and self.backend != "zmq":
+            raise InputError("image_coding is for backend 'zmq'")
         if self.backend == "openpi" and not self.server.startswith(("ws://", "wss://")):
             raise InputError(f"backend 'openpi' needs an address such as ws://gpu-box:8000, not {self.server!r}")
         if self.keys and self.backend != "zmq":
             raise InputError("keys are for backend 'zmq'")
         if self.token_file and self.backend != "openpi":
             raise InputError("token_file is for backend 'openpi'")
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The addresses in `server`, in order of preference."""
+        return tuple(address.strip() for address in self.server.strip("[] ").split(",") if address.strip())
 
 
 OPTIONS: dict[str, Field[Any]] = {option.name: option for option in fields(PolicyOptions)}

@@ -6,25 +6,30 @@ the order of the header's `arrays` list.
     {"pi0": 3, "type": "infer", "id": 7, ..., "arrays": [["state", "float64", [6]], ["image/base", "uint8", [9, 9, 3]]]}
 
     client -> server        server -> client
-    hello                   metadata    robot file, horizon, fps, image size, session
+    hello                   metadata    robot file, horizon, fps, image size, statistics, session
     infer                   chunk       actions float64 [H, J], stamp_ns, dt_ns, names, timing
       with `rtc` and the array `prefix` float64 [n, J] where the chunk is to continue another one
+    status                  status      numbers for people and programs that watch
                             error       code, message
 
 `session` names one start of the server: an `infer` that carries another one is answered by error "session", so a client
 always knows what it talks to. `id` (from 1) returns in the answer; answers that nobody waits for any more are dropped.
+Every answer says when its question came and when it left (`clocks.py`); an unchanged picture is named instead of sent
+(`parts.py`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import msgpack
 import numpy as np
 
+from pi0_ros.base.choices import IMAGE_RESIZES
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.foreign import (
     MAX_IMAGE_SIDE,
@@ -38,6 +43,7 @@ from pi0_ros.base.foreign import (
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.inference.metadata import Metadata
 from pi0_ros.inference.prefix import ActionPrefix, RtcSettings
+from pi0_ros.observation.jpeg import decode_jpeg
 from pi0_ros.observation.streams import Observation
 from pi0_ros.robot import robot_from_yaml, robot_to_yaml
 
@@ -48,7 +54,8 @@ MAX_FRAMES = 33  # header and 32 arrays
 MAX_HEADER_BYTES = 1 << 20
 MAX_BYTES = 64 << 20  # of a whole message
 DTYPES = ("uint8", "bool", "int64", "float32", "float64")
-TYPES = ("hello", "metadata", "infer", "chunk", "error")
+TYPES = ("hello", "metadata", "infer", "chunk", "status", "error")
+CODED = ("image/", "jpeg/")  # how the names of arrays begin that are pictures: pixels, or a JPEG file
 
 
 class ProtocolError(InputError):
@@ -57,6 +64,10 @@ class ProtocolError(InputError):
 
 class VersionError(ProtocolError):
     """The other side speaks another version of the protocol."""
+
+
+class PartsError(ProtocolError):
+    """A question names a picture that the server does not hold: it must be sent again."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +176,9 @@ def parse_metadata(message: Message) -> tuple[Metadata, str]:
                 horizon=int(content["horizon"]),
                 fps=float(content["fps"]),
                 image_size=int(content["image_size"]),
-                image_resize=str(content["image_resize"]),
+                image_resize=_choice(content, "image_resize", IMAGE_RESIZES),
                 rtc_trained_max_delay=int(content["rtc_trained_max_delay"]),
+                statistics=shortened(str(content["statistics"]), MAX_LINE_CHARS),
             ),
             session,
         )
@@ -174,9 +186,25 @@ def parse_metadata(message: Message) -> tuple[Metadata, str]:
         raise ProtocolError(f"metadata cannot be read: {shortened(repr(error))}") from error
 
 
+def _choice(content: Mapping[str, Any], key: str, choices: Sequence[str]) -> str:
+    if content[key] not in choices:
+        raise ValueError(f"{key} {content[key]!r:.80} is none of {', '.join(choices)}")
+    return str(content[key])
+
+
 def infer_message(
-    observation: Observation, session: str, client: str, number: int, prefix: ActionPrefix | None = None
+    observation: Observation,
+    session: str,
+    client: str,
+    number: int,
+    prefix: ActionPrefix | None = None,
+    jpegs: Mapping[str, bytes] = MappingProxyType({}),
+    same: Mapping[str, int] = MappingProxyType({}),
 ) -> Message:
+    """The question for a chunk. `jpegs` are pictures beside those of the observation, as files; `same` names others.
+
+    `same`: camera -> number of the question that carried its picture, which has not changed.
+    """
     body: dict[str, Any] = {
         "session": session,
         "client": client,
@@ -186,6 +214,9 @@ def infer_message(
     }
     arrays = {"state": np.asarray(observation.state, np.float64)}
     arrays |= {f"image/{name}": image for name, image in observation.images.items()}
+    arrays |= {f"jpeg/{name}": np.frombuffer(data, np.uint8) for name, data in jpegs.items()}
+    if same:
+        body["same"] = dict(same)
     if prefix is not None:
         body["rtc"] = {"dt": float(prefix.dt), "delay": int(prefix.delay), **asdict(prefix.settings)}
         arrays["prefix"] = np.asarray(prefix.actions, np.float64)
@@ -227,6 +258,12 @@ def parse_observation(message: Message) -> Observation:
     for name, image in images.items():
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ProtocolError(f"infer: image '{name}' is {image.dtype} {list(image.shape)}, expected uint8 [h, w, 3]")
+    for name, data in message.arrays.items():
+        if name.startswith("jpeg/"):
+            try:
+                images[name[5:]] = decode_jpeg(data.tobytes())
+            except InputError as error:
+                raise ProtocolError(f"infer: image '{name[5:]}': {error}") from None
     return Observation(stamp_ns=stamp_ns, images=images, state=state, prompt=prompt, ages_s=ages_s)
 
 
@@ -252,6 +289,19 @@ def parse_chunk(message: Message) -> tuple[ActionChunk, dict[str, float]]:
             except (ValueError, TypeError) as error:
                 raise ProtocolError(f"chunk: {error}") from error
     raise ProtocolError("chunk: expected stamp_ns, dt_ns, names, timing and an array 'actions' float64 [H, J]")
+
+
+def stamped(message: Message, received_ns: int, sent_ns: int) -> Message:
+    """An answer that says when its question came and when it left, ns of the server's clock of the day."""
+    return replace(message, body={**message.body, "received_ns": received_ns, "sent_ns": sent_ns})
+
+
+def stamps_of(message: Message) -> tuple[int, int] | None:
+    """(received_ns, sent_ns) of an answer; None where it carries none, or nonsense."""
+    match message.body:
+        case {"received_ns": int(received_ns), "sent_ns": int(sent_ns)} if 0 < received_ns <= sent_ns < 2**63:
+            return received_ns, sent_ns
+    return None
 
 
 def error_message(code: str, text: str, number: int) -> Message:

@@ -6,20 +6,25 @@ import logging
 import threading
 import time
 import uuid
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
+from typing import Any
 
 import zmq
 
 from pi0_ros.base.errors import InputError, Pi0Error
-from pi0_ros.inference.backend import Backend
+from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.inference.backend import Backend, InfersMany, Request
 from pi0_ros.inference.keys import Handshakes, ServerKeys, authenticator, secure_server
+from pi0_ros.inference.numbers import ServerNumbers
+from pi0_ros.inference.parts import HeldParts
+from pi0_ros.inference.prefix import ActionPrefix
 from pi0_ros.inference.protocol import (
     DEFAULT_ADDRESS,
     MAX_BYTES,
     UNREADABLE,
     Message,
+    PartsError,
     ProtocolError,
     VersionError,
     chunk_message,
@@ -29,37 +34,49 @@ from pi0_ros.inference.protocol import (
     metadata_message,
     parse_observation,
     parse_prefix,
+    stamped,
 )
+from pi0_ros.inference.refusals import Refusals
+from pi0_ros.inference.waiting import Question, Waiting
+from pi0_ros.observation.streams import Observation
 
 log = logging.getLogger("pi0 serve")
 POLL_MS = 100  # how long a stop request may go unnoticed
 MAX_BATCH = 64  # messages read in one round
-MAX_WAITING = 256  # clients whose question waits ...
-MAX_WAITING_BYTES = 512 << 20  # ... and what their questions may weigh together
 REPORT_S = 10.0
+DRAIN_S = 10.0  # longest time to answer what was taken before the stop
+LISTEN_S = 0.2  # so long a stopped server still says no to those who just asked
 
 
 class Server:
     """One policy, one ROUTER socket. Whatever a client sends is answered or dropped; no client can end the server.
 
-    One thread (`run`) owns the socket and always reads, whatever the policy does; a second one infers. Of each client
-    only the newest question waits, it has given up on the others; clients take turns. libzmq aborts the process when a
-    connection that nobody reads from breaks while it heartbeats (zeromq/libzmq#3937), so the socket is never left
+    One thread (`run`) owns the socket and always reads, whatever the policy does; `threads` others infer, for which the
+    policy must be safe. Of each client only the newest question waits, it has given up on the others; clients take
+    turns. With `batch` up to so many questions that wait together are inferred together. libzmq aborts the process when
+    a connection that nobody reads from breaks while it heartbeats (zeromq/libzmq#3937), so the socket is never left
     unread, sends no heartbeats, and finds dead peers by TCP's keep-alive. With `keys` only clients on its list get
     through to it, encrypted.
     """
 
-    def __init__(self, policy: Backend, bind: str = DEFAULT_ADDRESS, keys: ServerKeys | None = None) -> None:
+    def __init__(
+        self,
+        policy: Backend,
+        bind: str = DEFAULT_ADDRESS,
+        keys: ServerKeys | None = None,
+        *,
+        threads: int = 1,
+        batch: int = 1,
+    ) -> None:
+        if batch > 1 and not isinstance(policy, InfersMany):
+            raise InputError("batch: this policy takes one question at a time")
         self.policy = policy
         self.session = uuid.uuid4().hex
-        self.answered = 0
-        self.refused = 0
-        self._waiting: OrderedDict[str, tuple[bytes, Message, int]] = (
-            OrderedDict()
-        )  # client: its newest question, bytes
-        self._work = threading.Condition()
-        self._done: SimpleQueue[tuple[bytes, Message]] = SimpleQueue()
-        self._stopping = False
+        self.numbers = ServerNumbers(self.session)
+        self.refusals = Refusals(log)
+        self._threads, self._batch = threads, batch
+        self._waiting, self._held = Waiting(), HeldParts()
+        self._done: SimpleQueue[tuple[Question, Message]] = SimpleQueue()
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -86,44 +103,70 @@ class Server:
         endpoint = self._socket.getsockopt(zmq.LAST_ENDPOINT)  # with the port that "*" became
         self.address = endpoint.decode().rstrip("\0") if isinstance(endpoint, bytes) else bind
 
+    @property
+    def answered(self) -> int:
+        """Chunks sent."""
+        return self.numbers.answered
+
+    @property
+    def refused(self) -> int:
+        """Questions answered by an error, and connections refused."""
+        return self.refusals.count
+
+    def look(self) -> dict[str, Any]:
+        """The server's numbers as plain data; from any thread."""
+        return self.numbers.look(self.policy.metadata, len(self._waiting), dict(self.refusals.by_code))
+
     def run(self, stop: Callable[[], bool]) -> None:
-        """Answer until `stop()` is true; an inference under way is waited for."""
-        worker = threading.Thread(target=self._infer_forever, name="inference")
-        worker.start()
+        """Answer until `stop()` is true, then answer what was taken, refuse what is new, and return."""
+        workers = [threading.Thread(target=self._infer_forever, name=f"inference {n}") for n in range(self._threads)]
+        for worker in workers:
+            worker.start()
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._results, zmq.POLLIN)
-        reported, answered = time.monotonic(), 0
         try:
-            while not stop():
-                poller.poll(POLL_MS)
-                self._read()
-                self._send_results()
-                self._count_strangers()
-                if time.monotonic() - reported >= REPORT_S:
-                    if self.answered > answered:
-                        last_ms = self.policy.timing.get("total_ms", float("nan"))
-                        log.info("%d chunks, last %.0f ms, %d refused", self.answered, last_ms, self.refused)
-                    reported, answered = time.monotonic(), self.answered
+            self._answer_while(poller, lambda: not stop())
+            self.numbers.draining = True
+            began = time.monotonic()
+            self._answer_while(
+                poller,
+                lambda: time.monotonic() - began < (LISTEN_S if self._waiting.idle and self._done.empty() else DRAIN_S),
+            )
         finally:
-            with self._work:
-                self._stopping = True
-                self._work.notify()
-            worker.join()
+            self._waiting.close()
+            for worker in workers:
+                worker.join()
             self._send_results()
+            self.refusals.report()
 
     def close(self) -> None:
+        """Free the socket; after `run` has returned."""
         if self._guard is not None:
             self._guard.stop()
         self._handshakes.close()
         self._context.destroy(linger=0)
 
+    def _answer_while(self, poller: zmq.Poller, go_on: Callable[[], bool]) -> None:
+        reported, answered = time.monotonic(), self.answered
+        while go_on():
+            poller.poll(POLL_MS)
+            self._read()
+            self._send_results()
+            self._count_strangers()
+            if time.monotonic() - reported >= REPORT_S:
+                if self.answered > answered:
+                    last_ms = self.policy.timing.get("total_ms", float("nan"))
+                    log.info("%d chunks, last %.0f ms, %d refused", self.answered, last_ms, self.refused)
+                self.refusals.report()
+                reported, answered = time.monotonic(), self.answered
+
     def _count_strangers(self) -> None:
         """Connections that failed before a word was said: other keys, none, or another protocol. Said now and then."""
         self._strangers += self._handshakes.failed()
         if self._strangers and time.monotonic() - self._strangers_said >= REPORT_S:
-            log.warning("refused: %d connection(s) without keys that fit, or of another protocol", self._strangers)
-            self.refused += self._strangers
+            text = "connection(s) without keys that fit, or of another protocol"
+            self.refusals.say("connection", text, self._strangers)
             self._strangers, self._strangers_said = 0, time.monotonic()
 
     def _read(self) -> None:
@@ -133,85 +176,133 @@ class Server:
                 peer, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
+            received_ns = time.time_ns()
+            number = UNREADABLE
             try:
-                self._take(peer, decode(frames), sum(map(len, frames)))
+                message = decode(frames)
+                number = message.id
+                self._take(Question(peer, message, sum(map(len, frames)), received_ns, time.monotonic()))
             except VersionError as error:
-                self._refuse(peer, "version", str(error), UNREADABLE)
+                self._refuse(peer, "version", str(error), UNREADABLE, received_ns)
+            except PartsError as error:
+                self._refuse(peer, "parts", str(error), number, received_ns)
             except ProtocolError as error:
-                self._refuse(peer, "bad_request", str(error), UNREADABLE)
+                self._refuse(peer, "bad_request", str(error), number, received_ns)
 
-    def _take(self, peer: bytes, message: Message, size: int) -> None:
+    def _take(self, question: Question) -> None:
+        peer, message, received_ns = question.peer, question.message, question.received_ns
         if message.type == "hello":
-            if (metadata := self.policy.metadata) is None:
-                self._refuse(peer, "hello", "the policy behind this server has not been reached yet", message.id)
+            if self.numbers.draining:
+                self._refuse(peer, "stopping", "this server stops", message.id, received_ns)
+            elif (metadata := self.policy.metadata) is None:
+                text = "the policy behind this server has not been reached yet"
+                self._refuse(peer, "hello", text, message.id, received_ns)
             else:
-                self._send(peer, metadata_message(metadata, self.session, message.id))
+                self._send(peer, metadata_message(metadata, self.session, message.id), received_ns)
+        elif message.type == "status":
+            self._send(peer, Message("status", message.id, {"status": self.look()}), received_ns)
         elif message.type != "infer":
-            self._refuse(peer, "bad_request", f"'{message.type}' is not a question", message.id)
+            self._refuse(peer, "bad_request", f"'{message.type}' is not a question", message.id, received_ns)
         elif message.body.get("session") != self.session:
-            self._refuse(peer, "session", "the server was restarted: say hello first", message.id)
+            self._refuse(peer, "session", "the server was restarted: say hello first", message.id, received_ns)
+        elif self.numbers.draining:
+            self._refuse(peer, "stopping", "this server stops", message.id, received_ns)
         else:
-            client = _client(peer, message)
-            with self._work:
-                others = {name: weight for name, (_, _, weight) in self._waiting.items() if name != client}
-                if len(others) < MAX_WAITING and sum(others.values()) + size <= MAX_WAITING_BYTES:
-                    self._waiting[client] = peer, message, size
-                    self._work.notify()
-                    return
-            self._refuse(peer, "busy", f"{len(others)} other clients are waiting", message.id)
+            client = _client(question)
+            self.numbers.heard(client)
+            whole = self._held.complete(client, message)
+            refusal = self._waiting.put(client, Question(peer, whole, question.size, received_ns, question.received))
+            if refusal:
+                self._refuse(peer, "busy", refusal, message.id, received_ns)
 
     def _infer_forever(self) -> None:
-        """The second thread: one question after the other, in the order in which their clients came."""
+        """Another thread: one question after the other, or a few together, as their clients came."""
         wake: zmq.Socket[bytes] = self._context.socket(zmq.PUSH)
         wake.setsockopt(zmq.LINGER, 0)
         wake.connect("inproc://results")
         try:
-            while True:
-                with self._work:
-                    self._work.wait_for(lambda: self._waiting or self._stopping)
-                    if self._stopping:
-                        return
-                    _, (peer, message, _) = self._waiting.popitem(last=False)
-                self._done.put((peer, self._infer(message)))
+            while questions := self._waiting.take(self._batch):
+                for pair in zip(questions, self._infer(questions)):
+                    self._done.put(pair)
+                self._waiting.done(len(questions))
                 wake.send(b"")
         finally:
             wake.close()
 
-    def _infer(self, message: Message) -> Message:
-        """The answer to a question: a chunk, or an error in words."""
+    def _infer(self, questions: Sequence[Question]) -> list[Message]:
+        """The answers to questions: chunks, or errors in words."""
+        began = time.monotonic()
+        read = [_read_question(question.message) for question in questions]
+        good = [request for request in read if not isinstance(request, str)]
+        made = iter(self._infer_all(good))
+        answers = []
+        for question, request in zip(questions, read):
+            found = request if isinstance(request, str) else next(made)
+            if isinstance(found, str):
+                answers.append(error_message("infer", found, question.message.id))
+            else:
+                chunk, timing = found
+                waited_ms = (began - question.received) * 1e3
+                self.numbers.inferred(waited_ms, timing.get("total_ms", (time.monotonic() - began) * 1e3))
+                answers.append(chunk_message(chunk, {**timing, "wait_ms": waited_ms}, question.message.id))
+        return answers
+
+    def _infer_all(self, requests: Sequence[Request]) -> list[tuple[ActionChunk, Mapping[str, float]] | str]:
+        """Chunks with their timing, together where that is possible, or what went wrong with each."""
+        if len(requests) > 1 and isinstance(self.policy, InfersMany):
+            try:
+                chunks = self.policy.infer_many(requests)
+            except Exception as error:  # one of them spoils it for all: each is tried for itself
+                log.debug("inferred one by one: %s", error)
+            else:
+                self.numbers.inferences += 1
+                return [(chunk, self.policy.timing) for chunk in chunks]
+        return [self._infer_one(*request) for request in requests]
+
+    def _infer_one(
+        self, observation: Observation, prefix: ActionPrefix | None
+    ) -> tuple[ActionChunk, Mapping[str, float]] | str:
         try:
-            chunk = self.policy.infer(parse_observation(message), parse_prefix(message))
+            chunk = self.policy.infer(observation, prefix)
         except Pi0Error as error:
-            return error_message("infer", str(error), message.id)
+            return str(error)
         except Exception as error:  # a robot waits for the answer: say what happened and live on
             log.exception("inference failed")
-            return error_message("infer", f"{type(error).__name__}: {error}", message.id)
-        return chunk_message(chunk, self.policy.timing, message.id)
+            return f"{type(error).__name__}: {error}"
+        self.numbers.inferences += 1
+        return chunk, self.policy.timing
 
     def _send_results(self) -> None:
         while self._results.poll(0):
             self._results.recv(zmq.NOBLOCK)
         while not self._done.empty():
-            peer, message = self._done.get()
+            question, message = self._done.get()
             if message.type == "error":
-                self.refused += 1
-                log.warning("refused: %.500s", message.body.get("message"))
+                self.refusals.say(str(message.body["code"]), str(message.body["message"]))
             else:
-                self.answered += 1
-            self._send(peer, message)
+                self.numbers.answered += 1
+            self._send(question.peer, message, question.received_ns)
 
-    def _refuse(self, peer: bytes, code: str, text: str, number: int) -> None:
-        self.refused += 1
-        log.warning("refused: %.500s", text)
-        self._send(peer, error_message(code, text, number))
+    def _refuse(self, peer: bytes, code: str, text: str, number: int, received_ns: int) -> None:
+        self.refusals.say(code, text)
+        self._send(peer, error_message(code, text, number), received_ns)
 
-    def _send(self, peer: bytes, message: Message) -> None:
+    def _send(self, peer: bytes, message: Message, received_ns: int) -> None:
         try:
-            self._socket.send_multipart([peer, *encode(message)])
+            frames = encode(stamped(message, received_ns, time.time_ns()))
+            self._socket.send_multipart([peer, *frames])
         except zmq.ZMQError as error:  # the client is gone or takes nothing; there is nobody to tell
             log.debug("answer dropped: %s", error)
 
 
-def _client(peer: bytes, message: Message) -> str:
+def _client(question: Question) -> str:
     """Who asks: the name survives a client's change of sockets."""
-    return str(message.body.get("client", peer))
+    return str(question.message.body.get("client", question.peer))
+
+
+def _read_question(message: Message) -> Request | str:
+    """What the policy is asked, or why nothing can be asked."""
+    try:
+        return parse_observation(message), parse_prefix(message)
+    except Pi0Error as error:
+        return str(error)

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from pi0_ros.base.choices import RTC_SCHEDULES
+from pi0_ros.base.choices import IMAGE_CODINGS, RTC_SCHEDULES
 from pi0_ros.base.errors import InputError
 from pi0_ros.control.controller import Settings
 from pi0_ros.control.splines import INTERPOLATIONS
@@ -99,7 +99,7 @@ def _robot(changes: Changes = Changes.AT_START) -> Parameter:
 
 def _option(name: str, changes: Changes) -> Parameter:
     """The parameter for an option of loading a policy, which commands offer too."""
-    option, choices = OPTIONS[name], {"backend": BACKENDS, "dtype": DTYPES}.get(name, ())
+    option, choices = OPTIONS[name], {"backend": BACKENDS, "dtype": DTYPES, "image_coding": IMAGE_CODINGS}.get(name, ())
     default: Any = option.default
     text = option.metadata["text"].removesuffix(", s")
     unit = "s" if name.endswith("_s") else ""

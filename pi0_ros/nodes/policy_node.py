@@ -33,7 +33,8 @@ from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.controller import ARMED, State
 from pi0_ros.control.latency import policy_half
 from pi0_ros.control.plausible import Plausibility
-from pi0_ros.inference.backend import Backend
+from pi0_ros.inference.backend import Backend, HasLink
+from pi0_ros.inference.link import ANSWERS, Link
 from pi0_ros.inference.options import OPTIONS, PolicyOptions
 from pi0_ros.inference.prefix import Continuation, RtcSettings, check_trained
 from pi0_ros.inference.runner import RUNNING, STARTING, Health, Runner
@@ -89,6 +90,7 @@ class PolicyNode(LifecycleNode):
         self.failure: Exception | None = None  # what the refusal was
         self._logged_at = 0.0
         self._prefix_problem = ""  # why chunks do not continue each other
+        self._link_condition = ""  # what was last said of the way to the servers
         super().__init__("policy", **kwargs)
         declare(self, "policy")
         self.add_on_set_parameters_callback(self._parameters_set)
@@ -420,8 +422,37 @@ class PolicyNode(LifecycleNode):
             **{f"age_s {topic}": age for topic, age in health.ages_s.items()},
         }
         hardware = hardware_id(self, self._robot.name) if self._robot is not None else ""
-        status = diagnostic_status(own_name(self), level, reason or state, values, hardware)
-        self._diagnostics.publish(diagnostic_array(self.get_clock().now().to_msg(), [status]))
+        statuses = [diagnostic_status(own_name(self), level, reason or state, values, hardware)]
+        backend: object = self._backend
+        if isinstance(backend, HasLink):
+            statuses.append(self._link_status(backend.link, hardware))
+        self._diagnostics.publish(diagnostic_array(self.get_clock().now().to_msg(), statuses))
+
+    def _link_status(self, link: Link, hardware: str) -> DiagnosticStatus:
+        """The way to the servers: WARN where the preferred one does not answer, ERROR where none does."""
+        trouble, level = link.trouble, DiagnosticStatus.OK
+        if trouble:
+            answering = link.server and link.servers[link.server] == ANSWERS
+            level = DiagnosticStatus.WARN if answering or not link.server else DiagnosticStatus.ERROR
+        if link.condition != self._link_condition and link.server and self._phase == "active":
+            say = self.get_logger().warning if trouble else self.get_logger().info
+            say(f"link: {trouble or 'as wanted'}; {link.server} answers")
+        self._link_condition = link.condition
+        values = {
+            "server": link.server,
+            "failovers": link.failovers,
+            "late_answers": link.late_answers,
+            "round_trip_p50_ms": link.round_trip_p50_ms,
+            "round_trip_p99_ms": link.round_trip_p99_ms,
+            "clock_offset_ms": link.offset_ms,
+            "clock_offset_error_ms": link.offset_error_ms,
+            "to_server_ms": link.up_ms,
+            "from_server_ms": link.down_ms,
+            "question_bytes": link.sent_bytes,
+            **{f"server {address}": shortened(state) for address, state in link.servers.items()},
+        }
+        summary = f"{link.server} {link.round_trip_p50_ms:.0f} ms" if link.server else "no server has answered yet"
+        return diagnostic_status(f"{own_name(self)} link", level, shortened(trouble) or summary, values, hardware)
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)

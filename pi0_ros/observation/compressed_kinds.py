@@ -33,7 +33,21 @@ def kind_of(data: bytes) -> Kind | None:
     return None
 
 
+def size_of(data: bytes) -> tuple[int, int] | None:
+    """Rows and columns that a JPEG file claims; None where it is none, or too broken to tell."""
+    at = _frame(data) if data.startswith(JPEG) else None
+    if at is None:
+        return None
+    return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+
+
 def _jpeg(data: bytes) -> Kind | None:
+    at = _frame(data)
+    return None if at is None else Kind(data[at + 4], data[at + 9])
+
+
+def _frame(data: bytes) -> int | None:
+    """Where the marker that begins a JPEG's frame lies."""
     at = 2
     while at + 9 < len(data):
         if data[at] != 0xFF:
@@ -44,7 +58,7 @@ def _jpeg(data: bytes) -> Kind | None:
         elif marker in STANDALONE:
             at += 2
         elif marker in FRAMES:
-            return Kind(data[at + 4], data[at + 9])
+            return at
         else:
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None

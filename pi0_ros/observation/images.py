@@ -152,7 +152,7 @@ def _decompressor(msg: Any) -> Callable[[bytes], np.ndarray]:
             "name the camera's colour topic"
         )
     if start.startswith(JPEG):
-        return _jpeg_decoder()
+        return jpeg_decoder()
     if start == PNG:
         return _png_decoder()
     what = "is empty" if not start else "is neither JPEG nor PNG nor WebP"
@@ -162,7 +162,8 @@ def _decompressor(msg: Any) -> Callable[[bytes], np.ndarray]:
 
 
 @functools.cache
-def _jpeg_decoder() -> Callable[[bytes], np.ndarray]:
+def jpeg_decoder() -> Callable[[bytes], np.ndarray]:
+    """What turns the bytes of a colour JPEG into uint8 [h, w, 3] RGB; broken ones raise each library's own errors."""
     try:
         import simplejpeg  # the fastest of the three
     except ImportError:

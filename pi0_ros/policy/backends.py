@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.inference.backend import Backend
 from pi0_ros.inference.client import Client
+from pi0_ros.inference.failover import Failover
 from pi0_ros.inference.keys import read_client_keys
 from pi0_ros.inference.openpi import read_token
 from pi0_ros.inference.options import PolicyOptions
@@ -16,7 +18,15 @@ def make_backend(options: PolicyOptions, *, robot: Robot) -> Backend:
     """Load the policy, or connect to the server (which may come, go and come back), for `robot`."""
     if options.backend == "zmq":
         keys = read_client_keys(Path(options.keys)) if options.keys else None
-        return Client(options.server, timeout_s=options.timeout_s, robot=robot, keys=keys)
+        clients: list[Client] = []
+        try:
+            for address in options.servers:
+                clients.append(Client(address, options.timeout_s, robot, keys, options.image_coding))
+        except InputError:
+            for client in clients:
+                client.close()
+            raise
+        return Failover(clients, options.timeout_s)
     if options.backend == "openpi":
         from pi0_ros.inference.openpi_client import OpenpiClient
 

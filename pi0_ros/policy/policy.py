@@ -11,14 +11,18 @@ from contextlib import suppress
 import numpy as np
 import torch
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.engine.engine import Engine
+from pi0_ros.inference.backend import Request
 from pi0_ros.inference.metadata import BackendError, Metadata, check_robot
 from pi0_ros.inference.options import PolicyOptions
 from pi0_ros.inference.prefix import ActionPrefix, RtcSettings, check_trained
 from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.rtc import Guidance
 from pi0_ros.observation.streams import Observation
+from pi0_ros.policy.batch import joined_inputs, kind_of, stacked
 from pi0_ros.policy.guidance import make_guidance
 from pi0_ros.policy.subtask import write_subtask
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
@@ -57,6 +61,7 @@ class Policy:
             fps=self.spec.fps,
             image_size=config.vision.image_size,
             image_resize=settings.image_resize,
+            statistics=self.spec.norm_stats.digest(),
             rtc_trained_max_delay=settings.rtc_trained_max_delay,
         )
 
@@ -102,16 +107,13 @@ class Policy:
 
     def _infer(self, observation: Observation, prefix: ActionPrefix | None) -> ActionChunk:
         start = time.perf_counter()
-        if not np.isfinite(observation.state).all():
-            raise BackendError(f"the state is not finite: {observation.state}")
+        self._check(observation, prefix)
         state, model = observation.state[None], self.checkpoint.model
         images = {name: image[None] for name, image in observation.images.items()}
         engine = self._engine
         device = self._device if engine is None else torch.device("cpu")  # the engine copies what it needs
         inputs = make_inputs(self.spec, images, state, [observation.prompt], device, raw=engine is not None)
         noise = torch.from_numpy(self._noise(observation.stamp_ns)).to(device)
-        if prefix is not None:
-            check_trained(prefix.settings, self.metadata)
         guidance = make_guidance(self.spec, prefix, observation.state, device)
         prepared = time.perf_counter()
 
@@ -120,22 +122,55 @@ class Policy:
             sampled = sampler.sample_actions(inputs, noise=noise, num_steps=self.num_steps, guidance=guidance).cpu()
         sampled_at = time.perf_counter()
 
-        actions = actions_from_model(self.spec, sampled, state)[0]
+        (chunk,) = self._chunks(sampled, [observation])
+        self.timing = _stages(start, prepared, sampled_at)
+        return chunk
+
+    def _check(self, observation: Observation, prefix: ActionPrefix | None) -> None:
+        if not np.isfinite(observation.state).all():
+            raise BackendError(f"the state is not finite: {observation.state}")
+        if prefix is not None:
+            check_trained(prefix.settings, self.metadata)
+
+    def _chunks(self, sampled: torch.Tensor, observations: Sequence[Observation]) -> list[ActionChunk]:
+        """What the network gave for the observations, float32 [B, H, W], in the robot's units."""
+        states = np.stack([observation.state for observation in observations])
+        actions = actions_from_model(self.spec, sampled, states)
         if not np.isfinite(actions).all():
             raise BackendError("the model's actions are not finite: check the checkpoint's weights and norm_stats.json")
-        end = time.perf_counter()
-        self.timing = {
-            "prepare_ms": (prepared - start) * 1e3,
-            "model_ms": (sampled_at - prepared) * 1e3,
-            "finish_ms": (end - sampled_at) * 1e3,
-            "total_ms": (end - start) * 1e3,
-        }
-        return ActionChunk(
-            stamp_ns=observation.stamp_ns,
-            dt_ns=round(1e9 / self.spec.fps),
-            actions=actions,
-            names=self.spec.robot.action_names,
-        )
+        dt_ns, names = round(1e9 / self.spec.fps), self.spec.robot.action_names
+        return [ActionChunk(seen.stamp_ns, dt_ns, rows, names) for seen, rows in zip(observations, actions)]
+
+    def infer_many(self, requests: Sequence[Request]) -> list[ActionChunk]:
+        """Predict for several observations in one pass of the network; `batch.apart` says how near to `infer`.
+
+        What continues another chunk in another way goes in a pass of its own.
+        """
+        with self._turn:
+            guided: dict[tuple[object, ...], list[tuple[int, Observation, Guidance | None]]] = {}
+            for index, (observation, prefix) in enumerate(requests):
+                self._check(observation, prefix)
+                guidance = make_guidance(self.spec, prefix, observation.state, self._device)
+                guided.setdefault(kind_of(guidance), []).append((index, observation, guidance))
+            chunks: dict[int, ActionChunk] = {}
+            for group in guided.values():
+                indices, observations, guidances = zip(*group, strict=True)
+                chunks |= zip(indices, self._infer_together(observations, stacked(guidances)), strict=True)
+            return [chunks[index] for index in range(len(requests))]
+
+    def _infer_together(self, observations: Sequence[Observation], guidance: Guidance | None) -> list[ActionChunk]:
+        start = time.perf_counter()
+        model = self.checkpoint.model
+        if not isinstance(model, Pi0):
+            raise InputError("pi0-FAST writes its actions for one observation at a time")
+        inputs = joined_inputs(self.spec, observations, self._device)
+        noise = torch.from_numpy(np.concatenate([self._noise(one.stamp_ns) for one in observations])).to(self._device)
+        prepared = time.perf_counter()
+        sampled = model.sample_actions(inputs, noise, self.num_steps, None, guidance).cpu()
+        sampled_at = time.perf_counter()
+        chunks = self._chunks(sampled, observations)
+        self.timing = _stages(start, prepared, sampled_at)
+        return chunks
 
     def write_subtask(self, observation: Observation) -> str:
         """What the model would do next for the observation's prompt; safe beside `infer` in another thread."""
@@ -173,6 +208,17 @@ def load_policy(options: PolicyOptions, *, robot: Robot | None = None) -> Policy
         check_robot(robot, policy.metadata)
     policy.warm_up()
     return policy
+
+
+def _stages(start: float, prepared: float, sampled: float) -> dict[str, float]:
+    """Milliseconds by stage, from times of perf_counter."""
+    end = time.perf_counter()
+    return {
+        "prepare_ms": (prepared - start) * 1e3,
+        "model_ms": (sampled - prepared) * 1e3,
+        "finish_ms": (end - sampled) * 1e3,
+        "total_ms": (end - start) * 1e3,
+    }
 
 
 def threads_for(model: torch.nn.Module) -> int:

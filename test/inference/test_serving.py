@@ -101,18 +101,22 @@ def test_remote_equals_local(policy: Policy, folder: Path) -> None:
 
 
 def test_a_checkpoint_of_lerobot_is_served_like_any() -> None:
-    """Its state is wider than its action, and its images are resized on the server, by torch."""
+    """Its state is wider than its action, and its images are resized by torch, or here almost as torch does it."""
     robot, folder = load_robot("libero"), FIXTURES / "reference" / "lerobot" / "pi05"
     policy = Policy(load_checkpoint(folder, robot=robot, config={"vision": {"num_heads": 4}}), seed=4)
     assert policy.warm_up() > 0
     random = np.random.default_rng(0)
     images = {camera.name: random.integers(0, 256, (60, 80, 3), np.uint8) for camera in robot.cameras}
     seen = Observation(SECOND, images, random.uniform(-1, 1, 8), "open the drawer", {})
-    with serving(policy) as server, client(server.address, robot=robot) as one:
-        there = one.infer(seen)
-        assert there.names == robot.action_names and there.actions.shape[1] == 7
-        np.testing.assert_array_equal(there.actions, policy.infer(seen).actions)
-        assert one.metadata == policy.metadata and policy.metadata.image_resize == "torch"
+    here = policy.infer(seen).actions
+    with serving(policy) as server:
+        with client(server.address, robot=robot, image_coding="whole") as one:
+            there = one.infer(seen)
+            assert there.names == robot.action_names and there.actions.shape[1] == 7
+            np.testing.assert_array_equal(there.actions, here)
+            assert one.metadata == policy.metadata and policy.metadata.image_resize == "torch"
+        with client(server.address, robot=robot) as one:  # resized on the robot: half a grey level away
+            np.testing.assert_allclose(one.infer(seen).actions, here, atol=0.05)
 
 
 @pytest.mark.parametrize("mode", ["exact", "lerobot"])
@@ -392,7 +396,7 @@ def test_only_the_newest_question_of_a_client_is_answered() -> None:
 
 
 def test_questions_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pi0_ros.inference.server.MAX_WAITING", 3)
+    monkeypatch.setattr("pi0_ros.inference.waiting.MAX_WAITING", 3)
     context = zmq.Context()
     with serving(HeldPolicy(seconds=1.0)) as server:  # type: ignore[arg-type]
         try:

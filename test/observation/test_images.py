@@ -49,7 +49,7 @@ def smooth(height: int, width: int) -> np.ndarray:
 @pytest.fixture(autouse=True)
 def fresh_decoders() -> Any:
     """The choice of a decoder is kept for good: forget it between tests that hide libraries."""
-    caches = (images._jpeg_decoder, images._png_decoder, images._bridge)
+    caches = (images.jpeg_decoder, images._png_decoder, images._bridge)
     for cache in caches:
         cache.cache_clear()
     yield

@@ -15,9 +15,10 @@ from policy_fixtures import SECOND, observation, tiny_checkpoint, tiny_robot
 
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.inference.backend import Backend
-from pi0_ros.inference.client import Client
+from pi0_ros.inference.failover import Failover
 from pi0_ros.inference.metadata import BackendError, Metadata, RobotMismatchError, check_robot
 from pi0_ros.inference.options import PolicyOptions
+from pi0_ros.inference.prefix import ActionPrefix, RtcSettings
 from pi0_ros.policy.backends import make_backend
 from pi0_ros.policy.policy import Policy, load_policy
 from pi0_ros.robot import Robot
@@ -207,7 +208,7 @@ def test_torch_threads(folder: Path) -> None:
 
 def test_zmq_backend_reaches_for_nothing_when_made() -> None:
     backend = make_backend(PolicyOptions(backend="zmq", server="tcp://127.0.0.1:9"), robot=tiny_robot())
-    assert isinstance(backend, Client) and backend.metadata is None
+    assert isinstance(backend, Failover) and backend.metadata is None
     backend.close()
 
 
@@ -247,3 +248,24 @@ def test_a_robot_with_a_server_needs_no_torch() -> None:
         "print([name for name in ('torch', 'safetensors', 'sentencepiece', 'rclpy') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_batch_answers_as_single_questions_do(policy: Policy) -> None:
+    """Plain, continuing others in several ways, and mixed; the order stays."""
+    from pi0_ros.policy.batch import MOST_APART, apart
+
+    assert apart(policy, 3) <= MOST_APART
+    seen = [observation(tiny_robot(), seed, (seed + 1) * SECOND, size=40 + 30 * seed) for seed in range(5)]
+    still = [np.tile(one.state + 0.2, (3, 1)) for one in seen]
+    prefixes = [
+        None,
+        ActionPrefix(still[1], 0.05, 1, RtcSettings("exact")),
+        ActionPrefix(still[2], 0.05, 2, RtcSettings("lerobot")),
+        None,
+        ActionPrefix(still[4], 0.05, 2, RtcSettings("exact")),
+    ]
+    requests = list(zip(seen, prefixes))
+    for request, chunk in zip(requests, policy.infer_many(requests), strict=True):
+        single = policy.infer(*request)
+        np.testing.assert_allclose(chunk.actions, single.actions, atol=MOST_APART)
+        assert (chunk.stamp_ns, chunk.dt_ns, chunk.names) == (single.stamp_ns, single.dt_ns, single.names)
