@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from dataclasses import replace
+from typing import Any
 
 import zmq
 
@@ -13,7 +15,7 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.base.foreign import MAX_LINE_CHARS, shortened
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.inference.clocks import ClockEstimate, Delays, Exchange
-from pi0_ros.inference.keys import ClientKeys, Handshakes, secure_client
+from pi0_ros.inference.keys import ClientKeys, Connections, secure_client
 from pi0_ros.inference.metadata import BackendError, Metadata, check_robot, check_same
 from pi0_ros.inference.parts import SentParts
 from pi0_ros.inference.prefix import ActionPrefix
@@ -60,7 +62,7 @@ class Client:
 
     `image_coding`: `raw` makes pictures here as small as the model needs them (openpi's resize to the last bit,
     LeRobot's to one grey level), `jpeg` compresses those, `whole` sends what the camera gave. A picture that has not
-    changed is named only.
+    changed is named only. `connect_s` bounds the wait for a connection, within the time of the question.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Client:
         robot: Robot | None = None,
         keys: ClientKeys | None = None,
         image_coding: str = "raw",
+        connect_s: float = math.inf,
     ) -> None:
         if not timeout_s > 0:
             raise InputError(f"timeout_s is {timeout_s}, expected more than 0")
@@ -84,8 +87,8 @@ class Client:
         self.sent_bytes = 0  # of the last question
         self.delays = Delays()
         self._clocks = ClockEstimate()
-        self._robot, self._keys, self._coding = robot, keys, image_coding
-        self._handshakes: Handshakes | None = None
+        self._robot, self._keys, self._coding, self._connect_s = robot, keys, image_coding, connect_s
+        self._connections: Connections | None = None
         self._parts = SentParts()
         self._name = uuid.uuid4().hex
         self._session = ""
@@ -103,6 +106,14 @@ class Client:
         """Ask the server what it is. BackendError when it does not answer, RobotMismatchError when it does not fit."""
         until = deadline if deadline is not None else time.monotonic() + self.timeout_s
         return self._introduced(self._ask(Message("hello", self._next()), "metadata", until))
+
+    def status(self) -> dict[str, Any]:
+        """The server's numbers as plain data; BackendError when it does not answer."""
+        answer = self._ask(Message("status", self._next()), "status", time.monotonic() + self.timeout_s)
+        found = answer.body.get("status")
+        if not isinstance(found, dict):
+            raise self._fail("answered without a status")
+        return found
 
     def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
         """Predict a chunk that continues `prefix`; BackendError when the server is gone, late or reports an error."""
@@ -203,13 +214,20 @@ class Client:
         except ProtocolError as error:
             raise BackendError(f"observation cannot be sent: {error}") from error
         try:
-            if not _ready(socket, zmq.POLLOUT, deadline):
-                raise self._unreachable(deadline - began)
+            connected_by = min(deadline, began + self._connect_s)
+            if not _ready(socket, zmq.POLLOUT, connected_by):
+                raise self._unreachable(connected_by - began)
+            assert self._connections is not None
+            self._connections.broken()  # those before this question
             sent_ns = time.time_ns()
             socket.send_multipart(frames, zmq.NOBLOCK)
             self.sent_bytes = sum(memoryview(frame).nbytes for frame in frames)
             while True:
-                if not _ready(socket, zmq.POLLIN, deadline):
+                if not _ready(socket, zmq.POLLIN, deadline, self._connections.monitor):
+                    if self._connections.broken():
+                        raise self._fail("the connection broke before the answer came")
+                    if time.monotonic() < deadline:
+                        continue
                     raise self._fail(f"no answer within {deadline - began:.2g} s")
                 answer = decode(socket.recv_multipart(zmq.NOBLOCK))
                 if answer.id in (question.id, UNREADABLE):
@@ -249,7 +267,7 @@ class Client:
         socket.setsockopt(zmq.TCP_KEEPALIVE, 1)  # and no heartbeats: see `server.Server`
         if self._keys is not None:
             secure_client(socket, self._keys)
-        self._handshakes = Handshakes(socket)
+        self._connections = Connections(socket)
         try:
             socket.connect(self.address)
         except zmq.ZMQError:
@@ -261,7 +279,7 @@ class Client:
     def _unreachable(self, waited_s: float) -> BackendError:
         """Why no connection came about. Nothing was sent, so the socket goes on trying where nobody refused it."""
         self.metadata = None
-        if self._handshakes is not None and self._handshakes.failed():
+        if self._connections is not None and self._connections.failed():
             if self._keys is None:
                 return self._fail("it wants keys (`pi0 keys create` makes them: set `keys`), or it is no `pi0 serve`")
             return self._fail("it refused the keys of this robot, has none, or is not the server that `keys` names")
@@ -276,10 +294,10 @@ class Client:
 
     def _drop(self) -> None:
         if self._socket is not None:
-            if self._handshakes is not None:
-                self._handshakes.close()
+            if self._connections is not None:
+                self._connections.close()
             self._socket.close(linger=0)
-        self._socket, self._handshakes, self.metadata, self._greeting = None, None, None, None
+        self._socket, self._connections, self.metadata, self._greeting = None, None, None, None
         self._parts.forget()
 
     def _next(self) -> int:
@@ -287,11 +305,19 @@ class Client:
         return self._number
 
 
-def _ready(socket: zmq.Socket[bytes], event: int, deadline: float) -> bool:
-    """Wait until `event` is possible, at most to `deadline` (of time.monotonic); False behind it, whatever is possible:
-    who floods us with answers to other questions is no better than who is silent."""
+def _ready(socket: zmq.Socket[bytes], event: int, deadline: float, monitor: zmq.Socket[bytes] | None = None) -> bool:
+    """Wait until `event` is possible, at most to `deadline` (of time.monotonic) or until `monitor` has news.
+
+    False behind the deadline, whatever is possible: a peer that talks without end must not keep us.
+    """
     left_s = deadline - time.monotonic()
-    return left_s > 0 and bool(socket.poll(int(left_s * 1e3), event))
+    if left_s <= 0:
+        return False
+    poller = zmq.Poller()
+    poller.register(socket, event)
+    if monitor is not None:
+        poller.register(monitor, zmq.POLLIN)
+    return socket in dict(poller.poll(math.ceil(left_s * 1e3)))
 
 
 def _unlike(chunk: ActionChunk, metadata: Metadata) -> str:

@@ -123,20 +123,32 @@ class AllowList:
         self._seen, self._keys = files, keys
 
 
-class Handshakes:
-    """What the connections of one socket came to: failed handshakes since last asked."""
+class Connections:
+    """What the connections of one socket came to: failed handshakes and breaks since last asked."""
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self._socket = socket
-        self._monitor: zmq.Socket[bytes] = socket.get_monitor_socket(FAILED)
+        self.monitor: zmq.Socket[bytes] = socket.get_monitor_socket(FAILED | zmq.EVENT_DISCONNECTED)
+        self._failed = self._broken = 0
 
     def failed(self) -> int:
-        """How many failed since this was last called."""
-        count = 0
-        while self._monitor.poll(0):
-            recv_monitor_message(self._monitor, zmq.NOBLOCK)
-            count += 1
+        """How many handshakes failed since this was last called."""
+        self._read()
+        count, self._failed = self._failed, 0
         return count
+
+    def broken(self) -> int:
+        """How many connections broke since this was last called; `monitor` is readable when there is news."""
+        self._read()
+        count, self._broken = self._broken, 0
+        return count
+
+    def _read(self) -> None:
+        while self.monitor.poll(0):
+            if recv_monitor_message(self.monitor, zmq.NOBLOCK)["event"] == zmq.EVENT_DISCONNECTED:
+                self._broken += 1
+            else:
+                self._failed += 1
 
     def close(self) -> None:
         """Stop watching; before the socket is closed."""

@@ -70,7 +70,7 @@ class ServerNumbers:
             "memory_bytes": resident_bytes(),
         }
         for name, values in (("infer_ms", infer), ("wait_ms", wait)):
-            found[name] = {q: float(np.percentile(values, int(q))) for q in ("50", "99")}
+            found[name] = {f"p{q}": float(np.percentile(values, q)) for q in (50, 99)}
         if metadata is not None:
             found |= {key: getattr(metadata, key) for key in ("checkpoint", "model", "horizon", "fps", "statistics")}
             found["robot"] = metadata.robot.name
@@ -105,7 +105,7 @@ def as_prometheus(numbers: Mapping[str, Any]) -> str:
         ("wait_ms", "pi0_wait_seconds", "Time that questions waited for their inference, of the last ones"),
     ):
         lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge"]
-        lines += [f'{name}{{quantile="0.{q}"}} {_number(ms * 1e-3)}' for q, ms in numbers[key].items()]
+        lines += [f'{name}{{quantile="0.{q[1:]}"}} {_number(ms * 1e-3)}' for q, ms in numbers[key].items()]
     if "model" in numbers:
         labels = ",".join(f'{key}="{_label(numbers[key])}"' for key in ("checkpoint", "model", "robot", "statistics"))
         lines += [

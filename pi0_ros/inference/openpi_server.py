@@ -23,6 +23,7 @@ from pi0_ros.base.foreign import shortened
 from pi0_ros.inference.backend import Backend
 from pi0_ros.inference.openpi import OpenpiError, describe, pack, read_observation, unpack, write_answer
 from pi0_ros.inference.protocol import MAX_BYTES
+from pi0_ros.inference.refusals import Refusals
 
 log = logging.getLogger("pi0 serve")
 MAX_CLIENTS = 64
@@ -39,10 +40,12 @@ class OpenpiServer:
         self, policy: Backend, host: str, port: int, *, token: str = "", tls: ssl.SSLContext | None = None
     ) -> None:
         self.policy = policy
-        self.answered = self.refused = 0
+        self.answered = 0
+        self.refusals = Refusals(log)
         self._token = token
         self._clients: set[ServerConnection] = set()
         self._lock = threading.Lock()
+        self._draining, self._busy = False, 0  # how many observations are being answered
         try:
             self._server: Server = serve(
                 self._talk,
@@ -63,9 +66,21 @@ class OpenpiServer:
         self.address = f"{'wss' if tls else 'ws'}://{host}:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="websocket", daemon=True)
 
+    @property
+    def refused(self) -> int:
+        """Observations and clients refused."""
+        return self.refusals.count
+
     def start(self) -> None:
         """Begin to answer."""
         self._thread.start()
+
+    def drain(self, timeout_s: float = 10.0) -> None:
+        """Take no more clients and no more observations; return when what was taken is answered."""
+        self._draining = True
+        deadline = time.monotonic() + timeout_s
+        while self._busy and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def close(self) -> None:
         """Take no more clients and part from those that are connected."""
@@ -78,8 +93,10 @@ class OpenpiServer:
             self._thread.join(5.0)
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        if request.path == "/healthz":
+        if request.path == "/healthz" and not self._draining:
             return connection.respond(http.HTTPStatus.OK, "OK\n")
+        if self._draining:
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "this server stops\n")
         given = request.headers.get("Authorization", "")
         if self._token and not any(
             hmac.compare_digest(given.encode(), f"{scheme} {self._token}".encode()) for scheme in ("Api-Key", "Bearer")
@@ -104,7 +121,15 @@ class OpenpiServer:
             previous_ms: float | None = None
             for data in connection:
                 begin = time.perf_counter()
-                connection.send(self._answer(data, previous_ms))
+                with self._lock:
+                    if self._draining:
+                        return
+                    self._busy += 1
+                try:
+                    connection.send(self._answer(data, previous_ms))
+                finally:
+                    with self._lock:
+                        self._busy -= 1
                 previous_ms = (time.perf_counter() - begin) * 1e3
         except ConnectionClosed:
             pass
@@ -139,14 +164,13 @@ class OpenpiServer:
 
     def _refuse(self, text: str) -> str:
         with self._lock:
-            self.refused += 1
-        log.warning("refused: %.500s", text)
+            self.refusals.say("websocket", text)
         return shortened(text)
 
     def _say(self, what: str, connection: ServerConnection) -> None:
+        host = _who(connection).rpartition(":")[0]
         with self._lock:
-            self.refused += 1
-        log.warning("refused: %s (%s)", what, _who(connection))
+            self.refusals.say("websocket", f"{what} ({host})")
 
 
 def _who(connection: ServerConnection) -> str:

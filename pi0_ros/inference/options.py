@@ -80,7 +80,9 @@ OPTIONS: dict[str, Field[Any]] = {option.name: option for option in fields(Polic
 LOCAL = ("checkpoint", "device", "dtype", "tokenizer", "seed", "torch_threads", "num_steps")  # of a command
 
 
-def add_policy_arguments(parser: argparse.ArgumentParser, names: Iterable[str] = LOCAL) -> None:
+def add_policy_arguments(
+    parser: argparse.ArgumentParser, names: Iterable[str] = LOCAL, checkpoint_required: bool = True
+) -> None:
     """Add the options called `names` to a command that loads a policy: `--num-steps` for `num_steps`."""
     for name in names:
         option = OPTIONS[name]
@@ -93,7 +95,7 @@ def add_policy_arguments(parser: argparse.ArgumentParser, names: Iterable[str] =
             dest=name,
             type=type(option.default),
             default=option.default,
-            required=name == "checkpoint",
+            required=name == "checkpoint" and checkpoint_required,
             help=text if option.default == "" else f"{text} (default %(default)s)",
         )
 

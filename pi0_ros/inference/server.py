@@ -15,7 +15,7 @@ import zmq
 from pi0_ros.base.errors import InputError, Pi0Error
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.inference.backend import Backend, InfersMany, Request
-from pi0_ros.inference.keys import Handshakes, ServerKeys, authenticator, secure_server
+from pi0_ros.inference.keys import Connections, ServerKeys, authenticator, secure_server
 from pi0_ros.inference.numbers import ServerNumbers
 from pi0_ros.inference.parts import HeldParts
 from pi0_ros.inference.prefix import ActionPrefix
@@ -91,7 +91,7 @@ class Server:
         self._guard = authenticator(self._context, keys) if keys is not None else None
         if keys is not None:
             secure_server(self._socket, keys)
-        self._handshakes = Handshakes(self._socket)
+        self._connections = Connections(self._socket)
         self._strangers, self._strangers_said = 0, -REPORT_S
         self._results: zmq.Socket[bytes] = self._context.socket(zmq.PULL)  # wakes the poll below
         self._results.bind("inproc://results")
@@ -144,7 +144,7 @@ class Server:
         """Free the socket; after `run` has returned."""
         if self._guard is not None:
             self._guard.stop()
-        self._handshakes.close()
+        self._connections.close()
         self._context.destroy(linger=0)
 
     def _answer_while(self, poller: zmq.Poller, go_on: Callable[[], bool]) -> None:
@@ -163,7 +163,7 @@ class Server:
 
     def _count_strangers(self) -> None:
         """Connections that failed before a word was said: other keys, none, or another protocol. Said now and then."""
-        self._strangers += self._handshakes.failed()
+        self._strangers += self._connections.failed()
         if self._strangers and time.monotonic() - self._strangers_said >= REPORT_S:
             text = "connection(s) without keys that fit, or of another protocol"
             self.refusals.say("connection", text, self._strangers)

@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import wait_until
 from launched import alive, children
-from policy_fixtures import observation, tiny_checkpoint, tiny_robot
+from policy_fixtures import SECOND, observation, tiny_checkpoint, tiny_robot
 
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.cli import main as cli
@@ -106,6 +107,75 @@ def test_a_wrong_websocket_is_refused_before_anything_is_loaded(words, message, 
     pytest.importorskip("websockets", minversion="13")
     assert cli.main(["serve", "--checkpoint", "never_read", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--metrics", "gpu"], "--metrics gpu: expected a port or HOST:PORT"),
+        (["--device", "cuda:0,"], "expected one, or several by name"),
+        (["--device", "auto,cpu"], "expected one, or several by name"),
+        (["--status", "127.0.0.1:9"], "not reachable within"),
+        (["--status", "nonsense"], "expected something like tcp://host:5555"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_loaded(words, message, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("pi0_ros.cli.serve_status.TIMEOUT_S", 0.3)
+    assert cli.main(["serve", "--checkpoint", "never_read", *words]) in (1, 2)
+    assert message in capsys.readouterr().err
+
+
+def test_without_a_checkpoint_the_options_that_do_without_are_named(capsys) -> None:
+    assert cli.main(["serve"]) == 2
+    assert "give --checkpoint FOLDER, or --status HOST:PORT" in capsys.readouterr().err
+
+
+def test_a_batch_whose_answers_would_differ_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tiny_checkpoint(tmp_path / "tiny")
+    words = ["--bind", f"ipc://{tmp_path}/policy.sock", "--device", "cpu", "--threads", "1", "--batch", "3"]
+    assert cli.main(["serve", "--checkpoint", str(folder), *words, "--dtype", "bfloat16"]) == 2
+    assert "--batch 3: answers would differ from single ones by" in capfd.readouterr().err
+
+
+def test_several_devices_answer_on_one_socket_and_one_of_them_may_die(tmp_path: Path) -> None:
+    """The same answers as one; numbers for people and for Prometheus; a killed worker is stood in for."""
+    folder, address = tiny_checkpoint(tmp_path / "tiny"), f"ipc://{tmp_path}/policy.sock"
+    words = ["--checkpoint", str(folder), "--bind", address, "--device", "cpu,cpu", "--threads", "1", "--seed", "3"]
+    command = [sys.executable, "-m", "pi0_ros.cli", "serve", *words, "--batch", "2", "--metrics", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            numbers = next(line.split()[-1] for line in server.stderr if "numbers are on" in line)
+            one = Client(address, timeout_s=LIMIT_S, robot=tiny_robot())
+            policy = Policy(load_checkpoint(folder), seed=3)
+
+            def check(number: int) -> None:
+                seen = observation(tiny_robot(), number, (number + 1) * SECOND)
+                np.testing.assert_allclose(one.infer(seen).actions, policy.infer(seen).actions, atol=1e-5)
+
+            for number in range(4):
+                check(number)
+            text = urllib.request.urlopen(numbers, timeout=LIMIT_S).read().decode()
+            assert "pi0_chunks_total 4" in text and 'model="pi0",robot="demo_arm"' in text
+            assert urllib.request.urlopen(numbers.replace("metrics", "healthz"), timeout=LIMIT_S).read() == b"OK\n"
+            said = subprocess.run([*command[:4], "--status", address], capture_output=True, text=True, timeout=LIMIT_S)
+            assert said.returncode == 0 and "ready" in said.stdout and "4 in " in said.stdout, said
+            assert said.stdout.count("\n") == 8  # every line is there
+
+            everyone = list(children(server.pid))
+            assert len(everyone) == 5  # who owns the socket, and for each device a worker with who watches it
+            (worker,) = (pid for pid in everyone if "0.sock" in children(server.pid)[pid] and not children(pid))
+            os.kill(worker, signal.SIGKILL)
+            for number in range(4, 10):
+                check(number)
+            everyone += children(server.pid)
+            server.send_signal(signal.SIGTERM)
+            _, log = server.communicate(timeout=LIMIT_S)
+        finally:
+            server.kill()
+    one.close()
+    assert server.returncode == 0 and "the worker was killed by SIGKILL" in log
+    assert not any(map(alive, everyone))
 
 
 def test_a_bad_checkpoint_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
