@@ -26,7 +26,7 @@ class Backend(Protocol):
     def timing(self) -> Mapping[str, float]:
         """Milliseconds of the last inference by stage, empty before: prepare_ms, model_ms, finish_ms, total_ms.
 
-        Where a server made it, round_trip_ms too.
+        Where a server made it, round_trip_ms too, and fit_ms of it that this side needed to make pictures small.
         """
 
     def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:

@@ -82,7 +82,9 @@ class Client:
         self.timeout_s = timeout_s
         self.metadata: Metadata | None = None  # None while no server has introduced itself on this connection
         self.expected: Metadata | None = None  # what any server must be like
-        self.timing: dict[str, float] = {}  # ms of the last inference: round trip, and the server's own numbers
+        self.timing: dict[
+            str, float
+        ] = {}  # ms of the last inference: pictures made small, round trip, the server's own
         self.late_replies = 0
         self.sent_bytes = 0  # of the last question
         self.delays = Delays()
@@ -93,6 +95,7 @@ class Client:
         self._name = uuid.uuid4().hex
         self._session = ""
         self._number = 0
+        self._fit_ms = 0.0
         self._greeting: tuple[Message, int, float] | None = None  # a hello under way: itself, when sent, until when
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] | None = None
@@ -137,7 +140,7 @@ class Client:
             raise self._fail(f"{error}") from error
         if (metadata := self.metadata) is not None and (problem := _unlike(chunk, metadata)):
             raise self._fail(problem)
-        self.timing = {"round_trip_ms": (time.perf_counter() - start) * 1e3, **timing}
+        self.timing = {"fit_ms": self._fit_ms, "round_trip_ms": (time.perf_counter() - start) * 1e3, **timing}
         return chunk
 
     def greet(self) -> bool:
@@ -193,11 +196,13 @@ class Client:
     def _ask_inference(self, observation: Observation, prefix: ActionPrefix | None, deadline: float) -> Message:
         metadata = self.metadata or self.hello(deadline)
         images, number = observation.images, self._next()
+        begin = time.perf_counter()
         same = self._parts.same(images)
         new = {name: image for name, image in images.items() if name not in same}
         if self._coding != "whole":
             new = {name: fit(image, metadata.image_size, metadata.image_resize) for name, image in new.items()}
         jpegs = {name: encode_jpeg(image) for name, image in new.items()} if self._coding == "jpeg" else {}
+        self._fit_ms = (time.perf_counter() - begin) * 1e3
         sent = replace(observation, images={} if jpegs else new)
         question = infer_message(sent, self._session, self._name, number, prefix, jpegs, same)
         answer = self._ask(question, "chunk", deadline)

@@ -434,9 +434,11 @@ class PolicyNode(LifecycleNode):
         if trouble:
             answering = link.server and link.servers[link.server] == ANSWERS
             level = DiagnosticStatus.WARN if answering or not link.server else DiagnosticStatus.ERROR
-        if link.condition != self._link_condition and link.server and self._phase == "active":
-            say = self.get_logger().warning if trouble else self.get_logger().info
-            say(f"link: {trouble or 'as wanted'}; {link.server} answers")
+        if link.condition != self._link_condition and len(link.servers) > 1 and self._phase == "active":
+            if trouble:
+                self.get_logger().warning(f"link: {shortened(trouble)}")
+            else:
+                self.get_logger().info(f"link: {link.server} answers")
         self._link_condition = link.condition
         values = {
             "server": link.server,
