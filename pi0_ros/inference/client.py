@@ -82,9 +82,7 @@ class Client:
         self.timeout_s = timeout_s
         self.metadata: Metadata | None = None  # None while no server has introduced itself on this connection
         self.expected: Metadata | None = None  # what any server must be like
-        self.timing: dict[
-            str, float
-        ] = {}  # ms of the last inference: pictures made small, round trip, the server's own
+        self.timing: dict[str, float] = {}  # ms of the last inference by stage
         self.late_replies = 0
         self.sent_bytes = 0  # of the last question
         self.delays = Delays()

@@ -33,7 +33,7 @@ class Link:
         for address, state in self.servers.items():
             if address == self.server and state == ANSWERS:
                 break
-            found.append(f"{address}: {state}")
+            found.append(state if address in state else f"{address}: {state}")
         return "; ".join(found)
 
     @property

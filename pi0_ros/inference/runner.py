@@ -197,8 +197,9 @@ def stages_ms(timing: Mapping[str, float], ready_ms: float, published_ms: float)
     `ready_ms` of them passed before the backend was asked; `timing` is `Backend.timing`. What none of the other stages
     accounts for counts as publishing.
     """
-    preprocess = ready_ms + timing.get("prepare_ms", 0.0)
-    link = max(0.0, timing["round_trip_ms"] - timing.get("total_ms", 0.0)) if "round_trip_ms" in timing else 0.0
+    fit = timing.get("fit_ms", 0.0)  # pictures made small before they travel
+    preprocess = ready_ms + timing.get("prepare_ms", 0.0) + fit
+    link = max(0.0, timing["round_trip_ms"] - timing.get("total_ms", 0.0) - fit) if "round_trip_ms" in timing else 0.0
     infer = timing.get("model_ms", 0.0)
     return {
         "preprocess": preprocess,

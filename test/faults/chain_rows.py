@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import fuzz
+import fuzzing
 import numpy as np
 from liar import HARMLESS, LIES, REFUSED
 from rows import Inject, rows_of
@@ -132,11 +132,28 @@ def stopped(name: str, seconds: float) -> Inject:
     return row
 
 
+def stood_in_for(number: int, after_s: float = 4.0) -> Inject:
+    """The preferred one of two servers goes in mid-motion: the other answers, and the robot never holds."""
+
+    def row(stage: Stage, trial: int) -> str:
+        stage.at_speed()
+        stage.processes.signal("server", number)
+        assert stage.told(f"server ipc://{stage.folder}/server"), "nobody said that the server does not answer"
+        time.sleep(after_s)
+        stage.processes.signal("server", signal.SIGCONT)
+        stage.wire.pump()
+        held = [text for at, node, _, text in stage.wire.texts if at > stage.began and HELD in text]
+        assert not held, f"the robot held: {held[0][:120]}"
+        return ""
+
+    return row
+
+
 def fuzzed(stage: Stage, trial: int) -> str:
     """Mutated questions at the server beside the robot's own."""
     pid, frames = stage.processes.pid("server"), _question()
     before = _resident(pid)
-    answers = fuzz.flood(f"ipc://{stage.folder}/server", frames, FUZZED, np.random.default_rng(trial))
+    answers = fuzzing.flood(f"ipc://{stage.folder}/server", frames, FUZZED, np.random.default_rng(trial))
     assert stage.processes.is_running("server") and stage.processes.pid("server") == pid, "the server ended"
     assert answers > FUZZED // 10, f"{answers} answers to {FUZZED} frames"
     assert _resident(pid) - before < 200e6, f"the server grew by {(_resident(pid) - before) / 1e6:.0f} MB"
@@ -168,5 +185,12 @@ ROWS = rows_of(
         "the way to the server cut (its relay killed)": killed("liar"),
         **{f"server answers: {name}": lie(name) for name in LIES},
         f"{FUZZED} fuzzed frames at the server": fuzzed,
+    },
+)
+ROWS += rows_of(
+    "pair",
+    {
+        "first of two servers killed": stood_in_for(signal.SIGKILL),
+        "first of two servers stopped for 4 s": stood_in_for(signal.SIGSTOP),
     },
 )

@@ -1,9 +1,10 @@
 """The processes of the fault suite, the robot among them, and what its rows may do with them.
 
-Four kinds of stage, each with a real controller and the witness:
+Five kinds of stage, each with a real controller and the witness:
 
     bare    a source of chunks; the robot is this process
     chain   the real policy node, asking a real server through `liar.py`; the robot has a camera
+    pair    the same policy node, with two servers in order of preference
     clock   simulated time: this process publishes `/clock`, joint states and chunks by it
     sim     the simulator is the robot
 
@@ -20,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +48,7 @@ HERE = Path(__file__).resolve().parent
 STATE_HZ, CAMERA_HZ, CLOCK_HZ, CHUNK_HZ = 100.0, 20.0, 100.0, 5.0
 SIZE = 64  # px of a picture
 MOST_LOST = 1000  # messages at once; a number further on is of another sender
-KINDS_OF_STAGE = ("bare", "chain", "clock", "sim")
+KINDS_OF_STAGE = ("bare", "chain", "pair", "clock", "sim")
 ROBOT_YAML = """
 name: fault_arm
 control_rate_hz: {rate}
@@ -123,7 +125,7 @@ class Body(Node):
         self.states = self.create_publisher(JointState, robot.state[0].topic, 10)
         self.create_subscription(JointTrajectory, robot.commands[0].topic, self._on_command, LATEST)
         self._every(1.0 / STATE_HZ, self._feel)
-        if kind == "chain":
+        if kind in ("chain", "pair"):
             self.images = self.create_publisher(Image, robot.cameras[0].topic, 2)
             self._every(1.0 / CAMERA_HZ, self._look)
         if self.clock_of_simulation is not None:
@@ -332,9 +334,10 @@ class Stage:
 
     def start_chunks(self) -> None:
         """Start what makes chunks."""
-        if self.kind == "chain":
+        if self.kind in ("chain", "pair"):
             mode = {"rtc.mode": "prefix"} if self.transition == "rtc" else {}
-            server = f"ipc://{self.folder}/liar"
+            names = ("liar",) if self.kind == "chain" else ("server", "spare")
+            server = ",".join(f"ipc://{self.folder}/{name}" for name in names)
             self.node("chunks", "policy", robot=str(self.file), backend="zmq", server=server, timeout_s=0.5, **mode)
         elif self.kind != "clock":
             middle = (self.robot.lower + self.robot.upper) / 2 if self.kind == "sim" else np.zeros(3)
@@ -349,6 +352,11 @@ class Stage:
             server, liar = f"ipc://{self.folder}/server", f"ipc://{self.folder}/liar"
             starts["server"] = lambda: self.python("server", HERE / "swinging.py", server, self.file)
             starts["liar"] = lambda: self.python("liar", HERE / "liar.py", liar, server, self.lie_file)
+        if self.kind == "pair":
+            for name in ("server", "spare"):
+                starts[name] = partial(
+                    self.python, name, HERE / "swinging.py", f"ipc://{self.folder}/{name}", self.file
+                )
         if self.kind == "sim":
             starts["sim"] = lambda: self.node("sim", "sim")
         if self.kind != "clock":

@@ -25,6 +25,7 @@ def suite(log: Path, rows: str, *words: str) -> subprocess.CompletedProcess[str]
         ("stopped for 0.3,+1 rad,chunk: wild,by the topic", 4, ("--stages", "bare", "--transitions", "rtc")),
         ("policy killed,-1e6", 2, ("--rates", "20", "--points", "trajectory", "--transitions", "ensemble")),
         ("camera silent,answers: NaN", 2, ("--stages", "chain")),
+        ("first of two servers", 2, ("--stages", "pair")),
     ],
 )
 def test_no_fault_sends_a_command_beyond_the_limits(ros_domain, tmp_path, rows, count, words):

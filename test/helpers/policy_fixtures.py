@@ -5,7 +5,6 @@ Run as a program, it serves a policy without a network, and so without torch: `p
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ import numpy as np
 from pi0_ros.checkpoints.norm_stats import NormStats, Stats
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.inference.backend import Backend
-from pi0_ros.inference.keys import ServerKeys
+from pi0_ros.inference.keys import ServerKeys, read_server_keys
 from pi0_ros.inference.metadata import Metadata
 from pi0_ros.inference.prefix import ActionPrefix
 from pi0_ros.inference.server import Server
@@ -129,6 +128,21 @@ def serving(policy: Backend, bind: str = "tcp://127.0.0.1:*", keys: ServerKeys |
 
 
 if __name__ == "__main__":
-    served = Server(HeldPolicy(*map(float, sys.argv[2:])), sys.argv[1])
+    import argparse
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("address")
+    parser.add_argument("seconds", type=float, nargs="?", default=0.0, help="of each inference")
+    parser.add_argument("--model", default="pi0")
+    parser.add_argument("--keys", type=Path)
+    parser.add_argument("--websocket", type=int, help="port on this machine")
+    given = parser.parse_args()
+    held = HeldPolicy(given.seconds)
+    held.metadata = replace(held.metadata, model=given.model)
+    served = Server(held, given.address, read_server_keys(given.keys) if given.keys else None)
+    if given.websocket:
+        from pi0_ros.inference.openpi_server import OpenpiServer
+
+        OpenpiServer(held, "127.0.0.1", given.websocket).start()
     print(served.address, served.session, flush=True)
     served.run(stop=lambda: False)
