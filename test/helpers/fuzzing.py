@@ -18,6 +18,8 @@ VALUES: tuple[Any, ...] = (
     [[]], {"a": {"b": []}}, [["state", "float64", [3]]] * 40, ["actions", "float64", [2**62, 2**62]],
 )  # fmt: skip
 
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)  # of ZMTP 3.0
+
 
 def mutated(frames: list[bytes], random: np.random.Generator) -> list[bytes]:
     """Frames of a message with something wrong in them, at random."""
@@ -133,7 +135,7 @@ def _spoiled(content: dict[str, Any], random: np.random.Generator) -> bytes | st
 def greet_zmtp(connection: sockets.socket) -> None:
     """The greeting and the handshake of ZMTP 3.0 without keys, as a DEALER: what follows is a frame."""
     connection.settimeout(20.0)
-    connection.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
+    connection.sendall(GREETING)
     _read(connection, 64)
     properties = b"\x0bSocket-Type\x00\x00\x00\x06DEALER"
     body = b"\x05READY" + properties
