@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import fuzzing
+import fuzz
 import numpy as np
 from liar import HARMLESS, LIES, REFUSED
 from rows import Inject, rows_of
@@ -153,7 +153,7 @@ def fuzzed(stage: Stage, trial: int) -> str:
     """Mutated questions at the server beside the robot's own."""
     pid, frames = stage.processes.pid("server"), _question()
     before = _resident(pid)
-    answers = fuzzing.flood(f"ipc://{stage.folder}/server", frames, FUZZED, np.random.default_rng(trial))
+    answers = fuzz.flood(f"ipc://{stage.folder}/server", frames, FUZZED, np.random.default_rng(trial))
     assert stage.processes.is_running("server") and stage.processes.pid("server") == pid, "the server ended"
     assert answers > FUZZED // 10, f"{answers} answers to {FUZZED} frames"
     assert _resident(pid) - before < 200e6, f"the server grew by {(_resident(pid) - before) / 1e6:.0f} MB"

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import fuzzing
+import link_fuzz
 import numpy as np
 import policy_fixtures
 import pytest
@@ -169,8 +169,8 @@ def test_a_slow_client_holds_nobody_up(tmp_path: Path) -> None:
         question = encode(infer_message(observation(tiny_robot()), "stale", "deaf", 1))
         with asking(address) as one:
             before = resident_bytes(process.pid)
-            for number in range(1, len(fuzzing.GREETING)):
-                drip.send(fuzzing.GREETING[number - 1 : number])
+            for number in range(1, len(link_fuzz.GREETING)):
+                drip.send(link_fuzz.GREETING[number - 1 : number])
                 for _ in range(20):
                     deaf.send_multipart(question)
                 assert one.infer(observation(tiny_robot(), 0, number * SECOND)).stamp_ns == number * SECOND
@@ -189,13 +189,13 @@ def test_a_gigabyte_that_is_only_announced_costs_nothing() -> None:
         for claimed in (1 << 30, 1 << 32, (1 << 63) - 1):
             for _ in range(3):
                 with socket.create_connection(("127.0.0.1", port)) as liar:
-                    fuzzing.greet_zmtp(liar)
+                    link_fuzz.greet_zmtp(liar)
                     liar.sendall(b"\x02" + struct.pack(">Q", claimed) + bytes(1000))  # a long frame
-                    assert fuzzing.closed(liar, GENEROUS_S)
+                    assert link_fuzz.closed(liar, GENEROUS_S)
                 with socket.create_connection(("127.0.0.1", web)) as liar:
-                    fuzzing.greet_websocket(liar)
+                    link_fuzz.greet_websocket(liar)
                     liar.sendall(b"\x82\xff" + struct.pack(">Q", claimed) + bytes(1000))
-                    assert fuzzing.closed(liar, GENEROUS_S)
+                    assert link_fuzz.closed(liar, GENEROUS_S)
         assert resident_bytes(process.pid) - before < 50e6
         one.infer(observation(tiny_robot()))
 
@@ -208,12 +208,12 @@ def test_fuzzed_frames_on_both_sockets(tmp_path: Path, count: int) -> None:
     with server(address, "0", "--websocket", web) as process, asking(address) as one:
         one.infer(observation(tiny_robot()))
         random = np.random.default_rng(0)
-        fuzzing.flood_websocket(web, min(count, 2000), random)  # to its greatest memory
-        fuzzing.flood_zmq(address, min(count, 2000), random)
+        link_fuzz.flood_websocket(web, min(count, 2000), random)  # to its greatest memory
+        link_fuzz.flood_zmq(address, min(count, 2000), random)
         before = resident_bytes(process.pid)
         for asked in range(1, count // 1000 + 1):
-            fuzzing.flood_websocket(web, 1000, random)
-            fuzzing.flood_zmq(address, 1000, random)
+            link_fuzz.flood_websocket(web, 1000, random)
+            link_fuzz.flood_zmq(address, 1000, random)
             assert one.infer(observation(tiny_robot(), 0, asked * SECOND)).stamp_ns == asked * SECOND
         assert process.poll() is None and resident_bytes(process.pid) - before < 100e6
         process.kill()
