@@ -69,13 +69,23 @@ def test_killed_in_the_midst_of_an_inference_it_is_noticed_at_once_and_found_aga
         with server(address, 0.0):
             one.infer(observation(tiny_robot()))
         with server(address, 600.0) as slow:
-            timer = threading.Timer(1.0, slow.kill)
-            timer.start()
+            killer = threading.Thread(target=kill_when_asked, args=(slow, address))
+            killer.start()
             with pytest.raises(BackendError, match="broke before the answer came"):
                 one.infer(observation(tiny_robot()))
-            timer.join()
+            killer.join()
         with server(address, 0.0):
             assert one.infer(observation(tiny_robot(), 1, 7 * SECOND)).stamp_ns == 7 * SECOND
+
+
+def kill_when_asked(process: subprocess.Popen[str], address: str) -> None:
+    """Kill a server that has taken a question."""
+    watcher = Client(address, GENEROUS_S)
+    try:
+        wait_until(lambda: watcher.status()["clients"] == 1, GENEROUS_S, "a question")
+    finally:
+        process.kill()
+        watcher.close()
 
 
 def test_a_server_that_stands_still_is_left_for_the_other_and_its_late_answer_is_dropped(tmp_path: Path) -> None:
