@@ -97,8 +97,8 @@ def test_two_robots_in_one_domain(stations: dict[str, tuple[Body, Desk]], tmp_pa
         wait_until(lambda: len(right[0].commands) > sent + 50 and right[0].drives(), 30.0, said)
         assert all(np.all(np.array(m.points[0].velocities) == 0.0) for m in left[0].commands[stopped:])
         names = {name for name in left[1].statuses if name.startswith("pi0_ros: ")}
-        stations = "controller", "policy", "policy link", "recorder"
-        assert names == {f"pi0_ros: {side}/{node}" for side in SIDES for node in stations}
+        nodes = "controller", "policy", "policy link", "recorder"
+        assert names == {f"pi0_ros: {side}/{node}" for side in SIDES for node in nodes}
         wanted = {f"/{side}/pi0/{name}" for side in SIDES for name in ("plan", "state")}
         said = lambda: {n for n, _ in left[1].get_topic_names_and_types() if n.endswith(("pi0/plan", "pi0/state"))}  # noqa: E731
         wait_until(lambda: said() == wanted, 20.0, lambda: str(said()))
