@@ -591,8 +591,8 @@ _ROWS: dict[str, Inject] = {
 
 _BREAKING_OFF: dict[str, Inject] = {
     "controller killed": ended(signal.SIGKILL),
-    "emergency stop by the topic while the controller is stopped": stopped_while_stopped("topic"),
-    "emergency stop by the service while the controller is stopped": stopped_while_stopped("service"),
+    "emergency stop (topic) while the controller is stopped": stopped_while_stopped("topic"),
+    "emergency stop (service) while the controller is stopped": stopped_while_stopped("service"),
 }
 
 ROWS = [*rows_of("bare", _ROWS), *rows_of("bare", _BREAKING_OFF, breaks_off=True)]
