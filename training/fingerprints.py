@@ -26,5 +26,9 @@ def dataset_fingerprint(episodes: Iterable[str]) -> str:
 
 def robot_fingerprint(robot: Robot) -> str:
     """Of what its numbers mean: names, units, roles and scales of the joints; not of topics, cameras or limits."""
-    joints = [[j.name, j.role, j.unit, j.action, repr(j.state_scale), repr(j.action_scale)] for j in robot.joints]
+    joints: list[list[object]] = [
+        [j.name, j.role, j.unit, j.action, repr(j.state_scale), repr(j.action_scale)] for j in robot.joints
+    ]
+    joints += [[j.name, j.kind] for j in robot.joints if j.continuous]
+    joints += [[j.name, "model_index", j.model_index] for j in robot.joints if j.model_index is not None]
     return hashlib.sha256(json.dumps(joints).encode()).hexdigest()[:16]

@@ -294,9 +294,10 @@ def loss_terms(run: Run, stage: Stage, sums: Sums, counts: Counts) -> dict[str, 
     if not stage.flow:
         return terms
     weights = np.ones(run.spec.config.action_dim, np.float32)
-    weights[: len(run.spec.robot.action_names)][run.spec.robot.gripper_mask] = stage.gripper
-    counted = len(run.spec.robot.action_names) if run.recipe.loss_dims == "robot" else len(weights)
-    mean = (sums.flow / counts.flow * as_tensor(weights, run.device))[:counted].mean()
+    places = run.spec.robot.action_places
+    weights[places[run.spec.robot.gripper_mask]] = stage.gripper
+    counted = places.tolist() if run.recipe.loss_dims == "robot" else slice(None)
+    mean = (sums.flow / counts.flow * as_tensor(weights, run.device))[counted].mean()
     return {"flow": mean, **terms}
 
 

@@ -165,7 +165,7 @@ def clipped_state_tokens(run: Run) -> float:
         return 0.0
     rows = run.train_rows[:: max(1, len(run.train_rows) // 10_000)]
     state = units.state_to_model(run.spec.robot, settled(run.spec, run.data.state[rows].astype(np.float64)))
-    normalized = normalize(state, run.spec.norm_stats.state, run.spec.settings.state_normalization)
+    normalized = normalize(state, run.spec.state_stats, run.spec.settings.state_normalization)
     return float((np.abs(normalized[:, :joints]) > 1).mean())
 
 

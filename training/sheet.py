@@ -42,14 +42,14 @@ def draw_sheet(run: Run, batch: Batch, png: Path) -> np.ndarray:
             axis.set_title(slot if batch.inputs.image_masks[slot][i] else f"{slot}: masked", fontsize=8)
         tokens = batch.inputs.prompt_tokens[i][batch.inputs.prompt_mask[i]].tolist()
         limited = run.spec.settings.state_normalization == "quantile"
-        _state(axes[-2], state[i, : len(robot.state_names)], robot.state_names, limited)
+        _state(axes[-2], state[i][robot.state_places], robot.state_names, limited)
         axes[-2].set_title(f"episode {episode}, frame {int(row) - starts[episode]}: state", fontsize=8)
         text = textwrap.fill(run.spec.tokenizer.decode(tokens).strip(), 60, max_lines=3)
         axes[-1].set_title(f"“{text}”", fontsize=8, parse_math=False)
         if actions is None:
             axes[-1].set_axis_off()
         else:
-            axes[-1].plot(actions[i, :, : len(robot.action_names)], linewidth=1)
+            axes[-1].plot(actions[i][:, robot.action_places], linewidth=1)
             axes[-1].axhline(0, color="grey", linewidth=0.5)
         axes[-1].tick_params(labelsize=7)
     if actions is not None:

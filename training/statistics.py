@@ -25,6 +25,7 @@ from pi0_ros.training.fingerprints import robot_fingerprint
 NORM_STATS_PATH = "meta/pi0_norm_stats.json"
 DEFAULT_HORIZON = 24
 FLOOR = 0.01  # of the joint's position range: the least distance between q01 and q99
+NOT_MOVED = (0.0, 1.0, -1.0, 1.0)  # mean, std, q01, q99 of the model's dimensions that no joint takes
 GAUSSIAN_WIDTH = 4.652695748081682  # distance between the 1 % and the 99 % quantile of a Gaussian with std 1
 
 
@@ -67,7 +68,10 @@ def measure(dataset: Dataset, robot: Robot, horizon: int) -> tuple[NormStats, li
             if measured[3] - measured[2] < floor:
                 widened.append(Widened(kind, joint.name, measured[3] - measured[2], floor))
             found.append(_widen(measured, floor))
-        stats[kind] = Stats(*np.array(found, np.float64).T)
+        places = robot.state_places if kind == "state" else robot.action_places
+        whole = np.tile(NOT_MOVED, (int(places.max()) + 1, 1))
+        whole[places] = found
+        stats[kind] = Stats(*whole.T)
     return NormStats(stats["state"], stats["actions"]), widened
 
 
@@ -142,7 +146,8 @@ def table(stats: NormStats, robot: Robot) -> str:
     lines = []
     for kind, values in (("state", stats.state), ("actions", stats.actions)):
         lines.append(f"{kind:{width + 21}s}      mean       std       q01       q99")
-        for index, joint in enumerate(robot.state_joints if kind == "state" else robot.action_joints):
+        places = robot.state_places if kind == "state" else robot.action_places
+        for index, joint in zip(places, robot.state_joints if kind == "state" else robot.action_joints):
             scale = joint.state_scale if kind == "state" else joint.action_scale
             how = f", {joint.action}" if kind == "actions" and joint.action != "absolute" else ""
             meaning = f"{joint.unit if scale == SAME else 'as model'}{how}"

@@ -106,6 +106,13 @@ class Section:
             self.wrong(key, f"{value:g} is no whole number")
         return int(value)
 
+    def count_from_zero(self, key: str) -> int:
+        """A whole number from zero on."""
+        value = self.number(key)
+        if value < 0 or value != int(value):
+            self.wrong(key, f"{value:g} is no whole number from 0 on")
+        return int(value)
+
     def flag(self, key: str) -> bool:
         """true or false."""
         value = self.value[key]

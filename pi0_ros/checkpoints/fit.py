@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.norm_stats import NormStats, Stats, check_stats
 from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.robot import Robot
 
+STILL = 1e-6  # a smaller spread is that of a dimension that nothing moved
+
 
 def check_fit(config: ModelConfig, settings: PolicySettings, robot: Robot, norm_stats: NormStats) -> None:
     """ValueError, naming what to correct, unless a model of this config with these statistics can drive `robot`."""
-    _check_part(config, robot, "state", robot.state_names, norm_stats.state, settings.state_normalization)
-    _check_part(config, robot, "actions", robot.action_names, norm_stats.actions, settings.action_normalization)
+    if robot.has_places:
+        _check_places(config, settings, robot, norm_stats)
+    else:
+        _check_part(config, robot, "state", robot.state_names, norm_stats.state, settings.state_normalization)
+        _check_part(config, robot, "actions", robot.action_names, norm_stats.actions, settings.action_normalization)
     _check_meaning(settings, robot)
     for camera in robot.cameras:
         if camera.slot not in config.cameras:
@@ -41,6 +48,33 @@ def _check_part(
         check_stats(stats, normalization, len(joints))
     except InputError as error:
         raise InputError(f"norm_stats.{part}: {error}") from None
+
+
+def _check_places(config: ModelConfig, settings: PolicySettings, robot: Robot, norm_stats: NormStats) -> None:
+    """Every joint's place (`model_index`) is one of the model's, and its statistics are those of a joint that moved."""
+    if config.is_fast:
+        raise InputError(f"robot '{robot.name}' has model_index, pi0-FAST writes actions as text: remove it")
+    for part, joints, stats, normalization in (
+        ("state", robot.state_joints, norm_stats.state, settings.state_normalization),
+        ("actions", robot.action_joints, norm_stats.actions, settings.action_normalization),
+    ):
+        width = config.action_dim if part == "actions" else config.state_width
+        for joint in joints:
+            place = joint.model_index or 0
+            what = f"joint '{joint.name}' of robot '{robot.name}' has model_index {place}"
+            if place >= width and not (part == "state" and config.is_pi05):
+                raise InputError(f"{what}, the model has {width} dimensions of {part}, 0 to {width - 1}: correct it")
+            if normalization == "identity":
+                continue
+            if place >= stats.dim:
+                raise InputError(f"{what}, norm_stats.{part} has {stats.dim} dimensions: correct it, or take others")
+            check_stats(stats.at(np.array([place])), normalization, 1)
+            spread = stats.at(np.array([place])).spread
+            if spread is not None and spread[0] <= STILL:
+                raise InputError(
+                    f"{what}, where norm_stats.{part} never varies: no robot of the checkpoint's data moved that "
+                    "dimension; correct it, choose other statistics (policy.asset_id), or train on your own"
+                )
 
 
 def _check_meaning(settings: PolicySettings, robot: Robot) -> None:

@@ -164,6 +164,11 @@ def _relative(description: Description) -> dict[str, Any]:
 
 
 def _statistics(description: Description) -> dict[str, torch.Tensor]:
+    if description.robot is not None and description.robot.has_places:
+        raise CheckpointError(
+            f"{description.path}: its robot's joints have a model_index, LeRobot's files put joints in their order: "
+            "keep it in this package's format"
+        )
     if description.norm_stats is None:
         return {}
     settings, (state, action) = description.settings, _dims(description)

@@ -70,6 +70,10 @@ class Stats:
             return self.dim
         return int(np.flatnonzero(spread)[-1]) + 1
 
+    def at(self, places: np.ndarray) -> Stats:
+        """The statistics of the dimensions `places` (intp [K]), in that order."""
+        return Stats(**{field: values[places] for field, values in self.present().items()})
+
     def middle(self, dim: int) -> np.ndarray:
         """The middle of the values of the first `dim` dimensions, float64; 0 where there are no statistics."""
         if self.mean is not None:
@@ -78,6 +82,16 @@ class Stats:
             if {low, high} <= self.present().keys():
                 return ((self.need(low) + self.need(high)) / 2)[:dim]
         return np.zeros(dim)
+
+    @property
+    def spread(self) -> np.ndarray | None:
+        """How far the values lie apart, float64 [D]; None where the file does not say."""
+        if self.std is not None:
+            return self.std
+        for low, high in (("q01", "q99"), ("q10", "q90"), ("min", "max")):
+            if {low, high} <= self.present().keys():
+                return self.need(high) - self.need(low)
+        return None
 
     def present(self) -> dict[str, np.ndarray]:
         """The fields that are there."""

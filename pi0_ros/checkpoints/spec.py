@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.fit import check_fit
-from pi0_ros.checkpoints.norm_stats import NormStats
+from pi0_ros.checkpoints.norm_stats import NormStats, Stats
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.model.config import ModelConfig
@@ -34,6 +35,18 @@ class PolicySpec:
         pieces, rows = self.tokenizer.vocab_size, self.config.vocab_size
         if pieces > rows:
             raise InputError(f"the tokenizer has {pieces} pieces, the model's vocab_size is only {rows}")
+
+    @cached_property
+    def state_stats(self) -> Stats:
+        """Statistics of the robot's state, in its joints' order."""
+        stats, robot = self.norm_stats.state, self.robot
+        return stats.at(robot.state_places) if robot.has_places else stats
+
+    @cached_property
+    def action_stats(self) -> Stats:
+        """Statistics of the robot's actions, in its joints' order."""
+        stats, robot = self.norm_stats.actions, self.robot
+        return stats.at(robot.action_places) if robot.has_places else stats
 
     @property
     def fps(self) -> float:

@@ -124,7 +124,7 @@ def _motion(robot: Robot, joints: Mapping[str, Series], begin: float, end: float
     """How far the joint that moved most went between two times, as a fraction of its range; grippers move no camera."""
     most = 0.0
     for joint in robot.joints:
-        if joint.kind != "gripper" and joint.name in joints and np.isfinite(span := joint.upper - joint.lower):
+        if joint.kind != "gripper" and joint.name in joints and np.isfinite(span := joint.span):
             times, values = joints[joint.name]
             went = float(np.interp(end, times, values) - np.interp(begin, times, values))
             most = max(most, abs(went) / span)

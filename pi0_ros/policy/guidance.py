@@ -10,7 +10,7 @@ import torch
 from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.inference.prefix import ActionPrefix
 from pi0_ros.model.rtc import CleanPrefix, Guidance, SoftPrefix, soft_mask
-from pi0_ros.policy.transforms import actions_to_model, pad_dim
+from pi0_ros.policy.transforms import actions_to_model, pad_dim, placed
 
 log = logging.getLogger("pi0 rtc")
 
@@ -44,7 +44,8 @@ def make_guidance(
     used = model[:horizon].isfinite() & model[horizon].isnan()
     if not used.any():
         return None
-    gripper = torch.from_numpy(pad_dim(spec.robot.gripper_mask, spec.config.action_dim)).to(used.device)
+    switches = placed(spec.robot.gripper_mask, spec.robot.action_places)
+    gripper = torch.from_numpy(pad_dim(switches, spec.config.action_dim)).to(used.device)
     used[prefix.delay :, gripper] = False  # they switch: a plan to stay open must not put off the moment to close
     weights, jacobian = mask[:, None].to(device) * used, mode == "exact"
     return SoftPrefix(model[None, :horizon], weights, prefix.settings.max_guidance_weight, jacobian)

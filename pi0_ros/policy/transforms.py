@@ -27,6 +27,15 @@ def pad_dim(x: np.ndarray, dim: int) -> np.ndarray:
     return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, max(0, dim - x.shape[-1]))])
 
 
+def placed(x: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The joints' values [..., K] at their `places` (intp [K]) among the model's dimensions; zeros between them."""
+    if np.array_equal(places, np.arange(x.shape[-1])):
+        return x
+    whole = np.zeros((*x.shape[:-1], int(places.max()) + 1), x.dtype)
+    whole[..., places] = x
+    return whole
+
+
 def make_inputs(
     spec: PolicySpec,
     images: Mapping[str, np.ndarray],
@@ -59,7 +68,7 @@ def make_inputs(
         masks[slot] = torch.full((batch,), slot in names or config.is_fast, dtype=torch.bool, device=device)
 
     scaled = units.state_to_model(spec.robot, settled(spec, state))
-    normalized = normalize(scaled, spec.norm_stats.state, spec.settings.state_normalization)
+    normalized = placed(normalize(scaled, spec.state_stats, spec.settings.state_normalization), spec.robot.state_places)
     written, pad = spec.settings.prompt_format, spec.settings.pad_state_text
     encoded = [
         spec.tokenizer.encode_prompt(config, prompt, row, prompt_format=written, pad_state_text=pad)
@@ -79,14 +88,14 @@ def actions_to_model(
 ) -> torch.Tensor:
     """Positions in robot units [B, H, A] and the state [B, S] they start from -> model units, float32 [B, H, W]."""
     scaled = units.actions_to_model(spec.robot, actions, settled(spec, state))
-    normalized = normalize(scaled, spec.norm_stats.actions, spec.settings.action_normalization)
-    return _padded(normalized, spec.config.action_dim, device)
+    normalized = normalize(scaled, spec.action_stats, spec.settings.action_normalization)
+    return _padded(placed(normalized, spec.robot.action_places), spec.config.action_dim, device)
 
 
 def actions_from_model(spec: PolicySpec, actions: torch.Tensor, state: np.ndarray) -> np.ndarray:
     """Model output [B, H, W] -> positions, robot units, float64 [B, H, A]; `state` as in `actions_to_model`."""
-    cut = actions.detach().float().cpu().numpy()[..., : len(spec.robot.action_names)]
-    scaled = unnormalize(cut, spec.norm_stats.actions, spec.settings.action_normalization)
+    cut = actions.detach().float().cpu().numpy()[..., spec.robot.action_places]
+    scaled = unnormalize(cut, spec.action_stats, spec.settings.action_normalization)
     return units.actions_from_model(spec.robot, scaled, settled(spec, state))
 
 
@@ -96,7 +105,7 @@ def settled(spec: PolicySpec, state: np.ndarray) -> np.ndarray:
     turning = spec.robot.state_turning
     if not turning.any():
         return state
-    counts = spec.norm_stats.state.middle(len(turning))
+    counts = spec.state_stats.middle(len(turning))
     middle = np.array([joint.state_scale.from_model(count) for joint, count in zip(spec.robot.state_joints, counts)])
     return np.asarray(state - whole_turns(state - middle, turning))
 

@@ -34,6 +34,11 @@ from pi0_ros.robot.types import Camera, CommandGroup, Joint, Robot, StateTopic
 from pi0_ros.robot.units import read_scales, write_scales
 
 UNITS = ("rad", "m", "normalized")
+OTHER_UNITS = {  # what people write -> ours, and how many of theirs one of ours is
+    **dict.fromkeys(("deg", "degree", "degrees"), ("rad", math.degrees(1.0))),
+    **dict.fromkeys(("mm", "millimetre", "millimetres", "millimeter", "millimeters"), ("m", 1000.0)),
+    **dict.fromkeys(("%", "percent"), ("normalized", 100.0)),
+}
 KINDS = ("revolute", "continuous", "prismatic", "gripper")
 KIND_UNITS = {"revolute": ("rad",), "continuous": ("rad",), "prismatic": ("m",), "gripper": UNITS}
 ACTIONS = ("absolute", "relative", "velocity")
@@ -110,6 +115,7 @@ def _robot(document: Any) -> Robot:
     file = Section(document, (), *ROBOT_KEYS, HINTS)
     joints = tuple(_joint(item, place) for item, place in file.items("joints"))
     unique((("joints", i, "name"), joint.name) for i, joint in enumerate(joints))
+    _model_places(joints)
     cameras = tuple(_camera(item, place) for item, place in file.items("cameras"))
     observed = [joint.name for joint in joints if joint.role != "action"]
     moved = [joint.name for joint in joints if joint.role != "state"]
@@ -160,8 +166,12 @@ def _robot(document: Any) -> Robot:
 def _joint(value: Any, place: Place) -> Joint:
     role = value.get("role") if isinstance(value, dict) else None
     needed, possible = (("action",), ("step",)) if role != "state" else ((), ())
-    keys = ("name", "unit", "kind", "limits", *needed), (*possible, "role", "model")
+    keys = ("name", "unit", "kind", "limits", *needed), (*possible, "role", "model", "model_index")
     item = Section(value, place, *keys, HINTS)
+    given = str(item.value["unit"])
+    if (other := OTHER_UNITS.get(given.lower())) is not None:
+        todo = f"where messages are in {given}, {other[1]:.7g} at this joint's place in `scale` of state and command"
+        item.wrong("unit", f"joints are in {other[0]} here: write {other[0]}, and {todo}")
     unit, kind = item.choice("unit", UNITS), item.choice("kind", KINDS)
     if unit not in KIND_UNITS[kind]:
         item.wrong("unit", f"a {kind} joint is not measured in {unit}: write {KIND_UNITS[kind][0]}")
@@ -195,6 +205,7 @@ def _joint(value: Any, place: Place) -> Joint:
         state_scale=state_scale,
         action_scale=action_scale,
         step=item.positive("step") if action == "velocity" else 1.0,
+        model_index=item.count_from_zero("model_index") if "model_index" in item else None,
     )
 
 
@@ -379,6 +390,16 @@ def _each_joint_once(section: str, groups: Sequence[StateTopic | CommandGroup], 
         raise WrongValueError((section,), message)
 
 
+def _model_places(joints: Sequence[Joint]) -> None:
+    """All joints have a place in the model, or none; and each its own."""
+    given = [joint for joint in joints if joint.model_index is not None]
+    for i, joint in enumerate(joints if given else ()):
+        if joint.model_index is None:
+            message = f"missing: {given[0].name!r} has one, so write for each joint which dimension of the model it is"
+            raise WrongValueError(("joints", i, "model_index"), message)
+    unique((("joints", i, "model_index"), str(joint.model_index)) for i, joint in enumerate(joints) if given)
+
+
 def _first_of_topic(state: Sequence[StateTopic], i: int) -> bool:
     """Whether no entry before the `i`th has its topic: one topic may carry joints of several entries."""
     return all(item.topic.removeprefix("/") != state[i].topic.removeprefix("/") for item in state[:i])
@@ -426,6 +447,7 @@ def robot_to_yaml(robot: Robot) -> str:
         content |= {"action": item.action} if item.action else {}
         content |= {"step": item.step} if item.action == "velocity" else {}
         content |= {"role": item.role} if item.role != "both" else {}
+        content |= {} if item.model_index is None else {"model_index": item.model_index}
         return {**content, **write_scales(item)}
 
     def stream(item: Camera | StateTopic | CommandGroup) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Joint:
     action_scale: Scale = SAME
     step: float = 1.0  # of a velocity: how far an action of 1 moves per frame, as the model counts the joint
     tracking: float | None = None  # distance from its command that is too far. None: the controller's usual
+    model_index: int | None = None  # which of the model's dimensions it takes. None: its place in this file
     outside: float | None = None  # it may be found this far outside its limits when armed. None: a tenth of its range
 
     @property
@@ -214,6 +215,21 @@ class Robot:
         return np.array([joint.continuous for joint in self.action_joints], bool)
 
     @property
+    def state_places(self) -> np.ndarray:
+        """Which of the model's dimensions each of the state's joints takes, intp [S]."""
+        return _places(self.state_joints)
+
+    @property
+    def action_places(self) -> np.ndarray:
+        """Which of the model's dimensions each of the action's joints takes, intp [A]."""
+        return _places(self.action_joints)
+
+    @property
+    def has_places(self) -> bool:
+        """Whether the file says which of the model's dimensions the joints take."""
+        return any(joint.model_index is not None for joint in self.joints)
+
+    @property
     def relative_mask(self) -> np.ndarray:
         """True where the action is relative to the state at capture, bool [A]."""
         return np.array([joint.action == "relative" for joint in self.action_joints], bool)
@@ -286,3 +302,8 @@ class Robot:
     def indices(self, joints: Sequence[str]) -> np.ndarray:
         """Where `joints` stand in the robot's order, intp [len(joints)]."""
         return np.array([self.joint_names.index(joint) for joint in joints], np.intp)
+
+
+def _places(joints: Sequence[Joint]) -> np.ndarray:
+    """The model's dimensions of these joints; in their order from 0 on where the file does not say."""
+    return np.array([n if joint.model_index is None else joint.model_index for n, joint in enumerate(joints)], np.intp)

@@ -78,12 +78,13 @@ WRONG = {
     ),
     "missing section": ("action: {source: command, max_age_s: 0.3}", "", ["1: action: missing: write", "source"]),
     "missing age": (", max_age_s: 0.1", "", ["state[0].max_age_s: missing: write the age in seconds"]),
-    "degrees": ("unit: rad", "unit: deg", ["6: joints[0].unit: 'deg' is not known", "write rad or m or normalized"]),
+    "degrees": ("unit: rad", "unit: deg", ["6: joints[0].unit: joints are in rad here", "57.29578 at this joint's"]),
     "unit of another kind": (
         "unit: rad",
         "unit: m",
         ["joints[0].unit: a revolute joint is not measured in m: write rad"],
     ),
+    "millimetres": ("unit: rad", "unit: mm", ["joints[0].unit: joints are in m here: write m, and where messages"]),
     "unknown kind": (
         "kind: revolute",
         "kind: rotary",
