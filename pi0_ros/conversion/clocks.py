@@ -181,8 +181,17 @@ def _believed(stream: Recorded) -> np.ndarray:
 
 
 def not_wild(offset: np.ndarray) -> np.ndarray:
-    """Which of a stream's offsets (stamp - arrival, ns, in order of arrival) are like their neighbours', bool [N]."""
-    return np.abs(offset - _running_median(offset, FEW)) <= WILD_S * SECOND
+    """Which of a stream's offsets (stamp - arrival, ns, in order of arrival) are like their neighbours', bool [N].
+
+    Several at an end that are like each other tell that the clock was set there.
+    """
+    good = np.abs(offset - _running_median(offset, FEW)) <= WILD_S * SECOND
+    if good.any():
+        first, last = int(np.argmax(good)), len(good) - int(np.argmax(good[::-1]))
+        for end in (slice(0, first), slice(last, len(good))):
+            if len(offset[end]) > 2 and np.ptp(offset[end]) <= STEP_S * SECOND:
+                good[end] = True
+    return good
 
 
 def _running_median(values: np.ndarray, half: int) -> np.ndarray:
@@ -233,7 +242,9 @@ def _steps_of(stream: _Stamped) -> list[_Step]:
     jumps = np.flatnonzero(np.abs(moved - arrived) > STEP_S * SECOND)
     found: list[_Step] = []
     since = 0  # of the last step: what was before does not tell of the present clock
-    for number, place in enumerate(jumps + 1):
+    for number, place in enumerate((jumps + 1).tolist()):
+        if place <= since:
+            continue
         behind, back = moved[place - 1] < arrived[place - 1], moved[place - 1] < 0
         next_jump = int(jumps[number + 1]) + 1 if back and number + 1 < len(jumps) else len(offset)
         early = max(since, _index(received, received[place - 1] - (AROUND_S if behind else DELAYED_S) * SECOND))
@@ -247,9 +258,13 @@ def _steps_of(stream: _Stamped) -> list[_Step]:
         usual = sorted((pace - 1) * arrived[place - 1] for pace in paces)  # what a clock of that pace does meanwhile
         by = int(new - old - min(max(new - old, usual[0]), usual[1]))
         if abs(by) > STEP_S * SECOND and (by < 0) == behind:
-            stood = 0 <= moved[place - 1] <= STEP_S * SECOND
-            found.append(_Step(int(received[place - 1]), int(received[place]), by, int(place), bool(stood)))
-            since = int(place)
+            last, stood = int(received[place - 1]), 0 <= moved[place - 1] <= STEP_S * SECOND
+            if stood:  # held back meanwhile: the stamps themselves may jump later, among what comes up at once
+                within = (later := jumps[number + 1 :] + 1)[received[later] <= received[place] + AROUND_S * SECOND]
+                own = within[np.abs(moved[within - 1] - by) <= STEP_S * SECOND]
+                place, stood = (int(own[0]), False) if len(own) else (place, True)
+            found.append(_Step(last, int(received[place]), by, place, bool(stood)))
+            since = place
     return found
 
 
@@ -288,7 +303,8 @@ def _unset(stream: _Stamped, moves: Sequence[_Step]) -> _Stamped:
     stamps, own = stream.stamps.copy(), _steps_of(stream)
     for move in moves:
         if not move.stood:
-            place = next((step.place for step in own if step.like(move)), _index(stream.received, move.at))
+            begun = 0 if stream.received[0] > move.after else _index(stream.received, move.at)
+            place = next((step.place for step in own if step.like(move)), begun)
             stamps[place:] -= move.by
     return _Stamped(stream.topic, stream.received, stamps)
 

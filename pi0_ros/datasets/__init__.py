@@ -3,3 +3,8 @@
 Imported by: conversion, training, sim, nodes, cli.
 Terms (docs/glossary.md): episode, frame, staged episode.
 """
+
+import os
+
+# Arrow's own pools keep whole segments, so that memory would grow with a recording's length. Read at Arrow's first use.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")

@@ -185,6 +185,23 @@ def test_a_simulator_of_another_pace_that_pauses(pace: float) -> None:
         assert np.abs(found.times[name] * 1e-9 - 1 - stream.true()).max() < 0.05 * max(1.0, pace)
 
 
+def test_a_clock_set_while_the_network_held_messages_back() -> None:
+    """What comes up at once was stamped before and after."""
+    streams = {
+        "base": Stream(10.0),
+        "wrist": Stream(10.0, stalls=((0.5, 1.5),)),
+        "states": Stream(stalls=((1.0, 2.0),)),
+    }
+    found = judged(streams, ((1.0, -0.6),))
+    assert not found.problems and len(found.cuts) == 1 and spread_s(found, streams) < 0.1
+
+
+def test_a_clock_set_after_a_few_messages() -> None:
+    streams = {"base": Stream(10.0), "wrist": Stream(11.0), "states": Stream(26.5, jitter=0.015)}
+    found = judged(streams, ((0.5, -3600.0),))
+    assert not found.problems and len(found.cuts) == 1 and spread_s(found, streams) < 0.1
+
+
 def test_a_few_stamps_ahead_are_left_out() -> None:
     one = recorded("wrist", Stream())
     stamps = one.stamps.copy()
