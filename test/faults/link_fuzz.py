@@ -60,7 +60,10 @@ def _spoiled(content: dict[str, Any], random: np.random.Generator) -> bytes | st
             key = keys[int(random.integers(len(keys)))]
             value = VALUES[int(random.integers(len(VALUES)))]
             spoiled[key] = value if not isinstance(value, int) or -(2**63) <= value < 2**64 else 0
-        return pack(spoiled)
+        try:
+            return pack(spoiled)
+        except (ValueError, OverflowError):  # nested too deeply for the sender
+            return b"\xc0"
     data = bytearray(pack(content))
     if way == 3:
         for _ in range(int(random.integers(1, 20))):

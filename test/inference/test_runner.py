@@ -153,14 +153,17 @@ def test_a_picture_that_never_changes_is_not_inferred_from() -> None:
 
 
 @pytest.mark.parametrize(
-    ("push", "words"),
-    [({"encoding": "rgb9"}, "rgb9"), ({"names": ROBOT.joint_names[1:]}, f"{ROBOT.joint_names[0]!r} is missing")],
+    ("push", "state", "words"),
+    [
+        ({"encoding": "rgb9"}, "unreadable", "rgb9"),
+        ({"names": ROBOT.joint_names[1:]}, "stale", f"no message has joint {ROBOT.joint_names[0]!r}"),
+    ],
 )
-def test_what_cannot_be_read_is_not_inferred_from(push: dict, words: str) -> None:
+def test_what_cannot_be_read_is_not_inferred_from(push: dict, state: str, words: str) -> None:
     rig = Rig()
     rig.push(**push)
     assert not rig.runner.step()
-    assert rig.runner.health.state == "unreadable" and words in rig.runner.health.reason
+    assert rig.runner.health.state == state and words in rig.runner.health.reason
     assert rig.backend.seen == []
     rig.push()
     assert rig.runner.step()
