@@ -120,6 +120,18 @@ def prefer(pids: Mapping[str, int]) -> str:
     try:
         for pid in pids.values():  # before they start threads, which inherit it
             os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
-    except PermissionError:
-        return f"other work may delay the {' and the '.join(pids)}: only root may start them with niceness {NICENESS}"
+            prefer_session(pid)
+    except OSError as error:
+        delayed = f"other work may delay the {' and the '.join(pids)}"
+        return f"{delayed}: only root may start them with niceness {NICENESS} ({error.strerror})"
     return ""
+
+
+def prefer_session(pid: int) -> None:
+    """Let the session of `pid` go before others where Linux shares the processor among sessions first.
+
+    There (autogroups) niceness alone counts within a session only, and each of the demo's processes has its own.
+    """
+    group = Path(f"/proc/{pid}/autogroup")
+    if group.exists() and os.getsid(pid) == pid:
+        group.write_text(str(NICENESS))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from pi0_ros.cli.demo import CHECKPOINT
+from pi0_ros.cli.demo import CHECKPOINT, NICENESS, prefer
 
 pytest.importorskip("rclpy")
 
@@ -51,6 +53,24 @@ def test_the_shipped_checkpoint_is_small_and_names_its_training() -> None:
     checkpoint = load_checkpoint(CHECKPOINT)
     assert checkpoint.spec.robot.name == "demo_arm"
     assert checkpoint.training["finished"] and checkpoint.training["episodes"] >= 100
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no autogroups here")
+def test_processes_go_first_together_with_their_sessions() -> None:
+    """Where niceness counts within a session only, that of the session counts; one shared with others stays."""
+    own, shared = (subprocess.Popen(["sleep", "60"], start_new_session=alone) for alone in (True, False))
+    try:
+        before = Path(f"/proc/{shared.pid}/autogroup").read_text()
+        problem = prefer({"policy": own.pid, "sim": shared.pid})
+        if not problem:  # root
+            assert os.getpriority(os.PRIO_PROCESS, own.pid) == os.getpriority(os.PRIO_PROCESS, shared.pid) == NICENESS
+            assert Path(f"/proc/{own.pid}/autogroup").read_text().split()[-1] == str(NICENESS)
+        else:
+            assert "the policy and the sim" in problem
+        assert Path(f"/proc/{shared.pid}/autogroup").read_text() == before
+    finally:
+        own.kill(), shared.kill()
+        own.wait(), shared.wait()
 
 
 def test_the_table_counts() -> None:
