@@ -270,8 +270,8 @@ def test_joint_states_in_another_order_change_nothing(stage):
 
 def test_a_joint_that_is_missing(stage):
     stage.body.names.remove("elbow")
-    stage.holds("joint state of", f"{STATE}: joint 'elbow' is missing")
-    assert stage.body.state("policy") == "unreadable"
+    stage.holds("joint state of", f"{STATE}: joint 'elbow' has not come")
+    assert stage.body.state("policy") == "stale"
 
 
 def test_joint_states_that_stop(stage):
