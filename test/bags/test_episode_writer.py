@@ -87,7 +87,7 @@ def test_topics_may_appear_later_and_unknown_types_are_refused(tmp_path: Path) -
     topics["/also"] = STRING
     episode.put(Message("/also", 5, said("here")))
     assert read(episode.close({})) == {"/said": [], "/also": [(5, said("here"))]}
-    with pytest.raises(ValueError, match="my_msgs/msg/Thing: only ROS 2's common interfaces are known"):
+    with pytest.raises(ValueError, match="my_msgs/msg/Thing: its definition is not known"):
         EpisodeWriter(tmp_path / "f", {"/x": "my_msgs/msg/Thing"})
     with pytest.raises(FileExistsError, match="choose another folder"):
         EpisodeWriter(tmp_path / "e", {})

@@ -33,7 +33,7 @@ KINDS = {
     **dict.fromkeys(
         ("robot", "map", "changes", "only", "file", "device", "episodes", "dtype", "asset", "bind", "arguments"), "name"
     ),
-    **dict.fromkeys(("fps", "ray_address", "gpu", "websocket"), "name"),
+    **dict.fromkeys(("fps", "ray_address", "gpu", "websocket", "metrics", "status"), "name"),
     **dict.fromkeys(("out", "dst", "plots", "plot", "log_dir", "page", "folder", "html", "png"), "out"),
     **dict.fromkeys(
         ("prompt", "task", "recorder", "topic", "prompt_topic", "subtask_topic", "namespace", "text", "words", "names"),
@@ -122,6 +122,16 @@ WRONG = {
 GOOD = {"robot": "demo_arm", "checkpoint": str(SHIPPED), "src": str(SHIPPED), "a": str(SHIPPED), "b": str(SHIPPED)}
 
 
+# Options that a command needs though its parser does not ask for them.
+NEEDED = {("serve", "checkpoint"): ("status",)}  # and those in whose company it does not
+
+
+def needed(words: tuple[str, ...], action: argparse.Action, chosen: argparse.Action) -> bool:
+    """Whether a line with a wrong `chosen` must have `action`, too."""
+    instead = NEEDED.get((words[0], action.dest))
+    return action.required or (instead is not None and chosen.dest not in instead)
+
+
 def fill(action: argparse.Action, number: int) -> str:
     """Something for another, required argument: right where that is cheap, else missing."""
     if action.choices is not None:
@@ -138,7 +148,7 @@ def cases() -> Iterator[Case]:
                 continue
             line, names = [*words], [Path(wrong).name, wrong.split("/")[0], *chosen.option_strings]
             for action in arguments(parser):
-                if action is not chosen and not action.required:
+                if action is not chosen and not needed(words, action, chosen):
                     continue
                 value = wrong if action is chosen else fill(action, number)
                 names += ["no_such_other"] if value == "no_such_other" else []

@@ -211,9 +211,9 @@ def test_a_gigabyte_that_is_only_announced_costs_nothing() -> None:
         one.infer(observation(tiny_robot()))
 
 
-@pytest.mark.parametrize("count", [3000, pytest.param(100_000, marks=pytest.mark.slow)])
-def test_fuzzed_frames_on_both_sockets(tmp_path: Path, count: int) -> None:
-    """The robot's questions go on; memory stays; the log says little."""
+def test_fuzzed_frames_on_both_sockets(tmp_path: Path) -> None:
+    """The robot's questions go on; memory stays; the log says little. PI0_FUZZ frames, 3000 without it."""
+    count = int(os.environ.get("PI0_FUZZ", "3000"))
     pytest.importorskip("websockets", minversion="13")
     web, address = free_port(), f"ipc://{tmp_path}/policy"
     with server(address, "0", "--websocket", web) as process, asking(address) as one:
@@ -234,9 +234,9 @@ def test_fuzzed_frames_on_both_sockets(tmp_path: Path, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_soak_of_five_minutes(tmp_path: Path) -> None:
-    """Ten questions a second: none is lost, memory is flat on both sides."""
-    soak(tmp_path, float(os.environ.get("PI0_SOAK_S", "300")))
+def test_a_soak(tmp_path: Path) -> None:
+    """Ten questions a second, for a minute or PI0_SOAK_S seconds: none is lost, memory is flat on both sides."""
+    soak(tmp_path, float(os.environ.get("PI0_SOAK_S", "60")))
 
 
 def soak(folder: Path, seconds: float) -> None:

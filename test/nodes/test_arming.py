@@ -31,7 +31,7 @@ def test_red_findings_refuse_and_are_waived_by_name(ros_context, wait_until) -> 
     def problems(position: np.ndarray, waive: str = "", hears: float = 50.0) -> list[str]:
         arming = Arming(node, ROBOT, [topic], waive)
         for number in range(20):  # as if it had come at this rate
-            arming.heard(ROBOT.state[0].topic, 100.0 + number / hears)
+            arming.heard(ROBOT.state[0], 100.0 + number / hears)
         return arming.problems(position)
 
     assert problems(HOME) == []

@@ -358,7 +358,7 @@ def test_wrong_encoding(rig: Rig, make_node: Callable[..., PolicyNode]) -> None:
 def test_missing_joint(rig: Rig, make_node: Callable[..., PolicyNode]) -> None:
     rig.joints = list(ROBOT.joint_names[:-1])
     make_node().autostart()
-    rig.wait_for_refusal("unreadable", repr(ROBOT.joint_names[-1]), STATE)
+    rig.wait_for_refusal("stale", repr(ROBOT.joint_names[-1]), STATE)
 
 
 def test_another_robots_checkpoint_ends_the_process(processes: Any, robot_file: Path, tmp_path: Path) -> None:
