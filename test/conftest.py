@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,6 +158,18 @@ def ros_context(ros_domain: int) -> Iterator[object]:
     rclpy.init(context=context, domain_id=ros_domain)
     yield context
     rclpy.try_shutdown(context=context)
+
+
+@pytest.fixture
+def executor(ros_context: Any) -> Iterator[Any]:
+    """A `SingleThreadedExecutor` in the test's own domain; what was added to it is destroyed in the end."""
+    from rclpy.executors import SingleThreadedExecutor
+
+    executor = SingleThreadedExecutor(context=ros_context)
+    yield executor
+    for node in executor.get_nodes():
+        node.destroy_node()
+    executor.shutdown()
 
 
 class Processes(ProcessGroup):

@@ -7,7 +7,6 @@ that was killed goes on exactly where an unbroken one would be, and no sampler s
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from pi0_ros.base.errors import InputError
+from pi0_ros.checkpoints.folders import partial_of, remove_leftovers
 from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.datasets.dataset import Dataset, Episode
 from pi0_ros.datasets.language import label_index
@@ -104,7 +104,8 @@ def load_data(dataset: Dataset | Path, image_size: int, labels: bool = False) ->
         shape = (total, image_size, image_size, 3)
         if not _is_fresh(path, shape, newest):
             path.parent.mkdir(exist_ok=True)
-            partial = path.with_name(f"{path.name}.partial-{os.getpid()}")  # two runs may build it at once
+            remove_leftovers(path)
+            partial = partial_of(path)  # two runs may build it at once
             if shutil.disk_usage(path.parent).free < np.prod(shape) * 1.05:
                 raise OSError(f"{path}: the frame cache needs {np.prod(shape) / 1e9:.1f} GB, the disk has less")
             cache = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)

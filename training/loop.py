@@ -43,6 +43,7 @@ from pi0_ros.training.run import Run, clipped_state_tokens, model_config, prepar
 from pi0_ros.training.saving import CHECKPOINT, Saver, StopSignals, TrainingStoppedError, open_output
 from pi0_ros.training.sharding import copies, norm_of, shard, take_apart, waiting, whole
 from pi0_ros.training.sheet import NAME as SHEET
+from pi0_ros.training.sheet import ROWS as SHEET_ROWS
 from pi0_ros.training.sheet import draw_sheet
 from pi0_ros.training.state import Position, check_same_run, finished, read_position, read_state
 from pi0_ros.training.weights import ever_learning, learns, new_model
@@ -113,15 +114,13 @@ def train_on(
     saver = Saver(run, out, learner, learning)
 
     steps = [stage.steps for stage in recipe.stages]
-    progress = (
-        Silent()
-        if not world.first
-        else Progress(out, steps, position, sorted(run.auxiliary), recipe.track, run.notes["recipe"])
-    )
+    progress: Progress | Silent = Silent()
+    if world.first:
+        progress = Progress(out, steps, position, sorted(run.auxiliary), recipe.track, run.notes["recipe"])
     with progress, StopSignals() as stop:
         introduce(run, learner, learning, progress)
         if world.first and position == Position(0, 0, 0.0):
-            progress.picture("first_batch", draw_sheet(run, first_batch(run), out / SHEET))
+            progress.picture("first_batch", draw_sheet(run, first_rows(run), out / SHEET))
         for number, stage in list(enumerate(recipe.stages))[position.stage :]:
             # Optimiser: a fresh one for every stage, which starts from the averaged weights of the one before.
             if number > position.stage:
@@ -133,8 +132,7 @@ def train_on(
                 read_state(checkpoint, learning, average, optimizer, position)
 
             # Loop: draw a batch, follow its gradient; now and then report, validate, save.
-            weights = frame_weights(data, robot, stage)[run.train_rows]
-            sampler = Sampler(run.train_rows, weights, recipe.seed, number)
+            sampler = stage_sampler(run, number)
             for step in range(position.step, stage.steps):
                 start = time.monotonic()
                 numbers = train_step(run, stage, step, sampler, network, optimizer, average, out)
@@ -212,10 +210,7 @@ def train_step(
 
     `network` is the learner, or its copy among others.
     """
-    random = sampler.generator(step)
-    rows = sampler.draw(random, stage.batch)
-    augmentation = Augmentation(stage.state_noise, stage.brightness, stage.shift)
-    batch, counts = draw_batch(run, stage, rows, augmentation, random, run.world.share(stage.batch))
+    batch, counts = training_batch(run, stage, sampler, step, run.world.share(stage.batch))
     for group in optimizer.param_groups:
         group["lr"] = stage_rate(step, stage)
     optimizer.zero_grad()
@@ -230,8 +225,7 @@ def train_step(
         for name, value in {"loss": loss, **losses}.items():
             numbers[name] = numbers.get(name, 0.0) + value.detach()
     numbers = run.world.total(numbers)
-    norm = clip_gradients([p for group in optimizer.param_groups for p in group["params"]], run.recipe.clip)
-    norm = whole(norm)
+    norm = whole(clip_gradients([p for group in optimizer.param_groups for p in group["params"]], run.recipe.clip))
     if not torch.isfinite(numbers["loss"] + norm):
         raise explain(out, batch, run.data, stage.name, step + 1)
     optimizer.step()
@@ -239,16 +233,24 @@ def train_step(
     return {**numbers, "grad_norm": norm}
 
 
-def first_batch(run: Run) -> Batch:
-    """What the first step learns from that learns actions."""
+def stage_sampler(run: Run, number: int) -> Sampler:
+    """Draws the rows of stage `number`."""
+    weights = frame_weights(run.data, run.spec.robot, run.recipe.stages[number])[run.train_rows]
+    return Sampler(run.train_rows, weights, run.recipe.seed, number)
+
+
+def first_rows(run: Run) -> Batch:
+    """The first frames of the first batch that actions are learned from."""
     stages = run.recipe.stages
     number = next((i for i, stage in enumerate(stages) if stage.flow), 0)
-    stage = stages[number]
-    weights = frame_weights(run.data, run.spec.robot, stage)[run.train_rows]
-    sampler = Sampler(run.train_rows, weights, run.recipe.seed, number)
-    random = sampler.generator(0)
+    return training_batch(run, stages[number], stage_sampler(run, number), 0, slice(0, SHEET_ROWS))[0]
+
+
+def training_batch(run: Run, stage: Stage, sampler: Sampler, step: int, share: slice) -> tuple[Batch, Counts]:
+    """A `share` of what a step of a stage learns from, and the counts of all of it."""
+    random = sampler.generator(step)
     augmentation = Augmentation(stage.state_noise, stage.brightness, stage.shift)
-    return draw_batch(run, stage, sampler.draw(random, stage.batch), augmentation, random)[0]
+    return draw_batch(run, stage, sampler.draw(random, stage.batch), augmentation, random, share)
 
 
 def draw_batch(

@@ -44,7 +44,7 @@ class Progress:
         self.columns = (*FIRST, *auxiliary, *LAST, *(f"val_{name}" for name in auxiliary))
         self.ends = [sum(steps[: i + 1]) for i in range(len(steps))]
         self.steps = steps
-        done = self.ends[position.stage] - steps[position.stage] + position.step
+        done = self._step(position)
         rows = [row for row in read_progress(self.csv) if row["step"] <= done] if done else []
         whole = self.csv.with_suffix(".csv.partial")  # a kill in the middle leaves the old one
         with whole.open("w", newline="") as file:
@@ -68,6 +68,10 @@ class Progress:
         for tracker in self.trackers:
             tracker.close()
 
+    def _step(self, position: Position) -> int:
+        """Steps of all stages until `position`."""
+        return self.ends[position.stage] - self.steps[position.stage] + position.step
+
     def _start(self, position: Position) -> None:
         self._sums: dict[str, Tensor] = {}
         self._count, self._frames, self._began, self._position = 0, 0, position.seconds, position
@@ -84,7 +88,7 @@ class Progress:
         position = self._position
         means = {name: float(value) / self._count for name, value in self._sums.items()}
         speed = self._frames / max(position.seconds - self._began, 1e-9)
-        step = self.ends[position.stage] - self.steps[position.stage] + position.step
+        step = self._step(position)
         row: dict[str, Any] = {
             "stage": stage,
             "step": step,
@@ -110,9 +114,8 @@ class Progress:
 
     def picture(self, name: str, pixels: np.ndarray) -> None:
         """A picture, uint8 [H,W,3], for those who show pictures."""
-        done = self.ends[self._position.stage] - self.steps[self._position.stage] + self._position.step
         for tracker in self.trackers:
-            tracker.picture(done, name, pixels)
+            tracker.picture(self._step(self._position), name, pixels)
 
     def say(self, text: str) -> None:
         """A line above the bar."""

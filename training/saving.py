@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pi0_ros.base.errors import Pi0Error
 from pi0_ros.checkpoints.checkpoint import save_checkpoint
-from pi0_ros.checkpoints.folders import new_folder, recover
+from pi0_ros.checkpoints.folders import new_folder, recover, remove_leftovers
 from pi0_ros.training.objective import Learner
 from pi0_ros.training.optimizer import Average
 from pi0_ros.training.recipe import RecipeError
@@ -82,9 +82,7 @@ def open_output(out: Path, resume: bool, overwrite: bool) -> bool:
         raise RecipeError("--resume and --overwrite exclude each other")
     out.mkdir(parents=True, exist_ok=True)
     recover(out / CHECKPOINT)
-    for partial in out.glob(f".{CHECKPOINT}.partial-*"):
-        if not _alive(partial.name.rpartition("-")[2]):
-            shutil.rmtree(partial, ignore_errors=True)
+    remove_leftovers(out / CHECKPOINT)
     there = sorted(path.name for path in out.iterdir())
     if overwrite:
         for name in PRODUCTS:
@@ -101,16 +99,6 @@ def open_output(out: Path, resume: bool, overwrite: bool) -> bool:
     if resume and not found:
         print(f"{out}: no checkpoint yet, training begins at step 0", file=sys.stderr)
     return found
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 class Saver:

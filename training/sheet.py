@@ -16,14 +16,13 @@ ROWS = 4  # frames on the sheet
 
 
 def draw_sheet(run: Run, batch: Batch, png: Path) -> np.ndarray:
-    """Write the first frames of a batch, a row each, to `png`; returns its pixels, uint8 [H,W,3].
+    """Write the frames of a small batch, a row each, to `png`; returns its pixels, uint8 [H,W,3].
 
     A row holds the images, the prompt as its tokens read, and state and action chunk in normalised units.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    batch = next(batch.parts(ROWS))
     slots, robot = sorted(batch.inputs.images), run.spec.robot
     columns, count = len(slots) + 2, len(batch.rows)
     figure = Figure(figsize=(2.6 * len(slots) + 7, 2.5 * count + 0.6), layout="constrained")

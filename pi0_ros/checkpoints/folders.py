@@ -43,7 +43,7 @@ def new_folder(folder: Path | str) -> Iterator[Path]:
     folder = Path(folder).absolute()
     recover(folder)
     remove_leftovers(folder)
-    partial = folder.with_name(f".{folder.name}.partial-{socket.gethostname()}-{os.getpid()}")
+    partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -59,19 +59,27 @@ def new_folder(folder: Path | str) -> Iterator[Path]:
         raise
 
 
-def leftovers(folder: Path) -> list[Path]:
-    """What writers of `folder` that were killed, or are at work, have beside it."""
-    return sorted(folder.parent.glob(f".{glob.escape(folder.name)}.partial-*")) if folder.parent.is_dir() else []
+def partial_of(path: Path) -> Path:
+    """Where this process writes what will be `path`, a folder or a file, when it is whole."""
+    return path.with_name(f".{path.name}.partial-{socket.gethostname()}-{os.getpid()}")
 
 
-def remove_leftovers(folder: Path) -> None:
+def leftovers(path: Path) -> list[Path]:
+    """What writers of `path` that were killed, or are at work, have beside it."""
+    return sorted(path.parent.glob(f".{glob.escape(path.name)}.partial-*")) if path.parent.is_dir() else []
+
+
+def remove_leftovers(path: Path) -> None:
     """Remove what killed writers left, and say so; what may be another one's work is only named."""
-    for partial in leftovers(folder):
+    for partial in leftovers(path):
         host, _, process = partial.name.rpartition(".partial-")[2].rpartition("-")
         if host not in ("", socket.gethostname()) or not process.isdigit() or _runs(int(process)):
             logger.warning("%s is there: another conversion at work, or what one that was killed left", partial)
         else:
-            shutil.rmtree(partial, ignore_errors=True)
+            if partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                partial.unlink(missing_ok=True)
             logger.warning("removed %s, left by a conversion that was killed", partial)
 
 

@@ -28,6 +28,7 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.cli.dataset_options import add_dataset_robot_arguments, open_dataset
 from pi0_ros.cli.limits_report import limit_findings
 from pi0_ros.datasets.dataset import Dataset
+from pi0_ros.doctor.machine import host_memory
 from pi0_ros.sim.grounding import Grounding
 from pi0_ros.training.loop import train
 from pi0_ros.training.objective import AuxiliaryLosses
@@ -106,17 +107,11 @@ def plan(dataset: Dataset, args: argparse.Namespace) -> int:
     if gpu is None and torch.cuda.is_available():
         gpu = torch.cuda.get_device_name(), float(torch.cuda.mem_get_info()[1])
     if gpu is None:
-        gpu = "this machine's free memory", float(memory_available())
+        if not (free := host_memory().free_bytes):
+            raise InputError("this machine does not say how much memory is free: give --gpu")
+        gpu = "this machine's free memory", float(free)
     views = sum(camera.slot in config.cameras for camera in dataset.robot.cameras)
     print("tracing a step without its numbers: a minute or more at full size", file=sys.stderr)
     text, fits = report(recipe, config, views, config.max_token_len, gpu)
     print(text)
     return 0 if fits else 1
-
-
-def memory_available() -> int:
-    """Bytes that this machine can give without swapping."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return 1024 * int(line.split()[1])
-    raise InputError("this machine does not say how much memory is free: give --gpu")

@@ -19,7 +19,6 @@ from pi0_ros.robot import Robot
 
 SECOND = 1_000_000_000
 CLAMPS = ("position", "velocity", "acceleration", "gripper")
-BESIDE_S = 0.1  # an operator's action farther away than this is none for the time in question
 
 
 @dataclass
@@ -154,7 +153,7 @@ def measure(name: str, robot: Robot, truth: Truth, played: Played) -> Report:
     command_ns, commands = played.sent
     sent = (command_ns >= begin) & (command_ns <= end)
     commanded = np.abs(commands[sent] - truth.at(command_ns[sent]))
-    spans = np.array([_span(joint.lower, joint.upper) for joint in robot.action_joints])
+    spans = np.array([joint.span for joint in robot.action_joints])
     joints = tuple(
         JointErrors(
             joint.name,
@@ -261,11 +260,6 @@ def draw(path: Path, robot: Robot, truth: Truth, replays: Sequence[tuple[Report,
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-
-
-def _span(lower: float, upper: float) -> float:
-    span = upper - lower
-    return span if np.isfinite(span) else 1.0
 
 
 def _mean(parts: Sequence[Any]) -> float:

@@ -38,7 +38,7 @@ class Shadow:
     def __init__(self, node: Node, robot: Robot) -> None:
         self._robot, self._node = robot, node
         self._buffer = ObservationBuffer(robot)
-        self._spans = np.where(np.isfinite(robot.upper - robot.lower), robot.upper - robot.lower, 1.0)
+        self._spans = np.array([joint.span for joint in robot.joints])
         rate = robot.control_rate_hz
         self._errors: deque[np.ndarray] = deque(maxlen=max(1, round(WINDOW_S * rate)))  # [J] each
         self._lock = threading.Lock()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from policy_fixtures import free_port
 
 from pi0_ros.cli.demo import CHECKPOINT, NICENESS, prefer
 
@@ -26,9 +26,7 @@ def demo(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["local", "zmq"])
 def test_the_shipped_policy_is_run_and_scored(ros_domain: int, backend: str) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     options = ["--episodes", "1", "--headless", "--require", "0", "--limit", "15"]
     done = demo(*options, "--backend", backend, "--port", port)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import link_fuzz
@@ -21,11 +22,10 @@ import policy_fixtures
 import pytest
 import zmq
 from conftest import wait_until
-from policy_fixtures import SECOND, observation, tiny_robot
+from policy_fixtures import SECOND, free_port, observation, tiny_robot
 
 from pi0_ros.base.memory import resident_bytes
 from pi0_ros.inference.client import Client
-from pi0_ros.inference.failover import Failover
 from pi0_ros.inference.keys import create, read_client_keys
 from pi0_ros.inference.metadata import BackendError, RobotMismatchError
 from pi0_ros.inference.protocol import encode, infer_message
@@ -33,6 +33,7 @@ from pi0_ros.inference.refusals import LINES, REPORT_S
 
 GENEROUS_S = 60.0
 SERVER = Path(policy_fixtures.__file__)
+asking = partial(policy_fixtures.asking, timeout_s=GENEROUS_S)
 
 
 @contextmanager
@@ -46,21 +47,6 @@ def server(address: str, *words: object) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
-
-
-@contextmanager
-def asking(*addresses: str, timeout_s: float = GENEROUS_S, **more) -> Iterator[Failover]:
-    one = Failover([Client(address, timeout_s, **more) for address in addresses], timeout_s)
-    try:
-        yield one
-    finally:
-        one.close()
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def test_killed_in_the_midst_of_an_inference_it_is_noticed_at_once_and_found_again() -> None:
@@ -290,7 +276,7 @@ def test_a_link_that_is_cut_for_ten_seconds_heals(tmp_path: Path) -> None:
 CUT_CLIENT = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from policy_fixtures import SECOND, observation, tiny_robot
+from policy_fixtures import SECOND, free_port, observation, tiny_robot
 from pi0_ros.inference.client import Client
 from pi0_ros.inference.failover import Failover
 from pi0_ros.inference.metadata import BackendError

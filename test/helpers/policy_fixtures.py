@@ -5,18 +5,22 @@ Run as a program, it serves a policy without a network, and so without torch: `p
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pi0_ros.checkpoints.norm_stats import NormStats, Stats
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.inference.backend import Backend
+from pi0_ros.inference.client import Client
+from pi0_ros.inference.failover import Failover
 from pi0_ros.inference.keys import ServerKeys, read_server_keys
 from pi0_ros.inference.metadata import Metadata
 from pi0_ros.inference.prefix import ActionPrefix
@@ -27,6 +31,23 @@ from pi0_ros.robot import Robot, load_robot
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TOKENIZER = FIXTURES / "reference" / "tokenizer" / "tiny.model"
 SECOND = 1_000_000_000
+
+
+def free_port() -> int:
+    """A TCP port of this machine on which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@contextmanager
+def asking(*addresses: str, timeout_s: float, **more: Any) -> Iterator[Failover]:
+    """The robot's side of these servers, in order of preference."""
+    one = Failover([Client(address, timeout_s, **more) for address in addresses], timeout_s)
+    try:
+        yield one
+    finally:
+        one.close()
 
 
 def tiny_robot() -> Robot:

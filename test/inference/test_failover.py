@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
+import policy_fixtures
 import pytest
 import zmq
 from conftest import wait_until
@@ -17,8 +18,6 @@ from policy_fixtures import SECOND, HeldPolicy, observation, serving, tiny_robot
 from pi0_ros.base.errors import InputError
 from pi0_ros.inference import parts as parts_module
 from pi0_ros.inference import protocol
-from pi0_ros.inference.client import Client
-from pi0_ros.inference.failover import Failover
 from pi0_ros.inference.link import ANSWERS
 from pi0_ros.inference.metadata import FINGERPRINT, BackendError, RobotMismatchError, check_same
 from pi0_ros.inference.parts import HeldParts, SentParts
@@ -29,15 +28,7 @@ from pi0_ros.observation.streams import Observation
 
 NOBODY = "tcp://127.0.0.1:9"
 GENEROUS_S = 20.0
-
-
-@contextmanager
-def asking(*addresses: str, timeout_s: float = GENEROUS_S, **more) -> Iterator[Failover]:
-    one = Failover([Client(address, timeout_s, **more) for address in addresses], timeout_s)
-    try:
-        yield one
-    finally:
-        one.close()
+asking = partial(policy_fixtures.asking, timeout_s=GENEROUS_S)
 
 
 class Recording(HeldPolicy):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,6 @@ from pi0_ros.nodes.messages import diagnostic_array, diagnostic_status  # noqa: 
 
 pytestmark = pytest.mark.dds
 FEW_MB = 2
-
-
-@pytest.fixture
-def executor(ros_context: Any) -> Iterator[SingleThreadedExecutor]:
-    executor = SingleThreadedExecutor(context=ros_context)
-    yield executor
-    for node in executor.get_nodes():
-        node.destroy_node()
-    executor.shutdown()
 
 
 def flight_node(executor: SingleThreadedExecutor, folder: Path, **values: Any) -> FlightNode:

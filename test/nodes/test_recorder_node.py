@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -47,23 +46,6 @@ from pi0_ros.launching.launches import ros_arguments  # noqa: E402
 from pi0_ros.nodes.recorder import PROMPT_TOPIC, Recorder, RecorderError, RecorderOptions, next_index  # noqa: E402
 from pi0_ros.nodes.recorder_node import joy_buttons  # noqa: E402
 from pi0_ros.robot import robot_to_yaml  # noqa: E402
-
-
-@pytest.fixture
-def ros(ros_domain: int) -> Iterator[Any]:
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=ros_domain)
-    yield context
-    rclpy.try_shutdown(context=context)
-
-
-@pytest.fixture
-def executor(ros: Any) -> Iterator[SingleThreadedExecutor]:
-    executor = SingleThreadedExecutor(context=ros)
-    yield executor
-    for node in executor.get_nodes():
-        node.destroy_node()
-    executor.shutdown()
 
 
 def heard(recorder: Recorder, driver: Driver) -> bool:
