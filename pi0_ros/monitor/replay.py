@@ -7,7 +7,7 @@ joints.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ import numpy as np
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.latency import Traces
 from pi0_ros.robot import Robot
+from pi0_ros.robot.turning import short_way, unwrapped
 
 SECOND = 1_000_000_000
+NOT_TURNING = np.zeros(1, bool)
 CLAMPS = ("position", "velocity", "acceleration", "gripper")
 
 
@@ -146,13 +148,14 @@ class Limits:
 
 def measure(name: str, robot: Robot, truth: Truth, played: Played) -> Report:
     """The numbers of one replay."""
-    begin, end = played.begin_ns, played.end_ns
+    begin, end, turning = played.begin_ns, played.end_ns, robot.action_turning
+    truth = replace(truth, actions=unwrapped(truth.actions, turning))
     inside = [chunk for chunk in played.chunks if begin <= chunk.stamp_ns <= end]
-    errors = [chunk_errors(chunk, truth) for chunk in inside]
-    apart = [disagreement(one, other) for one, other in zip(inside, inside[1:])]
+    errors = [chunk_errors(chunk, truth, turning) for chunk in inside]
+    apart = [disagreement(one, other, turning) for one, other in zip(inside, inside[1:])]
     command_ns, commands = played.sent
     sent = (command_ns >= begin) & (command_ns <= end)
-    commanded = np.abs(commands[sent] - truth.at(command_ns[sent]))
+    commanded = np.abs(short_way(commands[sent] - truth.at(command_ns[sent]), turning))
     spans = np.array([joint.span for joint in robot.action_joints])
     joints = tuple(
         JointErrors(
@@ -183,20 +186,21 @@ def measure(name: str, robot: Robot, truth: Truth, played: Played) -> Report:
     )
 
 
-def chunk_errors(chunk: ActionChunk, truth: Truth) -> np.ndarray:
+def chunk_errors(chunk: ActionChunk, truth: Truth, turning: np.ndarray) -> np.ndarray:
     """|action - operator's action at that time|, float64 [H, A]; NaN where there was none."""
     times = chunk.stamp_ns + chunk.dt_ns * np.arange(len(chunk.actions))
-    return np.asarray(np.abs(chunk.actions - truth.at(times)))
+    return np.asarray(np.abs(short_way(chunk.actions - truth.at(times), turning)))
 
 
-def disagreement(one: ActionChunk, other: ActionChunk) -> np.ndarray:
-    """|other - one| at those of `other`'s actions that lie within `one`, float64 [K, A]."""
+def disagreement(one: ActionChunk, other: ActionChunk, turning: np.ndarray = NOT_TURNING) -> np.ndarray:
+    """|other - one| at those of `other`'s actions that lie within `one`, float64 [K, A]; continuous joints (`turning`,
+    bool [A]) the short way round."""
     since_s = (other.stamp_ns - one.stamp_ns) / SECOND
     times = since_s + other.dt_ns / SECOND * np.arange(len(other.actions))
     known = one.dt_ns / SECOND * np.arange(len(one.actions))
     both = (times >= 0) & (times <= known[-1] + 1e-9)
-    columns = [np.interp(times[both], known, column) for column in one.actions.T]
-    return np.asarray(np.abs(other.actions[both] - np.column_stack(columns)))
+    columns = [np.interp(times[both], known, column) for column in unwrapped(one.actions, turning).T]
+    return np.asarray(np.abs(short_way(other.actions[both] - np.column_stack(columns), turning)))
 
 
 def table(reports: Sequence[Report]) -> list[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,27 @@ def test_chunks_that_do_not_meet_do_not_disagree() -> None:
     early = ActionChunk(BEGIN, SECOND // 20, np.zeros((4, 6)), ROBOT.joint_names)
     late = ActionChunk(BEGIN + SECOND, SECOND // 20, np.ones((4, 6)), ROBOT.joint_names)
     assert disagreement(early, late).shape == (0, 6)
+
+
+def test_a_joint_that_turns_without_end_is_compared_the_short_way_round() -> None:
+    """Operator, policy and commands go through pi, each with a count of its own."""
+    roll = 4
+    joint = replace(ROBOT.joints[roll], kind="continuous", lower=-np.inf, upper=np.inf)
+    robot = replace(ROBOT, joints=(*ROBOT.joints[:roll], joint, *ROBOT.joints[roll + 1 :]))
+    truth, played = replayed(0.0)
+
+    def turned(values: np.ndarray, beside: float, times_ns: np.ndarray) -> np.ndarray:
+        angles = (3.0 + 0.5 * (times_ns - BEGIN) / SECOND + beside + np.pi) % (2 * np.pi) - np.pi
+        return np.column_stack([values[:, :roll], angles, values[:, roll + 1 :]])
+
+    truth = replace(truth, actions=turned(truth.actions, 0.0, truth.times_ns))
+    for number, chunk in enumerate(played.chunks):
+        times_ns = chunk.stamp_ns + chunk.dt_ns * np.arange(len(chunk.actions))
+        played.chunks[number] = replace(chunk, actions=turned(chunk.actions, 0.1 + 0.2 * (number % 2), times_ns))
+    played.commands = list(turned(np.array(played.commands), 0.1, np.array(played.command_ns)))
+    found = measure("policy", robot, truth, played).joints[roll]
+    assert found.span == pytest.approx(2 * np.pi)
+    assert (found.mean, found.command, found.disagreement) == pytest.approx((0.2, 0.1, 0.2), abs=1e-5)
 
 
 def test_limits_name_what_exceeds_them_and_what_cannot_be_measured_does() -> None:
