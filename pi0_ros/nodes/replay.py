@@ -170,10 +170,8 @@ class _Player:
             self._publishers[item.topic] = node.create_publisher(
                 message_class(item.type), item.topic, QoSProfile(depth=2)
             )
-        for state in robot.state:
-            self._publishers[state.topic] = node.create_publisher(
-                message_class(state.type), state.topic, QoSProfile(depth=20)
-            )
+        for topic, (state, *_) in robot.state_topics.items():  # which may have several entries
+            self._publishers[topic] = node.create_publisher(message_class(state.type), topic, QoSProfile(depth=20))
         many = QoSProfile(depth=500, reliability=ReliabilityPolicy.RELIABLE)
         node.create_subscription(JointTrajectory, "pi0/chunk", self._on_chunk, LATEST)
         node.create_subscription(JointTrajectory, "pi0/command", self._on_command, many)
