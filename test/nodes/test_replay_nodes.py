@@ -22,8 +22,7 @@ pytestmark = pytest.mark.dds
 
 def test_a_recording_is_played_through_the_nodes(ros_domain, tmp_path, capsys) -> None:
     robot = tiny_robot()
-    joints = tuple(replace(joint, lower=-2.0, upper=2.0) for joint in robot.joints[:5])
-    robot = replace(robot, joints=(*joints, robot.joints[5]))
+    robot = replace(robot, joints=tuple(replace(joint, lower=-2.0, upper=2.0) for joint in robot.joints))
     bag = make_bag(tmp_path / "bag", robot, Recipe(seconds=1.0, custom_data={"robot_file": robot_to_yaml(robot)}))
     one, other = (
         tiny_checkpoint(tmp_path / name, robot, seed, horizon=20) for seed, name in enumerate(("one", "other"))
