@@ -161,11 +161,14 @@ class StreamBuffer(Generic[T]):
             return np.array(self._stamps, np.int64)
 
     def forget(self, before_ns: int) -> None:
-        """Drop the samples that no `as_of` (or `back_from`, of parts) at `before_ns` or later can return."""
+        """Drop the samples that no `as_of` (or `back_from`, of parts) at `before_ns` or later can return.
+
+        The newest one stays, however old: `problem` tells its age.
+        """
         with self._lock:
             drop = max(0, bisect_right(self._stamps, before_ns) - 1)
             if self.parts:
-                drop = bisect_left(self._stamps, before_ns - self._max_age_ns)
+                drop = min(drop, bisect_left(self._stamps, before_ns - self._max_age_ns))
             del self._stamps[:drop], self._values[:drop], self._ends[:drop]
 
     def problem(self, t_ns: int) -> str | None:

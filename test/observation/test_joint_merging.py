@@ -136,6 +136,8 @@ def test_every_joint_has_its_newest_value_live_and_from_bags(
                 with pytest.raises(StaleError):
                     buffer.observe(now, "")
                 assert buffer.problems(now)
+        if any(at_ms <= tick_ms for at_ms, _ in pushed):
+            assert "has arrived" not in "".join(whole.problems(now)), "one has, however old and forgotten"
 
 
 def test_a_slow_joint_among_fast_ones_stays_in_the_live_buffer() -> None:
