@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 import yaml
 
-from pi0_ros.base.errors import InputError
+from pi0_ros.base.errors import InputError, Pi0Error
 
 T = TypeVar("T")
 Place = tuple["str | int", ...]  # where in the file: ("joints", 2, "unit")
@@ -23,22 +23,61 @@ class WrongValueError(InputError):
         self.place = place
 
 
-def read(text: str, origin: str, build: Callable[[Any], T], error: type[ValueError]) -> T:
-    """`build` of the document in `text`. What is wrong is raised as `error`, naming `origin`, line, key and remedy."""
+def read(
+    text: str,
+    origin: str,
+    build: Callable[[Any], T],
+    error: type[Pi0Error],
+    mend: Callable[[Any, Place, bool], bool] | None = None,
+) -> T:
+    """`build` of the document in `text`. What is wrong is raised as `error`, naming `origin`, line, key and remedy.
+
+    With `mend(document, place, again)`, which makes good what is wrong at a place (`again`: it is still wrong) or
+    returns False, all mistakes come at once: the first is the message, the others are its details.
+    """
     root: yaml.Node | None = None
     try:
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         _refuse_repeated_keys(root)
-        return build(None if root is None else loader.construct_document(root))
+        document = None if root is None else loader.construct_document(root)
+        try:
+            return build(document)
+        except WrongValueError as problem:
+            problems = [problem, *_others(document, problem, build, mend)] if mend else [problem]
     except yaml.MarkedYAMLError as problem:
         line = problem.problem_mark.line + 1 if problem.problem_mark else 1
         raise error(f"{origin}:{line}: is not valid YAML: {problem.problem}") from problem
     except yaml.YAMLError as problem:
         raise error(f"{origin}: is not valid YAML: {str(problem).splitlines()[0]}") from problem
-    except WrongValueError as problem:
-        key = key_of(problem.place)
-        raise error(f"{origin}:{_line(root, problem.place)}: {f'{key}: ' if key else ''}{problem}") from None
+    except WrongValueError as problem:  # of the document as a whole
+        problems = [problem]
+    found = []
+    for wrong in problems:
+        line, key = _line(root, wrong.place), key_of(wrong.place)
+        found.append((line, f"{origin}:{line}: {f'{key}: ' if key else ''}{wrong}"))
+    first, *others = (sentence for _, sentence in sorted(found, key=lambda item: item[0]))
+    if not others:
+        raise error(first)
+    raise error(f"{first} (the first of {len(found)} errors)", details="\n".join(others))
+
+
+def _others(
+    document: Any, problem: WrongValueError, build: Callable[[Any], object], mend: Callable[[Any, Place, bool], bool]
+) -> list[WrongValueError]:
+    """What is wrong with a document besides `problem`, as far as it can be mended on the way."""
+    found: list[WrongValueError] = []
+    met: dict[Place, int] = {}
+    while met.setdefault(problem.place, 0) < 2 and mend(document, problem.place, met[problem.place] > 0):
+        met[problem.place] += 1
+        try:
+            build(document)
+            break
+        except WrongValueError as next_one:
+            problem = next_one
+            if problem.place not in met:
+                found.append(problem)
+    return found
 
 
 class Section:
@@ -159,11 +198,17 @@ def unique(values: Iterable[tuple[Place, str]]) -> tuple[str, ...]:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """` (did you mean ...?)` where one of the known words is like `word`, else nothing."""
+    near = nearest_of(word, known)
+    return f" (did you mean {near!r}?)" if near else ""
+
+
+def nearest_of(word: str, known: Iterable[str]) -> str:
+    """The known word that is like `word`; empty where none is."""
     near = difflib.get_close_matches(word.lower(), list(known), 1, 0.6)
     if near and "/" in word and "/" in near[0]:  # message types: of one package or not, their own names must be alike
         own, other = (text.rpartition("/")[2].lower() for text in (word, near[0]))
         near = near if difflib.SequenceMatcher(None, own, other).ratio() >= 0.6 else []
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return near[0] if near else ""
 
 
 def key_of(place: Place) -> str:

@@ -17,28 +17,44 @@ STILL = 1e-6  # a smaller spread is that of a dimension that nothing moved
 
 def check_fit(config: ModelConfig, settings: PolicySettings, robot: Robot, norm_stats: NormStats) -> None:
     """ValueError, naming what to correct, unless a model of this config with these statistics can drive `robot`."""
+    _check_sizes(config, robot)
     if robot.has_places:
         _check_places(config, settings, robot, norm_stats)
     else:
-        _check_part(config, robot, "state", robot.state_names, norm_stats.state, settings.state_normalization)
-        _check_part(config, robot, "actions", robot.action_names, norm_stats.actions, settings.action_normalization)
+        _check_part(robot, "state", robot.state_names, norm_stats.state, settings.state_normalization)
+        _check_part(robot, "actions", robot.action_names, norm_stats.actions, settings.action_normalization)
     _check_meaning(settings, robot)
-    for camera in robot.cameras:
-        if camera.slot not in config.cameras:
-            raise InputError(
-                f"camera '{camera.name}' of robot '{robot.name}' fills slot '{camera.slot}', the model has "
-                f"{', '.join(config.cameras)}: write one of these as its slot in the robot file"
-            )
 
 
-def _check_part(
-    config: ModelConfig, robot: Robot, part: str, joints: Sequence[str], stats: Stats, normalization: str
-) -> None:
-    """The model is wide enough and the statistics have all that is needed; both may be wider than the robot."""
-    width, key = (config.action_dim, "action_dim") if part == "actions" else (config.state_width, "state_dim")
-    written = part == "state" and config.is_pi05  # as text, of any length
-    if len(joints) > width and not written:
-        raise InputError(f"robot '{robot.name}' has {len(joints)} joints of {part}, the model's {key} is only {width}")
+def _check_sizes(config: ModelConfig, robot: Robot) -> None:
+    """The model is wide enough and has the cameras' slots; else one error with all that must change, and where."""
+    problems, overrides = [], []
+    parts = [("actions", "action_dim", config.action_dim, len(robot.action_names))]
+    if not config.is_pi05:  # there the state is written as text, of any length
+        parts.append(
+            ("state", "state_dim" if config.state_dim else "action_dim", config.state_width, len(robot.state_names))
+        )
+    needed: dict[str, int] = {}
+    for part, key, width, joints in () if robot.has_places else parts:
+        if joints > max(width, needed.get(key, 0)):
+            problems.append(f"robot '{robot.name}' has {joints} joints of {part}, the model's {key} is only {width}")
+            needed[key] = joints
+    overrides += [f"{key}: {joints}" for key, joints in needed.items()]
+    slots, known = [camera.slot for camera in robot.cameras], ", ".join(config.cameras)
+    if strange := [camera for camera in robot.cameras if camera.slot not in config.cameras]:
+        which = " and ".join(f"camera '{camera.name}' fills slot '{camera.slot}'" for camera in strange)
+        remedy = "write one of these as its slot in the robot file"
+        problems.append(f"{which} of robot '{robot.name}', the model has {known}: {remedy}")
+        overrides.append(f"cameras: [{', '.join(slots)}]")
+    if problems:
+        sizes = f"model_overrides: {{{', '.join(overrides)}}}"
+        raise InputError(
+            f"{'; '.join(problems)}. A model that you train may have the robot's sizes: in its config {sizes}"
+        )
+
+
+def _check_part(robot: Robot, part: str, joints: Sequence[str], stats: Stats, normalization: str) -> None:
+    """The statistics have all that is needed; they may be wider than the robot."""
     if normalization != "identity" and stats.dim < len(joints):
         raise InputError(
             f"norm_stats.{part} has {stats.dim} dimensions, robot '{robot.name}' has {len(joints)} joints: "

@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("pi0_ros.cli.convert", "turn rosbags into a LeRobotDataset v3"),
     "bag": ("pi0_ros.cli.bag", "check recordings before anyone leaves the robot"),
     "dataset": ("pi0_ros.cli.dataset", "look at, check, merge and draw datasets"),
-    "robot": ("pi0_ros.cli.robot", "write a first robot file from a dataset"),
+    "robot": ("pi0_ros.cli.robot", "check a robot file, or write a first one"),
     "stats": ("pi0_ros.cli.stats", "compute the normalisation statistics of a dataset"),
     "pretrain-demo": ("pi0_ros.cli.pretrain_demo", "teach the demo's small model to see"),
     "train": ("pi0_ros.cli.train", "train or fine-tune a policy on a dataset"),

@@ -1,5 +1,6 @@
 """Robot files.
 
+    pi0 robot check my_robot.yaml                                    what is wrong with it, or what it means
     pi0 robot from-dataset datasets/svla_so101 --out so101.yaml      a first one, from a dataset of another author
 
 `pi0 robot ACTION --help` shows the options of each.
@@ -7,6 +8,9 @@
 
 from __future__ import annotations
 
-from pi0_ros.cli import robot_from_dataset
+from pi0_ros.cli import robot_check, robot_from_dataset
 
-ACTIONS = {"from-dataset": (robot_from_dataset, "write a first robot file from a dataset of another author")}
+ACTIONS = {
+    "check": (robot_check, "say in words what a robot file means, or all that is wrong with it"),
+    "from-dataset": (robot_from_dataset, "write a first robot file from a dataset of another author"),
+}

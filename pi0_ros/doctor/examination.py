@@ -33,7 +33,8 @@ def examine(
     try:
         robot = load_robot(robot_name)
     except RobotFileError as problem:
-        yield error("robot file", str(problem), "docs/new_robot.md shows a robot file line by line")
+        for sentence in (str(problem), *problem.details.splitlines()):
+            yield error("robot file", sentence, "docs/new_robot.md shows a robot file line by line")
         return
     yield from examine_robot(robot, checkpoint, tokenizer, listen)
 

@@ -20,6 +20,7 @@ from pi0_ros.base.share import config_path
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, key_of, nearest, read, unique
 from pi0_ros.robot.dataset_names import read_dataset_names, write_dataset_names
 from pi0_ros.robot.encodings import ENCODINGS
+from pi0_ros.robot.mending import mend
 from pi0_ros.robot.message_types import (
     CAMERA_TYPES,
     COMMAND_TYPES,
@@ -91,7 +92,7 @@ def load_robot(name_or_path: str | os.PathLike[str]) -> Robot:
 
 def robot_from_yaml(text: str, origin: str) -> Robot:
     """Parse and check the text of a robot file; `origin` names it in errors. Raises `RobotFileError`."""
-    return read(text, origin, _robot, RobotFileError)
+    return read(text, origin, _robot, RobotFileError, mend)
 
 
 HINTS = {

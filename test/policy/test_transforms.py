@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 from policy_fixtures import FIXTURES, TOKENIZER, observation, tiny_config, tiny_robot, tiny_stats
 
 from pi0_ros.checkpoints.norm_stats import NormStats, Stats, normalize
@@ -141,10 +142,16 @@ def test_wrong_observations_are_named(change, message: str) -> None:
 
 
 def test_parts_that_do_not_fit_together() -> None:
-    with pytest.raises(ValueError, match="6 joints of state, the model's state_dim is only 4"):
+    with pytest.raises(ValueError, match="6 joints of actions, the model's action_dim is only 4"):
         spec(action_dim=4)
     with pytest.raises(ValueError, match="slot 'left_wrist_0_rgb'.*the model has base_0_rgb"):
         spec(cameras=("base_0_rgb",))
+    with pytest.raises(ValueError) as caught:  # all at once, and the line that makes a model of this robot
+        spec(action_dim=4, state_dim=0, cameras=("base_0_rgb",))
+    slots = ", ".join(camera.slot for camera in tiny_robot().cameras)
+    assert str(caught.value).endswith(f"model_overrides: {{action_dim: 6, cameras: [{slots}]}}")
+    changed = yaml.safe_load(str(caught.value)[str(caught.value).index("model_overrides:") :])["model_overrides"]
+    spec(**changed | {"cameras": tuple(changed["cameras"]), "state_dim": 0})
     with pytest.raises(ValueError, match="512 pieces"):
         spec(vocab_size=300)
     good = spec()

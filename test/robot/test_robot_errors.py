@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+import re
 from pathlib import Path
 
 import pytest
@@ -304,7 +307,7 @@ WRONG = {
     "command name twice": ("name: hand", "name: arm", ["commands[1].name: 'arm' stands already at commands[0].name"]),
     "too many names": ("names: [finger]", "names: [finger, thumb]", ["commands[1].names: 2 names for 1 joints"]),
     "names not text": ("names: [finger]", "names: [1]", ["commands[1].names[0]: 1 stands where text is needed"]),
-    "no cameras": ("action: {source", "x: {source", ["x: unknown key"]),
+    "no action": ("action: {source", "x: {source", ["action: missing"]),
     "policy faster than control": (
         "policy_rate_hz: 2",
         "policy_rate_hz: 51",
@@ -339,18 +342,66 @@ WRONG = {
 }
 
 
+def spoilt(text: str, wrong: tuple) -> str:
+    """`text` with one of the mistakes; empty where there is no place for it."""
+    old, new, _, *more = wrong
+    for found, instead in ((old, new), *more):
+        if found not in text:
+            return ""
+        text = text.replace(found, instead, 1)
+    return text
+
+
+def sentences(text: str) -> list[str]:
+    """All that is wrong with a file, without the lines."""
+    with pytest.raises(RobotFileError) as caught:
+        robot_from_yaml(text, "small.yaml")
+    first = re.sub(r" \(the first of \d+ errors\)$", "", str(caught.value))
+    return [re.sub(r"^small.yaml:\d+: ", "", line) for line in (first, *caught.value.details.splitlines())]
+
+
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=list(WRONG))
 def test_wrong_files_are_refused_with_file_line_key_and_remedy(wrong: tuple) -> None:
-    old, new, parts, *more = wrong
-    text = SMALL
-    for found, instead in ((old, new), *more):
-        assert found in text
-        text = text.replace(found, instead, 1)
-    message = refusal(text)
+    message = refusal(spoilt(SMALL, wrong))
     assert message.startswith("small.yaml:")
-    for part in parts:
+    for part in wrong[2]:
         assert part in message
     assert "\n" not in message
+
+
+def test_all_mistakes_of_a_file_come_at_once_in_the_order_of_its_lines() -> None:
+    mistakes = ["unknown joint key", "too many names", "frozen", "missing age", "action source", "unknown limit"]
+    text = SMALL
+    for name in mistakes:
+        text = spoilt(text, WRONG[name])
+    with pytest.raises(RobotFileError) as caught:
+        robot_from_yaml(text, "small.yaml")
+    lines = [str(caught.value), *caught.value.details.splitlines()]
+    assert lines[0].endswith(f"(the first of {len(mistakes)} errors)") and len(lines) == len(mistakes)
+    keys = ["joints[1].knid", "limits.jrek", "cameras[0].frozen_s", "state[0].max_age_s", "commands[1].names", "source"]
+    for line, key in zip(lines, keys):
+        assert key in line
+    assert sorted(lines, key=lambda line: int(line.split(":")[1])) == lines
+
+
+def test_two_mistakes_bring_up_no_third() -> None:
+    """A mistake that is mended on the way to the next must not show what is none."""
+    local = ["frozen", "missing unit", "unknown limit", "too many names", "action source", "a scale of nothing"]
+    pairs = random.Random(0).sample(list(itertools.combinations(WRONG, 2)), 250)
+    tried = 0
+    for pair in [*pairs, *itertools.combinations(local, 2)]:
+        alone = [sentences(spoilt(SMALL, WRONG[name])) for name in pair]
+        text = spoilt(SMALL, WRONG[pair[0]])
+        both = spoilt(text, WRONG[pair[1]]) if text else ""
+        if not both or any("stands twice" in sentence for sentence in sentences(both)):
+            continue
+        if "joints" in str(WRONG[pair[0]][1:2]) + str(WRONG[pair[1]][1:2]) or "role" in str([WRONG[n] for n in pair]):
+            continue  # together they may be another mistake
+        tried += 1
+        assert {*sentences(both)} <= {*alone[0], *alone[1]}, pair
+        if {*pair} <= {*local}:
+            assert {*sentences(both)} == {*alone[0], *alone[1]}, pair
+    assert tried > 150
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "word", "null"])

@@ -1,0 +1,104 @@
+"""A robot file in words: what comes from where, what goes where, and what the numbers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pi0_ros.base.printing import labelled, table
+from pi0_ros.robot.types import Camera, CommandGroup, Joint, Robot, StateTopic
+
+INDENT = 10
+MEANINGS = {
+    "absolute": "where to go",
+    "relative": "how far from where it was seen",
+    "velocity": "how fast, -1 .. 1",
+    "": "not moved",
+}
+
+
+def explain(robot: Robot) -> Iterator[str]:
+    """Lines of at most a terminal's width."""
+    yield f"{robot.name}{f': {robot.description}' if robot.description else ''}"
+    yield ""
+    yield from table(
+        [("#", "joint", "range", "speed", "seen on", "moved by", "the model's action says"), *_rows(robot)], 7
+    )
+    yield ""
+    for camera in robot.cameras:
+        yield from labelled("camera", _camera(camera), INDENT)
+    for item in robot.state:
+        yield from labelled("state", _state(item), INDENT)
+    for group in robot.commands:
+        yield from labelled("command", _command(robot, group), INDENT)
+    policy, control = robot.policy_rate_hz, robot.control_rate_hz
+    rates = f"{control:g} commands a second, at most {policy:g} inferences; datasets have {robot.dataset_fps:g} rows"
+    yield from labelled("rates", f"{rates} a second, and so do the policy's chunks", INDENT)
+    if robot.action_source == "command":
+        actions = f"what was commanded, where it is at most {robot.action_max_age_s:g} s old"
+    else:
+        actions = "where the robot was one row later (it is led by hand, or commands are not recorded)"
+    yield from labelled("labels", f"of recordings: {actions}", INDENT)
+    yield from labelled("prompt", repr(robot.prompt) if robot.prompt else "none: say one when it starts", INDENT)
+    yield from labelled("urdf", robot.urdf or "none: no drawing of the arm in RViz and the browser", INDENT)
+
+
+def _rows(robot: Robot) -> Iterator[tuple[str, ...]]:
+    seen = {joint: item.topic for item in robot.state for joint in item.joints}
+    moved = {joint: group.name for group in robot.commands for joint in group.joints}
+    for number, joint in enumerate(robot.joints):
+        speed = f"{joint.velocity:g} {joint.unit}/s".replace("normalized", "1")
+        place = str(number if joint.model_index is None else joint.model_index)
+        ends = (place, joint.name, _range(joint), speed, seen.get(joint.name, "-"), moved.get(joint.name, "-"))
+        yield (*ends, MEANINGS[joint.action])
+
+
+def _range(joint: Joint) -> str:
+    if joint.continuous:
+        return "turns without end"
+    return f"{joint.lower:g} .. {joint.upper:g}{'' if joint.unit == 'normalized' else f' {joint.unit}'}"
+
+
+def _camera(camera: Camera) -> str:
+    said = f"{camera.name} from {camera.topic} fills the model's {camera.slot}"
+    if camera.crop is not None:
+        left, top, width, height = camera.crop
+        said += f"; cropped to {width} x {height} from ({left}, {top}) on"
+    said += f"; turned by {camera.rotate} degrees" if camera.rotate else ""
+    if camera.depth is not None:
+        said += "; {:g} m shown white, {:g} m black".format(*camera.depth)
+    said += f"; the policy waits where it is older than {camera.max_age_s:g} s"
+    return said + (f" or the same for {camera.frozen_s:g} s" if camera.frozen_s is not None else "") + _time(camera)
+
+
+def _state(item: StateTopic) -> str:
+    told = "in this order" if item.names_from == "order" else "by name"
+    said = f"{item.topic} ({item.type}): {item.field} of {_named(item)}, {told}; at most {item.max_age_s:g} s old"
+    return said + _units(item) + _time(item)
+
+
+def _command(robot: Robot, group: CommandGroup) -> str:
+    when = "the whole plan, when it changes" if group.points == "trajectory" else "a message at every tick"
+    age = robot.command_age_s(group)
+    kept = "until the next" if group.hold else f"for {age:g} s"
+    said = f"{group.name} to {group.topic} ({group.type}): {_named(group)}; {when}; in recordings one holds {kept}"
+    return said + _units(group) + _time(group)
+
+
+def _named(item: StateTopic | CommandGroup) -> str:
+    pairs = zip(item.joints, item.message_names)
+    return ", ".join(joint if joint == name else f"{joint} (there {name})" for joint, name in pairs)
+
+
+def _units(item: StateTopic | CommandGroup) -> str:
+    scale, offset = item.scale or (1.0,) * len(item.joints), item.offset or (0.0,) * len(item.joints)
+    told = [
+        f"{joint} as {by:g} x" + (f" {'+' if more > 0 else '-'} {abs(more):g}" if more else "")
+        for joint, by, more in zip(item.joints, scale, offset)
+        if (by, more) != (1.0, 0.0)
+    ]
+    return f"; its messages have {', '.join(told)}" if told else ""
+
+
+def _time(item: Camera | StateTopic | CommandGroup) -> str:
+    ways = {"auto": "", "header": "; its stamps count, whatever the clocks say", "arrival": "; its arrival counts"}
+    return ways[item.stamp]
