@@ -13,6 +13,7 @@ from pi0_ros.control.feedback import FUTURE_S, Feedback
 from pi0_ros.control.limits import JointLimits, Limiter
 from pi0_ros.control.plausible import Plausibility
 from pi0_ros.control.smoothing import Smoother
+from pi0_ros.control.takeover import Takeover
 from pi0_ros.control.tick_times import TickAxis
 from pi0_ros.control.timeline import Timeline
 from pi0_ros.control.tracking import Tracking
@@ -26,11 +27,13 @@ class State(Enum):
     DISARMED = "DISARMED"  # commands nothing
     IDLE = "IDLE"  # armed, holds still until the first chunk
     RUNNING = "RUNNING"  # follows chunks
+    TAKEOVER = "TAKEOVER"  # follows a person, who is in charge instead of the policy
     HOLDING = "HOLDING"  # decelerated to a hold, goes on with the next chunk
     STOPPED = "STOPPED"  # emergency stop; needs reset and arm
 
 
-ARMED = (State.IDLE, State.RUNNING, State.HOLDING)
+ARMED = (State.IDLE, State.RUNNING, State.TAKEOVER, State.HOLDING)
+IN_MOTION = (State.RUNNING, State.TAKEOVER)
 JUMP_S = 0.1  # a clock that steps back by more than this makes all stamps worthless
 LEAP_S = 0.5  # and so does one that leaps ahead by more than this between two ticks
 STALL_PERIODS = 4.5  # ticks further apart than this, and
@@ -38,6 +41,7 @@ STALL_S = 0.03  # than this: the process stood still, and the robot with it
 USUAL_GROWS = 1.1  # per tick: the usual time between two is the shortest of the last ones
 HELD_FRACTION = 0.05  # of a gripper's range: one that has moved less than this still holds what it held
 HOLD_FRACTION = 0.5  # a hold decelerates with this fraction of the limits, an emergency stop with all of it
+LED_S = 0.2  # while a person leads, what lies ahead is told anew this often
 FAR = 1e6  # no joint without position limits goes this far
 
 
@@ -53,6 +57,8 @@ class Settings:
     rearm_after_s: float = 1.0  # a hold that lasts longer disarms
     idle_timeout_s: float = 60.0  # armed without a first chunk for longer disarms
     relax_after_s: float = 1.0  # a blocked robot's command goes back to where the robot is after this; 0: never
+    takeover_timeout_s: float = 0.3  # a person of whom nothing was heard for longer has let go
+    takeover_blend_s: float = 0.5  # over which the distance to the person's pose fades; longer where limits need it
     tracking_s: float = 0.15  # a joint may lag by what it goes in this time at its velocity limit; 0: not watched
 
 
@@ -72,6 +78,7 @@ class Counts:
     chunks: int = 0  # followed
     refused: int = 0  # bad chunks
     dropped: int = 0  # chunks that came too late or out of order
+    takeovers: int = 0  # by a person
     stale_events: int = 0  # times that motion was interrupted because a chunk ran out or a joint state went stale
 
 
@@ -103,6 +110,7 @@ class Controller:
         allowed = replace(limits, acceleration=self.smoother.acceleration)
         self.limiter = Limiter(allowed, period)
         self.timeline = Timeline(allowed, period, settings.interpolation, settings.transition, settings.blend_s)
+        self.takeover = Takeover(allowed, settings.takeover_timeout_s, settings.takeover_blend_s)
         self.tracking = Tracking(limits, settings.tracking_s, period)
         self.counts = Counts()
         self.state = State.DISARMED
@@ -135,6 +143,7 @@ class Controller:
         self._owes_rest = False  # the last command that left has a velocity, and no tick to come would take it back
         self._relaxing: np.ndarray | None = None  # [J] where a blocked robot's command goes
         self.goes_alone = np.zeros(len(limits.names), bool)  # joints that follow a plan also while no command comes
+        self._led = -np.inf  # steady time at which a person's lead was last told
         self._stop_ticks = 0  # since the stop began that the timeline leads along
 
     @property
@@ -214,6 +223,23 @@ class Controller:
             self._nothing_before = max(self._nothing_before, stamp)
             self.fail(f"{problem}; check the joint states, then call ~/arm to go on")
 
+    def lead(self, position: np.ndarray, steady: float) -> bool:
+        """Take a person's pose [J] at this steady time: from the next tick on it is followed instead of chunks.
+
+        False for one that cannot be followed.
+        """
+        if not self.takeover.hear(position, steady):
+            return False
+        if self.state is State.TAKEOVER and steady - self._led >= LED_S:
+            self._led = steady
+            self.revision += 1
+        return True
+
+    @property
+    def in_charge(self) -> str:
+        """Who moves the robot: person, policy or nobody."""
+        return {State.TAKEOVER: "person", State.RUNNING: "policy"}.get(self.state, "nobody")
+
     def accept(self, chunk: ActionChunk, now: float) -> bool:
         """Take a chunk for the next tick. False: it came too late, `last_refusal` says how. `ChunkError`: it is bad."""
         if chunk.stamp > now + FUTURE_S:
@@ -268,6 +294,8 @@ class Controller:
                 self._join(timeline.chunk)
                 self.rejoined += 1
             limiter.follow(*timeline.sample(t))
+        elif self.state is State.TAKEOVER:
+            limiter.follow(*self.takeover.target(steady))
         elif self.state is State.STOPPED:
             limiter.brake()
         elif self._relaxing is not None:
@@ -382,6 +410,8 @@ class Controller:
             "reason": self.reason,
             "fault": self.fault,
             "last_hold": self._began,  # also of one that was over before anybody looked
+            "in_charge": self.in_charge,
+            "takeovers": self.counts.takeovers,
             "chunks": self.counts.chunks,
             "refused": self.counts.refused,
             "dropped": self.counts.dropped,
@@ -408,6 +438,12 @@ class Controller:
             if self.state is not State.HOLDING:
                 self.counts.stale_events += self.state is State.RUNNING
             self._hold(kind, problem)
+        elif self.takeover.active(self._ticked):
+            if self.state is not State.TAKEOVER:
+                self.counts.takeovers += 1
+                self.timeline.clear()
+                self.takeover.begin(self.limiter.position, self._ticked)
+                self._enter(State.TAKEOVER, "a person leads")
         elif chunk is not None and reached <= self._expiry(chunk):
             self._pending = None
             self._join(chunk)
@@ -418,14 +454,17 @@ class Controller:
             self.counts.stale_events += 1
             age = now - self.timeline.chunk.stamp
             self._hold("chunk", f"no newer chunk: the last one is over, its observation is {age:.2f} s old")
+        elif self.state is State.TAKEOVER:
+            self._hold("person", "the person has let go, and there is no chunk to follow")
         elif self.state is State.HOLDING and not self._held_in_motion:
             self._entered = self._ticked
             self._enter(State.IDLE, "armed, waiting for the first chunk")
-        elif self.state is State.HOLDING and self._cause[0] not in ("chunk", "refused"):
+        elif self.state is State.HOLDING and self._cause[0] not in ("chunk", "refused", "person"):
             self._hold("chunk", "no newer chunk")
         lasted, settings = self._ticked - self._entered, self.settings
         if self.state is State.HOLDING and lasted > settings.rearm_after_s:
-            end = self.disarm if kind == "withheld" else self.fail  # to let go of a button is no fault
+            asked = kind == "withheld" or self._cause[0] == "person"  # to let go is no fault
+            end = self.disarm if asked else self.fail
             end(f"{self.reason}; held for more than {settings.rearm_after_s:g} s, call ~/arm to go on")
         elif self.state is State.IDLE and lasted > settings.idle_timeout_s > 0:
             self.disarm(f"no chunk within {settings.idle_timeout_s:g} s after arming: call ~/arm when the policy runs")
@@ -496,7 +535,7 @@ class Controller:
         """Decelerate to a hold, or go on holding for another reason."""
         began = self.state is not State.HOLDING
         if began:
-            self._held_in_motion = self.state is State.RUNNING
+            self._held_in_motion = self.state in IN_MOTION
             self._entered, self._began = self._ticked, reason
             self.timeline.clear()
         elif kind == self._cause[0] and (kind != "stall" or reason == self._cause[1]):

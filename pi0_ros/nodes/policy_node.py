@@ -64,7 +64,7 @@ from pi0_ros.policy.backends import make_backend
 from pi0_ros.robot import Robot
 
 CAMERA_DEPTH, STATE_DEPTH, COMMAND_DEPTH = 1, 20, 50
-STATES_ARMED = frozenset(state.value for state in ARMED)
+STATES_ARMED = frozenset(state.value for state in ARMED) - {State.TAKEOVER.value}  # a person's way is not known ahead
 PERIOD_S = 0.5  # of diagnostics and of looking for publishers
 LOG_AGAIN_S = 5.0  # a lasting problem is logged this often
 
