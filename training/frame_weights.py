@@ -1,9 +1,10 @@
-"""How often each frame is drawn: more often around the moments when a gripper closes or opens."""
+"""How often each frame is drawn: more often around the moments when a gripper closes or opens, or in takeovers."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.robot import Robot
 from pi0_ros.training.loader import TrainingData
 from pi0_ros.training.recipe import Stage
@@ -24,6 +25,13 @@ def gripper_events(command: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def frame_weights(data: TrainingData, robot: Robot, stage: Stage) -> np.ndarray:
     """How often each frame is drawn relative to the others, float64 [N]."""
     weights = np.ones(data.length)
+    if stage.takeover_weight != 1.0:
+        if data.takeover is None:
+            raise InputError(
+                "takeover_weight: the dataset has no column `takeover`: convert with `pi0 convert --corrections`, and "
+                "merge the demonstrations with that"
+            )
+        weights[data.takeover] *= stage.takeover_weight
     window = round(stage.event_window_s * data.fps)
     for start, stop in data.spans:
         frames, events = gripper_events(data.action[start:stop, robot.gripper_mask])

@@ -35,7 +35,8 @@ class TrainingData:
     frames: camera name -> uint8 [N,H,W,3] RGB; state, action: float32 [N,J], action absolute;
     episode: int64 [N], ascending from 0 to E-1 without holes; prompts: E strings; fps: frames per second;
     idle: bool [N], where no sample should start (None: nowhere); label: int64 [N], which of `labels` says what a frame
-    is about, finer than the prompt, -1 for none (None: nowhere).
+    is about, finer than the prompt, -1 for none (None: nowhere); takeover: bool [N], where a person led instead of the
+    policy (None: nobody says).
     """
 
     frames: Mapping[str, np.ndarray]
@@ -47,6 +48,7 @@ class TrainingData:
     idle: np.ndarray | None = None
     label: np.ndarray | None = None
     labels: tuple[str, ...] = ()
+    takeover: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.episode)
@@ -128,6 +130,7 @@ def load_data(dataset: Dataset | Path, image_size: int, labels: bool = False) ->
         prompts=tuple(episode.prompt for episode in episodes),
         fps=source.fps,
         idle=np.concatenate([episode.idle for episode in episodes]),
+        takeover=np.concatenate(led) if len(led := [e.takeover for e in episodes if e.takeover is not None]) else None,
         **(_labels(episodes) if labels else {}),
     )
 

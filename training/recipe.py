@@ -63,6 +63,9 @@ class Stage:
     event_weight: float = key(1.0, "frames within `event_window_s` of a gripper event are drawn so many times as often")
     event_window_s: float = key(0.7, "seconds before and after a gripper event")
     after_weight: float = key(1.0, "the same for frames after the last closing of their episode")
+    takeover_weight: float = key(
+        1.0, "the same for frames that a person led instead of the policy (the dataset's column `takeover`)"
+    )
     trainable: Literal["full", "expert_only", "frozen_vision", "lora"] = key(
         "full",
         "what learns: everything; the action expert and its projections; all but the vision tower; factors (see lora)",

@@ -6,6 +6,8 @@ The recorder writes it, converter and check read it; tools of others use some of
 from __future__ import annotations
 
 PROMPT_TOPIC, PROMPT_TYPE = "/pi0/prompt", "std_msgs/msg/String"  # the instruction, again whenever it changes
+IN_CHARGE_TOPIC, IN_CHARGE_TYPE = "/pi0/in_charge", "std_msgs/msg/String"  # who moves the robot, when it changes
+PERSON = "person"  # a text on it; policy and nobody are others
 SUBTASK_TOPIC = "/pi0/subtask"  # String: a label finer than the prompt
 PROMPT_KEYS = ("prompt", "task", "instruction")  # of `custom_data`; ours is the first
 ROBOT_KEY, ROBOT_FILE_KEY = "robot", "robot_file"  # of `custom_data`: its name, and the text of the whole file

@@ -210,11 +210,24 @@ def add_episode_arguments(parser: argparse.ArgumentParser) -> None:
         default="reject",
         help="bags with a camera that is black or frozen throughout, or without any motion (default: %(default)s)",
     )
+    group.add_argument(
+        "--corrections",
+        action="store_true",
+        help="only what a person led who took over from the policy, each time an episode (docs/takeover.md)",
+    )
+    group.add_argument(
+        "--before",
+        type=not_negative,
+        metavar="S",
+        help="with --corrections: seconds before each takeover that go with it (default: 0)",
+    )
     group.add_argument("--include-failed", action="store_true", help="also failed and unfinished ones, never discarded")
 
 
 def options_of(args: argparse.Namespace) -> Options:
     """The options of a parsed command line. Raises `AnnotationError`."""
+    if args.before is not None and not args.corrections:
+        raise InputError("--before is the time before each takeover: give --corrections, too")
     return Options(
         task=args.task,
         codec=args.codec,
@@ -232,4 +245,6 @@ def options_of(args: argparse.Namespace) -> Options:
         keep_partial=args.keep_partial,
         content=args.content,
         resize=args.resize,
+        corrections=args.corrections,
+        before_s=args.before or 0.0,
     )

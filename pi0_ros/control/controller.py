@@ -19,6 +19,7 @@ from pi0_ros.control.timeline import Timeline
 from pi0_ros.control.tracking import Tracking
 from pi0_ros.control.transitions import transition_of
 from pi0_ros.robot.turning import unwrapped, whole_turns
+from pi0_ros.robot.types import NOBODY, TakeoverTopics
 
 
 class State(Enum):
@@ -57,8 +58,6 @@ class Settings:
     rearm_after_s: float = 1.0  # a hold that lasts longer disarms
     idle_timeout_s: float = 60.0  # armed without a first chunk for longer disarms
     relax_after_s: float = 1.0  # a blocked robot's command goes back to where the robot is after this; 0: never
-    takeover_timeout_s: float = 0.3  # a person of whom nothing was heard for longer has let go
-    takeover_blend_s: float = 0.5  # over which the distance to the person's pose fades; longer where limits need it
     tracking_s: float = 0.15  # a joint may lag by what it goes in this time at its velocity limit; 0: not watched
 
 
@@ -79,6 +78,7 @@ class Counts:
     refused: int = 0  # bad chunks
     dropped: int = 0  # chunks that came too late or out of order
     takeovers: int = 0  # by a person
+    set_aside: int = 0  # chunks of what the policy saw while a person led
     stale_events: int = 0  # times that motion was interrupted because a chunk ran out or a joint state went stale
 
 
@@ -98,6 +98,7 @@ class Controller:
         max_age: np.ndarray,
         settings: Settings,
         stall_s: float | None = None,
+        takeover: TakeoverTopics = NOBODY,
     ) -> None:
         self.limits = limits
         self.period = period
@@ -110,7 +111,7 @@ class Controller:
         allowed = replace(limits, acceleration=self.smoother.acceleration)
         self.limiter = Limiter(allowed, period)
         self.timeline = Timeline(allowed, period, settings.interpolation, settings.transition, settings.blend_s)
-        self.takeover = Takeover(allowed, settings.takeover_timeout_s, settings.takeover_blend_s)
+        self.takeover = Takeover(allowed, takeover.timeout_s, takeover.blend_s, takeover.begins == "switch")
         self.tracking = Tracking(limits, settings.tracking_s, period)
         self.counts = Counts()
         self.state = State.DISARMED
@@ -144,6 +145,7 @@ class Controller:
         self._relaxing: np.ndarray | None = None  # [J] where a blocked robot's command goes
         self.goes_alone = np.zeros(len(limits.names), bool)  # joints that follow a plan also while no command comes
         self._led = -np.inf  # steady time at which a person's lead was last told
+        self._led_until = -np.inf  # s; what the policy saw before, it saw while a person led
         self._stop_ticks = 0  # since the stop began that the timeline leads along
 
     @property
@@ -223,17 +225,23 @@ class Controller:
             self._nothing_before = max(self._nothing_before, stamp)
             self.fail(f"{problem}; check the joint states, then call ~/arm to go on")
 
-    def lead(self, position: np.ndarray, steady: float) -> bool:
-        """Take a person's pose [J] at this steady time: from the next tick on it is followed instead of chunks.
+    def lead(self, position: np.ndarray, steady: float) -> None:
+        """Take a person's pose [J] at this steady time: from the next tick on it is followed where they lead.
 
-        False for one that cannot be followed.
+        Raises `ChunkError` for one that must not be followed; it is as if nothing had been heard.
         """
-        if not self.takeover.hear(position, steady):
-            return False
+        if not np.isfinite(position).all():
+            raise ChunkError("a person's pose has joints that are no numbers")
+        self._check_reach(position[None], "wrong unit? write `scale` into the robot file's takeover")
+        here = self.limiter.position if self.state in ARMED or self.moving else self.feedback.position
+        self.takeover.hear(position - whole_turns(position - here, self.limits.continuous), steady)
         if self.state is State.TAKEOVER and steady - self._led >= LED_S:
             self._led = steady
             self.revision += 1
-        return True
+
+    def switch(self, on: bool) -> None:
+        """A person wants to lead, or hands back; only while armed, and disarming switches it off."""
+        self.takeover.on = on and self.state in ARMED
 
     @property
     def in_charge(self) -> str:
@@ -247,7 +255,7 @@ class Controller:
                 f"stamped {chunk.stamp - now:.2f} s in the future: do policy and controller share a clock?"
             )
         chunk = self._turned(chunk, now)
-        self._check_reach(chunk)
+        self._check_reach(chunk.actions)
         older = self._newest_ns is not None and chunk.stamp_ns <= self._newest_ns
         doubted = chunk.stamp <= self._nothing_before
         if now > self._expiry(chunk) or older or doubted:
@@ -257,6 +265,9 @@ class Controller:
                 order = "predicted from joint states that cannot be true"
             self.last_refusal = f"dropped a chunk that was {order} (observation {now - chunk.stamp:.2f} s old)"
             return False
+        if chunk.stamp <= self._led_until:  # from where the robot has been led away: nothing to go back to
+            self.counts.set_aside += 1
+            return True
         self._pending, self._newest_ns = self._combined.add(chunk) if self._combined else chunk, chunk.stamp_ns
         return True
 
@@ -412,6 +423,7 @@ class Controller:
             "last_hold": self._began,  # also of one that was over before anybody looked
             "in_charge": self.in_charge,
             "takeovers": self.counts.takeovers,
+            "set_aside": self.counts.set_aside,
             "chunks": self.counts.chunks,
             "refused": self.counts.refused,
             "dropped": self.counts.dropped,
@@ -438,12 +450,8 @@ class Controller:
             if self.state is not State.HOLDING:
                 self.counts.stale_events += self.state is State.RUNNING
             self._hold(kind, problem)
-        elif self.takeover.active(self._ticked):
-            if self.state is not State.TAKEOVER:
-                self.counts.takeovers += 1
-                self.timeline.clear()
-                self.takeover.begin(self.limiter.position, self._ticked)
-                self._enter(State.TAKEOVER, "a person leads")
+        elif self.takeover.wanted(self._ticked):
+            self._be_led(now)
         elif chunk is not None and reached <= self._expiry(chunk):
             self._pending = None
             self._join(chunk)
@@ -455,19 +463,39 @@ class Controller:
             age = now - self.timeline.chunk.stamp
             self._hold("chunk", f"no newer chunk: the last one is over, its observation is {age:.2f} s old")
         elif self.state is State.TAKEOVER:
-            self._hold("person", "the person has let go, and there is no chunk to follow")
+            self._hold("person", "the person has handed back: waiting for a chunk of what is seen now")
+        elif self.state is State.HOLDING and self._cause[0] == "unheard" and self._held_in_motion:
+            self._hold("person", "the person has handed back")
+            self._entered = self._ticked
         elif self.state is State.HOLDING and not self._held_in_motion:
             self._entered = self._ticked
             self._enter(State.IDLE, "armed, waiting for the first chunk")
         elif self.state is State.HOLDING and self._cause[0] not in ("chunk", "refused", "person"):
             self._hold("chunk", "no newer chunk")
         lasted, settings = self._ticked - self._entered, self.settings
-        if self.state is State.HOLDING and lasted > settings.rearm_after_s:
-            asked = kind == "withheld" or self._cause[0] == "person"  # to let go is no fault
-            end = self.disarm if asked else self.fail
-            end(f"{self.reason}; held for more than {settings.rearm_after_s:g} s, call ~/arm to go on")
+        handed_back = self.state is State.HOLDING and self._cause[0] == "person"
+        longest = max(settings.rearm_after_s, settings.chunk_timeout_s if handed_back else 0.0)
+        if self.state is State.HOLDING and lasted > longest:
+            end = self.disarm if kind == "withheld" or handed_back else self.fail  # to let go is no fault
+            end(f"{self.reason}; held for more than {longest:g} s, call ~/arm to go on")
         elif self.state is State.IDLE and lasted > settings.idle_timeout_s > 0:
             self.disarm(f"no chunk within {settings.idle_timeout_s:g} s after arming: call ~/arm when the policy runs")
+
+    def _be_led(self, now: float) -> None:
+        """A person wants to lead: they do, or where nothing is heard of them nobody does."""
+        if not self.takeover.active(self._ticked):
+            timeout_s = self.takeover.timeout_s
+            self._hold("unheard", f"a person wants to lead, but none of their poses came within {timeout_s:g} s")
+            self._led_until = now
+            return
+        if self.state is not State.TAKEOVER:
+            self.counts.takeovers += 1
+            self._forget_chunks()
+            self.takeover.begin(self.limiter.position, self._ticked)
+            self._enter(State.TAKEOVER, "a person leads")
+        self._led_until = now - self.takeover.since(self._ticked)
+        if self._pending is not None and self._pending.stamp <= self._led_until:
+            self._pending = None
 
     def _problem(self, now: float) -> tuple[str, str]:
         """What speaks against following chunks: its kind and a sentence, or two empty strings."""
@@ -577,7 +605,7 @@ class Controller:
         if step < 0:
             self.feedback.clear()
             self.plausibility.clear()
-            self._nothing_before = self._standing = -np.inf
+            self._nothing_before = self._standing = self._led_until = -np.inf
         if self.state in ARMED:
             way = f"went back by {-step:.3f} s" if step < 0 else f"leapt ahead by {step:.3f} s"
             self._hold("clock", f"the clock {way}")
@@ -592,15 +620,15 @@ class Controller:
         here = self.limiter.position if self.state in ARMED or self.moving else self.feedback.position
         return replace(chunk, actions=actions - whole_turns(present - here, turning))
 
-    def _check_reach(self, chunk: ActionChunk) -> None:
-        """Raise `ChunkError` where an action is outside the limits by more than their range: no clamp mends that."""
+    def _check_reach(self, positions: np.ndarray, perhaps: str = "wrong unit or normalisation statistics?") -> None:
+        """Raise `ChunkError` where one of [H, J] is outside its limits by more than their range: no clamp helps."""
         lower, upper = np.maximum(self.limits.lower, -FAR), np.minimum(self.limits.upper, FAR)
-        excess = np.maximum(lower - chunk.actions, chunk.actions - upper) / (upper - lower)
+        excess = np.maximum(lower - positions, positions - upper) / (upper - lower)
         i, j = np.unravel_index(int(np.argmax(excess)), excess.shape)
         if excess[i, j] > 1.0:
             raise ChunkError(
-                f"{self.limits.names[j]} would go to {chunk.actions[i, j]:.4g}, far outside its limits "
-                f"[{lower[j]:.4g}, {upper[j]:.4g}]: wrong unit or normalisation statistics?"
+                f"{self.limits.names[j]} would go to {positions[i, j]:.4g}, far outside its limits "
+                f"[{lower[j]:.4g}, {upper[j]:.4g}]: {perhaps}"
             )
 
     def _forget_chunks(self) -> None:
@@ -617,6 +645,8 @@ class Controller:
     def _enter(self, state: State, reason: str) -> None:
         if state is not self.state or state is State.RUNNING:
             self.revision += 1
+        if state not in ARMED:
+            self.takeover.on = False
         if state is State.DISARMED:
             self._restarting = False
             if self.state in ARMED and np.isnan(self._blocked_since) and self.tracking.is_away:

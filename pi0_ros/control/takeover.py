@@ -20,8 +20,10 @@ LONGEST_S = 0.1  # between two poses that are joined by a line
 class Takeover:
     """Hears a person and says where the robot shall be for them."""
 
-    def __init__(self, limits: JointLimits, timeout_s: float, blend_s: float) -> None:
-        self._limits, self._timeout_s, self._blend_s = limits, timeout_s, blend_s
+    def __init__(self, limits: JointLimits, timeout_s: float, blend_s: float, switched: bool = False) -> None:
+        """`switched`: the person leads while `on`, whatever is heard; else while something is heard of them."""
+        self._limits, self.timeout_s, self._blend_s = limits, timeout_s, blend_s
+        self.switched, self.on = switched, False
         joints = len(limits.names)
         self._heard = -np.inf
         self._from, self._to = np.zeros((2, joints))  # the line that leads to the newest pose
@@ -32,20 +34,25 @@ class Takeover:
         self._kept = np.zeros(joints)  # grippers' commands until the person moves theirs
         self._keeps = np.zeros(joints, bool)
 
-    def hear(self, position: np.ndarray, steady: float) -> bool:
-        """Take the person's pose [J]; False for one that is not finite, as good as none."""
-        if not np.isfinite(position).all():
-            return False
+    def hear(self, position: np.ndarray, steady: float) -> None:
+        """Take the person's pose, finite [J]."""
         first = not self.active(steady)
         self._from = np.array(position if first else self._pose(steady)[0])
         self._takes = 0.0 if first else min(max(steady - self._heard, 0.0), LONGEST_S)
         self._to[:] = position
         self._heard = steady
-        return True
 
     def active(self, steady: float) -> bool:
         """Whether the person is there: heard within the timeout."""
-        return bool(0 <= steady - self._heard <= self._timeout_s)
+        return bool(0 <= steady - self._heard <= self.timeout_s)
+
+    def wanted(self, steady: float) -> bool:
+        """Whether the person wants to lead: then nothing else does, even while nothing is heard of them."""
+        return self.on if self.switched else self.active(steady)
+
+    def since(self, steady: float) -> float:
+        """How long ago the person led last, s, asked at a tick at which they do."""
+        return 0.0 if self.switched else steady - self._heard
 
     def begin(self, command: np.ndarray, steady: float) -> None:
         """The person takes over from this command [J]."""

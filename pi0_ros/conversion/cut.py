@@ -23,6 +23,7 @@ from pi0_ros.conversion.options import Options
 from pi0_ros.conversion.report import BagReport, EpisodeReport, Gap, stream_report
 from pi0_ros.conversion.robots import differences
 from pi0_ros.conversion.seldom import seldom
+from pi0_ros.conversion.takeovers import Span, corrections, led_frames, person_led
 from pi0_ros.datasets.language import episode_columns
 from pi0_ros.datasets.staged_episode import EpisodeStager
 from pi0_ros.datasets.video import CODECS
@@ -95,13 +96,17 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options, line: in
     advice = "".join(f"; {text}" for text in seldom(found, robot))
     marked = segments(bag, found, options)
     wanted = [segment for segment in marked if not segment.left_out]
+    led = person_led(bag, found, asked.in_charge) if options.corrections else None
+    if led is not None:
+        wanted = corrections(wanted, led, options.before_s)
     grids = [ticks_of(found, robot, segment.start_ns, segment.end_ns) for segment in wanted]
     ends = [list(uncovered(found, robot, segment)) for segment in wanted]
     first_tick = next((int(grid[0]) for grid in grids if len(grid)), bag.info.start_ns)
     head = replace(head, first_tick_ns=first_tick)
     left_out = [_left_out(bag, found, segment, first_tick) for segment in marked if segment.left_out]
     if not wanted:
-        reason = "; ".join(dict.fromkeys(gap.why for gap in left_out)) or "no episode is marked in it"
+        nothing = "no episode is marked in it" if led is None else "no person took over in it"
+        reason = "; ".join(dict.fromkeys(gap.why for gap in left_out)) or nothing
         return replace(head, left_out=tuple(left_out), reason=reason)
     if not options.keep_partial:  # what is cut off at an end is no success to learn from
         for place, missing in enumerate(ends):
@@ -113,7 +118,7 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options, line: in
                 grids[place] = np.zeros(0, np.int64)
     ticks = np.concatenate([np.zeros(0, np.int64), *grids])
     places = np.repeat(np.arange(len(wanted)), [len(grid) for grid in grids])
-    cutter = _Cutter(folder, robot, options, found.timeline.cuts)
+    cutter = _Cutter(folder, robot, options, found.timeline.cuts, led)
 
     def place_of(tick: int) -> int:
         return int(places[np.searchsorted(ticks, tick)])
@@ -215,7 +220,12 @@ class _Cutter:
     """Collects rows into episodes: a row without data, of another segment or prompt ends the present one."""
 
     def __init__(
-        self, folder: Path | None, robot: Robot, options: Options, cuts: Sequence[tuple[int, str]] = ()
+        self,
+        folder: Path | None,
+        robot: Robot,
+        options: Options,
+        cuts: Sequence[tuple[int, str]] = (),
+        led: Sequence[Span] | None = None,
     ) -> None:
         self.notes: list[str] = []
         self.episodes: list[EpisodeReport] = []
@@ -226,7 +236,7 @@ class _Cutter:
         self._writer: EpisodeStager | None = None
         self._ticks, self._actions = array("q"), array("d")  # of a long episode lists would weigh far more
         self._prompt, self._told_by = "", ""
-        self._cuts = list(cuts)
+        self._cuts, self._led = list(cuts), led
         self._segment = Segment(0, 0)
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._gaps: list[tuple[int, int, str]] = []  # first tick, ticks, why
@@ -280,7 +290,8 @@ class _Cutter:
             idle = idle_frames(np.array(self._actions).reshape(len(ticks), -1), self._robot, self._fps)
             labels = labels_on(ticks, self._fps, self._segment.labels, self._prompt)
             if self._writer is not None:
-                self._writer.close(self._prompt, episode_columns(idle, labels))
+                by_person = None if self._led is None else led_frames(ticks, self._led)
+                self._writer.close(self._prompt, episode_columns(idle, labels, by_person))
                 give_back()
             report = EpisodeReport(
                 len(ticks),

@@ -15,6 +15,8 @@ import numpy as np
 
 from pi0_ros.bags.conventions import (
     FAILED_OUTCOMES,
+    IN_CHARGE_TOPIC,
+    IN_CHARGE_TYPE,
     PROMPT_TOPIC,
     PROMPT_TYPE,
     SUBTASK_TOPIC,
@@ -55,6 +57,7 @@ class Asked:
     prompt: str
     listened: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    in_charge: str = ""  # who moved the robot; empty unless corrections are asked for
 
 
 def asked_topics(bag: Bag, options: Options) -> Asked:
@@ -94,8 +97,20 @@ def asked_topics(bag: Bag, options: Options) -> Asked:
             if what == "start":
                 raise BagError(said)
             notes.append(said)
-    subtask = [found["--subtask-topic"]] if found["--subtask-topic"] else []
-    return Asked(found["--prompt-topic"], tuple(dict.fromkeys([*subtask, *marks])), tuple(notes))
+    in_charge = _in_charge_topic(bag) if options.corrections else ""
+    more = [topic for topic in (found["--subtask-topic"], in_charge) if topic]
+    return Asked(found["--prompt-topic"], tuple(dict.fromkeys([*more, *marks])), tuple(notes), in_charge)
+
+
+def _in_charge_topic(bag: Bag) -> str:
+    """The topic that says who moved the robot, which may stand in a namespace where others recorded it."""
+    kinds = {topic: info.type for topic, info in bag.info.topics.items()}
+    found = [topic for topic, kind in kinds.items() if f"/{topic}".endswith(IN_CHARGE_TOPIC) and kind == IN_CHARGE_TYPE]
+    if len(found) > 1:
+        raise BagError(f"--corrections: several topics say who was in charge: {', '.join(found)}")
+    if not found:
+        raise BagError(f"--corrections: nothing in it says who was in charge: {IN_CHARGE_TOPIC} is not recorded")
+    return found[0]
 
 
 def prompt_of(

@@ -28,6 +28,8 @@ class Options:
     keep_partial: bool = False  # also episodes of which some stream misses the begin or the end
     content: str = "reject"  # reject | accept: pictures black or frozen throughout, joints that never move
     resize: tuple[int, int] | None = None  # height, width of all pictures; None: as they come
+    corrections: bool = False  # of every recording only what a person led who took over from the policy
+    before_s: float = 0.0  # of the time before each takeover that goes with it
 
 
 DEFAULTS = Options()

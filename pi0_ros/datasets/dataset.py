@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pi0_ros.datasets.folder import DatasetFolder, Entry
-from pi0_ros.datasets.language import IDLE, PERSISTENT, Label, labels_of
+from pi0_ros.datasets.language import IDLE, PERSISTENT, TAKEOVER, Label, labels_of
 from pi0_ros.datasets.layout import ACTION, ROBOT_PATH, STATE, DatasetError, image_key
 from pi0_ros.robot import Joint, Robot
 
@@ -35,6 +35,7 @@ class Episode:
     pictures: Callable[[str, int, int], np.ndarray]  # (camera, first frame, the one after the last) -> [T, H, W, 3]
     idle: np.ndarray  # bool [T]: where no training sample should start
     labels: tuple[Label, ...] = ()  # (second, text), each until the next one
+    takeover: np.ndarray | None = None  # bool [T]: where a person led instead of the policy; None: nobody says
 
     @property
     def length(self) -> int:
@@ -183,6 +184,7 @@ class Dataset:
         if len(state) != len(self):
             raise DatasetError(f"{self.path}: {len(state)} rows, meta/info.json says {len(self)}")
         idle = columns[IDLE].reshape(-1).astype(bool) if IDLE in columns else np.zeros(len(state), bool)
+        led = columns[TAKEOVER].reshape(-1).astype(bool) if TAKEOVER in columns else None
         tasks = folder.tasks
         order = self._rows_in_order()
         found = []
@@ -200,7 +202,11 @@ class Dataset:
             if PERSISTENT in folder.features:
                 labels = labels_of(folder.episode_table(entry, [PERSISTENT]).column(PERSISTENT)[0].as_py())
             values = (tasks[numbers[0]], state[rows], action[rows], self.fps, self.cameras)
-            found.append(Episode(entry.index, *values, self._pictures(entry), idle[rows], labels))
+            found.append(
+                Episode(
+                    entry.index, *values, self._pictures(entry), idle[rows], labels, led if led is None else led[rows]
+                )
+            )
         return found
 
     def _rows_in_order(self) -> dict[int, int]:

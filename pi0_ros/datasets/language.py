@@ -1,4 +1,4 @@
-"""What an episode's frames are about, beyond the task, as columns of the dataset: labels and idleness.
+"""What an episode's frames are about, beyond the task, as columns of the dataset: labels, idleness, takeovers.
 
 A label ("grasp the towel") holds from a second of the episode until the next one. LeRobot 0.6 and later keeps them in
 the column `language_persistent`: every frame carries the whole list of its episode's labels, style "subtask"
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 PERSISTENT = "language_persistent"
 IDLE = "idle"
+TAKEOVER = "takeover"
 SUBTASK = "subtask"
 Label = tuple[float, str]  # (seconds after the episode's first frame, text)
 
@@ -30,12 +31,15 @@ ROW = pa.struct(
 )
 
 
-def episode_columns(idle: np.ndarray, labels: Sequence[Label]) -> pa.Table:
+def episode_columns(idle: np.ndarray, labels: Sequence[Label], takeover: np.ndarray | None = None) -> pa.Table:
     """Columns of an episode whose frames `idle` bool [T] marks; without labels there is no language column.
 
+    `takeover`, bool [T]: where a person led instead of the policy (None: no such column).
     LeRobot before 0.6 does not know that column, so it is left out where nobody needs it.
     """
     columns = {IDLE: pa.array(idle)}
+    if takeover is not None:
+        columns[TAKEOVER] = pa.array(takeover)
     if labels:
         rows = [
             {"role": "assistant", "content": text, "style": SUBTASK, "timestamp": at, "camera": None}

@@ -24,6 +24,7 @@ from pi0_ros.datasets.checks import check_written
 from pi0_ros.datasets.feature_stats import describe, describe_histogram, image_histogram, to_json
 from pi0_ros.datasets.features import row_bytes
 from pi0_ros.datasets.folder import COUNTING, NUMBERS, DatasetFolder, Entry, numeric, picture_statistics
+from pi0_ros.datasets.language import TAKEOVER
 from pi0_ros.datasets.layout import (
     CONVERSION_PATH,
     DATA_PATH,
@@ -52,6 +53,7 @@ def merge(
     if out.exists():
         raise DatasetError(f"{out} exists: choose another folder or remove it")
     folders = [DatasetFolder(path) for path in sources]
+    _complete(folders)
     for folder in folders[1:]:
         _fits(folders[0], folder)
     _depth(folders[0])
@@ -68,6 +70,13 @@ def merge(
         raise
     staging.rename(out)
     return DatasetFolder(out)
+
+
+def _complete(folders: Sequence[DatasetFolder]) -> None:
+    """Where one of them says which frames a person led in takeovers, the others have none."""
+    if said := next((folder.features[TAKEOVER] for folder in folders if TAKEOVER in folder.features), None):
+        for folder in folders:
+            folder.features.setdefault(TAKEOVER, said)
 
 
 def _fits(first: DatasetFolder, other: DatasetFolder) -> None:
@@ -112,6 +121,7 @@ def _depth(folder: DatasetFolder) -> None:
 
 def _write(out: Path, folders: Sequence[DatasetFolder], step: Callable[[str, int], None]) -> None:
     first = folders[0]
+    order = [key for key, feature in first.features.items() if feature["dtype"] != "video"]
     tasks = list(dict.fromkeys(task for folder in folders for task in folder.tasks))
     rows: list[dict[str, Any]] = []
     values: dict[str, list[np.ndarray]] = {}
@@ -120,7 +130,7 @@ def _write(out: Path, folders: Sequence[DatasetFolder], step: Callable[[str, int
         videos = _take_videos(out, folder, {key: _files_there(out, key) for key in folder.video_keys})
         pictures = picture_statistics(folder)
         for entry, said in zip(folder.entries, pictures, strict=True):
-            table = _rows(folder, entry, len(rows), writer.rows, tasks)
+            table = _rows(folder, entry, len(rows), writer.rows, tasks).select(order)
             stats: dict[str, Any] = {}
             for key, column in _numbers(folder, table).items():
                 values.setdefault(key, []).append(column)
@@ -237,6 +247,8 @@ def _rows(folder: DatasetFolder, entry: Entry, number: int, start: int, tasks: S
             continue
         if key in anew:
             columns[key] = pa.array(anew[key])
+        elif key == TAKEOVER and key not in stored.column_names:
+            columns[key] = pa.array(np.zeros(entry.length, bool))
         elif feature["dtype"] in NUMBERS:
             columns[key] = _typed(numeric(stored.column(key), f"{entry.data}: {key}"), feature["dtype"])
         else:

@@ -120,6 +120,7 @@ class Continuation:
         self._plan: Plan | None = None
         self._begins_ns: int | None = None  # of the plan; None: none was heard yet
         self._follows, self._armed = True, False  # as the controller's state says
+        self._led = False  # by a person, whose way is not known ahead
         self._unheard = 0  # prefixes in a row that lacked a plan
         self._problem = ""
         self._given: ActionPrefix | None = None  # to the inference under way
@@ -146,10 +147,10 @@ class Continuation:
             self._plan, self._begins_ns = plan, begins_ns
             self._news.notify_all()
 
-    def state(self, armed: bool, follows: bool) -> None:
-        """The controller takes up chunks, and its plan follows one."""
+    def state(self, armed: bool, follows: bool, led: bool = False) -> None:
+        """The controller takes up chunks, and its plan follows one; or a person leads: then chunks begin anew."""
         with self._news:
-            self._armed, self._follows = armed, follows
+            self._armed, self._follows, self._led = armed and not led, follows, led
             self._news.notify_all()
 
     def published(self, chunk: ActionChunk, now_ns: int) -> None:
@@ -191,7 +192,7 @@ class Continuation:
 
     def _prefix(self, stamp_ns: int) -> ActionPrefix | None:
         chunk, delay_ns, newest_ns = self._chunk, self.delays.longest, self._newest_ns
-        if chunk is None or self._log.span is None or delay_ns is None or stamp_ns < chunk.stamp_ns:
+        if self._led or chunk is None or self._log.span is None or delay_ns is None or stamp_ns < chunk.stamp_ns:
             return None
         if abs(stamp_ns - newest_ns) > GAP_NS:
             return None

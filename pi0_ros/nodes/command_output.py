@@ -69,7 +69,8 @@ class CommandMessage:
 class CommandOutput:
     """Publishes each command to every command group of the robot and, whole and stamped, to `pi0/command`.
 
-    What is going to be sent goes to `pi0/plan`, and the controller's state to `pi0/state`. As a shadow it has no
+    What is going to be sent goes to `pi0/plan`, the controller's state to `pi0/state`, and who moves the robot to
+    `pi0/in_charge`. As a shadow it has no
     publisher on any of the robot's topics, so that it cannot command; the record goes to `pi0/shadow_command`.
     """
 
@@ -100,6 +101,7 @@ class CommandOutput:
         self.topics.append(self._record.topic_name)
         self._plan = node.create_publisher(JointTrajectory, "pi0/plan", LATCHED)
         self._state = node.create_publisher(String, "pi0/state", LATCHED)
+        self._in_charge, self._said = node.create_publisher(String, "pi0/in_charge", LATCHED), ""
 
     @property
     def planned_joints(self) -> np.ndarray:
@@ -143,6 +145,16 @@ class CommandOutput:
     def say_state(self, state: str) -> None:
         """Say on `pi0/state` in which state the controller is; a shadow's is none in which anything is commanded."""
         self._state.publish(String(data=f"{SHADOW} {state}" if self._shadow else state))
+
+    def say_in_charge(self, who: str, again: bool = False) -> None:
+        """Say on `pi0/in_charge` who moves the robot, where that has changed or is to be said `again`.
+
+        From several threads, within one lock: the newest word must be the last.
+        """
+        who = "nobody" if self._shadow else who
+        if again or who != self._said:
+            self._said = who
+            self._in_charge.publish(String(data=who))
 
     def say_plan(self, plan: Plan | None, begins: float) -> None:
         """Say on `pi0/plan` what will be sent from `begins` (ROS time, s) on if nothing arrives; None: nothing."""

@@ -4,8 +4,9 @@
     ros2 service call /controller/arm std_srvs/srv/SetBool "{data: true}"
     ros2 service call /controller/estop std_srvs/srv/Trigger
 
-Listens to `pi0/chunk` and the robot file's state topics; publishes the robot file's command topics, `pi0/command`
-(what was really sent), `pi0/plan` (what will be), `pi0/state` and `/diagnostics`. What it does when is in
+Listens to `pi0/chunk`, the robot file's state topics and, where it names them, a person's poses; publishes the robot
+file's command topics, `pi0/command` (what was really sent), `pi0/plan` (what will be), `pi0/state`, `pi0/in_charge`
+(person, policy or nobody) and `/diagnostics`. What it does when is in
 `pi0_ros/control/controller.py`; no torch here.
 """
 
@@ -54,6 +55,7 @@ from pi0_ros.nodes.messages import (
 )
 from pi0_ros.nodes.neighbours import Neighbours
 from pi0_ros.nodes.parameters import declare
+from pi0_ros.nodes.person import Person
 from pi0_ros.nodes.plan_sender import Planner
 from pi0_ros.nodes.received import read_chunk, read_state, state_stamp_ns
 from pi0_ros.nodes.robots import robot_of
@@ -95,9 +97,11 @@ class ControllerNode(Node):
         limits = self._arming.limits(limits_of(self.robot))
         if self.shadow is not None:
             settings, limits = unwatched(settings), replace(limits, tracking=np.array(np.inf))
-        self.controller = Controller(limits, self.period, max_age, settings, stall_s)
+        self.controller = Controller(limits, self.period, max_age, settings, stall_s, self.robot.takeover)
         self.output.turned = self.controller.feedback.turned
         self._lock = threading.Lock()  # around self.controller
+        shadow = self.shadow is not None  # there the operator leads anyway
+        self.person = None if shadow else Person(self, self.robot, self.controller, self._lock)
         self._auto_arm = values["auto_arm"] or self.shadow is not None
         self._deadman: DeadmanButton | None = None
         self._state_problems: dict[str, str] = {}
@@ -152,7 +156,7 @@ class ControllerNode(Node):
     def close(self) -> None:
         """Stop ticking, decelerate to a hold, and see to it that the hold has left this process."""
         self.ticker.stop()
-        active = self.controller.state in (State.IDLE, State.RUNNING, State.HOLDING) or self.controller.moving
+        active = self.controller.state in ARMED or self.controller.moving
         self.controller.disarm("the controller process was stopped")
         self.planner.stop()
         self.planner.publish()
@@ -283,6 +287,7 @@ class ControllerNode(Node):
             controller.withheld = self._deadman.withholds() if self._deadman else ""
             chunks = controller.counts.chunks
             command = controller.tick(now, steady_seconds())
+            self.output.say_in_charge(controller.in_charge)  # before the first command of whoever it is now
             followed = controller.timeline.chunk if controller.counts.chunks != chunks else None
         sent = self.output.publish(command, now, self._in_time) if command is not None else None
         with self._lock:
@@ -341,12 +346,13 @@ class ControllerNode(Node):
             values = self.controller.report(now)
             feedback = self.controller.feedback
             waiting = feedback.not_ready(now) if self.controller.state is State.DISARMED else feedback.stale(now)
-        problems = [*self._state_problems.values(), *waiting]
+            self.output.say_in_charge(self.controller.in_charge, again=True)
+        problems = [*self._state_problems.values(), *waiting, *([self.person.problem()] if self.person else [])]
         text = f"{values['state']}: {values['reason']}"
         level = LEVELS.get(self.controller.state, DiagnosticStatus.OK)
         if values["fault"]:
             level = DiagnosticStatus.ERROR  # until somebody acknowledges it: arm, disarm or reset
-        if problems:
+        if problems := list(filter(None, problems)):
             level, text = max(level, DiagnosticStatus.WARN), f"{text}; not ready: {'; '.join(problems)}"
         if time.monotonic() - self._refused_at < REFUSAL_SHOWN_S:
             level, text = max(level, DiagnosticStatus.WARN), f"{text}; last chunk trouble: {values['last_refusal']}"

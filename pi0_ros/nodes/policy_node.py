@@ -64,7 +64,7 @@ from pi0_ros.policy.backends import make_backend
 from pi0_ros.robot import Robot
 
 CAMERA_DEPTH, STATE_DEPTH, COMMAND_DEPTH = 1, 20, 50
-STATES_ARMED = frozenset(state.value for state in ARMED) - {State.TAKEOVER.value}  # a person's way is not known ahead
+STATES_ARMED = frozenset(state.value for state in ARMED)
 PERIOD_S = 0.5  # of diagnostics and of looking for publishers
 LOG_AGAIN_S = 5.0  # a lasting problem is logged this often
 
@@ -315,7 +315,8 @@ class PolicyNode(LifecycleNode):
 
     def _controller_state(self, message: String) -> None:
         if self._continuation is not None:
-            self._continuation.state(message.data in STATES_ARMED, message.data == State.RUNNING.value)
+            running, led = (message.data == state.value for state in (State.RUNNING, State.TAKEOVER))
+            self._continuation.state(message.data in STATES_ARMED, running, led)
 
     def _prompted(self, text: str) -> None:
         if text != self._value("prompt"):

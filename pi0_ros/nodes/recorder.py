@@ -25,7 +25,7 @@ from rclpy.serialization import serialize_message
 from rclpy.subscription import Subscription
 from std_msgs.msg import String
 
-from pi0_ros.bags.conventions import PROMPT_TOPIC, PROMPT_TYPE, ROBOT_FILE_KEY, ROBOT_KEY
+from pi0_ros.bags.conventions import IN_CHARGE_TOPIC, PROMPT_TOPIC, PROMPT_TYPE, ROBOT_FILE_KEY, ROBOT_KEY
 from pi0_ros.bags.episode_writer import PARTIAL, QUEUE_BYTES, EpisodeWriter, Message
 from pi0_ros.bags.mcap_writer import TYPESTORE, learn
 from pi0_ros.bags.stream_meter import StreamMeter
@@ -42,6 +42,7 @@ USUAL_BYTES = {  # of one message; smaller ones wait in thousands
 }
 WATCH_PERIOD_S = 0.2
 SILENT_AFTER_S = 1.0
+IN_FORCE_S = 2.0  # who is in charge is said twice a second: what was said longer ago is not known to hold
 EPISODE = re.compile(rf"episode_(\d+)({re.escape(PARTIAL)})?")
 
 
@@ -136,7 +137,11 @@ class Recorder:
         self.problem = ""  # why the last episode ended early
         self.meters: dict[str, StreamMeter] = {}
         self._on_end = on_end
-        self._extra = [node.resolve_topic_name(name) for name in options.extra_topics]
+        in_charge = node.resolve_topic_name(IN_CHARGE_TOPIC.removeprefix("/"))
+        self._resolved[IN_CHARGE_TOPIC] = in_charge
+        extra = [name for topic in options.extra_topics if (name := node.resolve_topic_name(topic)) != in_charge]
+        self._extra = {IN_CHARGE_TOPIC: in_charge} | dict(zip(extra, extra))  # as recorded: as the network calls it
+        self._in_force: tuple[float, bytes] | None = None  # who was in charge before the pre-roll, and when heard
         self._kinds: dict[str, str] = {PROMPT_TOPIC: PROMPT_TYPE}
         self._classes: dict[str, Any] = {}
         self._subscriptions: dict[str, tuple[ReliabilityPolicy, Subscription]] = {}
@@ -256,8 +261,12 @@ class Recorder:
         self._before.update({early.message.topic: (early.lost, early.unnumbered) for early in reversed(self.early)})
         first_ns = min((early.message.stamp_ns for early in self.early), default=self._now_ns())
         episode.put(Message(PROMPT_TOPIC, first_ns, serialize_message(String(data=prompt))))
+        oldest_s = self.early[0].heard_s if self.early else time.monotonic()
+        if self._in_force is not None and oldest_s - self._in_force[0] < IN_FORCE_S:
+            episode.put(Message(IN_CHARGE_TOPIC, first_ns, self._in_force[1]))
         for early in self.early:
             episode.put(early.message)
+            self._note_in_force(early.heard_s, early.message)
         self.early.clear()
         self._early_bytes = 0
         self._started = time.monotonic()
@@ -315,6 +324,8 @@ class Recorder:
         meter = self.meters[topic]
         meter.hear(now_s, stamp_ns * 1e-9, data, sequence)
         message = Message(topic, stamp_ns, data, sequence or 0, info.get("source_timestamp") or 0)
+        if self._episode is not None or self.options.pre_roll_s <= 0:
+            self._note_in_force(now_s, message)
         if self._episode is not None:
             self._episode.put(message)
         elif self.options.pre_roll_s > 0:
@@ -326,7 +337,14 @@ class Recorder:
         """Let go of what is older than the pre-roll, or more than half the queue."""
         oldest = now_s - self.options.pre_roll_s
         while self.early and (self.early[0].heard_s < oldest or self._early_bytes > self.options.queue_bytes // 2):
-            self._early_bytes -= len(self.early.popleft().message.data)
+            early = self.early.popleft()
+            self._early_bytes -= len(early.message.data)
+            self._note_in_force(early.heard_s, early.message)
+
+    def _note_in_force(self, heard_s: float, message: Message) -> None:
+        """Who is in charge is said when it changes: an episode begins with what was said last before it."""
+        if message.topic == IN_CHARGE_TOPIC:
+            self._in_force = heard_s, message.data
 
     def _watch(self) -> None:
         self._follow_publishers()
@@ -372,10 +390,10 @@ class Recorder:
         if not self._extra:
             return
         announced = dict(self.node.get_topic_names_and_types())
-        for topic in [topic for topic in self._extra if topic in announced]:
-            self._extra.remove(topic)
+        for topic, name in [(topic, name) for topic, name in self._extra.items() if name in announced]:
+            del self._extra[topic]
             try:
-                self._add_topic(topic, announced[topic][0])
+                self._add_topic(topic, announced[name][0])
             except InputError as error:
                 self.node.get_logger().error(f"{topic} will not be recorded: {error}")
 

@@ -31,7 +31,7 @@ from pi0_ros.robot.message_types import (
     is_state_field,
 )
 from pi0_ros.robot.released import read_released, write_released
-from pi0_ros.robot.types import Camera, CommandGroup, Joint, Robot, StateTopic
+from pi0_ros.robot.types import NOBODY, Camera, CommandGroup, Joint, Robot, StateTopic, TakeoverTopics
 from pi0_ros.robot.units import read_scales, write_scales
 
 UNITS = ("rad", "m", "normalized")
@@ -53,6 +53,8 @@ STAMPS = ("auto", "header", "arrival")
 NAMES_FROM = ("names", "order")
 COMMAND_POINTS = ("one", "trajectory")
 ACTION_SOURCES = ("command", "next_state")
+TAKEOVER_KEYS = ("topic", "type", "joints", "names", "scale", "offset")
+TAKEOVER_BEGINS = ("switch", "commands")
 
 TOPIC_PATTERN = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 SLOT_PATTERN = re.compile(r"\w[\w.-]*")  # LeRobot's features may be called rgb.head, cam-high or 2cam
@@ -105,10 +107,11 @@ HINTS = {
     "max_age_s": "the age in seconds from which on a sample is too old",
     "source": "one of " + ", ".join(ACTION_SOURCES),
     "points": "one of " + ", ".join(COMMAND_POINTS),
+    "topics": "a list with the topic and type of a person's poses, such as a leader arm's joint states",
 }
 ROBOT_KEYS = (
     ("name", "control_rate_hz", "policy_rate_hz", "dataset_fps", "joints", "cameras", "state", "commands", "action"),
-    ("description", "prompt", "urdf", "policy", "dataset"),
+    ("description", "prompt", "urdf", "policy", "dataset", "takeover"),
 )
 
 
@@ -161,6 +164,7 @@ def _robot(document: Any) -> Robot:
         urdf=file.text("urdf") if "urdf" in file else None,
         released=read_released(file, len(observed), [camera.name for camera in cameras]),
         dataset=read_dataset_names(file, [joint.name for joint in joints], [camera.name for camera in cameras]),
+        takeover=_takeover(file, moved, streams) if "takeover" in file else NOBODY,
     )
 
 
@@ -342,6 +346,30 @@ def _hold(item: Section) -> bool:
     return hold
 
 
+def _takeover(
+    file: Section, known: Sequence[str], streams: dict[str, Sequence[Camera | StateTopic | CommandGroup]]
+) -> TakeoverTopics:
+    """The key `takeover`; `streams` are what the robot itself says and hears."""
+    place: Place = ("takeover",)
+    section = Section(file.value["takeover"], place, ("topics",), ("begins", "timeout_s", "blend_s"), HINTS)
+    topics = []
+    for value, at in section.items("topics"):
+        item = Section(value, at, TAKEOVER_KEYS[:2], TAKEOVER_KEYS[2:], HINTS)
+        joints, names = _joints(item, known)
+        kind, units = item.choice("type", tuple(COMMAND_TYPES)), _units(item, joints)
+        if "names" in item and not COMMAND_TYPES[kind].named:
+            item.wrong("names", f"a {kind} has no names, its numbers come in the order of `joints`: remove it")
+        topic = _topic(item)
+        for key, others in streams.items():
+            if any(topic.removeprefix("/") == other.topic.removeprefix("/") for other in others):
+                item.wrong("topic", f"{topic} is one of {key}: write where a person's own poses come from")
+        topics.append(CommandGroup("takeover", topic, kind, joints, names, *units))
+    unique(((*place, "topics", i, "topic"), f"/{item.topic.removeprefix('/')}") for i, item in enumerate(topics))
+    _each_joint_once("takeover.topics", topics, known)
+    times = {key: section.positive(key) for key in ("timeout_s", "blend_s") if key in section}
+    return TakeoverTopics(tuple(topics), section.choice("begins", TAKEOVER_BEGINS, "switch"), **times)
+
+
 def _stamp(item: Section) -> str:
     return item.choice("stamp", STAMPS, "auto")
 
@@ -379,16 +407,17 @@ def _joints(item: Section, known: Sequence[str]) -> tuple[tuple[str, ...], tuple
 
 def _each_joint_once(section: str, groups: Sequence[StateTopic | CommandGroup], known: Sequence[str]) -> None:
     seen: dict[str, Place] = {}
+    place: Place = tuple(section.split("."))
     for i, group in enumerate(groups):
         for joint in group.joints:
             if joint in seen:
                 message = f"joint {joint!r} is already in {key_of(seen[joint])}: list the joints of each entry"
-                raise WrongValueError((section, i, "joints"), message)
-            seen[joint] = (section, i)
+                raise WrongValueError((*place, i, "joints"), message)
+            seen[joint] = (*place, i)
     missing = [joint for joint in known if joint not in seen]
     if missing:
         message = f"no entry has joint {', '.join(map(repr, missing))}: add it to the `joints` of one of them"
-        raise WrongValueError((section,), message)
+        raise WrongValueError(place, message)
 
 
 def _model_places(joints: Sequence[Joint]) -> None:
@@ -478,5 +507,15 @@ def robot_to_yaml(robot: Robot) -> str:
         "action": {"source": robot.action_source, "max_age_s": robot.action_max_age_s},
         **write_released(robot.released),
         **write_dataset_names(robot.dataset),
+        **_write_takeover(robot.takeover),
     }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _write_takeover(takeover: TakeoverTopics) -> dict[str, Any]:
+    """The key `takeover`, where somebody can take over."""
+    if not takeover.topics:
+        return {}
+    said = [{key: getattr(item, key) for key in TAKEOVER_KEYS} for item in takeover.topics]
+    topics = [{key: list(v) if isinstance(v, tuple) else v for key, v in item.items() if v} for item in said]
+    return {"takeover": {**vars(takeover), "topics": topics}}

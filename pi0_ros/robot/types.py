@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -114,6 +114,19 @@ class CommandGroup:
 
 
 @dataclass(frozen=True)
+class TakeoverTopics:
+    """Where the commands of a person come from who leads the robot instead of the policy; no topics: nobody can."""
+
+    topics: tuple[CommandGroup, ...] = ()  # the person's poses, of every joint
+    begins: str = "switch"  # switch (pi0/takeover, ~/takeover) | commands (their first one)
+    timeout_s: float = 0.3  # a person of whom nothing was heard for longer is not there
+    blend_s: float = 0.5  # over which the distance to their pose fades at least
+
+
+NOBODY = TakeoverTopics()
+
+
+@dataclass(frozen=True)
 class Robot:
     """A robot as its file describes it. Vectors are in the order of `joints`: J of them.
 
@@ -136,6 +149,7 @@ class Robot:
     urdf: str | None  # relative to the package
     released: Released = NOTHING
     dataset: DatasetNames = AS_HERE  # what datasets of other authors call things
+    takeover: TakeoverTopics = field(default=NOBODY, compare=False)  # robots that differ in it alone take the same data
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -292,6 +306,10 @@ class Robot:
             cameras=tuple(replace(item, topic=name(item.topic)) for item in self.cameras),
             state=tuple(replace(item, topic=name(item.topic)) for item in self.state),
             commands=tuple(replace(item, topic=name(item.topic)) for item in self.commands),
+            takeover=replace(
+                self.takeover,
+                topics=tuple(replace(item, topic=name(item.topic)) for item in self.takeover.topics),
+            ),
         )
 
     @property

@@ -233,3 +233,38 @@ def test_another_prompt_topic(tmp_path: Path) -> None:
     )
     _, episodes = cut(tmp_path, recipe, Options(prompt_topic="/task"))
     assert [prompt for _, _, prompt in episodes] == ["first", "second"]
+
+
+# ---- takeovers
+
+
+def in_charge(*said_at: tuple[float, str]) -> tuple[tuple[float, str, str, Any], ...]:
+    return tuple(said(t_s, "/pi0/in_charge", who) for t_s, who in said_at)
+
+
+HANDED = ((0.0, "policy"), (2.0, "person"), (2.5, "person"), (4.0, "nobody"), (4.3, "policy"), (6.0, "person"))
+
+
+def test_corrections_are_what_a_person_led(tmp_path: Path) -> None:
+    recipe = Recipe(seconds=9.0, extra=in_charge(*HANDED))
+    bag, episodes = cut(tmp_path, recipe, Options(corrections=True))
+    assert starts(episodes) == [2, 6] and lengths(episodes) == [2, 3]
+    (again,) = convert([tmp_path / "bag"], tmp_path, ROBOT, Options(corrections=True, before_s=3.0), dry_run=True).bags
+    first = [round((e.start_ns - START_NS) * 1e-9, 1) for e in again.episodes]
+    assert first == [0.0, 4.0], "as far as the recording and the takeover before reach"
+    out = tmp_path / "out"
+    convert([tmp_path / "bag"], out, ROBOT, Options(corrections=True, before_s=1.0))
+    one, two = Dataset(out).episodes
+    assert one.takeover is not None and two.takeover is not None
+    for episode, length in (one, 60), (two, 80):
+        assert abs(episode.length - length) <= 1
+        assert np.array_equal(episode.takeover, np.arange(episode.length) >= 20), "the author of every frame"
+
+
+def test_recordings_without_a_takeover_say_so(tmp_path: Path) -> None:
+    recipe = Recipe(seconds=2.0, extra=in_charge((0.0, "policy")))
+    bag, _ = cut(tmp_path, recipe, Options(corrections=True))
+    assert (bag.status, bag.reason) == ("skipped", "no person took over in it")
+    (tmp_path / "plain").mkdir()
+    bag, _ = cut(tmp_path / "plain", Recipe(seconds=2.0), Options(corrections=True))
+    assert bag.status == "rejected" and "/pi0/in_charge is not recorded" in bag.reason

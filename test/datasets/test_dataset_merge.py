@@ -12,6 +12,7 @@ from typing import Any
 
 import motion
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -178,3 +179,22 @@ def test_a_link_to_nothing_is_no_success(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"missing: it leads to .*nowhere.mp4"):
         merge(tmp_path / "out", [source])
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.merging").exists()
+
+
+def test_demonstrations_and_corrections_come_together(sources: tuple[Path, Path], tmp_path: Path) -> None:
+    """Only the second says which frames a person led in takeovers: in the other there were none."""
+    corrected = shutil.copytree(sources[1], tmp_path / "corrected")
+    info = json.loads((corrected / "meta/info.json").read_text())
+    info["features"]["takeover"] = dict(info["features"]["idle"])
+    (corrected / "meta/info.json").write_text(json.dumps(info))
+    for file in (corrected / "data").rglob("*.parquet"):
+        table = pq.read_table(file)
+        led = pa.array(np.arange(len(table)) % 3 == 0)
+        pq.write_table(table.append_column("takeover", led), file)
+    for order in (sources[0], corrected), (corrected, sources[0]):
+        merge(tmp_path / order[0].name / "out", order)
+        episodes = Dataset(tmp_path / order[0].name / "out").episodes
+        took = [episode.takeover for episode in episodes]
+        assert [bool(t is not None and t.any()) for t in took] == (
+            [False] * 3 + [True] * 2 if order[1] is corrected else [True] * 2 + [False] * 3
+        )

@@ -10,6 +10,7 @@ from chunks import chunk_of
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.controller import Command, Controller, Settings
 from pi0_ros.control.limits import JointLimits
+from pi0_ros.robot.types import NOBODY, TakeoverTopics
 
 PERIOD = 0.02
 START = 1.7e9  # today's dates, with their rounding
@@ -44,12 +45,17 @@ class Bench:
     """A controller, the clock that drives it, and what it sent. The robot is where it was told to be."""
 
     def __init__(
-        self, limits: JointLimits | None = None, settings: Settings | None = None, period: float = PERIOD
+        self,
+        limits: JointLimits | None = None,
+        settings: Settings | None = None,
+        period: float = PERIOD,
+        takeover: TakeoverTopics = NOBODY,
     ) -> None:
         self.limits = limits or arm_limits()
         self.period = period
         joints = len(self.limits.names)
-        self.controller = Controller(self.limits, period, np.full(joints, 0.15), settings or Settings())
+        ages, settings = np.full(joints, 0.15), settings or Settings()
+        self.controller = Controller(self.limits, period, ages, settings, takeover=takeover)
         self.now = START
         self.steady = 50.0  # of the machine: it passes although the clock is set
         self.measured = np.clip(np.zeros(joints), self.limits.lower, self.limits.upper)

@@ -323,3 +323,16 @@ def test_junk_anywhere_is_either_read_or_refused_by_name(data: st.DataObject) ->
     else:
         numbers = [*robot.lower, *robot.upper, *robot.velocity, *robot.acceleration, robot.dataset_fps]
         assert all(math.isfinite(number) for number in numbers)
+
+
+def test_takeover_reads_back_and_says_nothing_about_data() -> None:
+    entry = "{topic: /leader, type: sensor_msgs/msg/JointState, names: [a, b], scale: [57.3, 1]}"
+    text = f"{SMALL}\ntakeover: {{topics: [{entry}], timeout_s: 0.5, begins: commands}}\n"
+    robot = robot_from_yaml(text, "small")
+    (leader,) = robot.takeover.topics
+    assert (leader.topic, leader.names, leader.scale) == ("/leader", ("a", "b"), (57.3, 1.0))
+    assert leader.joints == robot.joint_names and robot.takeover.begins == "commands" and robot.takeover.blend_s == 0.5
+    assert robot_from_yaml(robot_to_yaml(robot), "again").takeover == robot.takeover
+    assert robot == robot_from_yaml(SMALL, "small"), "its recordings fit those made without"
+    assert robot.with_topics(lambda name: f"/left{name}").takeover.topics[0].topic == "/left/leader"
+    assert load_robot("demo_arm").takeover.topics[0].topic == "/demo_arm/teleop"

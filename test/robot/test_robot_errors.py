@@ -24,6 +24,22 @@ def refusal(text: str) -> str:
 # ---- wrong files: (what to replace, by what, parts of the message, more replacements ...)
 
 WRONG = {
+    "takeover by the robot's own commands": (
+        "dataset_fps: 20",
+        "dataset_fps: 20\ntakeover: {topics: [{topic: arm/commands, type: std_msgs/msg/Float64MultiArray}]}",
+        ["5: takeover.topics[0].topic: arm/commands is one of commands"],
+    ),
+    "takeover of some joints": (
+        "dataset_fps: 20",
+        "dataset_fps: 20\ntakeover: {topics: [{topic: /a, type: sensor_msgs/msg/JointState, joints: [shoulder]}]}",
+        ["5: takeover.topics: no entry has joint 'gripper'"],
+    ),
+    "takeover by another way": (
+        "dataset_fps: 20",
+        "dataset_fps: 20\ntakeover: {begins: button, topics: [{topic: /a, type: sensor_msgs/msg/JointState}]}",
+        ["5: takeover.begins: 'button' is not known; write switch or commands"],
+    ),
+    "takeover without topics": ("dataset_fps: 20", "dataset_fps: 20\ntakeover: {}", ["5: takeover.topics: missing"]),
     "scales": (
         "names: [finger]",
         "names: [finger], scale: [1, 2]",

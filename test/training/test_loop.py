@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from synthetic import ROBOT, TINY, make_data, make_stats
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.checkpoints.weights import disk_name, load_model
 from pi0_ros.model.config import ModelConfig
@@ -325,6 +326,15 @@ def test_frames_around_gripper_events_weigh_more() -> None:
     weights = frame_weights(data, ROBOT, stage)
     assert weights[:16].tolist() == [1.0] * 13 + [3.0] * 3
     assert weights[16:].tolist() == [1.5] * 2 + [0.5] * 5 + [1.5] * 5 + [0.5] * 2
+
+
+def test_takeovers_weigh_more_where_the_dataset_says_which_frames_are_some() -> None:
+    data, stage = make_data(1, length=10), Stage("s", takeover_weight=4.0)
+    led = np.arange(10) >= 6
+    weights = frame_weights(dataclasses.replace(data, takeover=led), ROBOT, stage)
+    assert weights.tolist() == [1.0] * 6 + [4.0] * 4
+    with pytest.raises(InputError, match="--corrections"):
+        frame_weights(data, ROBOT, stage)
 
 
 def test_the_parts_of_a_batch_add_up_to_the_whole(tmp_path: Path) -> None:
