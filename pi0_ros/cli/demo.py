@@ -8,6 +8,7 @@ command only lays out scenes, gives prompts, arms the controller and keeps the s
     pi0 demo --prompt "put the blue cube in the tray" --episodes 3
     pi0 demo --instructions 3                       # three cubes, one instruction after the other
     pi0 demo --backend zmq                          # the model in a server process, over ZeroMQ
+    pi0 demo --corrections 50 --out corrections/bags --seed 150000     # a scripted person takes over; recorded
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from pi0_ros.launching import launches
 from pi0_ros.launching.lookups import look_up
 
 if TYPE_CHECKING:
+    from rclpy.executors import Executor
+
     from pi0_ros.launching.processes import ProcessGroup
+    from pi0_ros.nodes.stage import Stage
 
 FIRST = ("server", "policy", "sim")  # their delays are seen at once
 NICENESS = -10
@@ -48,6 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", help="the same instruction in every scene (default: a random colour and wording)")
     parser.add_argument("--backend", choices=("local", "zmq"), default="local", help="zmq: behind `pi0 serve`")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="policy to run (default: the shipped one)")
+    parser.add_argument(
+        "--corrections",
+        type=count,
+        metavar="N",
+        help="instead of scoring: record N scenes in which a scripted person takes over from the policy",
+    )
+    parser.add_argument("--out", type=Path, help="folder for their bags, with --corrections")
     parser.add_argument("--limit", type=positive, default=20.0, help="seconds per scene (default 20)")
     parser.add_argument(
         "--require", type=fraction, default=0.5, help="successes for exit status 0, as a fraction (default 0.5)"
@@ -65,6 +76,10 @@ def run(args: argparse.Namespace) -> int:
     from pi0_ros.nodes.stage import Stage, summary
     from pi0_ros.sim.task import named_colour
 
+    if (args.corrections is None) != (args.out is None):
+        raise InputError("--corrections N records takeovers into the folder --out: give both or neither")
+    if args.corrections and (args.prompt or args.instructions > 1):
+        raise InputError("--corrections: scenes have their own instructions: leave out --prompt and --instructions")
     if args.prompt and named_colour(args.prompt) is None:
         raise InputError(f"--prompt {args.prompt!r}: name exactly one of the cubes red, green, blue")
     if args.instructions > 3 or (args.prompt and args.instructions > 1):
@@ -84,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
             if not args.headless:
                 lines = [line for line in group.output("viewer").splitlines() if "http" in line]
                 print(lines[-1] if lines else f"browser view: see {group.log_dir}/viewer.log", flush=True)
+            if args.corrections:
+                return _correct(args, executor, stage)
             episodes = []
             for number in range(args.episodes):
                 played = stage.play(args.seed + number, args.prompt, args.limit, args.instructions)
@@ -95,6 +112,36 @@ def run(args: argparse.Namespace) -> int:
             executor.shutdown()
             rclpy.try_shutdown()
     return 0 if sum(episode.success for episode in episodes) >= args.require * len(episodes) else 1
+
+
+def _correct(args: argparse.Namespace, executor: Executor, stage: Stage) -> int:
+    """Record the corrections; 1 where less than `--require` of them ended in success."""
+    from rclpy.node import Node
+
+    from pi0_ros.nodes.correcting import Correcting
+    from pi0_ros.nodes.demonstrator_node import DemonstratorNode
+    from pi0_ros.nodes.recorder import Recorder
+    from pi0_ros.robot import load_robot
+
+    demonstrator, desk = DemonstratorNode(corrects=True), Node("corrections")
+    executor.add_node(demonstrator)
+    executor.add_node(desk)
+    recorder = Recorder(desk, load_robot("demo_arm"), args.out)
+    scenes = []
+    try:
+        for scene in Correcting(stage, demonstrator, recorder).play(args.seed, args.corrections):
+            print(scene.line(), flush=True)
+            scenes.append(scene)
+    finally:
+        recorder.close()
+        desk.destroy_node()
+        demonstrator.destroy_node()
+    kept = [scene for scene in scenes if scene.took_over]
+    well = sum(scene.success for scene in kept)
+    alone = len(scenes) - len(kept)
+    print(f"{len(kept)} corrections in {args.out}, {well} ended in success; the policy needed none in {alone} scenes")
+    print(f"next: pi0 convert {args.out} DATASET --robot demo_arm --corrections")
+    return 0 if well >= args.require * len(kept) else 1
 
 
 def start(group: ProcessGroup, args: argparse.Namespace, environment: Mapping[str, str]) -> None:

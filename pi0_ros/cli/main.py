@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "disarm": ("pi0_ros.cli.disarm", "bring the robot to a hold and command nothing any more"),
     "estop": ("pi0_ros.cli.estop", "stop every controller in this ROS domain"),
     "reset": ("pi0_ros.cli.reset", "take back an emergency stop"),
+    "takeover": ("pi0_ros.cli.takeover", "lead the robot instead of the policy, or hand back to it"),
     "prompt": ("pi0_ros.cli.prompt", "tell policy and recorder what to do"),
     "state": ("pi0_ros.cli.state", "show what policy, controller and recorder say of themselves"),
     "record": ("pi0_ros.cli.record", "record episodes by keys, with live rates, ages and losses"),

@@ -29,7 +29,8 @@ def run(args: argparse.Namespace) -> int:
         print("nobody is heard on /diagnostics: is it running, in this ROS_DOMAIN_ID?")
         return 1
     for name, level, message, values in heard:
-        print(f"{name:<12s} {level:<8s} {message}")
+        who = f" (in charge: {values['in_charge']})" if "in_charge" in values else ""
+        print(f"{name:<12s} {level:<8s} {message}{who}")
         if args.verbose:
             print("\n".join(f"    {key}: {value}" for key, value in values.items()))
     return 1 if any(level in ("error", "stale") for _, level, _, _ in heard) else 0

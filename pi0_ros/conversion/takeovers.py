@@ -19,7 +19,7 @@ Span = tuple[int, int]  # first ns, and the one after the last
 def person_led(bag: Bag, found: Scan, topic: str) -> list[Span]:
     """When a person was in charge, in the order of time."""
     said = [(ns, bag.decode(topic, data).data == PERSON) for ns, data in found.events.get(topic, ())]
-    spans = []
+    spans: list[Span] = []
     for place, (ns, person) in enumerate(said):
         end = said[place + 1][0] if place + 1 < len(said) else FOREVER
         if person and spans and spans[-1][1] == ns:  # said again

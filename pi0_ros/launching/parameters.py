@@ -389,6 +389,7 @@ NODES: Mapping[str, tuple[Parameter, ...]] = {
     ),
     "demonstrator": (
         Parameter("colour", "", "cube to put in the tray; empty: rest", choices=("", "red", "green", "blue")),
+        Parameter("corrects", False, "speak on the robot file's takeover topic instead of its command topic"),
     ),
 }
 RENAMED: Mapping[str, Mapping[str, str]] = {  # node -> old name -> new name

@@ -30,7 +30,7 @@ class Actions:
     """What the panel's buttons do. Called from threads of the web server."""
 
     instruct: Callable[[str], None]
-    control: Callable[[str], None]  # estop | arm | disarm | reset | new scene
+    control: Callable[[str], None]  # estop | arm | disarm | reset | take over | hand back | new scene
     record: Callable[[str], None]  # start | success | failure | discard
     show: Callable[[str, bool], None]  # ghost | planned | executed | commanded, visible
 
@@ -53,6 +53,7 @@ class Panel:
         prompts: Sequence[str],
         actions: Actions,
         new_scene: bool = False,
+        takeover: bool = False,
     ) -> None:
         gui = server.gui
         gui.configure_theme(
@@ -80,6 +81,11 @@ class Panel:
             gui.add_button("EMERGENCY STOP", color="red").on_click(lambda _: actions.control("estop"))
             controls = gui.add_button_group("motion", ("arm", "disarm", "reset"), hint="reset: after a stop, then arm")
             controls.on_click(lambda event: actions.control(event.target.value))
+            if takeover:
+                lead = gui.add_button_group(
+                    "lead", ("take over", "hand back"), hint="by your own poses; then the policy"
+                )
+                lead.on_click(lambda event: actions.control(event.target.value))
         with gui.add_folder("Recording", visible=False) as self._recording:
             for label, options in (("episode", ("start", "discard")), ("save as", ("success", "failure"))):
                 group = gui.add_button_group(label, options)

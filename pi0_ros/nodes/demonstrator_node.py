@@ -14,6 +14,7 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.nodes.messages import LATEST, stamp_to_ns
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.robots import robot_of
@@ -24,16 +25,25 @@ from pi0_ros.sim.world import JOINTS
 
 
 class DemonstratorNode(Node):
-    """Answers every joint state with a command while `colour` names a cube."""
+    """Answers every joint state with a command while `colour` names a cube.
 
-    def __init__(self) -> None:
+    With `corrects` on the robot file's takeover topic, where the controller follows as far as it is told to.
+    """
+
+    def __init__(self, corrects: bool | None = None) -> None:
         super().__init__("demonstrator")
-        self.colour = str(declare(self, "demonstrator")["colour"])
+        values = declare(self, "demonstrator")
+        self.colour = str(values["colour"])
+        corrects = values["corrects"] if corrects is None else corrects
         self.cubes: dict[str, np.ndarray] = {}
         self.joints: np.ndarray | None = None
         self._demonstrator = Demonstrator()
         robot = robot_of(self, "demo_arm")
-        self._commands = self.create_publisher(JointTrajectory, robot.commands[0].topic, QoSProfile(depth=10))
+        self._last: tuple[np.ndarray, np.ndarray] | None = None  # the controller's command and its velocity, [6] each
+        topic = (robot.takeover.topics if corrects else robot.commands)[0].topic
+        self._commands = self.create_publisher(JointTrajectory, topic, QoSProfile(depth=10))
+        if corrects:
+            self.create_subscription(JointTrajectory, "pi0/command", self._on_command, LATEST)
         self.create_subscription(MarkerArray, "demo_arm/objects", self._on_objects, LATEST)
         self.create_subscription(JointState, robot.state[0].topic, self._on_joints, LATEST)
 
@@ -41,6 +51,13 @@ class DemonstratorNode(Node):
         """Demonstrate with the cube of `colour` from where the arm is; `offset` [2] (m) misplaces the first aim."""
         if self.joints is not None:
             self._demonstrator.reset(self.joints, offset)
+        self.colour = colour
+
+    def take_over(self, colour: str) -> None:
+        """Go on with the cube of `colour` from the controller's last command and its motion."""
+        if self._last is None:
+            raise InputError("nothing was heard on pi0/command: there is nothing to take over")
+        self._demonstrator.take_over(*self._last)
         self.colour = colour
 
     @property
@@ -57,6 +74,10 @@ class DemonstratorNode(Node):
             if marker.ns.startswith("cube/"):
                 place, turn = marker.pose.position, marker.pose.orientation
                 self.cubes[marker.ns[5:]] = np.array([place.x, place.y, place.z, turn.w, turn.x, turn.y, turn.z])
+
+    def _on_command(self, message: JointTrajectory) -> None:
+        (point,) = message.points
+        self._last = np.array(point.positions), np.array(point.velocities)
 
     def _on_joints(self, message: JointState) -> None:
         positions = dict(zip(message.name, message.position, strict=True))

@@ -32,6 +32,10 @@ class Operator:
         """Arm or disarm the controller; (whether it did, what it says)."""
         return self._call(SetBool, "controller/arm", SetBool.Request(data=on))
 
+    def takeover(self, on: bool) -> tuple[bool, str]:
+        """A person leads, or hands back to the policy; (whether the controller agrees, what it says)."""
+        return self._call(SetBool, "controller/takeover", SetBool.Request(data=on))
+
     def reset(self) -> tuple[bool, str]:
         """Take back the controller's stop; (whether it did, what it says)."""
         return self._call(Trigger, "controller/reset", Trigger.Request())

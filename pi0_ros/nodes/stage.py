@@ -63,6 +63,7 @@ class Stage:
         self._names = {name: status_name(self.node, name) for name in ("policy", "controller")}
         self._prompt = self.node.create_publisher(String, "policy/prompt", LATCHED)
         self._arm = self.node.create_client(SetBool, "controller/arm")
+        self._takeover = self.node.create_client(SetBool, "controller/takeover")
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
         self.node.create_subscription(JointTrajectory, "pi0/chunk", self._on_chunk, LATEST)
 
@@ -72,7 +73,7 @@ class Stage:
 
     def wait_until_ready(self) -> None:
         """Return when chunks flow; raises TimeoutError with the last words of the processes otherwise."""
-        if not self._spin(lambda: self.chunks > 0 and bool(self.sim.status) and bool(self.controller), START_LIMIT_S):
+        if not self.spin(lambda: self.chunks > 0 and bool(self.sim.status) and bool(self.controller), START_LIMIT_S):
             tails = "\n".join(f"--- {name}\n{self.group.tail(name)}" for name in self.group.names())
             raise TimeoutError(f"no action chunks within {START_LIMIT_S:.0f} s; last words:\n{tails}")
 
@@ -91,25 +92,43 @@ class Stage:
         for number, words in enumerate(texts):
             last = number + 1 == len(texts)
             episodes.append(self._instruct(seed, words, limit_s, asked, first=number == 0, last=last))
-        call(self.executor, self._arm, SetBool.Request(data=False))
-        self._wait(SETTLE_S)
+        self.disarm()
         return episodes
+
+    def instruct(self, text: str) -> None:
+        """Give the policy an instruction; it has taken it up on return."""
+        self._prompt.publish(String(data=text))
+        self.spin(lambda: self.policy.get("prompt") == text, 10.0)
+
+    def arm(self) -> None:
+        """Arm, once a chunk of this scene has come; `Pi0Error` where the controller refuses."""
+        seen = self.chunks
+        self.spin(lambda: self.chunks > seen + 1, 10.0)  # the first may still stem from the scene before
+        self._arm_controller()
+
+    def disarm(self) -> None:
+        """Disarm, and let the arm come to rest."""
+        call(self.executor, self._arm, SetBool.Request(data=False))
+        self.wait(SETTLE_S)
+
+    def lead(self, on: bool) -> None:
+        """Turn a person's switch; `Pi0Error` where the controller refuses."""
+        answer = call(self.executor, self._takeover, SetBool.Request(data=on))
+        if not answer.success:
+            raise Pi0Error(f"the controller refuses the takeover: {answer.message}")
 
     def _instruct(self, seed: int, text: str, limit_s: float, asked: set[str], first: bool, last: bool) -> Episode:
         """Give one instruction and watch what becomes of it; `asked` collects what may lie in the tray."""
         colour = named_colour(text) or ""
         asked.add(colour)
-        self._prompt.publish(String(data=text))
-        self._spin(lambda: self.policy.get("prompt") == text, 10.0)
+        self.instruct(text)
         if first:
-            seen = self.chunks
-            self._spin(lambda: self.chunks > seen + 1, 10.0)  # the first may still stem from the scene before
-            self._arm_controller()
+            self.arm()
         start = self.sim.seconds
-        self._spin(lambda: self._done(colour, asked) or self.sim.seconds > start + limit_s, 4 * limit_s)
+        self.spin(lambda: self._done(colour, asked) or self.sim.seconds > start + limit_s, 4 * limit_s)
         seconds = self.sim.seconds - start
         if last:
-            self._wait(STAY_S)
+            self.wait(STAY_S)
         lifted = [name for name in self.sim.status["lifted"] if name not in asked or name == colour]
         return Episode(seed, colour, self._done(colour, asked), "".join(lifted[:1]), seconds)
 
@@ -125,13 +144,16 @@ class Stage:
             answers.append(answer.message)
             return bool(answer.success)
 
-        if not self._spin(armed, ARM_LIMIT_S):
+        if not self.spin(armed, ARM_LIMIT_S):
             raise Pi0Error(f"the controller refused to arm: {answers[-1]}")
 
-    def _wait(self, seconds: float) -> None:
-        self._spin(lambda: False, seconds)
+    def wait(self, seconds: float) -> None:
+        """Let wall seconds pass."""
+        self.spin(lambda: False, seconds)
 
-    def _spin(self, condition: Callable[[], bool], limit_s: float) -> bool:
+    def spin(self, condition: Callable[[], bool], limit_s: float) -> bool:
+        """Whether `condition` held within `limit_s` wall seconds; Pi0Error where a process has ended."""
+
         def done() -> bool:
             for ended in self.group.poll():
                 raise Pi0Error(str(ended), details=self.group.tail(ended.name))

@@ -85,6 +85,7 @@ class ViewerNode(Node):
         self._prompt_publishers = [self.create_publisher(String, topic, LATCHED) for topic in prompt_topics]
         self._outcome = self.create_publisher(String, f"{recorder}/outcome", 1)
         self._arm = self.create_client(SetBool, f"{controller}/arm")
+        self._takeover = self.create_client(SetBool, f"{controller}/takeover")
         self._triggers = {
             **{name: self.create_client(Trigger, f"{controller}/{name}") for name in ("estop", "reset")},
             **{name: self.create_client(Trigger, f"{recorder}/{name}") for name in ("start", "stop", "discard")},
@@ -102,7 +103,8 @@ class ViewerNode(Node):
             show=lambda what, on: self._later(lambda: self._show(what, on)),
         )
         choices = [prompt for prompt in prompts if prompt] or prompt_choices(self.robot.prompt)
-        self.panel = Panel(self.server, self.robot.name, choices, self.actions, new_scene=bool(scene_service))
+        by_switch = bool(self.robot.takeover.topics) and self.robot.takeover.begins == "switch"
+        self.panel = Panel(self.server, self.robot.name, choices, self.actions, bool(scene_service), by_switch)
 
         for camera in self.robot.cameras:
             store = partial(self._images.__setitem__, camera.name)
@@ -207,6 +209,8 @@ class ViewerNode(Node):
         self.panel.show_health(rows)
         self.panel.show_recording("recorder" in self._health)
         state = self._status_value("controller", "state", now) or "no controller"
+        if who := self._status_value("controller", "in_charge", now):
+            state = f"{state} ({who} in charge)"
         prompt = self._status_value("policy", "prompt", now) or self._prompt
         self.panel.show_headline(state, prompt, self._notice)
 
@@ -239,6 +243,8 @@ class ViewerNode(Node):
     def _control(self, what: str) -> None:
         if what in ("arm", "disarm"):
             self._call(what, self._arm, SetBool.Request(data=what == "arm"))
+        elif what in ("take over", "hand back"):
+            self._call(what, self._takeover, SetBool.Request(data=what == "take over"))
         else:
             self._trigger(what)
 

@@ -1,4 +1,4 @@
-"""`pi0 arm`, `disarm`, `estop`, `reset`, `prompt`, `state` against a real controller and recorder."""
+"""`pi0 arm`, `disarm`, `estop`, `reset`, `takeover`, `prompt`, `state` against a real controller and recorder."""
 
 from __future__ import annotations
 
@@ -35,9 +35,15 @@ def test_a_robot_is_run_by_commands_alone(body: Body, processes: Processes, caps
     assert main(["state", "-v"]) == 0
     shown = capsys.readouterr().out
     assert "controller" in shown and "recorder" in shown and "prompt: fold the towel" in shown
+    capsys.readouterr()
+    assert main(["takeover"]) == 0
+    assert "it holds until /demo_arm/teleop is heard" in capsys.readouterr().out
+    assert main(["takeover", "--end"]) == 0
+    assert "handed back" in capsys.readouterr().out
     assert main(["estop"]) == 0
     assert "controller: stopping" in capsys.readouterr().out
     wait_until(lambda: body.last_velocity() == 0.0, 10.0)
+    assert main(["takeover"]) == 1
     assert main(["arm"]) == 1
     assert "refused: " in capsys.readouterr().out
     assert main(["state"]) == 1  # STOPPED is an error
@@ -46,7 +52,7 @@ def test_a_robot_is_run_by_commands_alone(body: Body, processes: Processes, caps
 
 
 def test_nobody_there_is_said(ros_domain: int, capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["arm"], ["estop"], ["estop", "--namespace", "left"], ["prompt", "x"]):
+    for words in (["arm"], ["takeover"], ["estop"], ["estop", "--namespace", "left"], ["prompt", "x"]):
         assert main([*words, "--timeout", "0.3"]) == 2
         assert "nobody offers" in capsys.readouterr().err
     assert main(["state", "--timeout", "0.3"]) == 1
