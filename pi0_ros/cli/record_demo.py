@@ -117,7 +117,7 @@ def _record_one(path: Path, seed: int, kind: str | None, takeover: Path | None, 
 
     driver = _policy(takeover) if takeover else None
     session = demonstrate(_world(), plan(seed, kind), driver, latency_s=latency_s)
-    return write_episode(session, path, {"takeover": str(takeover.name)} if takeover else {})
+    return write_episode(session, path, {"takeover": str(takeover.name)} if takeover else {}, took_over=bool(takeover))
 
 
 def _over_topics(args: argparse.Namespace) -> int:

@@ -7,17 +7,17 @@ from typing import Any
 
 from std_msgs.msg import String
 
-from pi0_ros.bags.conventions import PROMPT_TOPIC, PROMPT_TYPE
+from pi0_ros.bags.conventions import IN_CHARGE_TOPIC, IN_CHARGE_TYPE, PERSON, PROMPT_TOPIC, PROMPT_TYPE
 from pi0_ros.bags.episode_writer import EpisodeWriter, Message
 from pi0_ros.nodes.sim_messages import command_message, image_message, joint_message, to_cdr
 from pi0_ros.robot import Robot, load_robot
 from pi0_ros.sim.sessions import Reading, Session
 
 
-def write_episode(session: Session, path: Path, extra: dict[str, str]) -> bool:
-    """Write what was recorded as the bag `path`; True where it ended in success."""
+def write_episode(session: Session, path: Path, extra: dict[str, str], took_over: bool = False) -> bool:
+    """Write what was recorded as the bag `path`; True where it ended in success. `took_over`: from a policy."""
     plan, robot = session.plan, load_robot("demo_arm")
-    kinds = {PROMPT_TOPIC: PROMPT_TYPE, **robot.topics}
+    kinds = {PROMPT_TOPIC: PROMPT_TYPE, **robot.topics, **({IN_CHARGE_TOPIC: IN_CHARGE_TYPE} if took_over else {})}
     said = {"seed": str(plan.seed), **extra, "prompt": plan.text, "robot": robot.name}
     writer = EpisodeWriter(path, kinds, {**said, "outcome": "interrupted", "success": "false"}, compression="zstd")
 
@@ -25,6 +25,8 @@ def write_episode(session: Session, path: Path, extra: dict[str, str]) -> bool:
         writer.put(Message(topic, stamp_ns, to_cdr(message, kinds[topic])))
 
     put(PROMPT_TOPIC, String(data=plan.text), session.began_ns)
+    if took_over:
+        put(IN_CHARGE_TOPIC, String(data=PERSON), session.began_ns)
     for reading in session.readings:
         put(*_message(robot, reading), reading.stamp_ns)
     writer.close({**said, "outcome": "success" if session.done else "failure", "lost": "{}"})

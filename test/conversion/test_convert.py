@@ -32,6 +32,7 @@ from pi0_ros.datasets.layout import DatasetError
 from pi0_ros.datasets.video import VideoWriter
 from pi0_ros.observation.streams import ObservationBuffer
 from pi0_ros.robot import Robot, load_robot, robot_from_yaml, robot_to_yaml
+from pi0_ros.robot.types import NOBODY
 
 ROBOT = load_robot("demo_arm")
 BASE, WRIST = (camera.topic for camera in ROBOT.cameras)
@@ -439,7 +440,7 @@ def test_message_units_and_joints_of_state_or_action_alone(tmp_path: Path) -> No
     joints = (*joints[:4], dataclasses.replace(joints[4], action=""), dataclasses.replace(joints[5], action="absolute"))
     state = dataclasses.replace(ROBOT.state[0], joints=measured, scale=degrees, offset=(1.0, 2.0, 3.0, 4.0, 5.0))
     group = dataclasses.replace(ROBOT.commands[0], joints=commanded, scale=(-1.0, 1.0, 1.0, 1.0, 100.0))
-    robot = dataclasses.replace(ROBOT, joints=joints, state=(state,), commands=(group,))
+    robot = dataclasses.replace(ROBOT, joints=joints, state=(state,), commands=(group,), takeover=NOBODY)
     assert robot_from_yaml(robot_to_yaml(robot), "robot.yaml") == robot
     report = one(tmp_path, Recipe(seconds=2.0), robot=robot)
     dataset = Dataset(tmp_path / "out")

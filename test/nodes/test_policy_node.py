@@ -39,6 +39,7 @@ from pi0_ros.nodes.policy_node import PolicyNode  # noqa: E402
 from pi0_ros.observation.streams import Observation, ObservationBuffer  # noqa: E402
 from pi0_ros.policy.policy import Policy  # noqa: E402
 from pi0_ros.robot import robot_to_yaml  # noqa: E402
+from pi0_ros.robot.types import NOBODY  # noqa: E402
 
 pytestmark = pytest.mark.dds
 ROBOT = tiny_robot()
@@ -365,7 +366,7 @@ def test_another_robots_checkpoint_ends_the_process(processes: Any, robot_file: 
     robot = replace(ROBOT, joints=(replace(ROBOT.joints[0], name="waist"), *ROBOT.joints[1:]))
     state = tuple(replace(item, joints=robot.joint_names) for item in robot.state)
     groups = tuple(replace(group, joints=robot.joint_names) for group in robot.commands)
-    other = tiny_checkpoint(tmp_path / "other", replace(robot, state=state, commands=groups))
+    other = tiny_checkpoint(tmp_path / "other", replace(robot, state=state, commands=groups, takeover=NOBODY))
     processes.node("policy_node", robot=robot_file, checkpoint=other, device="cpu")
     output = processes.wait_for_output("policy_node", "disagree", LIMIT_S)
     assert "'waist'" in output and "Use the checkpoint's robot file" in output

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pi0_ros
-from pi0_ros.bags.conventions import PROMPT_TOPIC
+from pi0_ros.bags.conventions import IN_CHARGE_TOPIC, PROMPT_TOPIC
 from pi0_ros.bags.reader import Bag
 from pi0_ros.robot import load_robot
 from pi0_ros.sim.plans import plan, takeover
@@ -127,6 +127,7 @@ def test_a_policy_drives_before_the_demonstrator_takes_over(tmp_path: Path) -> N
     with Bag(tmp_path / "episode_000000") as bag:
         assert bag.info.custom_data["takeover"] == "checkpoint"
         assert bag.info.custom_data["outcome"] == "success"
+        assert bag.info.topics[IN_CHARGE_TOPIC].count == 1, "so that --corrections finds it"
     found, commanded = messages(tmp_path / "episode_000000")
     robot = load_robot("demo_arm")
     first = found[robot.commands[0].topic][0][1].points[0].positions
