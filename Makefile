@@ -5,6 +5,7 @@
 # make release-check  builds, checks and installs what would be released (needs PyPI)
 # make faults       every fault of docs/safety.md over real processes, 20 times (ARGS="--times 5 --rows stopped"); hours;
 #                   interrupted, it goes on where it was (faults.jsonl)
+# make site         the documentation as a site in build/site, every link checked
 # make train-demo   record demonstrations in simulation and train the demo's policy from them
 # make clean        remove what building and testing left; the environment .venv stays (make clean-venv)
 #
@@ -21,7 +22,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.pi0_ros_ready
 
-.PHONY: help demo test faults coverage lint release-check train-demo clean clean-venv
+.PHONY: help demo test faults coverage lint release-check site train-demo clean clean-venv
 .DELETE_ON_ERROR:
 
 help:
@@ -45,6 +46,10 @@ release-check: $(READY)
 
 faults: $(READY)
 	$(BIN)/python test/faults/suite.py --out faults.md $(ARGS)
+
+site: $(READY)
+	$(BIN)/python -c 'import material' 2>/dev/null || $(BIN)/python -m pip install -q mkdocs-material
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -53,4 +53,5 @@ say "installing pi0_ros, editable, with its tools"
 PYTHONWARNINGS=ignore "$python" -m pip install -q -e "$here/..[dev]"
 # openpi's client, which tests talk to our server with; its own pins (numpy below 2) are for other machines.
 "$python" -m pip install -q --no-deps "openpi-client==0.1.2" || say "openpi-client is not to be had: its tests are skipped"
+"$python" -m pip install -q mkdocs-material || say "mkdocs-material is not to be had: the documentation's site is not built"
 say "ready: $venv"
