@@ -35,6 +35,7 @@ OPTIONAL = frozenset(
         "rotate",
         "scale",
         "stamp",
+        "takeover",
         "tracking",
         "urdf",
     )

@@ -23,23 +23,24 @@ def refusal(text: str) -> str:
 
 # ---- wrong files: (what to replace, by what, parts of the message, more replacements ...)
 
+LAST, PLAN = "action: {source: command, max_age_s: 0.3}", "trajectory_msgs/msg/JointTrajectory"
 WRONG = {
     "takeover by the robot's own commands": (
-        "dataset_fps: 20",
-        "dataset_fps: 20\ntakeover: {topics: [{topic: arm/commands, type: std_msgs/msg/Float64MultiArray}]}",
-        ["5: takeover.topics[0].topic: arm/commands is one of commands"],
+        LAST,
+        f"{LAST}\ntakeover: {{topics: [{{topic: arm/commands, type: {PLAN}}}]}}",
+        ["22: takeover.topics[0].topic: arm/commands is one of commands"],
     ),
     "takeover of some joints": (
-        "dataset_fps: 20",
-        "dataset_fps: 20\ntakeover: {topics: [{topic: /a, type: sensor_msgs/msg/JointState, joints: [shoulder]}]}",
-        ["5: takeover.topics: no entry has joint 'gripper'"],
+        LAST,
+        f"{LAST}\ntakeover: {{topics: [{{topic: /a, type: {PLAN}, joints: [shoulder]}}]}}",
+        ["22: takeover.topics: no entry has joint 'gripper'"],
     ),
     "takeover by another way": (
-        "dataset_fps: 20",
-        "dataset_fps: 20\ntakeover: {begins: button, topics: [{topic: /a, type: sensor_msgs/msg/JointState}]}",
-        ["5: takeover.begins: 'button' is not known; write switch or commands"],
+        LAST,
+        f"{LAST}\ntakeover: {{begins: button, topics: [{{topic: /a, type: {PLAN}}}]}}",
+        ["22: takeover.begins: 'button' is not known; write switch or commands"],
     ),
-    "takeover without topics": ("dataset_fps: 20", "dataset_fps: 20\ntakeover: {}", ["5: takeover.topics: missing"]),
+    "takeover without topics": (LAST, f"{LAST}\ntakeover: {{}}", ["22: takeover.topics: missing"]),
     "scales": (
         "names: [finger]",
         "names: [finger], scale: [1, 2]",
