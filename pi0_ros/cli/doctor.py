@@ -2,7 +2,7 @@
 
     pi0 doctor --robot my_robot
     pi0 doctor --robot my_robot --checkpoint runs/my_robot
-    pi0 doctor --robot my_robot --live            (listens to the robot's topics for 3 s; sends nothing)
+    pi0 doctor --robot my_robot --live            (listens to the robot's topics for 2.5 s; commands nothing)
     pi0 doctor --robot my_robot --live --seconds 10 --checkpoint runs/my_robot
     pi0 doctor --bag bags/episode_000012 --checkpoint runs/my_robot
     pi0 doctor --robot my_robot --live --json | jq '.findings[] | select(.severity == "error")'
@@ -31,7 +31,7 @@ from pi0_ros.robot import Robot
 
 LABELS = {"ok": "ok", "note": "note", "warning": "warn", "error": "FAIL"}
 COLOURS = {"ok": "\033[32m", "note": "\033[32m", "warning": "\033[33m", "error": "\033[31m"}
-SECONDS = 3.0
+SECONDS = 2.5  # with what starting takes, an answer within 5
 WIDTH = 17  # of the column that says what was looked at
 
 

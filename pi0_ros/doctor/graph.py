@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from pi0_ros.base.findings import Finding, error, warning
 from pi0_ros.doctor.heard import Endpoint, Heard, Session
-from pi0_ros.robot import Camera
+from pi0_ros.doctor.trajectory_controller import check_controller
+from pi0_ros.robot import Camera, CommandGroup
 
 OURS = Endpoint("the policy's nodes", "")  # what this package's nodes offer on a topic: see pi0_ros/nodes/messages.py
 LISTENS = Endpoint("the policy's nodes", "", reliability="best_effort")  # and what they ask for of a sensor
@@ -62,6 +63,9 @@ def check_ends(session: Session, heard: Heard) -> Iterator[Finding]:
         return
     yield from _qos(heard)
     yield from _publishers(heard)
+    if isinstance(heard.item, CommandGroup):
+        for node, settings in sorted(heard.settings.items()):
+            yield from check_controller(heard.item, node, settings)
 
 
 def _qos(heard: Heard) -> Iterator[Finding]:

@@ -55,6 +55,7 @@ class Heard:
     item: Camera | StateTopic | CommandGroup
     publishers: list[Endpoint] = field(default_factory=list)
     subscribers: list[Endpoint] = field(default_factory=list)
+    settings: dict[str, dict[str, object]] = field(default_factory=dict)  # subscriber -> its parameters
     arrivals: list[float] = field(default_factory=list)  # on a steady clock
     ages: list[float] = field(default_factory=list)  # clock at arrival minus stamp, of stamped messages
     unstamped: int = 0

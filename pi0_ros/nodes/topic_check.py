@@ -5,23 +5,29 @@ from __future__ import annotations
 import math
 import os
 import time
+from functools import partial
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.srv import GetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from pi0_ros.doctor.heard import Heard, Session
+from pi0_ros.doctor.trajectory_controller import PARAMETERS
 from pi0_ros.nodes.messages import SENSOR, diagnostic_values, message_class
 from pi0_ros.nodes.topic_ends import endpoint
 from pi0_ros.observation.streams import ObservationBuffer, StaleError
-from pi0_ros.robot import Robot
+from pi0_ros.robot import CommandGroup, Robot
+from pi0_ros.robot.message_types import TRAJECTORY
 
 NAME = "pi0_doctor"
 DISCOVERY_S = 1.2  # beyond the time of listening: publishers that are found late
+LOOKS_EVERY_S = 0.2  # for new listeners to commands
 LEAST_S = 1.0  # of a topic that was found late
 HEARS_ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)  # commands, of whatever publisher
 
@@ -46,6 +52,7 @@ def listen(robot: Robot, seconds: float, use_sim_time: bool = False, discovery_s
 
 def _listen(node: Node, executor: SingleThreadedExecutor, robot: Robot, seconds: float, discovery_s: float) -> Session:
     session, buffer = Session(robot, domain=os.environ.get("ROS_DOMAIN_ID", "0")), ObservationBuffer(robot)
+    asked = SettingsAsked(node)
     for heard in session.topics.values():
         _subscribe(node, session, heard, buffer)
     node.create_subscription(DiagnosticArray, "/diagnostics", lambda message: _diagnosed(session, message), 10)
@@ -53,6 +60,7 @@ def _listen(node: Node, executor: SingleThreadedExecutor, robot: Robot, seconds:
     found_at = dict.fromkeys(session.topics, math.inf)
     while (now := time.monotonic()) < began + seconds + discovery_s:
         executor.spin_once(timeout_sec=0.05)
+        asked.ask(session)
         for topic, heard in session.topics.items():
             if found_at[topic] == math.inf and (heard.arrivals or _ends(node, heard)):
                 found_at[topic] = now
@@ -67,6 +75,49 @@ def _listen(node: Node, executor: SingleThreadedExecutor, robot: Robot, seconds:
     except StaleError as error:
         session.problems = error.problems
     return session
+
+
+class SettingsAsked:
+    """Asks those who take commands for the parameters that the doctor judges, while it listens. It only reads.
+
+    Whoever does not answer by the end is not judged by them.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._clients: dict[tuple[str, str], Any] = {}  # (topic, node) -> client
+        self._futures: list[Any] = []
+        self._looked_at = -math.inf
+
+    def ask(self, session: Session) -> None:
+        """Ask whoever is new."""
+        if time.monotonic() - self._looked_at < LOOKS_EVERY_S:
+            return
+        self._looked_at = time.monotonic()
+        for heard in session.of(CommandGroup):
+            for info in self._node.get_subscriptions_info_by_topic(heard.topic):
+                name = endpoint(info).node
+                known = name == self._node.get_fully_qualified_name() or (heard.topic, name) in self._clients
+                if heard.item.type == TRAJECTORY and not known:
+                    client = self._node.create_client(GetParameters, f"{name}/get_parameters")
+                    self._clients[heard.topic, name] = client
+        for (topic, name), client in self._clients.items():
+            if client is not None and client.service_is_ready():
+                self._clients[topic, name] = None
+                for parameter in PARAMETERS:
+                    future = client.call_async(GetParameters.Request(names=[parameter]))
+                    settings = session.topics[topic].settings.setdefault(name, {})
+                    future.add_done_callback(partial(_answered, settings, parameter))
+                    self._futures.append((client, future))  # kept until the end
+
+
+def _answered(settings: dict[str, object], name: str, future: Any) -> None:
+    values = future.result().values if future.exception() is None else []
+    for value in values:
+        if value.type == ParameterType.PARAMETER_BOOL:
+            settings[name] = bool(value.bool_value)
+        elif value.type == ParameterType.PARAMETER_STRING_ARRAY:
+            settings[name] = list(value.string_array_value)
 
 
 def _subscribe(node: Node, session: Session, heard: Heard, buffer: ObservationBuffer) -> None:

@@ -122,6 +122,7 @@ def test_what_the_graph_shows_is_named(ros_context) -> None:
     from rclpy.node import Node
     from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import JointState
+    from spinning import spinning
     from trajectory_msgs.msg import JointTrajectory
 
     from pi0_ros.nodes import topic_check
@@ -134,11 +135,14 @@ def test_what_the_graph_shows_is_named(ros_context) -> None:
     nodes[0].create_subscription(JointTrajectory, command, lambda message: None, demanding)
     for node in nodes[1:]:
         node.create_publisher(JointTrajectory, command, 1)
-    session = topic_check.listen(robot, 2.0, discovery_s=4.0)
+    nodes[0].declare_parameter("joints", list(robot.joint_names[:-1]))
+    with spinning(ros_context, nodes[0]):  # it answers what its parameters are
+        session = topic_check.listen(robot, 4.0, discovery_s=4.0)
     found = {(finding.check, finding.severity): finding.what for finding in check_session(session)}
     assert found[robot.cameras[0].topic, "error"] == "no publisher", found
     assert found[state, "error"] == "a publisher, but no message"
     assert "is also sent by /teleop" in found["publishers", "error"]
     assert "/driver hears nothing of" in found["qos", "error"] and "TRANSIENT_LOCAL" in found["qos", "error"]
-    for node in nodes:
+    assert "/driver has no joint gripper" in found["controller", "error"], found
+    for node in nodes[1:]:
         node.destroy_node()

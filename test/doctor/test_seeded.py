@@ -15,6 +15,7 @@ from pi0_ros.doctor.examination import check_session
 from pi0_ros.doctor.heard import Session
 from pi0_ros.doctor.machine import Memory
 from pi0_ros.doctor.statistics import Range, check_widths
+from pi0_ros.doctor.trajectory_controller import check_controller
 
 SPAN = ROBOT.upper - ROBOT.lower
 STATE_RANGE = Range(ROBOT.lower + 0.05 * SPAN, ROBOT.upper - 0.05 * SPAN)
@@ -191,3 +192,27 @@ def test_nobody_there_is_one_line() -> None:
     assert [f.check for f in alone] == ["domain"] and "ROS_DOMAIN_ID 7" in alone[0].what
     others = list(check_session(Session(ROBOT, other_nodes=("/talker",))))
     assert [f.check for f in others] == ["domain"] and "/talker" in others[0].what
+
+
+FITS = {"joints": list(ROBOT.joint_names), "allow_nonzero_velocity_at_trajectory_end": True}
+
+
+@pytest.mark.parametrize(
+    ("group", "settings", "words"),
+    [
+        ({}, FITS, ("ok", "its parameters fit")),
+        ({}, {"joints": FITS["joints"]}, ("ok",)),  # of a release without the others
+        ({}, {}, ()),  # a driver of its own
+        ({}, {**FITS, "allow_nonzero_velocity_at_trajectory_end": False}, ("error", "every command that moves")),
+        ({"points": "trajectory"}, {**FITS, "allow_nonzero_velocity_at_trajectory_end": False}, ("ok",)),
+        ({"points": "trajectory"}, {**FITS, "interpolate_from_desired_state": False}, ("warning", "measured")),
+        ({}, {**FITS, "joints": ["waist", *ROBOT.joint_names[1:]]}, ("error", "has no joint yaw")),
+        ({}, {**FITS, "joints": [*ROBOT.joint_names, "lift"]}, ("error", "also moves lift")),
+        ({}, {**FITS, "joints": [*ROBOT.joint_names, "lift"], "allow_partial_joints_goal": True}, ("ok",)),
+    ],
+)
+def test_a_trajectory_controller_that_would_refuse(group: dict, settings: dict, words: tuple[str, ...]) -> None:
+    command = replace(ROBOT.commands[0], **group)
+    found = list(check_controller(command, "/arm_controller", settings))
+    assert [finding.severity for finding in found] == list(words[:1])
+    assert all(word in found[0].what and (words[0] == "ok" or found[0].todo) for word in words[1:])
