@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,30 +15,66 @@ pytest.importorskip("rclpy")
 pytest.importorskip("torch")
 from policy_fixtures import tiny_checkpoint, tiny_robot
 
+from pi0_ros.bags.reader import Bag
 from pi0_ros.cli.main import main
-from pi0_ros.nodes.replay import truth_of, untracked
-from pi0_ros.robot import robot_to_yaml
+from pi0_ros.inference.options import PolicyOptions
+from pi0_ros.monitor.replay import SECOND, Played
+from pi0_ros.nodes.replay import play, prompts_of, truth_of, untracked
+from pi0_ros.observation.streams import ObservationBuffer, StaleError
+from pi0_ros.policy.policy import load_policy
+from pi0_ros.robot import Robot, robot_to_yaml
 
 pytestmark = pytest.mark.dds
 
 
-def test_a_recording_is_played_through_the_nodes(ros_domain, tmp_path, capsys) -> None:
+AGREES, WINDOW_S = 1e-6, 0.15
+
+
+def assert_of_the_recording(bag: Path, robot: Robot, checkpoint: Path, played: Played) -> None:
+    """Every chunk that came over DDS is what the policy makes here of the recording at the chunk's stamp.
+
+    What had arrived by then is known to within a few messages; one of these moments it must have been.
+    """
+    policy = load_policy(PolicyOptions(checkpoint=str(checkpoint), device="cpu"))
+    chunks = [c for c in played.chunks if played.begin_ns + 0.1 * SECOND < c.stamp_ns < played.end_ns]
+    assert chunks
+    with Bag(bag) as recording:
+        messages = [(t, ns, recording.decode(t, data)) for t, ns, data in recording.raw({*robot.topics})]
+        ((_, prompt),) = prompts_of(recording)
+    for chunk in chunks:
+        buffer, nearest = ObservationBuffer(robot, keep=None), np.inf
+        for topic, received_ns, message in messages:
+            buffer.push_message(topic, message, received_ns)
+            if abs(received_ns - chunk.stamp_ns) < WINDOW_S * SECOND and nearest > AGREES:
+                with suppress(StaleError):
+                    again = policy.infer(buffer.observe(chunk.stamp_ns, prompt))
+                    nearest = min(nearest, float(np.abs(again.actions - chunk.actions).max()))
+        assert nearest <= AGREES, f"chunk at {(chunk.stamp_ns - played.begin_ns) / SECOND:.3f} s: {nearest:.2g}"
+
+
+def test_a_recording_is_played_through_the_nodes(ros_domain, tmp_path, capsys, monkeypatch) -> None:
     robot = tiny_robot()
     robot = replace(robot, joints=tuple(replace(joint, lower=-2.0, upper=2.0) for joint in robot.joints))
     bag = make_bag(tmp_path / "bag", robot, Recipe(seconds=1.0, custom_data={"robot_file": robot_to_yaml(robot)}))
     one, other = (
         tiny_checkpoint(tmp_path / name, robot, seed, horizon=20) for seed, name in enumerate(("one", "other"))
     )
+    kept: list[Played] = []
+    monkeypatch.setattr("pi0_ros.nodes.replay.play", lambda *args: kept.append(play(*args)) or kept[-1])
     page, logs = tmp_path / "replay.html", tmp_path / "logs"
     argv = ["replay", str(bag), "--checkpoint", str(one), "--checkpoint", str(other), "--before", "6", "--json"]
     status = main([*argv, "--html", str(page), "--log-dir", str(logs), "--max-error", "1", "--max-holds", "100"])
-    report = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert said.out, said.err
+    report = json.loads(said.out)
     first, second = report["replays"]
     assert status == 0, report["exceeded"]
     assert (first["name"], second["name"]) == ("one", "other")
     assert first["chunks"] > 0 and second["chunks"] > 0 and first["seconds"] == pytest.approx(1.0, abs=0.1)
     assert 0 < first["error"] < 1 and first["error"] != second["error"], "random weights, each their own"
     assert len(first["joints"]) == 6 and "base64" in page.read_text()
+    for checkpoint, played in zip((one, other), kept, strict=True):
+        assert_of_the_recording(bag, robot, checkpoint, played)
     assert {path.name for path in (logs / "one").iterdir()} == {"policy.log", "controller.log"}
 
 
