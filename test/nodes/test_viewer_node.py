@@ -88,12 +88,14 @@ def test_what_it_hears_is_drawn(
     stray = Marker(ns="stray", type=Marker.CUBE, scale=cube.scale)
     stray.header.frame_id = "world"
     markers.publish(MarkerArray(markers=[cube, stray]))
-    status = diagnostic_status("controller", DiagnosticStatus.WARN, "HOLDING: stale", {"state": "HOLDING", "clamps": 3})
+    status = diagnostic_status(
+        "controller", DiagnosticStatus.WARN, "HOLDING: stale", {"state": "HOLDING", "in_charge": "nobody", "clamps": 3}
+    )
     health.publish(diagnostic_array(desk.get_clock().now().to_msg(), [status]))
     scene = viewer.server.scene
     until(lambda: scene.get_handle_by_name("/markers/cube/red/0"), "cube")
     until(lambda: viewer.panel._images.image.shape == (192, 390, 3), "cameras")
-    until(lambda: "HOLDING" in viewer.panel._headline.content, "state")
+    until(lambda: "HOLDING (nobody in charge)" in viewer.panel._headline.content, "state")
     assert scene.get_handle_by_name("/markers/stray/0") is None
     assert viewer.panel._health.content == "<p><b>controller</b> (warning) HOLDING: stale (clamps 3)</p>"
     until(lambda: abs(scene.get_handle_by_name("/robot/visual/yaw_link").wxyz[3]) > 0.2, "the arm's turn")
@@ -108,14 +110,15 @@ def test_buttons_reach_policy_controller_and_recorder(viewer: ViewerNode, desk: 
         response.success, response.message = True, f"{name} it is"
         return response
 
-    for name, kind in (("controller/arm", SetBool), ("controller/estop", Trigger), ("controller/reset", Trigger)):
+    switches, triggers = ("controller/arm", "controller/takeover"), ("controller/estop", "controller/reset")
+    for name, kind in (*((name, SetBool) for name in switches), *((name, Trigger) for name in triggers)):
         desk.create_service(kind, name, lambda request, response, name=name: answer(request, response, name))
     for name in ("start", "stop", "discard"):
         desk.create_service(Trigger, f"recorder/{name}", lambda q, a, name=name: answer(q, a, f"recorder/{name}"))
     for topic in ("policy/prompt", "recorder/prompt", "recorder/outcome"):
         qos = LATCHED if topic == "policy/prompt" else 10
         desk.create_subscription(String, topic, lambda text, topic=topic: heard.append((topic, text.data)), qos)
-    clients = (viewer._arm, *viewer._triggers.values())
+    clients = (viewer._arm, viewer._takeover, *viewer._triggers.values())
     until(lambda: all(client.service_is_ready() for client in clients), "services")
     until(lambda: viewer._outcome.get_subscription_count() == 1, "recorder/outcome")
     until(lambda: all(p.get_subscription_count() for p in viewer._prompt_publishers), "prompt topics")
@@ -124,6 +127,8 @@ def test_buttons_reach_policy_controller_and_recorder(viewer: ViewerNode, desk: 
         (viewer.actions.instruct, (" wave ",), {("policy/prompt", "wave"), ("recorder/prompt", "wave")}),
         (viewer.actions.control, ("arm",), {("controller/arm", True)}),
         (viewer.actions.control, ("disarm",), {("controller/arm", False)}),
+        (viewer.actions.control, ("take over",), {("controller/takeover", True)}),
+        (viewer.actions.control, ("hand back",), {("controller/takeover", False)}),
         (viewer.actions.control, ("estop",), {("controller/estop", None)}),
         (viewer.actions.control, ("reset",), {("controller/reset", None)}),
         (viewer.actions.record, ("start",), {("recorder/start", None)}),
