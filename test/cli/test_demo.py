@@ -14,7 +14,12 @@ from pi0_ros.cli.demo import CHECKPOINT, NICENESS, prefer
 
 pytest.importorskip("rclpy")
 
+from pi0_ros.bags.conventions import IN_CHARGE_TOPIC
+from pi0_ros.bags.reader import Bag
+from pi0_ros.conversion.convert import convert
+from pi0_ros.conversion.options import Options
 from pi0_ros.nodes.stage import Episode, summary
+from pi0_ros.robot import load_robot
 
 
 def demo(*words: str) -> subprocess.CompletedProcess[str]:
@@ -37,7 +42,25 @@ def test_the_shipped_policy_is_run_and_scored(ros_domain: int, backend: str) -> 
     assert int(table["clamps"]) >= 0
 
 
+@pytest.mark.dds
+@pytest.mark.slow
+def test_a_scripted_person_takes_over_and_is_recorded(ros_domain: int, tmp_path: Path) -> None:
+    """A seed at which the policy drives too shortly to be done."""
+    out = tmp_path / "bags"
+    words = ["--corrections", "1", "--out", str(out), "--seed", "150002", "--headless", "--require", "0"]
+    done = demo(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 corrections in" in done.stdout and "episode_000000" in done.stdout
+    with Bag(out / "episode_000000") as bag:
+        said = [bag.decode(IN_CHARGE_TOPIC, data).data for _, _, data in bag.raw({IN_CHARGE_TOPIC})]
+    assert "person" in said[said.index("policy") :]
+    (report,) = convert([out], tmp_path / "data", load_robot("demo_arm"), Options(corrections=True), dry_run=True).bags
+    assert report.episodes or report.status == "skipped", report  # skipped: the demonstrator failed
+
+
 def test_what_cannot_be_played_is_refused_at_once() -> None:
+    done = demo("--corrections", "3")
+    assert done.returncode == 2 and "give both or neither" in done.stderr
     done = demo("--prompt", "fold the towel")
     assert done.returncode == 2 and "name exactly one of the cubes" in done.stderr
     done = demo("--checkpoint", "/nowhere")
