@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,6 +118,18 @@ def test_the_prefix_is_what_was_sent_then_what_the_controller_will_send() -> Non
     np.testing.assert_allclose(prefix.actions[past], path(times[past]), atol=1e-6)
     np.testing.assert_allclose(prefix.actions[~past, 0], 0.5 + 0.5 * (times[~past] - START - 0.5), atol=1e-6)
     assert times[-1] == pytest.approx(old.end, abs=1e-6)  # nothing behind the plan, and no zeros
+
+
+def test_while_a_person_leads_chunks_begin_anew() -> None:
+    """Nobody knows where they will go; and a plan that they did not keep to is no trouble to speak of."""
+    one = following(START + 0.5, chunk_at(START + 0.1), published=START + 0.19)
+    assert one.prefix(ns(START + 0.4)) is not None
+    one.state(armed=True, follows=False, led=True)
+    one.sent(ns(START + 0.52), path(START + 0.52)[0] + [0.5, 0.0])
+    assert one.prefix(ns(START + 0.45)) is None and not one.problem
+    began = time.monotonic()
+    one.wait_for_plan(30.0)
+    assert time.monotonic() - began < 20.0, "there is nothing to wait for"
 
 
 def test_the_plan_is_read_between_its_points() -> None:
