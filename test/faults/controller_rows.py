@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import time
 from collections.abc import Callable
@@ -540,6 +541,72 @@ def ended(number: signal.Signals) -> Inject:
     return row
 
 
+def _elsewhere(stage: Stage, trial: int) -> Callable[[], np.ndarray]:
+    """A person whose leader arm is somewhere else, and moves."""
+    centre = np.random.default_rng(trial).uniform([-1.5, -0.8, 0.0], [1.5, 0.8, 1.0])
+    return lambda: centre + [0.3 * np.sin(2.0 * time.monotonic()), 0.1 * np.cos(2.0 * time.monotonic()), 0.0]
+
+
+def _take_over(stage: Stage, person: Callable[[], np.ndarray]) -> None:
+    stage.body.person = person
+    time.sleep(0.1)
+    assert stage.body.call("takeover"), "the takeover was refused"
+    assert stage.wait(lambda: stage.state() == "TAKEOVER", stage.told_s), "no TAKEOVER"
+
+
+def taken_over(stage: Stage, trial: int) -> str:
+    stage.at_speed()
+    _take_over(stage, _elsewhere(stage, trial))
+    time.sleep(1.2 + 0.3 * (trial % 3))
+    assert stage.body.call("takeover", False)
+    return "a person leads"
+
+
+def fell_silent(stage: Stage, trial: int) -> str:
+    stage.at_speed()
+    _take_over(stage, _elsewhere(stage, trial))
+    time.sleep(0.8)
+    stage.body.person = None
+    stage.told("none of their poses")
+    time.sleep(0.6 * (trial % 3))  # at one time within rearm_after_s, at another beyond
+    stage.body.call("takeover", False)
+    return "none of their poses"
+
+
+def leaps(stage: Stage, trial: int) -> str:
+    """Poses that no hand makes: anywhere, each time."""
+    random = np.random.default_rng(trial)
+    stage.at_speed()
+    _take_over(stage, lambda: random.uniform([-3.0, -1.5, -0.5], [3.0, 1.5, 1.5]))
+    time.sleep(1.5)
+    stage.body.call("takeover", False)
+    return "a person leads"
+
+
+def mad(stage: Stage, trial: int) -> str:
+    """Numbers that are no poses, in turn."""
+    poses = itertools.cycle([[np.nan, 0.0, 0.0], [90.0, 0.0, 0.0], [0.1, 0.1, np.inf], [1e308, 0.0, 0.0]])
+    stage.at_speed()
+    stage.body.person = lambda: np.array(next(poses))
+    time.sleep(0.1)
+    assert stage.body.call("takeover"), "the takeover was refused"
+    stage.told("none of their poses")
+    stage.body.call("takeover", False)
+    return "none of their poses"
+
+
+def back_and_forth(stage: Stage, trial: int) -> str:
+    _take_over(stage, _elsewhere(stage, trial))
+    random = np.random.default_rng(trial)
+    for _ in range(8):
+        stage.body.call("takeover", False)
+        time.sleep(random.uniform(0.0, 0.4))
+        stage.body.call("takeover")
+        time.sleep(random.uniform(0.0, 0.4))
+    stage.body.call("takeover", False)
+    return "a person leads"
+
+
 _ROWS: dict[str, Inject] = {
     **{f"controller stopped for {s:g} s": stall(s) for s in (0.1, 0.3, 0.6, 0.9, 3.0, 10.0, 40.0)},
     "the robot moved by 0.8 rad while the controller was stopped": moved_meanwhile,
@@ -583,6 +650,11 @@ _ROWS: dict[str, Inject] = {
     "a second controller of the same name": second_controller,
     "two controllers started at the same instant": started_together,
     "a node that has the controller's name": namesake,
+    "a person takes over, and hands back": taken_over,
+    "a person who leads falls silent": fell_silent,
+    "a person who leads leaps about": leaps,
+    "a person's poses: NaN, far away, infinity": mad,
+    "taken over and handed back nine times": back_and_forth,
     "robot blocked": blocked,
     "disarmed in motion": disarm,
     "controller ended by SIGTERM": ended(signal.SIGTERM),

@@ -35,7 +35,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
-from trajectory_msgs.msg import JointTrajectory
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from watcher import KINDS, records
 
 from pi0_ros.control.chunk import ActionChunk
@@ -45,7 +45,7 @@ from pi0_ros.nodes.messages import LATCHED, LATEST, chunk_to_message, seconds_to
 from pi0_ros.robot import Robot, load_robot, robot_from_yaml, robot_to_yaml
 
 HERE = Path(__file__).resolve().parent
-STATE_HZ, CAMERA_HZ, CLOCK_HZ, CHUNK_HZ = 100.0, 20.0, 100.0, 5.0
+STATE_HZ, CAMERA_HZ, CLOCK_HZ, CHUNK_HZ, PERSON_HZ = 100.0, 20.0, 100.0, 5.0, 50.0
 SIZE = 64  # px of a picture
 MOST_LOST = 1000  # messages at once; a number further on is of another sender
 KINDS_OF_STAGE = ("bare", "chain", "pair", "clock", "sim")
@@ -69,6 +69,7 @@ state:
 commands:
   - {{name: arm, topic: /arm/command, type: trajectory_msgs/msg/JointTrajectory, points: {points}}}
 action: {{source: command, max_age_s: 0.25}}
+takeover: {{topics: [{{topic: /arm/teleop, type: trajectory_msgs/msg/JointTrajectory}}]}}
 """
 
 
@@ -117,7 +118,7 @@ class Body(Node):
         self.chunks = None if kind == "sim" else self.create_publisher(JointTrajectory, "pi0/chunk", LATEST)
         self.button = self.create_publisher(Bool, "pi0/estop", LATCHED)
         self.asked = {name: self.create_client(Trigger, f"/controller/{name}") for name in ("estop", "reset")}
-        self.asked["arm"] = self.create_client(SetBool, "/controller/arm")
+        self.asked |= {name: self.create_client(SetBool, f"/controller/{name}") for name in ("arm", "takeover")}
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
         if kind == "sim":
@@ -125,6 +126,8 @@ class Body(Node):
         self.states = self.create_publisher(JointState, robot.state[0].topic, 10)
         self.create_subscription(JointTrajectory, robot.commands[0].topic, self._on_command, LATEST)
         self._every(1.0 / STATE_HZ, self._feel)
+        self._teleop = self.create_publisher(JointTrajectory, "/arm/teleop", 10)
+        self._every(1.0 / PERSON_HZ, self._lead)
         if kind in ("chain", "pair"):
             self.images = self.create_publisher(Image, robot.cameras[0].topic, 2)
             self._every(1.0 / CAMERA_HZ, self._look)
@@ -156,6 +159,7 @@ class Body(Node):
     def mend(self) -> None:
         """The robot's own faults are over."""
         self.follows, self.speaks, self.looks, self.frozen, self.tells = True, True, True, False, True
+        self.person: Callable[[], np.ndarray] | None = None  # where a person who could lead is, [J]
         self.lie: Callable[[JointState], JointState] = lambda state: state
         self.lie_of_camera: Callable[[Image], Image] = lambda image: image
         self.lie_of_clock: Callable[[float], list[Clock]] = lambda now: [clock_message(now)]
@@ -167,7 +171,7 @@ class Body(Node):
         client = self.asked[name]
         if not client.wait_for_service(timeout_sec=3.0):
             return False
-        answer = client.call_async(SetBool.Request(data=data) if name == "arm" else Trigger.Request())
+        answer = client.call_async(SetBool.Request(data=data) if name in ("arm", "takeover") else Trigger.Request())
         end = time.monotonic() + 3.0
         while not answer.done() and time.monotonic() < end:
             time.sleep(0.005)
@@ -176,6 +180,11 @@ class Body(Node):
     def chunk(self, actions: np.ndarray, age_s: float = 0.05) -> JointTrajectory:
         """A chunk [H, J] at 20 Hz of an observation so old."""
         return chunk_to_message(ActionChunk(round((self.now() - age_s) * 1e9), 50_000_000, actions, self.names))
+
+    def _lead(self) -> None:
+        if self.person is not None:
+            point = JointTrajectoryPoint(positions=self.person().tolist())
+            self._teleop.publish(JointTrajectory(joint_names=list(self.names), points=[point]))
 
     def _swing(self) -> None:
         if self.chunks is not None and self.tells:
