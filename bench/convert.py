@@ -7,7 +7,8 @@
 The bag: 3 cameras 480x640 JPEG at 30 Hz, joints and commands at 100 Hz: textured background, a moving object, sensor
 noise. Each way runs in a process of its own; imports do not count. CPU time is user and system time over all threads
 and child processes. `pi0 convert` reads and aligns the bag; LeRobot's writer gets the decoded pictures row by row from
-memory-mapped JPEGs, so reading is a gift to it. Lost: pictures that are not in its videos.
+memory-mapped JPEGs, so reading is a gift to it. The floor is to decode every picture and to encode it, with the same
+libraries and settings, and nothing else. Lost: pictures that are not in its videos.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ import numpy as np
 CAMERAS, HEIGHT, WIDTH, FPS, JOINT_HZ, JOINTS = ("base", "left", "right"), 480, 640, 30, 100, 6
 START_NS = 1_700_000_000_000_000_000
 OURS = ("h264", "av1")
+FLOOR = {"floor h264": "h264", "floor av1": "av1"}  # nothing but decoding the JPEGs and encoding the videos
 # name -> (codec, encoded while recording); the first is what LeRobot does unless told otherwise
 LEROBOT = {"lerobot": ("libsvtav1", False), "lerobot h264": ("h264", False), "lerobot h264 streaming": ("h264", True)}
 
@@ -138,6 +141,24 @@ def convert_ours(folder: Path, out: Path, codec: str) -> dict[str, float]:
     return {"seconds": time.monotonic() - begin, "cpu": cpu_s() - cpu, "rows": report.frames}
 
 
+def only_recode(folder: Path, out: Path, codec: str) -> dict[str, float]:
+    """Decode the pictures and encode them, a thread for each camera, and return what it cost."""
+    from pi0_ros.datasets.video import CODECS, VideoWriter
+    from pi0_ros.observation.images import decode_image
+
+    pictures = [Pictures(folder, camera) for camera in CAMERAS]
+    rows = len(pictures[0]) - 1
+    out.mkdir()
+    begin, cpu = time.monotonic(), cpu_s()
+    writers = [VideoWriter(out / f"{camera}.mp4", HEIGHT, WIDTH, FPS, CODECS[codec]) for camera in CAMERAS]
+    for row in range(rows):
+        for writer, jpegs in zip(writers, pictures, strict=True):
+            writer.add(decode_image(SimpleNamespace(format="jpeg", data=jpegs[row])))
+    for writer in writers:
+        writer.close()
+    return {"seconds": time.monotonic() - begin, "cpu": cpu_s() - cpu, "rows": rows}
+
+
 def convert_lerobot(folder: Path, out: Path, codec: str, streaming: bool) -> dict[str, float]:
     """Have LeRobot write the same pictures and return what it cost."""
     import cv2
@@ -208,7 +229,7 @@ def main() -> None:
     parser.add_argument(
         "--lerobot", metavar="PYTHON", help="the interpreter of an environment with LeRobot 0.4 or later"
     )
-    parser.add_argument("--ways", nargs="+", choices=(*OURS, *LEROBOT), default=("h264", "av1", *LEROBOT))
+    parser.add_argument("--ways", nargs="+", choices=(*OURS, *FLOOR, *LEROBOT), default=(*OURS, *FLOOR, *LEROBOT))
     parser.add_argument("--run", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
@@ -216,10 +237,13 @@ def main() -> None:
     if arguments.run in LEROBOT:
         print(json.dumps(convert_lerobot(arguments.folder, arguments.out, *LEROBOT[arguments.run])))
         return
+    if arguments.run in FLOOR:
+        print(json.dumps(only_recode(arguments.folder, arguments.out, FLOOR[arguments.run])))
+        return
     if arguments.run:
         print(json.dumps(convert_ours(arguments.folder, arguments.out, arguments.run)))
         return
-    ways = [way for way in arguments.ways if way in OURS or arguments.lerobot]
+    ways = [way for way in arguments.ways if way not in LEROBOT or arguments.lerobot]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         draw(arguments.seconds, folder)
@@ -228,13 +252,13 @@ def main() -> None:
         print(f"{'':24s} seconds  x real time  CPU-ms/image     MB  lost")
         found = {}
         for way in ways:
-            found[way] = one = measure(sys.executable if way in OURS else arguments.lerobot, folder, way)
+            found[way] = one = measure(arguments.lerobot if way in LEROBOT else sys.executable, folder, way)
             images = one["rows"] * len(CAMERAS)
             speed, cost = one["rows"] / FPS / one["seconds"], one["cpu"] / images * 1e3
             name = f"pi0 convert {way}" if way in OURS else way
             print(f"{name:24s} {one['seconds']:7.1f} {speed:12.2f} {cost:13.1f} {one['mb']:6.1f} {one['lost']:5.0f}")
         for ours in set(ways) & set(OURS):
-            for way in (way for way in ways if way not in OURS):
+            for way in (way for way in ways if way in LEROBOT):
                 ratio = found[way]["seconds"] / found[way]["rows"] * found[ours]["rows"] / found[ours]["seconds"]
                 print(f"pi0 convert {ours} is {ratio:.1f} times as fast as {way}")
 

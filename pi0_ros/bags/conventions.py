@@ -12,6 +12,7 @@ SUBTASK_TOPIC = "/pi0/subtask"  # String: a label finer than the prompt
 PROMPT_KEYS = ("prompt", "task", "instruction")  # of `custom_data`; ours is the first
 ROBOT_KEY, ROBOT_FILE_KEY = "robot", "robot_file"  # of `custom_data`: its name, and the text of the whole file
 FAILED_OUTCOMES = ("failure", "failed", "fail")
+YES, NO = ("true", "1", "yes"), ("false", "0", "no")
 
 
 def recorded_prompt(data: dict[str, str]) -> str:
@@ -21,12 +22,23 @@ def recorded_prompt(data: dict[str, str]) -> str:
 
 def is_discarded(data: dict[str, str]) -> bool:
     """Whether custom data says that the recording was discarded."""
-    return data.get("discarded", "").lower() in ("true", "1", "yes") or data.get("outcome", "").lower() == "discarded"
+    return _word(data, "discarded") in YES or _word(data, "outcome") == "discarded"
 
 
 def success_of(data: dict[str, str]) -> bool | None:
     """What custom data says about the recording's success; None where it says nothing."""
-    if data.get("outcome", "").lower() in FAILED_OUTCOMES or data.get("success", "").lower() in ("false", "0", "no"):
+    if _word(data, "outcome") in FAILED_OUTCOMES or _word(data, "success") in NO:
         return False
-    said = data.get("outcome", "").lower() == "success" or data.get("success", "").lower() in ("true", "1", "yes")
-    return True if said else None
+    return True if _word(data, "outcome") == "success" or _word(data, "success") in YES else None
+
+
+def unknown_outcome(data: dict[str, str]) -> str:
+    """That a word about the outcome is not understood, as a sentence; empty where all are."""
+    outcomes = ("success", "unknown", "interrupted", "discarded", *FAILED_OUTCOMES)
+    known = {"outcome": outcomes, "success": (*YES, *NO), "discarded": (*YES, *NO)}
+    odd = [f"{key} is {data[key]!r}" for key, words in known.items() if _word(data, key) not in ("", *words)]
+    return f"{', '.join(odd)}: not understood, so neither success nor failure" if odd else ""
+
+
+def _word(data: dict[str, str], key: str) -> str:
+    return data.get(key, "").strip().lower()

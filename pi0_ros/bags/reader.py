@@ -37,7 +37,7 @@ from pi0_ros.bags.recorder_clock import SetBack, set_backs, unfolded, written_mc
 from pi0_ros.bags.ros1 import Ros1Bag, Ros1Mcap, is_ros1
 from pi0_ros.bags.salvage_mcap import SalvagedMcap, SalvageError
 from pi0_ros.bags.salvage_sqlite import SalvagedSqlite
-from pi0_ros.base.errors import InputError
+from pi0_ros.base.errors import AGAIN, InputError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -72,9 +72,7 @@ def raise_trouble(error: BaseException, path: Path) -> None:
             code = errno.ENOSPC if full else seen.errno if isinstance(seen, OSError) else errno.EIO
             name = seen.filename if isinstance(seen, OSError) and seen.filename else path
             hint = f" (temporary files go to {tempfile.gettempdir()}: TMPDIR)" if code == errno.ENOSPC else ""
-            raise OSError(
-                code, f"{os.strerror(code or 0)}{hint}: give the same command again when it is mended", str(name)
-            ) from error
+            raise OSError(code, f"{os.strerror(code or 0)}{hint}: {AGAIN}", str(name)) from error
         seen = seen.__cause__ or seen.__context__
 
 

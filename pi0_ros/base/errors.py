@@ -11,6 +11,7 @@ import sys
 import traceback
 
 USER_ERROR, BUG = 2, 70  # exit statuses; 70 is EX_SOFTWARE of <sysexits.h>
+AGAIN = "give the same command again when it is mended"  # after trouble of the machine, by what can be resumed
 TRACEBACK = "--traceback"
 VARIABLE = "PI0_TRACEBACK"  # how `--traceback` reaches the processes that a command starts
 REPORT_TO = "the issue tracker of pi0_ros"

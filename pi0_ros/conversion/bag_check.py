@@ -141,7 +141,7 @@ def _converted(bag: Bag, report: BagReport, known: Sequence[Finding]) -> Iterato
     if report.status == "skipped":
         yield note("outcome", f"{report.reason}: `pi0 convert` skips it")
     for note_ in report.notes:
-        if note_ not in (*bag.info.damage, *bag.info.notes):
+        if note_ not in (*bag.info.damage, *bag.info.notes) and not any(note_.startswith(it.what) for it in known):
             yield warning("recording", note_)
     for gap in report.left_out:
         if report.status == "converted":

@@ -39,11 +39,10 @@ def kept_counts(topics: Mapping[str, str]) -> dict[str, int]:
     return {topic: KEPT["image" if kind in CAMERA_TYPES else "joints"] for topic, kind in topics.items()}
 
 
-def useless(bag: Bag, robot: Robot, topics: Mapping[str, str]) -> list[str]:
-    """What makes a recording of the needed `topics` worth nothing, however well it was recorded."""
+def look(bag: Bag, robot: Robot, topics: Mapping[str, str]) -> list[Finding]:
+    """Decode some messages of the needed `topics`: an error makes the recording worth nothing, however well made."""
     found = read_streams(bag, topics, kept_counts(topics))
-    findings = [*check_cameras(bag, found, robot), *check_joints(bag, found, robot)]
-    return [finding.what for finding in findings if finding.severity == "error"]
+    return [*check_cameras(bag, found, robot), *check_joints(bag, found, robot)]
 
 
 def moves(values: np.ndarray, neighbours: np.ndarray, span: float) -> bool:

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from pi0_ros.bags.conventions import unknown_outcome
 from pi0_ros.bags.reader import Bag, BagError, DamagedError
 from pi0_ros.base.memory import give_back
 from pi0_ros.conversion.align import Row, Scan, check_topics, grey_cameras, needed_topics, rows, scan, ticks_of
-from pi0_ros.conversion.bag_content import useless
+from pi0_ros.conversion.bag_content import look
 from pi0_ros.conversion.ends import PARTIAL_S, covered, uncovered
 from pi0_ros.conversion.episodes import FOREVER, Segment, asked_topics, flaw, labels_on, prompt_of, segments
 from pi0_ros.conversion.idle import idle_frames
@@ -30,6 +31,8 @@ from pi0_ros.datasets.video import CODECS
 from pi0_ros.observation.images import resize_with_pad
 from pi0_ros.observation.streams import SECOND
 from pi0_ros.robot import Robot
+
+LATE_PROMPT_S = 1.0  # so long after the first row nobody takes the first prompt for one of the beginning
 
 
 def staged_name(number: int) -> str:
@@ -85,13 +88,16 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options, line: in
     found = scan(bag, robot, asked.prompt, asked.listened, dict(options.stamps))
     clocks = (": ".join(filter(None, said)) for said in found.timeline.notes)
     notes = (*bag.info.damage, *bag.info.notes, *clocks, *asked.notes)
-    different = differences(robot, bag.info.custom_data, bag.path)
-    notes = (*notes, *grey_cameras(bag, robot), *([different] if different else []))
+    data = bag.info.custom_data
+    odd = filter(None, (unknown_outcome(data), differences(robot, data, bag.path)))
+    notes = (*notes, *odd, *grey_cameras(bag, robot))
     head = BagReport(str(bag.path), "skipped", "", round(bag.info.duration_s, 3), notes=notes)
     if found.timeline.problems:
         raise BagError("; ".join(f"{what}: {todo}" for what, todo in found.timeline.problems))
-    if options.content == "reject" and (worthless := useless(bag, robot, needed_topics(robot))):
+    seen = look(bag, robot, needed_topics(robot))
+    if options.content == "reject" and (worthless := [it.what for it in seen if it.severity == "error"]):
         raise BagError(f"{'; '.join(worthless)} (--content accept takes it all the same)")
+    notes = (*notes, *(f"{finding.what}: {finding.todo}" for finding in seen))
     give_back()  # both passes over a long recording needed more than the rows will
     advice = "".join(f"; {text}" for text in seldom(found, robot))
     marked = segments(bag, found, options)
@@ -175,12 +181,14 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options, line: in
         gaps=tuple(gaps),
         left_out=tuple(left_out),
         lags=cutter.lags.reports(),
-        notes=(*notes, *cutter.notes, *seldom(found, robot), *_unsaid(found, robot, first_tick)),
+        notes=(*notes, *cutter.notes, *seldom(found, robot), *_unsaid(found, robot, first_tick, asked.prompt)),
     )
 
 
-def _unsaid(found: Scan, robot: Robot, first_tick: int) -> Iterator[str]:
-    """That the first command of a group which holds comes late."""
+def _unsaid(found: Scan, robot: Robot, first_tick: int, prompt_topic: str) -> Iterator[str]:
+    """That the first command of a group which holds comes late, or the first prompt."""
+    if found.prompts and (late := _s(found.prompts[0][0] - first_tick)) > LATE_PROMPT_S:
+        yield f"{prompt_topic}: the first prompt comes {late:.2f} s after the first row and counts for those before it"
     for topic in sorted(robot.held_from_state & found.by_topic.keys()):
         if (late := _s(int(found.by_topic[topic][0]) - first_tick)) > 0:
             yield f"{topic}: before its first command, {late:.2f} s after the first row, its measured position is taken"

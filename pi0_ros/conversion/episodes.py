@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from pi0_ros.bags.conventions import (
-    FAILED_OUTCOMES,
     IN_CHARGE_TOPIC,
     IN_CHARGE_TYPE,
     PROMPT_TOPIC,
@@ -139,10 +138,9 @@ def flaw(path: Path, data: dict[str, str], include_failed: bool) -> str:
         return ""
     if path.name.endswith(".partial"):
         return "the recorder did not finish it"
-    if data.get("outcome", "").lower() in FAILED_OUTCOMES:
-        return f"outcome is {data['outcome']!r}"
-    if data.get("success", "").lower() in ("false", "0", "no"):
-        return f"success is {data['success']!r}"
+    if success_of(data) is False:
+        said = (key for key in ("outcome", "success") if success_of({key: data.get(key, "")}) is False)
+        return " and ".join(f"{key} is {data[key]!r}" for key in said)
     return ""
 
 

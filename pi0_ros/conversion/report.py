@@ -124,7 +124,7 @@ class Report:
                 lines.append(f"gap       {bag.bag}: {gap.length_s:.2f} s from {gap.at_s:.2f} s on: {gap.why}")
             for gap in bag.left_out:
                 lines.append(f"left out  {bag.bag}: {gap.length_s:.2f} s from {gap.at_s:.2f} s on: {gap.why}")
-            lines += [f"note      {bag.bag}: {note}" for note in bag.notes]
+        lines += _note_lines(self.bags)
         lines += _prompt_lines(self.bags)
         lines += _lag_lines(self.bags)
         statuses = [bag.status for bag in self.bags]
@@ -191,6 +191,18 @@ def _stream_table(bags: Sequence[BagReport]) -> list[str]:
         ]
         lines.append(f"{topic:{width}s}  {' '.join(columns)}")
     return lines
+
+
+def _note_lines(bags: Sequence[BagReport]) -> list[str]:
+    """What is said of recordings, each once: of which one, or of how many."""
+    found: dict[str, list[str]] = {}
+    for bag in bags:
+        for note in bag.notes:
+            found.setdefault(note, []).append(bag.bag)
+    named = {
+        note: names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more" for note, names in found.items()
+    }
+    return [f"note      {name}: {note}" for note, name in named.items()]
 
 
 def _prompt_lines(bags: Sequence[BagReport]) -> list[str]:

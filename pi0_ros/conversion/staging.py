@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from pi0_ros.bags.reader import BagError, custom_data, storage_files
 from pi0_ros.base.disk import sync_tree
+from pi0_ros.base.errors import AGAIN
 from pi0_ros.datasets.layout import DatasetError
 
 ENDS = 2**16  # bytes at each end of a file that tell recordings apart
@@ -46,6 +48,11 @@ class Staging:
                 shutil.rmtree(self._replaced, ignore_errors=True)
                 shutil.rmtree(self.dataset, ignore_errors=True)
                 yield
+            except OSError as error:  # not every library tells the file
+                if error.errno is None or AGAIN in str(error.strerror):
+                    raise
+                why = f"{os.strerror(error.errno)}: {AGAIN}"
+                raise OSError(error.errno, why, str(error.filename or self.folder)) from error
             finally:
                 lock.unlink(missing_ok=True)
                 with suppress(OSError):

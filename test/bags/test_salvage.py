@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,8 @@ def test_damage_that_shows_only_while_reading(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", ROBOT, Recipe(seconds=1.0), CompressionMode.STORAGE)
     everything = set(content(bag))
     file = storage_file(bag)
-    overwrite(file, file.stat().st_size // 4, 50)
+    chunks = [found.start() for found in re.finditer(re.escape(b"\x28\xb5\x2f\xfd"), file.read_bytes())]  # zstd's magic
+    overwrite(file, chunks[len(chunks) // 2] + 30, 50)
     with pytest.raises(DamagedError, match="damaged storage"):
         content(bag)
     left = set(content(bag, salvage=True))

@@ -379,3 +379,50 @@ def test_a_clock_that_is_set_at_half_of_all_messages(tmp_path: Path, by: float) 
     report = one(tmp_path, **keep)
     assert report.status == "converted" and len(report.episodes) == 2
     hold_against_truth(tmp_path, report)
+
+
+# ---- what is not wrong enough to refuse is said, by convert as by check
+
+
+def test_degrees_for_radians_are_said(tmp_path: Path) -> None:
+    def change(topic: str, t_s: float, message: Any) -> Any:
+        return dataclasses.replace(message, position=np.degrees(message.position)) if topic == STATES else message
+
+    report = one(tmp_path, change=change)
+    said = [note for note in report.notes if "degrees for radians?" in note]
+    assert report.status == "converted" and said and "state of yaw reaches from" in said[0]
+    found = [finding.what for finding in check_bag(tmp_path / "bag", ROBOT).findings]
+    assert len([what for what in found if "state of yaw reaches from" in what]) == 1, "once, not from both"
+
+
+def test_a_prompt_that_comes_late_is_said(tmp_path: Path) -> None:
+    report = one(tmp_path, prompts=((2.0, "put it"),))
+    assert "the first prompt comes 1.98 s after the first row" in " ".join(report.notes)
+    assert not one(tmp_path / "b", prompts=((0.5, "put it"),)).notes
+
+
+def test_an_outcome_of_another_word_is_said(tmp_path: Path) -> None:
+    said = one(tmp_path, custom_data={"outcome": "meh"}).notes
+    assert said == ("outcome is 'meh': not understood, so neither success nor failure",)
+    assert one(tmp_path / "b", custom_data={"outcome": " Failed "}).status == "skipped"
+    assert one(tmp_path / "c", custom_data={"outcome": "Success"}).notes == ()
+
+
+def test_three_of_four_streams_that_are_off_name_the_fourth(tmp_path: Path) -> None:
+    report = one(tmp_path, change=restamped(lambda t_s: -0.06, [BASE, WRIST, STATES]))
+    assert f"{COMMANDS} is stamped 0.06 s after the other streams" in report.notes[0]
+
+
+def test_trouble_while_writing_names_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that says 'no space' without a file: the conversion adds where, and that it goes on."""
+    path = bag(tmp_path)
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "Error writing bytes to file")
+
+    monkeypatch.setattr("pi0_ros.conversion.convert.write_dataset", full)
+    with pytest.raises(OSError, match=r"No space left on device: give the same command again") as caught:
+        convert([path], tmp_path / "out", ROBOT)
+    assert caught.value.filename == str(tmp_path / "out.partial")
+    monkeypatch.undo()
+    assert convert([path], tmp_path / "out", ROBOT).episodes == 1

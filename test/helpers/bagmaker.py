@@ -34,10 +34,10 @@ def state_at(t_s: float, joints: int) -> np.ndarray:
 
 
 def image_at(number: int, height: int = 96, width: int = 96, shade: int = 0) -> np.ndarray:
-    """A smooth picture whose mean brightness tells `number` (modulo 40): uint8 [H,W,3]."""
+    """Stripes, in focus, whose mean brightness tells `number` (modulo 40): uint8 [H,W,3]."""
     base = 30 + 5 * (number % 40) + shade
-    ramp = np.linspace(-10, 10, width)[None, :, None] + np.zeros((height, 1, 3))
-    return np.clip(base + ramp, 0, 255).astype(np.uint8)
+    stripes = np.where(np.arange(width) // 4 % 2, 10, -10)[None, :, None] + np.zeros((height, 1, 3))
+    return np.clip(base + stripes, 0, 255).astype(np.uint8)
 
 
 def image_message(ns: int, pixels: np.ndarray, encoding: str = "rgb8") -> Any:
