@@ -94,10 +94,10 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options, line: in
     head = BagReport(str(bag.path), "skipped", "", round(bag.info.duration_s, 3), notes=notes)
     if found.timeline.problems:
         raise BagError("; ".join(f"{what}: {todo}" for what, todo in found.timeline.problems))
-    seen = look(bag, robot, needed_topics(robot))
-    if options.content == "reject" and (worthless := [it.what for it in seen if it.severity == "error"]):
+    looked = look(bag, robot, needed_topics(robot))
+    if options.content == "reject" and (worthless := [it.what for it in looked if it.severity == "error"]):
         raise BagError(f"{'; '.join(worthless)} (--content accept takes it all the same)")
-    notes = (*notes, *(f"{finding.what}: {finding.todo}" for finding in seen))
+    notes = (*notes, *(f"{finding.what}: {finding.todo}" for finding in looked))
     give_back()  # both passes over a long recording needed more than the rows will
     advice = "".join(f"; {text}" for text in seldom(found, robot))
     marked = segments(bag, found, options)
