@@ -45,6 +45,6 @@ def test_handovers_are_smooth_and_every_frame_has_its_author(
         hand_over(leader, TAKEOVERS, shortest_s=1.0)
         verdict = judged(leader)
     assert not verdict.breaches and verdict.messages > 100
-    found = authors(bags, tmp_path / "dataset", robot, leader.moments, unsure_s=0.5)
-    assert found["episodes"] == TAKEOVERS and found["wrong"] == 0
+    found = authors(bags, tmp_path / "dataset", robot, leader.moments, 0.5, leader.breaks)
+    assert found["wrong"] == 0 and found["episodes"] >= TAKEOVERS, "a stall of a busy machine cuts one in two"
     assert found["person"] > 20 and found["policy"] > 10
