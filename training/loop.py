@@ -227,7 +227,7 @@ def train_step(
     numbers = run.world.total(numbers)
     norm = whole(clip_gradients([p for group in optimizer.param_groups for p in group["params"]], run.recipe.clip))
     if not torch.isfinite(numbers["loss"] + norm):
-        raise explain(out, batch, run.data, stage.name, step + 1)
+        raise explain(out, batch, run.data, stage.name, step + 1, run.world)
     optimizer.step()
     average.update(stage.ema)
     return {**numbers, "grad_norm": norm}

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from pi0_ros.base.errors import InputError
 from pi0_ros.training.loader import TrainingData
 from pi0_ros.training.objective import Batch
+from pi0_ros.training.world import ALONE, World
 
 FOLDER = "not_finite"
 
@@ -33,9 +34,12 @@ def check_data(data: TrainingData) -> None:
             )
 
 
-def keep_batch(out: Path, batch: Batch, data: TrainingData, stage: str, step: int) -> Path:
-    """Write everything that the step computed with, and which frames these are; returns the folder."""
-    folder = out / FOLDER
+def keep_batch(out: Path, batch: Batch, data: TrainingData, stage: str, step: int, world: World = ALONE) -> Path:
+    """Write everything that the step computed with, and which frames these are; returns the folder.
+
+    Each of several processes has rows of its own, and a folder for them.
+    """
+    folder = out / FOLDER / f"process_{world.rank}" if world.size > 1 else out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"image.{slot}": image for slot, image in batch.inputs.images.items()}
     tensors |= {"prompt_tokens": batch.inputs.prompt_tokens, "prompt_mask": batch.inputs.prompt_mask}
@@ -52,9 +56,9 @@ def keep_batch(out: Path, batch: Batch, data: TrainingData, stage: str, step: in
     return folder
 
 
-def explain(out: Path, batch: Batch, data: TrainingData, stage: str, step: int) -> NotFiniteError:
+def explain(out: Path, batch: Batch, data: TrainingData, stage: str, step: int, world: World = ALONE) -> NotFiniteError:
     """The error for a step whose loss or gradient is not finite."""
-    folder = keep_batch(out, batch, data, stage, step)
+    folder = keep_batch(out, batch, data, stage, step, world)
     begin = f"stage {stage}, step {step}: the loss is not finite"
     named = {**batch.inputs.images, "state": batch.inputs.state, "actions": batch.actions}
     for name, tensor in named.items():

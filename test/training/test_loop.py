@@ -120,21 +120,25 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, monkeypatch: pytes
     ]
 
 
-def test_a_killed_process_leaves_a_checkpoint_to_resume(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_a_checkpoint_from_which_the_same_weights_come(tmp_path: Path) -> None:
+    """`test/helpers/killed_training.py` kills at many random moments."""
     code = "import sys; from pathlib import Path; import test_loop as t; t.run_training(Path(sys.argv[1]), t.recipe())"
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": path})
+    out = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", code, str(out)], env={**os.environ, "PYTHONPATH": path})
     try:
         deadline = time.monotonic() + 300
-        while len(read_progress(tmp_path / "progress.csv")) < 4:
+        while len(read_progress(out / "progress.csv")) < 4:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     finally:
         process.kill()
         process.wait()
-    folder = run_training(tmp_path, recipe(), resume=True)
+    folder, whole = run_training(out, recipe(), resume=True), run_training(tmp_path / "whole", recipe())
     assert json.loads((folder / "config.json").read_text())["training"]["finished"]
+    found, wanted = (load_file(f / "model.safetensors") for f in (folder, whole))
+    assert found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
 def test_a_resume_with_another_recipe_is_refused(tmp_path: Path) -> None:

@@ -9,12 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from several_processes import main
-from synthetic import TINY
+from synthetic import TINY, make_data
 
+from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.training.not_finite import explain
+from pi0_ros.training.objective import Batch
 from pi0_ros.training.progress import read_progress
 from pi0_ros.training.recipe import RecipeError, recipe_from_dict
 from pi0_ros.training.run import _check_world
@@ -95,3 +99,19 @@ def test_processes_that_cannot_share_the_work_are_refused() -> None:
     recipe = recipe_from_dict({**COMMON, "stages": STAGES, "compile": True}, "test.yaml")
     with pytest.raises(RecipeError, match="parallel=ddp"):
         _check_world(recipe, World(0, 2))
+
+
+def test_each_process_keeps_its_own_rows_of_a_batch_that_is_not_finite(tmp_path: Path) -> None:
+    data = make_data(2, length=5)
+    folders = []
+    for rank in range(2):
+        inputs = ModelInput(
+            {}, {}, torch.zeros(1, 3), torch.ones(1, 3), torch.full((1, 8), float("nan") if rank else 0.0)
+        )
+        batch = Batch(np.array([7 * rank]), inputs, None, torch.zeros(0), torch.zeros(0), {})
+        folders.append(tmp_path / "not_finite" / f"process_{rank}")
+        said = str(explain(tmp_path, batch, data, "one", 3, World(rank, 2)))
+        assert str(folders[rank]) in said and ("state of episode 1, frame 2 is not" in said) == bool(rank)
+    frames = [json.loads((folder / "batch.json").read_text())["episode_and_frame"] for folder in folders]
+    assert frames == [[[0, 0]], [[1, 2]]]
+    assert explain(tmp_path, batch, data, "one", 3) and (tmp_path / "not_finite" / "batch.json").is_file()
