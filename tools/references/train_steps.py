@@ -47,7 +47,7 @@ def changes(start: Mapping[str, np.ndarray], final: Mapping[str, np.ndarray]) ->
     """What is kept of all tensors."""
     kept: Arrays = {}
     for name, before in start.items():
-        kept[f"moved/{name}"] = np.linalg.norm((np.asarray(final[name], np.float64) - before).ravel())
+        kept[f"moved/{name}"] = np.asarray(np.linalg.norm((np.asarray(final[name], np.float64) - before).ravel()))
         kept[f"final/{name}"] = some_of(final[name])
     return kept
 
@@ -131,9 +131,10 @@ def lerobot(fixture: Path, name: str) -> Arrays:
         names = ("loss", "grad_norm", "lr", "update_s")
         tracker = MetricsTracker(2, 2, 1, {key: AverageMeter(key, ":.9g") for key in names})
         rate = optimizer.param_groups[0]["lr"]
-        draws = {"sample_noise": drawn["noise"][step], "sample_time": drawn["time"][step]}
-        with mock.patch.multiple(
-            policy.model, **{key: lambda *_, given=value: torch.from_numpy(given) for key, value in draws.items()}
+        noise, time = (torch.from_numpy(drawn[key][step]) for key in ("noise", "time"))
+        with (
+            mock.patch.object(policy.model, "sample_noise", lambda *_, given=noise: given),
+            mock.patch.object(policy.model, "sample_time", lambda *_, given=time: given),
         ):
             tracker, _ = update_policy(
                 tracker, policy, batch, optimizer, config.optimizer_grad_clip_norm, accelerator, scheduler
@@ -231,5 +232,6 @@ if __name__ == "__main__":
     options = command.parse_args()
     for one in options.models:
         found = KINDS[options.kind](options.fixtures / one, one)
-        np.savez_compressed(options.out / f"{options.kind}_{one}.npz", **found)
+        path = options.out / f"{options.kind}_{one}.npz"
+        np.savez_compressed(path, **found)  # type: ignore[arg-type]  # numpy's stub: allow_pickle
         print(f"{options.kind} {one}: loss {found['loss'][0]:.6f} to {found['loss'][-1]:.6f}", flush=True)
