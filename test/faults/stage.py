@@ -344,10 +344,9 @@ class Stage:
     def start_chunks(self) -> None:
         """Start what makes chunks."""
         if self.kind in ("chain", "pair"):
-            mode = {"rtc.mode": "prefix"} if self.transition == "rtc" else {}
             names = ("liar",) if self.kind == "chain" else ("server", "spare")
             server = ",".join(f"ipc://{self.folder}/{name}" for name in names)
-            self.node("chunks", "policy", robot=str(self.file), backend="zmq", server=server, timeout_s=0.5, **mode)
+            self.node("chunks", "policy", robot=str(self.file), backend="zmq", server=server, timeout_s=0.5)
         elif self.kind != "clock":
             middle = (self.robot.lower + self.robot.upper) / 2 if self.kind == "sim" else np.zeros(3)
             amplitude = 0.3 if self.kind == "sim" else 0.6

@@ -24,7 +24,7 @@ def suite(log: Path, rows: str, *words: str) -> subprocess.CompletedProcess[str]
     [
         ("stopped for 0.3,+1 rad,chunk: wild,by the topic", 4, ("--stages", "bare", "--transitions", "rtc")),
         ("policy killed,-1e6", 2, ("--rates", "20", "--points", "trajectory", "--transitions", "ensemble")),
-        ("camera silent,answers: NaN", 2, ("--stages", "chain")),
+        ("camera silent,answers: NaN", 2, ("--stages", "chain", "--transitions", "rtc")),
         ("first of two servers", 2, ("--stages", "pair")),
     ],
 )
