@@ -189,6 +189,12 @@ def renamed(robot: Robot) -> Robot:
     return replace(robot, released=replace(robot.released, asset_id="mine"))
 
 
+def with_slots(robot: Robot, *slots: str) -> Robot:
+    """Its cameras filling these slots."""
+    cameras = (replace(camera, slot=slot) for camera, slot in zip(robot.cameras, slots, strict=True))
+    return replace(robot, cameras=tuple(cameras))
+
+
 @pytest.mark.parametrize(
     ("folder", "robot", "message"),
     [
@@ -199,13 +205,21 @@ def renamed(robot: Robot) -> Robot:
             "statistics of physical-intelligence/libero, trossen; robot 'aloha' has 'mine', which is not among them",
         ),
         ("pi0/checkpoint", lambda: load_robot("so101"), "robot 'so101' does not choose: write policy.asset_id there"),
-        ("lerobot/pi0", lambda: load_robot("aloha"), "fills slot 'base_0_rgb', the model has cam_high, cam_left_wrist"),
+        (
+            "lerobot/pi0",
+            lambda: load_robot("aloha"),
+            "fills slot 'right_wrist_0_rgb' of robot 'aloha', the model has cam_high",
+        ),
         (
             "lerobot/pi0",
             lambda: with_joints(lerobot_aloha(), action="absolute"),
             "the actions of none are relative, the checkpoint those of left_waist, .*: correct `action`",
         ),
-        ("lerobot/pi0", lambda: load_robot("franka_droid_position"), "checkpoint has 14 actions, robot .* has 8"),
+        (
+            "lerobot/pi0",
+            lambda: with_slots(load_robot("franka_droid_position"), "cam_high", "cam_left_wrist"),
+            "checkpoint has 14 actions, robot .* has 8",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_clear_error(folder: str, robot: Callable[[], Robot | None], message: str) -> None:
