@@ -30,6 +30,8 @@ def explain(robot: Robot) -> Iterator[str]:
         yield from labelled("state", _state(item), INDENT)
     for group in robot.commands:
         yield from labelled("command", _command(robot, group), INDENT)
+    for group in robot.takeover.topics:
+        yield from labelled("takeover", _takeover(robot, group), INDENT)
     policy, control = robot.policy_rate_hz, robot.control_rate_hz
     rates = f"{control:g} commands a second, at most {policy:g} inferences; datasets have {robot.dataset_fps:g} rows"
     yield from labelled("rates", f"{rates} a second, and so do the policy's chunks", INDENT)
@@ -82,6 +84,13 @@ def _command(robot: Robot, group: CommandGroup) -> str:
     kept = "until the next" if group.hold else f"for {age:g} s"
     said = f"{group.name} to {group.topic} ({group.type}): {_named(group)}; {when}; in recordings one holds {kept}"
     return said + _units(group) + _time(group)
+
+
+def _takeover(robot: Robot, group: CommandGroup) -> str:
+    when = "while the switch is on" if robot.takeover.begins == "switch" else "from their first command on"
+    there = f"not there after {robot.takeover.timeout_s:g} s of silence"
+    said = f"a person's poses from {group.topic} ({group.type}): {_named(group)}; they lead {when}, and are {there}"
+    return said + _units(group)
 
 
 def _named(item: StateTopic | CommandGroup) -> str:

@@ -19,7 +19,7 @@ SHIPPED = sorted(path.stem for path in config_path("robots").glob("*.yaml"))
 def test_all_that_a_shipped_file_names_is_said(name: str) -> None:
     robot = load_robot(name)
     text = " ".join(" ".join(explain(robot)).split())
-    for stream in (*robot.cameras, *robot.state, *robot.commands):
+    for stream in (*robot.cameras, *robot.state, *robot.commands, *robot.takeover.topics):
         assert stream.topic in text
     for item in (*robot.state, *robot.commands):
         assert all(named in text for named in (item.type, *item.joints, *item.message_names))
@@ -49,6 +49,8 @@ def test_what_a_stream_may_say_changes_the_words() -> None:
         others = getattr(demo, key)[1:]
         assert told(**{key: (value, *others)}) != told(), value
     assert told(action_source="next_state") != told()
+    for changed in ({"begins": "commands"}, {"timeout_s": 0.7}, {"topics": ()}):
+        assert told(takeover=replace(demo.takeover, **changed)) != told(), changed
 
 
 def test_the_command_prints_it_or_all_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
