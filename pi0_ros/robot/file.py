@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,12 @@ import yaml
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.share import config_path
-from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, key_of, nearest, read, unique
+from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, nearest, read, unique
+from pi0_ros.robot.cameras import read_camera
 from pi0_ros.robot.dataset_names import read_dataset_names, write_dataset_names
-from pi0_ros.robot.encodings import ENCODINGS
+from pi0_ros.robot.entries import MAX_AGE_HINT, each_joint_once, joints_of, stamp_of, topic_of, units_of
 from pi0_ros.robot.mending import mend
 from pi0_ros.robot.message_types import (
-    CAMERA_TYPES,
     COMMAND_TYPES,
     PATH_PATTERN,
     STATE_TYPES,
@@ -31,7 +30,8 @@ from pi0_ros.robot.message_types import (
     is_state_field,
 )
 from pi0_ros.robot.released import read_released, write_released
-from pi0_ros.robot.types import NOBODY, Camera, CommandGroup, Joint, Robot, StateTopic, TakeoverTopics
+from pi0_ros.robot.takeover import read_takeover, write_takeover
+from pi0_ros.robot.types import NOBODY, Camera, CommandGroup, Joint, Robot, StateTopic
 from pi0_ros.robot.units import read_scales, write_scales
 
 UNITS = ("rad", "m", "normalized")
@@ -47,17 +47,9 @@ ROLES = ("both", "state", "action")
 CONTROL_RATES = (20, 1000)  # Hz
 AS_ALWAYS = (("stamp", "auto"), ("hold", False), ("names_from", "names"))
 LIMITS = ("jerk", "tracking", "outside")  # that a joint may have besides position, velocity and acceleration
-SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
-ROTATIONS = (0, 90, 180, 270)
-STAMPS = ("auto", "header", "arrival")
 NAMES_FROM = ("names", "order")
 COMMAND_POINTS = ("one", "trajectory")
 ACTION_SOURCES = ("command", "next_state")
-TAKEOVER_KEYS = ("topic", "type", "joints", "names", "scale", "offset")
-TAKEOVER_BEGINS = ("switch", "commands")
-
-TOPIC_PATTERN = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
-SLOT_PATTERN = re.compile(r"\w[\w.-]*")  # LeRobot's features may be called rgb.head, cam-high or 2cam
 
 
 class RobotFileError(InputError):
@@ -102,12 +94,10 @@ HINTS = {
     "kind": "one of " + ", ".join(KINDS),
     "action": "absolute, relative or velocity for a joint; source and max_age_s for the robot",
     "step": "how far an action of 1 moves the joint per frame",
-    "slot": "the model's image slot, such as " + ", ".join(SLOTS),
     "limits": "position: [lower, upper] (not for continuous joints), velocity and acceleration",
-    "max_age_s": "the age in seconds from which on a sample is too old",
+    "max_age_s": MAX_AGE_HINT,
     "source": "one of " + ", ".join(ACTION_SOURCES),
     "points": "one of " + ", ".join(COMMAND_POINTS),
-    "topics": "a list with the topic and type of a person's poses, such as a leader arm's joint states",
 }
 ROBOT_KEYS = (
     ("name", "control_rate_hz", "policy_rate_hz", "dataset_fps", "joints", "cameras", "state", "commands", "action"),
@@ -120,7 +110,7 @@ def _robot(document: Any) -> Robot:
     joints = tuple(_joint(item, place) for item, place in file.items("joints"))
     unique((("joints", i, "name"), joint.name) for i, joint in enumerate(joints))
     _model_places(joints)
-    cameras = tuple(_camera(item, place) for item, place in file.items("cameras"))
+    cameras = tuple(read_camera(item, place) for item, place in file.items("cameras"))
     observed = [joint.name for joint in joints if joint.role != "action"]
     moved = [joint.name for joint in joints if joint.role != "state"]
     state = tuple(_state(item, place, observed) for item, place in file.items("state"))
@@ -137,8 +127,8 @@ def _robot(document: Any) -> Robot:
         if key != "state" or _first_of_topic(state, i)
     )
     _one_stream_each(state)
-    _each_joint_once("state", state, observed)
-    _each_joint_once("commands", commands, moved)
+    each_joint_once("state", state, observed)
+    each_joint_once("commands", commands, moved)
     action = Section(file.value["action"], ("action",), ("source", "max_age_s"), (), HINTS)
     source = action.choice("source", ACTION_SOURCES)
     _positions_where_actions_need_them(joints, state, source)
@@ -164,7 +154,7 @@ def _robot(document: Any) -> Robot:
         urdf=file.text("urdf") if "urdf" in file else None,
         released=read_released(file, len(observed), [camera.name for camera in cameras]),
         dataset=read_dataset_names(file, [joint.name for joint in joints], [camera.name for camera in cameras]),
-        takeover=_takeover(file, moved, streams) if "takeover" in file else NOBODY,
+        takeover=read_takeover(file, moved, streams) if "takeover" in file else NOBODY,
     )
 
 
@@ -227,62 +217,13 @@ def _limits(value: Any, place: Place, kind: str, unit: str) -> tuple[float, floa
     return -math.inf, math.inf, Section(value, place, ("velocity", "acceleration"), ("jerk", "tracking"))
 
 
-def _camera(value: Any, place: Place) -> Camera:
-    optional = ("frozen_s", "encoding", "crop", "rotate", "depth", "stamp")
-    item = Section(value, place, ("name", "topic", "type", "slot", "max_age_s"), optional, HINTS)
-    slot = item.text("slot")
-    if not SLOT_PATTERN.fullmatch(slot):
-        item.wrong("slot", f"{slot!r} is no image slot{nearest(slot, SLOTS)}; the usual ones are {', '.join(SLOTS)}")
-    kind = item.choice("type", CAMERA_TYPES)
-    for key in ("encoding", "depth"):
-        if kind != CAMERA_TYPES[0] and key in item:
-            item.wrong(key, f"only raw pictures have it: write type {CAMERA_TYPES[0]}")
-    return Camera(
-        name=item.text("name"),
-        topic=_topic(item),
-        type=kind,
-        slot=slot,
-        max_age_s=item.positive("max_age_s"),
-        frozen_s=item.positive("frozen_s") if "frozen_s" in item else None,
-        encoding=item.choice("encoding", ENCODINGS) if "encoding" in item else "",
-        crop=_crop(item) if "crop" in item else None,
-        rotate=_rotate(item) if "rotate" in item else 0,
-        depth=_depth(item) if "depth" in item else None,
-        stamp=_stamp(item),
-    )
-
-
-def _crop(item: Section) -> tuple[int, int, int, int]:
-    box = Section(item.value["crop"], (*item.place, "crop"), ("left", "top", "width", "height"))
-    for key in ("left", "top", "width", "height"):
-        least = 0 if key in ("left", "top") else 1
-        if type(box.value[key]) is not int or box.value[key] < least:
-            box.wrong(key, f"{box.value[key]!r} is no whole number of pixels from {least} on")
-    return box.value["left"], box.value["top"], box.value["width"], box.value["height"]
-
-
-def _rotate(item: Section) -> int:
-    turn = item.value["rotate"]
-    if type(turn) is not int or turn not in ROTATIONS:
-        item.wrong("rotate", f"{turn!r} is not one of {', '.join(map(str, ROTATIONS))} (degrees clockwise)")
-    return int(turn)
-
-
-def _depth(item: Section) -> tuple[float, float]:
-    span = Section(item.value["depth"], (*item.place, "depth"), ("near", "far"))
-    near, far = span.positive("near"), span.positive("far")
-    if near >= far:
-        span.wrong("near", f"{near:g} m is not nearer than far, {far:g} m")
-    return near, far
-
-
 def _state(value: Any, place: Place, known: Sequence[str]) -> StateTopic:
     optional = ("joints", "names", "names_from", "scale", "offset", "field", "stamp")
     item = Section(value, place, ("topic", "type", "max_age_s"), optional, HINTS)
-    joints, names = _joints(item, known)
+    joints, names = joints_of(item, known)
     kind = _state_type(item)
     field = _state_field(item, kind)
-    units = _units(item, joints)
+    units = units_of(item, joints)
     named = is_state_field(kind, field) and STATE_TYPES[kind].named
     names_from = item.choice("names_from", NAMES_FROM, "names" if named else "order")
     if names_from == "names" and not named:
@@ -291,7 +232,7 @@ def _state(value: Any, place: Place, known: Sequence[str]) -> StateTopic:
         item.wrong("names", "joints are told by their order here, not by names: remove it")
     age = item.positive("max_age_s")
     return StateTopic(
-        _topic(item), kind, joints, age, field, names, *units, _stamp(item), names_from if named else "names"
+        topic_of(item), kind, joints, age, field, names, *units, stamp_of(item), names_from if named else "names"
     )
 
 
@@ -322,7 +263,7 @@ def _state_field(item: Section, kind: str) -> str:
 def _command(value: Any, place: Place, known: Sequence[str]) -> CommandGroup:
     optional = ("joints", "names", "scale", "offset", "points", "stamp", "max_age_s", "hold")
     item = Section(value, place, ("name", "topic", "type"), optional, HINTS)
-    joints, names = _joints(item, known)
+    joints, names = joints_of(item, known)
     kind, points = (
         item.choice("type", tuple(COMMAND_TYPES)),
         item.choice("points", COMMAND_POINTS, "one", {"rest": "trajectory"}),
@@ -331,10 +272,12 @@ def _command(value: Any, place: Place, known: Sequence[str]) -> CommandGroup:
         item.wrong("names", f"a {kind} has no names, its numbers come in the order of `joints`: remove it")
     if points == "trajectory" and kind != TRAJECTORY:
         item.wrong("points", f"a {kind} holds one point only: write one, or the type {TRAJECTORY}")
-    units = _units(item, joints)
+    units = units_of(item, joints)
     hold = _hold(item)
     age = item.positive("max_age_s") if "max_age_s" in item else None
-    return CommandGroup(item.text("name"), _topic(item), kind, joints, names, *units, points, _stamp(item), age, hold)
+    return CommandGroup(
+        item.text("name"), topic_of(item), kind, joints, names, *units, points, stamp_of(item), age, hold
+    )
 
 
 def _hold(item: Section) -> bool:
@@ -344,80 +287,6 @@ def _hold(item: Section) -> bool:
     if hold and "max_age_s" in item:
         item.wrong("hold", "a command that holds until the next has no max_age_s: write one of the two")
     return hold
-
-
-def _takeover(
-    file: Section, known: Sequence[str], streams: dict[str, Sequence[Camera | StateTopic | CommandGroup]]
-) -> TakeoverTopics:
-    """The key `takeover`; `streams` are what the robot itself says and hears."""
-    place: Place = ("takeover",)
-    section = Section(file.value["takeover"], place, ("topics",), ("begins", "timeout_s", "blend_s"), HINTS)
-    topics = []
-    for value, at in section.items("topics"):
-        item = Section(value, at, TAKEOVER_KEYS[:2], TAKEOVER_KEYS[2:], HINTS)
-        joints, names = _joints(item, known)
-        kind, units = item.choice("type", tuple(COMMAND_TYPES)), _units(item, joints)
-        if "names" in item and not COMMAND_TYPES[kind].named:
-            item.wrong("names", f"a {kind} has no names, its numbers come in the order of `joints`: remove it")
-        topic = _topic(item)
-        for key, others in streams.items():
-            if any(topic.removeprefix("/") == other.topic.removeprefix("/") for other in others):
-                item.wrong("topic", f"{topic} is one of {key}: write where a person's own poses come from")
-        topics.append(CommandGroup("takeover", topic, kind, joints, names, *units))
-    unique(((*place, "topics", i, "topic"), f"/{item.topic.removeprefix('/')}") for i, item in enumerate(topics))
-    _each_joint_once("takeover.topics", topics, known)
-    times = {key: section.positive(key) for key in ("timeout_s", "blend_s") if key in section}
-    return TakeoverTopics(tuple(topics), section.choice("begins", TAKEOVER_BEGINS, "switch"), **times)
-
-
-def _stamp(item: Section) -> str:
-    return item.choice("stamp", STAMPS, "auto")
-
-
-def _units(item: Section, joints: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Scale and offset of the entry's joints in its messages (empty where not given)."""
-    scale, offset = (item.numbers(key) if key in item else () for key in ("scale", "offset"))
-    for key, numbers in (("scale", scale), ("offset", offset)):
-        if numbers and len(numbers) != len(joints):
-            item.wrong(key, f"{len(numbers)} numbers for {len(joints)} joints: write one for each, in their order")
-    if 0.0 in scale:
-        item.wrong("scale", "0 loses the position: write the message's value for one unit here")
-    return scale, offset
-
-
-def _topic(item: Section) -> str:
-    topic = item.text("topic")
-    if not TOPIC_PATTERN.fullmatch(topic):
-        item.wrong("topic", f"{topic!r} is no topic name: write /joint_states, or joint_states to follow the namespace")
-    return topic
-
-
-def _joints(item: Section, known: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The entry's joints (all of the robot where it lists none) and their names in messages (empty where equal)."""
-    joints = item.names("joints") if "joints" in item else tuple(known)
-    for i, joint in enumerate(joints):
-        if joint not in known:
-            message = f"{joint!r} is not in the list of joints{nearest(joint, known)}; known are {', '.join(known)}"
-            raise WrongValueError((*item.place, "joints", i), message)
-    names = item.names("names") if "names" in item else joints
-    if len(names) != len(joints):
-        item.wrong("names", f"{len(names)} names for {len(joints)} joints: write one for each joint, in their order")
-    return joints, () if names == joints else names
-
-
-def _each_joint_once(section: str, groups: Sequence[StateTopic | CommandGroup], known: Sequence[str]) -> None:
-    seen: dict[str, Place] = {}
-    place: Place = tuple(section.split("."))
-    for i, group in enumerate(groups):
-        for joint in group.joints:
-            if joint in seen:
-                message = f"joint {joint!r} is already in {key_of(seen[joint])}: list the joints of each entry"
-                raise WrongValueError((*place, i, "joints"), message)
-            seen[joint] = (*place, i)
-    missing = [joint for joint in known if joint not in seen]
-    if missing:
-        message = f"no entry has joint {', '.join(map(repr, missing))}: add it to the `joints` of one of them"
-        raise WrongValueError(place, message)
 
 
 def _model_places(joints: Sequence[Joint]) -> None:
@@ -507,15 +376,6 @@ def robot_to_yaml(robot: Robot) -> str:
         "action": {"source": robot.action_source, "max_age_s": robot.action_max_age_s},
         **write_released(robot.released),
         **write_dataset_names(robot.dataset),
-        **_write_takeover(robot.takeover),
+        **write_takeover(robot.takeover),
     }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
-
-
-def _write_takeover(takeover: TakeoverTopics) -> dict[str, Any]:
-    """The key `takeover`, where somebody can take over."""
-    if not takeover.topics:
-        return {}
-    said = [{key: getattr(item, key) for key in TAKEOVER_KEYS} for item in takeover.topics]
-    topics = [{key: list(v) if isinstance(v, tuple) else v for key, v in item.items() if v} for item in said]
-    return {"takeover": {**vars(takeover), "topics": topics}}
