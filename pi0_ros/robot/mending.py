@@ -5,7 +5,7 @@ What is put in never reaches a `Robot`: a file with a mistake is refused. It onl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pi0_ros.base.strict_yaml import Place, nearest_of
@@ -92,12 +92,19 @@ NEEDED: dict[str, Callable[[dict[str, Any], Place], Any]] = {
     "unit": _unit,
     "velocity": lambda item, place: 1.0,
 }
-NOT_MENDED = frozenset(("joints", "cameras", "state", "commands"))  # the rest of the file goes by them
+LISTS = ("joints", "cameras", "state", "commands")  # the rest of the file goes by them
+NEW: dict[str, dict[str, Any]] = {  # an entry of a list that is not there
+    "cameras": {"name": "", "topic": "", "type": CAMERA_TYPES[0], "slot": "", "max_age_s": 1.0},
+    "state": {"topic": "", "type": "sensor_msgs/msg/JointState", "max_age_s": 1.0},
+    "commands": {"name": "", "topic": "", "type": "sensor_msgs/msg/JointState"},
+}
 
 
 def mend(document: Any, place: Place, again: bool) -> bool:
     """Mend what is wrong at `place` of the document; `again`: by leaving it out, because a value did not help. False
     where nothing can be done without bringing up what is no mistake."""
+    if place in [(key,) for key in LISTS]:
+        return _put_list(document, str(place[0]))
     item = document
     for depth, key in enumerate(place):
         if isinstance(item, dict) and isinstance(key, str):
@@ -108,13 +115,82 @@ def mend(document: Any, place: Place, again: bool) -> bool:
                         holder.pop(key, None)
                 return True
             last = depth == len(place) - 1 or isinstance(place[depth + 1], int)
-            if last and key not in NOT_MENDED:
+            if place[0] == "joints" and last and key == "name":
+                return not again and _put_joint_name(document, item)
+            if last and key not in LISTS:
                 return _put(item, key, place[: depth + 1], again)
         try:
             item = item[key]
         except (KeyError, IndexError, TypeError):
             return False
     return False
+
+
+def _put_list(document: Any, key: str) -> bool:
+    """Put in a whole list that is missing or none. False where it is one, and something else is wrong with it."""
+    if not isinstance(document, dict) or (isinstance(document.get(key), list) and document[key]):
+        return False
+    if key in ("joints", "cameras"):  # what names their entries cannot be looked at
+        document.pop("dataset", None)
+        if isinstance(policy := document.get("policy"), dict):
+            policy.pop("openpi", None)
+    if key == "joints":
+        document[key] = _joints(document)
+        return bool(document[key])
+    place = (key, 0)
+    document[key] = [{name: value or _own({}, (*place, name)) for name, value in NEW[key].items()}]
+    return True
+
+
+def _joints(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Joints with which the other entries agree: all that they name, or as many as they have numbers for."""
+    takeover = document.get("takeover")
+    led = _mappings(takeover.get("topics")) if isinstance(takeover, dict) else []
+    seen, moved = _mappings(document.get("state")), [*_mappings(document.get("commands")), *led]
+    counts = [len(_list(entry.get(key))) for key in ("names", "scale", "offset") for entry in _whole((*seen, *moved))]
+    names = _named([*seen, *moved])
+    names += [f"...{n or ''}" for n in range(max(counts, default=0) - len(names))]
+    found = []
+    for name in names or ["..."]:
+        joint: dict[str, Any] = {"name": name, "unit": "rad", "kind": "revolute", "limits": {**LIMITS}}
+        if _has(moved, name):
+            joint |= {"action": "absolute"} if _has(seen, name) else {"action": "absolute", "role": "action"}
+        else:
+            joint |= {"role": "state"}
+        found.append(joint)
+    return found
+
+
+def _put_joint_name(document: Any, joint: dict[str, Any]) -> bool:
+    """Name a joint as the other entries do where no joint has that name. False where none is left."""
+    taken = [item.get("name") for item in _mappings(document["joints"]) if item is not joint]
+    left = [item["name"] for item in _joints(document) if "role" not in item and item["name"] not in taken]
+    joint.update({"name": left[0]} if left else {})
+    return bool(left)
+
+
+def _has(entries: list[dict[str, Any]], joint: str) -> bool:
+    """Whether one of the entries is about the joint: because it names it, or names none."""
+    return not entries or bool(_whole(entries)) or joint in _named(entries)
+
+
+def _whole(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries that are about all joints."""
+    return [entry for entry in entries if "joints" not in entry]
+
+
+def _named(entries: Iterable[dict[str, Any]]) -> list[str]:
+    """The joints that the entries name, each once."""
+    names = (name for entry in entries for name in _list(entry.get("joints")))
+    return [*dict.fromkeys(name for name in names if isinstance(name, str))]
+
+
+def _mappings(value: Any) -> list[dict[str, Any]]:
+    return [item for item in _list(value) if isinstance(item, dict)]
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _put(item: dict[str, Any], key: str, place: Place, again: bool) -> bool:
@@ -125,12 +201,12 @@ def _put(item: dict[str, Any], key: str, place: Place, again: bool) -> bool:
             return item.pop(key, None) is not None
         item[key] = NEEDED[key](item, place)
         return True
-    if key == "name" and place[0] != "joints":  # nothing goes by it
+    if key == "name":  # not of a joint: nothing goes by it
         item[key] = _own(item, place)
         return True
-    if key == "name" or key not in item:
+    if key not in item:
         return False
-    value, meant = item.pop(key), nearest_of(key, [*NEEDED, *OPTIONAL, *NOT_MENDED, "name"])
+    value, meant = item.pop(key), nearest_of(key, [*NEEDED, *OPTIONAL, *LISTS, "name"])
     if meant and meant not in item:
         item[meant] = value
     return True

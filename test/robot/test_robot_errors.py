@@ -421,6 +421,24 @@ def test_two_mistakes_bring_up_no_third() -> None:
     assert tried > 150
 
 
+def test_whole_lists_that_are_missing_hide_no_other_mistake() -> None:
+    """Whatever sections are missing or empty, all of them come at once, with what is wrong in the others."""
+    document = yaml.safe_load(SMALL)
+    keys = {"joints": "acceleration", "cameras": "slot", "state": "max_age_s", "commands": "type"}
+    for count in range(1, len(keys) + 1):
+        for gone in (("name", *lists, "action") for lists in itertools.combinations(keys, count)):
+            left = {key: value for key, value in document.items() if key not in gone}
+            empty = {key: [] if key in gone else value for key, value in document.items()}
+            assert [sentence.split(":")[0] for sentence in sentences(yaml.safe_dump(left))] == [*gone], gone
+            assert {sentence.split(":")[0] for sentence in sentences(yaml.safe_dump(empty))} == {*gone}, gone
+            spoilt_ones = [name for name in keys if name not in gone]
+            text = yaml.safe_dump(left)
+            for name in spoilt_ones:
+                text = re.sub(rf"(?s)(\n{name}:.*?)\b{keys[name]}:", rf"\1{keys[name]}x:", f"\n{text}", count=1)
+            found = sentences(text)
+            assert len(found) == len(gone) + len(spoilt_ones), (gone, found)
+
+
 @pytest.mark.parametrize("text", ["", "- a\n", "word", "null"])
 def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
     assert refusal(text).startswith("small.yaml:1: ") and "stands where a mapping is needed" in refusal(text)
