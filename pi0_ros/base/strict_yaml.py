@@ -169,11 +169,13 @@ class Section:
             self.wrong(key, f"{lower:g} is not below {upper:g}: write {what}")
         return lower, upper
 
-    def items(self, key: str) -> list[tuple[Any, Place]]:
-        """The entries of a list that must not be empty, each with its place."""
+    def items(self, key: str, least: int = 1) -> list[tuple[Any, Place]]:
+        """The entries of a list, at least so many, each with its place."""
         value, place = self.value[key], (*self.place, key)
-        if not isinstance(value, list) or not value:
-            self.wrong(key, f"{_found(value)} stands where a list with at least one entry is needed")
+        if not isinstance(value, list) or len(value) < least:
+            self.wrong(
+                key, f"{_found(value)} stands where a list{' with at least one entry' if least else ''} is needed"
+            )
         return [(item, (*place, i)) for i, item in enumerate(value)]
 
     def numbers(self, key: str) -> tuple[float, ...]:

@@ -161,9 +161,10 @@ def scan(
                 f"{topic}: {mine.sum()} messages could be read, {bag.info.topics[topic].count} are recorded"
             )
     found = timeline(streams)
+    taken = {topic: _taken(times, robot.latencies_ns.get(topic, 0)) for topic, times in found.times.items()}
     for topic, place in order.items():
-        all_stamps[which == place] = found.times[topic]
-    by_topic = {topic: np.sort(times[times >= 0]) for topic, times in found.times.items()}
+        all_stamps[which == place] = taken[topic]
+    by_topic = {topic: np.sort(times[times >= 0]) for topic, times in taken.items()}
     clock = found.clock
     heard = {topic: [(clock.at(ns), data) for ns, data in sorted(pairs, key=_first)] for topic, pairs in said.items()}
     prompts = tuple((ns, bag.decode(prompt_topic, data).data.strip()) for ns, data in heard.get(prompt_topic, ()))
@@ -173,6 +174,11 @@ def scan(
         if stream.topic in stamped and stream.way != "arrival" and not stream.stamps.any():
             fallbacks[stream.topic] = len(stream.stamps)
     return Scan(all_stamps, by_topic, fallbacks, prompts, heard, found, arrivals, _lasting(bag, last))
+
+
+def _taken(times: np.ndarray, latency_ns: int) -> np.ndarray:
+    """When samples were taken that are this much older than their times; -1 has none, and is left out."""
+    return np.where(times < 0, times, np.maximum(times - latency_ns, 0))
 
 
 def _lasting(bag: Bag, last: Mapping[str, bytes]) -> dict[str, int]:

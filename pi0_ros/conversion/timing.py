@@ -58,6 +58,8 @@ def camera_fps(bags: Sequence[Path], robot: Robot) -> int:
 
     A faster grid would only repeat its images. Raises `BagError` where no bag has two images of every camera.
     """
+    if not robot.cameras:
+        raise BagError(f"robot {robot.name!r} has no camera, from which the frame rate could be taken: give --fps")
     places = np.unique(np.linspace(0, len(bags) - 1, min(len(bags), BAGS_FOR_FPS)).round().astype(int))
     found, why = [], ""
     for place in places:

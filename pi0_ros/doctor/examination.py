@@ -44,7 +44,7 @@ def examine_robot(
     robot: Robot, checkpoint: Path | None = None, tokenizer: str = "", listen: Callable[[Robot], Session] | None = None
 ) -> Iterator[Finding]:
     """The same for a robot file that was read."""
-    cameras = ", ".join(f"{camera.name} ({camera.slot})" for camera in robot.cameras)
+    cameras = ", ".join(f"{camera.name} ({camera.slot})" for camera in robot.cameras) or "none"
     yield ok("robot file", f"{robot.name}: {len(robot.joints)} joints; cameras {cameras}")
     with ExitStack() as stack:
         waiting = _begin(stack, robot, checkpoint, tokenizer) if checkpoint is not None and listen is not None else None

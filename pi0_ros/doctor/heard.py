@@ -118,6 +118,7 @@ class Session:
         items: list[Camera | StateTopic | CommandGroup] = [*robot.cameras, *robot.state, *robot.commands]
         for item in items:
             self.topics.setdefault(item.topic, Heard(item))  # a state topic may have several entries
+        self._latencies_ns = robot.latencies_ns
         self._read: dict[str, Callable[[Any], np.ndarray]] = {}
         for heard in self.topics.values():
             self._read[heard.topic] = _reader(robot, heard.item)
@@ -130,11 +131,12 @@ class Session:
         heard.arrivals.append(arrival)
         header = None if heard.item.stamp == "arrival" else leading_header(message)
         stamp_ns = 0 if header is None else header.stamp.sec * SECOND + header.stamp.nanosec
+        delay_ns = self._latencies_ns.get(topic, 0)
         if stamp_ns:
             heard.ages.append((received_ns - stamp_ns) / SECOND)
         else:
             heard.unstamped += header is not None
-        t_s = (stamp_ns or received_ns) / SECOND
+        t_s = ((stamp_ns or received_ns) - delay_ns) / SECOND
         try:
             self._look(heard, message, t_s) if heard.camera else self._joints(heard, message, t_s)
         except (ImageError, MessageError, AttributeError, TypeError) as problem:

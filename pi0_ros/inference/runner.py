@@ -132,7 +132,7 @@ class Runner:
             self._set("implausible", problem)
             return False
         try:
-            observation = self._buffer.observe(now_ns, self._instruct(prompt))
+            observation = self._buffer.observe(now_ns - self._buffer.delay_ns, self._instruct(prompt))
             continuation = self._continuation
             prefix = continuation.prefix(observation.stamp_ns) if continuation is not None else None
             ready = time.perf_counter()
@@ -170,7 +170,7 @@ class Runner:
 
     def _before_ms(self, now_ns: int) -> dict[str, float]:
         """How long the oldest image was on its way here, and how long it then waited for this inference."""
-        captured_ns, received_ns = self._buffer.oldest_image(now_ns) or (now_ns, now_ns)
+        captured_ns, received_ns = self._buffer.oldest_image(now_ns - self._buffer.delay_ns) or (now_ns, now_ns)
         return {"receive": (received_ns - captured_ns) * 1e-6, "wait": (now_ns - received_ns) * 1e-6}
 
     def _loop(self) -> None:

@@ -70,7 +70,7 @@ class SubtaskWriter:
             return
         trouble = ""
         try:
-            subtask = self._write(self._buffer.observe(self._now_ns(), task))
+            subtask = self._write(self._buffer.observe(self._now_ns() - self._buffer.delay_ns, task))
         except Pi0Error as error:  # a stale stream, a server that is gone
             subtask, trouble = "", str(error)
         except Exception as error:  # the loop must outlive whatever one observation does to it

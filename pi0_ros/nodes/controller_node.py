@@ -195,7 +195,7 @@ class ControllerNode(Node):
                 self._state_problems.pop(entry, None)
             if (heard := np.isfinite(position)).any():
                 self._arming.heard(topic, time.monotonic())
-                stamp = state_stamp_ns(topic, message) * 1e-9 or self.now()
+                stamp = state_stamp_ns(topic, message, round(self.now() * 1e9)) * 1e-9
                 with self._lock:
                     self.controller.measure(stamp, joints[heard], position[heard])
 

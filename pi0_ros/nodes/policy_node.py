@@ -64,6 +64,7 @@ from pi0_ros.policy.backends import make_backend
 from pi0_ros.robot import Robot
 
 CAMERA_DEPTH, STATE_DEPTH, COMMAND_DEPTH = 1, 20, 50
+LATE_DEPTH = 20  # of cameras, where observations are of the past: of two pictures at once it may be the older one
 STATES_ARMED = frozenset(state.value for state in ARMED)
 PERIOD_S = 0.5  # of diagnostics and of looking for publishers
 LOG_AGAIN_S = 5.0  # a lasting problem is logged this often
@@ -251,8 +252,10 @@ class PolicyNode(LifecycleNode):
     # --- messages -----------------------------------------------------------------------------------------------------
 
     def _subscribe(self, topic: str, reliability: ReliabilityPolicy) -> Any:
-        assert self._robot is not None
-        depth = STATE_DEPTH if any(topic == item.topic for item in self._robot.state) else CAMERA_DEPTH
+        assert self._robot is not None and self._buffer is not None
+        depth = LATE_DEPTH if self._buffer.delay_ns else CAMERA_DEPTH
+        if topic in self._robot.state_topics:
+            depth = STATE_DEPTH
         qos = QoSProfile(depth=depth, reliability=reliability)
         kind = message_class(self._robot.topics[topic])
         return self.create_subscription(kind, topic, partial(self._received, topic), qos)
@@ -269,7 +272,7 @@ class PolicyNode(LifecycleNode):
             if state.topic == topic:
                 with contextlib.suppress(MessageError):  # the observation will say so
                     positions = decode_positions(state, message)
-                    stamp = (state_stamp_ns(state, message) or self._now_ns()) * 1e-9
+                    stamp = state_stamp_ns(state, message, self._now_ns()) * 1e-9
                     heard = np.isfinite(positions)
                     joints = self._robot.indices(state.joints)[heard]
                     if heard.any() and (problem := self._plausibility.look(stamp, joints, positions[heard])):

@@ -42,11 +42,12 @@ def read_state(data: bytes, item: StateTopic) -> Any:
     return _message(data, message_class(item.type), MessageError)
 
 
-def state_stamp_ns(item: StateTopic, message: Any) -> int:
-    """When the state in `message` was measured, ns; 0 where its time of arrival counts, because it does not say or the
-    robot file does."""
-    header = leading_header(message)
-    return 0 if header is None or item.stamp == "arrival" else stamp_to_ns(header.stamp)
+def state_stamp_ns(item: StateTopic, message: Any, received_ns: int) -> int:
+    """When the state in `message` was measured, ns: less by its delay than its stamp, or than its arrival where it has
+    none or the robot file says that this counts."""
+    header = None if item.stamp == "arrival" else leading_header(message)
+    stamp_ns = 0 if header is None else stamp_to_ns(header.stamp)
+    return (stamp_ns or received_ns) - round(item.latency_s * 1e9)
 
 
 def trajectory_counts(data: bytes) -> tuple[int, int]:

@@ -71,7 +71,7 @@ def _listen(node: Node, executor: SingleThreadedExecutor, robot: Robot, seconds:
     names = [f"{space.rstrip('/')}/{name}" for name, space in node.get_node_names_and_namespaces()]
     session.other_nodes = tuple(sorted(name for name in names if name != node.get_fully_qualified_name()))
     try:
-        buffer.observe(node.get_clock().now().nanoseconds, robot.prompt)
+        buffer.observe(node.get_clock().now().nanoseconds - buffer.delay_ns, robot.prompt)
     except StaleError as error:
         session.problems = error.problems
     return session

@@ -79,7 +79,8 @@ class StreamCounts:
 class StreamBuffer(Generic[T]):
     """Samples of one stream by their stamps, for one pusher and one reader.
 
-    `keep` bounds the number of samples (None: all of them). When a bounded buffer gets a sample that is older than its
+    `keep` bounds the number of samples (None: all of them), but whatever an `as_of` at `late_ns` before the newest can
+    return stays. When a bounded buffer gets a sample that is older than its
     newest by more than `max_age_s`, the clock has jumped back (a simulator's reset, a bag in a loop): it starts again.
     With an infinite `max_age_s` a sample holds until the next one. A sample's age counts from the end of what it holds.
     Where samples are `parts` (messages that speak of some joints each) equal stamps stand side by side, and all that is
@@ -93,8 +94,10 @@ class StreamBuffer(Generic[T]):
         topic: str = "stream",
         what: str = "message",
         parts: bool = False,
+        late_ns: int = 0,
     ) -> None:
         self.max_age_s, self.keep, self.topic, self.what, self.parts = max_age_s, keep, topic, what, parts
+        self.late_ns = late_ns
         self.counts = StreamCounts()
         self._max_age_ns = FOREVER if np.isinf(max_age_s) else round(max_age_s * SECOND)
         self._restart_ns = min(self._max_age_ns, round(RESTART_S * SECOND)) if np.isinf(max_age_s) else self._max_age_ns
@@ -130,8 +133,8 @@ class StreamBuffer(Generic[T]):
                 stamps[at : at + same] = [stamp_ns]
                 values[at : at + same] = [value]
                 ends[at : at + same] = [stamp_ns + lasts_ns]
-            if self.keep is not None and len(stamps) > self.keep:
-                young = self.parts and stamps[-1] - stamps[0] <= self._max_age_ns
+            if self.keep is not None and len(stamps) > self.keep and stamps[1] <= stamps[-1] - self.late_ns:
+                young = self.parts and stamps[-1] - stamps[0] <= self._max_age_ns + self.late_ns
                 if not young or len(stamps) > MOST_PARTS * self.keep:
                     del stamps[0], values[0], ends[0]
 
@@ -252,7 +255,7 @@ class ObservationBuffer:
         self._decoders: dict[str, Callable[[Any], Decoded]] = {}
         self._checks: dict[str, Callable[[Any], Any]] = {}
         self._streams: dict[str, StreamBuffer[_Sample]] = {}
-        self._ways = robot.stamp_ways
+        self._ways, self._latencies_ns = robot.stamp_ways, robot.latencies_ns
         self._planned = {group.topic for group in robot.commands if group.type == TRAJECTORY}
         self._frozen_s = {camera.topic: camera.frozen_s for camera in robot.cameras if camera.frozen_s is not None}
         self._pictures: dict[
@@ -261,7 +264,7 @@ class ObservationBuffer:
         many = None if keep is None else keep * STATES_PER_IMAGE
 
         def add(item: Any, max_age_s: float, kept: int | None, what: str, decode: Callable, check: Callable) -> None:
-            self._streams[item.topic] = StreamBuffer(max_age_s, kept, item.topic, what, parts=what == "state")
+            self._streams[item.topic] = StreamBuffer(max_age_s, kept, item.topic, what, what == "state", self.delay_ns)
             self._decoders[item.topic] = _naming(item.topic, item.type, decode)
             self._checks[item.topic] = _naming(item.topic, item.type, check)
 
@@ -287,7 +290,7 @@ class ObservationBuffer:
 
     def push_message(self, topic: str, msg: Any, receive_ns: int, stamp_ns: int | None = None) -> None:
         """Store a message under its header stamp, or under `receive_ns` where it has none or a zero one, or where the
-        robot file says that the time of arrival counts. `stamp_ns` overrules both.
+        robot file says that the time of arrival counts; less by its `latency_s`. `stamp_ns` overrules all of it.
 
         Raises KeyError for a topic that the robot file does not name.
         """
@@ -298,6 +301,7 @@ class ObservationBuffer:
             if stamp_ns == 0:
                 stamp_ns = receive_ns
                 stream.counts.receive_stamped += 1
+            stamp_ns -= self._latencies_ns.get(topic, 0)
         since_ns = self._same_since_ns(topic, msg, stamp_ns) if topic in self._frozen_s else None
         lasts = lasts_ns(msg) if topic in self._planned else 0
         stream.push(int(stamp_ns), _Sample(msg, self._decoders[topic], receive_ns, since_ns), lasts)
@@ -356,6 +360,14 @@ class ObservationBuffer:
             state = self._gather(self._state, self._read([topic for topic, _ in self._state], t_ns)[0])
             values |= {topic: state[places] for topic, places in self._held.items() if topic in waiting}
         return self._gather(self._commands, values)
+
+    @property
+    def delay_ns(self) -> int:
+        """How long ago the newest time is of which all streams can have told by now, as far as their delays are known.
+
+        A living policy observes the robot as it was then, so that all that a recording has of that time has come.
+        """
+        return max(self._latencies_ns.values(), default=0)
 
     def latest_ns(self) -> int | None:
         """The newest time for which every camera and state topic has data; None while one has none."""

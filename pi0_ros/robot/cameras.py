@@ -7,7 +7,7 @@ from typing import Any
 
 from pi0_ros.base.strict_yaml import Place, Section, nearest
 from pi0_ros.robot.encodings import ENCODINGS
-from pi0_ros.robot.entries import MAX_AGE_HINT, stamp_of, topic_of
+from pi0_ros.robot.entries import MAX_AGE_HINT, latency_of, stamp_of, topic_of
 from pi0_ros.robot.message_types import CAMERA_TYPES
 from pi0_ros.robot.types import Camera
 
@@ -18,7 +18,7 @@ HINTS = {"slot": "the model's image slot, such as " + ", ".join(SLOTS), "max_age
 
 
 def read_camera(value: Any, place: Place) -> Camera:
-    optional = ("frozen_s", "encoding", "crop", "rotate", "depth", "stamp")
+    optional = ("frozen_s", "encoding", "crop", "rotate", "depth", "stamp", "latency_s")
     item = Section(value, place, ("name", "topic", "type", "slot", "max_age_s"), optional, HINTS)
     slot = item.text("slot")
     if not SLOT_PATTERN.fullmatch(slot):
@@ -39,6 +39,7 @@ def read_camera(value: Any, place: Place) -> Camera:
         rotate=_rotate(item) if "rotate" in item else 0,
         depth=_depth(item) if "depth" in item else None,
         stamp=stamp_of(item),
+        latency_s=latency_of(item),
     )
 
 

@@ -9,6 +9,7 @@ from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, key_of, ne
 from pi0_ros.robot.types import CommandGroup, StateTopic
 
 MAX_AGE_HINT = "the age in seconds from which on a sample is too old"
+MAX_LATENCY_S = 1.0  # all streams are kept for so long
 STAMPS = ("auto", "header", "arrival")
 TOPIC_PATTERN = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 
@@ -16,6 +17,16 @@ TOPIC_PATTERN = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*"
 def stamp_of(item: Section) -> str:
     """Whose time counts."""
     return item.choice("stamp", STAMPS, "auto")
+
+
+def latency_of(item: Section) -> float:
+    """How long before its time a sample was taken, s; 0 where the file does not say."""
+    latency = item.positive("latency_s") if "latency_s" in item else 0.0
+    if latency > MAX_LATENCY_S:
+        item.wrong(
+            "latency_s", f"{latency:g} s is more than {MAX_LATENCY_S:g} s: no robot is driven by what is so late"
+        )
+    return latency
 
 
 def units_of(item: Section, joints: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:

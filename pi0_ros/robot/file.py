@@ -19,7 +19,7 @@ from pi0_ros.base.share import config_path
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, nearest, read, unique
 from pi0_ros.robot.cameras import read_camera
 from pi0_ros.robot.dataset_names import read_dataset_names, write_dataset_names
-from pi0_ros.robot.entries import MAX_AGE_HINT, each_joint_once, joints_of, stamp_of, topic_of, units_of
+from pi0_ros.robot.entries import MAX_AGE_HINT, each_joint_once, joints_of, latency_of, stamp_of, topic_of, units_of
 from pi0_ros.robot.mending import mend
 from pi0_ros.robot.message_types import (
     COMMAND_TYPES,
@@ -45,7 +45,7 @@ KIND_UNITS = {"revolute": ("rad",), "continuous": ("rad",), "prismatic": ("m",),
 ACTIONS = ("absolute", "relative", "velocity")
 ROLES = ("both", "state", "action")
 CONTROL_RATES = (20, 1000)  # Hz
-AS_ALWAYS = (("stamp", "auto"), ("hold", False), ("names_from", "names"))
+AS_ALWAYS = (("stamp", "auto"), ("hold", False), ("names_from", "names"), ("latency_s", 0.0))
 LIMITS = ("jerk", "tracking", "outside")  # that a joint may have besides position, velocity and acceleration
 NAMES_FROM = ("names", "order")
 COMMAND_POINTS = ("one", "trajectory")
@@ -110,7 +110,7 @@ def _robot(document: Any) -> Robot:
     joints = tuple(_joint(item, place) for item, place in file.items("joints"))
     unique((("joints", i, "name"), joint.name) for i, joint in enumerate(joints))
     _model_places(joints)
-    cameras = tuple(read_camera(item, place) for item, place in file.items("cameras"))
+    cameras = tuple(read_camera(item, place) for item, place in file.items("cameras", least=0))
     observed = [joint.name for joint in joints if joint.role != "action"]
     moved = [joint.name for joint in joints if joint.role != "state"]
     state = tuple(_state(item, place, observed) for item, place in file.items("state"))
@@ -218,7 +218,7 @@ def _limits(value: Any, place: Place, kind: str, unit: str) -> tuple[float, floa
 
 
 def _state(value: Any, place: Place, known: Sequence[str]) -> StateTopic:
-    optional = ("joints", "names", "names_from", "scale", "offset", "field", "stamp")
+    optional = ("joints", "names", "names_from", "scale", "offset", "field", "stamp", "latency_s")
     item = Section(value, place, ("topic", "type", "max_age_s"), optional, HINTS)
     joints, names = joints_of(item, known)
     kind = _state_type(item)
@@ -231,9 +231,18 @@ def _state(value: Any, place: Place, known: Sequence[str]) -> StateTopic:
     if names_from == "order" and "names" in item:
         item.wrong("names", "joints are told by their order here, not by names: remove it")
     age = item.positive("max_age_s")
+    names_from, latency = names_from if named else "names", _latency(item, age)
     return StateTopic(
-        topic_of(item), kind, joints, age, field, names, *units, stamp_of(item), names_from if named else "names"
+        topic_of(item), kind, joints, age, field, names, *units, stamp_of(item), names_from, latency_s=latency
     )
+
+
+def _latency(item: Section, max_age_s: float) -> float:
+    """A state's `latency_s`; the controller counts its age from when it was measured."""
+    latency = latency_of(item)
+    if latency >= max_age_s:
+        item.wrong("latency_s", f"{max_age_s:g} s of max_age_s are over before a sample is here: raise max_age_s")
+    return latency
 
 
 def _state_type(item: Section) -> str:
@@ -309,7 +318,7 @@ def _one_stream_each(state: Sequence[StateTopic]) -> None:
     for i, item in enumerate(state):
         for k, other in enumerate(state[:i]):
             if item.topic.removeprefix("/") == other.topic.removeprefix("/"):
-                for key in ("topic", "type", "stamp"):
+                for key in ("topic", "type", "stamp", "latency_s"):
                     ours, theirs = getattr(item, key), getattr(other, key)
                     if ours != theirs:
                         message = f"{ours!r}, but state[{k}], of the same topic, has {theirs!r}: write the same"

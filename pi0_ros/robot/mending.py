@@ -22,6 +22,7 @@ OPTIONAL = frozenset(
         "frozen_s",
         "hold",
         "jerk",
+        "latency_s",
         "model",
         "model_index",
         "names",
@@ -94,7 +95,6 @@ NEEDED: dict[str, Callable[[dict[str, Any], Place], Any]] = {
 }
 LISTS = ("joints", "cameras", "state", "commands")  # the rest of the file goes by them
 NEW: dict[str, dict[str, Any]] = {  # an entry of a list that is not there
-    "cameras": {"name": "", "topic": "", "type": CAMERA_TYPES[0], "slot": "", "max_age_s": 1.0},
     "state": {"topic": "", "type": "sensor_msgs/msg/JointState", "max_age_s": 1.0},
     "commands": {"name": "", "topic": "", "type": "sensor_msgs/msg/JointState"},
 }
@@ -128,7 +128,8 @@ def mend(document: Any, place: Place, again: bool) -> bool:
 
 def _put_list(document: Any, key: str) -> bool:
     """Put in a whole list that is missing or none. False where it is one, and something else is wrong with it."""
-    if not isinstance(document, dict) or (isinstance(document.get(key), list) and document[key]):
+    least = 0 if key == "cameras" else 1
+    if not isinstance(document, dict) or (isinstance(document.get(key), list) and len(document[key]) >= least):
         return False
     if key in ("joints", "cameras"):  # what names their entries cannot be looked at
         document.pop("dataset", None)
@@ -136,9 +137,9 @@ def _put_list(document: Any, key: str) -> bool:
             policy.pop("openpi", None)
     if key == "joints":
         document[key] = _joints(document)
-        return bool(document[key])
-    place = (key, 0)
-    document[key] = [{name: value or _own({}, (*place, name)) for name, value in NEW[key].items()}]
+    else:
+        new = {name: value or _own({}, (key, 0, name)) for name, value in NEW.get(key, {}).items()}
+        document[key] = [new] if new else []
     return True
 
 

@@ -61,6 +61,7 @@ class Camera:
     rotate: int = 0  # degrees clockwise, after the crop: 0, 90, 180 or 270
     depth: tuple[float, float] | None = None  # a depth camera: metres shown white (near) and black (far)
     stamp: str = "auto"  # whose time counts: auto | header (the stamp, whatever other clocks say) | arrival
+    latency_s: float = 0.0  # how long before that time the picture was taken
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class StateTopic:
     offset: tuple[float, ...] = ()  # empty: 0
     stamp: str = "auto"  # whose time counts: auto | header (the stamp, whatever other clocks say) | arrival
     names_from: str = "names"  # names (of the message) | order (the message has the joints in the order listed here)
+    latency_s: float = 0.0  # how long before its time the state was measured
 
     @property
     def message_names(self) -> tuple[str, ...]:
@@ -275,6 +277,12 @@ class Robot:
         """Of every topic which time counts: auto, header or arrival."""
         streams: tuple[Camera | StateTopic | CommandGroup, ...] = (*self.cameras, *self.state, *self.commands)
         return {stream.topic: stream.stamp for stream in streams}
+
+    @property
+    def latencies_ns(self) -> dict[str, int]:
+        """Of the camera and state topics that have one: how long before its stamp or arrival a sample was taken."""
+        streams: tuple[Camera | StateTopic, ...] = (*self.cameras, *self.state)
+        return {stream.topic: round(stream.latency_s * 1e9) for stream in streams if stream.latency_s}
 
     @property
     def max_ages_s(self) -> dict[str, float]:

@@ -26,6 +26,8 @@ def explain(robot: Robot) -> Iterator[str]:
     yield ""
     for camera in robot.cameras:
         yield from labelled("camera", _camera(camera), INDENT)
+    if not robot.cameras:
+        yield from labelled("camera", "none: the policy sees the state and the prompt alone", INDENT)
     for item in robot.state:
         yield from labelled("state", _state(item), INDENT)
     for group in robot.commands:
@@ -110,4 +112,5 @@ def _units(item: StateTopic | CommandGroup) -> str:
 
 def _time(item: Camera | StateTopic | CommandGroup) -> str:
     ways = {"auto": "", "header": "; its stamps count, whatever the clocks say", "arrival": "; its arrival counts"}
-    return ways[item.stamp]
+    delay = 0.0 if isinstance(item, CommandGroup) else item.latency_s
+    return ways[item.stamp] + (f"; taken {delay * 1e3:g} ms before that time" if delay else "")

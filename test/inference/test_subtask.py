@@ -25,6 +25,7 @@ class Buffer:
     """An observation at any time, or what hinders it."""
 
     error: Exception | None = None
+    delay_ns = 0
 
     def observe(self, t_ns: int, prompt: str) -> Observation:
         if self.error is not None:

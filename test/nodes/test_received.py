@@ -81,6 +81,9 @@ def test_a_joint_state_that_is_too_large_names_its_topic():
 def test_a_state_is_as_old_as_the_robot_file_has_it():
     message = JointState()
     message.header.stamp = Time(sec=3, nanosec=5)
-    assert state_stamp_ns(STATE, message) == 3_000_000_005
-    assert state_stamp_ns(replace(STATE, stamp="arrival"), message) == 0, "when it arrives"
-    assert state_stamp_ns(STATE, Float64MultiArray()) == 0, "it does not say"
+    assert state_stamp_ns(STATE, message, 7) == 3_000_000_005
+    assert state_stamp_ns(replace(STATE, stamp="arrival"), message, 7) == 7, "when it arrives"
+    assert state_stamp_ns(STATE, Float64MultiArray(), 7) == 7, "it does not say"
+    late = replace(STATE, latency_s=0.5)
+    assert state_stamp_ns(late, message, 7) == 2_500_000_005
+    assert state_stamp_ns(late, Float64MultiArray(), 2_000_000_000) == 1_500_000_000

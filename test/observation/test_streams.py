@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bagmaker import joint_message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -542,3 +543,36 @@ def test_messages_of_dds_and_of_bags_read_alike(robot: Robot, messages: Callable
     observation = buffer.observe(T0 + MS, "")
     np.testing.assert_array_equal(observation.images["base"], np.arange(12).reshape(2, 2, 3))
     assert observation.state.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("way", ["auto", "arrival"])
+def test_a_known_delay_is_taken_off_stamps_and_arrivals(way: str) -> None:
+    robot = load_robot("demo_arm")
+    late = replace(robot.state[0], latency_s=0.04, stamp=way)
+    buffer = ObservationBuffer(replace(robot, cameras=(), state=(late,)))
+    second = 1_000_000_000
+    message = joint_message(9 * second, robot.joint_names, np.full(6, 0.3))
+    buffer.push_message(late.topic, message, 10 * second)
+    taken = (10 if way == "arrival" else 9) * second - 40_000_000
+    assert buffer.stamps(late.topic).tolist() == [taken]
+    assert buffer.observe(taken + 10_000_000, "go").ages_s == {late.topic: pytest.approx(0.01)}
+    with pytest.raises(StaleError):
+        buffer.observe(taken - 1, "go")
+
+
+def test_all_that_an_observation_of_the_past_needs_is_kept() -> None:
+    """Beside a camera that is half a second late, of a fast one the picture and of the joints the state of then."""
+    demo = load_robot("demo_arm")
+    slow, fast = (replace(camera, latency_s=by) for camera, by in zip(demo.cameras, (0.5, 0.0)))
+    robot = replace(demo, cameras=(slow, fast))
+    buffer = ObservationBuffer(robot)
+    for number in range(2000):  # 1 kHz
+        now = T0 + number * MS
+        buffer.push_message(robot.state[0].topic, joint_message(now, robot.joint_names, np.full(6, number)), now)
+        if number % 10 == 0:
+            for camera in robot.cameras:
+                buffer.push_message(camera.topic, image(now, number // 10), now)
+    observation = buffer.observe(now - buffer.delay_ns, "")
+    assert observation.state.tolist() == [1499.0] * 6
+    assert observation.images["base"][0, 0, 0] == 199 and observation.images["wrist"][0, 0, 0] == 149
+    assert len(buffer.stamps(fast.topic)) < 60, "no more than that"

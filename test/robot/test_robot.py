@@ -164,6 +164,7 @@ def draw_camera(draw: st.DrawFn, name: str, topic: str, slot: str) -> Camera:
         crop=draw(st.none() | st.tuples(whole, whole, st.integers(1, 4000), st.integers(1, 4000))),
         rotate=draw(st.sampled_from([0, 90, 180, 270])),
         depth=draw(st.sampled_from([None, (0.2, 2.5)])) if raw else None,
+        latency_s=draw(st.just(0.0) | st.floats(1e-9, 9e-7)),
     )
 
 
@@ -254,13 +255,23 @@ def robots(draw: st.DrawFn) -> Robot:
         named = kind in STATE_TYPES and STATE_TYPES[kind].named
         names_from = draw(st.sampled_from(["names", "order"])) if named else "names"
         told = message_names(group) if named and names_from == "names" else (), units(group), units(group)
-        return StateTopic(next(topic), kind, group, draw(positive), field, *told, "auto", names_from)
+        return StateTopic(
+            next(topic),
+            kind,
+            group,
+            draw(positive),
+            field,
+            *told,
+            "auto",
+            names_from,
+            draw(st.just(0.0) | st.floats(1e-9, 9e-7)),
+        )
 
     states, commands = groups("action"), groups("state")
     whole = all(item.role == "both" for item in joints)
     source = draw(st.sampled_from(ACTION_SOURCES)) if whole else "command"
     needs_positions = source == "next_state" or any(item.action in ("relative", "velocity") for item in joints)
-    slots = draw(st.lists(st.sampled_from(["base_0_rgb", "left_wrist_0_rgb", "wrist_1_rgb"]), min_size=1, unique=True))
+    slots = draw(st.lists(st.sampled_from(["base_0_rgb", "left_wrist_0_rgb", "wrist_1_rgb"]), unique=True))
     count = len(slots) + len(states) + len(commands)
     topic = iter(draw(st.lists(topics, min_size=count, max_size=count, unique=True)))
     camera_names = draw(st.lists(names, min_size=len(slots), max_size=len(slots), unique=True))

@@ -43,7 +43,9 @@ def check_files(folder: DatasetFolder) -> Iterator[Finding]:
         missing = [key for key in (STATE, ACTION) if key not in folder.features]
         yield error("features", f"no {' and no '.join(missing)}", "pi0 needs both; rename the features")
     if not folder.camera_keys:
-        yield error("features", "no camera: no feature is a video or an image", "pi0 needs pictures")
+        what, todo = "no camera: no feature is a video or an image", "pi0 needs pictures"
+        meant = folder.robot is not None and not folder.robot.cameras
+        yield note("features", f"{what}, as its robot file says") if meant else error("features", what, todo)
     for key, feature in folder.features.items():
         if "/" in key:
             yield error("features", f"the name {key!r} holds a '/', which LeRobot refuses", "rename it")
