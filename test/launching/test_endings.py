@@ -1,8 +1,8 @@
 """However a running robot's software ends, its last command is at rest and nothing lives on: see docs/safety.md.
 
 Over real processes: `pi0 up`, and ROS's own launch where that is importable. This process is the robot and the policy:
-it sends joint states and chunks of a swinging motion, and hears every command. `PI0_ENDINGS=5` tries each ending so
-many times.
+it sends joint states and chunks of a swinging motion, and hears every command. `PI0_ENDINGS=5` tries each ending, and
+each start that is refused, so many times.
 """
 
 from __future__ import annotations
@@ -171,6 +171,7 @@ def test_a_killed_policy_leaves_a_controller_that_holds(kind: str, attempt: int,
         clear(launched)
 
 
+@pytest.mark.parametrize("attempt", range(TIMES))
 @pytest.mark.parametrize("kind", LAUNCHERS)
 @pytest.mark.parametrize(
     ("file", "words", "message"),
@@ -189,7 +190,7 @@ def test_a_killed_policy_leaves_a_controller_that_holds(kind: str, attempt: int,
     ],
 )
 def test_what_cannot_start_starts_nothing(
-    kind: str, file: str, words: list[str], message: str, ros_domain: int, tmp_path: Path
+    kind: str, file: str, words: list[str], message: str, attempt: int, ros_domain: int, tmp_path: Path
 ) -> None:
     needs(kind)
     if file == "demo":
