@@ -1,5 +1,6 @@
 # make demo         the simulated arm does what it is told (ARGS="--episodes 5 --headless")
 # make test         every test (ARGS="-k robot" chooses)
+# make test-kilted  the tests of the nodes on ROS 2 Kilted's wheels, in an environment of its own (.venv-kilted)
 # make coverage     every test, and which lines no test runs
 # make lint         ruff (rules and format) and mypy
 # make release-check  builds, checks and installs what would be released (needs PyPI)
@@ -22,7 +23,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.pi0_ros_ready
 
-.PHONY: help demo test faults coverage lint release-check site train-demo clean clean-venv
+.PHONY: help demo test test-kilted faults coverage lint release-check site train-demo clean clean-venv
 .DELETE_ON_ERROR:
 
 help:
@@ -37,6 +38,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+test-kilted:
+	ROS_WHEELS=kilted requirements/bootstrap.sh .venv-kilted $(PYTHON)
+	.venv-kilted/bin/python -m pytest -n $(WORKERS) test/nodes $(ARGS)
 
 coverage: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered $(ARGS)
