@@ -54,8 +54,8 @@ def _look(node: Node, executor: SingleThreadedExecutor, names: set[str]) -> Surr
         while not done() and time.monotonic() < end:
             executor.spin_once(timeout_sec=0.05)
 
-    described: list[str] = []
-    node.create_subscription(String, "robot_description", lambda message: described.append(message.data), LATCHED)
+    described: list[String] = []
+    node.create_subscription(String, "robot_description", described.append, LATCHED)
     spin(LOOK_S)
     own = node.get_namespace()
     there = {name for name, space in node.get_node_names_and_namespaces() if space == own and name in names}
@@ -76,5 +76,5 @@ def _look(node: Node, executor: SingleThreadedExecutor, names: set[str]) -> Surr
     clocks = {
         f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in node.get_publishers_info_by_topic("/clock")
     }
-    text = described[-1] if described else ""
+    text = described[-1].data if described else ""
     return Surroundings(frozenset(alive), frozenset(there - alive), text, frozenset(clocks))

@@ -45,8 +45,8 @@ def message_class(kind: str) -> Any:
         raise InputError(f"message type {kind} is not installed: {error}") from error
 
 
-def stamp_to_ns(stamp: Time) -> int:
-    """A message's stamp in nanoseconds."""
+def stamp_to_ns(stamp: Time | Duration) -> int:
+    """A message's stamp, or a duration, in nanoseconds."""
     return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
 
 

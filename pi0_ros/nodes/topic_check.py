@@ -55,7 +55,7 @@ def _listen(node: Node, executor: SingleThreadedExecutor, robot: Robot, seconds:
     asked = SettingsAsked(node)
     for heard in session.topics.values():
         _subscribe(node, session, heard, buffer)
-    node.create_subscription(DiagnosticArray, "/diagnostics", lambda message: _diagnosed(session, message), 10)
+    node.create_subscription(DiagnosticArray, "/diagnostics", partial(_diagnosed, session), 10)
     began = time.monotonic()
     found_at = dict.fromkeys(session.topics, math.inf)
     while (now := time.monotonic()) < began + seconds + discovery_s:
