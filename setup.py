@@ -59,7 +59,6 @@ setup(
     long_description_content_type="text/markdown",
     author="The pi0_ros authors",
     maintainer="The pi0_ros maintainers",
-    maintainer_email="maintainers@pi0-ros.example.org",
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=[*find_packages(include=[NAME, f"{NAME}.*"]), *TRAINING],
