@@ -5,8 +5,9 @@
     git clone -b humble https://github.com/ros2/common_interfaces
     python tools/typecheck_humble.py build/humble/sources        further arguments go to mypy
 
-The messages' classes are described (`.pyi`) from their `.msg` and `.srv` files, rclpy is read as it is. What rclpy leaves
-without types counts as anything: a name that is missing is found, and so is a wrong argument; a changed meaning is not.
+The messages' classes are described (`.pyi`) from their `.msg` and `.srv` files, rclpy is read as it is. What rclpy
+leaves without types counts as anything: a name that is missing is found, and so is a wrong argument; a changed meaning
+is not.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ follow_imports = silent
 no_site_packages = True
 [mypy-rclpy.*]
 ignore_errors = True
+implicit_optional = True
 ignore_missing_imports = False
 [mypy-rclpy.event_handler]  # newer; messages.py takes rclpy.qos_event where it is absent
 ignore_missing_imports = True
@@ -64,9 +66,10 @@ def class_of(name: str, definition: str, package: str) -> tuple[list[str], set[s
         if match["rest"].startswith("="):
             lines.append(f"    {match['name']}: {kind}")
             continue
+        given = kind
         if match["many"]:
-            kind = f"array.array[{kind}]" if match["kind"] in NUMBERS and kind in ("int", "float") else f"list[{kind}]"
-        given = "typing.Any" if match["many"] else kind  # any sequence will do
+            given = "typing.Any"  # any sequence will do
+            kind = f"array.array[{kind}]" if kind in ("int", "float") else f"list[{kind}]"
         keywords.append(f"{match['name']}: {given} = ...")
         lines += ["    @property", f"    def {match['name']}(self) -> {kind}: ..."]
         lines += [f"    @{match['name']}.setter", f"    def {match['name']}(self, value: {given}) -> None: ..."]
@@ -84,7 +87,8 @@ def classes(package: Path, suffix: str) -> Iterator[tuple[list[str], set[str]]]:
         request, answer = re.split(r"^---\s*$", path.read_text(), maxsplit=1, flags=re.MULTILINE)
         for part, definition in (("Request", request), ("Response", answer)):
             yield class_of(f"{path.stem}_{part}", definition, package.name)
-        yield [f"class {path.stem}:", *(f"    {part}: typing.TypeAlias = {path.stem}_{part}" for part in ("Request", "Response"))], set()
+        aliases = [f"    {part}: typing.TypeAlias = {path.stem}_{part}" for part in ("Request", "Response")]
+        yield [f"class {path.stem}:", *aliases], set()
 
 
 def describe(package: Path, out: Path) -> None:

@@ -35,12 +35,12 @@ def run(args: argparse.Namespace) -> int:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.node import Node
-    from rclpy.signals import SignalHandlerOptions
 
     from pi0_ros.monitor.recorder_desk import Desk
     from pi0_ros.nodes.recorder_client import RecorderClient
+    from pi0_ros.nodes.ros import start_ros
 
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    start_ros()
     executor, node = SingleThreadedExecutor(), Node("record_keys")
     executor.add_node(node)
     try:

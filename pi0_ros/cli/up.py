@@ -19,7 +19,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -47,7 +47,10 @@ def run(args: argparse.Namespace) -> int:
     if args.show_args:
         print(launches.describe(launch))
         return 0
-    commands = _chosen(launches.resolve(launch, launches.parse_arguments(args.arguments)), args.only)
+    given = launches.parse_arguments(args.arguments)
+    commands = _chosen(launches.resolve(launch, given), args.only)
+    for text in _unread(launch, given, commands):
+        print(f"pi0 up: {text}", file=sys.stderr)
     foreign = [command for command in commands if command.package != "pi0_ros"]
     for command in foreign:
         print(f"pi0 up: left out {command.executable}: only `ros2 launch` can start it", file=sys.stderr)
@@ -86,6 +89,14 @@ def _chosen(commands: list[launches.Command], only: str | None) -> list[launches
         if name not in known:
             raise InputError(f"--only {name}: with these arguments the launch file starts {', '.join(known)}")
     return [command for command in commands if command.name in names]
+
+
+def _unread(launch: launches.Launch, given: Iterable[str], commands: list[launches.Command]) -> list[str]:
+    """What was given for processes that are left out."""
+    names = [command.name for command in commands]
+    read = {name for process in launch.processes if process.name in names for name in process.passes}
+    others = {name for process in launch.processes if process.name not in names for name in process.passes}
+    return [f"{name}:= says nothing to {', '.join(names)}" for name in given if name in others - read]
 
 
 def stop_signals() -> list[int]:

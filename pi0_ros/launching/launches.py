@@ -22,6 +22,14 @@ from pi0_ros.robot import load_robot
 
 Value = bool | int | float | str  # of a ROS parameter
 EMPTY = ""  # an argument of this value is not passed on: the node's own default, or `params_file`, decides
+# What is read only where another argument (of this node) has one of these values; none named: any that is not empty.
+READ_WITH: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    "checkpoint": ("policy", "backend", ("local",)),
+    "device": ("policy", "backend", ("local",)),
+    "server": ("policy", "backend", ("zmq", "openpi")),
+    "deadman_button": ("controller", "deadman_topic", ()),
+    "rviz_config": ("", "rviz", ("true",)),
+}
 
 
 @dataclass(frozen=True)
@@ -275,12 +283,13 @@ def find(file: str) -> Launch:
 
 def parse_arguments(words: Iterable[str]) -> dict[str, str]:
     """`["robot:=demo_arm"]` -> `{"robot": "demo_arm"}`; ValueError for anything else."""
-    given = {}
+    given: dict[str, str] = {}
     for word in words:
         name, separator, value = word.partition(":=")
         if not separator or not name:
             raise InputError(f"{word!r} is not an argument: write name:=value")
-        given[name] = value
+        if given.setdefault(name, value) != value:
+            raise InputError(f"argument {name!r} is given twice, as {given[name]!r} and as {value!r}")
     return given
 
 
@@ -305,6 +314,7 @@ def resolve(launch: Launch, given: Mapping[str, str], description: str = "") -> 
     file = str(Path(str(values["params_file"])).expanduser()) if values["params_file"] else ""
     if file:
         check_file(file)
+    _check_read(launch, values, file)
     namespace = str(values["namespace"]).strip("/")
     if not re.fullmatch(r"([A-Za-z_]\w*(/[A-Za-z_]\w*)*)?", namespace):
         raise InputError(f"namespace:={values['namespace']}: write letters, digits and _ only, for example left")
@@ -315,6 +325,24 @@ def resolve(launch: Launch, given: Mapping[str, str], description: str = "") -> 
     elif not shape.text:  # RViz has markers and pictures; the monitor waits for a driver's description
         wanted = [process for process in wanted if process.package not in ("robot_state_publisher", "tf2_ros")]
     return [_command(process, values, file, namespace, shape) for process in wanted]
+
+
+def _check_read(launch: Launch, values: Mapping[str, Value], file: str) -> None:
+    """InputError for an argument that another one makes meaningless."""
+    for argument in launch.arguments:
+        value = values.get(argument.name, EMPTY)
+        if argument.name not in READ_WITH or value in (EMPTY, argument.default):
+            continue
+        node, other, wanted = READ_WITH[argument.name]
+        found = values.get(other, EMPTY)
+        if found == EMPTY and node:
+            said = from_file(file, node, str(values["namespace"])) if file else {}
+            found = said.get(other, table(node)[other].default)
+        found = str(found).lower() if isinstance(found, bool) else str(found)
+        if found not in wanted and (wanted or not found):
+            needs = f"{other}:={' or '.join(wanted) or '...'}"
+            now = f" and {other} is {found}" if found else ""
+            raise InputError(f"{argument.name}:={value} is read with {needs} only{now}: leave one out, or change it")
 
 
 def _shape(values: Mapping[str, Value], description: str) -> Shape:

@@ -416,21 +416,38 @@ def unknown(node: str, name: str) -> str:
     return f"{node} has no parameter {name}: {hint or 'it has ' + ', '.join(known)}"
 
 
-def check_given(node: str, words: Sequence[str], others: Sequence[str]) -> None:
-    """Look at a node's command line; ParameterError for what the node would ignore.
+def check_given(node: str, words: Sequence[str]) -> None:
+    """Look at a node's command line, program first; ParameterError for what the node would ignore.
 
-    `words`: all arguments; `others`: those that are not ROS's.
+    ROS itself takes `robot:=ur5e` outside of --ros-args for a remapping, as it once was, and keeps the robot.
     """
+    ros, others = _split(words[1:])
     if others:
         hint = f": write --ros-args -p {others[0]}" if ":=" in others[0] else ""
         raise ParameterError(f"argument {others[0]!r} says nothing to {node}{hint}")
-    for flag, value in zip(words, words[1:]):
+    given: dict[str, str] = {}
+    for flag, word in zip(ros, ros[1:]):
         if flag == "--params-file":
-            check_file(value)
+            check_file(word)
         elif flag in ("-p", "--param"):
-            name = value.partition(":=")[0].rpartition(":")[2]
-            if problem := unknown(node, name):
+            name, _, value = word.partition(":=")
+            if problem := unknown(node, name.rpartition(":")[2]):
                 raise ParameterError(problem)
+            if given.setdefault(name, value) != value:
+                raise ParameterError(f"parameter {name} is given twice, as {given[name]} and as {value}")
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words within `--ros-args ... --`, and the others."""
+    ros: list[str] = []
+    others: list[str] = []
+    within = False
+    for word in words:
+        if word == "--ros-args" or (within and word == "--"):
+            within = word == "--ros-args"
+        else:
+            (ros if within else others).append(word)
+    return ros, others
 
 
 def check_file(path: str | Path) -> None:

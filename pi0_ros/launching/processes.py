@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pi0_ros.base.errors import USER_ERROR
-from pi0_ros.base.middleware import PROFILES, profiles_variable
+from pi0_ros.base.middleware import PROFILES, domain_of, profiles_variable
 from pi0_ros.base.share import config_path
 from pi0_ros.launching.lifeline import launcher_variable
 
@@ -41,7 +41,7 @@ def ros_environment(localhost: bool = False, domain_id: int | None = None) -> di
 
 def private_domain() -> int:
     """The ROS_DOMAIN_ID that the user chose, else one of this process's own, so that a demo disturbs no robot."""
-    return int(os.environ.get("ROS_DOMAIN_ID", "0")) or 50 + os.getpid() % 50
+    return domain_of(os.environ) or 50 + os.getpid() % 50
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pi0_ros.base.middleware import profiles_variable
-from pi0_ros.launching.launches import LAUNCHES, Argument, Command, resolve
+from pi0_ros.launching.launches import LAUNCHES, Argument, Command, parse_arguments, resolve
 from pi0_ros.launching.lifeline import launcher_variable
 from pi0_ros.launching.lookups import look_up, look_up_executables
 from pi0_ros.launching.processes import REFUSED, Ended, ros_environment
@@ -36,8 +36,8 @@ def launch_description(name: str, look: Look = nothing_around) -> Any:
         given = {argument.name: context.launch_configurations[argument.name] for argument in launch.arguments}
         if any(Path(word).name == f"{name}.launch.py" for word in sys.argv):
             # Launch itself says nothing of a misspelt argument. One launch file among others gets theirs too.
-            words = [word.partition(":=") for word in context.argv if ":=" in word]
-            given |= {key: value for key, _, value in words if not key.startswith("launch-prefix")}
+            words = parse_arguments(word for word in context.argv if ":=" in word)
+            given |= {key: value for key, value in words.items() if not key.startswith("launch-prefix")}
         commands = resolve(launch, given)
         look_up(commands)
         look_up_executables(commands)

@@ -9,12 +9,13 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 
 from pi0_ros.control.latency import Traces
+from pi0_ros.nodes.ros import start_ros
 
 
 def listen(seconds: float, topic: str) -> Traces:
     """What was said on `topic` within `seconds`."""
     traces = Traces()
-    rclpy.init()
+    start_ros(None, signals=True)
     node = rclpy.create_node("latency_trace")
     node.create_subscription(DiagnosticArray, topic, lambda message: traces.take([message]), 100)
     executor = SingleThreadedExecutor()

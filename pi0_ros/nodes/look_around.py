@@ -11,13 +11,13 @@ import rclpy
 from rcl_interfaces.srv import GetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
 from pi0_ros.base.middleware import profiles_variable
 from pi0_ros.launching.processes import ros_environment
 from pi0_ros.launching.surroundings import Surroundings
 from pi0_ros.nodes.messages import LATCHED
+from pi0_ros.nodes.ros import start_ros
 
 LOOK_S = 1.0  # nodes are found one by one
 ANSWER_S = 2.0  # a living node that is not at work answers within
@@ -29,7 +29,7 @@ def look_around(namespace: str, names: Iterable[str]) -> Surroundings:
     profiles = profiles_variable(environment)
     os.environ.setdefault(profiles, environment[profiles])  # finds others quickly
     context = rclpy.Context()
-    rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
+    start_ros(context=context)
     node = Node(
         f"pi0_launch_{os.getpid()}",
         namespace=namespace,

@@ -11,12 +11,12 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.nodes.messages import STATUS, diagnostic_values, status_name
+from pi0_ros.nodes.ros import start_ros
 
 LEVELS = {b"\x00": "ok", b"\x01": "warning", b"\x02": "error", b"\x03": "stale"}
 ESTOP = "/controller/estop"
@@ -120,7 +120,7 @@ class Operator:
 def operator(namespace: str, patience_s: float) -> Iterator[Operator]:
     """An `Operator` in a ROS context of its own."""
     context = rclpy.Context()
-    rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
+    start_ros(context=context)
     node = Node("pi0_operator", namespace=namespace, context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)

@@ -46,6 +46,7 @@ from pi0_ros.nodes.messages import (
     sent_from_message,
     stamp_to_ns,
 )
+from pi0_ros.nodes.ros import start_ros
 from pi0_ros.observation.streams import ObservationBuffer, StaleError
 from pi0_ros.robot import Camera, Robot, StateTopic, robot_to_yaml
 
@@ -126,7 +127,7 @@ def _play(
     bag: Bag, robot: Robot, prompts: Sequence[tuple[int, str]], group: ProcessGroup, rate: float, before_s: float
 ) -> Played:
     context = rclpy.Context()
-    rclpy.init(args=[], context=context)
+    start_ros(context=context)
     executor = SingleThreadedExecutor(context=context)
     node = Node("replay", context=context, use_global_arguments=False)
     executor.add_node(node)

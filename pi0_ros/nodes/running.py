@@ -16,13 +16,12 @@ import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
 
 from pi0_ros.base.errors import InputError, report, take_traceback
 from pi0_ros.launching.lifeline import Lifeline
 from pi0_ros.launching.parameters import check_given
 from pi0_ros.launching.processes import ENDINGS
+from pi0_ros.nodes.ros import start_ros
 
 NodeType = TypeVar("NodeType", bound=Node)
 LAST_ANSWER_S = 0.3  # that the answer to the service which ends a node has to leave
@@ -109,12 +108,8 @@ def begin(node: str, args: Sequence[str] | None) -> Ending:
     if os.environ.get("NO_COLOR"):
         os.environ.setdefault("RCUTILS_COLORIZED_OUTPUT", "0")  # ROS's logger knows this variable only
     words = take_traceback(list(sys.argv if args is None else args))
-    try:
-        check_given(node, words, [])  # parameter files first: it names the line
-        check_given(node, words, remove_ros_args(words)[1:])
-        rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # a log level, a name or a parameter that ROS cannot read
-        raise InputError(str(error).partition(", at /")[0]) from None
+    check_given(node, words)
+    start_ros(words)
     return _ending
 
 

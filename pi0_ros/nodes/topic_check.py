@@ -20,6 +20,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from pi0_ros.doctor.heard import Heard, Session
 from pi0_ros.doctor.trajectory_controller import PARAMETERS
 from pi0_ros.nodes.messages import SENSOR, diagnostic_values, message_class
+from pi0_ros.nodes.ros import start_ros
 from pi0_ros.nodes.topic_ends import endpoint
 from pi0_ros.observation.streams import ObservationBuffer, StaleError
 from pi0_ros.robot import CommandGroup, Robot
@@ -38,7 +39,7 @@ def listen(robot: Robot, seconds: float, use_sim_time: bool = False, discovery_s
     In a ROS context of its own; waits up to `discovery_s` longer where publishers are found late or not at all.
     """
     context = rclpy.Context()
-    rclpy.init(context=context)
+    start_ros(None, context)
     node = Node(NAME, context=context, parameter_overrides=[Parameter("use_sim_time", value=use_sim_time)])
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)

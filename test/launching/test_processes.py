@@ -113,10 +113,13 @@ def test_children_end_when_their_group_is_killed(tmp_path: Path, wait_until) -> 
 def test_ros_environment_respects_the_users_choice(monkeypatch) -> None:
     monkeypatch.delenv("ROS_DISTRO", raising=False)
     monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
     assert Path(ros_environment()["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()
     monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "/mine.xml")
     assert ros_environment()["FASTRTPS_DEFAULT_PROFILES_FILE"] == "/mine.xml"
     monkeypatch.setenv("ROS_DISTRO", "kilted")
+    assert ros_environment()["FASTRTPS_DEFAULT_PROFILES_FILE"] == "/mine.xml"  # which it still reads
+    monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE")
     assert "FASTDDS_DEFAULT_PROFILES_FILE" in ros_environment(localhost=True, domain_id=42)
     assert ros_environment(localhost=True, domain_id=42)["ROS_DOMAIN_ID"] == "42"
 
@@ -162,6 +165,10 @@ def test_launch_arguments_become_typed_parameters() -> None:
         (["robot:=demo_arm", "chekpoint:=x"], "did you mean 'checkpoint'"),
         (["robot:=demo_arm", "auto_arm:=perhaps"], "takes true or false"),
         (["robot"], "write name:=value"),
+        (["robot:=demo_arm", "server:=a", "server:=b"], "argument 'server' is given twice"),
+        (["robot:=demo_arm", "backend:=zmq", "checkpoint:=x"], "checkpoint:=x is read with backend:=local only"),
+        (["robot:=demo_arm", "checkpoint:=x", "server:=a"], "server:=a is read with backend:=zmq or openpi only"),
+        (["robot:=demo_arm", "checkpoint:=x", "deadman_button:=4"], "is read with deadman_topic:=... only"),
     ],
 )
 def test_wrong_launch_arguments_are_named(words: list[str], message: str) -> None:

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.dds, pytest.mark.skipif(sys.platform != "linux", reaso
 
 
 def _shares_memory(pid: int) -> bool:
-    return "/dev/shm/fastrtps" in Path(f"/proc/{pid}/maps").read_text()
+    return "/dev/shm/fast" in Path(f"/proc/{pid}/maps").read_text()
 
 
 def test_only_the_controller_does_without_shared_memory(processes: Processes) -> None:

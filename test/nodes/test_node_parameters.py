@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from pi0_ros.base.middleware import profiles_variable
 
 pytestmark = pytest.mark.dds
 
@@ -28,7 +31,21 @@ pytestmark = pytest.mark.dds
 def test_a_node_refuses_what_it_does_not_take(node: str, words: list[str], message: str, ros_domain: int) -> None:
     given = [part for word in words for part in ("-p", word)]
     argv = [sys.executable, "-m", f"pi0_ros.nodes.{node}_node", "--ros-args", *given]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    refused(argv, message)
+
+
+def refused(argv: list[str], message: str, **environment: str) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_ros_would_pass_over_in_silence_is_refused(ros_domain: int) -> None:
+    """ROS takes the first for a remapping of names, as it once was written."""
+    start = [sys.executable, "-m", "pi0_ros.nodes.start", "controller"]
+    refused([*start, "robot:=ur5e"], "write --ros-args -p robot:=ur5e")
+    refused([*start, "--ros-args", "-p", "robot:=ur5e", "-p", "robot:=panda"], "parameter robot is given twice")
+    for program in ([*start], [sys.executable, "-m", "pi0_ros.cli", "state"]):
+        refused(program, "ROS_DOMAIN_ID is '300': it takes a whole number from 0 to 232", ROS_DOMAIN_ID="300")
+    refused(start, "/nowhere.xml, and there is no such file", **{profiles_variable(os.environ): "/nowhere.xml"})

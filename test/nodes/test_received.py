@@ -56,10 +56,10 @@ def test_a_chunk_comes_through():
 )
 def test_what_is_too_large_is_refused_at_once(message, said):
     data = serialize_message(message)
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(ChunkError, match=said):
         read_chunk(data)
-    assert time.perf_counter() - began < 0.01
+    assert time.thread_time() - began < 0.01  # of its own, whatever else the machine does
 
 
 @settings(max_examples=300)
