@@ -8,7 +8,7 @@ The processes, arguments and parameters are those of `ros2 launch pi0_ros FILE`:
     pi0 up policy --only policy robot:=my_robot checkpoint:=runs/my_robot      # start the policy again, alone
 
 Everything is looked up before the first process starts, and nothing is restarted. When a required process ends, or any
-refuses to start, the others are stopped and its last lines are shown. Ctrl-C, SIGTERM, a closed terminal stop
+refuses to start, the others are stopped and its last lines are shown. Ctrl-C, Ctrl-Z, SIGTERM, a closed terminal stop
 everything: SIGINT, after 5 s SIGTERM, after 5 s more SIGKILL. When this process is killed, its nodes end by themselves.
 """
 
@@ -26,7 +26,7 @@ from types import FrameType
 from pi0_ros.base.errors import InputError
 from pi0_ros.launching import launches
 from pi0_ros.launching.lookups import look_up
-from pi0_ros.launching.processes import ENDINGS, REFUSED, ProcessGroup
+from pi0_ros.launching.processes import ENDINGS_OF_ROBOTS, REFUSED, ProcessGroup
 from pi0_ros.launching.surroundings import check_names
 
 
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         show(group)
         for ended in stopped:
             say(f"pi0 up: {ended}")
-    for number in ENDINGS:  # one more Ctrl-C shall not turn this end into a death by a signal
+    for number in ENDINGS_OF_ROBOTS:  # one more Ctrl-C shall not turn this end into a death by a signal
         signal.signal(number, signal.SIG_IGN)
     return status
 
@@ -106,7 +106,7 @@ def stop_signals() -> list[int]:
     def on_signal(number: int, frame: FrameType | None) -> None:
         stop.append(number)
 
-    for number in ENDINGS:
+    for number in ENDINGS_OF_ROBOTS:
         if not (number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN):
             signal.signal(number, on_signal)
     return stop

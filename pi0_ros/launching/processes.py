@@ -18,7 +18,13 @@ from pi0_ros.base.share import config_path
 from pi0_ros.launching.lifeline import launcher_variable
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # that stop a launcher or a node in order
+# What stops a launcher or a node in order: every signal that would end a process and can be caught, but those that a
+# process brings upon itself by a bug. Power that fails and a limit of CPU time that is reached are among them.
+_ASKED, _MET = ("INT", "TERM", "HUP", "QUIT", "USR1", "USR2"), ("ABRT", "ALRM", "VTALRM", "PROF", "IO", "PWR", "XCPU")
+_NAMES = [f"SIG{name}" for name in (*_ASKED, *_MET, "STKFLT")]
+ENDINGS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+# Ctrl-Z too: whoever stops a launcher sees a prompt and takes the robot to be stopped.
+ENDINGS_OF_ROBOTS = (*ENDINGS, signal.SIGTSTP)
 REFUSED = USER_ERROR  # exit status of a node that did not start
 
 

@@ -20,7 +20,7 @@ from rclpy.node import Node
 from pi0_ros.base.errors import InputError, report, take_traceback
 from pi0_ros.launching.lifeline import Lifeline
 from pi0_ros.launching.parameters import check_given
-from pi0_ros.launching.processes import ENDINGS
+from pi0_ros.launching.processes import ENDINGS_OF_ROBOTS
 from pi0_ros.nodes.ros import start_ros
 
 NodeType = TypeVar("NodeType", bound=Node)
@@ -54,7 +54,9 @@ class Ending:
         self.lifeline = Lifeline.from_environment()
         self.signals: list[int] = []
         self._numbers = [
-            number for number in ENDINGS if not (number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN)
+            number
+            for number in ENDINGS_OF_ROBOTS
+            if not (number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN)
         ]
         self.end_at_once()
 

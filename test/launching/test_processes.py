@@ -15,7 +15,7 @@ from pi0_ros.base.middleware import without_shared_memory
 from pi0_ros.base.share import config_path
 from pi0_ros.cli.up import watch
 from pi0_ros.launching import launches
-from pi0_ros.launching.processes import ProcessGroup, ros_environment
+from pi0_ros.launching.processes import ENDINGS, ProcessGroup, ros_environment
 
 STUBBORN = (
     "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('ready', flush=True)\ntime.sleep(60)\n"
@@ -216,3 +216,23 @@ def test_a_namespace_reaches_nodes_topics_and_sections_of_the_parameter_file(tmp
     argv = controller.argv()
     assert "__ns:=/left" in argv
     assert "/demo_arm/command:=demo_arm/command" in argv
+
+
+def _ends_a_process(number: signal.Signals) -> bool:
+    process = subprocess.Popen(["sleep", "60"])
+    process.send_signal(number)
+    try:
+        return process.wait(0.5) == -number
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return False
+
+
+def test_every_signal_that_ends_a_process_and_can_be_caught_ends_a_node_in_order() -> None:
+    bugs = {signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS}
+    of_python = {signal.SIGPIPE, signal.SIGXFSZ}  # which it ignores: the call fails instead
+    others = set(signal.Signals) - bugs - of_python - {signal.SIGKILL, signal.SIGSTOP}
+    others -= {number for number in others if number >= signal.SIGRTMIN}
+    ending = {number for number in others if _ends_a_process(number)}
+    assert {signal.SIGTERM, signal.SIGUSR1} <= ending <= set(ENDINGS)
