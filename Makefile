@@ -1,6 +1,8 @@
 # make demo         the simulated arm does what it is told (ARGS="--episodes 5 --headless")
 # make test         every test (ARGS="-k robot" chooses)
-# make test-kilted  the tests of the nodes on ROS 2 Kilted's wheels, in an environment of its own (.venv-kilted)
+# make test-kilted  the tests of nodes, monitor and launching on ROS 2 Kilted's wheels, in a small environment of its own
+#                   (.venv-kilted, no torch: what needs it is skipped)
+# make typecheck-humble  the nodes by types against ROS 2 Humble's rclpy (says which sources it needs)
 # make coverage     every test, and which lines no test runs
 # make lint         ruff (rules and format) and mypy
 # make release-check  builds, checks and installs what would be released (needs PyPI)
@@ -23,7 +25,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.pi0_ros_ready
 
-.PHONY: help demo test test-kilted faults coverage lint release-check site train-demo clean clean-venv
+.PHONY: help demo test test-kilted typecheck-humble faults coverage lint release-check site train-demo clean clean-venv
 .DELETE_ON_ERROR:
 
 help:
@@ -39,9 +41,20 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-test-kilted:
-	ROS_WHEELS=kilted requirements/bootstrap.sh .venv-kilted $(PYTHON)
-	.venv-kilted/bin/python -m pytest -n $(WORKERS) test/nodes $(ARGS)
+KILTED ?= .venv-kilted
+KILTED_TESTS ?= test/nodes test/monitor test/launching
+
+test-kilted: $(KILTED)/.ready
+	$(KILTED)/bin/python -m pytest -n $(WORKERS) $(KILTED_TESTS) $(ARGS)
+
+$(KILTED)/.ready: setup.py requirements/ros-kilted.txt requirements/constraints-kilted.txt
+	[ -x $(KILTED)/bin/python ] || $(PYTHON) -m venv $(KILTED)
+	$(KILTED)/bin/python -m pip install -q -r requirements/ros-kilted.txt
+	$(KILTED)/bin/python -m pip install -q -e . pytest pytest-xdist pytest-rerunfailures
+	@touch $@
+
+typecheck-humble: $(READY)
+	$(BIN)/python tools/typecheck_humble.py $(ARGS)
 
 coverage: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered $(ARGS)
@@ -103,4 +116,4 @@ clean:
 	find pi0_ros training test launch tools bench -name __pycache__ -prune -exec rm -rf {} +
 
 clean-venv: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(KILTED)

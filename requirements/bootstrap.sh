@@ -1,8 +1,7 @@
 #!/bin/sh
 # Make the virtual environment, or complete the one that is there:  requirements/bootstrap.sh VENV [PYTHON]
 #
-# Where ROS 2 is sourced its own rclpy is used; elsewhere ROS 2 comes as Python wheels: Jazzy, or Kilted (ROS_WHEELS=kilted).
-# torch comes in its CPU build
+# Where ROS 2 is sourced its own rclpy is used; elsewhere ROS 2 Jazzy comes as Python wheels. torch comes in its CPU build
 # where no NVIDIA GPU is present: it is asked for by its exact local version, so that the CUDA build is never taken instead.
 set -eu
 venv=$1
@@ -33,10 +32,8 @@ elif [ -n "${ROS_DISTRO:-}" ]; then
 distribution's own Python (make PYTHON=/usr/bin/python3)"
 else
     [ "$(uname -sm)" = "Linux x86_64" ] || fail "ROS 2 has wheels for Linux x86_64 only: install ROS 2 and source it"
-    wheels=$here/ros-${ROS_WHEELS:-jazzy}.txt
-    [ -f "$wheels" ] || fail "ROS_WHEELS=$ROS_WHEELS: it is jazzy or kilted"
-    say "installing ROS 2 ${ROS_WHEELS:-jazzy} from wheels"
-    "$python" -m pip install -q -r "$wheels"
+    say "installing ROS 2 Jazzy from wheels"
+    "$python" -m pip install -q -r "$here/ros-jazzy.txt"
 fi
 
 if ! "$python" -c 'import torch' 2>/dev/null; then

@@ -106,7 +106,7 @@ def describe(package: Path, out: Path) -> None:
 
 def main() -> int:
     """Lay out our package, Humble's rclpy and stubs of its messages side by side, and run mypy there."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else WORK / "sources"
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(os.path.relpath(WORK / "sources"))
     missing = [name for name in NEEDED if not (folder / name).is_dir()]
     if missing:
         clones = "".join(f"\n  git clone -b humble https://github.com/ros2/{name} {folder / name}" for name in missing)
