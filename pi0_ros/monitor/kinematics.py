@@ -30,6 +30,7 @@ class UrdfJoint:
     lower: float  # rad or m; -inf where the file gives none
     upper: float
     mimic: tuple[str, float, float] | None  # position = multiplier * position(joint) + offset
+    velocity: float = np.nan  # rad/s or m/s; NaN where the file gives none
 
     def motion(self, position: np.ndarray) -> np.ndarray:
         """Pose of the child after moving by `position` (rad or m, [...]), float64 [..., 4, 4]."""
@@ -141,6 +142,7 @@ def _joint(element: ElementTree.Element) -> UrdfJoint:
         mimic=None
         if mimic is None
         else (mimic.get("joint", ""), float(mimic.get("multiplier", 1)), float(mimic.get("offset", 0))),
+        velocity=float(limit.get("velocity", "nan")) if limit is not None else np.nan,
     )
 
 

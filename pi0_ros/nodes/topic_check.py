@@ -115,10 +115,15 @@ class SettingsAsked:
 def _answered(settings: dict[str, object], name: str, future: Any) -> None:
     values = future.result().values if future.exception() is None else []
     for value in values:
-        if value.type == ParameterType.PARAMETER_BOOL:
-            settings[name] = bool(value.bool_value)
-        elif value.type == ParameterType.PARAMETER_STRING_ARRAY:
-            settings[name] = list(value.string_array_value)
+        if (found := parameter_value(value)) is not None:
+            settings[name] = found
+
+
+def parameter_value(value: Any) -> bool | list[str] | None:
+    """A parameter that is a boolean or a list of texts; None for others."""
+    if value.type == ParameterType.PARAMETER_BOOL:
+        return bool(value.bool_value)
+    return list(value.string_array_value) if value.type == ParameterType.PARAMETER_STRING_ARRAY else None
 
 
 def _subscribe(node: Node, session: Session, heard: Heard, buffer: ObservationBuffer) -> None:

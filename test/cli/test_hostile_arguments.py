@@ -40,11 +40,18 @@ KINDS = {
         "text",
     ),
     **dict.fromkeys(("start_topic", "stop_topic", "discard_topic"), "text"),
+    **dict.fromkeys(("urdf",), "in"),
+    **dict.fromkeys(("gripper", "without"), "name"),
 }
 NUMBERS = ("abc", "-1", "nan", "inf")
 # What a command does not refuse before it has worked for long, and why that is right.
 UNUSED = {
     ("demo", "checkpoint", "odd_folder"): "the policy process reads it; its last words stand below the line",
+    **{
+        ("robot", option, name): "it must have listened to know which joints and topics there are; test_robot_new tries"
+        for option in ("gripper", "without")
+        for name in ("no_such_name", "no_such_thing/robot.yaml", "garbage.bin", "::::")
+    },
     ("latency", "plot", "garbage.bin/below_a_file"): "written after it has listened, and here nobody speaks",
 }
 # Commands that print what is wrong in a report, on stdout: status 1 or 2, and there it stands.

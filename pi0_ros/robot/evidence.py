@@ -1,0 +1,141 @@
+"""What was seen of a robot that nobody has described yet: the joints of its URDF, and its topics, living or recorded.
+
+Facts alone, without a judgement: `proposal.py` makes a robot file of them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from pi0_ros.base.errors import InputError
+from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, STATE_TYPES, TRAJECTORY
+
+JOINT_STATE = "sensor_msgs/msg/JointState"
+NAMED_STATES = tuple(kind for kind, what in STATE_TYPES.items() if what.named)
+LOOKED_AT = (*CAMERA_TYPES, *NAMED_STATES, *(kind for kind in COMMAND_TYPES if kind not in NAMED_STATES))
+STEP_S = 0.04  # between the samples of a track: differences of neighbours are motion, not noise
+MOST_SAMPLES = 5000
+SAMPLED_BYTES = 4096  # of a picture, to tell whether it changes
+
+
+@dataclass(frozen=True)
+class JointFacts:
+    """What a URDF says of a joint that moves by itself; rad or m."""
+
+    name: str
+    kind: str = ""  # revolute | continuous | prismatic; empty: there is no URDF
+    lower: float = -math.inf  # -inf and inf where it says none
+    upper: float = math.inf
+    velocity: float = math.nan  # rad/s or m/s; NaN where it says none
+
+    @property
+    def reach(self) -> float:
+        """The largest position by its limits; infinite where it has none."""
+        return max(abs(self.lower), abs(self.upper))
+
+
+@dataclass
+class Track:
+    """One number over time, as the messages count it."""
+
+    low: float = math.inf
+    high: float = -math.inf
+    times_s: list[float] = field(default_factory=list)  # at least STEP_S apart
+    values: list[float] = field(default_factory=list)
+
+    def take(self, t_s: float, value: float) -> None:
+        """Take a value that is finite."""
+        self.low, self.high = min(self.low, value), max(self.high, value)
+        if (not self.times_s or t_s >= self.times_s[-1] + STEP_S) and len(self.times_s) < MOST_SAMPLES:
+            self.times_s.append(t_s)
+            self.values.append(value)
+
+    @property
+    def most(self) -> float:
+        """The largest magnitude."""
+        return max(abs(self.low), abs(self.high))
+
+    @property
+    def speed(self) -> float:
+        """The largest change per second, of which a hundredth is larger still; 0 where it did not move."""
+        steps = [abs(b - a) / (t - s) for (s, a), (t, b) in pairwise(zip(self.times_s, self.values)) if t - s < 1.0]
+        return float(np.quantile(steps, 0.99)) if steps else 0.0
+
+    def at(self, times_s: np.ndarray) -> np.ndarray:
+        """Values at other times, between the samples straight, float64 like `times_s`."""
+        return np.interp(times_s, self.times_s, self.values)
+
+
+@dataclass(eq=False)
+class TopicFacts:
+    """What was seen of one topic."""
+
+    topic: str
+    type: str
+    count: int = 0  # messages
+    first_s: float = math.nan
+    last_s: float = math.nan
+    listeners: tuple[str, ...] = ()  # nodes, of a living topic
+    joints_told: tuple[str, ...] = ()  # by the parameters of the controller that listens
+    ends_moving: bool | None = None  # whether that controller takes a point with a velocity; None: not known
+    encoding: str = ""  # of raw pictures; of compressed ones their format
+    size: tuple[int, int] = (0, 0)  # of raw pictures: width, height
+    repeats: int = 0  # pictures that were the same as the one before
+    least_changed: float = 1.0  # of the bytes of a raw picture, from one to the next
+    points: int = 0  # of a trajectory, at most
+    numbers: int = 0  # in the last message
+    tracks: dict[str, Track] = field(default_factory=dict)  # joint, or number ("0", "1", ...) -> its positions
+    unreadable: str = ""  # what was wrong with a message
+    _picture: np.ndarray | None = None
+
+    @property
+    def rate_hz(self) -> float:
+        """Messages per second; 0 where it is not known."""
+        span = self.last_s - self.first_s
+        return (self.count - 1) / span if self.count > 1 and span > 0 else 0.0
+
+    @property
+    def named(self) -> bool:
+        """Whether its messages name their joints."""
+        kind = STATE_TYPES.get(self.type) or COMMAND_TYPES.get(self.type)
+        return kind is not None and kind.named
+
+    def arrived(self, t_s: float) -> None:
+        """Count a message."""
+        self.count += 1
+        self.first_s = t_s if self.count == 1 else self.first_s
+        self.last_s = t_s
+
+    def take(self, message: object, t_s: float) -> None:
+        """Count a message that arrived at `t_s` and look into it."""
+        self.arrived(t_s)
+        if self.type in CAMERA_TYPES:
+            self.encoding = str(getattr(message, "encoding", "") or getattr(message, "format", ""))
+            self.size = int(getattr(message, "width", 0)), int(getattr(message, "height", 0))
+            self._look_at(np.frombuffer(getattr(message, "data", b""), np.uint8))
+            return
+        try:
+            names, values = (STATE_TYPES.get(self.type) or COMMAND_TYPES[self.type]).read(message, "position")
+        except InputError as error:
+            self.unreadable = str(error)
+            return
+        if self.type == TRAJECTORY:
+            self.points = max(self.points, len(getattr(message, "points", ())))
+        self.numbers = len(values)
+        for name, value in zip([str(n) for n in range(len(values))] if names is None else names, values):
+            if math.isfinite(value):
+                self.tracks.setdefault(str(name), Track()).take(t_s, float(value))
+
+    def _look_at(self, data: np.ndarray) -> None:
+        """Compare a picture with the one before: a sensor's noise makes each differ, and nearly everywhere."""
+        picture = data[:: len(data) // SAMPLED_BYTES | 1].copy()
+        before, self._picture = self._picture, picture
+        if before is None or before.shape != picture.shape:
+            return
+        self.repeats += bool((picture == before).all())
+        if self.type == CAMERA_TYPES[0]:
+            self.least_changed = min(self.least_changed, float((picture != before).mean()))

@@ -1,0 +1,170 @@
+"""A first robot file from what a URDF and topics say: whole, commented, and with what nobody told marked as guessed."""
+
+from __future__ import annotations
+
+import math
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pi0_ros.base.errors import InputError
+from pi0_ros.base.strict_yaml import nearest
+from pi0_ros.robot.evidence import JOINT_STATE, JointFacts, TopicFacts
+from pi0_ros.robot.propose_cameras import camera_lines, propose_cameras
+from pi0_ros.robot.propose_commands import command_lines, leaders, propose_commands
+from pi0_ros.robot.propose_joints import ProposedJoint, outside, propose_joints, state_topics
+from pi0_ros.robot.proposed_lines import joint_lines, number, word
+
+OURS = re.compile(r"(^|/)(pi0/|_?pi0_)|/rosout$|/parameter_events$")
+USUAL_FPS = (5, 10, 15, 20, 25, 30)
+MARK = "# guessed:"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What whoever asks knows already."""
+
+    name: str = ""
+    prompt: str = ""
+    urdf: str = ""  # its path, for the file
+    angles: str = "auto"  # of the messages: rad | deg | auto
+    grippers: tuple[str, ...] = ()  # joints
+    without: tuple[str, ...] = ()  # joints and topics that are left out
+    slots: Mapping[str, str] = field(default_factory=dict)  # camera -> the model's slot
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The text of a robot file, and in sentences what nobody told."""
+
+    text: str
+    unknown: tuple[str, ...]
+    cameras: Mapping[str, str]  # camera -> slot
+    joints: tuple[str, ...]
+
+
+def propose(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishes: Wishes) -> Proposal:
+    """A robot file for a robot whose URDF describes these joints (none: it is not known), by these topics.
+
+    `InputError` where neither tells of a joint, and for a wish that names what is not there.
+    """
+    _check(described, topics, wishes)
+    unknown: list[str] = []
+    topics = [topic for topic in topics if not OURS.search(topic.topic) and topic.topic not in wishes.without]
+    described = [fact for fact in described if fact.name not in wishes.without]
+    states = state_topics(topics, {fact.name for fact in described})
+    for topic in states:
+        for name in wishes.without:
+            topic.tracks.pop(name, None)
+    joints = propose_joints(described, states, wishes.angles, wishes.grippers, unknown)
+    if not joints:
+        heard = ", ".join(topic.topic for topic in topics if topic.count) or "none"
+        raise InputError(f"neither a URDF nor joint states tell of a joint; topics heard: {heard}: give --urdf")
+    cameras = propose_cameras(topics, wishes.slots, unknown)
+    groups = propose_commands(topics, joints, states, unknown)
+    rates = [camera.topic.rate_hz for camera in cameras if camera.topic.rate_hz]
+    fps = _fps(min(rates)) if rates else 20
+    lines = [
+        f"name: {word(wishes.name)}",
+        f"description: {word(wishes.name)}  {MARK} for people",
+        f"control_rate_hz: 50  {MARK} commands per second",
+        f"policy_rate_hz: 2.5  {MARK} most inferences per second",
+        f"dataset_fps: {fps}" + ("  # the slowest camera's, at most 30" if rates else f"  {MARK} no camera was heard"),
+        f"prompt: {word(wishes.prompt)}" + ("" if wishes.prompt else f"  {MARK} none; such as: fold the towel"),
+        *([f"urdf: {word(wishes.urdf)}"] if wishes.urdf else []),
+        "",
+        "joints:",
+        *(line for joint in joints for line in _joint_lines(joint)),
+        "",
+        "cameras:" if cameras else f"cameras: []  {MARK} none was heard, so the policy sees the state alone",
+        *(line for camera in cameras for line in camera_lines(camera, MARK)),
+        "",
+        "state:",
+        *_state_lines(joints, states, unknown),
+        "",
+        "commands:",
+        *command_lines(groups, len(joints), MARK),
+        "",
+        "action:",
+        *_action_lines(any(group.topic.count or group.topic.listeners for group in groups), fps),
+        *_takeover_lines(topics),
+    ]
+    unknown += [f"joint {name} was seen at {where}" for name, where in outside(joints).items()]
+    unknown += [
+        "the robot's true speeds: begin slowly, `limits` are enforced on every command",
+        "which actions the model shall see relative to the state: here all but grippers, as pi0 was trained",
+    ]
+    unknown += [f"{topic.topic}: {topic.unreadable}" for topic in topics if topic.unreadable and not topic.tracks]
+    head = [f"# A first robot file. What nobody told is marked with `{MARK}`; and look at these:"]
+    for sentence in unknown:
+        head += textwrap.wrap(sentence, 112, initial_indent="# - ", subsequent_indent="#   ")
+    text = "\n".join([*head, *lines]) + "\n"
+    slots = {camera.name: camera.slot for camera in cameras}
+    return Proposal(text, tuple(unknown), slots, tuple(joint.name for joint in joints))
+
+
+def _fps(rate_hz: float) -> int:
+    """The usual frame rate that the slowest camera seems to have, at most 30."""
+    usual = min(USUAL_FPS, key=lambda fps: abs(fps - rate_hz))
+    near = abs(usual - rate_hz) < 0.15 * usual
+    return min(usual if near else max(1, round(rate_hz)), USUAL_FPS[-1])
+
+
+def _check(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishes: Wishes) -> None:
+    """Refuse wishes that name nothing."""
+    joints = [*(fact.name for fact in described), *(name for topic in topics for name in topic.tracks)]
+    for option, words, known in (
+        ("--gripper", wishes.grippers, joints),
+        ("--without", wishes.without, [*joints, *(topic.topic for topic in topics)]),
+    ):
+        for wanted in words:
+            if wanted not in known:
+                there = ", ".join(dict.fromkeys(known)) or "none"
+                raise InputError(f"{option}: there is no {wanted!r}{nearest(wanted, known)}; there are {there}")
+
+
+def _joint_lines(joint: ProposedJoint) -> Iterator[str]:
+    def guessed(what: Sequence[str]) -> str:
+        return f"  {MARK} {'; '.join(what)}" if what else ""
+
+    ends = "" if joint.kind == "continuous" else f"position: [{number(joint.lower)}, {number(joint.upper)}], "
+    speeds = f"velocity: {number(joint.velocity)}, acceleration: {number(joint.acceleration)}"
+    yield f"  - name: {word(joint.name)}"
+    yield f"    unit: {joint.unit}{guessed(joint.about_unit)}"
+    yield f"    kind: {joint.kind}{guessed(joint.about_kind)}"
+    yield f"    limits: {{{ends}{speeds}}}{guessed(joint.about_limits)}"
+    yield f"    action: {'absolute' if joint.kind == 'gripper' else 'relative'}"
+
+
+def _state_lines(joints: Sequence[ProposedJoint], states: Sequence[TopicFacts], unknown: list[str]) -> Iterator[str]:
+    if not states:
+        unknown.append("where the joints' states come from: none were heard, /joint_states stands there")
+        yield f"  - topic: /joint_states  {MARK} it was not heard"
+        yield f"    type: {JOINT_STATE}"
+        yield "    max_age_s: 0.2"
+    for topic in states:
+        mine = [joint for joint in joints if joint.heard is topic]
+        if mine:
+            yield f"  - topic: {topic.topic}" + (f"  # {topic.rate_hz:.0f} Hz" if topic.rate_hz else "")
+            yield f"    type: {topic.type}"
+            yield f"    max_age_s: {max(0.1, round(3.5 / topic.rate_hz, 2)) if topic.rate_hz else 0.2:g}"
+            yield from joint_lines(mine, [j.called for j in mine], [j.scale for j in mine], len(joints))
+
+
+def _action_lines(told: bool, fps: int) -> Iterator[str]:
+    about = "the command topics" if told else f"{MARK} no command topic was found, so the state one row later"
+    yield f"  source: {'command' if told else 'next_state'}  {about if about.startswith('#') else f'# {about}'}"
+    yield f"  max_age_s: {max(0.25, math.ceil(250 / fps) / 100):g}"
+
+
+def _takeover_lines(topics: Sequence[TopicFacts]) -> Iterator[str]:
+    """A person's topics as a comment: whether they may lead is not the file's to guess."""
+    led = leaders(topics)
+    if led:
+        yield ""
+        yield "# takeover:  # a person may lead by these poses instead of the policy, see docs/takeover.md"
+        yield "#   topics:"
+        for topic in led:
+            yield f"#     - topic: {topic.topic}"
+            yield f"#       type: {topic.type}"

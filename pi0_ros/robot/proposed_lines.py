@@ -1,0 +1,36 @@
+"""Lines of a proposed robot file that several of its lists have in common."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+
+import yaml
+
+from pi0_ros.robot.propose_joints import ProposedJoint
+
+PLAIN = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
+
+
+def word(text: str) -> str:
+    """A text as YAML reads it back, in lists, too: in quotes where it must be."""
+    return text if PLAIN.fullmatch(text) and yaml.safe_load(text) == text else json.dumps(text)
+
+
+def joint_lines(
+    joints: Sequence[ProposedJoint], names: Sequence[str], scales: Sequence[float], of: int, mark: str = ""
+) -> Iterator[str]:
+    """The keys joints, names and scale of an entry, where they say something."""
+    if len(joints) < of or mark or not names:
+        yield f"    joints: [{', '.join(word(joint.name) for joint in joints)}]{mark}"
+    if names and any(name != joint.name for name, joint in zip(names, joints)):
+        yield f"    names: [{', '.join(map(word, names))}]  # what its messages call them"
+    if any(scale != 1.0 for scale in scales):
+        yield f"    scale: [{', '.join(number(scale) for scale in scales)}]  # message = scale * value here"
+
+
+def number(value: float) -> str:
+    """As short as it is exact to 7 digits, so that YAML reads it as a number."""
+    text = f"{value:.7g}"
+    return text if "e" not in text else f"{value:.9f}"

@@ -1,0 +1,207 @@
+"""`pi0 robot new` from recordings and by options: what it writes, asks and refuses."""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bagmaker import START_NS, TYPES, Recipe, joint_message, make_bag
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from new_robots import DEGREES, SO101, SO101_JOINTS
+
+from pi0_ros.bags.reader import Bag
+from pi0_ros.base.share import config_path
+from pi0_ros.cli.main import main
+from pi0_ros.conversion.align import rows, scan
+from pi0_ros.robot import Robot, load_robot, robot_from_yaml
+from pi0_ros.robot.evidence import LOOKED_AT, JointFacts, TopicFacts
+from pi0_ros.robot.proposal import Wishes, propose
+
+ARRAY, DEMO_URDF = "std_msgs/msg/Float64MultiArray", config_path("robots", "demo_arm.urdf")
+
+
+def new(*words: object) -> int:
+    return main(["robot", "new", *map(str, words)])
+
+
+def test_a_recording_of_the_demo_gives_a_file_like_the_demos(tmp_path: Path, capsys) -> None:
+    """The same joints, limits, cameras and topics; and rows that are equal to the last pixel."""
+    demo, file = load_robot("demo_arm"), tmp_path / "new.yaml"
+    path = make_bag(tmp_path / "bag", demo, Recipe(seconds=4.0, prompts=[(0.0, "push the cube")]))
+    assert new("--bag", path, "--urdf", DEMO_URDF, "--out", file) == 0, capsys.readouterr().err
+    robot = load_robot(file)
+    assert (robot.name, robot.prompt, robot.dataset_fps) == (demo.name, "push the cube", demo.dataset_fps)
+    for ours, theirs in zip(robot.joints, demo.joints, strict=True):
+        limits = {"velocity": ours.velocity, "acceleration": ours.acceleration}  # nobody tells them
+        assert ours == replace(theirs, **limits)
+        assert ours.velocity <= 1.3 * theirs.velocity
+    times = {"max_age_s": 0.0, "frozen_s": None}
+    ours, theirs = ([replace(camera, **times) for camera in one.cameras] for one in (robot, demo))
+    assert ours == theirs
+    assert replace(robot.state[0], max_age_s=0.15) == demo.state[0] and len(robot.state) == 1
+    assert replace(robot.commands[0], name="arm") == demo.commands[0] and len(robot.commands) == 1
+    assert robot.action_source == demo.action_source
+    seen: list[list] = []
+    for one in (robot, demo):
+        with Bag(path) as bag:
+            found = scan(bag, one)
+            ticks = np.arange(START_NS + 10**9, START_NS + 3 * 10**9, 10**8)
+            seen.append(list(rows(bag, one, found, ticks, lambda tick: "")))
+    for ours_row, theirs_row in zip(*seen, strict=True):
+        np.testing.assert_array_equal(ours_row.action, theirs_row.action)
+        np.testing.assert_array_equal(ours_row.observation.state, theirs_row.observation.state)
+        for camera in demo.cameras:
+            np.testing.assert_array_equal(*(row.observation.images[camera.name] for row in (ours_row, theirs_row)))
+
+
+def so101_bag(folder: Path, order: list[str], lead_s: float = 0.06) -> Path:
+    """In degrees; commands without names, in an order of their own, ahead of what the joints then do."""
+    extra: list[tuple[float, str, str, object]] = []
+    for number in range(200):
+        t_s = 0.02 * number
+        ns, where, goal = START_NS + round(t_s * 1e9), SO101.at(t_s), SO101.at(t_s + lead_s)
+        message = joint_message(ns, list(where), np.array(list(where.values())))
+        extra.append((t_s, SO101.states, "sensor_msgs/msg/JointState", message))
+        layout = TYPES["std_msgs/msg/MultiArrayLayout"](dim=[], data_offset=0)
+        told = TYPES[ARRAY](layout=layout, data=np.array([goal[name] for name in order]))
+        extra.append((t_s, "/forward_controller/commands", ARRAY, told))
+    nothing = replace(load_robot("demo_arm"), cameras=(), state=(), commands=())
+    return make_bag(folder, nothing, Recipe(seconds=4.0, delay_s=0.0, extra=extra))
+
+
+def test_the_order_of_numbers_is_told_by_the_motion(tmp_path: Path, capsys) -> None:
+    order = ["gripper", *SO101_JOINTS[4::-1]]
+    shape, file = tmp_path / "arm.urdf", tmp_path / "arm.yaml"
+    shape.write_text(SO101.urdf)
+    assert new("--bag", so101_bag(tmp_path / "bag", order), "--urdf", shape, "--out", file) == 0
+    robot = load_robot(file)
+    assert list(robot.joint_names) == SO101_JOINTS and robot.joints[4].continuous
+    assert list(robot.commands[0].joints) == order
+    assert robot.commands[0].scale == robot.state[0].scale == pytest.approx([DEGREES] * 6)
+    command = next(line for line in file.read_text().splitlines() if "joints: [gripper" in line)
+    assert "guessed" not in command, "it was seen"
+    assert robot.cameras == () and "cameras: []  # guessed:" in file.read_text()
+    assert robot.joints[0].velocity < 6.0, "rad/s, not degrees"
+
+
+def test_without_a_urdf_limits_are_what_was_seen(tmp_path: Path, capsys) -> None:
+    path = so101_bag(tmp_path / "bag", SO101_JOINTS)
+    assert new("--bag", path, "--name", "my arm", "--prompt", "on") == 0
+    text = capsys.readouterr().out
+    robot = robot_from_yaml(text, "printed")
+    assert (robot.name, robot.prompt) == ("my_arm", "on")
+    lift, gripper = robot.joints[1], robot.joints[5]
+    assert -1.5 < lift.lower < -1.3 and -0.72 < lift.upper < -0.6 and "# guessed: positions are" in text
+    assert (gripper.unit, robot.state[0].scale[5]) == ("normalized", 100.0), "0 .. 100"
+    assert "which end is open?" in text
+
+
+def test_options_answer_what_no_topic_says(tmp_path: Path, capsys, monkeypatch) -> None:
+    demo = load_robot("demo_arm")
+    path = make_bag(tmp_path / "bag", demo, Recipe(seconds=2.0))
+    told = ("--bag", path, "--urdf", DEMO_URDF)
+    wrist = demo.cameras[1].topic
+    assert (
+        new(*told, "--slot", "base=right_wrist_0_rgb", "--without", "roll", "--without", wrist, "--angles", "deg") == 0
+    )
+    robot = robot_from_yaml(capsys.readouterr().out, "printed")
+    assert [camera.slot for camera in robot.cameras] == ["right_wrist_0_rgb"]
+    assert "roll" not in robot.joint_names and robot.state[0].scale[0] == pytest.approx(DEGREES)
+    for words, says in (
+        (("--slot", "top=base_0_rgb"), "no camera is called 'top'"),
+        (("--gripper", "rol"), "there is no 'rol' (did you mean 'roll'?)"),
+        (("--without", "/nowhere"), "there is no '/nowhere'"),
+        (("--seconds", "3"), "not with --bag"),
+        (("--overwrite",), "give that, too"),
+    ):
+        assert new(*told, *words) == 2
+        assert says in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", io.StringIO("push\nright_wrist_0_rgb\n\n"))
+    assert new(*told) == 0
+    assert "push" not in capsys.readouterr().out, "nobody was asked"
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert new(*told) == 0
+    captured = capsys.readouterr()
+    robot = robot_from_yaml(captured.out, "printed")
+    assert robot.prompt == "push" and captured.err.count("?") == 3, captured.err
+    assert [camera.slot for camera in robot.cameras] == ["right_wrist_0_rgb", "left_wrist_0_rgb"]
+
+
+def test_what_tells_of_no_joint_is_refused(tmp_path: Path, capsys) -> None:
+    robot = replace(load_robot("demo_arm"), state=(), commands=())
+    assert new("--bag", make_bag(tmp_path / "bag", robot, Recipe(seconds=0.5))) == 2
+    error = capsys.readouterr().err
+    assert "give --urdf" in error and robot.cameras[0].topic in error
+
+
+NAMES = st.sampled_from(
+    [
+        "a",
+        "b_1",
+        "left_a",
+        "gripper",
+        "finger joint",
+        "on",
+        "7",
+        "1e3",
+        "null",
+        "ünter",
+        "x: y",
+        "- z",
+        "#c",
+        "[q]",
+        "'",
+        "",
+    ]
+)
+NUMBERS = st.floats(-400, 400) | st.sampled_from([0.0, 1.0, 1e-9, 1e6, math.nan, math.inf])
+
+
+@st.composite
+def topic_facts(draw: st.DrawFn, number: int) -> TopicFacts:
+    """A topic of any type that heard anything."""
+    place = draw(
+        st.sampled_from(["joint_states", "arm/commands", "leader/joint_states", "image_raw", "wrist/compressed"])
+    )
+    facts = TopicFacts(f"/t{number}/{place}", draw(st.sampled_from(LOOKED_AT)))
+    facts.listeners = tuple(draw(st.lists(st.sampled_from(["/c", "/d"]), unique=True)))
+    facts.joints_told = tuple(draw(st.lists(NAMES, max_size=3, unique=True)))
+    names = draw(st.lists(NAMES, max_size=5, unique=True))
+    for n in range(draw(st.integers(0, 4))):
+        values = np.array([draw(NUMBERS) for _ in names])
+        message = joint_message(0, names, values)
+        if facts.type == ARRAY or "Float" in facts.type:
+            message = TYPES[ARRAY](layout=None, data=values)
+        elif "Trajectory" in facts.type or "Image" in facts.type:
+            facts.arrived(0.1 * n)
+            facts.encoding = draw(st.sampled_from(["rgb8", "16UC1", "8UC3", "jpeg", "h264"]))
+            continue
+        facts.take(message, 0.1 * n)
+    return facts
+
+
+@given(data=st.data())
+@settings(deadline=None)
+def test_whatever_was_seen_the_file_can_be_read(data: st.DataObject) -> None:
+    """Or it is refused in a sentence: never a file that pi0 itself refuses."""
+    kinds = st.sampled_from(["revolute", "continuous", "prismatic"])
+    ends = st.tuples(st.floats(-10, 0), st.floats(0.01, 10)) | st.just((-math.inf, math.inf))
+    joints = [
+        JointFacts(name, data.draw(kinds), *data.draw(ends), data.draw(st.sampled_from([0.0, 2.0, math.nan])))
+        for name in data.draw(st.lists(NAMES.filter(str.strip), max_size=4, unique=True))
+    ]
+    topics = [data.draw(topic_facts(n)) for n in range(data.draw(st.integers(0, 4)))]
+    try:
+        proposal = propose(joints, topics, Wishes(name="any", angles=data.draw(st.sampled_from(["auto", "deg"]))))
+    except Exception as error:
+        assert "tell of a joint" in str(error)
+        return
+    robot: Robot = robot_from_yaml(proposal.text, "proposed")
+    assert len(robot.joints) == len(proposal.joints)
