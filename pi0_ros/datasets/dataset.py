@@ -62,7 +62,7 @@ class Dataset:
         if inside is None:
             raise DatasetError(
                 f"{self.path / ROBOT_PATH}: missing, the dataset was not made by `pi0 convert`: say with --robot which "
-                f"robot it is of; `pi0 robot from-dataset {self.path}` writes a first robot file"
+                f"robot it is of; `pi0 robot convert {self.path}` writes a first robot file"
             )
         self.robot: Robot = inside
         self.info = self.folder.info

@@ -8,6 +8,7 @@ told.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ FULL_TURN = 2 * np.pi + 0.2  # rad; larger values are degrees
 DEGREES = 57.29578  # of one rad
 GRIPPERS = ("gripper", "finger", "claw", "suction", "jaw")
 MARGIN = 0.05  # of the measured range, on both sides
+EPISODES_STATS = "meta/episodes_stats.jsonl"
 SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 
 
@@ -34,15 +36,17 @@ class DerivedRobot:
 
 def derive_robot(folder: DatasetFolder) -> DerivedRobot:
     """The robot that the dataset is of, as far as it can be told. Raises `DatasetError` where it says too little."""
+    rows = _has_rows(folder)
     for key in (STATE, ACTION):
-        if key not in folder.columns:
+        if key not in (folder.columns if rows else folder.features):
             raise DatasetError(
                 f"{folder.path}: no column {key} (there are {', '.join(folder.features)}), so nothing says which "
                 "joints the robot has: write its robot file, with the names in `dataset: {names: ...}`"
             )
+    measured = "positions and velocities are measured" if rows else "positions are of the statistics, velocities usual"
     unknown = [
         "the topics and their message types: they are placeholders; `ros2 topic list -t` knows them",
-        "the joints' true limits: positions and velocities are measured, accelerations ten times the velocity",
+        f"the joints' true limits: {measured}, accelerations ten times the velocity",
         "the maximum ages of the streams, the control rate and the policy rate: usual values",
         "whether the model shall see actions relative to the state (here: all but grippers, as pi0 was trained)",
     ]
@@ -62,6 +66,9 @@ def derive_robot(folder: DatasetFolder) -> DerivedRobot:
     for key, called in ((STATE, state_names), (ACTION, action_names)):
         theirs = folder.names(key)
         names += [(a, b) for a, b in zip(theirs, called) if a != b and not a.isdigit()]
+    tasks: list[str] = []
+    with suppress(DatasetError):  # the prompt may be written in
+        tasks = folder.tasks
     kept = {camera.name for camera in cameras} | {joint.name for joint in joints}
     robot = Robot(
         name=str(folder.info.get("robot_type") or folder.path.resolve().name),
@@ -75,7 +82,7 @@ def derive_robot(folder: DatasetFolder) -> DerivedRobot:
         control_rate_hz=min(1000.0, max(50.0, folder.fps)),
         policy_rate_hz=2.0,
         dataset_fps=folder.fps,
-        prompt=folder.tasks[0] if folder.tasks else "",
+        prompt=tasks[0] if tasks else "",
         urdf=None,
         dataset=DatasetNames(tuple((a, b) for a, b in dict(names).items() if b in kept), tuple(scales.items())),
     )
@@ -102,13 +109,7 @@ def _joint(
     unknown: list[str],
 ) -> tuple[Joint, float]:
     """A joint, and by how much its values in the dataset are to be divided."""
-    sides = [(STATE, state_names), (ACTION, action_names)]
-    present = [(key, names) for key, names in sides if name in names]
-    series = [folder.columns[key].reshape(-1, len(names))[:, names.index(name)] for key, names in present]
-    values = np.concatenate(series).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise DatasetError(f"{folder.path}: {name} is not finite in some rows; `pi0 dataset check` says in which")
-    low, high = float(values.min()), float(values.max())
+    low, high, speed = _range(folder, name, ((STATE, state_names), (ACTION, action_names)))
     largest = max(abs(low), abs(high))
     kind, unit, scale = "revolute", "rad", 1.0
     if any(word in name.lower() for word in GRIPPERS):
@@ -124,14 +125,51 @@ def _joint(
     elif largest > FULL_TURN:
         scale = DEGREES
         unknown.append(f"the unit of {name} ({low:.4g} to {high:.4g}): taken for degrees")
-    steps = np.concatenate([np.abs(np.diff(column.astype(np.float64))) for column in series]) * folder.fps / scale
-    speed = max(1.2 * float(np.quantile(steps, 0.999)) if len(steps) else 0.0, 0.1)
+    speed = max(1.2 * speed / scale, 0.1) if speed is not None else min(1.0, max((high - low) / scale, 0.1))
     low, high = low / scale, high / scale
     slack = max(MARGIN * (high - low), 0.01)
     relative = role == "both" and kind != "gripper"
     action = "" if role == "state" else "relative" if relative else "absolute"
     numbers = (_rounded(low - slack), _rounded(high + slack), _rounded(speed), _rounded(10 * speed))
     return Joint(name, unit, kind, *numbers, None, action, role), scale
+
+
+def _has_rows(folder: DatasetFolder) -> bool:
+    """Whether more than the folder `meta` is there."""
+    return (folder.path / "data").is_dir()
+
+
+def _range(
+    folder: DatasetFolder, name: str, sides: Sequence[tuple[str, Sequence[str]]]
+) -> tuple[float, float, float | None]:
+    """The least and greatest value of a dimension in the columns that have it, and all but its greatest change in a
+    second; None where there are statistics only."""
+    present = [(key, list(names).index(name), len(names)) for key, names in sides if name in names]
+    if not _has_rows(folder):
+        lows = [_statistic(folder, key, "min").min(axis=0)[at] for key, at, _ in present]
+        highs = [_statistic(folder, key, "max").max(axis=0)[at] for key, at, _ in present]
+        return float(min(lows)), float(max(highs)), None
+    series = [folder.columns[key].reshape(-1, width)[:, at].astype(np.float64) for key, at, width in present]
+    values = np.concatenate(series)
+    if not np.isfinite(values).all():
+        raise DatasetError(f"{folder.path}: {name} is not finite in some rows; `pi0 dataset check` says in which")
+    steps = np.concatenate([np.abs(np.diff(column)) for column in series]) * folder.fps
+    return float(values.min()), float(values.max()), float(np.quantile(steps, 0.999)) if len(steps) else 0.0
+
+
+def _statistic(folder: DatasetFolder, key: str, name: str) -> np.ndarray:
+    """One statistic of a column, float64 [E, D]: of the whole dataset, or in v2.1 of each episode."""
+    rows = [folder.stats] if folder.stats else []
+    if not rows and (folder.path / EPISODES_STATS).is_file():
+        rows = [row["stats"] for row in folder.lines(EPISODES_STATS)]
+    width = int(np.prod(folder.features[key]["shape"]))
+    try:
+        found = np.array([np.asarray(row[key][name], np.float64).reshape(width) for row in rows], np.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{folder.path}: the statistics say no {name} of the {width} dimensions of {key}") from error
+    if not len(found) or not np.isfinite(found).all():
+        raise DatasetError(f"{folder.path}: neither rows nor meta/stats.json tell how far {key} goes: get one of them")
+    return found
 
 
 def _rounded(value: float) -> float:
@@ -150,7 +188,8 @@ def _cameras(folder: DatasetFolder, unknown: list[str]) -> tuple[Camera, ...]:
     if depth:
         unknown.append(f"what to do with depth, which pi0 does not see: {', '.join(depth)} is left out")
     if not keys:
-        raise DatasetError(f"{folder.path}: no camera in colour; pi0 needs pictures")
+        unknown.append("its cameras: the dataset has none in colour, so the policy would see the state alone")
+        return ()
     for key in keys:
         name = _short(key)
         low = name.lower()

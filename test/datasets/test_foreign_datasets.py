@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import motion
@@ -62,6 +64,24 @@ def foreign(folder: Path, v21: bool, *, scale: float = 1.0, names: bool = True) 
                 table = table.rename_columns([name.replace(f"/{old}/", f"/{new}/") for name in table.column_names])
             pq.write_table(table, file)
     return folder
+
+
+def only_metadata(folder: Path, v21: bool) -> None:
+    """Leave what LeRobot's metadata says of a dataset: no rows, no videos, right statistics."""
+    whole = DatasetFolder(folder)
+
+    def statistics(rows: slice) -> dict[str, dict[str, list[float]]]:
+        columns = {key: whole.columns[key][rows] for key in ("observation.state", "action")}
+        return {key: {"min": v.min(0).tolist(), "max": v.max(0).tolist()} for key, v in columns.items()}
+
+    if v21:
+        (folder / "meta/stats.json").unlink(missing_ok=True)
+        lines = [{"episode_index": entry.index, "stats": statistics(whole.rows(entry))} for entry in whole.entries]
+        (folder / "meta/episodes_stats.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    else:
+        (folder / "meta/stats.json").write_text(json.dumps(statistics(slice(None))))
+    for rows in ("data", "videos"):
+        shutil.rmtree(folder / rows)
 
 
 @pytest.mark.parametrize("v21", [False, True])
@@ -134,7 +154,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, names: dict[str, str], said:
 
 
 def test_without_a_robot_file_the_remedy_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"--robot.*pi0 robot from-dataset"):
+    with pytest.raises(DatasetError, match=r"--robot.*pi0 robot convert"):
         Dataset(foreign(tmp_path / "theirs", False))
     for wrong in ("top", "=base", "top="):
         with pytest.raises(DatasetError, match="THEIRS=OURS"):
@@ -175,7 +195,7 @@ def test_a_first_robot_file_from_a_dataset(
 ) -> None:
     folder = foreign(tmp_path / "theirs", v21, scale=scale)
     file = tmp_path / "their_arm.yaml"
-    assert main(["robot", "from-dataset", str(folder), "--out", str(file)]) == 0
+    assert main(["robot", "convert", str(folder), "--out", str(file)]) == 0
     said = capsys.readouterr().out
     assert "Not known from it" in said and "the topics and their message types" in said and "image slot" in said
     assert ("taken for degrees" in said) == (scale != 1.0)
@@ -187,4 +207,13 @@ def test_a_first_robot_file_from_a_dataset(
     found = Dataset(folder, robot).episodes[0].state
     arm = [place for place, number in enumerate(ORDER) if ROBOT.joints[number].kind != "gripper"]
     assert np.allclose(found[:, arm], ours.episodes[0].state[:, ORDER][:, arm], atol=1e-5)
-    assert main(["robot", "from-dataset", str(folder), "--out", str(file)]) == 2  # does not overwrite
+    assert main(["robot", "convert", str(folder), "--out", str(file)]) == 2  # does not overwrite
+    assert main(["robot", "convert", str(folder), "--out", str(file), "--overwrite"]) == 0
+    only_metadata(folder, v21)
+    assert main(["robot", "convert", str(folder / "meta" / "info.json"), "--out", str(tmp_path / "meta.yaml")]) == 0
+    assert "velocities usual" in capsys.readouterr().out
+    by_meta = load_robot(tmp_path / "meta.yaml")
+    assert by_meta.cameras == robot.cameras and by_meta.dataset == robot.dataset and by_meta.prompt == robot.prompt
+    for ours_joint, theirs_joint in zip(by_meta.joints, robot.joints, strict=True):
+        speeds = {"velocity": theirs_joint.velocity, "acceleration": theirs_joint.acceleration}
+        assert replace(ours_joint, **speeds) == theirs_joint
