@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pi0_ros.checkpoints.folders import read_json
-from pi0_ros.checkpoints.safetensors_files import CheckpointError
+from pi0_ros.checkpoints.safetensors_files import CheckpointError, SafetensorsFile
 from pi0_ros.training.optimizer import Average
 from pi0_ros.training.recipe import RecipeError
 from pi0_ros.training.sharding import like
@@ -104,16 +104,16 @@ def read_state(
 ) -> None:
     """Put what `write_state` saved back in place."""
     path = checkpoint / FOLDER / TENSORS
-    tensors = load_file(path)
+    file = SafetensorsFile(path)  # read one tensor after the other: memory holds the state once
     try:
         for name, parameter in learning.items():
-            parameter.copy_(like(parameter, tensors[f"raw.{name}"]))
+            parameter.copy_(like(parameter, file.tensor(f"raw.{name}")))
             if average.enabled:
-                average.tensors[name].copy_(like(parameter, tensors[f"average.{name}"]))
+                average.tensors[name].copy_(like(parameter, file.tensor(f"average.{name}")))
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit this model ({error}); was the training config changed?") from None
     for name, parameter in learning.items():
-        if f"exp_avg.{name}" in tensors:
-            moments = {moment: like(parameter, tensors[f"{moment}.{name}"]) for moment in MOMENTS}
+        if f"exp_avg.{name}" in file.tensors:
+            moments = {moment: like(parameter, file.tensor(f"{moment}.{name}")) for moment in MOMENTS}
             steps = torch.tensor(float(position.step), device=parameter.device)  # a fused optimiser wants it there
             optimizer.state[parameter] = {"step": steps, **moments}

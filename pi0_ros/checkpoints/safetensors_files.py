@@ -85,6 +85,16 @@ class SafetensorsFile:
             self._map.madvise(mmap.MADV_DONTNEED, first, done - first)
             offset = done
 
+    def tensor(self, name: str) -> Tensor:
+        """A copy of the whole tensor, in its shape and dtype; KeyError where the file has none of this name."""
+        info = self.tensors[name]
+        whole = torch.empty(info.shape, dtype=info.dtype)
+        flat, at = whole.view(-1), 0
+        for piece in self.pieces(name):
+            flat[at : at + len(piece)] = piece
+            at += len(piece)
+        return whole
+
 
 def _read_header(path: Path, start: bytes, file: Any) -> tuple[dict[str, Any], int]:
     """Return the header and where the data begin."""
