@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 
+NAMESPACE = r"([A-Za-z_]\w*(/[A-Za-z_]\w*)*)?"  # of nodes, without the slashes around it; also none
+
 
 def count(text: str) -> int:
     """A whole number of at least 1."""

@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "play a recording through the deployed policy and measure what it would have done",
     ),
     "latency": ("pi0_ros.cli.latency", "show where the time goes from a picture to the command, and what to do"),
+    "layout": ("pi0_ros.cli.layout", "write a layout for Foxglove or PlotJuggler"),
     "doctor": ("pi0_ros.cli.doctor", "check robot file, checkpoint and topics before anything moves"),
     "completion": ("pi0_ros.cli.completion", "print the script by which bash or zsh complete `pi0`"),
 }

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pi0_ros.base.arguments import NAMESPACE
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.share import config_path, share_path
 from pi0_ros.launching.parameters import RENAMED, Parameter, check_file, from_file, table, yaml_value
@@ -316,7 +317,7 @@ def resolve(launch: Launch, given: Mapping[str, str], description: str = "") -> 
         check_file(file)
     _check_read(launch, values, file)
     namespace = str(values["namespace"]).strip("/")
-    if not re.fullmatch(r"([A-Za-z_]\w*(/[A-Za-z_]\w*)*)?", namespace):
+    if not re.fullmatch(NAMESPACE, namespace):
         raise InputError(f"namespace:={values['namespace']}: write letters, digits and _ only, for example left")
     wanted = [process for process in launch.processes if not process.when or values[process.when]]
     shape = _shape(values, description) if values.get("rviz") else Shape()
