@@ -7,6 +7,7 @@ import numpy as np
 from pi0_ros.base.errors import InputError
 from pi0_ros.robot import Robot
 from pi0_ros.training.loader import TrainingData
+from pi0_ros.training.mixture import Mixture
 from pi0_ros.training.recipe import Stage
 
 CLOSED = 0.5  # a gripper command above this (0 open .. 1 closed) means "closed"
@@ -22,15 +23,26 @@ def gripper_events(command: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return frames + 1, np.where(closed[frames + 1, grippers], 0, 1)
 
 
+def mixed_weights(mixture: Mixture, rows: np.ndarray, stage: Stage) -> np.ndarray:
+    """How often each of these rows [N] of a mixture is drawn, float64 [N]: each part has its share in all."""
+    if stage.takeover_weight != 1.0 and all(part.data.takeover is None for part in mixture.parts):
+        raise InputError(
+            "takeover_weight: the dataset has no column `takeover`: convert with `pi0 convert --corrections`, and "
+            "merge the demonstrations with that, or train on both"
+        )
+    weights = np.zeros(len(rows))
+    for part, places, local in mixture.split(rows):
+        own = frame_weights(part.data, part.spec.robot, stage)[local]
+        if len(mixture.parts) > 1 and own.sum() > 0:
+            own *= part.share / own.sum()
+        weights[places] = own
+    return weights
+
+
 def frame_weights(data: TrainingData, robot: Robot, stage: Stage) -> np.ndarray:
     """How often each frame is drawn relative to the others, float64 [N]."""
     weights = np.ones(data.length)
-    if stage.takeover_weight != 1.0:
-        if data.takeover is None:
-            raise InputError(
-                "takeover_weight: the dataset has no column `takeover`: convert with `pi0 convert --corrections`, and "
-                "merge the demonstrations with that"
-            )
+    if stage.takeover_weight != 1.0 and data.takeover is not None:
         weights[data.takeover] *= stage.takeover_weight
     window = round(stage.event_window_s * data.fps)
     for start, stop in data.spans:

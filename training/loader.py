@@ -240,11 +240,11 @@ def make_batch(
     augmentation: Augmentation,
     random: np.random.Generator,
     device: torch.device | str = "cpu",
-    share: slice = slice(None),
+    share: slice | np.ndarray = slice(None),
 ) -> tuple[ModelInput, torch.Tensor]:
     """Rows [B] -> the model's input and the target action chunks [B,H,A] (relative, normalised, padded).
 
-    Of a `share` of the rows only, with the random numbers that these have in the whole batch.
+    Of a `share` of the rows only (a slice, or places), with the random numbers that these have in the whole batch.
     """
     total, rows = len(rows), rows[share]
     images = {name: np.asarray(data.frames[name][rows]) for name in data.frames}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.norm_stats import NormStats
 from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.robot import Robot
-from pi0_ros.training.frame_weights import frame_weights
-from pi0_ros.training.loader import Augmentation, Sampler, TrainingData, load_data, make_batch
+from pi0_ros.training.frame_weights import mixed_weights
+from pi0_ros.training.loader import Augmentation, Sampler, TrainingData, load_data
+from pi0_ros.training.mixture import Source, make_mixed_batch
 from pi0_ros.training.not_finite import explain
 from pi0_ros.training.objective import (
     AuxiliaryLosses,
@@ -39,7 +42,8 @@ from pi0_ros.training.objective import (
 from pi0_ros.training.optimizer import Average, clip_gradients, stage_rate
 from pi0_ros.training.progress import Progress, Silent
 from pi0_ros.training.recipe import Recipe, Stage, load_recipe
-from pi0_ros.training.run import Run, clipped_state_tokens, model_config, prepare, read_stats
+from pi0_ros.training.robots_stats import distinct, robots_stats
+from pi0_ros.training.run import Run, clipped_state_tokens, model_config, prepare
 from pi0_ros.training.saving import CHECKPOINT, Saver, StopSignals, TrainingStoppedError, open_output
 from pi0_ros.training.sharding import copies, norm_of, shard, take_apart, waiting, whole
 from pi0_ros.training.sheet import NAME as SHEET
@@ -51,7 +55,7 @@ from pi0_ros.training.world import ALONE, World
 
 
 def train(
-    dataset: Dataset | Path | str,
+    datasets: Dataset | Path | str | Sequence[Dataset],
     config: Path | str,
     out: Path | str,
     resume: bool = False,
@@ -60,27 +64,52 @@ def train(
     auxiliary: AuxiliaryLosses | None = None,
     overwrite: bool = False,
     world: World = ALONE,
+    weights: Sequence[float] = (),
 ) -> Path:
     """Train on a dataset (a path: one of `pi0 convert`), with its statistics; returns the finished checkpoint's folder.
 
-    `config` is a file or a name, `overrides` are its keys as `key=value`, `init` replaces the config's own. Every
-    process of `world` calls this.
+    `config` is a file or a name, `overrides` are its keys as `key=value`, `init` replaces the config's own. Of several
+    datasets each is drawn by its size or by its weight in `weights`; the checkpoint is for the robot of the first, and
+    holds a folder for each other robot. Every process of `world` calls this.
     """
-    source = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
-    dataset, recipe = source.path, load_recipe(config, overrides)
+    if isinstance(datasets, (Dataset, Path, str)):
+        datasets = [datasets if isinstance(datasets, Dataset) else Dataset(datasets)]
+    recipe = load_recipe(config, overrides)
     if init is not None:
         recipe = dataclasses.replace(recipe, init=str(init))
     sizes = model_config(recipe)
-    stats = read_stats(dataset, sizes.action_horizon, source.robot)
-    data = world.after_first(lambda: load_data(source, sizes.vision.image_size, recipe.prompts == "subtask"))
-    notes = {"dataset": dataset.name}
-    return train_on(data, source.robot, stats, recipe, Path(out), resume, notes, auxiliary, overwrite, world)
+    stats = robots_stats(datasets, sizes.action_horizon, tell=world.first)
+    names = distinct([dataset.path.name for dataset in datasets])
+    if weights and len(weights) != len(datasets):
+        raise InputError(f"{len(weights)} weights for {len(datasets)} datasets: give one for each")
+    sources = []
+    for index, (dataset, name) in enumerate(zip(datasets, names, strict=True)):
+        read = partial(load_data, dataset, sizes.vision.image_size, recipe.prompts == "subtask")
+        weight = weights[index] if weights else None
+        sources.append(Source(name, world.after_first(read), dataset.robot, stats[index], weight))
+    notes = {"dataset": ", ".join(names)}
+    return train_on_sources(sources, recipe, Path(out), resume, notes, auxiliary, overwrite, world)
 
 
 def train_on(
     data: TrainingData,
     robot: Robot,
     norm_stats: NormStats,
+    recipe: Recipe,
+    out: Path,
+    resume: bool = False,
+    notes: Mapping[str, Any] | None = None,
+    auxiliary: AuxiliaryLosses | None = None,
+    overwrite: bool = False,
+    world: World = ALONE,
+) -> Path:
+    """Train on the arrays of one dataset; returns the finished checkpoint's folder."""
+    sources = [Source("dataset", data, robot, norm_stats)]
+    return train_on_sources(sources, recipe, out, resume, notes, auxiliary, overwrite, world)
+
+
+def train_on_sources(
+    sources: Sequence[Source],
     recipe: Recipe,
     out: Path,
     resume: bool = False,
@@ -97,7 +126,7 @@ def train_on(
     checkpoint = out / CHECKPOINT
 
     # Data: what is trained on, what is held out, and how both become tensors.
-    run = world.after_first(lambda: prepare(data, robot, norm_stats, recipe, out, notes or {}, auxiliary or {}, world))
+    run = world.after_first(lambda: prepare(sources, recipe, out, notes or {}, auxiliary or {}, world))
     position = Position(0, 0, 0.0)
     if resumable:
         check_same_run(checkpoint, run.notes)
@@ -227,7 +256,7 @@ def train_step(
     numbers = run.world.total(numbers)
     norm = whole(clip_gradients([p for group in optimizer.param_groups for p in group["params"]], run.recipe.clip))
     if not torch.isfinite(numbers["loss"] + norm):
-        raise explain(out, batch, run.data, stage.name, step + 1, run.world)
+        raise explain(out, batch, run.mixture, stage.name, step + 1, run.world)
     optimizer.step()
     average.update(stage.ema)
     return {**numbers, "grad_norm": norm}
@@ -235,7 +264,7 @@ def train_step(
 
 def stage_sampler(run: Run, number: int) -> Sampler:
     """Draws the rows of stage `number`."""
-    weights = frame_weights(run.data, run.spec.robot, run.recipe.stages[number])[run.train_rows]
+    weights = mixed_weights(run.mixture, run.train_rows, run.recipe.stages[number])
     return Sampler(run.train_rows, weights, run.recipe.seed, number)
 
 
@@ -265,7 +294,7 @@ def draw_batch(
 
     Of a `share` of the rows only, which is what it would be in the whole batch.
     """
-    inputs, actions = make_batch(run.data, run.spec, rows, augmentation, random, run.device, share)
+    inputs, actions = make_mixed_batch(run.mixture, rows, augmentation, random, run.device, share)
     inputs = without_padding(inputs, keep_length=run.recipe.compile)
     config, draws = run.spec.config, stage.draws if stage.flow else 0
     noise, flow_time = draw_noise_and_time(random, len(rows), draws, (config.action_horizon, config.action_dim))

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.training.loader import TrainingData
+from pi0_ros.training.mixture import Mixture
 from pi0_ros.training.objective import Batch
 from pi0_ros.training.world import ALONE, World
 
@@ -34,7 +35,7 @@ def check_data(data: TrainingData) -> None:
             )
 
 
-def keep_batch(out: Path, batch: Batch, data: TrainingData, stage: str, step: int, world: World = ALONE) -> Path:
+def keep_batch(out: Path, batch: Batch, mixture: Mixture, stage: str, step: int, world: World = ALONE) -> Path:
     """Write everything that the step computed with, and which frames these are; returns the folder.
 
     Each of several processes has rows of its own, and a folder for them.
@@ -49,25 +50,26 @@ def keep_batch(out: Path, batch: Batch, data: TrainingData, stage: str, step: in
     save_file(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / "batch.safetensors"
     )
-    starts = [start for start, _ in data.spans]
-    frames = [[int(data.episode[row]), int(row) - starts[data.episode[row]]] for row in batch.rows]
-    content = {"stage": stage, "step": step, "episode_and_frame": frames}
+    content = {
+        "stage": stage,
+        "step": step,
+        "episode_and_frame": [mixture.episode_and_frame(row) for row in batch.rows],
+        "dataset": [mixture.at(row)[0].name for row in batch.rows],
+    }
     (folder / "batch.json").write_text(json.dumps(content) + "\n")
     return folder
 
 
-def explain(out: Path, batch: Batch, data: TrainingData, stage: str, step: int, world: World = ALONE) -> NotFiniteError:
+def explain(out: Path, batch: Batch, mixture: Mixture, stage: str, step: int, world: World = ALONE) -> NotFiniteError:
     """The error for a step whose loss or gradient is not finite."""
-    folder = keep_batch(out, batch, data, stage, step, world)
+    folder = keep_batch(out, batch, mixture, stage, step, world)
     begin = f"stage {stage}, step {step}: the loss is not finite"
     named = {**batch.inputs.images, "state": batch.inputs.state, "actions": batch.actions}
     for name, tensor in named.items():
         if tensor is not None and not torch.isfinite(tensor).all():
             row = int(torch.nonzero(~torch.isfinite(tensor.flatten(1)).all(1))[0])
-            episode = int(data.episode[batch.rows[row]])
-            frame = int(batch.rows[row]) - data.spans[episode][0]
             return NotFiniteError(
-                f"{begin}: {name} of episode {episode}, frame {frame} is not; the batch is in {folder}"
+                f"{begin}: {name} of {mixture.where(batch.rows[row])} is not; the batch is in {folder}"
             )
     return NotFiniteError(
         f"{begin}, though its inputs are: lower `lr` or raise `warmup`; the last save is whole, the batch in {folder}"

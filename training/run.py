@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,22 +13,22 @@ import torch
 
 from pi0_ros.base.strict_yaml import nearest
 from pi0_ros.checkpoints.load import describe_checkpoint
-from pi0_ros.checkpoints.norm_stats import NormStats, load_norm_stats, normalize
+from pi0_ros.checkpoints.norm_stats import normalize
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.policy.transforms import settled
-from pi0_ros.robot import Robot, units
+from pi0_ros.robot import units
 from pi0_ros.tokens.subwords import file_on_this_machine
 from pi0_ros.tokens.tokenizer import Tokenizer
 from pi0_ros.training.fingerprints import dataset_fingerprint, episode_fingerprint, robot_fingerprint
-from pi0_ros.training.loader import TrainingData, split_episodes
+from pi0_ros.training.loader import split_episodes
+from pi0_ros.training.mixture import Mixture, Part, Source, shares
 from pi0_ros.training.not_finite import check_data
 from pi0_ros.training.objective import AuxiliaryLoss, AuxiliaryLosses
 from pi0_ros.training.optimizer import computes_bfloat16
 from pi0_ros.training.recipe import Recipe, RecipeError
-from pi0_ros.training.statistics import NORM_STATS_PATH
 from pi0_ros.training.trackers import check_trackers
 from pi0_ros.training.vocabulary import make_tokenizer
 from pi0_ros.training.world import ALONE, World
@@ -37,11 +36,10 @@ from pi0_ros.training.world import ALONE, World
 
 @dataclass(frozen=True)
 class Run:
-    """A run's constants. train_rows, held_out_rows: rows of the data, int64; notes: for config.json."""
+    """A run's constants. train_rows, held_out_rows: rows of the mixture, int64; notes: for config.json."""
 
     recipe: Recipe
-    data: TrainingData
-    spec: PolicySpec
+    mixture: Mixture
     tokenizer_path: Path
     device: torch.device
     autocast: bool
@@ -51,15 +49,18 @@ class Run:
     notes: Mapping[str, Any]
     world: World = ALONE
 
+    @property
+    def spec(self) -> PolicySpec:
+        """Of the first part: the robot that the checkpoint itself is for. Sizes and tokenizer are those of all."""
+        return self.mixture.parts[0].spec
+
     def steps_before(self, stage: int) -> int:
         """Steps of all stages before this one."""
         return sum(stage.steps for stage in self.recipe.stages[:stage])
 
 
 def prepare(
-    data: TrainingData,
-    robot: Robot,
-    norm_stats: NormStats,
+    sources: Sequence[Source],
     recipe: Recipe,
     out: Path,
     notes: Mapping[str, Any],
@@ -77,8 +78,58 @@ def prepare(
     config = model_config(recipe)
     if recipe.rtc_max_delay >= config.action_horizon:
         raise RecipeError(f"rtc_max_delay is {recipe.rtc_max_delay}, the chunk has {config.action_horizon} actions")
-    tokenizer_path = _tokenizer(recipe, config, data, out, world)
-    settings = policy_settings(recipe, config, data.fps)
+    tokenizer_path = _tokenizer(recipe, config, [text for s in sources for text in s.data.texts], out, world)
+    mixture = _mixture(sources, recipe, config, Tokenizer.load(tokenizer_path))
+    split = [_split(part, recipe) for part in mixture.parts]
+    train_rows = np.concatenate([part.first + found.train_rows for part, found in zip(mixture.parts, split)])
+    held_out_rows = np.concatenate([part.first + found.held_out_rows for part, found in zip(mixture.parts, split)])
+    fingerprints = [fingerprint for found in split for fingerprint in found.fingerprints]
+    wanted = {name for stage in recipe.stages for name, weight in stage.auxiliary.items() if weight > 0}
+    for name in sorted(wanted - set(auxiliary)):
+        raise RecipeError(f"auxiliary: no loss {name!r}{nearest(name, auxiliary)}; known: {', '.join(auxiliary)}")
+    if len(sources) > 1:
+        _check_mixture(mixture, recipe, wanted)
+        names = [source.name for source in sources]
+        notes = {**notes, "datasets": names, "shares": [round(part.share, 6) for part in mixture.parts]}
+    torch.manual_seed(recipe.seed)  # of the heads
+    return Run(
+        recipe,
+        mixture,
+        tokenizer_path,
+        device,
+        computes_bfloat16(device) if recipe.precision == "auto" else recipe.precision == "bfloat16",
+        train_rows,
+        held_out_rows,
+        {name: auxiliary[name](sources[0].data, sources[0].robot, train_rows, config) for name in sorted(wanted)},
+        {
+            **notes,
+            "recipe": dataclasses.asdict(recipe),
+            "episodes": len(fingerprints),
+            "frames": sum(source.data.length for source in sources),
+            "held_out_episodes": split[0].held_out
+            if len(split) == 1
+            else [[part.name, episode] for part, found in zip(mixture.parts, split) for episode in found.held_out],
+            "held_out_fingerprints": [found.fingerprints[i] for found in split for i in found.held_out],
+            "dataset_fingerprint": dataset_fingerprint(fingerprints),
+            "robot_fingerprint": robot_fingerprint(sources[0].robot),
+            "torch": torch.__version__,
+        },
+        world,
+    )
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Of one dataset: a fingerprint per episode, the episodes held out, and rows to train on and held out."""
+
+    fingerprints: list[str]
+    held_out: list[int]
+    train_rows: np.ndarray
+    held_out_rows: np.ndarray
+
+
+def _split(part: Part, recipe: Recipe) -> _Split:
+    data = part.data
     check_data(data)
     fingerprints = [episode_fingerprint(data.state[start:stop], data.action[start:stop]) for start, stop in data.spans]
     lengths = [stop - start for start, stop in data.spans]
@@ -86,33 +137,30 @@ def prepare(
     train_rows = data.rows_of(train_episodes)
     if recipe.skip_idle and data.idle is not None:
         train_rows = train_rows[~data.idle[train_rows]]
-    wanted = {name for stage in recipe.stages for name, weight in stage.auxiliary.items() if weight > 0}
-    for name in sorted(wanted - set(auxiliary)):
-        raise RecipeError(f"auxiliary: no loss {name!r}{nearest(name, auxiliary)}; known: {', '.join(auxiliary)}")
-    torch.manual_seed(recipe.seed)  # of the heads
-    return Run(
-        recipe,
-        data,
-        PolicySpec(config, settings, robot, norm_stats, Tokenizer.load(tokenizer_path)),
-        tokenizer_path,
-        device,
-        computes_bfloat16(device) if recipe.precision == "auto" else recipe.precision == "bfloat16",
-        train_rows,
-        data.rows_of(held_out),
-        {name: auxiliary[name](data, robot, train_rows, config) for name in sorted(wanted)},
-        {
-            **notes,
-            "recipe": dataclasses.asdict(recipe),
-            "episodes": len(data.prompts),
-            "frames": data.length,
-            "held_out_episodes": held_out,
-            "held_out_fingerprints": [fingerprints[i] for i in held_out],
-            "dataset_fingerprint": dataset_fingerprint(fingerprints),
-            "robot_fingerprint": robot_fingerprint(robot),
-            "torch": torch.__version__,
-        },
-        world,
-    )
+    return _Split(fingerprints, held_out, train_rows, data.rows_of(held_out))
+
+
+def _mixture(sources: Sequence[Source], recipe: Recipe, config: ModelConfig, tokenizer: Tokenizer) -> Mixture:
+    parts, first = [], 0
+    for source, share in zip(sources, shares(sources), strict=True):
+        settings = policy_settings(recipe, config, source.data.fps)
+        spec = PolicySpec(config, settings, source.robot, source.norm_stats, tokenizer)
+        parts.append(Part(source.name, source.data, spec, share, first))
+        first += source.data.length
+    return Mixture(tuple(parts))
+
+
+def _check_mixture(mixture: Mixture, recipe: Recipe, auxiliary: Collection[str]) -> None:
+    """RecipeError where the recipe asks for what one robot has, and the mixture has several."""
+    if auxiliary:
+        raise RecipeError(f"auxiliary: {', '.join(sorted(auxiliary))} needs one dataset: merge them, or leave it out")
+    robots = [part.spec.robot for part in mixture.parts]
+    if len({(*robot.action_places, None, *robot.action_places[robot.gripper_mask]) for robot in robots}) == 1:
+        return
+    if recipe.loss_dims == "robot":
+        raise RecipeError("loss_dims: robot: the datasets' robots have different dimensions; set loss_dims=all")
+    if any(stage.gripper != 1.0 for stage in recipe.stages):
+        raise RecipeError("gripper: the datasets' robots have their grippers at different dimensions; set gripper=1")
 
 
 def _check_world(recipe: Recipe, world: World) -> None:
@@ -160,39 +208,21 @@ def policy_settings(recipe: Recipe, config: ModelConfig, fps: float) -> PolicySe
 
 def clipped_state_tokens(run: Run) -> float:
     """Fraction of the state's numbers that pi0.5 cannot tell apart, because they lie outside of -1 .. 1; else 0."""
-    config, joints = run.spec.config, len(run.spec.robot.state_names)
-    if not (config.is_pi05 and config.discrete_state_input):
+    if not (run.spec.config.is_pi05 and run.spec.config.discrete_state_input):
         return 0.0
-    rows = run.train_rows[:: max(1, len(run.train_rows) // 10_000)]
-    state = units.state_to_model(run.spec.robot, settled(run.spec, run.data.state[rows].astype(np.float64)))
-    normalized = normalize(state, run.spec.state_stats, run.spec.settings.state_normalization)
-    return float((np.abs(normalized[:, :joints]) > 1).mean())
+    outside = []
+    for part, _, rows in run.mixture.split(run.train_rows[:: max(1, len(run.train_rows) // 10_000)]):
+        spec = part.spec
+        state = units.state_to_model(spec.robot, settled(spec, part.data.state[rows].astype(np.float64)))
+        normalized = normalize(state, spec.state_stats, spec.settings.state_normalization)
+        outside.append(np.abs(normalized[:, : len(spec.robot.state_names)]).ravel() > 1)
+    return float(np.concatenate(outside).mean())
 
 
-def read_stats(dataset: Path, horizon: int, robot: Robot) -> NormStats:
-    """The dataset's statistics; RecipeError where there are none, or they are of other chunks or of another robot."""
-    path = dataset / NORM_STATS_PATH
-    if not path.is_file():
-        raise RecipeError(f"{path}: no statistics; make them with `pi0 stats {dataset} --horizon {horizon}`")
-    content = json.loads(path.read_text())
-    made_for = content.get("horizon", horizon)
-    if made_for != horizon:
-        raise RecipeError(
-            f"{path}: statistics of chunks of {made_for} actions, the model predicts {horizon}; make them again with "
-            f"`pi0 stats {dataset} --horizon {horizon}`"
-        )
-    if content.get("robot_fingerprint", robot_fingerprint(robot)) != robot_fingerprint(robot):
-        raise RecipeError(
-            f"{path}: statistics of another robot file (joints, units or the meaning of actions differ from "
-            f"'{robot.name}'); make them again with `pi0 stats {dataset} --horizon {horizon}`"
-        )
-    return load_norm_stats(path)
-
-
-def _tokenizer(recipe: Recipe, config: ModelConfig, data: TrainingData, out: Path, world: World) -> Path:
+def _tokenizer(recipe: Recipe, config: ModelConfig, texts: Sequence[str], out: Path, world: World) -> Path:
     if recipe.tokenizer is not None:
         return Path(recipe.tokenizer)
     if recipe.init is not None:
         return describe_checkpoint(recipe.init, config=config).tokenizer_path or file_on_this_machine()
     path = out / "tokenizer.model"
-    return make_tokenizer(data.texts, path, config.vocab_size) if world.first else path
+    return make_tokenizer(texts, path, config.vocab_size) if world.first else path

@@ -2,6 +2,7 @@
 
 <out>/checkpoint             the newest: a policy, and train_state/ until the run is finished
 <out>/checkpoints/<step>     policies that are kept (keep_last, keep_period), as hard links
+<...>/robots/<dataset>       of a mixture: the same policy for the robot of another dataset, its weights a hard link
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,8 @@ from torch import Tensor, nn
 from pi0_ros.base.errors import Pi0Error
 from pi0_ros.checkpoints.checkpoint import save_checkpoint
 from pi0_ros.checkpoints.folders import new_folder, recover, remove_leftovers
+from pi0_ros.checkpoints.locate import WEIGHTS
+from pi0_ros.training.fingerprints import robot_fingerprint
 from pi0_ros.training.objective import Learner
 from pi0_ros.training.optimizer import Average
 from pi0_ros.training.recipe import RecipeError
@@ -30,7 +34,7 @@ from pi0_ros.training.state import FOLDER as TRAIN_STATE
 from pi0_ros.training.state import Position, state_tensors, write_state
 from pi0_ros.training.weights import write_finished
 
-CHECKPOINT, KEPT = "checkpoint", "checkpoints"
+CHECKPOINT, KEPT, ROBOTS = "checkpoint", "checkpoints", "robots"
 PRODUCTS = (
     CHECKPOINT,
     KEPT,
@@ -171,6 +175,12 @@ class Saver:
         }
         dtype = getattr(torch, run.spec.config.dtype)
         checkpoint = self.out / CHECKPOINT
+
+        def write_more(folder: Path) -> None:
+            write_robots(folder, run, progress)
+            if not done:
+                write_state(folder, state, position)
+
         save_checkpoint(
             checkpoint,
             lambda path: write_finished(self.learner.model, weights, dtype, path),
@@ -180,10 +190,31 @@ class Saver:
             run.spec.norm_stats,
             run.tokenizer_path,
             {**run.notes, **progress},
-            None if done else lambda folder: write_state(folder, state, position),
+            write_more,
         )
         keep(checkpoint, self.out / KEPT, run.steps_before(position.stage) + position.step, run.recipe.keep_last,
              run.recipe.keep_period)  # fmt: skip
+
+
+def write_robots(folder: Path, run: Run, progress: Mapping[str, Any]) -> None:
+    """Beside the first robot's policy in `folder`: one for each other robot of the mixture, of the same weights."""
+    first, *others = run.mixture.parts
+    known = [robot_fingerprint(first.spec.robot)]
+    for part in others:
+        robot = robot_fingerprint(part.spec.robot)
+        if robot in known:
+            continue
+        known.append(robot)
+        save_checkpoint(
+            folder / ROBOTS / part.name,
+            lambda path: _link(folder / WEIGHTS, path),
+            part.spec.config,
+            part.spec.settings,
+            part.spec.robot,
+            part.spec.norm_stats,
+            run.tokenizer_path,
+            {**run.notes, **progress, "robot_fingerprint": robot},
+        )
 
 
 def _together(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:

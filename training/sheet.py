@@ -23,17 +23,16 @@ def draw_sheet(run: Run, batch: Batch, png: Path) -> np.ndarray:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    slots, robot = sorted(batch.inputs.images), run.spec.robot
+    slots = sorted(batch.inputs.images)
     columns, count = len(slots) + 2, len(batch.rows)
     figure = Figure(figsize=(2.6 * len(slots) + 7, 2.5 * count + 0.6), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     shapes = [1.0] * len(slots) + [1.2, 1.8]
     grid = figure.subplots(count, columns, squeeze=False, gridspec_kw={"width_ratios": shapes})
-    starts = [start for start, _ in run.data.spans]
     state = batch.inputs.state.float().cpu().numpy()
     actions = None if batch.actions is None else batch.actions.float().cpu().numpy()
     for i, (axes, row) in enumerate(zip(grid, batch.rows, strict=True)):
-        episode = int(run.data.episode[row])
+        robot = run.mixture.at(row)[0].spec.robot
         for axis, slot in zip(axes, slots, strict=False):
             pixels = (batch.inputs.images[slot][i].float().cpu().numpy() + 1) / 2
             axis.imshow(np.clip(pixels, 0, 1))
@@ -42,7 +41,7 @@ def draw_sheet(run: Run, batch: Batch, png: Path) -> np.ndarray:
         tokens = batch.inputs.prompt_tokens[i][batch.inputs.prompt_mask[i]].tolist()
         limited = run.spec.settings.state_normalization == "quantile"
         _state(axes[-2], state[i][robot.state_places], robot.state_names, limited)
-        axes[-2].set_title(f"episode {episode}, frame {int(row) - starts[episode]}: state", fontsize=8)
+        axes[-2].set_title(f"{run.mixture.where(row)}: state", fontsize=8)
         text = textwrap.fill(run.spec.tokenizer.decode(tokens).strip(), 60, max_lines=3)
         axes[-1].set_title(f"“{text}”", fontsize=8, parse_math=False)
         if actions is None:
@@ -50,9 +49,10 @@ def draw_sheet(run: Run, batch: Batch, png: Path) -> np.ndarray:
         else:
             axes[-1].plot(actions[i][:, robot.action_places], linewidth=1)
             axes[-1].axhline(0, color="grey", linewidth=0.5)
+            if i == 0 or len(run.mixture.parts) > 1:
+                axes[-1].legend(robot.action_names, fontsize=6, loc="upper right")
         axes[-1].tick_params(labelsize=7)
     if actions is not None:
-        grid[0, -1].legend(robot.action_names, fontsize=6, loc="upper right")
         grid[-1, -1].set_xlabel("action of the chunk, as the model counts it", fontsize=8)
     canvas.draw()
     figure.savefig(png, dpi=canvas.figure.dpi)

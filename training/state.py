@@ -57,7 +57,7 @@ def check_same_run(checkpoint: Path, notes: Mapping[str, Any]) -> None:
             f"release, or begin anew with another --out, from its weights with --init {checkpoint}"
         )
     changed = [name for name in wanted if name not in MAY_CHANGE and recorded.get(name) != wanted[name]]
-    known = ("episodes", "frames", "dataset_fingerprint", "robot_fingerprint")
+    known = ("episodes", "frames", "shares", "dataset_fingerprint", "robot_fingerprint")
     changed += [name for name in known if name in notes and recorded_notes.get(name) != notes[name]]
     if changed:
         raise RecipeError(f"{checkpoint}: was trained with other {', '.join(changed)}: use the same, or another --out")

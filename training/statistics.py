@@ -9,14 +9,16 @@ moves would be blown up by normalisation: its range is widened to a floor and re
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.norm_stats import NormStats, Stats
-from pi0_ros.datasets.dataset import Dataset
+from pi0_ros.datasets.dataset import Episode
 from pi0_ros.robot import Joint, Robot
 from pi0_ros.robot.turning import TURN
 from pi0_ros.robot.units import SAME, Scale, actions_to_model
@@ -39,12 +41,25 @@ class Widened:
     floor: float
 
 
-def compute_norm_stats(dataset: Dataset, robot: Robot, horizon: int = DEFAULT_HORIZON) -> NormStats:
+class Recorded(Protocol):
+    """What statistics are made of: a dataset, or several of one robot together."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def robot(self) -> Robot: ...
+
+    @property
+    def episodes(self) -> Sequence[Episode]: ...
+
+
+def compute_norm_stats(dataset: Recorded, robot: Robot, horizon: int = DEFAULT_HORIZON) -> NormStats:
     """Statistics of states and of actions in chunks of `horizon` steps, floors applied."""
     return measure(dataset, robot, horizon)[0]
 
 
-def measure(dataset: Dataset, robot: Robot, horizon: int) -> tuple[NormStats, list[Widened]]:
+def measure(dataset: Recorded, robot: Robot, horizon: int) -> tuple[NormStats, list[Widened]]:
     """`compute_norm_stats` and the dimensions that had to be widened.
 
     Raises `ValueError` when `horizon` is not positive or the dataset's joints are not the robot's.
@@ -75,7 +90,7 @@ def measure(dataset: Dataset, robot: Robot, horizon: int) -> tuple[NormStats, li
     return NormStats(stats["state"], stats["actions"]), widened
 
 
-def _states(dataset: Dataset, joint: Joint, robot: Robot) -> np.ndarray:
+def _states(dataset: Recorded, joint: Joint, robot: Robot) -> np.ndarray:
     """One joint's states as the model counts them, float64 [T] of all episodes."""
     place = robot.state_names.index(joint.name)
     values = np.concatenate([episode.state[:, place] for episode in dataset.episodes])
@@ -84,7 +99,7 @@ def _states(dataset: Dataset, joint: Joint, robot: Robot) -> np.ndarray:
     return joint.state_scale.to_model(values)
 
 
-def _middle(dataset: Dataset, place: int) -> float:
+def _middle(dataset: Recorded, place: int) -> float:
     """Around where an angle's values lie, rad: the direction of their mean on the circle."""
     angles = np.concatenate([episode.state[:, place] for episode in dataset.episodes]).astype(np.float64)
     return float(np.arctan2(np.sin(angles).mean(), np.cos(angles).mean()))
@@ -95,7 +110,7 @@ def _near(angles: np.ndarray, middle: float) -> np.ndarray:
     return np.asarray(angles - TURN * np.round((angles - middle) / TURN))
 
 
-def _chunks(dataset: Dataset, joint: Joint, robot: Robot, horizon: int) -> np.ndarray:
+def _chunks(dataset: Recorded, joint: Joint, robot: Robot, horizon: int) -> np.ndarray:
     """One joint's actions as the model counts them, in chunks from every frame on: float64 [T, horizon]."""
     alone, place = replace(robot, joints=(joint,)), robot.action_names.index(joint.name)
     observed = [robot.state_names.index(name) for name in alone.state_names]

@@ -4,6 +4,7 @@
     pi0 train datasets/demo --config my_config.yaml steps=5000 batch=16 --out runs/demo
     pi0 train datasets/demo --config from_scratch --out runs/demo --resume
     pi0 train datasets/mine --config pi05_lora --init pi05_base --plan --gpu 24GB
+    pi0 train datasets/arm datasets/humanoid --weights 2,1 --config pi05_lora --init pi05_base --out runs/both
 
 --plan prints the memory that a run needs, part by part, and what to change where it does not fit (status 1); nothing is
 loaded or trained.
@@ -12,20 +13,25 @@ The finished policy is <out>/checkpoint (averaged weights, robot file, statistic
 holds `train_state/`, from which --resume goes on exactly where an unbroken run would be. progress.csv, curve.png,
 tensorboard/ and first_batch.png (what the model sees) lie beside it. SIGTERM and SIGUSR1 save and end (status 143 and
 138).
+
+Of several datasets each may have a robot of its own. <out>/checkpoint is for the first one's; what the same policy
+needs for each other robot lies in <out>/checkpoint/robots/, a folder to deploy for each.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from pi0_ros.base.errors import InputError
-from pi0_ros.cli.dataset_options import add_dataset_robot_arguments, open_dataset
+from pi0_ros.cli.dataset_options import OWN, add_map_argument, open_datasets
 from pi0_ros.cli.limits_report import limit_findings
 from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.doctor.machine import host_memory
@@ -35,7 +41,7 @@ from pi0_ros.training.objective import AuxiliaryLosses
 from pi0_ros.training.plan import parse_gpu, report
 from pi0_ros.training.recipe import load_recipe
 from pi0_ros.training.run import model_config
-from pi0_ros.training.saving import TrainingStoppedError
+from pi0_ros.training.saving import ROBOTS, TrainingStoppedError
 from pi0_ros.training.world import OtherProcessError, World, joined
 
 AUXILIARY: AuxiliaryLosses = {"grounding": Grounding}  # losses that recipes may name beside the flow's
@@ -43,9 +49,19 @@ AUXILIARY: AuxiliaryLosses = {"grounding": Grounding}  # losses that recipes may
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 train`."""
-    parser.add_argument("dataset", type=Path, help="a LeRobot dataset, with the statistics of `pi0 stats`")
-    add_dataset_robot_arguments(parser)
-    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="keys of the config to change, as steps=5000")
+    parser.add_argument(
+        "datasets",
+        nargs="+",
+        metavar="DATASET|KEY=VALUE",
+        help="LeRobot datasets with the statistics of `pi0 stats`; keys of the config to change, as steps=5000",
+    )
+    parser.add_argument("--weights", help="how often each dataset is drawn, as 2,1 (default: frames ** 0.43)")
+    parser.add_argument(
+        "--robot",
+        action="append",
+        help=f"robot file, by name or path, where a dataset carries none; of several one for each, `{OWN}` for its own",
+    )
+    add_map_argument(parser)
     parser.add_argument("--config", required=True, help="training config: a file, or the name of a shipped one")
     parser.add_argument("--init", type=Path, help="checkpoint to start from, instead of the config's `init`")
     parser.add_argument("--out", type=Path, help="folder of this run")
@@ -59,32 +75,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`pi0 train`."""
-    dataset = open_dataset(args.dataset, args)
+    paths, changes = split_words(args.datasets)
+    datasets, weights = open_datasets(paths, args), parse_weights(args.weights, len(paths))
     if args.plan:
-        return plan(dataset, args)
+        return plan(datasets, changes, args)
     with joined() as world:
-        return _train(dataset, args, world)
+        return _train(datasets, weights, changes, args, world)
 
 
-def _train(dataset: Dataset, args: argparse.Namespace, world: World) -> int:
+def split_words(words: Sequence[str]) -> tuple[list[Path], tuple[str, ...]]:
+    """Datasets, and changes of the config: words with a `=` that are no folder."""
+    changes = tuple(word for word in words if "=" in word and not Path(word).is_dir())
+    paths = [Path(word) for word in words if word not in changes]
+    if not paths:
+        raise InputError("no dataset: name the folder of at least one before its KEY=VALUE words")
+    return paths, changes
+
+
+def parse_weights(text: str | None, count: int) -> tuple[float, ...]:
+    """`--weights`: a number above 0 for each of `count` datasets, none where it is not given."""
+    if text is None:
+        return ()
+    try:
+        weights = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise InputError(f"--weights {text!r}: numbers with commas between them, as 2,1") from None
+    if len(weights) != count or not all(math.isfinite(weight) and weight > 0 for weight in weights):
+        raise InputError(f"--weights {text!r}: one number above 0 for each of {count} dataset(s)")
+    return weights
+
+
+def _train(
+    datasets: Sequence[Dataset],
+    weights: tuple[float, ...],
+    changes: tuple[str, ...],
+    args: argparse.Namespace,
+    world: World,
+) -> int:
     """One of the processes that train."""
     if args.gpu:
         raise InputError("--gpu belongs to --plan")
     if args.out is None:
         raise InputError("--out is missing: the folder of this run")
-    for finding in limit_findings(dataset.folder, dataset.robot) if world.first else ():
-        print(f"{finding.severity}: {finding.what}\n  -> {finding.todo}", file=sys.stderr)
+    for dataset in datasets if world.first else ():
+        for finding in limit_findings(dataset.folder, dataset.robot):
+            of = f"{dataset.path}: " if len(datasets) > 1 else ""
+            print(f"{finding.severity}: {of}{finding.what}\n  -> {finding.todo}", file=sys.stderr)
     try:
         checkpoint = train(
-            dataset,
+            datasets,
             args.config,
             args.out,
             args.resume,
             args.init,
-            tuple(args.changes),
+            changes,
             auxiliary=AUXILIARY,
             overwrite=args.overwrite,
             world=world,
+            weights=weights,
         )
     except TrainingStoppedError as stopped:
         if world.first:
@@ -93,13 +141,15 @@ def _train(dataset: Dataset, args: argparse.Namespace, world: World) -> int:
     except OtherProcessError:
         return 2  # the first process says why
     if world.first:
-        print(f"policy: {checkpoint}\ncurve:  {args.out / 'curve.png'}")
+        others = sorted((checkpoint / ROBOTS).glob("*"))
+        more = f" (for {datasets[0].robot.name})" + "".join(f"\n        {folder}" for folder in others)
+        print(f"policy: {checkpoint}{more if others else ''}\ncurve:  {args.out / 'curve.png'}")
     return 0
 
 
-def plan(dataset: Dataset, args: argparse.Namespace) -> int:
+def plan(datasets: Sequence[Dataset], changes: tuple[str, ...], args: argparse.Namespace) -> int:
     """`pi0 train --plan`: 0 where the run fits, 1 where it does not."""
-    recipe = load_recipe(args.config, args.changes)
+    recipe = load_recipe(args.config, changes)
     if args.init is not None:
         recipe = dataclasses.replace(recipe, init=str(args.init))
     config = model_config(recipe)
@@ -110,7 +160,8 @@ def plan(dataset: Dataset, args: argparse.Namespace) -> int:
         if not (free := host_memory().free_bytes):
             raise InputError("this machine does not say how much memory is free: give --gpu")
         gpu = "this machine's free memory", float(free)
-    views = sum(camera.slot in config.cameras for camera in dataset.robot.cameras)
+    slots = {camera.slot for dataset in datasets for camera in dataset.robot.cameras}
+    views = sum(slot in slots for slot in config.cameras)
     print("tracing a step without its numbers: a minute or more at full size", file=sys.stderr)
     text, fits = report(recipe, config, views, config.max_token_len, gpu)
     print(text)

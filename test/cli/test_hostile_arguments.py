@@ -25,7 +25,9 @@ LIMIT_S = 20
 # What stands behind an argument, by its name in the program: something that must exist ("in"), a name among known
 # ones ("name"), a place to write ("out"), or any text ("text"). Numbers and choices are known by themselves.
 KINDS = {
-    **dict.fromkeys(("bags", "bag", "src", "path", "a", "b", "sources", "source", "dataset", "stats"), "in"),
+    **dict.fromkeys(
+        ("bags", "bag", "src", "path", "a", "b", "sources", "source", "dataset", "datasets", "stats"), "in"
+    ),
     **dict.fromkeys(
         ("checkpoint", "config", "init", "base", "annotations", "partial", "paths", "explain", "takeover"), "in"
     ),
@@ -33,7 +35,7 @@ KINDS = {
     **dict.fromkeys(
         ("robot", "map", "changes", "only", "file", "device", "episodes", "dtype", "asset", "bind", "arguments"), "name"
     ),
-    **dict.fromkeys(("fps", "ray_address", "gpu", "websocket", "metrics", "status"), "name"),
+    **dict.fromkeys(("fps", "ray_address", "gpu", "websocket", "metrics", "status", "weights"), "name"),
     **dict.fromkeys(("out", "dst", "plots", "plot", "log_dir", "page", "folder", "html", "png"), "out"),
     **dict.fromkeys(
         ("prompt", "task", "recorder", "topic", "prompt_topic", "subtask_topic", "namespace", "text", "words", "names"),

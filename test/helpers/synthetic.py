@@ -7,6 +7,7 @@ import numpy as np
 from pi0_ros.checkpoints.norm_stats import NormStats, Stats
 from pi0_ros.robot import load_robot
 from pi0_ros.training.loader import TrainingData, chunk_rows
+from pi0_ros.training.mixture import Source
 
 ROBOT = load_robot("demo_arm")
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 40), "blue": (40, 60, 220)}
@@ -62,3 +63,8 @@ def make_stats(data: TrainingData, horizon: int = 6) -> NormStats:
         low, high = np.quantile(values, [0.01, 0.99], axis=0)
         parts.append(Stats(values.mean(0), np.maximum(values.std(0), 0.01), low, np.maximum(high, low + 0.02)))
     return NormStats(*parts)
+
+
+def make_source(data: TrainingData) -> Source:
+    """The data as the demo arm's, with their statistics."""
+    return Source("dataset", data, ROBOT, make_stats(data))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from synthetic import ROBOT, TINY, make_data, make_stats
+from synthetic import ROBOT, TINY, make_data, make_source, make_stats
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
@@ -26,7 +26,7 @@ from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.sim.grounding import Grounding, GroundingHead, grasp_error, grasp_targets, grounding_errors
 from pi0_ros.training import loop
-from pi0_ros.training.frame_weights import frame_weights
+from pi0_ros.training.frame_weights import frame_weights, mixed_weights
 from pi0_ros.training.loop import loss_terms, train_on
 from pi0_ros.training.objective import Batch, Learner, draw_delays, draw_noise_and_time
 from pi0_ros.training.optimizer import Average, clip_gradients, learning_rate
@@ -314,7 +314,7 @@ def test_idle_frames_start_no_sample_and_labels_are_in_the_vocabulary(tmp_path: 
     idle = np.arange(plain.length) % 5 == 0
     data = dataclasses.replace(plain, idle=idle, label=label, labels=("grasp",))
     every, active = (
-        prepare(data, ROBOT, make_stats(data), recipe(skip_idle=skip), tmp_path, {}, {"grounding": Grounding})
+        prepare([make_source(data)], recipe(skip_idle=skip), tmp_path, {}, {"grounding": Grounding})
         for skip in (False, True)
     )
     assert np.array_equal(active.train_rows, every.train_rows[~idle[every.train_rows]])
@@ -332,19 +332,20 @@ def test_frames_around_gripper_events_weigh_more() -> None:
     assert weights[16:].tolist() == [1.5] * 2 + [0.5] * 5 + [1.5] * 5 + [0.5] * 2
 
 
-def test_takeovers_weigh_more_where_the_dataset_says_which_frames_are_some() -> None:
+def test_takeovers_weigh_more_where_the_dataset_says_which_frames_are_some(tmp_path: Path) -> None:
     data, stage = make_data(1, length=10), Stage("s", takeover_weight=4.0)
     led = np.arange(10) >= 6
     weights = frame_weights(dataclasses.replace(data, takeover=led), ROBOT, stage)
     assert weights.tolist() == [1.0] * 6 + [4.0] * 4
+    run = prepare([make_source(make_data(6, length=15))], recipe(), tmp_path, {}, {"grounding": Grounding})
     with pytest.raises(InputError, match="--corrections"):
-        frame_weights(data, ROBOT, stage)
+        mixed_weights(run.mixture, run.train_rows, stage)
 
 
 def test_the_parts_of_a_batch_add_up_to_the_whole(tmp_path: Path) -> None:
     """Losses and gradients, whatever counts in which part: given actions, rows without a label, several draws."""
     data, wanted = make_data(6, length=15), recipe(rtc_max_delay=3)
-    run = prepare(data, ROBOT, make_stats(data), wanted, tmp_path, {}, {"grounding": Grounding})
+    run = prepare([make_source(data)], wanted, tmp_path, {}, {"grounding": Grounding})
     stage, learner = wanted.stages[1], loop.new_learner(run)
     rows = np.arange(3, 3 + 7 * 13, 13)
     batch, counts = loop.draw_batch(run, stage, rows, loop.Augmentation(), np.random.default_rng(0))

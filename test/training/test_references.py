@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from synthetic import ROBOT, TINY, make_data, make_stats
+from synthetic import ROBOT, TINY, make_data, make_source
 from torch import Tensor
 
 from pi0_ros.checkpoints.jax_names import _rules
@@ -52,7 +52,7 @@ def train_as(
     changes += ("precision=float32", "threads=1", "device=cpu", "held_out=0", "track=[]")
     changes += (f"model_overrides={json.dumps({**TINY, 'action_dim': model.config.action_dim, 'max_token_len': 64})}",)
     wanted, data = load_recipe(recipe, changes), make_data(3, length=12)
-    run = prepare(data, ROBOT, make_stats(data), wanted, folder, {}, {})  # of its data nothing is used
+    run = prepare([make_source(data)], wanted, folder, {}, {})  # of its data nothing is used
     stage, depth, learner = wanted.stages[0], model.config.vlm.depth, Learner(model, {})
     arrays, by_robot = dict(np.load(FIXTURES / "reference" / name / "expected.npz")), wanted.loss_dims == "robot"
     masks = {c: torch.from_numpy(arrays[f"image_mask_{c}"]) for c in model.config.cameras}

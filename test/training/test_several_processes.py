@@ -14,14 +14,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from several_processes import main
-from synthetic import TINY, make_data
+from synthetic import TINY, make_data, make_source
 
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.training.not_finite import explain
 from pi0_ros.training.objective import Batch
 from pi0_ros.training.progress import read_progress
 from pi0_ros.training.recipe import RecipeError, recipe_from_dict
-from pi0_ros.training.run import _check_world
+from pi0_ros.training.run import _check_world, prepare
 from pi0_ros.training.world import ALONE, World
 
 HELPERS = Path(__file__).parents[1] / "helpers"
@@ -102,7 +102,9 @@ def test_processes_that_cannot_share_the_work_are_refused() -> None:
 
 
 def test_each_process_keeps_its_own_rows_of_a_batch_that_is_not_finite(tmp_path: Path) -> None:
-    data = make_data(2, length=5)
+    mixture = prepare(
+        [make_source(make_data(2, length=5))], recipe_from_dict(CASES["lora"], "test.yaml"), tmp_path, {}, {}
+    ).mixture
     folders = []
     for rank in range(2):
         inputs = ModelInput(
@@ -110,8 +112,8 @@ def test_each_process_keeps_its_own_rows_of_a_batch_that_is_not_finite(tmp_path:
         )
         batch = Batch(np.array([7 * rank]), inputs, None, torch.zeros(0), torch.zeros(0), {})
         folders.append(tmp_path / "not_finite" / f"process_{rank}")
-        said = str(explain(tmp_path, batch, data, "one", 3, World(rank, 2)))
+        said = str(explain(tmp_path, batch, mixture, "one", 3, World(rank, 2)))
         assert str(folders[rank]) in said and ("state of episode 1, frame 2 is not" in said) == bool(rank)
     frames = [json.loads((folder / "batch.json").read_text())["episode_and_frame"] for folder in folders]
     assert frames == [[[0, 0]], [[1, 2]]]
-    assert explain(tmp_path, batch, data, "one", 3) and (tmp_path / "not_finite" / "batch.json").is_file()
+    assert explain(tmp_path, batch, mixture, "one", 3) and (tmp_path / "not_finite" / "batch.json").is_file()

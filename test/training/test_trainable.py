@@ -19,6 +19,7 @@ from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.layers import AdaptiveRMSNorm
 from pi0_ros.model.lora import Change, LoraLinear, add_lora, lora_layers, unreached
 from pi0_ros.model.pi0 import Pi0
+from pi0_ros.training.mixture import Source
 from pi0_ros.training.recipe import RecipeError, load_recipe
 from pi0_ros.training.run import clipped_state_tokens, prepare
 from pi0_ros.training.weights import ever_learning, finished_weights, new_model
@@ -166,7 +167,7 @@ def test_normalisation_follows_the_model_and_saturated_states_are_counted(tmp_pa
     found = {}
     for sizes, normalization in ((TINY, "auto"), (of_pi05, "auto"), (of_pi05, "mean_std")):
         wanted = recipe([{"name": "one"}], model_overrides=sizes, normalization=normalization)
-        run = prepare(data, ROBOT, stats, wanted, tmp_path, {}, {})
+        run = prepare([Source("dataset", data, ROBOT, stats)], wanted, tmp_path, {}, {})
         found[sizes.get("model", "pi0"), normalization] = run.spec.settings, clipped_state_tokens(run)
     assert found["pi0", "auto"][0].state_normalization == "mean_std" and found["pi0", "auto"][1] == 0.0
     assert found["pi05", "auto"][0].action_normalization == "quantile" and found["pi05", "auto"][1] < 0.05
