@@ -134,6 +134,7 @@ class Runner:
         try:
             observation = self._buffer.observe(now_ns - self._buffer.delay_ns, self._instruct(prompt))
             continuation = self._continuation
+            before_ms = self._before_ms(now_ns)  # now: the buffer forgets old pictures while the model infers
             prefix = continuation.prefix(observation.stamp_ns) if continuation is not None else None
             ready = time.perf_counter()
             chunk = self._backend.infer(observation, prefix)
@@ -146,7 +147,7 @@ class Runner:
                 continuation.published(chunk, self._now_ns())
             self._publish(chunk)
             spent_ms = [(end - begin) * 1e3 for begin, end in ((start, ready), (start, time.perf_counter()))]
-            self._traced(chunk, self._before_ms(now_ns) | stages_ms(self._backend.timing, *spent_ms))
+            self._traced(chunk, before_ms | stages_ms(self._backend.timing, *spent_ms))
         except UnreadableError as error:
             self._set("unreadable", str(error))
         except FrozenError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,6 +103,15 @@ def test_a_chunks_way_is_traced_stage_by_stage() -> None:
     )
     rig.push(late_ns=30_000_000)
     rig.now_ns += 50_000_000
+    infer = rig.backend.infer
+
+    def slowly(*asked: Any) -> ActionChunk:
+        for _ in range(30):  # for three seconds, in which pictures come that the chunk knows nothing of
+            rig.now_ns += SECOND // 10
+            rig.push()
+        return infer(*asked)
+
+    rig.backend.infer = slowly  # type: ignore[method-assign]
     assert rig.runner.step()
     (chunk, stages) = traces[0]
     assert chunk is rig.published[0] and tuple(stages) == POLICY_STAGES
