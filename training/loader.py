@@ -7,6 +7,7 @@ that was killed goes on exactly where an unbroken one would be, and no sampler s
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from pi0_ros.datasets.layout import image_key
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.observation.images import resize_with_pad
 from pi0_ros.policy.transforms import actions_to_model, make_inputs
+from pi0_ros.tokens.action_tokens import ActionTokens
 
 
 @dataclass(frozen=True)
@@ -241,8 +243,12 @@ def make_batch(
     random: np.random.Generator,
     device: torch.device | str = "cpu",
     share: slice | np.ndarray = slice(None),
+    tokens: ActionTokens | None = None,
 ) -> tuple[ModelInput, torch.Tensor]:
     """Rows [B] -> the model's input and the target action chunks [B,H,A] (relative, normalised, padded).
+
+    With `tokens`, for pi0-FAST, the prompts hold question and answer, and the target is where the answers are, bool
+    [B,L].
 
     Of a `share` of the rows only (a slice, or places), with the random numbers that these have in the whole batch.
     """
@@ -264,4 +270,23 @@ def make_batch(
         noise[:, :joints] = augmentation.state_noise * drawn[share]
         inputs.state.add_(torch.from_numpy(noise).to(device))
     chunk = data.action[chunk_rows(data, rows, spec.config.action_horizon)]
-    return inputs, actions_to_model(spec, chunk, state, device)
+    actions = actions_to_model(spec, chunk, state, device)
+    if tokens is None:
+        return inputs, actions
+    return with_answers(spec, inputs, data.prompts_of(rows), actions, tokens)
+
+
+def with_answers(
+    spec: PolicySpec, inputs: ModelInput, prompts: Sequence[str], actions: torch.Tensor, tokens: ActionTokens
+) -> tuple[ModelInput, torch.Tensor]:
+    """The input with prompts that hold question and answer, and where the answers are, bool [B,L]."""
+    width = int(spec.robot.state_places.max()) + 1
+    states, chunks = inputs.state[:, :width].cpu().numpy(), actions.cpu().numpy()
+    written = [
+        spec.tokenizer.encode_action_answer(spec.config, prompt, state, tokens.encode(chunk))
+        for prompt, state, chunk in zip(prompts, states, chunks, strict=True)
+    ]
+    prompt_tokens, mask, answer = (
+        torch.from_numpy(np.stack(column)).to(actions.device) for column in zip(*written, strict=True)
+    )
+    return dataclasses.replace(inputs, prompt_tokens=prompt_tokens.long(), prompt_mask=mask), answer

@@ -53,6 +53,8 @@ from pi0_ros.training.state import Position, check_same_run, finished, read_posi
 from pi0_ros.training.weights import ever_learning, learns, new_model
 from pi0_ros.training.world import ALONE, World
 
+TOKENS = "tokens"  # the loss of a pi0-FAST: the mean cross-entropy of the tokens of an answer
+
 
 def train(
     datasets: Dataset | Path | str | Sequence[Dataset],
@@ -138,14 +140,15 @@ def train_on_sources(
 
     # Model: the network with the heads of the auxiliary losses, and the average of all that ever learns.
     learner = new_learner(run)
-    learning = ever_learning(learner, recipe, run.spec.config.vlm.depth)
+    learning = ever_learning(learner, recipe, run.spec.config.cached_depth)
     average = Average(learning, enabled=any(stage.ema > 0 for stage in recipe.stages))
     saver = Saver(run, out, learner, learning)
 
     steps = [stage.steps for stage in recipe.stages]
     progress: Progress | Silent = Silent()
     if world.first:
-        progress = Progress(out, steps, position, sorted(run.auxiliary), recipe.track, run.notes["recipe"])
+        losses = [TOKENS] if run.spec.config.is_fast else sorted(run.auxiliary)
+        progress = Progress(out, steps, position, losses, recipe.track, run.notes["recipe"])
     with progress, StopSignals() as stop:
         introduce(run, learner, learning, progress)
         if world.first and position == Position(0, 0, 0.0):
@@ -155,7 +158,7 @@ def train_on_sources(
             if number > position.stage:
                 position = Position(number, 0, position.seconds)
                 average.load_into_network()
-            optimizer = new_optimizer(learner, stage, recipe, run.spec.config.vlm.depth)
+            optimizer = new_optimizer(learner, stage, recipe, run.spec.config.cached_depth)
             network = copies(learner, stage) if world.size > 1 and recipe.parallel == "ddp" else learner
             if position.step:
                 read_state(checkpoint, learning, average, optimizer, position)
@@ -211,7 +214,7 @@ def new_learner(run: Run) -> Learner:
     return learner
 
 
-def new_optimizer(learner: Learner, stage: Stage, recipe: Recipe, depth: int) -> torch.optim.Optimizer:
+def new_optimizer(learner: Learner, stage: Stage, recipe: Recipe, depth: int | None) -> torch.optim.Optimizer:
     """AdamW over what the stage trains; everything else is frozen and needs no gradients."""
     for name, parameter in learner.named_parameters():
         parameter.requires_grad_(learns(name, stage, recipe, depth))
@@ -294,9 +297,13 @@ def draw_batch(
 
     Of a `share` of the rows only, which is what it would be in the whole batch.
     """
-    inputs, actions = make_mixed_batch(run.mixture, rows, augmentation, random, run.device, share)
+    inputs, target = make_mixed_batch(run.mixture, rows, augmentation, random, run.device, share)
     inputs = without_padding(inputs, keep_length=run.recipe.compile)
     config, draws = run.spec.config, stage.draws if stage.flow else 0
+    if config.is_fast:
+        nothing = torch.zeros(0, device=run.device)
+        answer = target[:, : inputs.prompt_tokens.shape[1]]
+        return Batch(rows[share], inputs, None, nothing, nothing, {}, answer), Counts(len(rows), {})
     noise, flow_time = draw_noise_and_time(random, len(rows), draws, (config.action_horizon, config.action_dim))
     if run.recipe.rtc_max_delay:
         flow_time = draw_delays(random, flow_time, run.recipe.rtc_max_delay, config.action_horizon)
@@ -304,7 +311,7 @@ def draw_batch(
     batch = Batch(
         rows[share],
         inputs,
-        actions if stage.flow else None,
+        target if stage.flow else None,
         as_tensor(rows_of_draws(noise, share, len(rows)), run.device),
         as_tensor(rows_of_draws(flow_time, share, len(rows)), run.device),
         {name: tuple(as_tensor(array[share], run.device) for array in arrays) for name, arrays in labels.items()},
@@ -324,6 +331,8 @@ def loss_terms(run: Run, stage: Stage, sums: Sums, counts: Counts) -> dict[str, 
     terms = {name: value / counts.labels[name] for name, value in sums.auxiliary.items()}
     if not stage.flow:
         return terms
+    if run.spec.config.is_fast:
+        return {TOKENS: sums.flow[0] / counts.flow}
     weights = np.ones(run.spec.config.action_dim, np.float32)
     places = run.spec.robot.action_places
     weights[places[run.spec.robot.gripper_mask]] = stage.gripper
@@ -334,7 +343,7 @@ def loss_terms(run: Run, stage: Stage, sums: Sums, counts: Counts) -> dict[str, 
 
 def total_loss(stage: Stage, terms: Mapping[str, Tensor]) -> Tensor:
     """The weighted sum that is minimised."""
-    weights = {"flow": stage.flow, **stage.auxiliary}
+    weights = {"flow": stage.flow, TOKENS: stage.flow, **stage.auxiliary}
     return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
 
@@ -353,9 +362,9 @@ def validate(run: Run, stage: Stage, learner: Learner, average: Average) -> dict
             sums = forward(run, learner, batch)
             answers.append({name: value.float().cpu().numpy() for name, value in sums.answers.items()})
             if stage.flow:
-                flow += len(part) * loss_terms(run, stage, sums, counts)["flow"].item()
+                flow += len(part) * next(iter(loss_terms(run, stage, sums, counts).values())).item()
     take_apart(learner)
-    result = {"val_flow": flow / len(rows)} if stage.flow else {}
+    result = {f"val_{TOKENS if run.spec.config.is_fast else 'flow'}": flow / len(rows)} if stage.flow else {}
     for name in answers[0]:
         result[f"val_{name}"] = run.auxiliary[name].score(np.concatenate([part[name] for part in answers]), rows)
     return result

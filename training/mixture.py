@@ -17,6 +17,7 @@ from pi0_ros.checkpoints.norm_stats import NormStats
 from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.robot import Robot
+from pi0_ros.tokens.action_tokens import ActionTokens
 from pi0_ros.training.loader import Augmentation, TrainingData, make_batch
 
 POWER = 0.43  # a dataset of n frames counts n ** POWER (pi0, arXiv 2410.24164)
@@ -49,6 +50,7 @@ class Mixture:
     """The parts; one alone is the usual case."""
 
     parts: tuple[Part, ...]
+    tokens: ActionTokens | None = None  # of a pi0-FAST
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -103,7 +105,7 @@ def make_mixed_batch(
     """`make_batch` for rows [B] of a mixture, in their order."""
     if len(mixture.parts) == 1:
         part = mixture.parts[0]
-        return make_batch(part.data, part.spec, rows, augmentation, random, device, share)
+        return make_batch(part.data, part.spec, rows, augmentation, random, device, share, mixture.tokens)
     mine = np.zeros(len(rows), bool)
     mine[share] = True
     found, places = [], []
@@ -111,7 +113,8 @@ def make_mixed_batch(
         own = np.random.default_rng(random.integers(2**63))  # drawn by every process, whether it has such rows or not
         if mine[where].any():
             wanted = np.flatnonzero(mine[where])
-            found.append(make_batch(part.data, part.spec, local, augmentation, own, device, wanted))
+            made = make_batch(part.data, part.spec, local, augmentation, own, device, wanted, mixture.tokens)
+            found.append(made)
             places.append(where[wanted])
     order = torch.from_numpy(np.argsort(np.concatenate(places))).to(device)
     inputs = [inputs for inputs, _ in found]
@@ -123,5 +126,5 @@ def make_mixed_batch(
             torch.cat([i.prompt_mask for i in inputs])[order],
             torch.cat([i.state for i in inputs])[order],
         ),
-        torch.cat([actions for _, actions in found])[order],
+        torch.cat([target for _, target in found])[order],
     )

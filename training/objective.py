@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.fast import Pi0Fast
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.model.pi0 import Pi0, Prefix
 from pi0_ros.robot import Robot
@@ -43,7 +44,8 @@ AuxiliaryLosses = Mapping[str, Callable[[TrainingData, Robot, np.ndarray, ModelC
 class Batch:
     """What one step learns from.
 
-    actions: [B,H,A] in model units, None: no flow loss; noise: [n*B,H,A] and time: [n*B] of n draws, draw after draw.
+    actions: [B,H,A] in model units, None: no flow loss; answer: bool [B,L], which of the prompt's tokens pi0-FAST shall
+    write, None: none; noise: [n*B,H,A] and time: [n*B] of n draws, draw after draw.
     For training-time real-time chunking time is [n*B,H], and 0 for actions that are given: their loss does not count.
     labels: of each auxiliary loss that the step wants. rows: [B] of the data, for error messages.
     """
@@ -54,12 +56,13 @@ class Batch:
     noise: Tensor
     time: Tensor
     labels: Mapping[str, tuple[Tensor, ...]]
+    answer: Tensor | None = None
 
     @property
     def counts(self) -> Counts:
         """What the sums over this batch are divided by."""
         horizon = self.noise.shape[1] if self.noise.ndim > 1 else 0
-        return count(self.time, horizon, self.labels)
+        return count(self.time, horizon, self.labels, 0 if self.answer is None else len(self.answer))
 
     def parts(self, size: int) -> Iterator[Batch]:
         """The same batch in pieces of at most `size` rows."""
@@ -74,6 +77,7 @@ class Batch:
                 rows=self.rows[rows],
                 inputs=_rows_of(self.inputs, rows),
                 actions=None if self.actions is None else self.actions[rows],
+                answer=None if self.answer is None else self.answer[rows],
                 noise=self.noise.unflatten(0, (-1, total))[:, rows].flatten(0, 1) if len(self.noise) else self.noise,
                 time=self.time.unflatten(0, (-1, total))[:, rows].flatten(0, 1) if len(self.time) else self.time,
                 labels={name: tuple(values[rows] for values in labels) for name, labels in self.labels.items()},
@@ -84,16 +88,19 @@ class Batch:
 class Counts:
     """What sums over a whole batch are divided by, where each process and micro-batch has a part of it.
 
-    flow: how many actions the flow loss counts; labels: what the rows count together, at least 1, by auxiliary loss.
+    flow: how many actions the flow loss counts, or how many answers are written; labels: what the rows count together,
+    at least 1, by auxiliary loss.
     """
 
     flow: float
     labels: Mapping[str, float]
 
 
-def count(time: Tensor | np.ndarray, horizon: int, labels: Mapping[str, Sequence[Tensor | np.ndarray]]) -> Counts:
-    """Counts of a batch with flow times [N] or [N,H] and these labels."""
-    flow = float((time > 0).sum()) * (horizon if time.ndim == 1 else 1)
+def count(
+    time: Tensor | np.ndarray, horizon: int, labels: Mapping[str, Sequence[Tensor | np.ndarray]], answers: int = 0
+) -> Counts:
+    """Counts of a batch with flow times [N] or [N,H], or so many answers, and these labels."""
+    flow = float(answers or (time > 0).sum()) * (1 if answers or time.ndim > 1 else horizon)
     return Counts(flow, {name: max(1.0, float(values[-1].sum())) for name, values in labels.items()})
 
 
@@ -117,7 +124,8 @@ def _rows_of(inputs: ModelInput, rows: slice) -> ModelInput:
 class Sums:
     """Losses summed over a batch, not yet divided by what counts: so the parts of a batch add up to the whole.
 
-    flow: [A] per action dimension; auxiliary: scalars by name; answers: of the heads by name, without gradients.
+    flow: [A] per action dimension, or [1] of written answers; auxiliary: scalars by name; answers: of the
+    heads by name, without gradients.
     """
 
     flow: Tensor
@@ -128,7 +136,7 @@ class Sums:
 class Learner(nn.Module):
     """The policy's network and the throw-away heads of the auxiliary losses."""
 
-    def __init__(self, model: Pi0, auxiliary: Mapping[str, AuxiliaryLoss]) -> None:
+    def __init__(self, model: Pi0 | Pi0Fast, auxiliary: Mapping[str, AuxiliaryLoss]) -> None:
         super().__init__()
         self.model = model
         self.heads = nn.ModuleDict({name: loss.head for name, loss in auxiliary.items()})
@@ -136,6 +144,9 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch) -> Sums:
         """All losses of the batch from one pass through images and prompt."""
+        if isinstance(self.model, Pi0Fast):
+            assert batch.answer is not None
+            return Sums(self.model.loss(batch.inputs, batch.answer).sum()[None], {}, {})
         prefix = self.model.encode_prefix(batch.inputs)
         auxiliary, answers = {}, {}
         for name, labels in batch.labels.items():

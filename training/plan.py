@@ -87,11 +87,13 @@ class PeakMemory(TorchDispatchMode):
 
 def measure(recipe: Recipe, config: ModelConfig, views: int, text: int, autocast: bool) -> Need:
     """What the most demanding stage of a recipe needs with so many cameras and prompt tokens."""
+    if config.is_fast:
+        raise InputError("--plan cannot trace a pi0_fast: how many tokens it learns depends on the actions")
     return max((_stage_need(recipe, s, config, views, text, autocast) for s in recipe.stages), key=lambda n: n.total)
 
 
 def _stage_need(recipe: Recipe, stage: Stage, config: ModelConfig, views: int, text: int, autocast: bool) -> Need:
-    depth, size = config.vlm.depth, min(stage.micro_batch or stage.batch, stage.batch)
+    depth, size = config.cached_depth, min(stage.micro_batch or stage.batch, stage.batch)
     memory = PeakMemory()
     with FakeTensorMode():
         model = Pi0(dataclasses.replace(config, dtype="float32"))

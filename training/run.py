@@ -20,8 +20,10 @@ from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.policy.transforms import settled
 from pi0_ros.robot import units
+from pi0_ros.tokens.action_tokens import ActionTokens
 from pi0_ros.tokens.subwords import file_on_this_machine
 from pi0_ros.tokens.tokenizer import Tokenizer
+from pi0_ros.training.fast_recipe import check_answers, check_fast
 from pi0_ros.training.fingerprints import dataset_fingerprint, episode_fingerprint, robot_fingerprint
 from pi0_ros.training.loader import split_episodes
 from pi0_ros.training.mixture import Mixture, Part, Source, shares
@@ -78,8 +80,10 @@ def prepare(
     config = model_config(recipe)
     if recipe.rtc_max_delay >= config.action_horizon:
         raise RecipeError(f"rtc_max_delay is {recipe.rtc_max_delay}, the chunk has {config.action_horizon} actions")
+    if config.is_fast:
+        check_fast(recipe, config, [source.robot for source in sources])
     tokenizer_path = _tokenizer(recipe, config, [text for s in sources for text in s.data.texts], out, world)
-    mixture = _mixture(sources, recipe, config, Tokenizer.load(tokenizer_path))
+    mixture = _mixture(sources, recipe, config, Tokenizer.load(tokenizer_path), out)
     split = [_split(part, recipe) for part in mixture.parts]
     train_rows = np.concatenate([part.first + found.train_rows for part, found in zip(mixture.parts, split)])
     held_out_rows = np.concatenate([part.first + found.held_out_rows for part, found in zip(mixture.parts, split)])
@@ -140,14 +144,20 @@ def _split(part: Part, recipe: Recipe) -> _Split:
     return _Split(fingerprints, held_out, train_rows, data.rows_of(held_out))
 
 
-def _mixture(sources: Sequence[Source], recipe: Recipe, config: ModelConfig, tokenizer: Tokenizer) -> Mixture:
+def _mixture(
+    sources: Sequence[Source], recipe: Recipe, config: ModelConfig, tokenizer: Tokenizer, out: Path
+) -> Mixture:
     parts, first = [], 0
     for source, share in zip(sources, shares(sources), strict=True):
         settings = policy_settings(recipe, config, source.data.fps)
         spec = PolicySpec(config, settings, source.robot, source.norm_stats, tokenizer)
         parts.append(Part(source.name, source.data, spec, share, first))
         first += source.data.length
-    return Mixture(tuple(parts))
+    if not config.is_fast:
+        return Mixture(tuple(parts))
+    mixture = Mixture(tuple(parts), ActionTokens.load(ActionTokens.locate(recipe.init or out)))
+    check_answers(mixture)
+    return mixture
 
 
 def _check_mixture(mixture: Mixture, recipe: Recipe, auxiliary: Collection[str]) -> None:
@@ -186,7 +196,7 @@ def model_config(recipe: Recipe) -> ModelConfig:
 
 def policy_settings(recipe: Recipe, config: ModelConfig, fps: float) -> PolicySettings:
     """How robot data become model data: as in `init`, where the recipe does not say otherwise."""
-    usual = "quantile" if config.is_pi05 else "mean_std"
+    usual = "quantile" if config.is_pi05 or config.is_fast else "mean_std"
     settings = PolicySettings(usual, usual)
     if recipe.init is not None:
         settings = describe_checkpoint(recipe.init, config=config).settings
@@ -207,8 +217,9 @@ def policy_settings(recipe: Recipe, config: ModelConfig, fps: float) -> PolicySe
 
 
 def clipped_state_tokens(run: Run) -> float:
-    """Fraction of the state's numbers that pi0.5 cannot tell apart, because they lie outside of -1 .. 1; else 0."""
-    if not (run.spec.config.is_pi05 and run.spec.config.discrete_state_input):
+    """Fraction of the state's numbers outside of -1 .. 1, which a model that reads them as text cannot tell apart."""
+    config = run.spec.config
+    if not (config.is_fast or (config.is_pi05 and config.discrete_state_input)):
         return 0.0
     outside = []
     for part, _, rows in run.mixture.split(run.train_rows[:: max(1, len(run.train_rows) // 10_000)]):

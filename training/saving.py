@@ -24,6 +24,8 @@ from pi0_ros.base.errors import Pi0Error
 from pi0_ros.checkpoints.checkpoint import save_checkpoint
 from pi0_ros.checkpoints.folders import new_folder, recover, remove_leftovers
 from pi0_ros.checkpoints.locate import WEIGHTS
+from pi0_ros.tokens.action_tokens import FOLDER as ACTION_TOKENIZER
+from pi0_ros.tokens.action_tokens import PIECES, SETTINGS
 from pi0_ros.training.fingerprints import robot_fingerprint
 from pi0_ros.training.objective import Learner
 from pi0_ros.training.optimizer import Average
@@ -177,6 +179,7 @@ class Saver:
         checkpoint = self.out / CHECKPOINT
 
         def write_more(folder: Path) -> None:
+            write_action_tokenizer(folder, run)
             write_robots(folder, run, progress)
             if not done:
                 write_state(folder, state, position)
@@ -194,6 +197,15 @@ class Saver:
         )
         keep(checkpoint, self.out / KEPT, run.steps_before(position.stage) + position.step, run.recipe.keep_last,
              run.recipe.keep_period)  # fmt: skip
+
+
+def write_action_tokenizer(folder: Path, run: Run) -> None:
+    """Put that of a pi0-FAST into a checkpoint's folder."""
+    tokens = run.mixture.tokens
+    if tokens is not None and tokens.folder is not None:
+        (folder / ACTION_TOKENIZER).mkdir()
+        for name in (PIECES, SETTINGS):
+            shutil.copyfile(tokens.folder / name, folder / ACTION_TOKENIZER / name)
 
 
 def write_robots(folder: Path, run: Run, progress: Mapping[str, Any]) -> None:
@@ -214,6 +226,7 @@ def write_robots(folder: Path, run: Run, progress: Mapping[str, Any]) -> None:
             part.spec.norm_stats,
             run.tokenizer_path,
             {**run.notes, **progress, "robot_fingerprint": robot},
+            lambda partial: write_action_tokenizer(partial, run),
         )
 
 

@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from pi0_ros.model.pi0 import Pi0
 from pi0_ros.training.objective import Learner
 from pi0_ros.training.recipe import Stage
 from pi0_ros.training.world import World
@@ -28,8 +29,9 @@ def shard(learner: Learner, world: World, device: torch.device) -> None:
     model = learner.model
     for layer in model.vision.layers:
         fully_shard(layer, mesh=mesh)
-    # Of the language model's last layer only the keys and values are computed (`Transformer.cache`): it stays whole.
-    for layer in (*model.vlm.layers[:-1], *model.expert.layers):
+    # Beside an expert only keys and values of the VLM's last layer are computed (`Transformer.cache`): it stays whole.
+    layers = (*model.vlm.layers[:-1], *model.expert.layers) if isinstance(model, Pi0) else model.vlm.layers
+    for layer in layers:
         fully_shard(layer, mesh=mesh)
         register_fsdp_forward_method(layer, "attend")
     fully_shard(learner, mesh=mesh)

@@ -14,6 +14,7 @@ from pi0_ros.checkpoints.load import load_model
 from pi0_ros.checkpoints.safetensors_files import TensorInfo, write_safetensors
 from pi0_ros.checkpoints.weights import disk_name
 from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.fast import Pi0Fast, build_model
 from pi0_ros.model.init import sine_position_init
 from pi0_ros.model.lora import add_lora, lora_layers, unreached
 from pi0_ros.model.paligemma import stored_dtype
@@ -27,8 +28,8 @@ FROZEN: dict[str, tuple[str, ...]] = {
 }
 
 
-def learns(name: str, stage: Stage, recipe: Recipe, depth: int) -> bool:
-    """Whether a stage trains the learner's parameter `name`; `depth` is the number of layers of the language model."""
+def learns(name: str, stage: Stage, recipe: Recipe, depth: int | None) -> bool:
+    """Whether a stage trains the learner's parameter `name`; `depth` is the model config's `cached_depth`."""
     if not name.startswith("model."):  # heads
         return True
     part = name.removeprefix("model.")
@@ -41,7 +42,7 @@ def learns(name: str, stage: Stage, recipe: Recipe, depth: int) -> bool:
     return ".lora_" in part or not (frozen and part.startswith(frozen))
 
 
-def ever_learning(learner: nn.Module, recipe: Recipe, depth: int) -> dict[str, nn.Parameter]:
+def ever_learning(learner: nn.Module, recipe: Recipe, depth: int | None) -> dict[str, nn.Parameter]:
     """The parameters that learn in any stage, by name."""
     return {
         name: parameter
@@ -50,7 +51,7 @@ def ever_learning(learner: nn.Module, recipe: Recipe, depth: int) -> dict[str, n
     }
 
 
-def new_model(recipe: Recipe, config: ModelConfig, device: torch.device, autocast: bool) -> Pi0:
+def new_model(recipe: Recipe, config: ModelConfig, device: torch.device, autocast: bool) -> Pi0 | Pi0Fast:
     """The network on its device, from `init` or from random weights (of the recipe's seed), with LoRA where wanted.
 
     What learns is float32. What never does is kept in bfloat16 where the run computes in it, but for the parts that the
@@ -58,16 +59,14 @@ def new_model(recipe: Recipe, config: ModelConfig, device: torch.device, autocas
     """
 
     def dtype(name: str) -> torch.dtype:
-        return kept_dtype(name, recipe, config.vlm.depth, autocast)
+        return kept_dtype(name, recipe, config.cached_depth, autocast)
 
     torch.manual_seed(recipe.seed)
     if recipe.init is not None:
         loaded = load_model(recipe.init, config=config, device=device, dtypes=dtype).model
-        if not isinstance(loaded, Pi0):
-            raise RecipeError(f"{recipe.init}: a {config.model} model; pi0 and pi05 can be trained here")
         model = loaded.train()
     else:
-        model = Pi0(replace(config, dtype="float32"))
+        model = build_model(replace(config, dtype="float32"))
         sine_position_init(model)
         for name, parameter in model.named_parameters():
             parameter.data = parameter.data.to(device, dtype(name))
@@ -75,21 +74,21 @@ def new_model(recipe: Recipe, config: ModelConfig, device: torch.device, autocas
     return model
 
 
-def kept_dtype(name: str, recipe: Recipe, depth: int, autocast: bool) -> torch.dtype:
+def kept_dtype(name: str, recipe: Recipe, depth: int | None, autocast: bool) -> torch.dtype:
     """The dtype in which the network's parameter `name` is kept."""
     learning = any(learns(f"model.{name}", stage, recipe, depth) for stage in recipe.stages)
     return torch.float32 if learning or not autocast else stored_dtype(name, torch.bfloat16)
 
 
-def fit_out(model: Pi0, recipe: Recipe, autocast: bool) -> None:
+def fit_out(model: Pi0 | Pi0Fast, recipe: Recipe, autocast: bool) -> None:
     """Give the network its low-rank factors, and say which activations it keeps, and how."""
     check_freeze(model, recipe)
     if recipe.stages[0].trainable == "lora":
         lora = recipe.lora
         parts = ("attention",) * lora.attention + ("mlp",) * lora.feed_forward
-        ranks = {"vlm": lora.vlm_rank, "expert": lora.expert_rank}
+        ranks = {"vlm": lora.vlm_rank} | ({"expert": lora.expert_rank} if isinstance(model, Pi0) else {})
         add_lora(model, lora.style, ranks, {"vlm": lora.vlm_alpha, "expert": lora.expert_alpha}, parts)
-    for transformer in (model.vlm, model.expert):
+    for transformer in (model.vlm, model.expert) if isinstance(model, Pi0) else (model.vlm,):
         transformer.recomputed_layers = round(recipe.recompute * len(transformer.layers))
         if autocast and recipe.residual == "bfloat16":
             transformer.activations = torch.bfloat16
@@ -109,7 +108,7 @@ def check_freeze(model: nn.Module, recipe: Recipe) -> None:
 
 
 def finished_weights(
-    model: Pi0, tensors: Mapping[str, Tensor], dtype: torch.dtype
+    model: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype
 ) -> tuple[dict[str, TensorInfo], Callable[[str], Tensor]]:
     """What a policy of the model consists of: names on disk with shapes and dtypes, and what gives each tensor.
 
@@ -129,7 +128,7 @@ def finished_weights(
     return infos, tensor
 
 
-def write_finished(model: Pi0, tensors: Mapping[str, Tensor], dtype: torch.dtype, path: Path) -> None:
+def write_finished(model: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype, path: Path) -> None:
     """Write a policy's weights, merged and cast, to `path`."""
     infos, tensor = finished_weights(model, tensors, dtype)
     write_safetensors(path, infos, lambda name: [tensor(name)])

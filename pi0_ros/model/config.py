@@ -81,6 +81,11 @@ class ModelConfig:
         return self.model == "pi0_fast"
 
     @property
+    def cached_depth(self) -> int | None:
+        """The number of VLM layers whose keys and values are all that an expert reads; None without an expert."""
+        return None if self.is_fast else self.vlm.depth
+
+    @property
     def flow_expert(self) -> Expert:
         """The action expert's sizes; ConfigError for pi0-FAST, which has none."""
         if self.expert is None:

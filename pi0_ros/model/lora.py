@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pi0_ros.model.config import Expert
-from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.paligemma import PaliGemma
 from pi0_ros.model.transformer import Transformer
 
 STYLES = ("openpi", "peft")
@@ -62,7 +62,9 @@ class LoraLinear(nn.Module):
         return F.linear(x, self.weight) + self.change.scale * change
 
 
-def add_lora(model: Pi0, style: str, ranks: dict[str, int], alphas: dict[str, float], parts: tuple[str, ...]) -> None:
+def add_lora(
+    model: PaliGemma, style: str, ranks: dict[str, int], alphas: dict[str, float], parts: tuple[str, ...]
+) -> None:
     """Give the transformers `vlm` and `expert` factors of these ranks (0: none), in `attention` and `mlp`.
 
     Layers that no action loss reaches get none. New factors are those of the style: openpi draws both, PEFT draws the
@@ -76,16 +78,19 @@ def add_lora(model: Pi0, style: str, ranks: dict[str, int], alphas: dict[str, fl
             for part in parts:
                 module = layer.get_submodule(_room(part))
                 for linear in ATTENTION if part == "attention" else FEED_FORWARD:
-                    if not unreached(f"{name}.layers.{index}.{_room(part)}.{linear}.weight", model.config.vlm.depth):
+                    if not unreached(f"{name}.layers.{index}.{_room(part)}.{linear}.weight", model.config.cached_depth):
                         wrapped = _wrap(module, linear, style, rank, alphas[name], _sizes(model, name))
                         setattr(module, linear, wrapped)
 
 
-def unreached(name: str, depth: int) -> bool:
+def unreached(name: str, depth: int | None) -> bool:
     """Whether the parameter `name` of a network gets no gradient from any action loss.
 
-    Nothing reads what the last VLM layer puts out, only its keys and values.
+    Nothing reads what the last of the VLM's `depth` layers puts out, only its keys and values. None: a network that
+    writes its actions as text, of which all is read.
     """
+    if depth is None:
+        return False
     last = f"vlm.layers.{depth - 1}."
     behind = ("self_attn.q_proj", "self_attn.o_proj", "post_attention_layernorm", "mlp.")
     return name.startswith("vlm.norm.") or (name.startswith(last) and name.removeprefix(last).startswith(behind))
@@ -100,7 +105,7 @@ def _room(part: str) -> str:
     return "self_attn" if part == "attention" else "mlp"
 
 
-def _sizes(model: Pi0, name: str) -> Expert:
+def _sizes(model: PaliGemma, name: str) -> Expert:
     return model.config.vlm if name == "vlm" else model.config.flow_expert
 
 

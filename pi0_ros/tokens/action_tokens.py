@@ -44,8 +44,9 @@ def cosine_basis(length: int) -> np.ndarray:
 class ActionTokens:
     """Chunks of normalised actions to tokens and back."""
 
-    def __init__(self, tokenizer: Any, scale: float, min_token: int) -> None:
+    def __init__(self, tokenizer: Any, scale: float, min_token: int, folder: Path | None = None) -> None:
         self._tokenizer = tokenizer
+        self.folder = folder  # where it was read from
         self.scale = scale  # steps per unit of a cosine coefficient
         self.min_token = min_token  # the smallest rounded coefficient: it is written as character 0
 
@@ -66,21 +67,26 @@ class ActionTokens:
         except (ValueError, KeyError, TypeError) as error:
             raise TokenizerError(f"{folder / SETTINGS}: needs the numbers scale and min_token ({error!r})") from error
         try:
-            return ActionTokens(tokenizers.Tokenizer.from_file(str(folder / PIECES)), scale, min_token)
+            return ActionTokens(tokenizers.Tokenizer.from_file(str(folder / PIECES)), scale, min_token, folder)
         except Exception as error:  # the library raises Exception itself
             raise TokenizerError(f"{folder / PIECES}: not a tokenizer ({error})") from error
 
     @staticmethod
     def find(checkpoint: str | Path) -> ActionTokens:
-        """Read that of a checkpoint folder, else the one PI0_ACTION_TOKENIZER names, else Hugging Face's cache's."""
+        """Read the one that `locate` finds."""
+        return ActionTokens.load(ActionTokens.locate(checkpoint))
+
+    @staticmethod
+    def locate(checkpoint: str | Path) -> Path:
+        """The folder inside a checkpoint, else the one that PI0_ACTION_TOKENIZER names, else Hugging Face's cache's."""
         if (inside := Path(checkpoint) / FOLDER).is_dir():
-            return ActionTokens.load(inside)
+            return inside
         if named := os.environ.get(VARIABLE):
-            return ActionTokens.load(Path(named).expanduser())
+            return Path(named).expanduser()
         snapshots = hub_cache().glob("models--physical-intelligence--fast/snapshots/*")
         if (cached := next(iter(sorted(snapshots)), None)) is None:
             raise TokenizerError(f"{checkpoint}: no {FOLDER}/ is in it, and none on this machine. {_HOW_TO}")
-        return ActionTokens.load(cached)
+        return cached
 
     def encode(self, actions: np.ndarray) -> list[int]:
         """Return the tokens of a chunk [H, A] in model units; coefficients below the smallest are cut to it."""
