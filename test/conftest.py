@@ -73,7 +73,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """So is a test that meets it while it runs."""
     error = call.excinfo.value if call.excinfo is not None else None
     if isinstance(error, ModuleNotFoundError) and (library := absent_library(error.name)):
-        call.excinfo = pytest.ExceptionInfo.from_exception(pytest.skip.Exception(f"needs {library}"))
+        skipped = pytest.skip.Exception(f"needs {library}").with_traceback(error.__traceback__)
+        call.excinfo = pytest.ExceptionInfo.from_exception(skipped)
     yield
 
 
