@@ -80,6 +80,8 @@ class Counts:
     takeovers: int = 0  # by a person
     set_aside: int = 0  # chunks of what the policy saw while a person led
     stale_events: int = 0  # times that motion was interrupted because a chunk ran out or a joint state went stale
+    too_late: int = 0  # commands that were withheld, because the process stood still before they could leave
+    perhaps_late: int = 0  # commands while which were being sent it stood still: they may have left late
 
 
 class Controller:
@@ -358,6 +360,7 @@ class Controller:
         """The command of the last tick has left by this steady time: from then on the robot waits for the next."""
         gap, self._ticked, self._left_at = steady - self._before, steady, now
         if gap > self.stall_s:  # it stood still in the midst of publishing
+            self.counts.perhaps_late += 1
             self._stalled(gap, now)
 
     def too_late(self, now: float, steady: float) -> bool:
@@ -371,6 +374,7 @@ class Controller:
         still have the one before, and the robot stands there."""
         np.copyto(self._sent, self._previous, where=True if joints is None else joints)
         self._owes_rest = True
+        self.counts.too_late += 1
         gap, self._ticked = steady - self._before, steady
         self._stalled(gap, now)
 
@@ -429,6 +433,8 @@ class Controller:
             "dropped": self.counts.dropped,
             "last_refusal": self.last_refusal,
             "stale_events": self.counts.stale_events,
+            "too_late": self.counts.too_late,
+            "perhaps_late": self.counts.perhaps_late,
             "clamps": clamps.total,
             "clamps_position": clamps.position,
             "clamps_velocity": clamps.velocity,

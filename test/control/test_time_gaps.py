@@ -280,8 +280,10 @@ def test_a_command_that_would_leave_too_late_is_withdrawn():
     first = next(command for command in bench.sent[-40:] if command is not None)
     assert (np.abs(first.position - last) <= bench.limits.acceleration * PERIOD**2 * (1 + 1e-9)).all()
     bench.assert_within_limits()
+    assert (controller.counts.too_late, controller.counts.perhaps_late) == (1, 0)
     controller.published(bench.now, bench.steady + 0.2)
     assert controller.state is State.HOLDING, "stopped in the midst of publishing"
+    assert (controller.counts.too_late, controller.counts.perhaps_late) == (1, 1)
 
 
 def test_joints_whose_command_left_stay_there_when_that_of_others_was_too_late():

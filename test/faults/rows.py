@@ -41,6 +41,7 @@ class Trial:
     rest_s: float | None = None  # from the injection to the first command at rest, where the fault was told
     reason: str = ""  # the first text that held the first word
     wrong: list[str] = field(default_factory=list)  # not as promised
+    perhaps_late: int = 0  # commands that may have left late, as the controller says
     needed: list[str] = field(default_factory=list)  # what had to be done until it ran again
     resumed_s: float | None = None  # from the mend until it ran again
 
@@ -68,6 +69,7 @@ class Referee:
             result.wrong.append(f"it did not run before: {stage.text()[:200]}")
             return result
         stage.done.clear()
+        late_before = stage.wire.perhaps_late
         began = stage.began = time.monotonic()
         said: tuple[str, ...] = ()
         try:
@@ -90,6 +92,7 @@ class Referee:
             texts = (text for at, _, _, text in stage.wire.texts if at > began)
             result.reason = next((text for text in texts if said[0] in text), "").split(";")[0][:110]
         self.weigh(began, row, result)
+        result.perhaps_late = stage.wire.perhaps_late - late_before
         stage.wire.texts = stage.wire.texts[-20:]
         return result
 

@@ -241,6 +241,8 @@ class Wire:
     path: Path
     kept: list[tuple[str, float, int, bytes]] = field(default_factory=list)  # kind, steady s, lost before it, message
     texts: list[tuple[float, str, str, str]] = field(default_factory=list)  # steady s, node, state, text
+    perhaps_late: int = 0  # commands that may have left late, as the controllers themselves say
+    _late: int = 0  # of them, of the present controller
     _read: int = 0
     _numbers: dict[str, int] = field(default_factory=dict)  # kind -> of its newest message
 
@@ -259,6 +261,10 @@ class Wire:
                     values = {pair.key: pair.value for pair in status.values}
                     node = status.name.rpartition(": ")[2]
                     self.texts.append((at, node, values.get("state", ""), status.message))
+                    if node == "controller" and "perhaps_late" in values:
+                        late = int(values["perhaps_late"])
+                        self.perhaps_late += late - self._late if late >= self._late else late
+                        self._late = late
             else:
                 self.kept.append((kind, at, lost if 0 < lost < MOST_LOST else 0, message))
         self._read += begins

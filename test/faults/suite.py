@@ -87,6 +87,7 @@ def told(row: Row, number: int, trial: Trial) -> str:
     line = (
         f"{row.name} #{number}: {trial.messages} commands, {trial.speed:.2f}, {trial.acceleration:.2f}; {trial.reason}"
     )
+    line += f"; {trial.perhaps_late} perhaps late" if trial.perhaps_late else ""
     return "\n    ".join([line, *trial.breaches[:5], *trial.wrong[:5]])
 
 
@@ -97,7 +98,7 @@ def read(log: Path) -> list[dict]:
 
 def table(trials: list[dict]) -> str:
     """Trials of one setting as Markdown, a line per row."""
-    head = "| fault | trials | commands (lost) | beyond limits | worst speed, acceleration (of the limit) "
+    head = "| fault | trials | commands (lost) | beyond limits (sent late) | worst speed, acceleration (of the limit) "
     head += "| s to rest, median (worst) | reason shown | to go on | not as promised |"
     lines = [head, "|---|---|---|---|---|---|---|---|---|"]
     for name in dict.fromkeys(trial["row"] for trial in trials):
@@ -108,7 +109,7 @@ def table(trials: list[dict]) -> str:
         needed = Counter(", ".join(trial["needed"]) for trial in mine).most_common()
         acts = "; ".join(f"{what or 'nothing'}{f' ({n})' if len(needed) > 1 else ''}" for what, n in needed)
         lines.append(
-            f"| {name} | {len(mine)} | {counted(mine)} | {sum(len(t['breaches']) for t in mine)} "
+            f"| {name} | {len(mine)} | {counted(mine)} | {beyond(mine)} "
             f"| {max(t['speed'] for t in mine):.2f}, {max(t['acceleration'] for t in mine):.2f} | {stop} "
             f"| {reason[0][0].replace('|', '/') if reason else ''} | {acts} "
             f"| {sum(bool(t['wrong']) for t in mine) or ''} |"
@@ -122,17 +123,23 @@ def counted(trials: list[dict]) -> str:
     return f"{sum(trial['messages'] for trial in trials)}{f' ({lost})' if lost else ''}"
 
 
+def beyond(trials: list[dict]) -> str:
+    """How many commands were beyond a limit, and how many the controller knows of that it may have sent late."""
+    late = sum(trial.get("perhaps_late", 0) for trial in trials)
+    return f"{sum(len(trial['breaches']) for trial in trials)}{f' ({late})' if late else ''}"
+
+
 def summary(trials: list[dict]) -> str:
     """All settings as Markdown, a line each."""
     lines = [
-        "| setting | faults | injections | commands (lost) | beyond limits | not as promised |",
+        "| setting | faults | injections | commands (lost) | beyond limits (sent late) | not as promised |",
         "|---|---|---|---|---|---|",
     ]
     for setting in dict.fromkeys(trial["setting"] for trial in trials):
         mine = [trial for trial in trials if trial["setting"] == setting]
         lines.append(
             f"| {setting} | {len({t['row'] for t in mine})} | {len(mine)} | {counted(mine)} "
-            f"| {sum(len(t['breaches']) for t in mine)} | {sum(bool(t['wrong']) for t in mine)} |"
+            f"| {beyond(mine)} | {sum(bool(t['wrong']) for t in mine)} |"
         )
     return "\n".join(lines)
 
