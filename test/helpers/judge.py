@@ -69,6 +69,7 @@ class Judge:
         self._spread = np.zeros(joints)  # by which it may have been more or less, behind commands that were lost
         self._others: tuple[np.ndarray, ...] = ()  # what it may have been instead, where a motion has just begun
         self._times: list[float] = []  # the last few commands'
+        self._unseen: list[int] = []  # lost before each of them
         self._path: list[np.ndarray] = []
         self._seen_at, self._seen = np.zeros(0), np.zeros((0, joints))
 
@@ -141,12 +142,14 @@ class Judge:
             self._others = tuple(np.where(np.abs(v) <= most, v, self._velocity) for v in begun)
         before = self._path[-1] if self._path else command
         self._times, self._path = [*self._times[-3:], at], [*self._path[-3:], command]
+        self._unseen = [*self._unseen[-2:], periods - 1]
         verdict.speed = max(verdict.speed, float(velocities.max()))
         verdict.acceleration = max(verdict.acceleration, float(efforts.max()))
         for kind, values in (("velocity", velocities), ("acceleration", efforts)):
             if values.max() > SLACK:
                 j = int(values.argmax())
-                pauses = ", ".join(f"{pause:.3f}" for pause in np.diff(self._times))
+                passed = zip(np.diff(self._times), self._unseen[-3:])
+                pauses = ", ".join(f"{pause:.3f}{f' ({lost} lost)' if lost else ''}" for pause, lost in passed)
                 path = ", ".join(f"{position[j]:.4f}" for position in self._path)
                 verdict.breach(f"{kind} (times its limit)", index, f"{names[j]} [{path}] s [{pauses}]", values.max())
         # Whoever is outside may only come inward: a motion may begin as far outside as the robot is or was told to be.
