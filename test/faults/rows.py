@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from judge import Judge, Verdict, judge_plans
@@ -41,6 +42,9 @@ class Trial:
     rest_s: float | None = None  # from the injection to the first command at rest, where the fault was told
     reason: str = ""  # the first text that held the first word
     wrong: list[str] = field(default_factory=list)  # not as promised
+    by_told_time: int | None = (
+        None  # how many of a simulated robot's there are in the time that its controller was told
+    )
     perhaps_late: int = 0  # commands that may have left late, as the controller says
     needed: list[str] = field(default_factory=list)  # what had to be done until it ran again
     resumed_s: float | None = None  # from the mend until it ran again
@@ -56,11 +60,13 @@ class Referee:
 
     stage: Stage
     judged: Judge = field(init=False)
+    judged_by_told_time: Judge = field(init=False)
     plans: list[tuple[float, np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         late_s = CLOCK_LATE_S if self.stage.kind == "clock" else 0.0
         self.judged = Judge(self.stage.robot, self.stage.points == "trajectory", late_s)
+        self.judged_by_told_time = Judge(self.stage.robot, self.stage.points == "trajectory")
 
     def trial(self, row: Row, number: int) -> Trial:
         """One injection, from a robot that follows chunks to one that does again."""
@@ -113,6 +119,8 @@ class Referee:
         found = Verdict()
         self.judged.measured(seen_at if lived is None else lived.lived(seen_at), seen)
         self.judged.feed(times if lived is None else lived.lived(times), positions, found, lost)
+        if lived is not None:
+            result.by_told_time = self._by_told_time(taken)
         if planned:
             for at, message in ((at, m) for kind, at, _, m in taken if kind == "command" and m.points):
                 judge_plans(self.stage.robot, self.plans, at, message, (seen_at, seen), found)
@@ -131,6 +139,21 @@ class Referee:
             ends += [times[:-1][paused[0]]] if len(paused) else []
             ends += [] if ends or times[-1] < began else [times[-1]]
             result.rest_s = round(max(0.0, float(min(ends)) - began), 3) if ends else None
+
+    def _by_told_time(self, taken: list[tuple[str, float, int, Any]]) -> int:
+        """How many breaches there are where the stamps of commands and joint states are the time: a controller that
+        hears `/clock` late knows of no other."""
+        seconds = lambda message: message.header.stamp.sec + message.header.stamp.nanosec * 1e-9  # noqa: E731
+        records = [(n, m) for kind, _, n, m in taken if kind == "sent" and m.points]
+        sent = [(seconds(m), n, self._row(m.joint_names, m.points[0].positions)) for n, m in records]
+        states = sorted((seconds(m), self._row(m.name, m.position)) for k, _, _, m in taken if k == "state")
+        found, joints = Verdict(), len(self.stage.robot.joints)
+        seen = np.array([position for _, position in states]).reshape(-1, joints)
+        self.judged_by_told_time.measured(np.array([at for at, _ in states]), seen)
+        commands = np.array([position for _, _, position in sent]).reshape(-1, joints)
+        lost = np.array([n for _, n, _ in sent], int)
+        self.judged_by_told_time.feed(np.array([at for at, _, _ in sent]), commands, found, lost)
+        return len(found.breaches)
 
     def _row(self, names: object, values: object) -> list[float]:
         found = dict(zip(list(names), list(values)))  # type: ignore[call-overload]
