@@ -87,11 +87,8 @@ def told(row: Row, number: int, trial: Trial) -> str:
     line = (
         f"{row.name} #{number}: {trial.messages} commands, {trial.speed:.2f}, {trial.acceleration:.2f}; {trial.reason}"
     )
-    line += (
-        f"; {trial.by_told_time} of {len(trial.breaches)} in the time it was told"
-        if trial.by_told_time is not None
-        else ""
-    )
+    if trial.by_told_time is not None and trial.breaches:
+        line += f"; {trial.by_told_time} of {len(trial.breaches)} in the time it was told"
     line += f"; {trial.perhaps_late} perhaps late" if trial.perhaps_late else ""
     return "\n    ".join([line, *trial.breaches[:5], *trial.wrong[:5]])
 
