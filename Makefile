@@ -1,7 +1,7 @@
 # make demo         the simulated arm does what it is told (ARGS="--episodes 5 --headless")
 # make test         every test (ARGS="-k robot" chooses)
 # make test-kilted  the tests of nodes, monitor and launching on ROS 2 Kilted's wheels, in a small environment of its own
-#                   (.venv-kilted, no torch: what needs it is skipped)
+#                   (.venv-kilted, no torch: what needs it is skipped); test-kilted-short: two minutes of them, in CI
 # make typecheck-humble  the nodes by types against ROS 2 Humble's rclpy (says which sources it needs)
 # make coverage     every test, and which lines no test runs
 # make lint         ruff (rules and format) and mypy
@@ -25,7 +25,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.pi0_ros_ready
 
-.PHONY: help demo test test-kilted typecheck-humble faults coverage lint release-check site train-demo clean clean-venv
+.PHONY: help demo test test-kilted test-kilted-short typecheck-humble faults coverage lint release-check site train-demo clean clean-venv
 .DELETE_ON_ERROR:
 
 help:
@@ -42,10 +42,14 @@ test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 KILTED ?= .venv-kilted
-KILTED_TESTS ?= test/nodes test/monitor test/launching
+SHORT := messages command_output received message_definition plan_sender middleware node_parameters isolation arming
+SHORT := $(SHORT) monitor_node
 
 test-kilted: $(KILTED)/.ready
-	$(KILTED)/bin/python -m pytest -n $(WORKERS) $(KILTED_TESTS) $(ARGS)
+	$(KILTED)/bin/python -m pytest -n $(WORKERS) test/nodes test/monitor test/launching $(ARGS)
+
+test-kilted-short: $(KILTED)/.ready
+	$(KILTED)/bin/python -m pytest -n $(WORKERS) $(SHORT:%=test/nodes/test_%.py) test/cli/test_operator_commands.py $(ARGS)
 
 $(KILTED)/.ready: setup.py requirements/ros-kilted.txt requirements/constraints-kilted.txt
 	[ -x $(KILTED)/bin/python ] || $(PYTHON) -m venv $(KILTED)

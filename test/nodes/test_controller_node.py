@@ -267,7 +267,15 @@ def test_a_group_that_takes_plans_gets_each_one_whole(arm, start, robot_file, wa
     robot_file.write_text(yaml.safe_dump(document))
     start(auto_arm=True)
     wait_until(lambda: arm.state == "IDLE" and len(arm.sent) > 30, 60.0, lambda: arm.status.message)
-    arm.send(time.time(), np.array([0.9, 0.0, 0.0]))
+    sent = [0.0]
+
+    def goes_along_a_plan() -> bool:
+        if time.monotonic() - sent[-1] > 3.0:  # again, where a busy machine broke it off
+            sent.append(time.monotonic())
+            arm.send(time.time(), np.array([0.9, 0.0, 0.0]))
+        return any(len(plan.points) > 20 for plan in arm.yaw)
+
+    wait_until(goes_along_a_plan, 60.0, lambda: arm.status.message)
     rests = lambda: not np.any(arm.sent[-1].points[0].velocities)  # noqa: E731
     wait_until(lambda: arm.state == "HOLDING" and rests(), 60.0, lambda: arm.status.message)
     assert len(arm.yaw) < len(arm.sent) / 8, "a few plans, not one per tick"
@@ -278,7 +286,6 @@ def test_a_group_that_takes_plans_gets_each_one_whole(arm, start, robot_file, wa
         path = np.array([point.positions[0] for point in plan.points])
         assert (np.diff(times) > 0).all() and times[0] > 0 and plan.points[-1].velocities[0] == 0.0
         assert (np.abs(np.diff(path)) <= robot.velocity[0] * np.diff(times) * (1 + 1e-6)).all()
-    assert max(len(plan.points) for plan in arm.yaw) > 20
     assert arm.yaw[-1].points[-1].positions[0] == pytest.approx(arm.positions()[-1, 0], abs=1e-6)
 
     def moving() -> bool:
