@@ -380,7 +380,9 @@ def _command(process: Process, values: Mapping[str, Value], file: str, namespace
     prefix = f"{namespace}/" if namespace else ""  # of frames
     if namespace and process.node and parameters.get("robot", SIM_ROBOT.default) == SIM_ROBOT.default:
         # The simulator follows the namespace, though its robot file has full names.
-        remaps |= {topic: topic.removeprefix("/") for topic in load_robot(str(SIM_ROBOT.default)).topics}
+        simulated = load_robot(str(SIM_ROBOT.default))
+        topics = (*simulated.topics, *(group.topic for group in simulated.takeover.topics))
+        remaps |= {topic: topic.removeprefix("/") for topic in topics}
     if values["use_sim_time"]:  # the simulator is where the time comes from
         parameters["clock" if process.node == "sim" else "use_sim_time"] = True
     if process.node in ("monitor", "sim") and prefix:

@@ -216,6 +216,7 @@ def test_a_namespace_reaches_nodes_topics_and_sections_of_the_parameter_file(tmp
     argv = controller.argv()
     assert "__ns:=/left" in argv
     assert "/demo_arm/command:=demo_arm/command" in argv
+    assert "/demo_arm/teleop:=demo_arm/teleop" in argv, "a person who leads the left arm leads no other"
 
 
 def _ends_a_process(number: signal.Signals) -> bool:
