@@ -1,9 +1,11 @@
-"""Having files on disk, so that what a rename makes official survives a power cut."""
+"""Files on disk: whether a folder can be filled, and having them there for good when a rename makes them official."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from pi0_ros.base.errors import InputError
 
 
 def sync(path: Path) -> None:
@@ -19,3 +21,12 @@ def sync_tree(folder: Path) -> None:
     """Wait until the disk has everything in `folder`, and the folder."""
     for path in [*folder.rglob("*"), folder]:
         sync(path)
+
+
+def check_folder(folder: Path) -> None:
+    """InputError where `folder`, which need not exist yet, cannot be written into or made; touches nothing."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"{folder}: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: no permission to write into {there}")

@@ -57,6 +57,9 @@ class PolicyOptions:
             raise InputError("backend 'local' needs a checkpoint folder: set `checkpoint`")
         if self.backend == "zmq" and not self.servers:
             raise InputError("backend 'zmq' needs an address: set `server`, e.g. tcp://127.0.0.1:5555")
+        for address in self.servers if self.backend == "zmq" else ():
+            if "://" not in address:
+                raise InputError(f"server address '{address}': expected something like tcp://host:5555")
         if self.backend == "zmq" and len(set(self.servers)) < len(self.servers):
             raise InputError(f"server {self.server!r} names an address twice")
         if self.backend == "openpi" and len(self.servers) > 1:

@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from pi0_ros.base.disk import check_folder
 from pi0_ros.base.errors import InputError
+from pi0_ros.inference.options import OPTIONS, PolicyOptions
 from pi0_ros.launching.launches import Command
 from pi0_ros.launching.libraries import missing
 from pi0_ros.launching.parameters import table
@@ -30,6 +32,10 @@ def look_up(commands: Iterable[Command]) -> None:
         problems += missing(command.node, local)
         if command.node == "policy" and local:
             problems += _checkpoint(str(value["checkpoint"]))
+        if command.node == "recorder":
+            check_folder(Path(str(value["out_dir"])).expanduser().resolve())
+        if command.node == "policy" and not problems:
+            PolicyOptions(**{name: value[name] for name in OPTIONS})  # whether they agree with each other
     if problems:
         raise InputError("\n".join(dict.fromkeys(problems)))
 

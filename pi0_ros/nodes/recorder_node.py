@@ -25,6 +25,7 @@ from sensor_msgs.msg import Joy
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from pi0_ros.base.disk import check_folder
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.foreign import MAX_LINE_CHARS, check_prompt, shortened
 from pi0_ros.nodes.messages import diagnostic_array, diagnostic_status, hardware_id, own_name
@@ -60,6 +61,7 @@ class RecorderNode(Node):
         self.add_on_set_parameters_callback(self._check_prompt)
         robot = load_robot(values["robot"])
         self.out_dir = Path(values["out_dir"]).expanduser().resolve()
+        check_folder(self.out_dir)
         if not values["prompt"] and robot.prompt:  # the parameter is what is in force
             self.set_parameters([Parameter("prompt", value=robot.prompt)])
         options = RecorderOptions(
