@@ -86,6 +86,17 @@ def test_resizing_before_changes_nothing() -> None:
         assert torch.equal(first.images[slot], second.images[slot])
 
 
+def test_frames_for_the_engine_are_resized_here_on_a_cpu_and_there_on_a_device() -> None:
+    one = spec()
+    images, state, prompts = batch(2, one.robot)
+    size, first = one.config.vision.image_size, one.robot.cameras[0]
+    here = make_inputs(one, images, state, prompts, raw=True).images[first.slot]
+    wanted = np.stack([resize_with_pad(frame, size, size) for frame in images[first.name]])
+    assert here.dtype == torch.uint8 and np.array_equal(here.numpy(), wanted)
+    there = make_inputs(one, images, state, prompts, "meta", raw=True).images[first.slot]
+    assert there.dtype == torch.uint8 and there.shape[1:3] == images[first.name].shape[1:3]
+
+
 def test_a_slot_without_camera_is_black_and_masked() -> None:
     one = spec(cameras=("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"))
     images, state, prompts = batch(2, one.robot)
