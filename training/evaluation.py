@@ -15,7 +15,6 @@ from tqdm import tqdm
 from pi0_ros.checkpoints.checkpoint import Checkpoint
 from pi0_ros.policy.transforms import actions_from_model, make_inputs
 from pi0_ros.robot import Robot
-from pi0_ros.robot.turning import whole_turns
 from pi0_ros.training.fingerprints import episode_fingerprint
 from pi0_ros.training.loader import TrainingData, chunk_rows
 
@@ -56,11 +55,11 @@ def predict(
         sampled = checkpoint.model.sample_actions(inputs, noise, spec.settings.num_steps)
         predicted.append(actions_from_model(spec, sampled, state))
     seconds = time.perf_counter() - start
-    found, turning = np.concatenate(predicted), spec.robot.action_turning
+    found, space = np.concatenate(predicted), spec.robot.action_space
     recorded = data.action[chunk_rows(data, rows, shape[0])].astype(np.float64)
-    recorded -= whole_turns(recorded - found, turning)
+    recorded = space.nearest(recorded, found)
     held = _held(spec.robot, data.state[rows].astype(np.float64), recorded)
-    return Predictions(rows, found, recorded, held - whole_turns(held - recorded[:, 0], turning), seconds)
+    return Predictions(rows, found, recorded, space.nearest(held, recorded[:, 0]), seconds)
 
 
 def _held(robot: Robot, state: np.ndarray, recorded: np.ndarray) -> np.ndarray:

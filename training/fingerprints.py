@@ -30,5 +30,6 @@ def robot_fingerprint(robot: Robot) -> str:
         [j.name, j.role, j.unit, j.action, repr(j.state_scale), repr(j.action_scale)] for j in robot.joints
     ]
     joints += [[j.name, j.kind] for j in robot.joints if j.continuous]
+    joints += [[j.name, j.kind, j.pose.frame, j.pose.rotation] for j in robot.joints if j.pose is not None]
     joints += [[j.name, "model_index", j.model_index] for j in robot.joints if j.model_index is not None]
     return hashlib.sha256(json.dumps(joints).encode()).hexdigest()[:16]

@@ -19,8 +19,8 @@ import numpy as np
 from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.norm_stats import NormStats, Stats
 from pi0_ros.datasets.dataset import Episode
-from pi0_ros.robot import Joint, Robot
-from pi0_ros.robot.turning import TURN
+from pi0_ros.robot import Joint, Robot, rotations
+from pi0_ros.robot.types import Pose
 from pi0_ros.robot.units import SAME, Scale, actions_to_model
 from pi0_ros.training.fingerprints import robot_fingerprint
 
@@ -71,14 +71,21 @@ def measure(dataset: Recorded, robot: Robot, horizon: int) -> tuple[NormStats, l
             f"{dataset.path} has joints {dataset.robot.joint_names}, robot {robot.name} has {robot.joint_names}"
         )
     widened: list[Widened] = []
+    states = np.concatenate([episode.state for episode in dataset.episodes])
+    if not robot.state_space.plain:
+        states = robot.state_space.nearest(states.astype(np.float64), _middle(dataset, robot))
     stats = {}
     for kind, joints in (("state", robot.state_joints), ("actions", robot.action_joints)):
         found = []
-        for joint in joints:  # one at a time: the chunks of all would need A times the memory
+        posed: tuple[Pose | None, np.ndarray] = None, np.empty(0)  # a pose's chunks, made together
+        for place, joint in enumerate(joints):  # one at a time: the chunks of all would need A times the memory
             if kind == "state":
-                measured, floor = _spread(_states(dataset, joint, robot)), FLOOR * _range(joint, joint.state_scale)
+                measured = _spread(joint.state_scale.to_model(states[:, place]))
+                floor = FLOOR * _range(joint, joint.state_scale)
             else:
-                chunks = _chunks(dataset, joint, robot, horizon)
+                if joint.pose is None or posed[0] != joint.pose:
+                    posed = joint.pose, _chunks(dataset, joint, robot, horizon)
+                chunks = posed[1][..., 0 if joint.pose is None else joint.pose.entries.index(joint.name)]
                 measured, floor = _spread(chunks), FLOOR * _range(joint, joint.action_scale) / joint.step
             if measured[3] - measured[2] < floor:
                 widened.append(Widened(kind, joint.name, measured[3] - measured[2], floor))
@@ -90,37 +97,32 @@ def measure(dataset: Recorded, robot: Robot, horizon: int) -> tuple[NormStats, l
     return NormStats(stats["state"], stats["actions"]), widened
 
 
-def _states(dataset: Recorded, joint: Joint, robot: Robot) -> np.ndarray:
-    """One joint's states as the model counts them, float64 [T] of all episodes."""
-    place = robot.state_names.index(joint.name)
-    values = np.concatenate([episode.state[:, place] for episode in dataset.episodes])
-    if joint.continuous:
-        values = _near(values.astype(np.float64), _middle(dataset, place))
-    return joint.state_scale.to_model(values)
-
-
-def _middle(dataset: Recorded, place: int) -> float:
-    """Around where an angle's values lie, rad: the direction of their mean on the circle."""
-    angles = np.concatenate([episode.state[:, place] for episode in dataset.episodes]).astype(np.float64)
-    return float(np.arctan2(np.sin(angles).mean(), np.cos(angles).mean()))
-
-
-def _near(angles: np.ndarray, middle: float) -> np.ndarray:
-    """The same angles [...] within half a turn of `middle`, rad."""
-    return np.asarray(angles - TURN * np.round((angles - middle) / TURN))
+def _middle(dataset: Recorded, robot: Robot) -> np.ndarray:
+    """Around where the states that have several names lie, float64 [S]: an angle's direction of the mean on the circle,
+    and a pose's middle rotation; NaN for all others."""
+    states = np.concatenate([episode.state for episode in dataset.episodes]).astype(np.float64)
+    space, middle = robot.state_space, np.full(states.shape[1], np.nan)
+    angles = states[:, space.turning]
+    middle[space.turning] = np.arctan2(np.sin(angles).mean(axis=0), np.cos(angles).mean(axis=0))
+    for pose in space.poses:
+        middle[pose.written] = pose.writing.encode(rotations.mean(pose.writing.decode(states[:, pose.written])))
+    return middle
 
 
 def _chunks(dataset: Recorded, joint: Joint, robot: Robot, horizon: int) -> np.ndarray:
-    """One joint's actions as the model counts them, in chunks from every frame on: float64 [T, horizon]."""
-    alone, place = replace(robot, joints=(joint,)), robot.action_names.index(joint.name)
+    """The actions of one joint, or of all entries of its pose, as the model counts them, in chunks from every frame on:
+    float64 [T, horizon, 1 or entries]."""
+    together = [one for one in robot.joints if one == joint or (joint.pose is not None and one.pose == joint.pose)]
+    alone = replace(robot, joints=tuple(together))
+    moved = [robot.action_names.index(name) for name in alone.action_names]
     observed = [robot.state_names.index(name) for name in alone.state_names]
+    middle = _middle(dataset, robot)[observed] if observed and not alone.state_space.plain else None
     found = []
     for episode in dataset.episodes:
-        chunks = chunk_steps(episode.action[:, place], horizon)
         state = episode.state[:, observed]
-        if joint.continuous and observed:
-            state = _near(state.astype(np.float64), _middle(dataset, observed[0]))
-        found.append(actions_to_model(alone, chunks[..., None], state)[..., 0])
+        if middle is not None:
+            state = alone.state_space.nearest(state.astype(np.float64), middle)
+        found.append(actions_to_model(alone, chunk_steps(episode.action[:, moved], horizon), state))
     return np.concatenate(found)
 
 
@@ -132,7 +134,7 @@ def _range(joint: Joint, scale: Scale) -> float:
 
 
 def chunk_steps(action: np.ndarray, horizon: int) -> np.ndarray:
-    """The chunks [T, horizon] that start at each row of one joint's `action` [T]; its last value repeats at the end."""
+    """The chunks [T, horizon, ...] that start at each row of an `action` [T, ...]; its last value repeats at the end."""
     return action[np.minimum(np.arange(len(action))[:, None] + np.arange(horizon), len(action) - 1)]
 
 

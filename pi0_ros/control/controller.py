@@ -18,7 +18,6 @@ from pi0_ros.control.tick_times import TickAxis
 from pi0_ros.control.timeline import Timeline
 from pi0_ros.control.tracking import Tracking
 from pi0_ros.control.transitions import transition_of
-from pi0_ros.robot.turning import unwrapped, whole_turns
 from pi0_ros.robot.types import NOBODY, TakeoverTopics
 
 
@@ -236,7 +235,7 @@ class Controller:
             raise ChunkError("a person's pose has joints that are no numbers")
         self._check_reach(position[None], "wrong unit? write `scale` into the robot file's takeover")
         here = self.limiter.position if self.state in ARMED or self.moving else self.feedback.position
-        self.takeover.hear(position - whole_turns(position - here, self.limits.continuous), steady)
+        self.takeover.hear(self.limits.space.nearest(position, here), steady)
         if self.state is State.TAKEOVER and steady - self._led >= LED_S:
             self._led = steady
             self.revision += 1
@@ -618,13 +617,13 @@ class Controller:
 
     def _turned(self, chunk: ActionChunk, now: float) -> ActionChunk:
         """`chunk` with its continuous joints the short way round from where they are, and from action to action."""
-        turning = self.limits.continuous
-        if not turning.any():
+        space = self.limits.space
+        if space.plain:
             return chunk
-        actions = unwrapped(chunk.actions, turning)
+        actions = space.unwrapped(chunk.actions)
         present = actions[int(np.clip(round((now - chunk.stamp) / chunk.dt), 0, len(actions) - 1))]
         here = self.limiter.position if self.state in ARMED or self.moving else self.feedback.position
-        return replace(chunk, actions=actions - whole_turns(present - here, turning))
+        return replace(chunk, actions=actions + (space.nearest(present, here) - present))
 
     def _check_reach(self, positions: np.ndarray, perhaps: str = "wrong unit or normalisation statistics?") -> None:
         """Raise `ChunkError` where one of [H, J] is outside its limits by more than their range: no clamp helps."""

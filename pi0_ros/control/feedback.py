@@ -7,7 +7,6 @@ from collections import deque
 import numpy as np
 
 from pi0_ros.control.limits import JointLimits
-from pi0_ros.robot.turning import whole_turns
 
 FUTURE_S = 0.1  # a stamp further ahead of the clock than this belongs to another clock
 REST_WINDOW_S = 0.1  # motion is measured over at least this long
@@ -19,8 +18,8 @@ BACK_S = 1.0  # a joint state older than the one before by less than this was ov
 class Feedback:
     """The newest measured position of each joint, from one or several joint state topics. Times in s of one clock.
 
-    Continuous joints go on without jumps, however their driver counts them: `near` is the last command or, where
-    nothing is commanded, the last measurement.
+    Continuous joints go on without jumps, however their driver counts them, and rotations by the nearest name: `near`
+    is the last command or, where nothing is commanded, the last measurement.
     """
 
     def __init__(self, limits: JointLimits, max_age: np.ndarray) -> None:
@@ -31,7 +30,7 @@ class Feedback:
         joints = len(limits.names)
         self.near = np.full(joints, np.nan)  # [J] continuous joints are counted within half a turn of this
         self.turned = np.zeros(joints)  # [J] whole turns, rad: what their driver says is further on by so much
-        self._turning = bool(limits.continuous.any())
+        self._named = not limits.space.plain
         self.clear()
 
     def clear(self) -> None:
@@ -55,10 +54,11 @@ class Feedback:
         """
         if not np.isfinite(position).all() or -BACK_S < stamp - self.stamp[joints].max() < 0:
             return False
-        if self._turning:
-            turns = whole_turns(position - self.near[joints], self.limits.continuous[joints])
-            self.turned[joints], position = turns, position - turns
-            self.near[joints] = position
+        if self._named:
+            space = self.limits.space.at(joints)
+            named = space.nearest(position, self.near[joints])
+            self.turned[joints] = np.where(space.turning, position - named, 0.0)
+            self.near[joints] = position = named
         self.position[joints] = position
         self.stamp[joints] = stamp
         self._fresh_from = self.stamp.max() - FUTURE_S

@@ -9,6 +9,7 @@ import numpy as np
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.robot import Robot
+from pi0_ros.robot.space import Space
 
 OUTSIDE_FRACTION = 0.1  # of a joint's range: sensors and grippers are a little off
 TOLERANCE = 1e-9  # relative; below it a difference is rounding, not a clamp
@@ -28,14 +29,14 @@ class JointLimits:
     tracking: np.ndarray = field(default_factory=lambda: np.array(np.inf))  # distance from the command that is too far
     outside: np.ndarray = field(default_factory=lambda: np.array(np.nan))  # as far outside may a joint be found when
     # it is armed; NaN: OUTSIDE_FRACTION of its range
-    continuous: np.ndarray = field(default_factory=lambda: np.array(False))  # bool [J]: turn without end, in rad
+    space: Space = field(default_factory=lambda: Space.lines(0))  # what the positions are; of no entries: lines
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper", "velocity", "acceleration"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
         object.__setattr__(self, "gripper", np.asarray(self.gripper, dtype=bool))
-        turning = np.asarray(self.continuous, dtype=bool)
-        object.__setattr__(self, "continuous", np.full(len(self.names), turning) if turning.ndim == 0 else turning)
+        if not len(self.space.turning):
+            object.__setattr__(self, "space", Space.lines(len(self.names)))
         for name in ("jerk", "tracking", "outside"):
             value = np.asarray(getattr(self, name), dtype=np.float64)
             object.__setattr__(self, name, np.full(len(self.names), value) if value.ndim == 0 else value)
@@ -43,7 +44,7 @@ class JointLimits:
         if self.outside.shape == usual.shape:
             object.__setattr__(self, "outside", np.where(np.isnan(self.outside), usual, self.outside))
         kept = (self.lower, self.upper, self.velocity, self.acceleration)
-        arrays = (*kept, self.gripper, self.jerk, self.tracking, self.outside, self.continuous)
+        arrays = (*kept, self.gripper, self.jerk, self.tracking, self.outside, self.space.turning)
         if any(array.shape != (len(self.names),) for array in arrays):
             raise InputError(f"limits must hold one value per joint ({len(self.names)} joints)")
         good = (
@@ -66,6 +67,8 @@ def limits_of(robot: Robot) -> JointLimits:
             f"robot '{robot.name}' is not for the controller, which commands positions from where the joints are: "
             f"{', '.join(partial)} is not in state and action both. Run the policy alone and follow its pi0/chunk"
         )
+    if robot.poses:
+        raise InputError(f"robot '{robot.name}' is commanded by poses, which the controller cannot do yet")
     return JointLimits(
         robot.joint_names,
         robot.lower,
@@ -76,7 +79,7 @@ def limits_of(robot: Robot) -> JointLimits:
         robot.jerk,
         robot.tracking,
         robot.outside,
-        robot.continuous_mask,
+        robot.space,
     )
 
 

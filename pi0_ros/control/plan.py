@@ -9,6 +9,7 @@ import numpy as np
 
 from pi0_ros.control.controller import Command, Controller, State
 from pi0_ros.control.limits import JointLimits
+from pi0_ros.robot.space import Space
 
 SPACING_S = 0.02  # between two points, or one control period where that is longer
 LONGEST_S = 10.0  # a longer one is cut by a stop
@@ -70,9 +71,11 @@ def plan_behind(
     return begun(plan, command.position, command.velocity + command.acceleration * (ahead.period / 2.0))
 
 
-def position_along(plan: Plan, times: np.ndarray, straight: np.ndarray) -> np.ndarray:
+def position_along(plan: Plan, times: np.ndarray, straight: np.ndarray, space: Space | None = None) -> np.ndarray:
     """Where the plan is at `times` [n] (s, as its own), float64 [n, J]: NaN before its first point, at rest behind its
-    last, and between two points a cubic with their velocities, for the joints `straight` (bool [J]) a line."""
+    last, and between two points a cubic with their velocities, for the joints `straight` (bool [J]) a line, and in the
+    `space` (None: lines) of poses slerp."""
+    space = space or Space.lines(plan.positions.shape[1])
     if len(plan.times) == 1:
         positions = np.repeat(plan.positions, len(times), axis=0)
     else:
@@ -83,6 +86,9 @@ def position_along(plan: Plan, times: np.ndarray, straight: np.ndarray) -> np.nd
         first, last = plan.velocities[i] * duration, plan.velocities[i + 1] * duration
         curve = start + u * (first + u * (3.0 * way - 2.0 * first - last + u * (first + last - 2.0 * way)))
         positions = np.where(straight, start + u * way, curve)
+        if space.poses:
+            along = space.partly(start, plan.positions[i + 1], u)
+            positions[:, space.written] = along[:, space.written]
     return np.where((times >= plan.times[0])[:, None], positions, np.nan)
 
 

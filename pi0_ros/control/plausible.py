@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pi0_ros.robot.space import Space
+
 FACTOR = 4.0  # nothing moves faster than this many times its velocity limit, which may be half of what the robot can do
 SOONEST_S = 0.02  # two stamps nearer than this say little about a speed
 NOISE_FRACTION = 0.02  # of a joint's range that a sensor may jump by
@@ -17,8 +19,17 @@ TURN = 2.0 * np.pi  # a joint without position limits comes round again
 class Plausibility:
     """Watches the measured positions of joints in any unit. Arrays are float64 [J], stamps are s of one clock."""
 
-    def __init__(self, names: Sequence[str], lower: np.ndarray, upper: np.ndarray, velocity: np.ndarray) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        lower: np.ndarray,
+        upper: np.ndarray,
+        velocity: np.ndarray,
+        space: Space | None = None,
+    ) -> None:
+        """`space`: of the positions; None: lines."""
         self._names = tuple(names)
+        self._space = space or Space.lines(len(self._names))
         self._lower, self._upper = np.asarray(lower, np.float64), np.asarray(upper, np.float64)
         self._fastest = FACTOR * np.asarray(velocity, np.float64)
         span = self._upper - self._lower
@@ -38,6 +49,9 @@ class Plausibility:
             return ""
         self._position[joints], self._stamp[joints] = position, stamp
         way = position - before
+        if self._space.poses:
+            space = self._space.at(joints)
+            way = np.where(space.written, space.sizes(space.way(before, position)), way)
         way = np.where(self._endless[joints], (way + TURN / 2) % TURN - TURN / 2, way)
         noise = NOISE_FRACTION * self._span[joints]
         with np.errstate(invalid="ignore"):  # never seen before: NaN, and infinitely long ago
@@ -45,6 +59,7 @@ class Plausibility:
         jumped &= passed >= 0
         far = REACH_RANGES * self._span[joints]
         gone = (position < self._lower[joints] - far) | (position > self._upper[joints] + far)
+        gone &= ~self._space.written[joints]  # a rotation is nowhere outside
         if not (jumped | gone).any():
             return ""
         k = int(np.argmax(jumped | gone))

@@ -6,6 +6,8 @@ import threading
 
 import numpy as np
 
+from pi0_ros.robot.space import Space
+
 CAPACITY = 4096  # commands kept: 82 s at 50 Hz, 4 s at 1000 Hz
 
 
@@ -15,7 +17,9 @@ class SentLog:
     The controller fills one as it commands; a policy fills its own from `pi0/command`. Times are seconds of one clock.
     """
 
-    def __init__(self, joints: int, capacity: int = CAPACITY) -> None:
+    def __init__(self, joints: int, capacity: int = CAPACITY, space: Space | None = None) -> None:
+        """`space`: of the positions; None: lines."""
+        self._space = space or Space.lines(joints)
         self._times = np.zeros(capacity)
         self._positions = np.zeros((capacity, joints))
         self._lock = threading.Lock()
@@ -47,7 +51,7 @@ class SentLog:
             return float(self._times[first % capacity]), float(self._times[(self._count - 1) % capacity])
 
     def at(self, times: np.ndarray) -> np.ndarray:
-        """Position at each of `times` [n], float64 [n, J]: linear between commands.
+        """Position at each of `times` [n], float64 [n, J]: linear between commands, for rotations slerp.
 
         Outside the record its first or last command is held, never zero. Raises ValueError when nothing was sent yet.
         """
@@ -61,4 +65,4 @@ class SentLog:
         left, right = right - 1, np.minimum(right, len(known) - 1)
         gap = np.where(right > left, known[right] - known[left], 1.0)
         fraction = np.clip((times - known[left]) / gap, 0.0, 1.0)[:, None]
-        return positions[left] + fraction * (positions[right] - positions[left])
+        return self._space.partly(positions[left], positions[right], fraction)

@@ -14,7 +14,6 @@ import numpy as np
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.limits import JointLimits, Limiter
 from pi0_ros.control.splines import chunk_spline
-from pi0_ros.robot.turning import unwrapped
 
 TOLERANCE = 0.01  # of what the joint does in the recordings; less is not worth a word
 WORTH_S = 0.1  # and neither is a shorter delay
@@ -39,7 +38,7 @@ class Shortfall:
 
 def shortfalls(episodes: Sequence[np.ndarray], fps: float, limits: JointLimits, period: float) -> list[Shortfall]:
     """The joints that would follow recorded `episodes` (positions [T, J] at `fps`) late at control `period` (s)."""
-    episodes = [unwrapped(actions, limits.continuous) for actions in episodes if len(actions) > 1]
+    episodes = [limits.space.unwrapped(actions) for actions in episodes if len(actions) > 1]
     if not episodes:
         return []
     every = max(1, round(sum(map(len, episodes)) / fps / period / MOST_TICKS))

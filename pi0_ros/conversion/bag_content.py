@@ -16,7 +16,7 @@ from pi0_ros.observation.picture_quality import BLURRED, BRIGHT, FLAT, contrast,
 from pi0_ros.observation.trajectories import Trajectory
 from pi0_ros.robot import Camera, CommandGroup, Robot, StateTopic
 from pi0_ros.robot.message_types import CAMERA_TYPES
-from pi0_ros.robot.turning import short_way, unwrapped
+from pi0_ros.robot.space import space_of
 
 SAME_S = 1.0  # a picture that stays the same for longer is worth a word
 TAKE_ANYWAY = "leave it out, or --content accept takes it all the same"
@@ -140,7 +140,7 @@ def check_joints(bag: Bag, found: Recorded, robot: Robot) -> Iterator[Finding]:
             )
         if len(problems) == len(rows):
             continue
-        whole = np.array(rows)
+        whole = space_of([robot.joints[n] for n in robot.indices(item.joints)]).unwrapped(np.array(rows))
         if absent := ", ".join(name for name, ok in zip(item.joints, np.isfinite(whole).any(axis=0)) if not ok):
             what = f"none of {len(rows)} messages looked at on {item.topic} has {absent}"
             yield (error if len(stream.kept) == len(stream.stamps) else warning)("joints", what, NAMES)
@@ -148,8 +148,6 @@ def check_joints(bag: Bag, found: Recorded, robot: Robot) -> Iterator[Finding]:
         for place, name in enumerate(item.joints):
             joint = robot.joints[robot.joint_names.index(name)]
             span, column = joint.span, whole[:, place]
-            if joint.continuous:
-                column = unwrapped(column[:, None], np.ones(1, bool))[:, 0]
             groups = column[: len(column) // TOGETHER * TOGETHER].reshape(-1, TOGETHER)
             groups = groups[np.isfinite(groups).all(axis=1)]
             column = column[np.isfinite(column)]  # messages may speak of some joints each
@@ -170,9 +168,9 @@ def check_joints(bag: Bag, found: Recorded, robot: Robot) -> Iterator[Finding]:
     yield from _motion(moved, commanded)
     for name in middle["state"].keys() & middle["command"].keys():
         joint = robot.joints[robot.joint_names.index(name)]
-        way = np.array([middle["state"][name] - middle["command"][name]])
-        apart = float(np.abs(short_way(way, np.array([joint.continuous])))[0])
-        if joint.kind != "gripper" and apart > APART * joint.span:
+        ends = (np.array([middle[kind][name]]) for kind in ("state", "command"))
+        apart = float(np.abs(space_of([joint]).short_way(*ends))[0])
+        if joint.kind != "gripper" and not joint.writes_rotation and apart > APART * joint.span:
             yield warning(
                 "joints",
                 f"command and state of {name} are {apart:.3g} {joint.unit} apart most of the time",

@@ -17,6 +17,7 @@ import numpy as np
 
 from pi0_ros.observation.streams import SECOND, Observation
 from pi0_ros.robot import Robot
+from pi0_ros.robot.space import Space
 
 SEARCH_S = 0.5  # lags from minus to plus this are compared
 GRID_S = 0.01
@@ -47,25 +48,24 @@ class _Changes:
     rates: array[float] = field(default_factory=lambda: array("d"))
     last: tuple[int, np.ndarray] | None = None
 
-    def add(self, stamp_ns: int, value: np.ndarray, size: Callable[[np.ndarray], float]) -> None:
-        """Take a sample, if it is a new one; `size` says how large a difference of two samples is."""
+    def add(self, stamp_ns: int, value: np.ndarray, size: Callable[[np.ndarray, np.ndarray], float]) -> None:
+        """Take a sample, if it is a new one; `size` says how far two samples are apart."""
         if self.last is not None and stamp_ns <= self.last[0]:
             return
         if self.last is not None and self.last[1].shape == value.shape:  # pictures may change their size
             before_ns, before = self.last
             self.times.append((before_ns + stamp_ns) // 2)
-            self.rates.append(size(value - before) * SECOND / (stamp_ns - before_ns))
+            self.rates.append(size(value, before) * SECOND / (stamp_ns - before_ns))
         self.last = stamp_ns, value
 
 
-def _pixel_size(difference: np.ndarray) -> float:
-    return float(np.abs(difference).mean())
+def _pixel_size(value: np.ndarray, before: np.ndarray) -> float:
+    return float(np.abs(value - before).mean())
 
 
-def _joint_size(difference: np.ndarray, turning: np.ndarray) -> float:
+def _joint_size(value: np.ndarray, before: np.ndarray, space: Space, scale: np.ndarray) -> float:
     """Of joints in spans; a continuous one's is a turn."""
-    way = difference - np.where(turning, np.round(difference), 0.0)
-    return float(np.sqrt((way**2).sum()))
+    return float(np.sqrt(((space.short_way(value, before) * scale) ** 2).sum()))
 
 
 class LagMeter:
@@ -80,7 +80,7 @@ class LagMeter:
             if item.is_position
         ]
         self._scale = 1 / np.array([joint.span for joint in robot.state_joints], np.float64)
-        self._turning = robot.state_turning
+        self._space = robot.state_space
         self._changes: dict[str, _Changes] = {}
         self._runs: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []  # speed and change of each camera on a grid
 
@@ -92,8 +92,8 @@ class LagMeter:
             small = image[:: max(1, image.shape[0] // PIXELS[0]), :: max(1, image.shape[1] // PIXELS[1])]
             self._changes.setdefault(topic, _Changes()).add(stamps[topic], small.astype(np.float32), _pixel_size)
         for topic, places in self._groups:
-            value = observation.state[places] * self._scale[places]
-            size = partial(_joint_size, turning=self._turning[places])
+            value = observation.state[places]
+            size = partial(_joint_size, space=self._space.at(np.array(places)), scale=self._scale[places])
             self._changes.setdefault(topic, _Changes()).add(stamps[topic], value, size)
 
     def gap(self) -> None:

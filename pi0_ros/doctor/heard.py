@@ -16,7 +16,7 @@ from pi0_ros.observation.joint_messages import JointsHeard, MessageError, decode
 from pi0_ros.observation.picture_quality import blocks, contrast, is_black, sharpness
 from pi0_ros.observation.streams import FROZEN_BYTES, SECOND
 from pi0_ros.robot import Camera, CommandGroup, Robot, StateTopic
-from pi0_ros.robot.turning import unwrapped
+from pi0_ros.robot.space import space_of
 
 PICTURE_S = 0.25  # a picture is looked at as often as this
 MOST_PICTURES = 60
@@ -157,7 +157,6 @@ class Session:
         """Joint -> (times [N], positions [N]) that states or commands told, for those that were heard; continuous
         joints without jumps."""
         found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        turning = {joint.name for joint in self.robot.joints if joint.continuous}
         for heard in self.of(kind):
             if not heard.values:
                 continue
@@ -165,13 +164,12 @@ class Session:
             names = [(name, item) for item in items if not isinstance(item, Camera) for name in item.joints]
             times, values = np.array(heard.times), np.array(heard.values)
             order = np.argsort(times, kind="stable")
+            space = space_of([self.robot.joints[self.robot.joint_names.index(name)] for name, _ in names])
+            values[order] = space.unwrapped(values[order])
             for place, (name, item) in enumerate(names):
                 told = order[np.isfinite(values[order, place])]  # messages may speak of some joints each
                 if len(told) and (not isinstance(item, StateTopic) or item.is_position):
-                    column = values[told, place]
-                    if name in turning:
-                        column = unwrapped(column[:, None], np.ones(1, bool))[:, 0]
-                    found[name] = times[told], column
+                    found[name] = times[told], values[told, place]
         return found
 
     def _joints(self, heard: Heard, message: Any, t_s: float) -> None:

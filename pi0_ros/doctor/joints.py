@@ -49,13 +49,14 @@ def check_places(robot: Robot, state: Mapping[str, Series]) -> list[Finding]:
     """Joints outside their limits, and the unit that would explain it."""
     found: list[Finding] = []
     for item in robot.state:
-        joints = [joint for joint in robot.joints if joint.name in item.joints and joint.name in state]
+        told = (joint for joint in robot.joints if joint.name in item.joints and joint.name in state)
+        joints = [joint for joint in told if not joint.writes_rotation]
         reached = {joint.name: _reach(state[joint.name][1]) for joint in joints}
         outside = [joint for joint in joints if _is_outside(joint, reached[joint.name], 1.0)]
-        told = [unit for unit in UNITS if _explains(unit, outside, joints, reached)]
-        for unit in told:
+        explained = [unit for unit in UNITS if _explains(unit, outside, joints, reached)]
+        for unit in explained:
             found.append(_unit(item, unit, joints, reached))
-        of = {unit.of for unit in told}
+        of = {unit.of for unit in explained}
         found += [_limits(joint, reached[joint.name]) for joint in outside if joint.unit not in of]
     return found
 
@@ -70,7 +71,7 @@ def position_findings(robot: Robot, position: np.ndarray) -> list[Finding]:
 def check_following(robot: Robot, state: Mapping[str, Series], command: Mapping[str, Series]) -> list[Finding]:
     """Order, signs, scales and zeros, by what the joints do when they are commanded; nothing where they are not."""
     joints = [joint for joint in robot.joints if joint.action != "velocity" or joint.kind == "gripper"]
-    both = [joint for joint in joints if joint.name in state and joint.name in command]
+    both = [joint for joint in joints if joint.name in state and joint.name in command and not joint.writes_rotation]
     grid = _grid([state[joint.name] for joint in both] + [command[joint.name] for joint in both])
     if not both or not len(grid):
         return []

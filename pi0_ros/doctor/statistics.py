@@ -108,15 +108,19 @@ def _spans(robot: Robot, what: str) -> np.ndarray:
     lower = np.array([joint.lower for joint in joints])
     upper = np.array([joint.upper for joint in joints])
     known = np.isfinite(lower) & np.isfinite(upper)
+    turning = np.array([joint.writes_rotation for joint in joints], bool)
+    neutral = np.array([joint.neutral for joint in joints])
+    reach = upper - lower
     lower, upper = np.where(known, lower, 0.0), np.where(known, upper, 1.0)
+    lower, upper = np.where(turning, neutral, lower), np.where(turning, neutral, upper)
     if what == "state":
         ends = np.abs(state_to_model(robot, upper) - state_to_model(robot, lower))
     else:
-        rest = np.array([np.clip(0.0, joint.lower, joint.upper) for joint in robot.state_joints])
+        rest = np.array([joint.neutral for joint in robot.state_joints])
         rest = np.where(np.isfinite(rest), rest, 0.0)
         ends = np.abs(np.subtract(*(actions_to_model(robot, end[None], rest)[0] for end in (upper, lower))))
         ends = np.where(robot.velocity_mask, 2.0, ends * np.where(robot.relative_mask, 2.0, 1.0))
-    return np.where(known, ends, np.inf)
+    return np.where(turning, reach, np.where(known, ends, np.inf))
 
 
 def _bar(low: float, high: float, values: np.ndarray) -> str:

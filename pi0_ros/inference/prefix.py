@@ -21,7 +21,7 @@ from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.plan import Plan, position_along
 from pi0_ros.control.sent import SentLog
 from pi0_ros.inference.metadata import Metadata
-from pi0_ros.robot.turning import short_way
+from pi0_ros.robot.space import Space
 
 MODES = ("auto", "off", "exact", "lerobot", "trained")
 QUEUE = 10  # delays remembered (as in the paper, arXiv 2506.07339)
@@ -103,15 +103,15 @@ class Continuation:
     """
 
     def __init__(
-        self, settings: RtcSettings, gripper: np.ndarray, velocity: np.ndarray, turning: np.ndarray | None = None
+        self, settings: RtcSettings, gripper: np.ndarray, velocity: np.ndarray, space: Space | None = None
     ) -> None:
-        """`gripper`, `turning` (continuous joints): bool [J]; `velocity`: limits, float64 [J]."""
+        """`gripper`: bool [J]; `velocity`: limits, float64 [J]; `space`: of the joints, None: lines."""
         self.settings = settings
         self.delays = DelayEstimate()
         self._gripper = np.asarray(gripper, bool)  # [J]: these switch, and are never between two values
-        self._turning = np.zeros(len(self._gripper), bool) if turning is None else turning
+        self._space = space or Space.lines(len(self._gripper))
         self._apart = np.where(self._gripper, np.inf, APART_S * np.asarray(velocity))  # float64 [J]
-        self._log = SentLog(len(self._gripper))  # its times are s
+        self._log = SentLog(len(self._gripper), space=self._space)  # its times are s
         self._oldest_ns = self._newest_ns = 0  # of the commands in it
         self._chunk: ActionChunk | None = None
         self._published_ns = 0
@@ -221,7 +221,7 @@ class Continuation:
         if self._plan is None:  # nothing will be sent
             return ""
         newest = np.array([max(self._newest_ns, self._begins_ns)])  # a plan may come before the command it begins with
-        apart = np.abs(self._planned_at(newest)[0] - self._log.at(newest * 1e-9)[0])
+        apart = self._space.sizes(self._space.way(self._log.at(newest * 1e-9)[0], self._planned_at(newest)[0]))
         if not (apart <= self._apart).all():
             return "the plan on pi0/plan is not what is sent on pi0/command: it is old, or another controller's"
         return ""
@@ -229,12 +229,12 @@ class Continuation:
     def _planned_at(self, times_ns: np.ndarray) -> np.ndarray:
         assert self._plan is not None and self._begins_ns is not None
         since_ns = np.maximum(times_ns - self._begins_ns, 0)
-        return position_along(self._plan, since_ns * 1e-9, self._gripper)
+        return position_along(self._plan, since_ns * 1e-9, self._gripper, self._space)
 
     def _compared(self, chunk: ActionChunk, given: ActionPrefix | None) -> dict[str, object]:
         known = given.actions[: len(chunk.actions)] if given is not None else chunk.actions[:0]
         executed = min(len(known), given.delay) if given is not None else 0
-        apart = short_way(chunk.actions[:executed] - known[:executed], self._turning)
+        apart = self._space.short_way(chunk.actions[:executed], known[:executed])
         differences = np.abs(apart)[:, ~self._gripper]
         difference = float(np.nanmax(differences)) if np.isfinite(differences).any() else math.nan
         return {"rtc_known": len(known), "rtc_executed": executed, "rtc_difference": difference}

@@ -16,10 +16,9 @@ import numpy as np
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.latency import Traces
 from pi0_ros.robot import Robot
-from pi0_ros.robot.turning import short_way, unwrapped
+from pi0_ros.robot.space import Space
 
 SECOND = 1_000_000_000
-NOT_TURNING = np.zeros(1, bool)
 CLAMPS = ("position", "velocity", "acceleration", "gripper")
 
 
@@ -55,6 +54,7 @@ class Truth:
 
     times_ns: np.ndarray
     actions: np.ndarray
+    space: Space | None = None  # of the actions; None: lines
 
     def at(self, times_ns: np.ndarray) -> np.ndarray:
         """Actions at these times, [K, A]; NaN beyond the recording and where nothing was commanded."""
@@ -62,8 +62,9 @@ class Truth:
             return np.full((len(times_ns), self.actions.shape[1]), np.nan)
         origin = self.times_ns[0]
         known, asked = (self.times_ns - origin) / SECOND, (times_ns - origin) / SECOND
-        columns = [np.interp(asked, known, column, left=np.nan, right=np.nan) for column in self.actions.T]
-        return np.column_stack(columns)
+        space = self.space or Space.lines(self.actions.shape[1])
+        beyond = (asked < known[0]) | (asked > known[-1])
+        return np.where(beyond[:, None], np.nan, space.interpolated(asked, known, self.actions))
 
 
 @dataclass(frozen=True)
@@ -148,14 +149,14 @@ class Limits:
 
 def measure(name: str, robot: Robot, truth: Truth, played: Played) -> Report:
     """The numbers of one replay."""
-    begin, end, turning = played.begin_ns, played.end_ns, robot.action_turning
-    truth = replace(truth, actions=unwrapped(truth.actions, turning))
+    begin, end, space = played.begin_ns, played.end_ns, robot.action_space
+    truth = replace(truth, actions=space.unwrapped(truth.actions), space=space)
     inside = [chunk for chunk in played.chunks if begin <= chunk.stamp_ns <= end]
-    errors = [chunk_errors(chunk, truth, turning) for chunk in inside]
-    apart = [disagreement(one, other, turning) for one, other in zip(inside, inside[1:])]
+    errors = [chunk_errors(chunk, truth, space) for chunk in inside]
+    apart = [disagreement(one, other, space) for one, other in zip(inside, inside[1:])]
     command_ns, commands = played.sent
     sent = (command_ns >= begin) & (command_ns <= end)
-    commanded = np.abs(short_way(commands[sent] - truth.at(command_ns[sent]), turning))
+    commanded = np.abs(space.short_way(commands[sent], truth.at(command_ns[sent])))
     spans = np.array([joint.span for joint in robot.action_joints])
     joints = tuple(
         JointErrors(
@@ -186,21 +187,22 @@ def measure(name: str, robot: Robot, truth: Truth, played: Played) -> Report:
     )
 
 
-def chunk_errors(chunk: ActionChunk, truth: Truth, turning: np.ndarray) -> np.ndarray:
+def chunk_errors(chunk: ActionChunk, truth: Truth, space: Space) -> np.ndarray:
     """|action - operator's action at that time|, float64 [H, A]; NaN where there was none."""
     times = chunk.stamp_ns + chunk.dt_ns * np.arange(len(chunk.actions))
-    return np.asarray(np.abs(short_way(chunk.actions - truth.at(times), turning)))
+    return np.asarray(np.abs(space.short_way(chunk.actions, truth.at(times))))
 
 
-def disagreement(one: ActionChunk, other: ActionChunk, turning: np.ndarray = NOT_TURNING) -> np.ndarray:
-    """|other - one| at those of `other`'s actions that lie within `one`, float64 [K, A]; continuous joints (`turning`,
-    bool [A]) the short way round."""
+def disagreement(one: ActionChunk, other: ActionChunk, space: Space | None = None) -> np.ndarray:
+    """|other - one| at those of `other`'s actions that lie within `one`, float64 [K, A]; in a `space` that has them,
+    continuous joints the short way round, and rotations by the nearest names. None: lines."""
+    space = space or Space.lines(one.actions.shape[1])
     since_s = (other.stamp_ns - one.stamp_ns) / SECOND
     times = since_s + other.dt_ns / SECOND * np.arange(len(other.actions))
     known = one.dt_ns / SECOND * np.arange(len(one.actions))
     both = (times >= 0) & (times <= known[-1] + 1e-9)
-    columns = [np.interp(times[both], known, column) for column in unwrapped(one.actions, turning).T]
-    return np.asarray(np.abs(short_way(other.actions[both] - np.column_stack(columns), turning)))
+    there = space.interpolated(times[both], known, space.unwrapped(one.actions))
+    return np.asarray(np.abs(space.short_way(other.actions[both], there)))
 
 
 def table(reports: Sequence[Report]) -> list[tuple[str, ...]]:

@@ -131,7 +131,7 @@ class PolicyNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._robot, self._backend = robot, backend
         self._buffer, self._subtasks, self._continuation = buffer, subtasks, continuation
-        self._plausibility = Plausibility(robot.joint_names, robot.lower, robot.upper, robot.velocity)
+        self._plausibility = Plausibility(robot.joint_names, robot.lower, robot.upper, robot.velocity, robot.space)
         if not value("prompt") and robot.prompt:
             self._prompt_of_robot = True
             self.set_parameters([Parameter("prompt", value=robot.prompt)])
@@ -294,7 +294,7 @@ class PolicyNode(LifecycleNode):
             check_trained(settings, backend.metadata)
         if settings.mode == "off":
             return None
-        return Continuation(settings, robot.gripper_mask, robot.velocity, robot.action_turning)
+        return Continuation(settings, robot.gripper_mask, robot.velocity, robot.action_space)
 
     def _commanded(self, message: JointTrajectory) -> None:
         if self._continuation is None or self._robot is None:

@@ -21,7 +21,6 @@ from pi0_ros.control.controller import Settings
 from pi0_ros.nodes.messages import message_class, seconds_to_stamp
 from pi0_ros.observation.streams import SECOND, ObservationBuffer, StaleError
 from pi0_ros.robot import Robot
-from pi0_ros.robot.turning import short_way
 
 ERROR = "pi0/shadow_error"
 HEARS_ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -58,7 +57,7 @@ class Shadow:
                 self._errors.clear()
                 self._unheard = "; ".join(error.problems)
             return
-        apart = short_way(position - operator, self._robot.action_turning)
+        apart = self._robot.action_space.short_way(position, operator)
         with self._lock:
             self._errors.append(apart)
             self._unheard = ""

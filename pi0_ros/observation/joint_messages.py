@@ -22,7 +22,10 @@ from pi0_ros.robot.message_types import (
     is_state_field,
     values_along,
 )
+from pi0_ros.robot.rotations import WRITINGS
+from pi0_ros.robot.types import Pose
 
+UNIT_WITHIN = 0.01  # of a quaternion's length: drivers round, and an unset one is 0
 KEPT_NAMES = 64  # names of joints that messages have, for people who look for theirs
 _HEADED: dict[type, bool] = {}  # message classes that begin with a header
 Decoded = np.ndarray | Trajectory
@@ -135,8 +138,42 @@ def leading_header(msg: Any) -> Any:
     return getattr(msg, "header", None) if _HEADED[kind] else None
 
 
+def pose_numbers(pose: Pose, place: Sequence[float], quaternion: Sequence[float]) -> np.ndarray:
+    """The entries of a pose at `place` (x, y, z in m) turned by a unit `quaternion` (x, y, z, w)."""
+    return np.concatenate([place, WRITINGS[pose.rotation].encode(np.asarray(quaternion, np.float64))])
+
+
+def pose_parts(pose: Pose, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of `pose_numbers`: place [..., 3] and unit quaternion [..., 4]."""
+    return numbers[..., :3], WRITINGS[pose.rotation].decode(numbers[..., 3:])
+
+
+def _pose_values(item: StateTopic | CommandGroup, pose: Pose, msg: Any) -> np.ndarray:
+    """The entries of the pose in a message, in the file's frame."""
+    try:
+        said, header = getattr(msg, "pose", msg), getattr(msg, "header", None)
+        point, turn = said.position, said.orientation
+        numbers = np.array([point.x, point.y, point.z, turn.x, turn.y, turn.z, turn.w], np.float64)
+        frame = None if header is None else str(header.frame_id)
+    except AttributeError as error:
+        raise MessageError(f"{item.topic}: the message is no {item.type} ({error}): correct the robot file") from error
+    if frame is not None and frame.lstrip("/") != pose.frame:
+        said_in = f"in the frame {frame!r}" if frame else "without a frame (header.frame_id is empty)"
+        raise MessageError(
+            f"{item.topic}: the pose comes {said_in}, the robot file says {pose.frame!r}: correct `frame` of "
+            f"{pose.name}, or let the driver say it in {pose.frame}"
+        )
+    _finite(item.topic, ("x", "y", "z", "qx", "qy", "qz", "qw"), numbers)
+    length = float(np.linalg.norm(numbers[3:]))
+    if abs(length - 1.0) > UNIT_WITHIN:
+        raise MessageError(f"{item.topic}: the orientation is no rotation: its quaternion has length {length:.3g}, not 1")
+    return pose_numbers(pose, numbers[:3], numbers[3:] / length)
+
+
 def _state_values(item: StateTopic, msg: Any, field: str) -> np.ndarray:
     """The message's values of `item.joints`, float64 [len(joints)]; NaN where it does not speak of a joint."""
+    if item.pose is not None:
+        return _pose_values(item, item.pose, msg)
     if not is_state_field(item.type, field):
         try:
             values: Sequence[float] = values_along(msg, field)
@@ -164,6 +201,8 @@ def _state_values(item: StateTopic, msg: Any, field: str) -> np.ndarray:
 
 def _joint_values(item: CommandGroup, types: Mapping[str, JointMessages], msg: Any, field: str) -> np.ndarray:
     """The message's values of `item.joints`, found by name or, where it has none, by place: float64 [len(joints)]."""
+    if item.pose is not None:
+        return _pose_values(item, item.pose, msg)
     names, values = _read(item, types, msg, field)
     return _in_order(item, values) if names is None else _by_name(item.topic, item.message_names, names, values, field)
 

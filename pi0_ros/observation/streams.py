@@ -28,7 +28,7 @@ from pi0_ros.observation.joint_messages import (
 from pi0_ros.observation.trajectories import Trajectory, lasts_ns
 from pi0_ros.robot import CommandGroup, Robot, StateTopic
 from pi0_ros.robot.message_types import TRAJECTORY
-from pi0_ros.robot.turning import unwrapped
+from pi0_ros.robot.space import Space
 
 T = TypeVar("T")
 SECOND = 1_000_000_000  # ns
@@ -275,7 +275,7 @@ class ObservationBuffer:
             joints = self._joints[topic]
             add(items[0], float(joints.limits_s.max()), many, "state", joints.heard, joints.heard)
         for group in robot.commands:
-            plan = partial(_decode_plan, group, robot.continuous_mask[robot.indices(group.joints)])
+            plan = partial(_decode_plan, group, robot.space.at(robot.indices(group.joints)))
             add(group, robot.max_ages_s[group.topic], many, "command", plan, plan)
         self._observed = [*(camera.topic for camera in robot.cameras), *self._joints]
         self._state = [(topic, _places(joints.names, robot.state_names)) for topic, joints in self._joints.items()]
@@ -477,11 +477,11 @@ class ObservationBuffer:
 # ---- messages
 
 
-def _decode_plan(group: CommandGroup, turning: np.ndarray, msg: Any) -> Decoded:
-    """`decode_trajectory`, continuous joints (`turning`, bool) without jumps from point to point."""
+def _decode_plan(group: CommandGroup, space: Space, msg: Any) -> Decoded:
+    """`decode_trajectory`, continuous joints of the group's `space` without jumps from point to point."""
     found = decode_trajectory(group, msg)
-    if isinstance(found, Trajectory) and turning.any():
-        return replace(found, positions=unwrapped(found.positions, turning))
+    if isinstance(found, Trajectory) and not space.plain:
+        return replace(found, positions=space.unwrapped(found.positions))
     return found
 
 

@@ -77,7 +77,7 @@ def apart(policy: Batching, count: int, seed: int = 0) -> float:
     robot, size = policy.metadata.robot, policy.metadata.image_size
     random = np.random.default_rng(seed)
     lower, upper = (np.array([getattr(joint, end) for joint in robot.state_joints]) for end in ("lower", "upper"))
-    middle = np.clip(0.0, lower, upper)
+    middle = np.array([joint.neutral for joint in robot.state_joints])
     worst = 0.0
     for continuing in (False, True):
         requests: list[Request] = []
@@ -87,7 +87,7 @@ def apart(policy: Batching, count: int, seed: int = 0) -> float:
             observation = Observation(number + 1, images, state, robot.prompt or f"task {number}", {})
             prefix = None
             if continuing:
-                still = np.array([np.clip(0.0, joint.lower, joint.upper) for joint in robot.action_joints])
+                still = np.array([joint.neutral for joint in robot.action_joints])
                 prefix = ActionPrefix(still[None], 1.0 / policy.metadata.fps, 1, RtcSettings("exact"))
             requests.append((observation, prefix))
         singles = [policy.infer(*request) for request in requests]

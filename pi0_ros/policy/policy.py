@@ -241,4 +241,4 @@ def pick_device(name: str) -> str:
 
 def _nearest_to_zero(joints: Sequence[Joint]) -> np.ndarray:
     """A place for each joint within its limits."""
-    return np.array([np.clip(0.0, joint.lower, joint.upper) for joint in joints])
+    return np.array([joint.neutral for joint in joints])

@@ -19,7 +19,6 @@ from pi0_ros.engine.pictures import Letterbox
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.observation.images import resize_with_pad
 from pi0_ros.robot import units
-from pi0_ros.robot.turning import whole_turns
 
 
 def pad_dim(x: np.ndarray, dim: int) -> np.ndarray:
@@ -105,14 +104,15 @@ def actions_from_model(spec: PolicySpec, actions: torch.Tensor, state: np.ndarra
 
 
 def settled(spec: PolicySpec, state: np.ndarray) -> np.ndarray:
-    """The state [..., S] with continuous joints within half a turn of the middle of their statistics: so a robot that
-    works around the place where its driver's angles jump looks like any other."""
-    turning = spec.robot.state_turning
-    if not turning.any():
+    """The state [..., S] with continuous joints within half a turn of the middle of their statistics, and rotations by
+    the name nearest to it: so a robot that works around the place where its driver's angles jump looks like any
+    other."""
+    space = spec.robot.state_space
+    if space.plain:
         return state
-    counts = spec.state_stats.middle(len(turning))
+    counts = spec.state_stats.middle(len(space.turning))
     middle = np.array([joint.state_scale.from_model(count) for joint, count in zip(spec.robot.state_joints, counts)])
-    return np.asarray(state - whole_turns(state - middle, turning))
+    return space.nearest(state, middle)
 
 
 def _frames(images: Mapping[str, np.ndarray], camera: str, batch: int) -> np.ndarray:

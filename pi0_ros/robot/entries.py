@@ -29,6 +29,14 @@ def latency_of(item: Section) -> float:
     return latency
 
 
+def state_latency_of(item: Section, max_age_s: float) -> float:
+    """A state's `latency_s`; the controller counts its age from when it was measured."""
+    latency = latency_of(item)
+    if latency >= max_age_s:
+        item.wrong("latency_s", f"{max_age_s:g} s of max_age_s are over before a sample is here: raise max_age_s")
+    return latency
+
+
 def units_of(item: Section, joints: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Scale and offset of the entry's joints in its messages (empty where not given)."""
     scale, offset = (item.numbers(key) if key in item else () for key in ("scale", "offset"))
@@ -66,7 +74,7 @@ def each_joint_once(section: str, groups: Sequence[StateTopic | CommandGroup], k
     seen: dict[str, Place] = {}
     place: Place = tuple(section.split("."))
     for i, group in enumerate(groups):
-        for joint in group.joints:
+        for joint in (group.pose.name,) if group.pose is not None else group.joints:
             if joint in seen:
                 message = f"joint {joint!r} is already in {key_of(seen[joint])}: list the joints of each entry"
                 raise WrongValueError((*place, i, "joints"), message)

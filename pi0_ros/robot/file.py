@@ -19,7 +19,15 @@ from pi0_ros.base.share import config_path
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, nearest, read, unique
 from pi0_ros.robot.cameras import read_camera
 from pi0_ros.robot.dataset_names import read_dataset_names, write_dataset_names
-from pi0_ros.robot.entries import MAX_AGE_HINT, each_joint_once, joints_of, latency_of, stamp_of, topic_of, units_of
+from pi0_ros.robot.entries import (
+    MAX_AGE_HINT,
+    each_joint_once,
+    joints_of,
+    stamp_of,
+    state_latency_of,
+    topic_of,
+    units_of,
+)
 from pi0_ros.robot.mending import mend
 from pi0_ros.robot.message_types import (
     COMMAND_TYPES,
@@ -28,6 +36,16 @@ from pi0_ros.robot.message_types import (
     TRAJECTORY,
     TYPE_PATTERN,
     is_state_field,
+)
+from pi0_ros.robot.poses import (
+    called,
+    is_pose,
+    read_pose,
+    read_pose_command,
+    read_pose_state,
+    refuse_pose,
+    says_pose,
+    write_pose,
 )
 from pi0_ros.robot.released import read_released, write_released
 from pi0_ros.robot.takeover import read_takeover, write_takeover
@@ -40,7 +58,7 @@ OTHER_UNITS = {  # what people write -> ours, and how many of theirs one of ours
     **dict.fromkeys(("mm", "millimetre", "millimetres", "millimeter", "millimeters"), ("m", 1000.0)),
     **dict.fromkeys(("%", "percent"), ("normalized", 100.0)),
 }
-KINDS = ("revolute", "continuous", "prismatic", "gripper")
+KINDS = ("revolute", "continuous", "prismatic", "gripper")  # of one number; and `pose`, which is several
 KIND_UNITS = {"revolute": ("rad",), "continuous": ("rad",), "prismatic": ("m",), "gripper": UNITS}
 ACTIONS = ("absolute", "relative", "velocity")
 ROLES = ("both", "state", "action")
@@ -91,7 +109,7 @@ def robot_from_yaml(text: str, origin: str) -> Robot:
 
 HINTS = {
     "unit": "one of " + ", ".join(UNITS),
-    "kind": "one of " + ", ".join(KINDS),
+    "kind": "one of " + ", ".join((*KINDS, "pose")),
     "action": "absolute, relative or velocity for a joint; source and max_age_s for the robot",
     "step": "how far an action of 1 moves the joint per frame",
     "limits": "position: [lower, upper] (not for continuous joints), velocity and acceleration",
@@ -107,12 +125,15 @@ ROBOT_KEYS = (
 
 def _robot(document: Any) -> Robot:
     file = Section(document, (), *ROBOT_KEYS, HINTS)
-    joints = tuple(_joint(item, place) for item, place in file.items("joints"))
-    unique((("joints", i, "name"), joint.name) for i, joint in enumerate(joints))
-    _model_places(joints)
+    entries = [read_pose(item, place) if is_pose(item) else (_joint(item, place),) for item, place in file.items("joints")]
+    joints = tuple(joint for entry in entries for joint in entry)
+    unique((("joints", i, "name"), name) for i, entry in enumerate(entries) for name in called(entry))
+    unique((("joints", i, "name"), joint.name) for i, entry in enumerate(entries) for joint in entry)
+    _model_places(entries)
+    _calm_beside_poses(entries)
     cameras = tuple(read_camera(item, place) for item, place in file.items("cameras", least=0))
-    observed = [joint.name for joint in joints if joint.role != "action"]
-    moved = [joint.name for joint in joints if joint.role != "state"]
+    observed = [joint for joint in joints if joint.role != "action"]
+    moved = [joint for joint in joints if joint.role != "state"]
     state = tuple(_state(item, place, observed) for item, place in file.items("state"))
     commands = tuple(_command(item, place, moved) for item, place in file.items("commands"))
     unique((("cameras", i, "name"), camera.name) for i, camera in enumerate(cameras))
@@ -127,8 +148,8 @@ def _robot(document: Any) -> Robot:
         if key != "state" or _first_of_topic(state, i)
     )
     _one_stream_each(state)
-    each_joint_once("state", state, observed)
-    each_joint_once("commands", commands, moved)
+    each_joint_once("state", state, called(observed))
+    each_joint_once("commands", commands, called(moved))
     action = Section(file.value["action"], ("action",), ("source", "max_age_s"), (), HINTS)
     source = action.choice("source", ACTION_SOURCES)
     _positions_where_actions_need_them(joints, state, source)
@@ -136,6 +157,8 @@ def _robot(document: Any) -> Robot:
     if not CONTROL_RATES[0] <= control_rate <= CONTROL_RATES[1]:
         allowed = "{} .. {} Hz".format(*CONTROL_RATES)
         file.wrong("control_rate_hz", f"{control_rate:g} Hz is not within {allowed}, which the controller can keep")
+    if "takeover" in file and any(joint.pose is not None for joint in moved):
+        file.wrong("takeover", "nobody can take over a robot that is commanded by poses yet: remove it")
     if policy_rate > control_rate:
         file.wrong("policy_rate_hz", f"{policy_rate:g} Hz is above control_rate_hz, {control_rate:g} Hz: lower it")
     return Robot(
@@ -154,7 +177,7 @@ def _robot(document: Any) -> Robot:
         urdf=file.text("urdf") if "urdf" in file else None,
         released=read_released(file, len(observed), [camera.name for camera in cameras]),
         dataset=read_dataset_names(file, [joint.name for joint in joints], [camera.name for camera in cameras]),
-        takeover=read_takeover(file, moved, streams) if "takeover" in file else NOBODY,
+        takeover=read_takeover(file, [joint.name for joint in moved], streams) if "takeover" in file else NOBODY,
     )
 
 
@@ -167,7 +190,7 @@ def _joint(value: Any, place: Place) -> Joint:
     if (other := OTHER_UNITS.get(given.lower())) is not None:
         todo = f"where messages are in {given}, {other[1]:.7g} at this joint's place in `scale` of state and command"
         item.wrong("unit", f"joints are in {other[0]} here: write {other[0]}, and {todo}")
-    unit, kind = item.choice("unit", UNITS), item.choice("kind", KINDS)
+    unit, kind = item.choice("unit", UNITS), item.choice("kind", (*KINDS, "pose"))
     if unit not in KIND_UNITS[kind]:
         item.wrong("unit", f"a {kind} joint is not measured in {unit}: write {KIND_UNITS[kind][0]}")
     lower, upper, limits = _limits(value["limits"], (*place, "limits"), kind, unit)
@@ -217,7 +240,11 @@ def _limits(value: Any, place: Place, kind: str, unit: str) -> tuple[float, floa
     return -math.inf, math.inf, Section(value, place, ("velocity", "acceleration"), ("jerk", "tracking"))
 
 
-def _state(value: Any, place: Place, known: Sequence[str]) -> StateTopic:
+def _state(value: Any, place: Place, observed: Sequence[Joint]) -> StateTopic:
+    if says_pose(value):
+        return read_pose_state(value, place, observed)
+    refuse_pose(value, place, observed)
+    known = [joint.name for joint in observed if joint.pose is None]
     optional = ("joints", "names", "names_from", "scale", "offset", "field", "stamp", "latency_s")
     item = Section(value, place, ("topic", "type", "max_age_s"), optional, HINTS)
     joints, names = joints_of(item, known)
@@ -231,18 +258,10 @@ def _state(value: Any, place: Place, known: Sequence[str]) -> StateTopic:
     if names_from == "order" and "names" in item:
         item.wrong("names", "joints are told by their order here, not by names: remove it")
     age = item.positive("max_age_s")
-    names_from, latency = names_from if named else "names", _latency(item, age)
+    names_from, latency = names_from if named else "names", state_latency_of(item, age)
     return StateTopic(
         topic_of(item), kind, joints, age, field, names, *units, stamp_of(item), names_from, latency_s=latency
     )
-
-
-def _latency(item: Section, max_age_s: float) -> float:
-    """A state's `latency_s`; the controller counts its age from when it was measured."""
-    latency = latency_of(item)
-    if latency >= max_age_s:
-        item.wrong("latency_s", f"{max_age_s:g} s of max_age_s are over before a sample is here: raise max_age_s")
-    return latency
 
 
 def _state_type(item: Section) -> str:
@@ -269,7 +288,11 @@ def _state_field(item: Section, kind: str) -> str:
     return field
 
 
-def _command(value: Any, place: Place, known: Sequence[str]) -> CommandGroup:
+def _command(value: Any, place: Place, moved: Sequence[Joint]) -> CommandGroup:
+    if says_pose(value):
+        return read_pose_command(value, place, moved, _hold(Section(value, place, (), tuple(value))))
+    refuse_pose(value, place, moved)
+    known = [joint.name for joint in moved if joint.pose is None]
     optional = ("joints", "names", "scale", "offset", "points", "stamp", "max_age_s", "hold")
     item = Section(value, place, ("name", "topic", "type"), optional, HINTS)
     joints, names = joints_of(item, known)
@@ -298,14 +321,25 @@ def _hold(item: Section) -> bool:
     return hold
 
 
-def _model_places(joints: Sequence[Joint]) -> None:
+def _model_places(entries: Sequence[Sequence[Joint]]) -> None:
     """All joints have a place in the model, or none; and each its own."""
-    given = [joint for joint in joints if joint.model_index is not None]
-    for i, joint in enumerate(joints if given else ()):
-        if joint.model_index is None:
-            message = f"missing: {given[0].name!r} has one, so write for each joint which dimension of the model it is"
+    given = [entry for entry in entries if entry[0].model_index is not None]
+    for i, entry in enumerate(entries if given else ()):
+        if entry[0].model_index is None:
+            first = called(given[0])[0]
+            message = f"missing: {first!r} has one, so write for each joint which dimension of the model it is"
             raise WrongValueError(("joints", i, "model_index"), message)
-    unique((("joints", i, "model_index"), str(joint.model_index)) for i, joint in enumerate(joints) if given)
+    places = ((i, joint) for i, entry in enumerate(entries if given else ()) for joint in entry)
+    unique((("joints", i, "model_index"), str(joint.model_index)) for i, joint in places)
+
+
+def _calm_beside_poses(entries: Sequence[Sequence[Joint]]) -> None:
+    """Jerk is limited by a running mean over all joints, and a mean of poses may be faster than they are."""
+    poses = [name for entry in entries if entry[0].pose is not None for name in called(entry)]
+    for i, (joint, *_) in enumerate(entries):
+        if poses and joint.jerk is not None:
+            message = f"no joint beside a pose ({poses[0]}) can have its jerk limited yet: remove it"
+            raise WrongValueError(("joints", i, "limits", "jerk"), message)
 
 
 def _first_of_topic(state: Sequence[StateTopic], i: int) -> bool:
@@ -318,6 +352,9 @@ def _one_stream_each(state: Sequence[StateTopic]) -> None:
     for i, item in enumerate(state):
         for k, other in enumerate(state[:i]):
             if item.topic.removeprefix("/") == other.topic.removeprefix("/"):
+                if item.pose is not None:
+                    message = f"state[{k}] has this topic already, and it says one pose: write each pose's own topic"
+                    raise WrongValueError(("state", i, "topic"), message)
                 for key in ("topic", "type", "stamp", "latency_s"):
                     ours, theirs = getattr(item, key), getattr(other, key)
                     if ours != theirs:
@@ -358,8 +395,19 @@ def robot_to_yaml(robot: Robot) -> str:
         content |= {} if item.model_index is None else {"model_index": item.model_index}
         return {**content, **write_scales(item)}
 
+    def joints() -> list[dict[str, Any]]:
+        found = []
+        for item in robot.joints:
+            if item.pose is None:
+                found.append(joint(item))
+            elif item.name == item.pose.entries[0]:
+                found.append(write_pose(item.pose, [one for one in robot.joints if one.pose == item.pose]))
+        return found
+
     def stream(item: Camera | StateTopic | CommandGroup) -> dict[str, Any]:
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(item).items()}
+        if (pose := values.pop("pose", None)) is not None:
+            values = {key: values[key] for key in values if key not in ("field", "points")} | {"joints": [pose.name]}
         return {
             key: value for key, value in values.items() if value not in ([], None) and (key, value) not in AS_ALWAYS
         }
@@ -378,7 +426,7 @@ def robot_to_yaml(robot: Robot) -> str:
         "dataset_fps": robot.dataset_fps,
         "prompt": robot.prompt,
         "urdf": robot.urdf,
-        "joints": [joint(item) for item in robot.joints],
+        "joints": joints(),
         "cameras": [camera(item) for item in robot.cameras],
         "state": [stream(item) for item in robot.state],
         "commands": [stream(item) for item in robot.commands],

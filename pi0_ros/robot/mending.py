@@ -33,6 +33,7 @@ OPTIONAL = frozenset(
         "policy",
         "prompt",
         "role",
+        "rotation",
         "rotate",
         "scale",
         "stamp",
@@ -41,6 +42,7 @@ OPTIONAL = frozenset(
         "urdf",
     )
 )
+ROOM = {axis: [-1.0, 1.0] for axis in "xyz"}
 LIMITS = {"position": [-1.0, 1.0], "velocity": 1.0, "acceleration": 1.0}
 
 
@@ -68,6 +70,13 @@ def _type(item: dict[str, Any], place: Place) -> str:
     return "sensor_msgs/msg/JointState"
 
 
+def _limits(item: dict[str, Any], place: Place) -> dict[str, Any]:
+    if item.get("kind") == "pose":
+        part = {"velocity": 1.0, "acceleration": 1.0}
+        return {"position": {**ROOM}, "linear": {**part}, "angular": {**part}}
+    return {**LIMITS} if item.get("kind") != "continuous" else {**LIMITS, "position": None}
+
+
 def _own(item: dict[str, Any], place: Place) -> str:
     """A name that nothing else has."""
     return "_".join(map(str, ("mended", *place)))
@@ -81,10 +90,16 @@ NEEDED: dict[str, Callable[[dict[str, Any], Place], Any]] = {
     "dataset_fps": lambda item, place: 20.0,
     "field": lambda item, place: "position" if "sensor_msgs" in str(item.get("type")) else "data",
     "kind": _kind,
-    "limits": lambda item, place: {**LIMITS} if item.get("kind") != "continuous" else {**LIMITS, "position": None},
+    "limits": _limits,
     "max_age_s": lambda item, place: 1.0,
     "policy_rate_hz": lambda item, place: 1.0,
-    "position": lambda item, place: [-1.0, 1.0],
+    "position": lambda item, place: {**ROOM} if {"linear", "angular"} & {*item} else [-1.0, 1.0],
+    "x": lambda item, place: [-1.0, 1.0],
+    "y": lambda item, place: [-1.0, 1.0],
+    "z": lambda item, place: [-1.0, 1.0],
+    "linear": lambda item, place: {"velocity": 1.0, "acceleration": 1.0},
+    "angular": lambda item, place: {"velocity": 1.0, "acceleration": 1.0},
+    "frame": lambda item, place: "mended",
     "slot": _own,
     "source": lambda item, place: "command",
     "step": lambda item, place: 1.0,

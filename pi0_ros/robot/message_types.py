@@ -64,6 +64,7 @@ COMMAND_TYPES = {
     "std_msgs/msg/Float64MultiArray": JointMessages(_array, named=False),
     "sensor_msgs/msg/JointState": JointMessages(_joint_state),
 }
+POSE_TYPES = ("geometry_msgs/msg/PoseStamped", "geometry_msgs/msg/Pose")  # of state and command; the first has a frame
 
 
 # ---- any other type, by the path of a field

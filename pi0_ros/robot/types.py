@@ -10,17 +10,39 @@ import numpy as np
 from pi0_ros.robot.dataset_names import AS_HERE, DatasetNames
 from pi0_ros.robot.message_types import is_state_field
 from pi0_ros.robot.released import NOTHING, Released
+from pi0_ros.robot.rotations import WRITINGS
+from pi0_ros.robot.space import Space, space_of
 from pi0_ros.robot.turning import TURN
 from pi0_ros.robot.units import SAME, Scale
 
 
 @dataclass(frozen=True)
+class Pose:
+    """The place and rotation of a hand (`kind: pose`): several entries of the vectors, each a `Joint` of its own."""
+
+    name: str
+    frame: str  # in which its messages say it
+    rotation: str = "rot6d"  # how the vectors hold it, one of `rotations.WRITINGS`
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The names of its entries: the place, then the numbers of the rotation."""
+        return tuple(f"{self.name}.{part}" for part in ("x", "y", "z", *WRITINGS[self.rotation].names))
+
+    @property
+    def identity(self) -> np.ndarray:
+        """The frame itself, float64 [entries]."""
+        return np.concatenate([np.zeros(3), WRITINGS[self.rotation].identity])
+
+
+@dataclass(frozen=True)
 class Joint:
-    """One joint. `unit` holds for positions; velocity, acceleration and jerk are in unit/s, unit/s^2 and unit/s^3."""
+    """One joint, or an entry of a pose. `unit` holds for positions; velocity, acceleration and jerk are in unit/s,
+    unit/s^2 and unit/s^3; of a pose they are of the whole hand, m or rad."""
 
     name: str
     unit: str  # rad | m | normalized (a gripper from 0 to 1)
-    kind: str  # revolute | continuous (turns without end) | prismatic | gripper (these switch, and never blend)
+    kind: str  # revolute | continuous (turns without end) | prismatic | gripper (these switch, and never blend) | pose
     lower: float  # -inf and inf for a continuous one
     upper: float
     velocity: float
@@ -34,6 +56,19 @@ class Joint:
     tracking: float | None = None  # distance from its command that is too far. None: the controller's usual
     model_index: int | None = None  # which of the model's dimensions it takes. None: its place in this file
     outside: float | None = None  # it may be found this far outside its limits when armed. None: a tenth of its range
+    pose: Pose | None = None  # which pose it is an entry of
+
+    @property
+    def writes_rotation(self) -> bool:
+        """Whether it is one of the numbers of a pose's rotation: none of them means much alone."""
+        return self.pose is not None and self.name not in self.pose.entries[:3]
+
+    @property
+    def neutral(self) -> float:
+        """A position within its limits: the nearest to zero, and of a pose no rotation."""
+        if self.pose is not None and self.writes_rotation:
+            return float(self.pose.identity[self.pose.entries.index(self.name)])
+        return min(max(0.0, self.lower), self.upper)
 
     @property
     def continuous(self) -> bool:
@@ -79,6 +114,7 @@ class StateTopic:
     stamp: str = "auto"  # whose time counts: auto | header (the stamp, whatever other clocks say) | arrival
     names_from: str = "names"  # names (of the message) | order (the message has the joints in the order listed here)
     latency_s: float = 0.0  # how long before its time the state was measured
+    pose: Pose | None = None  # what the messages say, where that is a pose: `joints` are its entries
 
     @property
     def message_names(self) -> tuple[str, ...]:
@@ -108,6 +144,7 @@ class CommandGroup:
     stamp: str = "auto"  # whose time counts: auto | header (the stamp, whatever other clocks say) | arrival
     max_age_s: float | None = None  # in recordings, from which on a command is too old. None: the action's
     hold: bool = False  # in recordings a command stays valid until the next (a gripper that is told twice)
+    pose: Pose | None = None  # what the messages say, where that is a pose: `joints` are its entries
 
     @property
     def message_names(self) -> tuple[str, ...]:
@@ -216,19 +253,24 @@ class Robot:
         return np.array([joint.kind == "gripper" for joint in self.action_joints], bool)
 
     @property
-    def continuous_mask(self) -> np.ndarray:
-        """True where a joint turns without end, bool [J]."""
-        return np.array([joint.continuous for joint in self.joints], bool)
+    def poses(self) -> tuple[Pose, ...]:
+        """The hands that are commanded or seen as poses, in the joints' order."""
+        return tuple(dict.fromkeys(joint.pose for joint in self.joints if joint.pose is not None))
 
     @property
-    def state_turning(self) -> np.ndarray:
-        """True where the state's joint turns without end, bool [S]."""
-        return np.array([joint.continuous for joint in self.state_joints], bool)
+    def space(self) -> Space:
+        """What the numbers of all joints are: on lines, on circles, of poses."""
+        return space_of(self.joints)
 
     @property
-    def action_turning(self) -> np.ndarray:
-        """True where the action's joint turns without end, bool [A]."""
-        return np.array([joint.continuous for joint in self.action_joints], bool)
+    def state_space(self) -> Space:
+        """The same of the state's."""
+        return space_of(self.state_joints)
+
+    @property
+    def action_space(self) -> Space:
+        """The same of the action's."""
+        return space_of(self.action_joints)
 
     @property
     def state_places(self) -> np.ndarray:
@@ -247,8 +289,15 @@ class Robot:
 
     @property
     def relative_mask(self) -> np.ndarray:
-        """True where the action is relative to the state at capture, bool [A]."""
-        return np.array([joint.action == "relative" for joint in self.action_joints], bool)
+        """True where the action is a difference from the state at capture, bool [A]; a pose's is none: it is composed
+        (`composed`)."""
+        return np.array([joint.action == "relative" and joint.pose is None for joint in self.action_joints], bool)
+
+    @property
+    def composed(self) -> tuple[Pose, ...]:
+        """The poses whose action says where to go as seen from the hand at capture."""
+        found = (joint.pose for joint in self.action_joints if joint.action == "relative" and joint.pose is not None)
+        return tuple(dict.fromkeys(found))
 
     @property
     def velocity_mask(self) -> np.ndarray:

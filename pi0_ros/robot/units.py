@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pi0_ros.base.strict_yaml import Place, Section
-from pi0_ros.robot.turning import unwrapped
+from pi0_ros.robot import rotations
+from pi0_ros.robot.space import PosePlace, Space
 
 if TYPE_CHECKING:
     from pi0_ros.robot.types import Joint, Robot
@@ -91,15 +92,16 @@ def actions_to_model(robot: Robot, actions: np.ndarray, state: np.ndarray) -> np
 
     A relative action is the distance to the state, the same one for all steps of the chunk; a velocity the distance
     to the step before (for the first: to the state) in units of the joint's `step`. Continuous joints go the short way
-    round from the state to the first step, and on from step to step.
+    round from the state to the first step, and on from step to step. A relative pose is where to go as seen from the
+    hand in the state: state pose composed with action gives the pose.
     """
     origin = _origin(robot, state)[..., None, :]
-    return counted_actions(robot, actions, state) - np.where(robot.relative_mask, origin, 0.0)
+    return _seen_from(robot, counted_actions(robot, actions, state) - np.where(robot.relative_mask, origin, 0.0), state)
 
 
 def counted_actions(robot: Robot, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
     """As `actions_to_model`, but what the model counts from the state on stays a position, as openpi gives it out."""
-    actions = _along(robot, actions, state)
+    actions = robot.action_space.unwrapped(actions, _where(robot, state))
     counts = _each(actions, [joint.action_scale.to_model for joint in robot.action_joints])
     speeds = np.diff(counts, axis=-2, prepend=_origin(robot, state)[..., None, :]) / robot.velocity_steps
     return np.where(robot.velocity_mask, speeds, counts)
@@ -108,30 +110,69 @@ def counted_actions(robot: Robot, actions: np.ndarray, state: np.ndarray) -> np.
 def actions_from_counted(robot: Robot, counted: np.ndarray, state: np.ndarray) -> np.ndarray:
     """The inverse of `counted_actions`; speeds are held within -1 .. 1 and thresholds applied."""
     origin = _origin(robot, state)[..., None, :]
-    return actions_from_model(robot, counted - np.where(robot.relative_mask, origin, 0.0), state)
+    counted = np.asarray(counted, np.float64) - np.where(robot.relative_mask, origin, 0.0)
+    return _positions(robot, counted, state, composed=False)
 
 
 def actions_from_model(robot: Robot, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
-    """The inverse of `actions_to_model`; speeds are held within -1 .. 1 and thresholds applied."""
-    actions = np.asarray(actions, np.float64)
+    """The inverse of `actions_to_model`; speeds are held within -1 .. 1 and thresholds applied, and rotations made
+    whole: NaN where a model's numbers are none."""
+    return _positions(robot, np.asarray(actions, np.float64), state, composed=True)
+
+
+def _positions(robot: Robot, actions: np.ndarray, state: np.ndarray, composed: bool) -> np.ndarray:
+    """`actions_from_model`; `composed`: relative poses are as seen from the hand."""
     origin = _origin(robot, state)[..., None, :]
     moved = np.cumsum(np.clip(actions, -1.0, 1.0) * robot.velocity_steps, axis=-2)
     counts = np.where(robot.velocity_mask, moved, actions)
     counts = counts + np.where(robot.velocity_mask | robot.relative_mask, origin, 0.0)
-    return _each(counts, [joint.action_scale.from_model for joint in robot.action_joints])
+    found = _each(counts, [joint.action_scale.from_model for joint in robot.action_joints])
+    space = robot.action_space
+    where = _where(robot, state)
+    if not space.poses or where is None:
+        return found
+    for pose in _composed(robot) if composed else ():
+        hand, delta = where[..., None, pose.whole], found[..., pose.whole]
+        turn, way = pose.writing.decode(hand[..., 3:]), pose.writing.decode(delta[..., 3:])
+        found[..., pose.linear] = hand[..., :3] + rotations.rotated(turn, delta[..., :3])
+        found[..., pose.written] = pose.writing.encode(rotations.product(turn, way))
+    return space.unwrapped(space.whole(found), where)
 
 
-def _along(robot: Robot, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
-    """Actions [..., H, A] without jumps by whole turns, from where the joints are in `state` [..., S] on."""
-    turning = robot.action_turning
-    if not turning.any():
+def _seen_from(robot: Robot, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """Actions [..., H, A] with each composed pose as the hand in `state` [..., S] sees it."""
+    composed, where = _composed(robot), _where(robot, state)
+    if not composed or where is None:
         return actions
+    actions, nothing = np.array(actions), np.zeros(actions.shape[-1])
+    for pose in composed:
+        hand = where[..., None, pose.whole]
+        back = rotations.inverse(pose.writing.decode(hand[..., 3:]))
+        turn = rotations.product(back, pose.writing.decode(actions[..., pose.written]))
+        actions[..., pose.linear] = rotations.rotated(back, actions[..., pose.linear] - hand[..., :3])
+        actions[..., pose.written] = pose.writing.encode(turn)
+        nothing[pose.written] = pose.writing.identity
+    seen = Space(np.zeros(len(nothing), bool), tuple(composed))
+    return seen.unwrapped(actions, np.broadcast_to(nothing, (*actions.shape[:-2], len(nothing))))
+
+
+def _composed(robot: Robot) -> list[PosePlace]:
+    """The poses of the action that are seen from the hand."""
+    relative = [joint.action == "relative" for joint in robot.action_joints]
+    return [pose for pose in robot.action_space.poses if relative[pose.at]]
+
+
+def _where(robot: Robot, state: np.ndarray) -> np.ndarray | None:
+    """Where the action's joints are in `state` [..., S], [..., A]: NaN where they are not seen; None where no number of
+    the action has several names and no pose is composed."""
+    if robot.action_space.plain:
+        return None
     state = np.asarray(state, np.float64)
-    origin = np.full((*state.shape[:-1], len(turning)), np.nan)
+    origin = np.full((*state.shape[:-1], len(robot.action_joints)), np.nan)
     for index, joint in enumerate(robot.action_joints):
         if joint.role == "both":
             origin[..., index] = state[..., robot.state_names.index(joint.name)]
-    return unwrapped(actions, turning, origin)
+    return origin
 
 
 def _origin(robot: Robot, state: np.ndarray) -> np.ndarray:
@@ -139,7 +180,7 @@ def _origin(robot: Robot, state: np.ndarray) -> np.ndarray:
     state = np.asarray(state, np.float64)
     origin = np.zeros((*state.shape[:-1], len(robot.action_joints)))
     for index, joint in enumerate(robot.action_joints):
-        if joint.action in ("relative", "velocity"):
+        if joint.action in ("relative", "velocity") and joint.pose is None:
             origin[..., index] = joint.action_scale.to_model(state[..., robot.state_names.index(joint.name)])
     return origin
 

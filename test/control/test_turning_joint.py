@@ -12,6 +12,7 @@ from chunks import chunk_of
 from pi0_ros.control.controller import Settings, State
 from pi0_ros.control.splines import INTERPOLATIONS
 from pi0_ros.control.transitions import TRANSITIONS
+from pi0_ros.robot.space import Space
 from pi0_ros.robot.turning import TURN
 
 
@@ -26,7 +27,7 @@ class Turntable(Bench):
     def __init__(self, offset: float, settings: Settings) -> None:
         plain = arm_limits()
         endless = {"lower": np.array([-np.inf, *plain.lower[1:]]), "upper": np.array([np.inf, *plain.upper[1:]])}
-        limits = replace(plain, **endless, outside=np.full(3, np.nan), continuous=np.array([True, False, False]))
+        limits = replace(plain, **endless, outside=np.full(3, np.nan), space=Space(np.array([True, False, False])))
         super().__init__(limits, settings)
         self.offset = offset
         self.measured = self.as_driver(np.zeros(3))

@@ -78,7 +78,7 @@ def test_actions_do_not_know_where_the_angle_jumps(seed: int, offset: float, act
         again = back(robot, found, turned(state, offset)[None, 0])
         if action == "velocity":
             again = np.where(np.abs(plain) <= 1.0, again, np.nan)  # speeds are held within -1 .. 1
-        way = short_way(again - turned(actions, offset)[:20], robot.action_turning)
+        way = robot.action_space.short_way(again, turned(actions, offset)[:20])
         assert np.nanmax(np.abs(way[..., :ROLL])) < 1e-9
         assert action == "velocity" or np.abs(way[..., ROLL]).max() < 1e-9
 
@@ -135,7 +135,7 @@ def test_a_robot_file_says_it_without_position_limits() -> None:
     robot = arm()
     text = robot_to_yaml(robot)
     assert robot_from_yaml(text, "again") == robot
-    assert robot.joints[ROLL].span == TURN and robot.continuous_mask.tolist() == [False] * 4 + [True, False]
+    assert robot.joints[ROLL].span == TURN and robot.space.turning.tolist() == [False] * 4 + [True, False]
     for change, sentence in (
         (
             "{position: [-3, 3], velocity: 1, acceleration: 1}",

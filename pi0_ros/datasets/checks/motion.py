@@ -10,7 +10,7 @@ from pi0_ros.base.findings import Finding, error, note, warning
 from pi0_ros.base.printing import numbers
 from pi0_ros.datasets.folder import DatasetFolder
 from pi0_ros.datasets.layout import ACTION, STATE
-from pi0_ros.robot.turning import short_way
+from pi0_ros.robot.space import space_of
 
 JUMP_FRACTION = 0.3  # a step of this fraction of a dimension's range ...
 JUMP_TIMES = 20.0  # ... and so many times its usual largest step (99 %) is a jump
@@ -69,9 +69,8 @@ def _dead(folder: DatasetFolder, key: str) -> Iterator[Finding]:
 def _jumps(folder: DatasetFolder, key: str) -> Iterator[Finding]:
     values = folder.columns[key].astype(np.float64)
     joints = () if folder.robot is None else folder.robot.state_joints if key == STATE else folder.robot.action_joints
-    turning = np.array([joint.continuous for joint in joints], bool)
-    steps = np.diff(values, axis=0)
-    steps = np.abs(short_way(steps, turning) if len(turning) == values.shape[1] else steps)
+    known = len(joints) == values.shape[1]
+    steps = np.abs(space_of(joints).short_way(values[1:], values[:-1]) if known else np.diff(values, axis=0))
     inside = np.ones(len(steps), bool)
     inside[[entry.start - 1 for entry in folder.entries if 0 < entry.start <= len(steps)]] = False  # between episodes
     limits = np.maximum(JUMP_FRACTION * np.ptp(values, axis=0), JUMP_TIMES * np.quantile(steps[inside], 0.99, axis=0))

@@ -1,0 +1,147 @@
+"""Hands that are commanded and seen as poses: `kind: pose` among the joints, and the topics that say them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, nearest
+from pi0_ros.robot.entries import stamp_of, state_latency_of, topic_of
+from pi0_ros.robot.message_types import POSE_TYPES
+from pi0_ros.robot.rotations import WRITINGS
+from pi0_ros.robot.types import CommandGroup, Joint, Pose, StateTopic
+
+ACTIONS = ("absolute", "relative")
+ROLES = ("both", "state", "action")
+EXAMPLE = "{position: {x: [0.2, 0.7], y: [-0.4, 0.4], z: [0.05, 0.6]}, linear: {...}, angular: {...}}"
+HINTS = {
+    "frame": "the frame of its messages' header.frame_id, such as base_link",
+    "action": "absolute, or relative: to the hand as it was seen, composed",
+    "limits": EXAMPLE,
+    "position": "x, y and z, [lower, upper] in m each: the room that the hand may be in",
+    "linear": "velocity in m/s and acceleration in m/s^2",
+    "angular": "velocity in rad/s and acceleration in rad/s^2",
+}
+HARD = ("jerk", "outside")
+
+
+def is_pose(value: Any) -> bool:
+    """Whether an entry of `joints` is a pose."""
+    return isinstance(value, dict) and value.get("kind") == "pose"
+
+
+def read_pose(value: Any, place: Place) -> tuple[Joint, ...]:
+    """The entries of one pose."""
+    role = value.get("role")
+    needed = ("action",) if role != "state" else ()
+    item = Section(
+        value, place, ("name", "kind", "frame", "limits", *needed), ("rotation", "role", "model_index"), HINTS
+    )
+    role = item.choice("role", ROLES, "both")
+    action = item.choice("action", ACTIONS) if role != "state" else ""
+    if action == "relative" and role == "action":
+        item.wrong("action", "relative needs the pose in the state, too: write absolute, or the role both")
+    frame = item.text("frame")
+    if frame.startswith("/"):
+        item.wrong("frame", f"frames have no slash in front since ROS 2: write {frame.lstrip('/')}")
+    pose = Pose(item.text("name"), frame, item.choice("rotation", tuple(WRITINGS), "rot6d"))
+    writing = WRITINGS[pose.rotation]
+    limits = Section(value["limits"], (*place, "limits"), ("position", "linear", "angular"), (), HINTS)
+    room = Section(limits.value["position"], (*limits.place, "position"), ("x", "y", "z"), (), HINTS)
+    ends = [room.pair(axis, "[lower, upper] in m") for axis in ("x", "y", "z")]
+    linear, angular = (
+        Section(limits.value[key], (*limits.place, key), ("velocity", "acceleration"), ("tracking",))
+        for key in ("linear", "angular")
+    )
+    ends += [(-writing.reach, writing.reach)] * len(writing.names)
+    first = item.count_from_zero("model_index") if "model_index" in item else None
+    found = []
+    for n, (name, (lower, upper)) in enumerate(zip(pose.entries, ends)):
+        of = linear if n < 3 else angular
+        found.append(
+            Joint(
+                name=name,
+                unit="m" if n < 3 else writing.unit,
+                kind="pose",
+                lower=lower,
+                upper=upper,
+                velocity=of.positive("velocity"),
+                acceleration=of.positive("acceleration"),
+                jerk=None,
+                action=action,
+                role=role,
+                tracking=of.positive("tracking") if "tracking" in of else None,
+                model_index=None if first is None else first + n,
+                pose=pose,
+            )
+        )
+    return tuple(found)
+
+
+def write_pose(pose: Pose, entries: Sequence[Joint]) -> dict[str, Any]:
+    """The entry of `joints` that reads back as `entries`."""
+    place, turn = entries[0], entries[3]
+
+    def limits(of: Joint) -> dict[str, float]:
+        told = {"velocity": of.velocity, "acceleration": of.acceleration}
+        return told if of.tracking is None else {**told, "tracking": of.tracking}
+
+    room = {axis: [joint.lower, joint.upper] for axis, joint in zip("xyz", entries)}
+    content: dict[str, Any] = {"name": pose.name, "kind": "pose", "frame": pose.frame, "rotation": pose.rotation}
+    content["limits"] = {"position": room, "linear": limits(place), "angular": limits(turn)}
+    content |= {"action": place.action} if place.action else {}
+    content |= {"role": place.role} if place.role != "both" else {}
+    return content | ({} if place.model_index is None else {"model_index": place.model_index})
+
+
+def called(joints: Sequence[Joint]) -> tuple[str, ...]:
+    """What entries of `state` and `commands` call the joints: a pose by its own name."""
+    return tuple(dict.fromkeys(joint.name if joint.pose is None else joint.pose.name for joint in joints))
+
+
+def says_pose(value: Any) -> bool:
+    """Whether an entry of `state` or `commands` is of a type that says a pose."""
+    return isinstance(value, dict) and value.get("type") in POSE_TYPES
+
+
+def read_pose_state(value: Any, place: Place, joints: Sequence[Joint]) -> StateTopic:
+    """An entry of `state` whose messages say a pose."""
+    item = Section(value, place, ("topic", "type", "max_age_s"), ("joints", "stamp", "latency_s"), HINTS)
+    pose = _pose(item, joints)
+    age = item.positive("max_age_s")
+    stamp, latency = stamp_of(item), state_latency_of(item, age)
+    kind = item.text("type")
+    return StateTopic(topic_of(item), kind, pose.entries, age, stamp=stamp, latency_s=latency, pose=pose)
+
+
+def read_pose_command(value: Any, place: Place, joints: Sequence[Joint], hold: bool) -> CommandGroup:
+    """An entry of `commands` whose messages say a pose."""
+    item = Section(value, place, ("name", "topic", "type"), ("joints", "stamp", "max_age_s", "hold"), HINTS)
+    pose = _pose(item, joints)
+    age = item.positive("max_age_s") if "max_age_s" in item else None
+    name, topic, kind = item.text("name"), topic_of(item), item.text("type")
+    return CommandGroup(name, topic, kind, pose.entries, stamp=stamp_of(item), max_age_s=age, hold=hold, pose=pose)
+
+
+def refuse_pose(value: Any, place: Place, joints: Sequence[Joint]) -> None:
+    """Wrong where an entry of another type lists a pose."""
+    listed = value.get("joints") if isinstance(value, dict) else None
+    poses = {joint.pose.name for joint in joints if joint.pose is not None}
+    for i, name in enumerate(listed if isinstance(listed, list) else ()):
+        if name in poses:
+            message = f"{name!r} is a pose, and no {value.get('type')} says one: write {' or '.join(POSE_TYPES)}"
+            raise WrongValueError((*place, "joints", i), message)
+
+
+def _pose(item: Section, joints: Sequence[Joint]) -> Pose:
+    """The pose that an entry is about: the one it lists, or the only one."""
+    poses = {joint.pose.name: joint.pose for joint in joints if joint.pose is not None}
+    if not poses:
+        item.wrong("type", "it says a pose, and no entry of `joints` that could be here has the kind pose: write one")
+    names = item.names("joints") if "joints" in item else tuple(poses)
+    if len(names) != 1:
+        item.wrong("joints", f"a {item.text('type')} says one pose: list one of {', '.join(poses)}")
+    if names[0] not in poses:
+        known = f"known are {', '.join(poses)}"
+        raise WrongValueError((*item.place, "joints", 0), f"{names[0]!r} is no pose{nearest(names[0], poses)}; {known}")
+    return poses[names[0]]
