@@ -134,7 +134,7 @@ def _range(joint: Joint, scale: Scale) -> float:
 
 
 def chunk_steps(action: np.ndarray, horizon: int) -> np.ndarray:
-    """The chunks [T, horizon, ...] that start at each row of an `action` [T, ...]; its last value repeats at the end."""
+    """The chunks [T, horizon, ...] that start at each row of an `action` [T, ...]; its last row repeats at the end."""
     return action[np.minimum(np.arange(len(action))[:, None] + np.arange(horizon), len(action) - 1)]
 
 

@@ -137,6 +137,6 @@ def _notes(plan: Conversion, guessed: list[str]) -> Iterator[str]:
     if turned := [joint.name for joint in joints if (joint.state_scale, joint.action_scale) != (SAME, SAME)]:
         yield f"LeRobot has no `model` of a joint: what drives it must turn or scale {', '.join(turned)} itself"
     if composed := [pose.name for pose in (description.robot.composed if joints and description.robot else ())]:
-        yield f"LeRobot knows no composed poses: what drives it must put that of {', '.join(composed)} on the hand itself"
+        yield f"LeRobot composes no poses: what drives it must put that of {', '.join(composed)} on the hand itself"
     if speeds := [joint.name for joint in joints if joint.action == "velocity"]:
         yield f"LeRobot knows no velocities: what drives it must add up those of {', '.join(speeds)} itself"

@@ -125,7 +125,7 @@ class Controller:
         self.joined_at_step = 0.0  # how many steps of the chunk that is followed were past when it was taken up
         combined = transition_of(settings.transition).combined
         decay, interpolation = settings.ensemble_decay, settings.interpolation
-        self._combined = combined(decay, interpolation, limits.gripper) if combined else None
+        self._combined = combined(decay, interpolation, limits.gripper, limits.space) if combined else None
         self._axis = TickAxis(period)
         self._sent, self._sent_velocity = np.zeros((2, len(limits.names)))
         self._measured_then = np.full(len(limits.names), np.nan)  # what was measured when the last command went out
@@ -326,7 +326,7 @@ class Controller:
         elif self.state in ARMED:
             limiter.brake()
         owed = self._owes_rest and (self.feedback.stamp > self._standing).all()  # else it may have been moved meanwhile
-        owed = owed and (np.abs(self.feedback.position - self._sent) <= self.tracking.near).all()
+        owed = owed and (self._off_command() <= self.tracking.near).all()
         if self.state in ARMED or self.moving or self._sent_velocity.any() or owed:
             return self._send(now)
         return None
@@ -347,7 +347,7 @@ class Controller:
         position = self._previous = self._sent.copy()
         self.smoother.push(self.limiter.position, out=self._sent)
         self.tracking.sent(now, self._sent)
-        velocity = (self._sent - position) / self.period
+        velocity = self.limits.space.way(position, self._sent) / self.period
         acceleration = (velocity - self._sent_velocity) / self.period
         self._sent_velocity[:] = velocity
         self.feedback.near[:] = self._sent
@@ -413,7 +413,8 @@ class Controller:
         axis.skip(count)
         self._before, self._ticked = self._ticked + (count - 1) * period, self._ticked + count * period
         self._previous = sent[-2].copy() if count > 1 else self._sent.copy()
-        self._sent[:], self._sent_velocity[:] = sent[-1], (sent[-1] - self._previous) / period
+        self._sent[:] = sent[-1]
+        self._sent_velocity[:] = self.limits.space.way(self._previous, self._sent) / period
         return sent
 
     def report(self, now: float) -> dict[str, object]:
@@ -506,7 +507,7 @@ class Controller:
         """What speaks against following chunks: its kind and a sentence, or two empty strings."""
         if self._restarting:
             if (self.feedback.stamp > self._standing).all() and not self.feedback.not_at_rest():
-                near = np.abs(self.feedback.position - self._sent) <= self.tracking.near
+                near = self._off_command() <= self.tracking.near
                 near &= ~self.goes_alone
                 self._start(np.where(near | self._still_holds(), self._sent, self.feedback.position))
             else:
@@ -525,6 +526,11 @@ class Controller:
         self._sent[:], self._sent_velocity[:] = position, 0.0
         self._restarting, self._relaxing, self._blocked_since = False, None, np.nan
         self.revision += 1
+
+    def _off_command(self) -> np.ndarray:
+        """How far the robot was measured from the last command, [J]."""
+        space = self.limits.space
+        return space.sizes(space.way(self._sent, self.feedback.position))
 
     def _still_holds(self) -> np.ndarray:
         """Grippers that are where their last command left them: they keep it, and with it the force on an object."""
@@ -545,7 +551,9 @@ class Controller:
     def _relax(self, now: float) -> None:
         """Lead the command of a blocked robot back to where the robot is: it must not press for ever."""
         if self._relaxing is not None:
-            if not self.limiter.moving and np.allclose(self.limiter.position, self._relaxing, rtol=0, atol=1e-9):
+            space = self.limits.space
+            left = space.sizes(space.way(self.limiter.position, self._relaxing))
+            if not self.limiter.moving and (left <= 1e-9).all():
                 self._relaxing = None
             return
         if self.settings.relax_after_s <= 0 or not self.tracking.is_away:
@@ -616,11 +624,15 @@ class Controller:
             self._hold("clock", f"the clock {way}")
 
     def _turned(self, chunk: ActionChunk, now: float) -> ActionChunk:
-        """`chunk` with its continuous joints the short way round from where they are, and from action to action."""
+        """`chunk` with its continuous joints the short way round from where they are, and from action to action, and
+        its rotations whole. `ChunkError` where one is none."""
         space = self.limits.space
         if space.plain:
             return chunk
-        actions = space.unwrapped(chunk.actions)
+        actions = space.unwrapped(space.whole(chunk.actions))
+        if (none := ~np.isfinite(actions).all(axis=0)).any():
+            names = ", ".join(np.array(self.limits.names)[none])
+            raise ChunkError(f"no rotation can be made of {names}: their numbers are zero, or say one axis twice")
         present = actions[int(np.clip(round((now - chunk.stamp) / chunk.dt), 0, len(actions) - 1))]
         here = self.limiter.position if self.state in ARMED or self.moving else self.feedback.position
         return replace(chunk, actions=actions + (space.nearest(present, here) - present))

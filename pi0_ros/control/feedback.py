@@ -117,8 +117,9 @@ class Feedback:
         since = [i for i, passed in enumerate(lasted) if (passed >= REST_WINDOW_S).all()]
         if not since or np.isnan(old := self._history[since[-1]][2]).any():
             return [f"joint states have come for less than {REST_WINDOW_S} s, call again"]
-        speed = np.abs(self.position - old) / lasted[since[-1]]
-        moving = np.flatnonzero(speed > REST_FRACTION * self.limits.velocity)
+        space = self.limits.space
+        speed = space.sizes(space.way(old, self.position)) / lasted[since[-1]]
+        moving = np.flatnonzero((speed > REST_FRACTION * self.limits.velocity) & self.limits.spoken)
         return [f"{names[j]} is not at rest, it moves at {speed[j]:.3g} per s" for j in moving]
 
     def forget_motion(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pi0_ros.base.errors import InputError
+from pi0_ros.control.hand import Hand
 from pi0_ros.robot import Robot
 from pi0_ros.robot.space import Space
 
@@ -58,6 +59,14 @@ class JointLimits:
         if not good.all():
             raise InputError("limits upside down or not positive for " + ", ".join(np.array(self.names)[~good]))
 
+    @property
+    def spoken(self) -> np.ndarray:
+        """Whom messages name, bool [J]: each joint, and of a pose's place and of its rotation the first entry."""
+        found = ~self.space.posed
+        for pose in self.space.poses:
+            found[[pose.at, pose.angular.start]] = True
+        return found
+
 
 def limits_of(robot: Robot) -> JointLimits:
     """The robot file's limits as the controller takes them; ValueError for a robot that it cannot drive."""
@@ -67,12 +76,11 @@ def limits_of(robot: Robot) -> JointLimits:
             f"robot '{robot.name}' is not for the controller, which commands positions from where the joints are: "
             f"{', '.join(partial)} is not in state and action both. Run the policy alone and follow its pi0/chunk"
         )
-    if robot.poses:
-        raise InputError(f"robot '{robot.name}' is commanded by poses, which the controller cannot do yet")
+    turning = robot.space.written  # a rotation is nowhere outside
     return JointLimits(
         robot.joint_names,
-        robot.lower,
-        robot.upper,
+        np.where(turning, -np.inf, robot.lower),
+        np.where(turning, np.inf, robot.upper),
         robot.velocity,
         robot.acceleration,
         robot.gripper_mask,
@@ -118,7 +126,10 @@ class Limiter:
         self._reach = (
             limits.velocity**2 / limits.acceleration + 2.0 * limits.velocity * period
         )  # more than stopping takes
-        self._slowest, self._tight, self._steady = -limits.velocity, TOLERANCE * limits.velocity, ~limits.gripper
+        self._slowest, self._tight = -limits.velocity, TOLERANCE * limits.velocity
+        self._steady = ~limits.gripper & ~limits.space.posed
+        ends = limits.lower, limits.upper, limits.velocity, limits.acceleration
+        self._hands = [Hand(pose, *ends, period) for pose in limits.space.poses]
         self._target, self._target_velocity, self._wanted, self._allowed, self._before = np.zeros((5, joints))
         self._excess = np.zeros((3, joints))
         self._distances, self._speeds, self._steps = np.zeros((3, 3, joints))  # rows: behind, room up, room down
@@ -131,6 +142,8 @@ class Limiter:
         """Start at rest from a measured position [J]; a joint found outside its limits may only move back inside."""
         self.position[:] = position
         self.velocity[:] = self.acceleration[:] = 0.0
+        for hand in self._hands:
+            hand.start(self.position)
 
     def follow(self, position: np.ndarray, velocity: np.ndarray) -> None:
         """Advance one period towards a target that is at `position` [J] by then and moves with `velocity` [J].
@@ -138,6 +151,23 @@ class Limiter:
         The target is met exactly where the limits allow; where it was lost, it is caught up as fast as the limits allow
         without overshoot.
         """
+        if self._hands:
+            before = self.position.copy(), self.velocity.copy()
+            self._follow(position, velocity)
+            for hand in self._hands:
+                was = hand.read(*before)
+                (turn,) = hand.quaternions(position[None])
+                told = hand.read(position, velocity)
+                found = hand.step(*was, told[0], turn, *told[1:])
+                hand.write(found, was, before[0], self.position, self.velocity, self.acceleration)
+                self.clamps.position += hand.excess[0]
+                self.clamps.velocity += hand.excess[1]
+                self.clamps.acceleration += hand.excess[2]
+        else:
+            self._follow(position, velocity)
+
+    def _follow(self, position: np.ndarray, velocity: np.ndarray) -> None:
+        """`follow` of joints; what it does to the entries of poses means nothing."""
         limits, period = self.limits, self.period
         target, target_velocity, wanted, allowed = self._target, self._target_velocity, self._wanted, self._allowed
         np.minimum(np.maximum(position, limits.lower, out=target), limits.upper, out=target)
@@ -164,14 +194,33 @@ class Limiter:
         For looking ahead: joints that no limit hinders are where their targets are, only the others are gone through.
         """
         free, found = self._free(positions, velocities), positions.copy()
-        for joint in np.flatnonzero(~free.all(axis=0)):
+        space, start = self.limits.space, self.position.copy()
+        for hand in self._hands:
+            found[:, hand.pose.whole] = self._hand_along(hand, positions, velocities)
+        for joint in np.flatnonzero(~free.all(axis=0) & ~space.posed):
             first = int(np.argmin(free[:, joint]))
             found[first:, joint] = self._one_by_one(int(joint), first, positions[:, joint], velocities[:, joint])
-        path = np.vstack([self.position - self.velocity * self.period, self.position, found])[-3:]
-        before, self.velocity[:] = np.diff(path, axis=0) / self.period
+        path = np.vstack([space.moved(start, -self.velocity * self.period), start, found])[-3:]
+        before, self.velocity[:] = space.way(path[:-1], path[1:]) / self.period
         self.acceleration[:] = (self.velocity - before) / self.period
         self.position[:] = found[-1]
         return found
+
+    def _hand_along(self, hand: Hand, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
+        """`follow` of one pose for these targets [n, J]: its entries, [n, entries]."""
+        pose, at = hand.pose, hand.read(self.position, self.velocity)
+        places, rotations = [], []
+        targets = (
+            x.tolist() for x in (positions[:, pose.linear], velocities[:, pose.linear], velocities[:, pose.angular])
+        )
+        for turn, place, along, about in zip(hand.quaternions(positions), *targets):
+            at = hand.step(*at, tuple(place), turn, tuple(along), tuple(about))
+            places.append(at[0])
+            rotations.append(hand.rotation)
+        found = np.zeros((len(positions), len(self.position)))
+        found[:, pose.linear] = places
+        found[:, pose.written] = pose.writing.encode(np.array(rotations))
+        return self.limits.space.unwrapped(found, self.position)[:, pose.whole]
 
     def _free(self, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
         """Which of the targets, bool [n, J], `follow` meets exactly where it met those before."""
@@ -213,10 +262,15 @@ class Limiter:
     def brake(self, fraction: float = 1.0) -> None:
         """Advance one period while decelerating to rest with `fraction` of the acceleration limits (more where a
         position limit is near). All joints stop together, so the path keeps its direction."""
-        steps = float(np.max(np.abs(self.velocity) / self._change, initial=0.0)) / fraction
+        steps = float(np.max(self.limits.space.sizes(self.velocity) / self._change, initial=0.0)) / fraction
+        kept = 1.0 - 1.0 / steps if steps > 1.0 else 0.0
+        before = (self.position.copy(), self.velocity.copy()) if self._hands else None
         self._distances[0] = 0.0
         self._stopping_speeds()
-        self._advance(np.multiply(self.velocity, 1.0 - 1.0 / steps if steps > 1.0 else 0.0, out=self._allowed))
+        self._advance(np.multiply(self.velocity, kept, out=self._allowed))
+        for hand in self._hands if before else ():
+            was = hand.read(*before)
+            hand.write(hand.slow(*was, kept), was, before[0], self.position, self.velocity, self.acceleration)
 
     def _stopping_speeds(self) -> None:
         """Speeds with which the joints can still stop within what is behind, and before their limits."""

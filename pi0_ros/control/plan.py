@@ -52,8 +52,10 @@ def rest_of_plan(
             break
     else:
         return None
-    path = np.array([*positions, positions[-1]])
-    velocities = (path[2:] - path[:-2]) / (2.0 * period)  # central: a command's own is the mean over the last period
+    path, space = np.array([*positions, positions[-1]]), ahead.limits.space
+    velocities = space.way(path[:-2], path[2:]) / (
+        2.0 * period
+    )  # central: a command's own: the mean of the last period
     velocities = np.vstack([velocities, np.zeros_like(path[:1])])
     stride = max(1, round(SPACING_S / period))
     kept = np.arange(stride, len(path) - 1, stride)

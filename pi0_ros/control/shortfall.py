@@ -42,7 +42,10 @@ def shortfalls(episodes: Sequence[np.ndarray], fps: float, limits: JointLimits, 
     if not episodes:
         return []
     every = max(1, round(sum(map(len, episodes)) / fps / period / MOST_TICKS))
-    spread = np.ptp(np.concatenate(episodes), axis=0)
+    spread, space = np.ptp(np.concatenate(episodes), axis=0), limits.space
+    for pose in space.poses:
+        for part in (pose.linear, pose.written):
+            spread[part] = spread[part].max()
     tolerance = np.maximum(TOLERANCE * spread, 1e-9)
     joints = len(limits.names)
     late, behind, delay = np.zeros(joints, int), np.zeros(joints), np.zeros(joints)
@@ -57,32 +60,36 @@ def shortfalls(episodes: Sequence[np.ndarray], fps: float, limits: JointLimits, 
         ticks = np.minimum(np.round(np.arange(len(actions)) / fps / period).astype(int), len(apart) - 1)
         late += apart[ticks].sum(axis=0)
         commands += len(actions)
-        velocity = np.diff(wanted, axis=0) / period
-        speeds.append(np.abs(velocity))
-        changes.append(np.abs(np.diff(velocity, axis=0)) / period)
+        velocity = space.way(wanted[:-1], wanted[1:]) / period
+        speeds.append(space.sizes(velocity))
+        changes.append(space.sizes(np.diff(velocity, axis=0)) / period)
     quick = np.quantile(np.concatenate(speeds), 0.999, axis=0)
     hard = np.quantile(np.concatenate(changes), 0.999, axis=0)
     return [
         Shortfall(
             limits.names[j], int(late[j]), commands, float(behind[j]), float(delay[j]), float(quick[j]), float(hard[j])
         )
-        for j in np.flatnonzero((delay > WORTH_S) & (late > 0))
+        for j in np.flatnonzero((delay > WORTH_S) & (late > 0) & limits.spoken)
     ]
 
 
 def _follow(actions: np.ndarray, fps: float, limits: JointLimits, period: float) -> tuple[np.ndarray, np.ndarray]:
     """Play an episode through the limiter: what was wanted [N, J] at each tick, and how far the command was from it."""
-    plan = chunk_spline(ActionChunk(0, round(1e9 / fps), actions, limits.names), "cubic", limits.gripper)
+    plan = chunk_spline(
+        ActionChunk(0, round(1e9 / fps), actions, limits.names), "cubic", limits.gripper, 0.0, limits.space
+    )
     limiter = Limiter(limits, period)
     limiter.start(actions[0])
-    limiter.velocity[:] = np.clip(plan.sample(0.0)[1], -limits.velocity, limits.velocity)  # cut out of a motion
+    speed = plan.sample(0.0)[1]  # cut out of a motion
+    fast = np.maximum(limits.space.sizes(speed) / limits.velocity, 1.0)
+    limiter.velocity[:] = speed / fast
     ticks = round((len(actions) - 1) / fps / period)
     wanted, error = np.zeros((2, ticks, actions.shape[1]))
     for tick in range(ticks):
         position, velocity = plan.sample((tick + 1) * period)
         wanted[tick] = position
         limiter.follow(position, velocity)
-        error[tick] = limiter.position - wanted[tick]
+        error[tick] = limits.space.sizes(limits.space.way(wanted[tick], limiter.position))
     return wanted, error
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.robot import rotations
+from pi0_ros.robot.space import PosePlace, Space
 
 INTERPOLATIONS = ("hold", "linear", "cubic", "quintic")
 ORDER = 6  # coefficients of a piece: up to the fifth power
@@ -17,10 +19,20 @@ class Spline:
 
     Within its piece, at the fraction `u` in [0, 1), a joint is at `sum(coefficients[i, k] * u**k)`. Before the first
     piece the joints come along its first velocity, after the last they stand still. `sample` reuses its arrays: one
-    reader at a time, and it copies what it keeps.
+    reader at a time, and it copies what it keeps. Of a pose's rotation the sum is the turn since the piece's beginning:
+    between two rotations a line of turns is slerp. Velocities are those of ways (`robot.space`).
     """
 
-    def __init__(self, start: float, duration: float, coefficients: np.ndarray, last: np.ndarray) -> None:
+    def __init__(
+        self,
+        start: float,
+        duration: float,
+        coefficients: np.ndarray,
+        last: np.ndarray,
+        turns: tuple[tuple[PosePlace, np.ndarray], ...] = (),
+    ) -> None:
+        """`turns`: each pose with the rotations [pieces, 4] that its pieces begin with."""
+        self._turns = turns
         self.start, self.duration = start, duration
         self.coefficients = coefficients  # float64 [pieces, ORDER, J]
         self.last = last  # float64 [J], where the joints stand after the last piece
@@ -41,13 +53,19 @@ class Spline:
             powers[k] = powers[k - 1] * u if u > 0.0 else 0.0
             velocities[k] = k * powers[k - 1] * per_s if u > 0.0 else 0.0
         piece = self.coefficients[i]
-        return np.dot(powers, piece, out=self._position), np.dot(velocities, piece, out=self._velocity)
+        np.dot(powers, piece, out=self._position)
+        np.dot(velocities, piece, out=self._velocity)
+        for pose, begins in self._turns:
+            _turned(pose, begins[i], self._position, self._velocity)
+        return self._position, self._velocity
 
     def positions(self, times: np.ndarray) -> np.ndarray:
         """Positions [..., J] at `times`, as `sample` gives them, in a new array."""
         i, u = self._locate(times)
         powers = np.where((u >= 0.0) | (POWERS < 2), u**POWERS, 0.0)
         positions = np.einsum("...k,...kj->...j", powers, self.coefficients[i])
+        for pose, begins in self._turns:
+            _turned(pose, begins[i], positions)
         positions[times >= self.end] = self.last
         return np.asarray(positions)
 
@@ -56,7 +74,13 @@ class Spline:
         i, u = self._locate(times)
         velocities = POWERS[1:] * np.where((u >= 0.0) | (POWERS[1:] < 2), u ** POWERS[:-1], 0.0) / self.duration
         velocities[times >= self.end] = 0.0
-        return np.asarray(np.einsum("...k,...kj->...j", velocities, self.coefficients[i, 1:]))
+        found = np.asarray(np.einsum("...k,...kj->...j", velocities, self.coefficients[i, 1:]))
+        if self._turns:
+            powers = np.where((u >= 0.0) | (POWERS < 2), u**POWERS, 0.0)
+            reached = np.einsum("...k,...kj->...j", powers, self.coefficients[i])
+            for pose, begins in self._turns:
+                _turned(pose, begins[i], reached, found)
+        return found
 
     def _locate(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Piece of each of `times` [...], and the fraction within it [..., 1]."""
@@ -65,10 +89,21 @@ class Spline:
         return i, np.minimum(phase - i, 1.0)[..., None]
 
 
-def chunk_spline(chunk: ActionChunk, interpolation: str, gripper: np.ndarray, origin: float = 0.0) -> Spline:
+def _turned(pose: PosePlace, begins: np.ndarray, positions: np.ndarray, velocities: np.ndarray | None = None) -> None:
+    """Make rotations, and how fast they turn, of turns [..., J] since the rotations `begins` [..., 4], in place."""
+    turn = positions[..., pose.angular].copy()
+    if velocities is not None:
+        velocities[..., pose.angular] = rotations.speed_of(turn, velocities[..., pose.angular])
+    positions[..., pose.written] = pose.writing.encode(rotations.turned(begins, turn))
+
+
+def chunk_spline(
+    chunk: ActionChunk, interpolation: str, gripper: np.ndarray, origin: float = 0.0, space: Space | None = None
+) -> Spline:
     """The chunk between its actions, in seconds since `origin`. Joints in the mask `gripper` [J] hold each action.
 
     `cubic` runs through central differences (Catmull-Rom, C1), `quintic` through those and second differences (C2).
+    `space`: of the actions; None: lines.
     """
     actions, dt = chunk.actions, chunk.dt
     if len(actions) == 1:
@@ -92,7 +127,41 @@ def chunk_spline(chunk: ActionChunk, interpolation: str, gripper: np.ndarray, or
                 quintic(start, velocity[:-1], acceleration[:-1], end, velocity[1:], acceleration[1:]), axis=1
             )
     coefficients[:, 1:, gripper] = 0.0
-    return Spline(chunk.stamp - origin, dt, coefficients, actions[-1])
+    turns = []
+    for pose in () if space is None else space.poses:
+        q = pose.writing.decode(actions[:, pose.written])
+        coefficients[:, :, pose.written] = 0.0
+        coefficients[:, :, pose.angular] = _turn_pieces(q, interpolation)
+        turns.append((pose, q[:-1]))
+    return Spline(chunk.stamp - origin, dt, coefficients, actions[-1], tuple(turns))
+
+
+def _turn_pieces(q: np.ndarray, interpolation: str) -> np.ndarray:
+    """Between rotations [N, 4] the turns since each: coefficients in `u`, [N - 1, ORDER, 3]; C1 and C2 as of places.
+
+    A turn's own rates are those of the rotation only where it begins: `change_of` leads from one to the other.
+    """
+    ways = rotations.between(q[:-1], q[1:])
+    found = np.zeros((len(ways), ORDER, 3))
+    if interpolation == "linear":
+        found[:, 1] = ways
+    elif interpolation in ("cubic", "quintic"):
+        edges = (3 * ways[:2] - ways[1::-1]) / 2 if len(ways) > 1 else ways, (3 * ways[-1:] - ways[-2:-1]) / 2
+        speeds = np.concatenate([edges[0][:1], (ways[:-1] + ways[1:]) / 2, edges[1] if len(ways) > 1 else ways])
+        last = rotations.change_of(ways, speeds[1:])
+        if interpolation == "cubic":
+            found[:, 1] = speeds[:-1]
+            found[:, 2] = 3 * ways - 2 * speeds[:-1] - last
+            found[:, 3] = -2 * ways + speeds[:-1] + last
+        else:
+            inner = np.diff(ways, axis=0) if len(ways) > 1 else np.zeros((1, 3))
+            bends = np.concatenate([inner[:1], inner, inner[-1:]]) if len(ways) > 1 else np.zeros((2, 3))
+            eps = 1e-5  # how the rate itself changes along the turn, by a difference
+            drift = rotations.speed_of(ways + eps * last, last) - rotations.speed_of(ways - eps * last, last)
+            ends = rotations.change_of(ways, bends[1:] - drift / (2 * eps))
+            nothing = np.zeros_like(ways)
+            found[:] = np.stack(quintic(nothing, speeds[:-1], bends[:-1], ways, last, ends), axis=1)
+    return found
 
 
 def quintic(
@@ -175,11 +244,23 @@ class Fades:
         return np.asarray(positions), np.asarray(speeds)
 
 
-def stop(start: float, duration: float, position: np.ndarray, velocity: np.ndarray, acceleration: np.ndarray) -> Spline:
+def stop(
+    start: float,
+    duration: float,
+    position: np.ndarray,
+    velocity: np.ndarray,
+    acceleration: np.ndarray,
+    space: Space | None = None,
+) -> Spline:
     """From `position` [J] in motion to rest in `duration` s: velocity and acceleration end at zero (both continuous).
 
     The velocity is the cubic `v + a u + (-3v - 2a) u^2 + (2v + a) u^3` (`a` per `u`), the position its integral.
     """
     v, a = velocity * duration, acceleration * duration**2
     steps = (position, v, a / 2, -v - a * 2 / 3, v / 2 + a / 4, np.zeros_like(v))
-    return Spline(start, duration, np.stack(steps)[None], position + v / 2 + a / 12)
+    if space is None or not space.poses:
+        return Spline(start, duration, np.stack(steps)[None], position + v / 2 + a / 12)
+    coefficients = np.stack(steps)[None]
+    coefficients[:, 0, space.written] = 0.0
+    turns = tuple((pose, pose.writing.decode(position[None, pose.written])) for pose in space.poses)
+    return Spline(start, duration, coefficients, space.moved(position, v / 2 + a / 12), turns)

@@ -9,6 +9,8 @@ from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.splines import INTERPOLATIONS, Fades, Spline, chunk_spline, stop
 from pi0_ros.control.transitions import TransitionStatistics, fade_duration, stop_duration, transition_of
+from pi0_ros.robot.rotations import exp, product, rotated, same_turn_near, speed_of
+from pi0_ros.robot.space import PosePlace, Space
 
 USUAL_PERCENTILE = 90  # percentile of a chunk's accelerations that counts as its usual one
 
@@ -76,7 +78,7 @@ class Timeline:
     ) -> None:
         """Follow `chunk`, leaving from the command at `now`: [J] each, velocity and acceleration as the differences
         over the last control periods, so that a chunk that agrees with the commands has no offset at all."""
-        plan = chunk_spline(chunk, self.interpolation, self.limits.gripper, self.origin)
+        plan = chunk_spline(chunk, self.interpolation, self.limits.gripper, self.origin, self.limits.space)
         if self._fades.full:
             self._fades.clear()
         times = now - self.period * np.arange(3)
@@ -84,18 +86,40 @@ class Timeline:
         acceleration_gap = acceleration - (newest - 2 * before + oldest) / self.period**2
         velocity_gap = velocity - (newest - before) / self.period + acceleration_gap * self.period / 2
         motion = np.where(self.limits.gripper, 0.0, [position - newest, velocity_gap, acceleration_gap])
+        if self.limits.space.poses:
+            motion = np.where(
+                self.limits.space.posed, self._pose_gap(plan, times, position, velocity, acceleration), motion
+            )
         self.transitions.add(motion)
         self.chunk, self._plan = chunk, plan
         shortest = self._fade_s(chunk, self.blend_s) if self.blend_s > 0 else 0.0
         if shortest > 0:
-            duration = fade_duration(motion, self.limits, usual_acceleration(chunk), shortest)
+            duration = fade_duration(motion, self.limits, usual_acceleration(chunk, self.limits.space), shortest)
             self._fades.add(now, duration, motion)
+
+    def _pose_gap(
+        self, plan: Spline, times: np.ndarray, position: np.ndarray, velocity: np.ndarray, acceleration: np.ndarray
+    ) -> np.ndarray:
+        """The fade [3, J] that leads poses from the commands at `times` (the last three, newest first) to `plan`,
+        beside the fades under way."""
+        space, h = self.limits.space, self.period
+        commands = [position]
+        for speed in (velocity, velocity - acceleration * h):
+            commands.append(space.moved(commands[-1], -speed * h))
+        targets = plan.positions(times)
+        ways = np.stack([space.way(target, command) for target, command in zip(targets, commands)])
+        for pose in space.poses:  # a half turn may be told both ways
+            for k in (1, 2):
+                ways[k, pose.angular] = same_turn_near(ways[k, pose.angular], ways[k - 1, pose.angular])
+        newest, before, oldest = ways - [self._fades.sample(t)[0].copy() for t in times]
+        bend = (newest - 2 * before + oldest) / h**2
+        return np.stack([newest, (newest - before) / h + bend * h / 2, bend])
 
     def stop(self, now: float, position: np.ndarray, velocity: np.ndarray, acceleration: np.ndarray) -> None:
         """Leave the chunk and come to rest smoothly from this motion [J] at `now`."""
         duration = max(stop_duration(velocity, acceleration, self.limits), self.period)
         self.clear()
-        self._plan = stop(now, duration, position, velocity, acceleration)
+        self._plan = stop(now, duration, position, velocity, acceleration, self.limits.space)
 
     def sample(self, t: float) -> tuple[np.ndarray, np.ndarray]:
         """Position and velocity [J] at time `t`; both are overwritten by the next call."""
@@ -105,7 +129,11 @@ class Timeline:
         if t >= self._fades.end:
             return position, velocity
         offset, offset_velocity = self._fades.sample(t)
-        return np.add(position, offset, out=self._sum), np.add(velocity, offset_velocity, out=self._sum_velocity)
+        np.add(position, offset, out=self._sum)
+        np.add(velocity, offset_velocity, out=self._sum_velocity)
+        for pose in self.limits.space.poses:
+            _turned_on(pose, position, velocity, offset, offset_velocity, self._sum, self._sum_velocity)
+        return self._sum, self._sum_velocity
 
     def along(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What `sample` gives at each of `times` [n], [n, J] each, in new arrays."""
@@ -113,13 +141,37 @@ class Timeline:
             raise ValueError("the timeline holds no chunk")
         offsets, offset_velocities = self._fades.along(times)
         fading = (times < self._fades.end)[:, None]
-        positions = self._plan.positions(times) + np.where(fading, offsets, 0.0)
-        return positions, self._plan.velocities(times) + np.where(fading, offset_velocities, 0.0)
+        planned, planned_velocities = self._plan.positions(times), self._plan.velocities(times)
+        offsets, offset_velocities = (np.where(fading, x, 0.0) for x in (offsets, offset_velocities))
+        positions, velocities = planned + offsets, planned_velocities + offset_velocities
+        for pose in self.limits.space.poses:
+            _turned_on(pose, planned, planned_velocities, offsets, offset_velocities, positions, velocities)
+        return positions, velocities
 
 
-def usual_acceleration(chunk: ActionChunk) -> np.ndarray:
+def _turned_on(
+    pose: PosePlace,
+    position: np.ndarray,
+    velocity: np.ndarray,
+    offset: np.ndarray,
+    offset_velocity: np.ndarray,
+    found: np.ndarray,
+    found_velocity: np.ndarray,
+) -> None:
+    """Turn the rotations in `position` [..., J] by an `offset`, and their velocity with it, into what is `found`."""
+    turn = offset[..., pose.angular]
+    away = exp(turn)
+    q = product(away, pose.writing.decode(position[..., pose.written]))
+    found[..., pose.written] = pose.writing.encode(q)
+    found_velocity[..., pose.written] = 0.0
+    speed = speed_of(turn, offset_velocity[..., pose.angular])
+    found_velocity[..., pose.angular] = speed + rotated(away, velocity[..., pose.angular])
+
+
+def usual_acceleration(chunk: ActionChunk, space: Space) -> np.ndarray:
     """What the chunk itself asks of each joint, [J]: a high percentile of the accelerations between its actions."""
     if len(chunk.actions) < 3:
         return np.zeros(chunk.actions.shape[1])
-    accelerations = np.abs(np.diff(chunk.actions, n=2, axis=0)) / chunk.dt**2
+    ways = space.way(chunk.actions[:-1], chunk.actions[1:])
+    accelerations = space.sizes(np.diff(ways, axis=0)) / chunk.dt**2
     return np.asarray(np.percentile(accelerations, USUAL_PERCENTILE, axis=0))

@@ -28,7 +28,8 @@ class Tracking:
         lag = limits.velocity * (lag_s or USUAL_LAG_S)
         self.near = np.where(np.isfinite(self.allowed), self.allowed, lag)  # [J] a robot this near is at its command
         self._names = limits.names
-        self._sent = SentLog(len(limits.names), capacity=math.ceil(KEPT_S / period) + 1)
+        self._space = limits.space
+        self._sent = SentLog(len(limits.names), math.ceil(KEPT_S / period) + 1, limits.space)
         self.restart()
 
     def restart(self) -> None:
@@ -44,8 +45,8 @@ class Tracking:
     def measured(self, stamp: float, joints: np.ndarray, position: np.ndarray) -> None:
         """`joints` (indices) were at `position` when it was `stamp`."""
         if self._sent.span is not None:
-            command = self._sent.at(np.array([stamp]))[0, joints]
-            self._distance[joints] = np.abs(position - command)
+            command, space = self._sent.at(np.array([stamp]))[0, joints], self._space.at(joints)
+            self._distance[joints] = space.sizes(space.way(command, position))
 
     @property
     def is_away(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.splines import Spline, chunk_spline
+from pi0_ros.robot.space import Space
 
 TRANSITION_FRACTION = 0.5  # a transition alone may use this fraction of the velocity and acceleration limits
 CALM_FRACTION = 0.5  # and should accelerate no more than this fraction of what the chunk itself does
@@ -22,6 +23,7 @@ NEARLY = 1.05  # as good as the best
 LONGEST_FADE_S = 10.0  # whatever the limits say
 TRIED = 24  # fades between the shortest and the longest
 MEMBERS = 128  # overlapping chunks in an ensemble, at most
+MIDDLE_STEPS = 4  # towards a mean of rotations; each squares what is left
 KEPT = 512  # transitions that the percentiles look back on
 RTC_FADE_STEPS = 2.0  # steps of the chunk over which `rtc` fades what guidance left over
 
@@ -48,9 +50,10 @@ def fade_duration(motion: np.ndarray, limits: JointLimits, usual: np.ndarray, sh
     """
     durations = np.geomspace(shortest, max(shortest, LONGEST_FADE_S), TRIED)[:, None, None]  # [fades, 1, 1]
     parts = motion * durations ** np.arange(3)[:, None]  # [fades, 3, J]
-    speed = np.max(np.abs(FADE_VELOCITY @ parts) / durations, axis=1)  # [fades, J]
-    effort = np.max(np.abs(FADE_ACCELERATION @ parts) / durations**2, axis=1)
-    _, velocity, acceleration = np.abs(motion)
+    sizes = limits.space.sizes
+    speed = np.max(sizes(FADE_VELOCITY @ parts) / durations, axis=1)  # [fades, J]
+    effort = np.max(sizes(FADE_ACCELERATION @ parts) / durations**2, axis=1)
+    _, velocity, acceleration = sizes(motion)
     strain = np.maximum(
         np.max(speed / np.maximum(TRANSITION_FRACTION * limits.velocity, velocity), axis=1),
         np.max(effort / np.maximum(TRANSITION_FRACTION * limits.acceleration, acceleration), axis=1),
@@ -68,8 +71,9 @@ def stop_duration(velocity: np.ndarray, acceleration: np.ndarray, limits: JointL
 
     Its velocity is a cubic that decelerates by at most 1.5 |v| / T + |a| / 3.
     """
-    room = np.maximum(TRANSITION_FRACTION * limits.acceleration - np.abs(acceleration) / 3.0, 0.2 * limits.acceleration)
-    return float(np.max(1.5 * np.abs(velocity) / room, initial=0.0))
+    sizes = limits.space.sizes
+    room = np.maximum(TRANSITION_FRACTION * limits.acceleration - sizes(acceleration) / 3.0, 0.2 * limits.acceleration)
+    return float(np.max(1.5 * sizes(velocity) / room, initial=0.0))
 
 
 class Ensemble:
@@ -78,11 +82,12 @@ class Ensemble:
     A prediction weighs `exp(-decay * i)`, `i` counting the steps from the oldest on, so the oldest weighs most. Where
     chunks arrive at every step this is ACT's average. Where they come every `g` steps, older chunks are interpolated,
     and over its last `g` steps a chunk loses its weight smoothly: the mean must not jump where it ends. Grippers
-    switch: they take the newest word.
+    switch: they take the newest word. Of rotations it is the mean turn from their middle, which is found step by step.
     """
 
-    def __init__(self, decay: float, interpolation: str, gripper: np.ndarray) -> None:
+    def __init__(self, decay: float, interpolation: str, gripper: np.ndarray, space: Space | None = None) -> None:
         self.decay = decay
+        self._space = space or Space.lines(len(gripper))
         self._interpolation = "linear" if interpolation == "hold" else interpolation
         self._gripper = gripper
         self._members: deque[tuple[ActionChunk, Spline]] = deque(maxlen=MEMBERS)  # times since the chunk's stamp
@@ -96,18 +101,35 @@ class Ensemble:
         while self._members and self._members[0][0].end_ns < chunk.stamp_ns:
             self._members.popleft()
         gap_ns = max(chunk.dt_ns, chunk.stamp_ns - self._members[-1][0].stamp_ns) if self._members else chunk.dt_ns
-        self._members.append((chunk, chunk_spline(chunk, self._interpolation, self._gripper, chunk.stamp)))
+        spline = chunk_spline(chunk, self._interpolation, self._gripper, chunk.stamp, self._space)
+        self._members.append((chunk, spline))
         times_ns = chunk.times_ns
         total, weights = np.zeros_like(chunk.actions), np.zeros((len(times_ns), 1))
+        told: list[tuple[np.ndarray, np.ndarray]] = []
         for member, spline in self._members:
             weight = np.exp(-self.decay * (member.stamp_ns - chunk.stamp_ns) / chunk.dt_ns)
             left_ns = (((member.end_ns - times_ns) // chunk.dt_ns + 1) * chunk.dt_ns)[:, None]  # its own step included
             factor = np.clip(left_ns / gap_ns, 0.0, 1.0) if member is not chunk else np.ones(left_ns.shape)
             factor = weight * factor**2 * (3.0 - 2.0 * factor)
-            total += factor * spline.positions((times_ns - member.stamp_ns) * 1e-9)
+            positions = spline.positions((times_ns - member.stamp_ns) * 1e-9)
+            total += factor * positions
             weights += factor
+            told.append((factor, positions))
         actions = np.where(self._gripper, chunk.actions, total / weights)
+        if self._space.poses:
+            actions = np.where(self._space.written, self._middle(chunk.actions, told, weights), actions)
         return ActionChunk(chunk.stamp_ns, chunk.dt_ns, actions, chunk.names)
+
+    def _middle(
+        self, actions: np.ndarray, told: Sequence[tuple[np.ndarray, np.ndarray]], weights: np.ndarray
+    ) -> np.ndarray:
+        """The mean [H, J] of what was `told` (weights [H, 1], positions [H, J]): the place from which all ways add up
+        to none."""
+        space = self._space
+        for _ in range(MIDDLE_STEPS):
+            way = sum(weight * space.way(actions, positions) for weight, positions in told)
+            actions = space.moved(actions, way / weights)
+        return actions
 
 
 class Combined(Protocol):
@@ -125,8 +147,8 @@ class Transition:
     """One kind of transition, in two places: where a chunk arrives, and where the command goes over to it."""
 
     fade_s: Callable[[ActionChunk, float], float]  # chunk, blend_s -> shortest fade of the offset; 0: none, it jumps
-    combined: Callable[[float, str, np.ndarray], Combined] | None = (
-        None  # of ensemble_decay, interpolation, gripper [J]
+    combined: Callable[[float, str, np.ndarray, Space], Combined] | None = (
+        None  # of ensemble_decay, interpolation, gripper [J], what the actions are
     )
 
 

@@ -25,7 +25,9 @@ def idle_frames(actions: np.ndarray, robot: Robot, fps: float) -> np.ndarray:
     step = max(1, round(STEP_S * fps))
     limits = [MOVED if joint.unit == "rad" else MOVED * joint.span / 2 for joint in robot.action_joints]
     still = np.zeros(len(actions), bool)
-    still[step:] = (np.abs(robot.action_space.short_way(actions[step:], actions[:-step])) < np.array(limits)).all(axis=1)
+    still[step:] = (np.abs(robot.action_space.short_way(actions[step:], actions[:-step])) < np.array(limits)).all(
+        axis=1
+    )
     idle = np.zeros(len(actions), bool)
     for start, stop in _runs(still):
         idle[start:stop] = stop - start >= STILL_S * fps - 1e-6

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Pose, PoseStamped
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -21,9 +22,9 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.control.controller import Command
 from pi0_ros.control.plan import Plan
 from pi0_ros.nodes.messages import LATCHED, LATEST, message_class, seconds_to_duration, seconds_to_stamp
-from pi0_ros.observation.joint_messages import to_message_units
+from pi0_ros.observation.joint_messages import pose_parts, to_message_units
 from pi0_ros.robot import CommandGroup, Robot
-from pi0_ros.robot.message_types import COMMAND_TYPES
+from pi0_ros.robot.message_types import COMMAND_TYPES, POSE_TYPES
 
 SHADOW = "SHADOW"  # before the state of a controller that commands nothing
 SHADOW_COMMAND = "pi0/shadow_command"  # what it would command
@@ -35,7 +36,7 @@ class CommandMessage:
     A JointTrajectory carries one point with velocities, to be reached `period` s after it arrives: its stamp is zero,
     which means "begin now" to a joint_trajectory_controller. One that is stamped with the present time would be refused
     by it whenever the way there takes longer than a period or the clocks differ. A JointState carries positions and
-    velocities, a Float64MultiArray the positions alone.
+    velocities, a Float64MultiArray the positions alone, a pose place and rotation in the file's frame.
     """
 
     def __init__(self, group: CommandGroup, period: float) -> None:
@@ -52,18 +53,35 @@ class CommandMessage:
             point = JointTrajectoryPoint(positions=zeros, velocities=zeros, time_from_start=seconds_to_duration(period))
             self.message = JointTrajectory(joint_names=names, points=[point])
             self._position, self._velocity = _view(point.positions), _view(point.velocities)
+        elif group.pose is not None:
+            self.message = PoseStamped() if group.type == POSE_TYPES[0] else Pose()
+            self._hand = getattr(self.message, "pose", self.message)
+            self._position, self._velocity = np.zeros((2, len(zeros)))
+            self._turn = np.array([0.0, 0.0, 0.0, 1.0])
+            if group.type == POSE_TYPES[0]:
+                self.message.header.frame_id = group.pose.frame
         else:
-            raise InputError(f"command type {group.type!r} is unknown, expected one of {', '.join(COMMAND_TYPES)}")
-        self._stamped = group.type == "sensor_msgs/msg/JointState"
+            known = ", ".join((*COMMAND_TYPES, *POSE_TYPES))
+            raise InputError(f"command type {group.type!r} is unknown, expected one of {known}")
+        self._stamped = group.type in ("sensor_msgs/msg/JointState", POSE_TYPES[0])
         self._scale = np.array(group.scale or (1.0,))
 
     def fill(self, position: np.ndarray, velocity: np.ndarray, stamp: Time) -> Any:
         """The message with `position` and `velocity` (float64 [J] of the group, robot file's units) of time `stamp`."""
         self._position[:] = to_message_units(self._group, position)
         np.multiply(velocity, self._scale, out=self._velocity)
+        if self._group.pose is not None:
+            self._fill_hand(*pose_parts(self._group.pose, position))
         if self._stamped:
             self.message.header.stamp = stamp
         return self.message
+
+    def _fill_hand(self, place: np.ndarray, turn: np.ndarray) -> None:
+        """Of q and -q, one rotation, the one that is nearer to the last: who interpolates them goes the short way."""
+        self._turn = turn if turn @ self._turn >= 0.0 else -turn
+        point, orientation = self._hand.position, self._hand.orientation
+        point.x, point.y, point.z = place.tolist()
+        orientation.x, orientation.y, orientation.z, orientation.w = self._turn.tolist()
 
 
 class CommandOutput:

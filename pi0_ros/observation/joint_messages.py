@@ -166,7 +166,9 @@ def _pose_values(item: StateTopic | CommandGroup, pose: Pose, msg: Any) -> np.nd
     _finite(item.topic, ("x", "y", "z", "qx", "qy", "qz", "qw"), numbers)
     length = float(np.linalg.norm(numbers[3:]))
     if abs(length - 1.0) > UNIT_WITHIN:
-        raise MessageError(f"{item.topic}: the orientation is no rotation: its quaternion has length {length:.3g}, not 1")
+        raise MessageError(
+            f"{item.topic}: the orientation is no rotation: its quaternion has length {length:.3g}, not 1"
+        )
     return pose_numbers(pose, numbers[:3], numbers[3:] / length)
 
 

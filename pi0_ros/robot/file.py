@@ -125,7 +125,9 @@ ROBOT_KEYS = (
 
 def _robot(document: Any) -> Robot:
     file = Section(document, (), *ROBOT_KEYS, HINTS)
-    entries = [read_pose(item, place) if is_pose(item) else (_joint(item, place),) for item, place in file.items("joints")]
+    entries = [
+        read_pose(item, place) if is_pose(item) else (_joint(item, place),) for item, place in file.items("joints")
+    ]
     joints = tuple(joint for entry in entries for joint in entry)
     unique((("joints", i, "name"), name) for i, entry in enumerate(entries) for name in called(entry))
     unique((("joints", i, "name"), joint.name) for i, entry in enumerate(entries) for joint in entry)

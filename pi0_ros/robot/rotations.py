@@ -110,8 +110,10 @@ def same_turn_near(turn: np.ndarray, near: np.ndarray) -> np.ndarray:
 
 
 def speed_of(turn: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """How fast `exp(turn)` turns, rad/s [..., 3], while the rotation vector `turn` changes by `change` per second; never
-    faster than |change|."""
+    """How fast `exp(turn)` turns, rad/s [..., 3], while the rotation vector `turn` changes by `change` per second.
+
+    Never faster than |change|.
+    """
     b, c = _series(turn)
     along = cross(turn, change)
     return np.asarray(change + b * along + c * cross(turn, along))
@@ -168,10 +170,22 @@ def of_matrix(m: np.ndarray) -> np.ndarray:
     a, b, c = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
     near = np.stack(  # [..., candidate, 4]: each exact, and good where its own entry is large
         [
-            np.stack([1 + a - b - c, m[..., 1, 0] + m[..., 0, 1], m[..., 2, 0] + m[..., 0, 2], m[..., 2, 1] - m[..., 1, 2]], -1),
-            np.stack([m[..., 1, 0] + m[..., 0, 1], 1 - a + b - c, m[..., 2, 1] + m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0]], -1),
-            np.stack([m[..., 2, 0] + m[..., 0, 2], m[..., 2, 1] + m[..., 1, 2], 1 - a - b + c, m[..., 1, 0] - m[..., 0, 1]], -1),
-            np.stack([m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1], 1 + a + b + c], -1),
+            np.stack(
+                [1 + a - b - c, m[..., 1, 0] + m[..., 0, 1], m[..., 2, 0] + m[..., 0, 2], m[..., 2, 1] - m[..., 1, 2]],
+                -1,
+            ),
+            np.stack(
+                [m[..., 1, 0] + m[..., 0, 1], 1 - a + b - c, m[..., 2, 1] + m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0]],
+                -1,
+            ),
+            np.stack(
+                [m[..., 2, 0] + m[..., 0, 2], m[..., 2, 1] + m[..., 1, 2], 1 - a - b + c, m[..., 1, 0] - m[..., 0, 1]],
+                -1,
+            ),
+            np.stack(
+                [m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1], 1 + a + b + c],
+                -1,
+            ),
         ],
         axis=-2,
     )
@@ -193,7 +207,9 @@ class Writing:
     reach: float  # each number is within -reach .. reach
     encode: Callable[[np.ndarray], np.ndarray]  # unit quaternion [..., 4] -> numbers [..., N]
     decode: Callable[[np.ndarray], np.ndarray]  # the inverse, of numbers that are nearly a rotation, too
-    nearest: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # [..., N] written as near to another as can be
+    nearest: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = (
+        None  # [..., N] written as near to another as can be
+    )
 
     @property
     def identity(self) -> np.ndarray:

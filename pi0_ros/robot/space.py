@@ -134,11 +134,12 @@ class Space:
     # --- ways
 
     def way(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """The way [..., J] from `start` to `end`; of joints that turn what lies between their numbers, turns and all."""
+        """The way [..., J] from `start` to `end`; of joints that turn, the difference of numbers, turns and all."""
         found = end - start
         for pose in self.poses:
-            decode = pose.writing.decode
-            turn = rotations.between(decode(start[..., pose.written]), decode(end[..., pose.written]))
+            decode, here, there = pose.writing.decode, start[..., pose.written], end[..., pose.written]
+            turn = rotations.between(decode(here), decode(there))
+            turn = np.where((here == there).all(axis=-1, keepdims=True), 0.0, turn)  # what stands, stands exactly
             found[..., pose.written] = 0.0
             found[..., pose.angular] = turn
         return np.asarray(found)

@@ -103,7 +103,7 @@ class Bench:
         for place, (before, after) in enumerate(zip([None, *self.sent[:-1]], self.sent, strict=True)):
             if after is not None:
                 if before is None:
-                    found.append([after.position - after.velocity * self.period])
+                    found.append([self.limits.space.moved(after.position, -after.velocity * self.period)])
                 elif place in self.stalls:
                     found.append([before.position])
                 found[-1].append(after.position)

@@ -34,7 +34,9 @@ def moved_away(robot: Robot, values: np.ndarray, seed: int) -> np.ndarray:
     turn, away = rotations.normalized(rng.normal(size=4)), rng.normal(size=3)
     found = values.copy()
     found[..., pose.linear] = away + rotations.rotated(turn, values[..., pose.linear])
-    q = rotations.product(np.broadcast_to(turn, (*values.shape[:-1], 4)), pose.writing.decode(values[..., pose.written]))
+    q = rotations.product(
+        np.broadcast_to(turn, (*values.shape[:-1], 4)), pose.writing.decode(values[..., pose.written])
+    )
     found[..., pose.written] = pose.writing.encode(q)
     return found
 
@@ -71,14 +73,20 @@ def changed(change: Any) -> str:
         (lambda d: d["joints"][0].update(action="velocity"), "joints[0].action: 'velocity' is not known"),
         (lambda d: d["joints"][0]["limits"].pop("angular"), "joints[0].limits.angular: missing"),
         (lambda d: d["joints"][0]["limits"]["linear"].update(jerk=1.0), "joints[0].limits.linear.jerk: unknown key"),
-        (lambda d: d["joints"][0]["limits"]["position"].update(z=[1, 0]), "joints[0].limits.position.z: 1 is not below"),
+        (
+            lambda d: d["joints"][0]["limits"]["position"].update(z=[1, 0]),
+            "joints[0].limits.position.z: 1 is not below",
+        ),
         (lambda d: d["joints"][1]["limits"].update(jerk=9.0), "joints[1].limits.jerk: no joint beside a pose (hand)"),
         (lambda d: d["state"][1].update(joints=["hand"]), "state[1].joints[0]: 'hand' is a pose"),
         (lambda d: d["state"][0].update(joints=["gripper"]), "state[0].joints[0]: 'gripper' is no pose"),
         (lambda d: d["state"][0].update(scale=[1000]), "state[0].scale: unknown key"),
         (lambda d: d["commands"][0].update(points="trajectory"), "commands[0].points: unknown key"),
         (lambda d: d["state"].pop(0), "state: no entry has joint 'hand'"),
-        (lambda d: d["commands"].append({**d["commands"][0], "name": "b", "topic": "/b"}), "joint 'hand' is already in"),
+        (
+            lambda d: d["commands"].append({**d["commands"][0], "name": "b", "topic": "/b"}),
+            "joint 'hand' is already in",
+        ),
         (
             lambda d: d.update(takeover={"topics": [{"topic": "/t", "type": STAMPED}]}),
             "takeover: nobody can take over a robot that is commanded by poses yet",

@@ -18,7 +18,9 @@ kinds = st.sampled_from(sorted(WRITINGS))
 def some(seed: int, count: int = 20) -> np.ndarray:
     """Random unit quaternions, with exact half and quarter turns and nearly none among them."""
     rng = np.random.default_rng(seed)
-    special = np.array([[0, 0, 0, 1.0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 0], [0.5, 0.5, 0.5, -0.5], [1e-9, 0, 0, 1]])
+    special = np.array(
+        [[0, 0, 0, 1.0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 0], [0.5, 0.5, 0.5, -0.5], [1e-9, 0, 0, 1]]
+    )
     return rotations.normalized(np.vstack([special, rng.normal(size=(count, 4))]))
 
 
@@ -62,9 +64,13 @@ def test_every_way_means_what_it_means_elsewhere() -> None:
     theirs = scipy_rotation.from_quat(q)
     np.testing.assert_allclose(rotations.matrix(q), theirs.as_matrix(), atol=1e-12)
     np.testing.assert_allclose(rotations.rotated(q, np.array([1.0, 2, 3])), theirs.apply([1.0, 2, 3]), atol=1e-12)
-    np.testing.assert_allclose(WRITINGS["rot6d"].encode(q), theirs.as_matrix()[:, :, :2].transpose(0, 2, 1).reshape(-1, 6), atol=1e-12)
+    np.testing.assert_allclose(
+        WRITINGS["rot6d"].encode(q), theirs.as_matrix()[:, :, :2].transpose(0, 2, 1).reshape(-1, 6), atol=1e-12
+    )
     np.testing.assert_allclose(WRITINGS["rot6d_rows"].encode(q), theirs.as_matrix()[:, :2].reshape(-1, 6), atol=1e-12)
-    turned = np.where(np.abs(q[:, 3:]) > 1e-9, theirs.as_rotvec(), WRITINGS["axis_angle"].encode(q))  # half turns: either
+    turned = np.where(
+        np.abs(q[:, 3:]) > 1e-9, theirs.as_rotvec(), WRITINGS["axis_angle"].encode(q)
+    )  # half turns: either
     np.testing.assert_allclose(WRITINGS["axis_angle"].encode(q), turned, atol=1e-12)
     away = some(5, 300)[6:]
     for kind in (kind for kind in WRITINGS if kind.startswith("euler_")):
