@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from pi0_ros.robot.rotations import plain_product
 from pi0_ros.robot.space import PosePlace
 
 Vector = tuple[float, float, float]
@@ -18,7 +19,7 @@ Quaternion = tuple[float, float, float, float]
 TOLERANCE = 1e-9  # relative; below it a difference is rounding, not a clamp
 STILL = 1e-12  # m or rad
 ZERO = (0.0, 0.0, 0.0)
-AXIS_SHARE = 1.0 / math.sqrt(3.0)  # of the acceleration with which each axis can brake before its wall, all at once
+AXIS_FRACTION = 1.0 / math.sqrt(3.0)  # of the acceleration with which each axis can brake before its wall, all at once
 
 
 class Part:
@@ -76,13 +77,17 @@ class Hand:
         self._place = Part(float(velocity[at]), float(acceleration[at]), period)
         self._turn = Part(float(velocity[turn]), float(acceleration[turn]), period)
         self._lower, self._upper = (_vector(ends[pose.linear]) for ends in (lower, upper))
-        self._wall = Part(self._place.fastest, float(acceleration[at]) * AXIS_SHARE, period)
+        self._wall = Part(self._place.fastest, float(acceleration[at]) * AXIS_FRACTION, period)
         self._q: Quaternion = (0.0, 0.0, 0.0, 1.0)
         self.excess = (False, False, False)  # what hindered the last command: position, velocity, acceleration
 
     def start(self, position: np.ndarray) -> None:
         """Be at `position`."""
-        self._q = _quaternion(self.pose.writing.decode(position[self.pose.written]))
+        self._q = self.quaternion(position)
+
+    def quaternion(self, position: np.ndarray) -> Quaternion:
+        """The rotation in `position`."""
+        return _quaternion(self.pose.writing.decode(position[self.pose.written]))
 
     def quaternions(self, positions: np.ndarray) -> list[Quaternion]:
         """The rotations of `positions` [N, J]."""
@@ -179,7 +184,7 @@ def stopping_speed(distance: float, change: float, period: float) -> float:
 
 def turn_between(start: Quaternion, end: Quaternion) -> Vector:
     """The shortest turn from `start` to `end`, as `rotations.between`."""
-    x, y, z, w = product(end, (-start[0], -start[1], -start[2], start[3]))
+    x, y, z, w = plain_product(*end, -start[0], -start[1], -start[2], start[3])
     size = math.sqrt(x * x + y * y + z * z)
     factor = 2.0 * math.atan2(size, abs(w)) / size if size > 1e-8 else 2.0
     factor = -factor if w < 0.0 else factor
@@ -190,21 +195,9 @@ def turned(q: Quaternion, turn: Vector) -> Quaternion:
     """`q` and then a turn, as `rotations.turned`; of length 1 again."""
     angle = length(turn)
     factor = math.sin(angle / 2.0) / angle if angle > 1e-8 else 0.5
-    x, y, z, w = product((turn[0] * factor, turn[1] * factor, turn[2] * factor, math.cos(angle / 2.0)), q)
+    x, y, z, w = plain_product(turn[0] * factor, turn[1] * factor, turn[2] * factor, math.cos(angle / 2.0), *q)
     size = math.sqrt(x * x + y * y + z * z + w * w)
     return x / size, y / size, z / size, w / size
-
-
-def product(a: Quaternion, b: Quaternion) -> Quaternion:
-    """`a` after `b`."""
-    ax, ay, az, aw = a
-    bx, by, bz, bw = b
-    return (
-        aw * bx + ax * bw + ay * bz - az * by,
-        aw * by - ax * bz + ay * bw + az * bx,
-        aw * bz + ax * by - ay * bx + az * bw,
-        aw * bw - ax * bx - ay * by - az * bz,
-    )
 
 
 def add(a: Vector, b: Vector) -> Vector:

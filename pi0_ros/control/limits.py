@@ -156,7 +156,7 @@ class Limiter:
             self._follow(position, velocity)
             for hand in self._hands:
                 was = hand.read(*before)
-                (turn,) = hand.quaternions(position[None])
+                turn = hand.quaternion(position)
                 told = hand.read(position, velocity)
                 found = hand.step(*was, told[0], turn, *told[1:])
                 hand.write(found, was, before[0], self.position, self.velocity, self.acceleration)

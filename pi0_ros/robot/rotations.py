@@ -8,6 +8,7 @@ What is NaN, or no rotation at all (a zero vector), stays or becomes NaN.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import permutations
@@ -23,6 +24,8 @@ IDENTITY = np.array([0.0, 0.0, 0.0, 1.0])
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """`a` after `b`, [..., 4]."""
+    if a.ndim == b.ndim == 1:
+        return np.array(plain_product(*a.tolist(), *b.tolist()))
     ax, ay, az, aw = a[..., 0], a[..., 1], a[..., 2], a[..., 3]
     bx, by, bz, bw = b[..., 0], b[..., 1], b[..., 2], b[..., 3]
     return np.stack(
@@ -43,6 +46,10 @@ def inverse(q: np.ndarray) -> np.ndarray:
 
 def normalized(q: np.ndarray) -> np.ndarray:
     """Unit quaternions [..., 4]; NaN where there is no direction."""
+    if q.ndim == 1:
+        x, y, z, w = q.tolist()
+        length = math.sqrt(x * x + y * y + z * z + w * w) or math.nan
+        return np.array((x / length, y / length, z / length, w / length))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(q / np.sqrt(np.sum(q * q, axis=-1, keepdims=True)))
 
@@ -55,7 +62,10 @@ def rotated(q: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a x b, [..., 3]; several times as fast as numpy's on single vectors."""
+    """a x b, [..., 3]; many times as fast as numpy's on single vectors."""
+    if a.ndim == b.ndim == 1:
+        (ax, ay, az), (bx, by, bz) = a.tolist(), b.tolist()
+        return np.array((ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx))
     ax, ay, az = a[..., 0], a[..., 1], a[..., 2]
     bx, by, bz = b[..., 0], b[..., 1], b[..., 2]
     return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
@@ -68,6 +78,11 @@ def size(v: np.ndarray) -> np.ndarray:
 
 def exp(turn: np.ndarray) -> np.ndarray:
     """The rotation [..., 4] by a turn [..., 3]."""
+    if turn.ndim == 1:
+        x, y, z = turn.tolist()
+        one = math.sqrt(x * x + y * y + z * z)
+        by = 0.5 if one < SMALL else math.sin(one / 2.0) / one
+        return np.array((by * x, by * y, by * z, math.cos(one / 2.0)))
     angle = size(turn)
     tiny = angle < SMALL
     factor = np.where(tiny, 0.5, np.sin(angle / 2.0) / np.where(tiny, 1.0, angle))
@@ -76,6 +91,11 @@ def exp(turn: np.ndarray) -> np.ndarray:
 
 def log(q: np.ndarray) -> np.ndarray:
     """The shortest turn [..., 3] of a unit quaternion [..., 4], of at most pi."""
+    if q.ndim == 1:
+        x, y, z, own = q.tolist()
+        one = math.sqrt(x * x + y * y + z * z)
+        by = (2.0 if one < SMALL else 2.0 * math.atan2(one, abs(own)) / one) * (-1.0 if own < 0.0 else 1.0)
+        return np.array((by * x, by * y, by * z))
     q = np.where(q[..., 3:] < 0.0, -q, q)
     axis, w = q[..., :3], q[..., 3:]
     length = size(axis)
@@ -156,17 +176,21 @@ def mean(rotations: np.ndarray) -> np.ndarray:
 
 def matrix(q: np.ndarray) -> np.ndarray:
     """Rotation matrices [..., 3, 3] of unit quaternions [..., 4]."""
-    x, y, z, w = q[..., 0], q[..., 1], q[..., 2], q[..., 3]
+    x, y, z, w = q.tolist() if q.ndim == 1 else (q[..., 0], q[..., 1], q[..., 2], q[..., 3])
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
         [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
         [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
     ]
+    if q.ndim == 1:
+        return np.array(rows)
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
 def of_matrix(m: np.ndarray) -> np.ndarray:
     """Unit quaternions [..., 4], w >= 0, of rotation matrices [..., 3, 3]."""
+    if m.ndim == 2:
+        return np.array(_plain_of_matrix(m.tolist()))
     a, b, c = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
     near = np.stack(  # [..., candidate, 4]: each exact, and good where its own entry is large
         [
@@ -195,6 +219,46 @@ def of_matrix(m: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(q[..., 3:] < 0.0, -q, q))
 
 
+# ---- one rotation in plain numbers: numpy's calls would cost more than the sums
+
+Numbers = tuple[float, float, float, float]
+
+
+def plain_product(ax: float, ay: float, az: float, aw: float, bx: float, by: float, bz: float, bw: float) -> Numbers:
+    """`product` of two."""
+    return (
+        aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx,
+        aw * bz + ax * by - ay * bx + az * bw,
+        aw * bw - ax * bx - ay * by - az * bz,
+    )
+
+
+def _plain_of_matrix(m: list[list[float]]) -> Numbers:
+    (a, d, e), (f, b, g), (h, k, c) = m
+    own = (1 + a - b - c, 1 - a + b - c, 1 - a - b + c, 1 + a + b + c)
+    best = own.index(max(own)) if all(x == x for x in own) else 3
+    q = (
+        (own[0], f + d, h + e, k - g),
+        (f + d, own[1], k + g, e - h),
+        (h + e, k + g, own[2], f - d),
+        (k - g, e - h, f - d, own[3]),
+    )[best]
+    length = math.sqrt(sum(x * x for x in q)) or math.nan
+    length = -length if q[3] < 0.0 else length
+    return q[0] / length, q[1] / length, q[2] / length, q[3] / length
+
+
+def _plain_from_columns(a: float, b: float, c: float, d: float, e: float, f: float) -> Numbers:
+    length = math.sqrt(a * a + b * b + c * c) or math.nan
+    a, b, c = a / length, b / length, c / length
+    along = a * d + b * e + c * f
+    d, e, f = d - along * a, e - along * b, f - along * c
+    length = math.sqrt(d * d + e * e + f * f) or math.nan
+    d, e, f = d / length, e / length, f / length
+    return _plain_of_matrix([[a, d, b * f - c * e], [b, e, c * d - a * f], [c, f, a * e - b * d]])
+
+
 # ---- ways to write a rotation
 
 
@@ -219,6 +283,8 @@ class Writing:
 
 def _from_columns(numbers: np.ndarray) -> np.ndarray:
     """Two columns of a matrix that are nearly at right angles -> quaternion (Gram-Schmidt: the first counts more)."""
+    if numbers.ndim == 1:
+        return np.array(_plain_from_columns(*numbers.tolist()))
     with np.errstate(invalid="ignore", divide="ignore"):
         first = numbers[..., :3] / size(numbers[..., :3])
         rest = numbers[..., 3:] - np.sum(first * numbers[..., 3:], axis=-1, keepdims=True) * first

@@ -8,6 +8,7 @@ from pi0_ros.base.printing import labelled, table
 from pi0_ros.robot.types import Camera, CommandGroup, Joint, Robot, StateTopic
 
 INDENT = 10
+COMPOSED = "where to go, seen from the hand"
 MEANINGS = {
     "absolute": "where to go",
     "relative": "how far from where it was seen",
@@ -50,15 +51,18 @@ def _rows(robot: Robot) -> Iterator[tuple[str, ...]]:
     seen = {joint: item.topic for item in robot.state for joint in item.joints}
     moved = {joint: group.name for group in robot.commands for joint in group.joints}
     for number, joint in enumerate(robot.joints):
-        speed = f"{joint.velocity:g} {joint.unit}/s".replace("normalized", "1")
+        unit = "rad" if joint.writes_rotation else joint.unit
+        speed = f"{joint.velocity:g} {unit}/s".replace("normalized", "1")
         place = str(number if joint.model_index is None else joint.model_index)
         ends = (place, joint.name, _range(joint), speed, seen.get(joint.name, "-"), moved.get(joint.name, "-"))
-        yield (*ends, MEANINGS[joint.action])
+        yield (*ends, COMPOSED if joint.pose is not None and joint.action == "relative" else MEANINGS[joint.action])
 
 
 def _range(joint: Joint) -> str:
     if joint.continuous:
         return "turns without end"
+    if joint.writes_rotation:
+        return "of the rotation"
     return f"{joint.lower:g} .. {joint.upper:g}{'' if joint.unit == 'normalized' else f' {joint.unit}'}"
 
 
@@ -76,7 +80,8 @@ def _camera(camera: Camera) -> str:
 
 def _state(item: StateTopic) -> str:
     told = "in this order" if item.names_from == "order" else "by name"
-    said = f"{item.topic} ({item.type}): {item.field} of {_named(item)}, {told}; at most {item.max_age_s:g} s old"
+    what = _named(item) if item.pose is not None else f"{item.field} of {_named(item)}, {told}"
+    said = f"{item.topic} ({item.type}): {what}; at most {item.max_age_s:g} s old"
     return said + _units(item) + _time(item)
 
 
@@ -96,6 +101,9 @@ def _takeover(robot: Robot, group: CommandGroup) -> str:
 
 
 def _named(item: StateTopic | CommandGroup) -> str:
+    if item.pose is not None:
+        turn = f"its rotation as {item.pose.rotation} ({', '.join(item.joints[3:])})"
+        return f"the pose {item.pose.name} in the frame {item.pose.frame} ({', '.join(item.joints[:3])}), {turn}"
     pairs = zip(item.joints, item.message_names)
     return ", ".join(joint if joint == name else f"{joint} (there {name})" for joint, name in pairs)
 

@@ -61,7 +61,7 @@ def assert_judged(robot: Robot, positions: np.ndarray, limits: JointLimits, peri
         assert values.max() <= 1 + 1e-6, f"{what}: {values.max()} at {values.argmax()} of {len(values)}"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=24, deadline=None)
 @given(
     st.integers(0, 9999),
     st.sampled_from([20.0, 50.0, 125.0, 1000.0]),
@@ -71,10 +71,11 @@ def assert_judged(robot: Robot, positions: np.ndarray, limits: JointLimits, peri
 def test_no_target_takes_a_hand_beyond_its_limits(seed: int, rate: float, rotation: str, kind: str) -> None:
     robot, rng = hand_robot(rotation, rate=rate), np.random.default_rng(seed)
     limits, period = limits_of(robot), 1.0 / rate
-    limiter, count = Limiter(limits, period), 160
+    limiter, count = Limiter(limits, period), 128
     q = rotations.normalized(rng.normal(size=(count, 4)))
     if kind == "half turns":
-        axis = rotations.normalized(rng.normal(size=3))
+        axis = rng.normal(size=3)
+        axis /= np.linalg.norm(axis)
         turned = np.where((np.arange(count) // 40 % 2 == 0)[:, None], 0.0, np.pi * axis)
         q = rotations.turned(np.broadcast_to(q[0], q.shape), turned)
     elif kind == "jumps":
@@ -179,13 +180,14 @@ class HandBench(Bench):
             self.step()
 
 
-@pytest.mark.parametrize("rotation", ROTATIONS)
-@pytest.mark.parametrize("transition", TRANSITIONS)
+@pytest.mark.parametrize(
+    "rotation, transition", [*(("rot6d", name) for name in TRANSITIONS), *((name, "blend") for name in ROTATIONS[1:])]
+)
 def test_chunks_are_followed_and_held_within_the_limits(rotation: str, transition: str) -> None:
     robot = hand_robot(rotation, rate=50.0)
     bench = HandBench(robot, Settings(transition=transition))
     bench.arm()
-    bench.chunks(4.0)
+    bench.chunks(2.5)
     assert bench.controller.state is State.RUNNING, bench.controller.reason
     place, q = path(bench.seed, np.array([bench.now - bench.began]))
     space = bench.limits.space
@@ -206,7 +208,7 @@ def test_all_ways_to_write_a_rotation_command_the_same() -> None:
     for rotation in ROTATIONS:
         bench = HandBench(hand_robot(rotation, rate=50.0), Settings(transition="blend"))
         bench.arm()
-        bench.chunks(3.0)
+        bench.chunks(1.5)
         bench.controller.estop("now")
         bench.step(60)
         place, matrices = parts(bench.robot, bench.positions())

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bagmaker import START_NS, TYPES, Recipe, header, joint_message, make_bag, state_at
+from bagmaker import START_NS, TYPES, Recipe, header, joint_message, make_bag, pose_message, state_at
+from hand import FRAME, STAMPED, STATE, hand_robot, path
 
 from pi0_ros.bags.reader import Bag
 from pi0_ros.control.chunk import ActionChunk
@@ -148,6 +149,21 @@ def test_joints_from_several_publishers_and_types_are_equal(tmp_path, processes,
     recipe = Recipe(seconds=1.6, delay_s=0.0, extra=extra)
     path = make_bag(tmp_path / "bag", replace(robot, state=()), recipe)
     check_parity(path, robot, processes, ros_context, unstamped={"/elbow"})
+
+
+def test_a_hands_pose_is_equal(tmp_path, processes, ros_context) -> None:
+    """A hand that tumbles, its rotation as an axis and an angle, whose name jumps where the turn is half a one."""
+    robot = hand_robot("axis_angle")
+    extra: list[tuple[float, str, str, object]] = []
+    for number, (place, turn) in enumerate(zip(*path(3, np.arange(81) * 0.02, turns=4.0))):
+        t_s, ns = number * 0.02, START_NS + number * 20_000_000
+        extra.append((t_s, STATE, STAMPED, pose_message(ns, place, turn, FRAME)))
+        fingers = joint_message(ns, ["gripper"], np.array([0.5 + 0.1 * np.sin(t_s)]))
+        extra.append((t_s, "/gripper/state", JOINT_STATE, fingers))
+    bag = make_bag(
+        tmp_path / "bag", replace(robot, state=(), commands=()), Recipe(seconds=1.6, delay_s=0.0, extra=extra)
+    )
+    check_parity(bag, robot, processes, ros_context)
 
 
 def test_without_a_camera(tmp_path, processes, ros_context) -> None:

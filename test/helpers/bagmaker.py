@@ -70,6 +70,15 @@ def joint_message(ns: int, names: Sequence[str], position: np.ndarray) -> Any:
     )
 
 
+def pose_message(ns: int, place: np.ndarray, turn: np.ndarray, frame: str) -> Any:
+    """A PoseStamped at a place (x, y, z) and a quaternion (x, y, z, w)."""
+    point = TYPES["geometry_msgs/msg/Point"](**dict(zip("xyz", map(float, place))))
+    quaternion = TYPES["geometry_msgs/msg/Quaternion"](**dict(zip("xyzw", map(float, turn))))
+    pose = TYPES["geometry_msgs/msg/Pose"](position=point, orientation=quaternion)
+    framed = TYPES["std_msgs/msg/Header"](stamp=stamp(ns), frame_id=frame)
+    return TYPES["geometry_msgs/msg/PoseStamped"](header=framed, pose=pose)
+
+
 def trajectory_message(ns: int, names: Sequence[str], position: np.ndarray) -> Any:
     nothing = np.zeros(0)
     point = TYPES["trajectory_msgs/msg/JointTrajectoryPoint"](

@@ -15,7 +15,8 @@ from pi0_ros.nodes.command_output import CommandMessage, CommandOutput
 from pi0_ros.nodes.messages import message_class
 from pi0_ros.observation.joint_messages import decode_command
 from pi0_ros.robot import CommandGroup, load_robot
-from pi0_ros.robot.message_types import COMMAND_TYPES
+from pi0_ros.robot.message_types import COMMAND_TYPES, POSE_TYPES
+from pi0_ros.robot.types import Pose
 
 STAMP = Time(sec=5, nanosec=7)
 HAND = {"names": ("arm", "finger"), "scale": (1.0, -0.08), "offset": (0.0, 0.08)}  # 0 .. 1 is sent as 0.08 m .. 0 m
@@ -52,6 +53,24 @@ def test_a_joint_state_is_stamped_and_an_array_holds_positions():
     assert list(state.velocity) == pytest.approx([1.0, -0.16])
     array = CommandMessage(group("std_msgs/msg/Float64MultiArray", **HAND), 0.02).fill(position, velocity, STAMP)
     assert list(array.data) == pytest.approx([0.1, 0.06])
+
+
+@pytest.mark.parametrize("kind", POSE_TYPES)
+def test_a_pose_is_refilled_in_its_frame_and_read_back(kind):
+    pose = Pose("hand", "base_link", "axis_angle")
+    item = CommandGroup("hand", "/hand", kind, pose.entries, pose=pose)
+    message, before = CommandMessage(item, 0.02), None
+    for angle in np.linspace(2.5, 4.0, 12):  # beyond a half turn
+        filled = message.fill(np.array([0.1, 0.2, 0.3, 0.0, angle, 0.0]), np.zeros(6), STAMP)
+        received = deserialize_message(serialize_message(filled), message_class(kind))
+        turn = getattr(received, "pose", received).orientation
+        now = np.array([turn.x, turn.y, turn.z, turn.w])
+        np.testing.assert_allclose(decode_command(item, received)[:3], [0.1, 0.2, 0.3], atol=1e-15)
+        np.testing.assert_allclose(np.abs(now), np.abs([0.0, np.sin(angle / 2), 0.0, np.cos(angle / 2)]), atol=1e-12)
+        assert before is None or now @ before > 0.99, "q and -q do not change places"
+        before = now
+    if kind == POSE_TYPES[0]:
+        assert received.header.frame_id == "base_link" and received.header.stamp == STAMP
 
 
 def test_an_unknown_command_type():

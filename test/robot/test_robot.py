@@ -38,7 +38,7 @@ from pi0_ros.robot.units import Crank, Scale
 
 SMALL = (Path(__file__).parents[1] / "fixtures" / "small_robot.yaml").read_text(encoding="utf-8")
 ALOHA, FRANKA = ("aloha", "aloha_act", "aloha_sim"), ("franka_droid", "franka_droid_fast", "franka_droid_position")
-SHIPPED = ("demo_arm", *ALOHA, *FRANKA, "libero", "libero_pi0", "so101", "ur5e")
+SHIPPED = ("demo_arm", *ALOHA, *FRANKA, "libero", "libero_pi0", "so101", "ur5e", "ur5e_pose")
 
 
 # ---- good files
