@@ -264,11 +264,11 @@ class Limiter:
         position limit is near). All joints stop together, so the path keeps its direction."""
         steps = float(np.max(self.limits.space.sizes(self.velocity) / self._change, initial=0.0)) / fraction
         kept = 1.0 - 1.0 / steps if steps > 1.0 else 0.0
-        before = (self.position.copy(), self.velocity.copy()) if self._hands else None
+        before = self.position.copy(), self.velocity.copy()
         self._distances[0] = 0.0
         self._stopping_speeds()
         self._advance(np.multiply(self.velocity, kept, out=self._allowed))
-        for hand in self._hands if before else ():
+        for hand in self._hands:
             was = hand.read(*before)
             hand.write(hand.slow(*was, kept), was, before[0], self.position, self.velocity, self.acceleration)
 

@@ -138,9 +138,9 @@ def leading_header(msg: Any) -> Any:
     return getattr(msg, "header", None) if _HEADED[kind] else None
 
 
-def pose_numbers(pose: Pose, place: Sequence[float], quaternion: Sequence[float]) -> np.ndarray:
+def pose_numbers(pose: Pose, place: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
     """The entries of a pose at `place` (x, y, z in m) turned by a unit `quaternion` (x, y, z, w)."""
-    return np.concatenate([place, WRITINGS[pose.rotation].encode(np.asarray(quaternion, np.float64))])
+    return np.concatenate([place, WRITINGS[pose.rotation].encode(quaternion)])
 
 
 def pose_parts(pose: Pose, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -408,8 +408,10 @@ def robot_to_yaml(robot: Robot) -> str:
 
     def stream(item: Camera | StateTopic | CommandGroup) -> dict[str, Any]:
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(item).items()}
-        if (pose := values.pop("pose", None)) is not None:
-            values = {key: values[key] for key in values if key not in ("field", "points")} | {"joints": [pose.name]}
+        values.pop("pose", None)
+        if not isinstance(item, Camera) and item.pose is not None:
+            values = {key: values[key] for key in values if key not in ("field", "points")}
+            values["joints"] = [item.pose.name]
         return {
             key: value for key, value in values.items() if value not in ([], None) and (key, value) not in AS_ALWAYS
         }

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bagmaker import START_NS, TYPES, Recipe, header, joint_message, make_bag, pose_message, state_at
-from hand import FRAME, STAMPED, STATE, hand_robot, path
+from hand import COMMAND, FRAME, STAMPED, STATE, hand_robot, path
 
 from pi0_ros.bags.reader import Bag
 from pi0_ros.control.chunk import ActionChunk
@@ -160,6 +160,8 @@ def test_a_hands_pose_is_equal(tmp_path, processes, ros_context) -> None:
         extra.append((t_s, STATE, STAMPED, pose_message(ns, place, turn, FRAME)))
         fingers = joint_message(ns, ["gripper"], np.array([0.5 + 0.1 * np.sin(t_s)]))
         extra.append((t_s, "/gripper/state", JOINT_STATE, fingers))
+        extra.append((t_s, COMMAND, STAMPED, pose_message(ns, place, turn, FRAME)))
+        extra.append((t_s, "/gripper/command", JOINT_STATE, fingers))
     bag = make_bag(
         tmp_path / "bag", replace(robot, state=(), commands=()), Recipe(seconds=1.6, delay_s=0.0, extra=extra)
     )

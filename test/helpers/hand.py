@@ -15,7 +15,9 @@ STATE, COMMAND = "/hand/pose", "/hand/target"
 STAMPED = "geometry_msgs/msg/PoseStamped"
 
 
-def hand_text(rotation: str = "rot6d", action: str = "relative", rate: float = 100.0, **more: object) -> str:
+def hand_text(
+    rotation: str = "rot6d", action: str = "relative", rate: float = 100.0, age_s: float = 0.2, **more: object
+) -> str:
     """The robot file of a hand with a gripper and a camera; `more` replaces keys of the file."""
     position = {axis: [-1.0, 1.0] for axis in "xyz"}
     linear, angular = {"velocity": 0.5, "acceleration": 2.0}, {"velocity": 1.5, "acceleration": 6.0}
@@ -34,8 +36,8 @@ def hand_text(rotation: str = "rot6d", action: str = "relative", rate: float = 1
         "joints": [hand, gripper],
         "cameras": [image],
         "state": [
-            {"topic": STATE, "type": STAMPED, "max_age_s": 0.2},
-            {"topic": "/gripper/state", "max_age_s": 0.2, **fingers},
+            {"topic": STATE, "type": STAMPED, "max_age_s": age_s},
+            {"topic": "/gripper/state", "max_age_s": age_s, **fingers},
         ],
         "commands": [
             {"name": "hand", "topic": COMMAND, "type": STAMPED},
