@@ -28,7 +28,7 @@ def limit_findings(folder: DatasetFolder, robot: Robot | None = None) -> Iterato
         limits = limits_of(robot)
     except InputError:  # the controller can't drive it, so it limits nothing
         return
-    units = {joint.name: joint.unit for joint in robot.joints}
+    units = {joint.name: "rad" if joint.writes_rotation else joint.unit for joint in robot.joints}
     episodes = [columns[ACTION][folder.rows(entry)] for entry in folder.entries]
     for found in shortfalls(episodes, folder.fps, limits, 1.0 / robot.control_rate_hz):
         unit, j = units[found.joint], robot.joint_names.index(found.joint)

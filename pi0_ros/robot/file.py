@@ -159,6 +159,14 @@ def _robot(document: Any) -> Robot:
     if not CONTROL_RATES[0] <= control_rate <= CONTROL_RATES[1]:
         allowed = "{} .. {} Hz".format(*CONTROL_RATES)
         file.wrong("control_rate_hz", f"{control_rate:g} Hz is not within {allowed}, which the controller can keep")
+    for i, group in enumerate(commands):
+        if group.points == "trajectory" and any(joint.pose is not None for joint in joints):
+            message = "whole plans cannot be sent beside poses yet: write one"
+            raise WrongValueError(("commands", i, "points"), message)
+    if "urdf" in file and any(joint.pose is not None for joint in joints):
+        file.wrong(
+            "urdf", "of a robot that is told by a pose its arm's joints are not known, so none is drawn: remove it"
+        )
     if "takeover" in file and any(joint.pose is not None for joint in moved):
         file.wrong("takeover", "nobody can take over a robot that is commanded by poses yet: remove it")
     if policy_rate > control_rate:

@@ -131,6 +131,9 @@ def refuse_pose(value: Any, place: Place, joints: Sequence[Joint]) -> None:
         if name in poses:
             message = f"{name!r} is a pose, and no {value.get('type')} says one: write {' or '.join(POSE_TYPES)}"
             raise WrongValueError((*place, "joints", i), message)
+    if poses and all(joint.pose is not None for joint in joints):
+        message = f"it says no pose, and the robot here has nothing else: write {' or '.join(POSE_TYPES)}"
+        raise WrongValueError((*place, "type"), message)
 
 
 def _pose(item: Section, joints: Sequence[Joint]) -> Pose:

@@ -32,7 +32,7 @@ def hand_text(
         "control_rate_hz": rate,
         "policy_rate_hz": 5.0,
         "dataset_fps": 20.0,
-        "prompt": "hold it",
+        "prompt": "put the red cube in the tray",
         "joints": [hand, gripper],
         "cameras": [image],
         "state": [

@@ -88,6 +88,12 @@ def changed(change: Any) -> str:
             "joint 'hand' is already in",
         ),
         (
+            lambda d: d["commands"][1].update(type="trajectory_msgs/msg/JointTrajectory", points="trajectory"),
+            "commands[1].points: whole plans cannot be sent beside poses yet",
+        ),
+        (lambda d: (d["joints"].pop(1), d["state"][1].pop("joints")), "state[1].type: it says no pose"),
+        (lambda d: d.update(urdf="arm.urdf"), "urdf: of a robot that is told by a pose its arm's joints are not known"),
+        (
             lambda d: d.update(takeover={"topics": [{"topic": "/t", "type": STAMPED}]}),
             "takeover: nobody can take over a robot that is commanded by poses yet",
         ),
