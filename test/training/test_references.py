@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from synthetic import ROBOT, TINY, make_data, make_source
 from torch import Tensor
 
 from pi0_ros.checkpoints.jax_names import _rules
-from pi0_ros.checkpoints.weights import disk_name, load_model
+from pi0_ros.checkpoints.weights import disk_name, load_model, named_weights
 from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.fast import Pi0Fast
 from pi0_ros.model.lora import add_lora, lora_layers, unreached
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.model.pi0 import Pi0
@@ -26,6 +29,7 @@ from pi0_ros.training.objective import Batch, Learner, without_padding
 from pi0_ros.training.optimizer import Average
 from pi0_ros.training.recipe import load_recipe
 from pi0_ros.training.run import prepare
+from pi0_ros.training.world import ALONE
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 STEPS = 20
@@ -162,3 +166,50 @@ def test_twenty_steps_of_lora_equal_openpi(tmp_path: Path, monkeypatch: pytest.M
         changes = [(after[n] - before[n]).double().norm() for n in names if n in after]
         moved = float(torch.stack(changes).norm())
         assert moved == pytest.approx(float(given[f"moved/{leaf}"]), rel=2e-2, abs=1e-6), leaf
+
+
+def test_twenty_steps_of_fast_equal_openpi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """openpi's JAX pi0-FAST and optax chain, of the language part of the pi0 fixture; every parameter learns."""
+    given = dict(np.load(FIXTURES / "training" / "openpi_fast_pi0.npz"))
+    reference, length = FIXTURES / "reference" / "pi0", given["tokens"].shape[1]
+    sizes = {**json.loads((reference / "sizes.json").read_text()), "model": "pi0_fast", "expert": None}
+    sizes |= {"max_token_len": length, "discrete_state_input": False}
+    model = Pi0Fast(ModelConfig.from_dict(sizes))
+    own = named_weights(model)
+    for name, tensor in load_file(reference / "model.safetensors").items():
+        if name in own:
+            own[name].data.copy_(tensor)
+    wanted = load_recipe(
+        "pi0_fast",
+        ("lr=1e-4", "final_lr=1e-5", "warmup=4", f"steps={STEPS}", f"decay_steps={STEPS}", "batch=2", "threads=1")
+        + ("precision=float32", "device=cpu", "ema=0"),
+    )
+    arrays = dict(np.load(reference / "expected.npz"))
+    inputs = ModelInput(
+        {c: torch.from_numpy(arrays[f"image_{c}"]).float() / 255 * 2 - 1 for c in model.config.cameras},
+        {c: torch.ones(2, dtype=torch.bool) for c in model.config.cameras},
+        torch.from_numpy(given["tokens"]).long(),
+        torch.from_numpy(given["token_mask"]),
+        torch.from_numpy(arrays["state"]),
+    )
+    nothing, answer = torch.zeros(0), torch.from_numpy(given["token_loss_mask"])
+    batch = Batch(np.arange(2), inputs, None, nothing, nothing, {}, answer)
+    monkeypatch.setattr(loop, "training_batch", lambda *asked: (batch, batch.counts))
+    run = SimpleNamespace(spec=SimpleNamespace(config=model.config), recipe=wanted, world=ALONE, autocast=False)
+    run.device = torch.device("cpu")
+    learner, stage, average = Learner(model, {}), wanted.stages[0], Average({}, enabled=False)
+    optimizer, before, rows = loop.new_optimizer(learner, stage, wanted, None), all_weights(model), []
+    for step in range(STEPS):
+        numbers = loop.train_step(run, stage, step, None, learner, optimizer, average, tmp_path)  # type: ignore[arg-type]
+        rows.append((numbers["tokens"].item(), numbers["grad_norm"].item(), optimizer.param_groups[0]["lr"]))
+    the_same_curve(rows, given, 1e-4)
+    after, compared = all_weights(model), 0
+    for leaf, rules in _rules().items():
+        if f"moved/{leaf}" not in given or leaf.endswith(NO_GRADIENT):
+            continue
+        names = [rule.target.format(i=i) for rule in rules for i in range(8 if "{i}" in rule.target else 1)]
+        changes = [(after[n] - before[n]).double().norm() for n in names if n in after]
+        moved = float(torch.stack(changes).norm())
+        assert moved == pytest.approx(float(given[f"moved/{leaf}"]), rel=2e-2, abs=1e-6), leaf
+        compared += 1
+    assert compared > 20

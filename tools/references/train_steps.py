@@ -2,6 +2,7 @@
 
     python train_steps.py openpi --fixtures ../../test/fixtures/reference --out ../../test/fixtures/training
     python train_steps.py lerobot ...      python train_steps.py openpi_lora ...
+    python train_steps.py openpi_fast --models pi0 ...
 
 Needs what `openpi_torch.py`, `lerobot_policies.py` and `openpi_jax.py` need. Every step has its own noise and flow
 times; images, prompts, states and actions are those of the fixture. Schedules are shortened, so that twenty steps move
@@ -22,6 +23,7 @@ import numpy as np
 
 STEPS, WARMUP, PEAK, FINAL = 20, 4, 1e-4, 1e-5
 JOINTS = 6  # of the robot whose dimensions LeRobot's loss counts
+WRITTEN = 24  # tokens of question and answer of pi0-FAST
 RANKS = {"attn": 3, "ffn": 2}
 ALPHA = 6.0
 Arrays = dict[str, np.ndarray]
@@ -216,12 +218,77 @@ def openpi_lora(fixture: Path, name: str) -> Arrays:
     return drawn | columns(rows) | start | changes(first, final)
 
 
+def openpi_fast(fixture: Path, name: str) -> Arrays:
+    """openpi's JAX pi0-FAST, of the language part of the pi0 fixture, with its schedule and optimizer."""
+    import sys
+
+    for unneeded in ("checkpoints", "config"):
+        sys.modules[f"openpi.training.{unneeded}"] = mock.MagicMock()
+
+    import flax.nnx as nnx
+    import jax
+    import jax.numpy as jnp
+    import openpi_jax
+    import optax
+    from flax import traverse_util
+    from openpi.models.model import restore_params
+    from openpi.shared import array_typing
+    from openpi.training.optimizer import AdamW, CosineDecaySchedule, create_optimizer
+
+    sizes, arrays, _ = draw(fixture, name)
+    sizes |= {"model": "pi0_fast", "max_token_len": WRITTEN}
+    rng, place = np.random.default_rng(22), np.arange(WRITTEN)
+    lengths, questions = np.array([[WRITTEN], [WRITTEN - 3]]), np.array([[7], [9]])
+    mask = place < lengths
+    written = {
+        "tokens": np.where(mask, rng.integers(4, sizes["vocab_size"], (2, WRITTEN)), 0),
+        "token_mask": mask,
+        "token_loss_mask": mask & (place >= questions),
+    }
+    written["token_ar_mask"] = written["token_loss_mask"].astype(np.int32)
+    arrays |= written | {f"image_mask_{camera}": np.ones(2, bool) for camera in sizes["cameras"]}
+    with openpi_jax.small(sizes), array_typing.disable_typechecking():
+        config = openpi_jax.model_config(sizes, "float32")
+        params = traverse_util.flatten_dict(restore_params(fixture / "checkpoint" / "params", dtype=np.float32))
+        kept = {k: v for k, v in params.items() if k[0] == "PaliGemma" and not (k[1] == "llm" and "_1" in "".join(k))}
+        model = config.load(traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in kept.items()}))
+        observed = openpi_jax.observation(arrays, sizes)
+        optimizer = create_optimizer(AdamW(), CosineDecaySchedule(WARMUP, PEAK, STEPS, FINAL))
+        moments = optimizer.init(nnx.state(model, nnx.Param))
+        schedule, rows = CosineDecaySchedule(WARMUP, PEAK, STEPS, FINAL).create(), []
+
+        def loss_of(network: Any) -> Any:
+            losses = network.compute_loss(jax.random.key(0), observed, jnp.asarray(arrays["actions"]), train=False)
+            return jnp.mean(losses)
+
+        loss_and_gradients = nnx.jit(nnx.value_and_grad(loss_of, argnums=nnx.DiffState(0, nnx.Param)))
+
+        def leaves() -> Arrays:
+            found = traverse_util.flatten_dict(nnx.state(model).to_pure_dict(), sep="/")
+            return {name: np.array(leaf) for name, leaf in found.items()}
+
+        first = leaves()
+        for step in range(STEPS):
+            loss, gradients = loss_and_gradients(model)
+            rows.append((float(loss), float(optax.global_norm(gradients)), float(schedule(step))))
+            before = nnx.state(model, nnx.Param)
+            updates, moments = optimizer.update(gradients, moments, before)
+            nnx.update(model, optax.apply_updates(before, updates))
+        final = leaves()
+    return written | columns(rows) | changes(first, final)
+
+
 def columns(rows: list[tuple[float, float, float]]) -> Arrays:
     """Loss, norm of the gradient and learning rate of every step."""
     return dict(zip(("loss", "grad_norm", "lr"), np.array(rows).T, strict=True))
 
 
-KINDS: dict[str, Callable[[Path, str], Arrays]] = {"openpi": openpi, "lerobot": lerobot, "openpi_lora": openpi_lora}
+KINDS: dict[str, Callable[[Path, str], Arrays]] = {
+    "openpi": openpi,
+    "lerobot": lerobot,
+    "openpi_lora": openpi_lora,
+    "openpi_fast": openpi_fast,
+}
 
 if __name__ == "__main__":
     command = argparse.ArgumentParser(description=__doc__.splitlines()[0])
