@@ -106,7 +106,7 @@ class Controller:
         self.settings = settings
         self._longest = max(STALL_PERIODS * period, STALL_S)  # s without a tick or a command that are no stall
         self.stall_s = self._longest if stall_s is None else stall_s
-        self.plausibility = Plausibility(limits.names, limits.lower, limits.upper, limits.velocity)
+        self.plausibility = Plausibility(limits.names, limits.lower, limits.upper, limits.velocity, limits.space)
         self.feedback = Feedback(limits, max_age)
         self.smoother = Smoother(limits, period)
         allowed = replace(limits, acceleration=self.smoother.acceleration)

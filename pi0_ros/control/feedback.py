@@ -112,7 +112,6 @@ class Feedback:
 
     def not_at_rest(self) -> list[str]:
         """Sentences about joints that move, or of which too little is known yet; empty where all rest."""
-        names = self.limits.names
         lasted = [self.stamp - stamps for _, stamps, _ in self._history]  # each joint's own: topics may be slow
         since = [i for i, passed in enumerate(lasted) if (passed >= REST_WINDOW_S).all()]
         if not since or np.isnan(old := self._history[since[-1]][2]).any():
@@ -120,6 +119,7 @@ class Feedback:
         space = self.limits.space
         speed = space.sizes(space.way(old, self.position)) / lasted[since[-1]]
         moving = np.flatnonzero((speed > REST_FRACTION * self.limits.velocity) & self.limits.spoken)
+        names = self.limits.labels
         return [f"{names[j]} is not at rest, it moves at {speed[j]:.3g} per s" for j in moving]
 
     def forget_motion(self) -> None:

@@ -119,11 +119,9 @@ class Hand:
     def _advance(
         self, at: Vector, moving: Vector, turning: Vector, wanted: Vector, wanted_turn: Vector
     ) -> tuple[Vector, Vector, Vector]:
-        ends = tuple(
-            tuple(sign * self._stopping(room) for room in rooms)
-            for sign, rooms in ((-1.0, less(at, self._lower)), (1.0, less(self._upper, at)))
-        )
-        taken = self._place.taken(moving, wanted, (_three(ends[0]), _three(ends[1])))
+        (down, up), stopping = (less(at, self._lower), less(self._upper, at)), self._stopping
+        slowest = -stopping(down[0]), -stopping(down[1]), -stopping(down[2])
+        taken = self._place.taken(moving, wanted, (slowest, (stopping(up[0]), stopping(up[1]), stopping(up[2]))))
         taken_turn = self._turn.taken(turning, wanted_turn)
         moved = add(at, scaled(taken, self._period))
         lowest, highest = _least(self._lower, at), _most(self._upper, at)
@@ -222,7 +220,11 @@ def length(a: Vector) -> float:
 
 def within(a: Vector, lower: Vector, upper: Vector) -> Vector:
     """Each number within its ends."""
-    return _three(tuple(min(max(x, low), high) for x, low, high in zip(a, lower, upper)))
+    return (
+        min(max(a[0], lower[0]), upper[0]),
+        min(max(a[1], lower[1]), upper[1]),
+        min(max(a[2], lower[2]), upper[2]),
+    )
 
 
 def _least(a: Vector, b: Vector) -> Vector:
@@ -235,10 +237,6 @@ def _most(a: Vector, b: Vector) -> Vector:
 
 def _apart(one: Vector, other: Vector, part: Part) -> bool:
     return length(less(one, other)) > TOLERANCE * part.fastest
-
-
-def _three(numbers: tuple[float, ...]) -> Vector:
-    return numbers[0], numbers[1], numbers[2]
 
 
 def _vector(numbers: np.ndarray) -> Vector:

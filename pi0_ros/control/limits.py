@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pi0_ros.base.errors import InputError
-from pi0_ros.control.hand import Hand
+from pi0_ros.control.hand import AXIS_FRACTION, Hand
 from pi0_ros.robot import Robot
 from pi0_ros.robot.space import Space
 
@@ -58,6 +58,15 @@ class JointLimits:
         )
         if not good.all():
             raise InputError("limits upside down or not positive for " + ", ".join(np.array(self.names)[~good]))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What messages call the joints: of poses the place, or the rotation."""
+        turning, posed = self.space.written, self.space.posed
+        return tuple(
+            f"{name.rpartition('.')[0]} (its {'rotation' if turning[j] else 'place'})" if posed[j] else name
+            for j, name in enumerate(self.names)
+        )
 
     @property
     def spoken(self) -> np.ndarray:
@@ -207,20 +216,47 @@ class Limiter:
         return found
 
     def _hand_along(self, hand: Hand, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
-        """`follow` of one pose for these targets [n, J]: its entries, [n, entries]."""
-        pose, at = hand.pose, hand.read(self.position, self.velocity)
-        places, rotations = [], []
-        targets = (
-            x.tolist() for x in (positions[:, pose.linear], velocities[:, pose.linear], velocities[:, pose.angular])
-        )
-        for turn, place, along, about in zip(hand.quaternions(positions), *targets):
-            at = hand.step(*at, tuple(place), turn, tuple(along), tuple(about))
-            places.append(at[0])
-            rotations.append(hand.rotation)
+        """`follow` of one pose for these targets [n, J]: its entries, [n, entries].
+
+        As long as no limit hinders it, it is where its targets are; from there on it is gone through.
+        """
+        pose, met = hand.pose, positions[: self._met(hand, positions, velocities)]
+        start, speed, count = self.position, self.velocity, len(met)
+        if count:
+            before = met[-2] if count > 1 else start
+            start, speed = met[-1], self.limits.space.way(before, met[-1]) / self.period
+            hand.start(start)
         found = np.zeros((len(positions), len(self.position)))
-        found[:, pose.linear] = places
-        found[:, pose.written] = pose.writing.encode(np.array(rotations))
+        found[:count] = met
+        if count < len(positions):
+            at, rest, moving = hand.read(start, speed), positions[count:], velocities[count:]
+            places, rotations = [], []
+            targets = (x.tolist() for x in (rest[:, pose.linear], moving[:, pose.linear], moving[:, pose.angular]))
+            for turn, place, along, about in zip(hand.quaternions(rest), *targets):
+                at = hand.step(*at, tuple(place), turn, tuple(along), tuple(about))
+                places.append(at[0])
+                rotations.append(hand.rotation)
+            found[count:, pose.linear] = places
+            found[count:, pose.written] = pose.writing.encode(np.array(rotations))
         return self.limits.space.unwrapped(found, self.position)[:, pose.whole]
+
+    def _met(self, hand: Hand, positions: np.ndarray, velocities: np.ndarray) -> int:
+        """How many of the targets, from the first on, a pose meets exactly."""
+        limits, period, space, pose = self.limits, self.period, self.limits.space, hand.pose
+        before = np.vstack([self.position, positions[:-1]])
+        ways = space.way(before, positions)
+        changes = np.diff(np.vstack([self.velocity, ways / period]), axis=0)
+        free = space.sizes(ways) <= limits.velocity * period
+        free &= (space.sizes(velocities) <= limits.velocity) & (space.sizes(changes) <= self._change)
+        free &= space.sizes(ways - velocities * period) < self._change * period  # what a tick can catch up
+        place, lower, upper = before[:, pose.linear], limits.lower[pose.linear], limits.upper[pose.linear]
+        rooms = np.clip(np.stack([upper - place, place - lower]), 0.0, self._reach[pose.linear])
+        slow = limits.acceleration[pose.linear] * AXIS_FRACTION
+        up, down = speed_to_stop_within(rooms, slow, period, np.empty_like(rooms), np.empty_like(rooms))
+        speeds, goal = ways[:, pose.linear] / period, positions[:, pose.linear]
+        inside = (speeds <= up) & (-speeds <= down) & (goal >= lower) & (goal <= upper)
+        met = free[:, pose.whole].all(axis=1) & inside.all(axis=1)
+        return len(met) if met.all() else int(np.argmin(met))
 
     def _free(self, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
         """Which of the targets, bool [n, J], `follow` meets exactly where it met those before."""

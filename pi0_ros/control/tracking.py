@@ -27,7 +27,7 @@ class Tracking:
         self.allowed = np.where(np.isfinite(limits.tracking), limits.tracking, usual)  # float64 [J]
         lag = limits.velocity * (lag_s or USUAL_LAG_S)
         self.near = np.where(np.isfinite(self.allowed), self.allowed, lag)  # [J] a robot this near is at its command
-        self._names = limits.names
+        self._names = limits.labels
         self._space = limits.space
         self._sent = SentLog(len(limits.names), math.ceil(KEPT_S / period) + 1, limits.space)
         self.restart()

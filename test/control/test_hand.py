@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from pi0_ros.control.chunk import ChunkError
 from pi0_ros.control.controller import Settings, State
 from pi0_ros.control.limits import JointLimits, Limiter, limits_of
-from pi0_ros.control.plan import position_along, rest_of_plan
+from pi0_ros.control.plan import begun, position_along, rest_of_plan
 from pi0_ros.control.splines import INTERPOLATIONS, chunk_spline
 from pi0_ros.control.transitions import TRANSITIONS
+from pi0_ros.inference.prefix import Continuation, RtcSettings
 from pi0_ros.robot import Robot, rotations
 from pi0_ros.robot.rotations import WRITINGS
 
@@ -203,6 +204,29 @@ def test_chunks_are_followed_and_held_within_the_limits(rotation: str, transitio
     assert_judged(robot, bench.motions()[0], bench.limits, bench.period)
 
 
+@pytest.mark.parametrize("rotation", ["quaternion", "axis_angle"])
+def test_a_driver_may_say_a_rotation_by_any_of_its_names(rotation: str) -> None:
+    found = []
+    for renamed in (False, True):
+        bench = HandBench(hand_robot(rotation, rate=50.0), Settings())
+        bench.arm()
+        part = bench.limits.space.poses[0].written
+        for tick in range(100):
+            if tick % 15 == 0:
+                chunk = chunk_of(bench.now - 0.1, 0.05, bench.predicted(0.1, 0.0), bench.robot.joint_names)
+                assert bench.controller.accept(chunk, bench.now)
+            if renamed and tick % 2:
+                numbers = bench.measured[part]
+                other = (
+                    -numbers if rotation == "quaternion" else numbers * (1 - rotations.TURN / np.linalg.norm(numbers))
+                )
+                bench.measured = np.concatenate([bench.measured[:3], other, bench.measured[-1:]])
+            bench.step()
+        assert bench.controller.state is State.RUNNING and not bench.controller.fault, bench.controller.reason
+        found.append(bench.positions())
+    np.testing.assert_array_equal(*found)
+
+
 def test_all_ways_to_write_a_rotation_command_the_same() -> None:
     found = []
     for rotation in ROTATIONS:
@@ -245,6 +269,39 @@ def test_a_plan_says_what_is_sent_and_a_first_chunk_half_a_turn_away_is_reached(
     assert space.sizes(space.way(between, told))[:, :-1].max() < 2e-3
 
 
+@pytest.mark.parametrize("rotation", ["rot6d", "axis_angle"])
+def test_the_prefix_of_the_next_chunk_is_what_is_really_sent(rotation: str) -> None:
+    robot = hand_robot(rotation, rate=50.0)
+    bench = HandBench(robot, Settings())
+    bench.arm()
+    bench.chunks(1.2)
+    continuation = Continuation(RtcSettings("exact"), robot.gripper_mask, robot.velocity, robot.action_space)
+    chunk = chunk_of(bench.now - 0.05, 0.05, bench.predicted(0.05, 0.0), robot.joint_names)
+    assert bench.controller.accept(chunk, bench.now)
+    continuation.published(chunk, round(bench.now * 1e9))
+    continuation.state(armed=True, follows=True)
+    sent: list[tuple[float, np.ndarray]] = []
+    for tick in range(10):
+        bench.step()
+        sent.append((bench.now, bench.sent[-1].position))
+        continuation.sent(round(bench.now * 1e9), bench.sent[-1].position)
+        if tick == 9:
+            plan = rest_of_plan(bench.controller.fork(), bench.sent[-1].position, bench.now)
+            continuation.planned(round(bench.now * 1e9), begun(plan, bench.sent[-1].position, bench.sent[-1].velocity))
+    stamp = bench.now - 0.1
+    prefix = continuation.prefix(round(stamp * 1e9))
+    assert prefix is not None and continuation.problem == "" and len(prefix.actions) > 12
+    for _ in range(40):
+        bench.step()
+        sent.append((bench.now, bench.sent[-1].position))
+    space = bench.limits.space
+    times = stamp + 0.05 * np.arange(12)
+    really = space.interpolated(times, np.array([t for t, _ in sent]), np.array([x for _, x in sent]))
+    off = space.sizes(space.way(prefix.actions[:12], really))
+    assert off[:, :-1].max() < 2e-3, off.max(axis=0)
+    assert space.sizes(space.way(prefix.actions, space.whole(prefix.actions))).max() < 1e-9, "whole rotations"
+
+
 def test_who_does_not_follow_and_what_is_no_rotation_is_said() -> None:
     robot = hand_robot("rot6d", rate=50.0)
     bench = HandBench(robot, Settings())
@@ -258,6 +315,7 @@ def test_who_does_not_follow_and_what_is_no_rotation_is_said() -> None:
         bench.controller.accept(chunk_of(bench.now, 0.05, actions, robot.joint_names), bench.now)
         bench.step(15)
         bench.measured = held
+    assert "hand (its rotation) is" in bench.controller.reason + bench.controller.fault
     assert "from its command" in bench.controller.reason + bench.controller.fault, bench.controller.reason
     bad = vectors(robot, *path(0, np.arange(24) * 0.05))
     bad[5, 3:9] = 0.0
