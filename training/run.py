@@ -80,6 +80,8 @@ def prepare(
     config = model_config(recipe)
     if recipe.rtc_max_delay >= config.action_horizon:
         raise RecipeError(f"rtc_max_delay is {recipe.rtc_max_delay}, the chunk has {config.action_horizon} actions")
+    if config.is_pi05 and config.discrete_state_input and any(stage.state_noise for stage in recipe.stages):
+        raise RecipeError("state_noise: this pi0.5 reads the state from its prompt, where no noise goes: leave it at 0")
     if config.is_fast:
         check_fast(recipe, config, [source.robot for source in sources])
     tokenizer_path = _tokenizer(recipe, config, [text for s in sources for text in s.data.texts], out, world)

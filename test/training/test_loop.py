@@ -324,6 +324,12 @@ def test_idle_frames_start_no_sample_and_labels_are_in_the_vocabulary(tmp_path: 
     assert mask.sum() == 1 + 1 + 1  # begin, one piece, newline
 
 
+def test_noise_on_a_state_that_stands_in_the_prompt_is_refused(tmp_path: Path) -> None:
+    wanted = recipe([{"name": "flow", "state_noise": 0.1}], model="pi05", model_overrides={**TINY, "vocab_size": 512})
+    with pytest.raises(RecipeError, match="state_noise"):
+        prepare([make_source(make_data(2, length=5))], wanted, tmp_path, {}, {})
+
+
 def test_frames_around_gripper_events_weigh_more() -> None:
     data = make_data(1, length=30)
     stage = Stage("s", event_weight=3.0, event_window_s=0.1, after_weight=0.5)
