@@ -38,7 +38,7 @@ FLOORS = {
     "base": Floor(set(), {"yaml"}),
     "robot": Floor({"base"}, {"numpy", "yaml"}),
     "observation": Floor(
-        {"base", "robot"}, {"numpy"}, late={"PIL", "cv2", "simplejpeg", "cv_bridge", "std_msgs", "sensor_msgs"}
+        {"base", "robot"}, {"numpy"}, late={"PIL", "av", "cv2", "simplejpeg", "cv_bridge", "std_msgs", "sensor_msgs"}
     ),
     "control": Floor({"base", "robot"}, {"numpy"}),
     "inference": Floor(GROUND | {"control"}, {"numpy", "zmq", "msgpack", "websockets"}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pi0_ros.bags.conventions import PROMPT_TOPIC
-from pi0_ros.bags.reader import Bag
+from pi0_ros.bags.reader import Bag, BagError
 from pi0_ros.robot.evidence import LOOKED_AT, TopicFacts
 from pi0_ros.robot.message_types import CAMERA_TYPES
 
@@ -32,7 +32,10 @@ def survey_bag(path: Path) -> tuple[list[TopicFacts], str, str]:
             if topic in texts:
                 said[texts[topic]] = str(bag.decode(topic, data).data)
             elif facts.count < (MOST_PICTURES if facts.type in CAMERA_TYPES else MOST_MESSAGES):
-                facts.take(bag.decode(topic, data), received_ns * 1e-9)
+                try:
+                    facts.take(bag.decode(topic, data), received_ns * 1e-9)
+                except BagError as error:  # another message may be whole
+                    facts.unreadable = str(error)
             else:
                 facts.arrived(received_ns * 1e-9)
     return list(found.values()), said["urdf"], said["prompt"]

@@ -10,7 +10,7 @@ from pi0_ros.bags.reader import Bag, BagError
 from pi0_ros.base.findings import Finding, error, remedy, warning
 from pi0_ros.conversion.bag_streams import TOGETHER, Recorded, Stream, read_streams
 from pi0_ros.observation.camera_picture import decoder_of
-from pi0_ros.observation.images import ImageError
+from pi0_ros.observation.images import ImageError, PartError
 from pi0_ros.observation.joint_messages import MessageError, decode_state, decode_trajectory
 from pi0_ros.observation.picture_quality import BLURRED, BRIGHT, FLAT, contrast, is_black, sharpness
 from pi0_ros.observation.trajectories import Trajectory
@@ -75,6 +75,8 @@ def _camera(bag: Bag, stream: Stream, camera: Camera) -> Iterator[Finding]:
     for data in stream.kept:
         try:
             pictures.append(decode(bag.decode(stream.topic, data)))
+        except PartError:  # of a video stream, whose key pictures are looked at
+            continue
         except (ImageError, BagError) as problem:
             problems.append(str(problem))
     if problems:

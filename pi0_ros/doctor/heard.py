@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.observation.camera_picture import decoder_of
-from pi0_ros.observation.images import ImageError
+from pi0_ros.observation.images import ImageError, PartError
 from pi0_ros.observation.joint_messages import JointsHeard, MessageError, decode_command, leading_header
 from pi0_ros.observation.picture_quality import blocks, contrast, is_black, sharpness
 from pi0_ros.observation.streams import FROZEN_BYTES, SECOND
@@ -139,6 +139,8 @@ class Session:
         t_s = ((stamp_ns or received_ns) - delay_ns) / SECOND
         try:
             self._look(heard, message, t_s) if heard.camera else self._joints(heard, message, t_s)
+        except PartError:  # of a video stream, whose key pictures are looked at
+            return
         except (ImageError, MessageError, AttributeError, TypeError) as problem:
             heard.unreadable += 1
             if len(heard.complaints) < TEXTS and str(problem) not in heard.complaints:

@@ -62,8 +62,10 @@ from pi0_ros.observation.joint_messages import MessageError, decode_positions
 from pi0_ros.observation.streams import ObservationBuffer
 from pi0_ros.policy.backends import make_backend
 from pi0_ros.robot import Robot
+from pi0_ros.robot.message_types import CAMERA_TYPES
 
 CAMERA_DEPTH, STATE_DEPTH, COMMAND_DEPTH = 1, 20, 50
+RAW_IMAGE = CAMERA_TYPES[0]
 LATE_DEPTH = 20  # of cameras, where observations are of the past: of two pictures at once it may be the older one
 STATES_ARMED = frozenset(state.value for state in ARMED)
 PERIOD_S = 0.5  # of diagnostics and of looking for publishers
@@ -253,7 +255,8 @@ class PolicyNode(LifecycleNode):
 
     def _subscribe(self, topic: str, reliability: ReliabilityPolicy) -> Any:
         assert self._robot is not None and self._buffer is not None
-        depth = LATE_DEPTH if self._buffer.delay_ns else CAMERA_DEPTH
+        raw = self._robot.topics[topic] == RAW_IMAGE
+        depth = CAMERA_DEPTH if raw and not self._buffer.delay_ns else LATE_DEPTH  # of a stream none may be left out
         if topic in self._robot.state_topics:
             depth = STATE_DEPTH
         qos = QoSProfile(depth=depth, reliability=reliability)

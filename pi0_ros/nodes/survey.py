@@ -17,6 +17,7 @@ from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
 from pi0_ros.bags.conventions import PROMPT_TOPIC
+from pi0_ros.base.errors import InputError
 from pi0_ros.doctor.trajectory_controller import JOINTS, NONZERO
 from pi0_ros.nodes.messages import LATCHED, SENSOR, message_class
 from pi0_ros.nodes.topic_check import parameter_value
@@ -48,7 +49,11 @@ class Survey:
                 continue
             facts = self.topics[topic] = TopicFacts(topic, kinds[0])
             if facts.type in LOOKED_AT:
-                kind = message_class(facts.type)
+                try:
+                    kind = message_class(facts.type)
+                except InputError as error:  # of a package that is not installed here
+                    facts.unreadable = str(error)
+                    continue
                 qos = SENSOR if facts.type in CAMERA_TYPES else HEARS_ALL
                 self._node.create_subscription(kind, topic, partial(self._heard, facts), qos)
             elif facts.type == "std_msgs/msg/String" and (topic == PROMPT_TOPIC or topic.endswith("robot_description")):
@@ -78,7 +83,7 @@ class Survey:
                     facts.joints_told = tuple(map(str, joints))
                 if isinstance(moving := settings.get(NONZERO), bool):
                     facts.ends_moving = moving
-        return [facts for facts in self.topics.values() if facts.count or facts.listeners]
+        return [facts for facts in self.topics.values() if facts.count or facts.listeners or facts.unreadable]
 
     def _listeners(self, topic: str) -> tuple[str, ...]:
         ends = (endpoint(info).node for info in self._node.get_subscriptions_info_by_topic(topic))

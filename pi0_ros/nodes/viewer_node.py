@@ -45,8 +45,9 @@ from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
 from pi0_ros.observation.camera_picture import decoder_of
-from pi0_ros.observation.images import ImageError
+from pi0_ros.observation.images import ImageError, stream_of
 from pi0_ros.observation.joint_messages import MessageError, decode_positions
+from pi0_ros.observation.video_stream import VideoStream, decoded
 from pi0_ros.robot import StateTopic
 
 PERIOD_S = 1 / 15
@@ -75,6 +76,7 @@ class ViewerNode(Node):
         self._state = np.full(len(self.robot.joints), np.nan)
         self._ghost: JointState | None = None
         self._images: dict[str, Any] = {}
+        self._videos = {camera.name: VideoStream() for camera in self.robot.cameras}  # of those that send streams
         self._decoders = {camera.name: decoder_of(camera) for camera in self.robot.cameras}
         self._markers: dict[tuple[str, int], Marker] = {}
         self._health: dict[str, tuple[float, DiagnosticStatus]] = {}
@@ -107,7 +109,7 @@ class ViewerNode(Node):
         self.panel = Panel(self.server, self.robot.name, choices, self.actions, bool(scene_service), by_switch)
 
         for camera in self.robot.cameras:
-            store = partial(self._images.__setitem__, camera.name)
+            store = partial(self._on_picture, camera.name)
             self.create_subscription(message_class(camera.type), camera.topic, store, SENSOR)
         for state in self.robot.state:
             self.create_subscription(message_class(state.type), state.topic, partial(self._on_state, state), STATES)
@@ -188,6 +190,13 @@ class ViewerNode(Node):
             self._images_shown = now
             self._draw_images()
         self._draw_health(now)
+
+    def _on_picture(self, camera: str, message: Any) -> None:
+        if stream_of(message):
+            with contextlib.suppress(ImageError):  # drawing the message says so
+                message = decoded(self._videos[camera], message, time.monotonic_ns())
+        if message is not None:
+            self._images[camera] = message
 
     def _draw_images(self) -> None:
         images = {}

@@ -7,7 +7,9 @@ the common encodings everywhere, OpenCV YUV and Bayer (`raw_encodings.py`); cv_b
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,11 +37,31 @@ class ImageError(InputError):
     """An image message that cannot be turned into RGB; the message names the encoding and what to do."""
 
 
+class PartError(ImageError):
+    """Nothing is wrong with a message of a video stream, but it builds on the pictures before it."""
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """A picture of a video stream in the place of its message: it was decoded when it came."""
+
+    pixels: np.ndarray  # uint8 [H, W, 3] RGB
+
+    @property
+    def data(self) -> np.ndarray:
+        """All bytes, uint8 [H * W * 3]: to tell whether the picture changes."""
+        return self.pixels.reshape(-1)
+
+
 def decode_image(msg: Any) -> np.ndarray:
     """Pixels of a `sensor_msgs` Image or CompressedImage, uint8 [H,W,3] RGB, contiguous.
 
     The array may share memory with the message: do not write to it. Raises `ImageError`.
     """
+    if isinstance(msg, DecodedImage):
+        return msg.pixels
+    if stream_of(msg):
+        return _picture_alone(msg)
     if not hasattr(msg, "encoding"):
         return _decompress(msg)
     if msg.encoding in LAYOUTS:
@@ -59,6 +81,8 @@ def decode_image(msg: Any) -> np.ndarray:
 
 def check_image(msg: Any) -> None:
     """Raise the `ImageError` that decoding would meet, as far as can be told without decoding."""
+    if isinstance(msg, DecodedImage) or stream_of(msg):
+        return
     if not hasattr(msg, "encoding"):
         _decompressor(msg)
     elif msg.encoding in PIXELS:
@@ -125,6 +149,26 @@ def _opencv(msg: Any, work: Callable[[Any, str], Any]) -> Any:
         ) from error
     except LayoutError as error:
         raise ImageError(str(error)) from error
+
+
+# ---- video streams
+
+STREAMS = re.compile(r"h\.?26[45]|avc|hevc|av1|vp[89]", re.IGNORECASE)
+
+
+def stream_of(msg: Any) -> str:
+    """The codec of a message that is a part of a video stream; empty for a picture that stands alone."""
+    if hasattr(msg, "encoding") and hasattr(msg, "pts"):  # ffmpeg_image_transport_msgs/msg/FFMPEGPacket
+        return str(msg.encoding) or "unknown"
+    name = str(getattr(msg, "format", ""))
+    alone = not hasattr(msg, "timestamp") and not STREAMS.search(name)  # foxglove_msgs/msg/CompressedVideo has one
+    return "" if alone else name or "unknown"
+
+
+def _picture_alone(msg: Any) -> np.ndarray:
+    from pi0_ros.observation.video_stream import picture_alone
+
+    return picture_alone(msg)
 
 
 # ---- compressed images

@@ -17,7 +17,7 @@ import numpy as np
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.observation.camera_picture import checker_of, decoder_of
-from pi0_ros.observation.images import ImageError
+from pi0_ros.observation.images import ImageError, stream_of
 from pi0_ros.observation.joint_messages import (
     Decoded,
     JointsHeard,
@@ -26,6 +26,7 @@ from pi0_ros.observation.joint_messages import (
     leading_header,
 )
 from pi0_ros.observation.trajectories import Trajectory, lasts_ns
+from pi0_ros.observation.video_stream import VideoStream, decoded
 from pi0_ros.robot import CommandGroup, Robot, StateTopic
 from pi0_ros.robot.message_types import TRAJECTORY
 from pi0_ros.robot.space import Space
@@ -73,6 +74,7 @@ class StreamCounts:
     messages: int = 0
     receive_stamped: int = 0  # header stamp zero, receive time taken
     late: int = 0  # not newer than one that came before
+    broken: int = 0  # of a video stream, with nothing to build on
     restarts: int = 0  # the clock jumped back and the buffer was emptied
 
 
@@ -261,6 +263,7 @@ class ObservationBuffer:
         self._pictures: dict[
             str, tuple[bytes, int]
         ] = {}  # of watched cameras: some bytes, and the stamp they came with
+        self._videos = {camera.topic: VideoStream() for camera in robot.cameras}  # of those that send streams
         many = None if keep is None else keep * STATES_PER_IMAGE
 
         def add(item: Any, max_age_s: float, kept: int | None, what: str, decode: Callable, check: Callable) -> None:
@@ -302,6 +305,14 @@ class ObservationBuffer:
                 stamp_ns = receive_ns
                 stream.counts.receive_stamped += 1
             stamp_ns -= self._latencies_ns.get(topic, 0)
+        if topic in self._videos and stream_of(msg):
+            try:
+                msg = decoded(self._videos[topic], msg, int(stamp_ns))  # in order, so now
+            except ImageError as error:
+                msg = ImageError(f"{topic}: {error}")
+            if msg is None:
+                stream.counts.broken += 1
+                return
         since_ns = self._same_since_ns(topic, msg, stamp_ns) if topic in self._frozen_s else None
         lasts = lasts_ns(msg) if topic in self._planned else 0
         stream.push(int(stamp_ns), _Sample(msg, self._decoders[topic], receive_ns, since_ns), lasts)
@@ -313,7 +324,7 @@ class ObservationBuffer:
             found = self._streams[topic].as_of(t_ns)
             try:
                 if found is None:
-                    sentences.append(self._streams[topic].problem(t_ns))
+                    sentences.append(self._absence(topic, t_ns))
                 elif topic in self._joints:
                     sentences += self._merged(topic, t_ns)[1]
                 else:
@@ -389,7 +400,7 @@ class ObservationBuffer:
         for topic in topics:
             found = self._streams[topic].as_of(t_ns)
             if found is None:
-                stale.append(self._streams[topic].problem(t_ns) or f"{topic}: the message arrived only now")
+                stale.append(self._absence(topic, t_ns) or f"{topic}: the message arrived only now")
                 continue
             stamps[topic] = found[0]
             if (problem := self._frozen(topic, *found)) is not None:
@@ -410,6 +421,14 @@ class ObservationBuffer:
         if frozen:
             raise FrozenError(frozen)
         return values, stamps
+
+    def _absence(self, topic: str, t_ns: int) -> str | None:
+        """Why a stream has no sample at `t_ns`, as a sentence; of a video stream what it waits for, too."""
+        sentence = self._streams[topic].problem(t_ns)
+        if sentence is None or topic not in self._videos or not self._streams[topic].counts.broken:
+            return sentence
+        why = self._videos[topic].problem
+        return f"{sentence}; its stream waits for a key picture: {why}" if why else sentence
 
     def _merged(self, topic: str, t_ns: int) -> tuple[np.ndarray, list[str]]:
         """Of each joint of a state topic the newest value not newer than `t_ns`, and a sentence for each that has none

@@ -49,7 +49,12 @@ def _controller_state(msg: Any, field: str) -> Found:
     return msg.joint_names, {"position": measured.positions, "velocity": measured.velocities}[field]
 
 
-CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+CAMERA_TYPES = (
+    "sensor_msgs/msg/Image",
+    "sensor_msgs/msg/CompressedImage",  # a picture, or of an H.264 stream one
+    "ffmpeg_image_transport_msgs/msg/FFMPEGPacket",
+    "foxglove_msgs/msg/CompressedVideo",
+)
 STATE_TYPES = {
     "sensor_msgs/msg/JointState": JointMessages(_joint_state, ("position", "velocity", "effort")),
     "std_msgs/msg/Float64MultiArray": JointMessages(_array, named=False),

@@ -21,7 +21,7 @@ DEPTH_ENCODINGS = ("16UC1", "32FC1", "mono16")
 PLAIN = re.compile(r"^(image|img|raw|rect|color|colour|rgb|camera|compressed)(_?(raw|rect|color|mono|image))*$")
 RECTIFIED = ("image_rect", "image_rect_raw", "image_rect_color")
 NOISY = 0.05  # of the bytes of two pictures of a real camera differ at least
-STREAMS = ("theora", "ffmpeg", "h264", "h265", "hevc", "zstd")
+STREAMS = ("theora", "h265", "hevc", "zstd", "av1", "vp8", "vp9")
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from bagmaker import START_NS, TYPES, Recipe, header, joint_message, make_bag, pose_message, state_at
+from h264 import COMPRESSED, encoded
 from hand import COMMAND, FRAME, STAMPED, STATE, hand_robot, path
 
 from pi0_ros.bags.reader import Bag
@@ -98,7 +100,6 @@ def play(path: Path, robot: Robot, executor, node, seen: list[Observation]) -> N
 
 
 JOINT_STATE, POSES = "sensor_msgs/msg/JointState", "geometry_msgs/msg/PoseArray"
-COMPRESSED = "sensor_msgs/msg/CompressedImage"
 
 
 @pytest.mark.parametrize(
@@ -108,13 +109,21 @@ COMPRESSED = "sensor_msgs/msg/CompressedImage"
 def test_live_and_offline_observations_are_equal(
     tmp_path, processes, ros_context, kind: str, second_hz: float, delays_s: tuple[float, ...]
 ) -> None:
-    """Jittered stamps, cameras at other rates than the joints and than each other, raw or compressed, on time or all
-    late by a known time of their own."""
+    """Jittered stamps, cameras at other rates than the joints and than each other, raw or compressed (one of them a
+    stream of H.264), on time or all late by a known time of their own."""
     demo = load_robot("demo_arm")
     late = tuple(replace(camera, type=kind, latency_s=by) for camera, by in zip(demo.cameras, delays_s))
     robot = replace(demo, cameras=late, state=(replace(demo.state[0], latency_s=delays_s[2]),))
-    rates = {robot.cameras[1].topic: second_hz}
-    path = make_bag(tmp_path / "bag", robot, Recipe(seconds=1.6, jitter_s=0.004, delay_s=0.0, rates=rates))
+    second = robot.cameras[1].topic
+    sent = encoded(24, key_every=7)
+
+    def as_stream(topic: str, t_s: float, message: Any) -> Any:
+        if topic == second and kind == COMPRESSED:
+            message.format, message.data = "h264", np.frombuffer(sent[round(t_s * second_hz)], np.uint8)
+        return message
+
+    recipe = Recipe(seconds=1.6, jitter_s=0.004, delay_s=0.0, rates={second: second_hz}, change=as_stream)
+    path = make_bag(tmp_path / "bag", robot, recipe)
     check_parity(path, robot, processes, ros_context)
 
 

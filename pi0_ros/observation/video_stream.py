@@ -1,0 +1,116 @@
+"""Cameras that send a video stream, a picture in each message: decoded in order, and never wrong.
+
+A picture that builds on one that was lost is not shown, nor is any after it until the next key picture.
+"""
+
+from __future__ import annotations
+
+import re
+from statistics import median_low
+from typing import Any
+
+import numpy as np
+
+from pi0_ros.observation.h264_order import Order, UnsupportedStreamError
+from pi0_ros.observation.images import DecodedImage, ImageError, PartError, stream_of
+
+H264 = re.compile(r"h\.?264|avc", re.IGNORECASE)
+LATE = 8  # times the usual period between messages: numbers of so many lost pictures may begin again
+LONG_NS = 100_000_000  # in less the fastest cameras do not send so many
+PERIODS = 15  # of which the usual one is the median
+
+
+class VideoStream:
+    """One camera's stream."""
+
+    def __init__(self) -> None:
+        self._order = Order()
+        self._codec: Any = None
+        self._last_ns: int | None = None
+        self._periods: list[int] = []
+        self.problem = "no key picture has come yet"  # why there is no picture; empty: there was
+
+    def take(self, msg: Any, t_ns: int) -> np.ndarray | None:
+        """The picture of the next message, uint8 [H, W, 3] RGB, that came at `t_ns`; None where something that it
+        builds on is missing (`problem` says so). Raises `ImageError` for streams that are not understood."""
+        name = stream_of(msg)
+        if not H264.search(name):
+            raise ImageError(
+                f"a stream of {name!r}: send H.264, JPEG or raw pictures (only of H.264 losses can be seen)"
+            )
+        self._look_at_time(t_ns)
+        data = bytes(msg.data)
+        try:
+            whole = self._order.follows(data)
+        except UnsupportedStreamError as error:
+            raise ImageError(f"its H.264 stream cannot be used: {error}") from error
+        except ValueError as error:
+            self._lose(f"a message is no whole picture ({error})")
+            return None
+        if not whole:
+            self._lose(self.problem or "a picture was lost")
+            return None
+        return self._decode(data)
+
+    def _look_at_time(self, t_ns: int) -> None:
+        """Numbers are counted modulo 16 or more: after a long gap they may seem to follow."""
+        last, self._last_ns = self._last_ns, t_ns
+        if last is None:
+            return
+        period = t_ns - last
+        if self._periods and period > max(LATE * median_low(self._periods), LONG_NS):
+            self._lose(f"nothing came for {period * 1e-9:.2f} s")
+        elif period < 0:
+            self._lose("the clock jumped back")
+        self._periods = [*self._periods, max(period, 0)][-PERIODS:]
+
+    def _decode(self, data: bytes) -> np.ndarray | None:
+        av = _library()
+        if self.problem or self._codec is None:  # begins anew, with a key picture
+            self._codec = _decoder()
+        try:
+            frames = self._codec.decode(av.Packet(data))
+        except av.FFmpegError as error:
+            self._lose(f"a picture cannot be decoded ({error})")
+            return None
+        if len(frames) != 1 or frames[0].is_corrupt:
+            self._lose("a picture is broken")
+            return None
+        self.problem = ""
+        return np.asarray(frames[0].to_ndarray(format="rgb24"))
+
+    def _lose(self, why: str) -> None:
+        self._order.lost()
+        self._codec = None
+        self.problem = why
+
+
+def decoded(stream: VideoStream, msg: Any, t_ns: int) -> DecodedImage | None:
+    """`VideoStream.take` as what stands in the place of the message."""
+    picture = stream.take(msg, t_ns)
+    return None if picture is None else DecodedImage(picture)
+
+
+def picture_alone(msg: Any) -> np.ndarray:
+    """The picture of a stream's message that builds on no other. Raises `PartError` for others, and `ImageError`."""
+    picture = VideoStream().take(msg, 0)
+    if picture is None:
+        raise PartError("a part of a video stream, which builds on the pictures before it")
+    return picture
+
+
+def _library() -> Any:
+    try:
+        import av
+    except ImportError:
+        raise ImageError("an H.264 stream needs PyAV: pip install av") from None
+    return av
+
+
+def _decoder() -> Any:
+    av = _library()
+    codec = av.CodecContext.create("h264", "r")
+    codec.thread_count = 1
+    codec.flags |= av.codec.context.Flags.low_delay
+    codec.options = {"err_detect": "explode"}
+    return codec
