@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -38,6 +39,7 @@ JUMP_S = 0.1  # a clock that steps back by more than this makes all stamps worth
 LEAP_S = 0.5  # and so does one that leaps ahead by more than this between two ticks
 STALL_PERIODS = 4.5  # ticks further apart than this, and
 STALL_S = 0.03  # than this: the process stood still, and the robot with it
+LATELY = 32  # ticks whose pace is that of simulated time
 USUAL_GROWS = 1.1  # per tick: the usual time between two is the shortest of the last ones
 HELD_FRACTION = 0.05  # of a gripper's range: one that has moved less than this still holds what it held
 HOLD_FRACTION = 0.5  # a hold decelerates with this fraction of the limits, an emergency stop with all of it
@@ -133,7 +135,8 @@ class Controller:
         self._newest_ns: int | None = None  # stamp of the newest chunk that was taken
         self._nothing_before = -np.inf  # chunks of observations up to this time are not believed
         self._ticked = self._before = np.nan  # steady time of the last tick or publication, and of the one before
-        self._usual = np.full(2, np.inf)  # s between two ticks, simulated and steady
+        self._usual = np.inf  # simulated s between two ticks
+        self._lately: deque[tuple[float, float]] = deque(maxlen=LATELY)  # simulated and steady s between the last ones
         self._left_at = np.nan  # when the last command was published, s
         self._previous = np.zeros(len(limits.names))  # sent before the last command
         self._entered = 0.0  # steady time since which IDLE or HOLDING lasts
@@ -333,14 +336,23 @@ class Controller:
 
     def _passed_over(self, step: float, gap: float) -> bool:
         """Whether simulated time, a `step` further after `gap` steady s, went on without ticks. It was merely set where
-        the step is unusual and the time that it took is not, and stood still where that is the other way round."""
+        the robot lived less than a stall meanwhile, and stood still where its clock tells so."""
         usual = STALL_PERIODS * self._usual
+        lived = gap * self._pace() if step < -JUMP_S or step > self._longest else 0.0
         if 0.0 < step < LEAP_S and np.isfinite(gap):
-            self._usual = np.minimum(self._usual * USUAL_GROWS, [step, gap])
-        waited = gap > max(usual[1], STALL_S)
+            self._usual = min(self._usual * USUAL_GROWS, step)
+            self._lately.append((step, gap))
         if step < -JUMP_S:
-            return bool(waited and gap > self._longest)
-        return bool(self._longest < step < np.inf and (waited or step < min(usual[0], LEAP_S)))
+            return lived > self._longest
+        return bool(self._longest < step < np.inf and (lived > self._longest or step < min(usual, LEAP_S)))
+
+    def _pace(self) -> float:
+        """How many simulated seconds pass in a steady one, by the last ticks but those that a pause came before."""
+        if not self._lately:
+            return 1.0
+        steps, gaps = np.array(self._lately).T
+        usual = gaps <= STALL_PERIODS * np.median(gaps)
+        return float(steps[usual].sum() / max(gaps[usual].sum(), 1e-9))
 
     def _send(self, now: float) -> Command:
         """The limiter's command after the jerk limits, with its differences over one period."""
@@ -602,7 +614,7 @@ class Controller:
             self._restarting = True
             already = self.state is State.HOLDING
             self.counts.stale_events += self.state is State.RUNNING
-            coarse = np.isinf(self.stall_s) and self._longest < self._usual[0] < np.inf
+            coarse = np.isinf(self.stall_s) and self._longest < self._usual < np.inf
             rate = f"{1.0 / self.period:g} commands a second"
             told = f"simulated time goes in steps of {gap:.2f} s, too coarse for {rate}: publish /clock more often"
             self._hold("stall", told if coarse else f"the controller stood still for {gap:.2f} s")

@@ -126,6 +126,39 @@ def test_simulated_time_may_be_slow_but_leaps_are_stalls():
     assert bench.controller.state is State.HOLDING and "stood still for 0.72 s" in bench.controller.reason
 
 
+@pytest.mark.parametrize("set_by_s", [0.0, -5.0])
+@pytest.mark.parametrize("pace", [0.2, 1.0, 3.0])
+def test_what_the_robot_lived_tells_a_stall_from_a_clock_that_was_set(pace, set_by_s):
+    """However fast simulated time goes, and however its clock is set meanwhile."""
+
+    def at_this_pace():
+        bench = moving()
+        bench.controller.stall_s = np.inf
+        for _ in range(60):
+            bench.steady += (1.0 / pace - 1.0) * PERIOD
+            bench.controller.accept(path_chunk(bench.now - 0.1), bench.now)
+            bench.step()
+        assert bench.controller.state is State.RUNNING and bench.sent[-1].velocity.any()
+        return bench
+
+    bench = at_this_pace()
+    last = bench.sent[-1].position
+    bench.stall(0.13)
+    bench.steady += (1.0 / pace - 1.0) * 0.13
+    bench.now += set_by_s
+    bench.step(30)
+    assert ("the clock went back" if set_by_s else "stood still for") in bench.controller.reason
+    first = next(command for command in bench.sent[-30:] if command is not None)
+    assert np.array_equal(first.position, last) and not first.velocity.any(), "it begins from rest"
+
+    bench = at_this_pace()
+    bench.now += set_by_s or 0.13
+    bench.steady += (1.0 / pace - 1.0) * PERIOD
+    bench.step()
+    assert "the clock" in bench.controller.reason and bench.sent[-1].velocity.any()
+    bench.assert_within_limits()
+
+
 @pytest.mark.parametrize("by_s", [0.7, 60.0, 1e9])
 @pytest.mark.parametrize("slower", [0.1, 1.0, 10.0])
 def test_simulated_time_that_jumps_is_no_stall_and_ends_in_a_hold_within_the_limits(by_s, slower):
