@@ -377,7 +377,9 @@ class Controller:
     def too_late(self, now: float, steady: float) -> bool:
         """Whether the tick's command would follow the last one that was published as late as after a stall."""
         if np.isinf(self.stall_s):
-            return bool(self._longest < now - self._left_at < LEAP_S)
+            step, gap = now - self._left_at, steady - self._before
+            lived = step if -JUMP_S <= step < LEAP_S else gap * self._pace()  # where the clock was set meanwhile
+            return bool(lived > self._longest)
         return steady - self._before > self.stall_s
 
     def withdraw(self, now: float, steady: float, joints: np.ndarray | None = None) -> None:

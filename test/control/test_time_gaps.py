@@ -319,6 +319,18 @@ def test_a_command_that_would_leave_too_late_is_withdrawn():
     assert (controller.counts.too_late, controller.counts.perhaps_late) == (1, 1)
 
 
+def test_a_simulated_clock_that_is_set_meanwhile_hides_no_command_that_is_too_late():
+    bench = moving()
+    bench.controller.stall_s = np.inf
+    chunks(bench, 0.8)
+    bench.controller.published(bench.now, bench.steady)
+    bench.step()
+    for set_by_s in (0.0, -5.0, 60.0):
+        waits = 0.01 if set_by_s else 0.0
+        assert not bench.controller.too_late(bench.now + set_by_s + waits, bench.steady + waits)
+        assert bench.controller.too_late(bench.now + set_by_s + 0.2, bench.steady + 0.2)
+
+
 def test_joints_whose_command_left_stay_there_when_that_of_others_was_too_late():
     bench = moving()
     controller = bench.controller

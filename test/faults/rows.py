@@ -152,7 +152,12 @@ class Referee:
         self.judged_by_told_time.measured(np.array([at for at, _ in states]), seen)
         commands = np.array([position for _, _, position in sent]).reshape(-1, joints)
         lost = np.array([n for _, n, _ in sent], int)
-        self.judged_by_told_time.feed(np.array([at for at, _, _ in sent]), commands, found, lost)
+        times = np.array([at for at, _, _ in sent])
+        for piece in np.split(np.arange(len(times)), np.flatnonzero(np.diff(times) < 0.0) + 1):
+            if len(piece) and piece[0] > 0:  # the clock went back: what is told begins anew
+                self.judged_by_told_time = Judge(self.stage.robot, self.stage.points == "trajectory")
+                self.judged_by_told_time.measured(np.array([at for at, _ in states]), seen)
+            self.judged_by_told_time.feed(times[piece], commands[piece], found, lost[piece])
         return len(found.breaches)
 
     def _row(self, names: object, values: object) -> list[float]:
