@@ -338,11 +338,11 @@ class Controller:
         """Whether simulated time, a `step` further after `gap` steady s, went on without ticks. It was merely set where
         the robot lived less than a stall meanwhile, and stood still where its clock tells so."""
         usual = STALL_PERIODS * self._usual
-        lived = gap * self._pace() if step < -JUMP_S or step > self._longest else 0.0
+        lived = gap * self._pace() if step < 0.0 or step > self._longest else 0.0
         if 0.0 < step < LEAP_S and np.isfinite(gap):
             self._usual = min(self._usual * USUAL_GROWS, step)
             self._lately.append((step, gap))
-        if step < -JUMP_S:
+        if step < 0.0:
             return lived > self._longest
         return bool(self._longest < step < np.inf and (lived > self._longest or step < min(usual, LEAP_S)))
 
@@ -378,7 +378,7 @@ class Controller:
         """Whether the tick's command would follow the last one that was published as late as after a stall."""
         if np.isinf(self.stall_s):
             step, gap = now - self._left_at, steady - self._before
-            lived = step if -JUMP_S <= step < LEAP_S else gap * self._pace()  # where the clock was set meanwhile
+            lived = step if 0.0 <= step < LEAP_S else gap * self._pace()  # where the clock was set meanwhile
             return bool(lived > self._longest)
         return steady - self._before > self.stall_s
 

@@ -140,7 +140,7 @@ class Referee:
             ends += [] if ends or times[-1] < began else [times[-1]]
             result.rest_s = round(max(0.0, float(min(ends)) - began), 3) if ends else None
 
-    def _by_told_time(self, taken: list[tuple[str, float, int, Any]]) -> int:
+    def _by_told_time(self, taken: list[tuple[str, float, int, Any]]) -> int | None:
         """How many breaches there are where the stamps of commands and joint states are the time: a controller that
         hears `/clock` late knows of no other."""
         seconds = lambda message: message.header.stamp.sec + message.header.stamp.nanosec * 1e-9  # noqa: E731
@@ -153,12 +153,8 @@ class Referee:
         commands = np.array([position for _, _, position in sent]).reshape(-1, joints)
         lost = np.array([n for _, n, _ in sent], int)
         times = np.array([at for at, _, _ in sent])
-        for piece in np.split(np.arange(len(times)), np.flatnonzero(np.diff(times) < 0.0) + 1):
-            if len(piece) and piece[0] > 0:  # the clock went back: what is told begins anew
-                self.judged_by_told_time = Judge(self.stage.robot, self.stage.points == "trajectory")
-                self.judged_by_told_time.measured(np.array([at for at, _ in states]), seen)
-            self.judged_by_told_time.feed(times[piece], commands[piece], found, lost[piece])
-        return len(found.breaches)
+        self.judged_by_told_time.feed(times, commands, found, lost)
+        return None if (np.diff(times) < 0.0).any() else len(found.breaches)  # time that goes back judges nothing
 
     def _row(self, names: object, values: object) -> list[float]:
         found = dict(zip(list(names), list(values)))  # type: ignore[call-overload]
