@@ -59,8 +59,9 @@ def propose_commands(
     """The command topics with the joints that each moves, every joint once; the rest in a topic that is to be found."""
     left = list(joints)
     found = []
-    for topic in command_topics(topics, states):
-        group = _group(topic, left)
+    candidates = command_topics(topics, states)
+    for topic in candidates:
+        group = _group(topic, left, alone=len(candidates) == 1)
         if group is None:
             continue
         left = [joint for joint in left if joint not in group.joints]
@@ -80,8 +81,8 @@ def propose_commands(
     return found
 
 
-def _group(topic: TopicFacts, left: Sequence[ProposedJoint]) -> ProposedGroup | None:
-    """What a topic moves of the joints that are left; None for nothing."""
+def _group(topic: TopicFacts, left: Sequence[ProposedJoint], alone: bool) -> ProposedGroup | None:
+    """What a topic, `alone` or beside others, moves of the joints that are left; None for nothing."""
     if (topic.named and topic.tracks) or topic.joints_told:
         names = list(topic.tracks) if topic.named and topic.tracks else list(topic.joints_told)
         called = called_in([joint.called for joint in left], names)
@@ -97,7 +98,7 @@ def _group(topic: TopicFacts, left: Sequence[ProposedJoint]) -> ProposedGroup | 
         called = {joint.called: "" for joint in mine}
         tracks = [topic.tracks.get(str(n)) for n in range(len(mine))]
     else:
-        mine, guessed = _by_name(topic, left), "which joints it moves, and in which order: it was not heard"
+        mine, guessed = _by_name(topic, left, alone), "which joints it moves, and in which order: it was not heard"
         called = {joint.called: joint.called for joint in mine}
         tracks = [None] * len(mine)
     if not mine:
@@ -159,7 +160,9 @@ def _scale(joint: ProposedJoint, track: Track | None) -> tuple[float, float]:
     return best, errors[best]
 
 
-def _by_name(topic: TopicFacts, left: Sequence[ProposedJoint]) -> list[ProposedJoint]:
+def _by_name(topic: TopicFacts, left: Sequence[ProposedJoint], alone: bool) -> list[ProposedJoint]:
+    if alone:
+        return list(left)
     grippers = [joint for joint in left if joint.kind == "gripper"]
     if GRIPPER.search(topic.topic):
         return grippers

@@ -134,6 +134,15 @@ def test_options_answer_what_no_topic_says(tmp_path: Path, capsys, monkeypatch) 
     assert [camera.slot for camera in robot.cameras] == ["right_wrist_0_rgb", "left_wrist_0_rgb"]
 
 
+def test_a_lone_command_topic_that_is_silent_moves_all() -> None:
+    joints = [JointFacts(name, "revolute", -1.0, 1.0) for name in ("a", "b", "gripper")]
+    kind = "trajectory_msgs/msg/JointTrajectory"
+    arm, hand = (TopicFacts(f"/{name}/joint_trajectory", kind, listeners=("/c",)) for name in ("arm", "gripper"))
+    for topics, moved in (([arm], [("a", "b", "gripper")]), ([arm, hand], [("a", "b"), ("gripper",)])):
+        robot = robot_from_yaml(propose(joints, topics, Wishes(name="any")).text, "proposed")
+        assert [group.joints for group in robot.commands] == moved
+
+
 def test_what_tells_of_no_joint_is_refused(tmp_path: Path, capsys) -> None:
     robot = replace(load_robot("demo_arm"), state=(), commands=())
     assert new("--bag", make_bag(tmp_path / "bag", robot, Recipe(seconds=0.5))) == 2
