@@ -43,6 +43,8 @@ LATELY = 32  # ticks whose pace is that of simulated time
 USUAL_GROWS = 1.1  # per tick: the usual time between two is the shortest of the last ones
 HELD_FRACTION = 0.05  # of a gripper's range: one that has moved less than this still holds what it held
 HOLD_FRACTION = 0.5  # a hold decelerates with this fraction of the limits, an emergency stop with all of it
+DRIVERS_WAIT_S = 0.2  # without a command the driver of a base may have stopped it by itself
+HEARS_S = 0.1  # behind that so long it is waited for how fast it goes
 LED_S = 0.2  # while a person leads, what lies ahead is told anew this often
 FAR = 1e6  # no joint without position limits goes this far
 
@@ -64,11 +66,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Command:
-    """What the robot shall do now: float64 [J] each, in the robot's units, units/s and units/s^2."""
+    """What the robot shall do now: float64 [J] each, in the robot's units, units/s and units/s^2; the position of a
+    speed is how fast it shall go."""
 
     position: np.ndarray
     velocity: np.ndarray
     acceleration: np.ndarray
+    alone: np.ndarray | None = None  # bool [J]: these joints alone are commanded, of the others nothing is known
 
 
 @dataclass
@@ -108,7 +112,8 @@ class Controller:
         self.settings = settings
         self._longest = max(STALL_PERIODS * period, STALL_S)  # s without a tick or a command that are no stall
         self.stall_s = self._longest if stall_s is None else stall_s
-        self.plausibility = Plausibility(limits.names, limits.lower, limits.upper, limits.velocity, limits.space)
+        fastest = np.where(limits.speed, np.inf, limits.velocity)  # a base that bumps into something stops at once
+        self.plausibility = Plausibility(limits.names, limits.lower, limits.upper, fastest, limits.space)
         self.feedback = Feedback(limits, max_age)
         self.smoother = Smoother(limits, period)
         allowed = replace(limits, acceleration=self.smoother.acceleration)
@@ -151,6 +156,8 @@ class Controller:
         self._led = -np.inf  # steady time at which a person's lead was last told
         self._led_until = -np.inf  # s; what the policy saw before, it saw while a person led
         self._stop_ticks = 0  # since the stop began that the timeline leads along
+        self._adrift = False  # since a stall nobody knows where the joints are: only speeds may be commanded, to zero
+        self._doubted_until = -np.inf  # steady: so long it is waited for how fast a base still is
 
     @property
     def moving(self) -> bool:
@@ -302,8 +309,8 @@ class Controller:
         if self.state is State.DISARMED and (self._relaxing is not None or not np.isnan(self._blocked_since)):
             self._relax(now)
         limiter, timeline, t = self.limiter, self.timeline, self._axis.t + self.smoother.ahead
-        if self._restarting:
-            return None
+        if self._restarting or (self._adrift and self._drives):
+            return self._slow_down()
         if self.state is State.RUNNING:
             if not regular and timeline.chunk:  # ticks were skipped: fade what was missed, do not jump after it
                 self._join(timeline.chunk)
@@ -323,7 +330,7 @@ class Controller:
             self._stop_ticks += 1  # counted in ticks: irregular ones must not begin the stop anew
             stopping_s = self._stop_ticks * self.period
             if stopping_s < timeline.end:
-                limiter.follow(*timeline.sample(stopping_s))
+                limiter.follow(*timeline.sample(stopping_s), counted=False)
             else:
                 limiter.brake(HOLD_FRACTION)
         elif self.state in ARMED:
@@ -365,7 +372,36 @@ class Controller:
         self.feedback.near[:] = self._sent
         self._measured_then[:] = self.feedback.position
         self._owes_rest = False
+        self._adrift = False
         return Command(self._sent.copy(), velocity, acceleration)
+
+    @property
+    def _drives(self) -> bool:
+        """Whether the last command has a speed."""
+        return self.limiter.drives or bool(self._sent[self.limits.speed].any())
+
+    def _slow_down(self) -> Command | None:
+        """After a stall, while nobody knows where the joints are: what drives on with its last command is braked, and
+        nothing else is commanded."""
+        speed, limiter = self.limits.speed, self.limiter
+        if not self._drives:
+            return None
+        if self._ticked < self._doubted_until:  # its driver may have stopped it meanwhile: no brake starts it again
+            if not (self.feedback.stamp[speed] > self._standing).all():
+                return None
+            measured, told = self.feedback.position, self._sent.copy()
+            least, most = np.minimum(told, 0.0), np.maximum(told, 0.0)
+            begin = np.where(speed, np.clip(measured, least, most), told)
+            limiter.start(begin)
+            self.smoother.start(begin)
+            self._sent[:], self._doubted_until = begin, -np.inf
+        position = self._previous = self._sent.copy()
+        limiter.brake()
+        self.smoother.push(limiter.position, out=self._sent)
+        velocity = (self._sent - position) / self.period
+        acceleration = (velocity - self._sent_velocity) / self.period
+        self._sent_velocity[:] = velocity if self._drives else 0.0
+        return Command(self._sent.copy(), velocity, acceleration, alone=speed)
 
     def published(self, now: float, steady: float) -> None:
         """The command of the last tick has left by this steady time: from then on the robot waits for the next."""
@@ -463,6 +499,9 @@ class Controller:
 
     def _update(self, now: float) -> None:
         kind, problem = self._problem(now)
+        if kind == "blocked" and self.tracking.speed_is_away:  # at rest it seems to follow, and would push again
+            self.fail(f"{problem}; call ~/arm to go on")
+            return
         if self._blocked_for_long(kind):
             return
         chunk, reached = self._pending, now + self.smoother.ahead
@@ -520,7 +559,8 @@ class Controller:
     def _problem(self, now: float) -> tuple[str, str]:
         """What speaks against following chunks: its kind and a sentence, or two empty strings."""
         if self._restarting:
-            if (self.feedback.stamp > self._standing).all() and not self.feedback.not_at_rest():
+            known = (self.feedback.stamp > self._standing).all() and not self.feedback.not_at_rest()
+            if known and not self._drives:
                 near = self._off_command() <= self.tracking.near
                 near &= ~self.goes_alone
                 self._start(np.where(near | self._still_holds(), self._sent, self.feedback.position))
@@ -533,12 +573,13 @@ class Controller:
         return ("withheld", self.withheld) if self.withheld else ("", "")
 
     def _start(self, position: np.ndarray) -> None:
-        """Command this position [J], at rest."""
+        """Command this position [J], at rest, and no speed."""
+        position = np.where(self.limits.speed, 0.0, position)
         self.limiter.start(position)
         self.smoother.start(position)
         self.tracking.restart()
         self._sent[:], self._sent_velocity[:] = position, 0.0
-        self._restarting, self._relaxing, self._blocked_since = False, None, np.nan
+        self._restarting, self._relaxing, self._blocked_since, self._adrift = False, None, np.nan, False
         self.revision += 1
 
     def _off_command(self) -> np.ndarray:
@@ -577,6 +618,7 @@ class Controller:
             if not self.feedback.stale(now):
                 limits = self.limits
                 goal = np.clip(self.feedback.position, limits.lower, limits.upper)
+                goal = np.where(limits.speed, 0.0, goal)
                 self._relaxing = np.where(limits.gripper, self.limiter.position, goal)
                 self.revision += 1
 
@@ -606,8 +648,11 @@ class Controller:
         self.feedback.forget_motion()
         self.limiter.start(self._sent)
         self.smoother.start(self._sent)
-        self._owes_rest |= bool(self._sent_velocity.any())
+        self._owes_rest |= bool(self._sent_velocity[~self.limits.speed].any())
         self._sent_velocity[:] = 0.0
+        self._adrift = True
+        if gap > DRIVERS_WAIT_S:
+            self._doubted_until = self._ticked + HEARS_S
         self.revision += 1
         if self.goes_alone.any():  # the robot went on along its plan: the last command says nothing about where it is
             self.tracking.restart()

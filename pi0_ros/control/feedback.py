@@ -116,11 +116,13 @@ class Feedback:
         since = [i for i, passed in enumerate(lasted) if (passed >= REST_WINDOW_S).all()]
         if not since or np.isnan(old := self._history[since[-1]][2]).any():
             return [f"joint states have come for less than {REST_WINDOW_S} s, call again"]
-        space = self.limits.space
+        limits, space = self.limits, self.limits.space
         speed = space.sizes(space.way(old, self.position)) / lasted[since[-1]]
-        moving = np.flatnonzero((speed > REST_FRACTION * self.limits.velocity) & self.limits.spoken)
-        names = self.limits.labels
-        return [f"{names[j]} is not at rest, it moves at {speed[j]:.3g} per s" for j in moving]
+        speed = np.where(limits.speed, np.abs(self.position), speed)
+        most = np.where(limits.speed, np.maximum(-limits.lower, limits.upper), limits.velocity)
+        moving = np.flatnonzero((speed > REST_FRACTION * most) & limits.spoken)
+        names, units = limits.labels, np.where(limits.speed, "", " per s")
+        return [f"{names[j]} is not at rest, it moves at {speed[j]:.3g}{units[j]}" for j in moving]
 
     def forget_motion(self) -> None:
         """Whether the robot is at rest is to be found out anew."""

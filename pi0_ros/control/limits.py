@@ -13,12 +13,17 @@ from pi0_ros.robot import Robot
 from pi0_ros.robot.space import Space
 
 OUTSIDE_FRACTION = 0.1  # of a joint's range: sensors and grippers are a little off
+REST = 1e-12  # of a speed's limit: what rounding leaves of zero
 TOLERANCE = 1e-9  # relative; below it a difference is rounding, not a clamp
 
 
 @dataclass(frozen=True)
 class JointLimits:
-    """What each of `J` joints may do, in the robot's units and joint order. Arrays are float64 [J]."""
+    """What each of `J` joints may do, in the robot's units and joint order. Arrays are float64 [J].
+
+    What is called the position of a speed (`speed`) is how fast it goes: it rests at zero alone, `velocity` is by how
+    much it may change per s, and `acceleration` by how much that may.
+    """
 
     names: tuple[str, ...]
     lower: np.ndarray
@@ -31,6 +36,7 @@ class JointLimits:
     outside: np.ndarray = field(default_factory=lambda: np.array(np.nan))  # as far outside may a joint be found when
     # it is armed; NaN: OUTSIDE_FRACTION of its range
     space: Space = field(default_factory=lambda: Space.lines(0))  # what the positions are; of no entries: lines
+    speed: np.ndarray = field(default_factory=lambda: np.array(False))  # bool [J]: are velocities themselves
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper", "velocity", "acceleration"):
@@ -38,6 +44,8 @@ class JointLimits:
         object.__setattr__(self, "gripper", np.asarray(self.gripper, dtype=bool))
         if not len(self.space.turning):
             object.__setattr__(self, "space", Space.lines(len(self.names)))
+        speed = np.asarray(self.speed, dtype=bool)
+        object.__setattr__(self, "speed", np.full(len(self.names), speed) if speed.ndim == 0 else speed)
         for name in ("jerk", "tracking", "outside"):
             value = np.asarray(getattr(self, name), dtype=np.float64)
             object.__setattr__(self, name, np.full(len(self.names), value) if value.ndim == 0 else value)
@@ -45,7 +53,7 @@ class JointLimits:
         if self.outside.shape == usual.shape:
             object.__setattr__(self, "outside", np.where(np.isnan(self.outside), usual, self.outside))
         kept = (self.lower, self.upper, self.velocity, self.acceleration)
-        arrays = (*kept, self.gripper, self.jerk, self.tracking, self.outside, self.space.turning)
+        arrays = (*kept, self.gripper, self.jerk, self.tracking, self.outside, self.space.turning, self.speed)
         if any(array.shape != (len(self.names),) for array in arrays):
             raise InputError(f"limits must hold one value per joint ({len(self.names)} joints)")
         good = (
@@ -55,6 +63,7 @@ class JointLimits:
             & (self.jerk > 0)
             & (self.tracking > 0)
             & (self.outside >= 0)
+            & (~self.speed | (self.lower <= 0) & (self.upper >= 0))
         )
         if not good.all():
             raise InputError("limits upside down or not positive for " + ", ".join(np.array(self.names)[~good]))
@@ -97,6 +106,7 @@ def limits_of(robot: Robot) -> JointLimits:
         robot.tracking,
         robot.outside,
         robot.space,
+        robot.speed_mask,
     )
 
 
@@ -122,7 +132,8 @@ class Limiter:
 
     Velocity is the command's difference over one period, acceleration the velocity's difference: what a robot that is
     fed one command per period can see. From any state it has reached, the limiter can stop inside the position
-    limits. The arrays `position`, `velocity` and `acceleration` [J] are its own and change with every call.
+    limits. Speeds are led like positions, but come to rest at zero. The arrays `position`, `velocity` and
+    `acceleration` [J] are its own and change with every call.
     """
 
     def __init__(self, limits: JointLimits, period: float) -> None:
@@ -141,41 +152,51 @@ class Limiter:
         self._hands = [Hand(pose, *ends, period) for pose in limits.space.poses]
         self._target, self._target_velocity, self._wanted, self._allowed, self._before = np.zeros((5, joints))
         self._excess = np.zeros((3, joints))
+        self._any_speed = bool(limits.speed.any())
+        self._zero = REST * np.maximum(-limits.lower, limits.upper)  # of a speed: below it is zero
         self._distances, self._speeds, self._steps = np.zeros((3, 3, joints))  # rows: behind, room up, room down
 
     @property
     def moving(self) -> bool:
-        return bool(self.velocity.any())
+        return bool(self.velocity.any()) or self.drives
+
+    @property
+    def drives(self) -> bool:
+        """Whether a speed is not at rest, which is zero."""
+        speed = self.limits.speed
+        return self._any_speed and bool(self.position[speed].any() or self.velocity[speed].any())
 
     def start(self, position: np.ndarray) -> None:
-        """Start at rest from a measured position [J]; a joint found outside its limits may only move back inside."""
+        """Start at rest (speeds: without acceleration) from a measured position [J]; a joint found outside its limits
+        may only move back inside."""
         self.position[:] = position
         self.velocity[:] = self.acceleration[:] = 0.0
         for hand in self._hands:
             hand.start(self.position)
 
-    def follow(self, position: np.ndarray, velocity: np.ndarray) -> None:
+    def follow(self, position: np.ndarray, velocity: np.ndarray, counted: bool = True) -> None:
         """Advance one period towards a target that is at `position` [J] by then and moves with `velocity` [J].
 
-        The target is met exactly where the limits allow; where it was lost, it is caught up as fast as the limits allow
-        without overshoot.
+        Clamps are `counted` unless it is no policy's target. The target is met exactly where the limits allow; where it
+        was lost, it is caught up as fast as the limits allow without overshoot.
         """
         if self._hands:
             before = self.position.copy(), self.velocity.copy()
-            self._follow(position, velocity)
+            self._follow(position, velocity, counted)
             for hand in self._hands:
                 was = hand.read(*before)
                 turn = hand.quaternion(position)
                 told = hand.read(position, velocity)
                 found = hand.step(*was, told[0], turn, *told[1:])
                 hand.write(found, was, before[0], self.position, self.velocity, self.acceleration)
-                self.clamps.position += hand.excess[0]
-                self.clamps.velocity += hand.excess[1]
-                self.clamps.acceleration += hand.excess[2]
+                if counted:
+                    self.clamps.position += hand.excess[0]
+                    self.clamps.velocity += hand.excess[1]
+                    self.clamps.acceleration += hand.excess[2]
         else:
-            self._follow(position, velocity)
+            self._follow(position, velocity, counted)
 
-    def _follow(self, position: np.ndarray, velocity: np.ndarray) -> None:
+    def _follow(self, position: np.ndarray, velocity: np.ndarray, counted: bool) -> None:
         """`follow` of joints; what it does to the entries of poses means nothing."""
         limits, period = self.limits, self.period
         target, target_velocity, wanted, allowed = self._target, self._target_velocity, self._wanted, self._allowed
@@ -194,7 +215,7 @@ class Limiter:
         np.subtract(wanted, allowed, out=excess[1])
         np.subtract(allowed, self._advance(allowed), out=excess[2])
         np.abs(excess, out=excess)
-        if (excess > self._tight).any():
+        if counted and (excess > self._tight).any():
             self._count(excess)
 
     def follow_all(self, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
@@ -209,6 +230,7 @@ class Limiter:
         for joint in np.flatnonzero(~free.all(axis=0) & ~space.posed):
             first = int(np.argmin(free[:, joint]))
             found[first:, joint] = self._one_by_one(int(joint), first, positions[:, joint], velocities[:, joint])
+        found[self.limits.speed & (np.abs(found) <= self._zero)] = 0.0
         path = np.vstack([space.moved(start, -self.velocity * self.period), start, found])[-3:]
         before, self.velocity[:] = space.way(path[:-1], path[1:]) / self.period
         self.acceleration[:] = (self.velocity - before) / self.period
@@ -297,13 +319,19 @@ class Limiter:
 
     def brake(self, fraction: float = 1.0) -> None:
         """Advance one period while decelerating to rest with `fraction` of the acceleration limits (more where a
-        position limit is near). All joints stop together, so the path keeps its direction."""
-        steps = float(np.max(self.limits.space.sizes(self.velocity) / self._change, initial=0.0)) / fraction
+        position limit is near). All joints stop together, so the path keeps its direction; speeds go to zero as fast as
+        they may."""
+        speed, sizes = self.limits.speed, self.limits.space.sizes(self.velocity)
+        steps = float(np.max(sizes / self._change, initial=0.0, where=~speed)) / fraction
         kept = 1.0 - 1.0 / steps if steps > 1.0 else 0.0
         before = self.position.copy(), self.velocity.copy()
-        self._distances[0] = 0.0
+        self._distances[0] = np.where(speed, np.abs(self.position), 0.0) if self._any_speed else 0.0
         self._stopping_speeds()
-        self._advance(np.multiply(self.velocity, kept, out=self._allowed))
+        np.multiply(self.velocity, kept, out=self._allowed)
+        if self._any_speed:
+            slowing = np.minimum(self._speeds[0], self.limits.velocity)
+            np.copyto(self._allowed, np.copysign(slowing, -self.position), where=speed)
+        self._advance(self._allowed)
         for hand in self._hands:
             was = hand.read(*before)
             hand.write(hand.slow(*was, kept), was, before[0], self.position, self.velocity, self.acceleration)
@@ -329,6 +357,10 @@ class Limiter:
         lowest = np.minimum(limits.lower, self.position, out=self._target_velocity)
         self.position += np.multiply(taken, self.period, out=self._speeds[0])
         np.minimum(np.maximum(self.position, lowest, out=self.position), highest, out=self.position)
+        if self._any_speed:  # what rounding has left of a speed is no motion
+            rests = self.limits.speed & (np.abs(self.position) <= self._zero)
+            np.copyto(self.position, 0.0, where=rests)
+            np.copyto(taken, 0.0, where=rests & (np.abs(taken) * self.period <= self._zero))
         return taken
 
     def _count(self, excess: np.ndarray) -> None:

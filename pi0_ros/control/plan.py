@@ -144,7 +144,7 @@ def delay_to_join(plan: Plan, going: Plan, limits: JointLimits) -> float:
     between them is spread over a time that keeps `JOIN_FRACTION` of the velocity limits and those of acceleration.
     """
     there = _at(going.times, going.positions, plan.times[0])
-    apart = np.abs(plan.positions[0] - there)
+    apart = np.where(limits.speed, 0.0, np.abs(plan.positions[0] - there))  # speeds are told at every tick
     if (apart <= AGREES_S * limits.velocity).all():
         return 0.0
     needed = np.maximum(apart / (JOIN_FRACTION * limits.velocity), np.sqrt(6.0 * apart / limits.acceleration))
@@ -159,7 +159,8 @@ def brake_along(going: Plan, limits: JointLimits) -> Plan:
     times = SOONEST_S * np.arange(1, steps + 1)
     spent = np.minimum(times[:, None], needed)
     positions = position + velocity * spent * (1.0 - spent / (2.0 * needed))
-    return Plan(times, np.clip(positions, limits.lower, limits.upper), velocity * (1.0 - spent / needed))
+    velocities = np.where(limits.speed, 0.0, velocity * (1.0 - spent / needed))
+    return Plan(times, np.where(limits.speed, 0.0, np.clip(positions, limits.lower, limits.upper)), velocities)
 
 
 def _at(times: np.ndarray, values: np.ndarray, t: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from pi0_ros.robot.space import PosePlace, Space
 INTERPOLATIONS = ("hold", "linear", "cubic", "quintic")
 ORDER = 6  # coefficients of a piece: up to the fifth power
 POWERS = np.arange(ORDER)
-MOST_FADES = 16  # at the same time
+MOST_FADES = 24  # at the same time
 
 
 class Spline:

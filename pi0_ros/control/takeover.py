@@ -60,7 +60,7 @@ class Takeover:
         pose = self._pose(steady)[0]
         self._at_begin[:], self._kept[:] = pose, command
         self._keeps = limits.gripper.copy()
-        self._offset = np.where(limits.gripper, 0.0, command - pose)
+        self._offset = np.where(limits.gripper | limits.speed, 0.0, command - pose)  # a base obeys the stick at once
         size = np.abs(self._offset)
         slow = PEAK_SPEED * size / (SHARE * limits.velocity)
         soft = np.sqrt(PEAK_ACCELERATION * size / (SHARE * limits.acceleration))

@@ -8,7 +8,14 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.splines import INTERPOLATIONS, Fades, Spline, chunk_spline, stop
-from pi0_ros.control.transitions import TransitionStatistics, fade_duration, stop_duration, transition_of
+from pi0_ros.control.transitions import (
+    SPEED_FRACTION,
+    TransitionStatistics,
+    fade_duration,
+    slowing_duration,
+    stop_duration,
+    transition_of,
+)
 from pi0_ros.robot.rotations import exp, product, rotated, same_turn_near, speed_of
 from pi0_ros.robot.space import PosePlace, Space
 
@@ -21,9 +28,9 @@ class Timeline:
     When a chunk is taken up it seldom starts where the command is. Transition `replace`, and any where `blend_s` is 0,
     jumps there and leaves the rest to the limits. The others cancel the offset in position, velocity and acceleration
     and fade it out: `blend` and `ensemble` over `blend_s`, `rtc`, whose chunks were generated to agree with what was
-    sent, over two steps of the chunk; all of them over longer where limits or calm need it. So the motion is continuous
-    up to its acceleration where the interpolation is. Grippers switch to the new chunk at once and hold each action
-    until the next.
+    sent, over two steps of the chunk; all of them over longer where limits or calm need it, speeds for themselves. So
+    the motion is continuous up to its acceleration where the interpolation is. Grippers switch to the new chunk at once
+    and hold each action until the next.
 
     Times are seconds since `origin`, on the clock of the chunks' stamps: today's dates would leave 0.2 microseconds of
     resolution, which twice differentiated at 1000 Hz is a rattle.
@@ -50,12 +57,13 @@ class Timeline:
         self.transitions = TransitionStatistics()
         self.chunk: ActionChunk | None = None
         self._plan: Spline | None = None
+        self._rests = -np.inf  # when speeds have come to zero in a stop
         self._fades = Fades(len(limits.names))
         self._sum, self._sum_velocity = np.empty((2, len(limits.names)))
 
     def clear(self) -> None:
         """Forget chunk and transitions."""
-        self.chunk = self._plan = None
+        self.chunk, self._plan, self._rests = None, None, -np.inf
         self._fades.clear()
 
     @property
@@ -66,7 +74,7 @@ class Timeline:
     @property
     def end(self) -> float:
         """Time from which on the plan stands still; -inf where there is none."""
-        return self._plan.end if self._plan else -np.inf
+        return max(self._plan.end, self._rests) if self._plan else -np.inf
 
     @property
     def fade_end(self) -> float:
@@ -94,8 +102,12 @@ class Timeline:
         self.chunk, self._plan = chunk, plan
         shortest = self._fade_s(chunk, self.blend_s) if self.blend_s > 0 else 0.0
         if shortest > 0:
-            duration = fade_duration(motion, self.limits, usual_acceleration(chunk, self.limits.space), shortest)
-            self._fades.add(now, duration, motion)
+            limits, usual = self.limits, usual_acceleration(chunk, self.limits.space)
+            still = np.where(limits.speed, 0.0, motion)
+            self._fades.add(now, fade_duration(still, limits, usual, shortest), still)
+            if limits.speed.any():  # a base needs longer than arms, which shall not wait for it
+                slow = motion - still
+                self._fades.add(now, fade_duration(slow, limits, usual, shortest, SPEED_FRACTION), slow)
 
     def _pose_gap(
         self, plan: Spline, times: np.ndarray, position: np.ndarray, velocity: np.ndarray, acceleration: np.ndarray
@@ -116,10 +128,14 @@ class Timeline:
         return np.stack([newest, (newest - before) / h + bend * h / 2, bend])
 
     def stop(self, now: float, position: np.ndarray, velocity: np.ndarray, acceleration: np.ndarray) -> None:
-        """Leave the chunk and come to rest smoothly from this motion [J] at `now`."""
-        duration = max(stop_duration(velocity, acceleration, self.limits), self.period)
+        """Leave the chunk and come to rest smoothly from this motion [J] at `now`; for speeds that is zero, and what
+        leads there are the limits."""
+        limits, still = self.limits, np.where(self.limits.speed, 0.0, 1.0)
+        position, velocity, acceleration = position * still, velocity * still, acceleration * still
+        duration = max(stop_duration(velocity, acceleration, limits), self.period)
         self.clear()
-        self._plan = stop(now, duration, position, velocity, acceleration, self.limits.space)
+        self._plan = stop(now, duration, position, velocity, acceleration, limits.space)
+        self._rests = now + (slowing_duration(limits) if limits.speed.any() else 0.0)
 
     def sample(self, t: float) -> tuple[np.ndarray, np.ndarray]:
         """Position and velocity [J] at time `t`; both are overwritten by the next call."""

@@ -16,6 +16,7 @@ from pi0_ros.control.splines import Spline, chunk_spline
 from pi0_ros.robot.space import Space
 
 TRANSITION_FRACTION = 0.5  # a transition alone may use this fraction of the velocity and acceleration limits
+SPEED_FRACTION = 0.9  # the same of a speed, whose limits are those of its acceleration
 CALM_FRACTION = 0.5  # and should accelerate no more than this fraction of what the chunk itself does
 FLOOR_FRACTION = 0.02  # of the acceleration limits: a chunk that stands still would ask for endless fades
 LONGEST_S = 0.4  # a fade is not drawn out beyond this for the sake of calm; limits may need more
@@ -41,10 +42,16 @@ FADE_ACCELERATION = np.hstack(
 )
 
 
-def fade_duration(motion: np.ndarray, limits: JointLimits, usual: np.ndarray, shortest: float) -> float:
+def fade_duration(
+    motion: np.ndarray,
+    limits: JointLimits,
+    usual: np.ndarray,
+    shortest: float,
+    fraction: float = TRANSITION_FRACTION,
+) -> float:
     """Seconds over which to fade an offset with its velocity and acceleration, `motion` [3, J]; all joints together.
 
-    The shortest fade to be found that by itself stays within `TRANSITION_FRACTION` of the velocity and acceleration
+    The shortest fade to be found that by itself stays within this `fraction` of the velocity and acceleration
     limits (or within what it begins with), and, up to `LONGEST_S`, whose acceleration stays below `CALM_FRACTION` of
     the `usual` one [J], so that a transition cannot be told from the motion around it.
     """
@@ -55,8 +62,8 @@ def fade_duration(motion: np.ndarray, limits: JointLimits, usual: np.ndarray, sh
     effort = np.max(sizes(FADE_ACCELERATION @ parts) / durations**2, axis=1)
     _, velocity, acceleration = sizes(motion)
     strain = np.maximum(
-        np.max(speed / np.maximum(TRANSITION_FRACTION * limits.velocity, velocity), axis=1),
-        np.max(effort / np.maximum(TRANSITION_FRACTION * limits.acceleration, acceleration), axis=1),
+        np.max(speed / np.maximum(fraction * limits.velocity, velocity), axis=1),
+        np.max(effort / np.maximum(fraction * limits.acceleration, acceleration), axis=1),
     )
     noise = np.max(effort / np.maximum(CALM_FRACTION * usual, FLOOR_FRACTION * limits.acceleration), axis=1)
     noise[durations[:, 0, 0] > max(shortest, LONGEST_S)] = np.inf
@@ -74,6 +81,13 @@ def stop_duration(velocity: np.ndarray, acceleration: np.ndarray, limits: JointL
     sizes = limits.space.sizes
     room = np.maximum(TRANSITION_FRACTION * limits.acceleration - sizes(acceleration) / 3.0, 0.2 * limits.acceleration)
     return float(np.max(1.5 * sizes(velocity) / room, initial=0.0))
+
+
+def slowing_duration(limits: JointLimits) -> float:
+    """Seconds in which every speed comes to zero from wherever it may be, within its limits."""
+    fastest = np.maximum(-limits.lower, limits.upper)[limits.speed]
+    change, rise = limits.velocity[limits.speed], limits.acceleration[limits.speed]
+    return float(np.max(fastest / change + 3.0 * change / rise, initial=0.0))
 
 
 class Ensemble:

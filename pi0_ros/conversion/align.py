@@ -95,7 +95,7 @@ def check_topics(bag: Bag, robot: Robot) -> None:
     """Raises `BagError` where a needed topic is not in the recording, has no message or another type."""
     for topic, kind in needed_topics(robot).items():
         recorded = bag.info.topics.get(topic)
-        if recorded is None or not recorded.count:
+        if recorded is None or not (recorded.count or topic in robot.speed_topics):
             filled = [name for name, info in bag.info.topics.items() if info.count]
             raise BagError(f"no message on {topic}; recorded are {', '.join(filled) or 'none'}")
         if recorded.type != kind:
@@ -200,9 +200,9 @@ def ticks_of(found: Scan, robot: Robot, start_ns: int = 0, end_ns: int = 2**63 -
 
     Raises `BagError` where the stamps span more than a week, as they do when clocks differ.
     """
-    if not all(map(len, found.by_topic.values())):
+    free = robot.may_be_silent
+    if not all(len(stamps) for topic, stamps in found.by_topic.items() if topic not in robot.speed_topics):
         return np.zeros(0, np.int64)
-    free = robot.held_from_state
     start = max(start_ns, *(int(stamps[0]) for topic, stamps in found.by_topic.items() if topic not in free))
     last = min(int(found.by_topic[topic][-1]) for topic in observed_topics(robot)) - action_lead_ns(robot)
     end = min(end_ns - 1, last)

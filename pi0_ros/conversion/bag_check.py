@@ -99,7 +99,8 @@ def _open(path: Path, robot: Robot | None, options: Options, salvage: bool) -> B
 
 
 def _check(bag: Bag, robot: Robot | None, report: BagReport | None, findings: list[Finding]) -> BagCheck:
-    recorded = {topic: info.type for topic, info in bag.info.topics.items() if info.count}
+    quiet = robot.speed_topics if robot is not None else ()
+    recorded = {topic: info.type for topic, info in bag.info.topics.items() if info.count or topic in quiet}
     if robot is None:
         topics = {topic: kind for topic, kind in recorded.items() if kind in (*CAMERA_TYPES, *STATE_TYPES)}
         if not topics:

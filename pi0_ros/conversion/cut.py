@@ -172,6 +172,7 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options, line: in
     streams = (
         stream_report(topic, stamps, found.fallbacks[topic], bag.info.topics[topic].advertised, cutter.runs)
         for topic, stamps in found.by_topic.items()
+        if len(stamps)
     )
     return replace(
         head,
@@ -186,12 +187,15 @@ def _cut(bag: Bag, folder: Path | None, robot: Robot, options: Options, line: in
 
 
 def _unsaid(found: Scan, robot: Robot, first_tick: int, prompt_topic: str) -> Iterator[str]:
-    """That the first command of a group which holds comes late, or the first prompt."""
+    """That the first command of a group which holds comes late, or the first prompt; that a base was never driven."""
     if found.prompts and (late := _s(found.prompts[0][0] - first_tick)) > LATE_PROMPT_S:
         yield f"{prompt_topic}: the first prompt comes {late:.2f} s after the first row and counts for those before it"
     for topic in sorted(robot.held_from_state & found.by_topic.keys()):
         if (late := _s(int(found.by_topic[topic][0]) - first_tick)) > 0:
             yield f"{topic}: before its first command, {late:.2f} s after the first row, its measured position is taken"
+    for topic in sorted(robot.speed_topics & found.by_topic.keys()):
+        if not len(found.by_topic[topic]):
+            yield f"{topic}: no message, so its joints count as standing still all the time"
 
 
 def _s(ns: int) -> float:

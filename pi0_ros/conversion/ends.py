@@ -36,13 +36,13 @@ def covered(found: Scan, segment: Segment) -> tuple[int, int]:
 
 def uncovered(found: Scan, robot: Robot, segment: Segment) -> Iterator[End]:
     """Where streams miss the begin or the end of the segment for longer than their maximum age."""
-    if not all(map(len, found.by_topic.values())):
+    if not all(len(stamps) for topic, stamps in found.by_topic.items() if topic not in robot.speed_topics):
         return
     start, end = covered(found, segment)
     late: dict[str, int] = {}
     early: dict[str, int] = {}
     for topic in needed_topics(robot):
-        if topic in robot.held_from_state:
+        if topic in robot.may_be_silent:
             continue
         age_s, stamps = robot.max_ages_s[topic], found.by_topic[topic]
         limit = round((robot.action_max_age_s if np.isinf(age_s) else age_s) * SECOND)

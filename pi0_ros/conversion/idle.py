@@ -4,7 +4,8 @@ DROID's rule (openpi `compute_droid_nonidle_ranges.py`) in seconds: a frame is s
 1/15 s before; 7/15 s of stillness are idle, and so is motion shorter than 16/15 s between; of every moving stretch the
 last 10/15 s are left out too, because chunks that start there are mostly stillness. Two things differ: DROID's commands
 are velocities from -1 to 1, here they are positions, so "moved" is 0.001 rad, and 0.001 of half the range of what is no
-angle, of a rotation's numbers in a pose as of an angle; and the gripper counts, or every grasp would be idle.
+angle, of a rotation's numbers in a pose as of an angle; and the gripper counts, or every grasp would be idle. A speed
+moves while it is not zero.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ def idle_frames(actions: np.ndarray, robot: Robot, fps: float) -> np.ndarray:
     step = max(1, round(STEP_S * fps))
     limits = [MOVED if joint.unit == "rad" else MOVED * joint.span / 2 for joint in robot.action_joints]
     still = np.zeros(len(actions), bool)
-    still[step:] = (np.abs(robot.action_space.short_way(actions[step:], actions[:-step])) < np.array(limits)).all(
-        axis=1
-    )
+    moved = np.abs(robot.action_space.short_way(actions[step:], actions[:-step]))
+    speed = np.array([joint.speed for joint in robot.action_joints], bool)
+    moved[:, speed] = np.maximum(np.abs(actions[step:, speed]), np.abs(actions[:-step, speed]))
+    still[step:] = (moved < np.array(limits)).all(axis=1)
     idle = np.zeros(len(actions), bool)
     for start, stop in _runs(still):
         idle[start:stop] = stop - start >= STILL_S * fps - 1e-6

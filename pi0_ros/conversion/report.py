@@ -147,7 +147,8 @@ def stream_report(
 ) -> StreamReport:
     """Measure a stream's sorted `stamps` against the ticks of each episode in `runs` (ns, int64; at least one tick)."""
     used = [np.searchsorted(stamps, run, side="right") - 1 for run in runs]
-    ages = np.concatenate([run - stamps[index] for run, index in zip(runs, used, strict=True)]) * 1e-9
+    ages = np.concatenate([(run - stamps[index])[index >= 0] for run, index in zip(runs, used, strict=True)]) * 1e-9
+    ages = ages if len(ages) else np.zeros(1)  # what may be silent speaks behind all rows
     steps = np.concatenate([np.diff(index) for index in used])
     span = (stamps[-1] - stamps[0]) * 1e-9
     p50, p95 = np.quantile(ages, [0.5, 0.95])

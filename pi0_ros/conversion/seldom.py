@@ -28,6 +28,11 @@ def seldom(found: Scan, robot: Robot) -> Iterator[str]:
 def _advice(group: CommandGroup, robot: Robot) -> str:
     """Grippers stay as they were told; an arm that was sent a goal is elsewhere for a long time."""
     joints = [joint for joint in robot.action_joints if joint.name in group.joints]
+    if group.speeds:
+        return (
+            "between them the base counts as standing still. Where its driver keeps the last command instead, write "
+            f"`hold: true` at the command {group.name!r} in the robot file, else a `max_age_s` there as its driver has"
+        )
     if all(joint.kind == "gripper" for joint in joints):
         return f"write `hold: true` at the command {group.name!r} in the robot file, so that each counts until the next"
     return (

@@ -16,7 +16,7 @@ class RobotModel:
     """Turns positions in the robot file's joint order and units into link poses."""
 
     urdf: Urdf
-    joints: tuple[UrdfJoint, ...]  # the URDF's counterpart of each joint of the robot file
+    joints: tuple[UrdfJoint | None, ...]  # the URDF's counterpart of each joint of the robot file; of a speed none
     scale: np.ndarray  # float64 [J]: URDF position = scale * robot position + offset
     offset: np.ndarray  # float64 [J]
     tips: tuple[str, ...]  # links whose path is drawn
@@ -24,7 +24,7 @@ class RobotModel:
     def urdf_positions(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         """Robot positions [..., J] as URDF joint name -> rad or m [...]."""
         values = np.asarray(positions, np.float64) * self.scale + self.offset
-        return {joint.name: values[..., index] for index, joint in enumerate(self.joints)}
+        return {joint.name: values[..., index] for index, joint in enumerate(self.joints) if joint is not None}
 
     def tip_poses(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         """Robot positions [..., J] as tip link -> pose in the root's frame, float64 [..., 4, 4]."""
@@ -44,9 +44,13 @@ def robot_model(robot: Robot, urdf: Urdf, tips: Sequence[str] = (), closed_at: s
     """
     free = {joint.name: joint for joint in urdf.free_joints}
     spare = [joint for name, joint in free.items() if name not in robot.joint_names]
-    joints, missing = [], []
+    joints: list[UrdfJoint | None] = []
+    missing = []
     scale, offset = np.ones(len(robot.joints)), np.zeros(len(robot.joints))
     for index, joint in enumerate(robot.joints):
+        if joint.speed:  # it has no place, and is drawn standing still
+            joints.append(None)
+            continue
         normalized = joint.unit == "normalized"
         match = free.get(joint.name) or (spare[0] if normalized and len(spare) == 1 else None)
         if match is None:
@@ -62,7 +66,7 @@ def robot_model(robot: Robot, urdf: Urdf, tips: Sequence[str] = (), closed_at: s
     unknown = [tip for tip in tips if tip not in urdf.links]
     if unknown:
         raise UrdfError(f"the URDF {urdf.name} has no link {', '.join(unknown)}; it has {', '.join(urdf.links)}")
-    arm = [match for joint, match in zip(robot.joints, joints) if joint.kind != "gripper"]
+    arm = [match for joint, match in zip(robot.joints, joints) if match is not None and joint.kind != "gripper"]
     return RobotModel(urdf, tuple(joints), scale, offset, tuple(tips) or _tips(urdf, arm))
 
 

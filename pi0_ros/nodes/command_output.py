@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Pose, PoseStamped
+from geometry_msgs.msg import Pose, PoseStamped, Twist, TwistStamped
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -24,7 +24,7 @@ from pi0_ros.control.plan import Plan
 from pi0_ros.nodes.messages import LATCHED, LATEST, message_class, seconds_to_duration, seconds_to_stamp
 from pi0_ros.observation.joint_messages import pose_parts, to_message_units
 from pi0_ros.robot import CommandGroup, Robot
-from pi0_ros.robot.message_types import COMMAND_TYPES, POSE_TYPES
+from pi0_ros.robot.message_types import COMMAND_TYPES, POSE_TYPES, TWIST, TWIST_STAMPED
 
 SHADOW = "SHADOW"  # before the state of a controller that commands nothing
 SHADOW_COMMAND = "pi0/shadow_command"  # what it would command
@@ -36,12 +36,14 @@ class CommandMessage:
     A JointTrajectory carries one point with velocities, to be reached `period` s after it arrives: its stamp is zero,
     which means "begin now" to a joint_trajectory_controller. One that is stamped with the present time would be refused
     by it whenever the way there takes longer than a period or the clocks differ. A JointState carries positions and
-    velocities, a Float64MultiArray the positions alone, a pose place and rotation in the file's frame.
+    velocities, a Float64MultiArray the positions alone, a pose place and rotation in the file's frame. In a Twist what
+    the group has no joint of is zero.
     """
 
     def __init__(self, group: CommandGroup, period: float) -> None:
         names, zeros = list(group.message_names), [0.0] * len(group.joints)
         self._group = group
+        self._parts: list[tuple[Any, str]] = []  # of a twist, each joint's: the vector and its axis
         self.message: Any
         if group.type == "std_msgs/msg/Float64MultiArray":
             self.message = Float64MultiArray(data=zeros)
@@ -53,6 +55,11 @@ class CommandMessage:
             point = JointTrajectoryPoint(positions=zeros, velocities=zeros, time_from_start=seconds_to_duration(period))
             self.message = JointTrajectory(joint_names=names, points=[point])
             self._position, self._velocity = _view(point.positions), _view(point.velocities)
+        elif group.type in (TWIST, TWIST_STAMPED):
+            self.message = Twist() if group.type == TWIST else TwistStamped()
+            self._position, self._velocity = np.zeros((2, len(zeros)))
+            twist = self.message if group.type == TWIST else self.message.twist
+            self._parts = [(getattr(twist, part), axis) for part, axis in (name.split(".") for name in names)]
         elif group.pose is not None:
             self.message = PoseStamped() if group.type == POSE_TYPES[0] else Pose()
             self._hand = getattr(self.message, "pose", self.message)
@@ -63,7 +70,7 @@ class CommandMessage:
         else:
             known = ", ".join((*COMMAND_TYPES, *POSE_TYPES))
             raise InputError(f"command type {group.type!r} is unknown, expected one of {known}")
-        self._stamped = group.type in ("sensor_msgs/msg/JointState", POSE_TYPES[0])
+        self._stamped = group.type in ("sensor_msgs/msg/JointState", POSE_TYPES[0], TWIST_STAMPED)
         self._scale = np.array(group.scale or (1.0,))
 
     def fill(self, position: np.ndarray, velocity: np.ndarray, stamp: Time) -> Any:
@@ -72,6 +79,8 @@ class CommandMessage:
         np.multiply(velocity, self._scale, out=self._velocity)
         if self._group.pose is not None:
             self._fill_hand(*pose_parts(self._group.pose, position))
+        for (vector, axis), speed in zip(self._parts, self._position.tolist()):
+            setattr(vector, axis, speed)
         if self._stamped:
             self.message.header.stamp = stamp
         return self.message
@@ -138,17 +147,22 @@ class CommandOutput:
         """Send `command` for the time `now` (ROS time, s) to the groups that take every command, and record it.
 
         All are bytes already when `in_time` is asked, right before each leaves: what stops the process between that and
-        the kernel's call, some 10 us later, nobody can tell. Returns the joints that were sent, bool [J].
+        the kernel's call, some 10 us later, nobody can tell. Returns the joints that were sent, bool [J]; what the
+        command is not about counts as sent.
         """
         stamp = seconds_to_stamp(now)
         ready = []
         for message, joints, publisher in self._each_tick:
+            if command.alone is not None and not command.alone[joints].all():
+                continue
             filled = message.fill(command.position[joints] + self.turned[joints], command.velocity[joints], stamp)
             ready.append((publisher, joints, serialize_message(filled)))
         for numbers, values in zip(self._numbers, (command.position, command.velocity, command.acceleration)):
             numbers[:] = values
         self._sent.header.stamp = stamp
         record, left = serialize_message(self._sent), np.zeros(len(command.position), bool)
+        if command.alone is not None:
+            left |= ~command.alone
         time.sleep(0)  # other threads have their turn now: for what follows the interpreter is ours
         for publisher, joints, data in ready:
             if not in_time():

@@ -171,7 +171,8 @@ class ControllerNode(Node):
             self.get_logger().error(f"stopped at once instead of decelerating: {type(error).__name__}: {error}")
         if active:
             still = np.zeros(len(self.robot.joints))
-            self.output.publish(Command(self.controller.sent, still, still), self.now(), self._in_time)
+            last = np.where(self.controller.limits.speed, 0.0, self.controller.sent)  # also of a base that is too fast
+            self.output.publish(Command(last, still, still), self.now(), self._in_time)
         self._publish_diagnostics()
         self.output.flush(0.5)
         self.emergency_stop.close()
@@ -289,15 +290,18 @@ class ControllerNode(Node):
             command = controller.tick(now, steady_seconds())
             self.output.say_in_charge(controller.in_charge)  # before the first command of whoever it is now
             followed = controller.timeline.chunk if controller.counts.chunks != chunks else None
-        sent = self.output.publish(command, now, self._in_time) if command is not None else None
+        alone = command is not None and command.alone is not None  # what only brakes a base is never too late
+        sent = None
+        if command is not None:
+            sent = self.output.publish(command, now, (lambda: True) if alone else self._in_time)
         with self._lock:
             if sent is not None and sent.all():
                 controller.published(self.now(), steady_seconds())
             elif sent is not None:
                 controller.withdraw(now, steady_seconds(), ~sent)
                 command = followed = None
-            self.planner.ticked(command, now)
-        if self.shadow is not None and command is not None:
+            self.planner.ticked(None if alone else command, now)
+        if self.shadow is not None and command is not None and not alone:
             self.shadow.compare(command.position, now)
         if followed is not None:
             self._followed.append((followed.stamp_ns, self.now_ns()))

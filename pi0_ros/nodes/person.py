@@ -54,8 +54,11 @@ class Person:
         try:
             self._pose[joints] = decode_command(group, message)
             self._heard[group.topic] = now
-            if any(now - heard > timeout_s for heard in self._heard.values()):
-                return  # of the other arm nothing was heard
+            for other in self._robot.takeover.topics:
+                if now - self._heard[other.topic] > timeout_s:
+                    if not other.speeds:
+                        return  # of the other arm nothing was heard
+                    self._pose[self._robot.indices(other.joints)] = 0.0  # who lets the stick go says no more
             with self._lock:
                 self._controller.lead(self._pose.copy(), now)
         except (MessageError, ChunkError) as error:
@@ -86,7 +89,8 @@ class Person:
 
     def _said(self, on: bool) -> str:
         now, timeout_s = steady_seconds(), self._robot.takeover.timeout_s
-        silent = [topic for topic, heard in self._heard.items() if now - heard > timeout_s]
+        still = {group.topic for group in self._robot.takeover.topics if group.speeds}
+        silent = [topic for topic, heard in self._heard.items() if now - heard > timeout_s and topic not in still]
         if on and silent:
             return f"it holds until {', '.join(silent)} is heard"
         return "the person leads" if on else "handed back"

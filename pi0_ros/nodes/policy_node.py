@@ -133,7 +133,8 @@ class PolicyNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._robot, self._backend = robot, backend
         self._buffer, self._subtasks, self._continuation = buffer, subtasks, continuation
-        self._plausibility = Plausibility(robot.joint_names, robot.lower, robot.upper, robot.velocity, robot.space)
+        ends = robot.lower, robot.upper, robot.plausible_velocity
+        self._plausibility = Plausibility(robot.joint_names, *ends, robot.space)
         if not value("prompt") and robot.prompt:
             self._prompt_of_robot = True
             self.set_parameters([Parameter("prompt", value=robot.prompt)])

@@ -284,6 +284,7 @@ class ObservationBuffer:
         self._state = [(topic, _places(joints.names, robot.state_names)) for topic, joints in self._joints.items()]
         held = [group for group in robot.commands if group.topic in robot.held_from_state]
         self._held = {group.topic: _places(group.joints, robot.state_names) for group in held}
+        self._quiet = {group.topic: len(group.joints) for group in robot.commands if group.topic in robot.speed_topics}
         self._commands = [(group.topic, _places(group.joints, robot.action_names)) for group in robot.commands]
 
     @property
@@ -358,15 +359,17 @@ class ObservationBuffer:
     def action_at(self, t_ns: int) -> np.ndarray:
         """The action at `t_ns`, float64 [A]: the command as-of then, or with `next_state` the state one frame later.
 
-        Of a plan it is the point at that time; of commands that hold, before the first one, where the joints are.
+        Of a plan it is the point at that time; of commands that hold, before the first one, where the joints are; of
+        speeds that nobody commands (any more) zero, for so their driver takes it.
         Needs the command topics pushed too. Raises `StaleError` and `UnreadableError` as `observe` does.
         """
         if self.robot.action_source == "next_state":
             t_ns += round(SECOND / self.robot.dataset_fps)
             return self._gather(self._state, self._read([topic for topic, _ in self._state], t_ns)[0])
         waiting = {topic for topic in self._held if self._streams[topic].as_of(t_ns) is None}
-        told = [(topic, places) for topic, places in self._commands if topic not in waiting]
-        values = self._read([topic for topic, _ in told], t_ns)[0]
+        quiet = {topic for topic in self._quiet if self._streams[topic].as_of(t_ns) is None}
+        told = [topic for topic, _ in self._commands if topic not in waiting | quiet]
+        values = self._read(told, t_ns)[0] | {topic: np.zeros(self._quiet[topic]) for topic in quiet}
         if waiting:  # until they are told otherwise they stay where they are
             state = self._gather(self._state, self._read([topic for topic, _ in self._state], t_ns)[0])
             values |= {topic: state[places] for topic, places in self._held.items() if topic in waiting}

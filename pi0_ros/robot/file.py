@@ -17,6 +17,7 @@ import yaml
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.share import config_path
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, nearest, read, unique
+from pi0_ros.robot import speeds
 from pi0_ros.robot.cameras import read_camera
 from pi0_ros.robot.dataset_names import read_dataset_names, write_dataset_names
 from pi0_ros.robot.entries import (
@@ -58,8 +59,14 @@ OTHER_UNITS = {  # what people write -> ours, and how many of theirs one of ours
     **dict.fromkeys(("mm", "millimetre", "millimetres", "millimeter", "millimeters"), ("m", 1000.0)),
     **dict.fromkeys(("%", "percent"), ("normalized", 100.0)),
 }
-KINDS = ("revolute", "continuous", "prismatic", "gripper")  # of one number; and `pose`, which is several
-KIND_UNITS = {"revolute": ("rad",), "continuous": ("rad",), "prismatic": ("m",), "gripper": UNITS}
+KINDS = ("revolute", "continuous", "prismatic", "gripper", "speed")  # of one number; and `pose`, which is several
+KIND_UNITS = {
+    "revolute": ("rad",),
+    "continuous": ("rad",),
+    "prismatic": ("m",),
+    "gripper": UNITS,
+    "speed": speeds.UNITS,
+}
 ACTIONS = ("absolute", "relative", "velocity")
 ROLES = ("both", "state", "action")
 CONTROL_RATES = (20, 1000)  # Hz
@@ -108,11 +115,11 @@ def robot_from_yaml(text: str, origin: str) -> Robot:
 
 
 HINTS = {
-    "unit": "one of " + ", ".join(UNITS),
+    "unit": "one of " + ", ".join((*UNITS, *speeds.UNITS)),
     "kind": "one of " + ", ".join((*KINDS, "pose")),
     "action": "absolute, relative or velocity for a joint; source and max_age_s for the robot",
     "step": "how far an action of 1 moves the joint per frame",
-    "limits": "position: [lower, upper] (not for continuous joints), velocity and acceleration",
+    "limits": "position: [lower, upper] (not for continuous joints and speeds), velocity and acceleration",
     "max_age_s": MAX_AGE_HINT,
     "source": "one of " + ", ".join(ACTION_SOURCES),
     "points": "one of " + ", ".join(COMMAND_POINTS),
@@ -138,6 +145,9 @@ def _robot(document: Any) -> Robot:
     moved = [joint for joint in joints if joint.role != "state"]
     state = tuple(_state(item, place, observed) for item, place in file.items("state"))
     commands = tuple(_command(item, place, moved) for item, place in file.items("commands"))
+    are_speeds = frozenset(joint.name for joint in joints if joint.speed)
+    state = speeds.told_apart("state", state, are_speeds)
+    commands = speeds.told_apart("commands", commands, are_speeds)
     unique((("cameras", i, "name"), camera.name) for i, camera in enumerate(cameras))
     unique((("cameras", i, "slot"), camera.slot) for i, camera in enumerate(cameras))
     unique((("commands", i, "name"), group.name) for i, group in enumerate(commands))
@@ -187,7 +197,9 @@ def _robot(document: Any) -> Robot:
         urdf=file.text("urdf") if "urdf" in file else None,
         released=read_released(file, len(observed), [camera.name for camera in cameras]),
         dataset=read_dataset_names(file, [joint.name for joint in joints], [camera.name for camera in cameras]),
-        takeover=read_takeover(file, [joint.name for joint in moved], streams) if "takeover" in file else NOBODY,
+        takeover=read_takeover(file, [joint.name for joint in moved], streams, are_speeds)
+        if "takeover" in file
+        else NOBODY,
     )
 
 
@@ -200,13 +212,17 @@ def _joint(value: Any, place: Place) -> Joint:
     if (other := OTHER_UNITS.get(given.lower())) is not None:
         todo = f"where messages are in {given}, {other[1]:.7g} at this joint's place in `scale` of state and command"
         item.wrong("unit", f"joints are in {other[0]} here: write {other[0]}, and {todo}")
-    unit, kind = item.choice("unit", UNITS), item.choice("kind", (*KINDS, "pose"))
+    unit, kind = item.choice("unit", (*UNITS, *speeds.UNITS)), item.choice("kind", (*KINDS, "pose"))
     if unit not in KIND_UNITS[kind]:
         item.wrong("unit", f"a {kind} joint is not measured in {unit}: write {KIND_UNITS[kind][0]}")
-    lower, upper, limits = _limits(value["limits"], (*place, "limits"), kind, unit)
+    limits = _limits(value["limits"], (*place, "limits"), kind, unit)
     role = item.choice("role", ROLES, "both")
     action = item.choice("action", ACTIONS) if role != "state" else ""
     state_scale, action_scale = read_scales(item)
+    if kind == "speed" and action in ("relative", "velocity"):
+        item.wrong("action", f"a speed is a velocity already, and {action} to no place: write absolute")
+    if kind == "speed" and (state_scale.crank or action_scale.crank):
+        item.wrong("model", "a speed has no crank: remove it, or correct its kind")
     if kind == "continuous" and (state_scale.crank or action_scale.crank or action_scale.threshold is not None):
         item.wrong("model", "a continuous joint has neither crank nor threshold: remove them, or correct its kind")
     if action in ("relative", "velocity"):
@@ -221,13 +237,7 @@ def _joint(value: Any, place: Place) -> Joint:
         name=item.text("name"),
         unit=unit,
         kind=kind,
-        lower=lower,
-        upper=upper,
-        velocity=limits.positive("velocity"),
-        acceleration=limits.positive("acceleration"),
-        jerk=limits.positive("jerk") if "jerk" in limits else None,
-        tracking=limits.positive("tracking") if "tracking" in limits else None,
-        outside=limits.positive("outside") if "outside" in limits else None,
+        **limits,
         action=action,
         role=role,
         state_scale=state_scale,
@@ -237,7 +247,17 @@ def _joint(value: Any, place: Place) -> Joint:
     )
 
 
-def _limits(value: Any, place: Place, kind: str, unit: str) -> tuple[float, float, Section]:
+def _limits(value: Any, place: Place, kind: str, unit: str) -> dict[str, Any]:
+    """A joint's limits as its `Joint` has them."""
+    if kind == "speed":
+        return speeds.read_limits(value, place, unit)
+    lower, upper, limits = _position_limits(value, place, kind, unit)
+    others = {key: limits.positive(key) if key in limits else None for key in LIMITS}
+    velocity, acceleration = limits.positive("velocity"), limits.positive("acceleration")
+    return {"lower": lower, "upper": upper, "velocity": velocity, "acceleration": acceleration, **others}
+
+
+def _position_limits(value: Any, place: Place, kind: str, unit: str) -> tuple[float, float, Section]:
     """Lower and upper end of a joint's positions, and the section of all its limits."""
     if kind != "continuous":
         limits = Section(value, place, ("position", "velocity", "acceleration"), LIMITS)
@@ -289,10 +309,10 @@ def _state_type(item: Section) -> str:
 
 
 def _state_field(item: Section, kind: str) -> str:
-    field = item.text("field", "position" if kind in STATE_TYPES else None)
+    field = item.text("field", STATE_TYPES[kind].fields[0] if kind in STATE_TYPES else None)
     known = kind in STATE_TYPES
     if known and not {*"[."} & {*field}:
-        return item.choice("field", STATE_TYPES[kind].fields, "position")
+        return item.choice("field", STATE_TYPES[kind].fields, STATE_TYPES[kind].fields[0])
     if not PATH_PATTERN.fullmatch(field):
         item.wrong("field", f"{field!r} is no path: write fields with dots between them, and [i] or [i:j] after arrays")
     return field
@@ -397,6 +417,7 @@ def robot_to_yaml(robot: Robot) -> str:
     def joint(item: Joint) -> dict[str, Any]:
         limits: dict[str, Any] = {} if item.continuous else {"position": [item.lower, item.upper]}
         limits |= {"velocity": item.velocity, "acceleration": item.acceleration}
+        limits = speeds.write_limits(item) if item.speed else limits
         limits |= {key: value for key in LIMITS if (value := getattr(item, key)) is not None}
         content: dict[str, Any] = {"name": item.name, "unit": item.unit, "kind": item.kind, "limits": limits}
         content |= {"action": item.action} if item.action else {}
@@ -420,6 +441,7 @@ def robot_to_yaml(robot: Robot) -> str:
         if not isinstance(item, Camera) and item.pose is not None:
             values = {key: values[key] for key in values if key not in ("field", "points")}
             values["joints"] = [item.pose.name]
+        values.pop("speeds", None)  # their joints' kind says it
         return {
             key: value for key, value in values.items() if value not in ([], None) and (key, value) not in AS_ALWAYS
         }

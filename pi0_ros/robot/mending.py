@@ -47,11 +47,12 @@ LIMITS = {"position": [-1.0, 1.0], "velocity": 1.0, "acceleration": 1.0}
 
 
 def _kind(item: dict[str, Any], place: Place) -> str:
-    return {"m": "prismatic", "normalized": "gripper"}.get(str(item.get("unit")), "revolute")
+    kinds = {"m": "prismatic", "normalized": "gripper", "m/s": "speed", "rad/s": "speed"}
+    return kinds.get(str(item.get("unit")), "revolute")
 
 
 def _unit(item: dict[str, Any], place: Place) -> str:
-    return {"prismatic": "m", "gripper": "normalized"}.get(str(item.get("kind")), "rad")
+    return {"prismatic": "m", "gripper": "normalized", "speed": "m/s"}.get(str(item.get("kind")), "rad")
 
 
 def _action(item: dict[str, Any], place: Place) -> Any:
@@ -74,6 +75,8 @@ def _limits(item: dict[str, Any], place: Place) -> dict[str, Any]:
     if item.get("kind") == "pose":
         part = {"velocity": 1.0, "acceleration": 1.0}
         return {"position": {**ROOM}, "linear": {**part}, "angular": {**part}}
+    if item.get("kind") == "speed":
+        return {key: value for key, value in LIMITS.items() if key != "position"}
     return {**LIMITS} if item.get("kind") != "continuous" else {**LIMITS, "position": None}
 
 

@@ -22,8 +22,10 @@ class JointMessages:
     """How one message type says something of joints."""
 
     read: Callable[[Any, str], Found]  # message, one of `fields`
-    fields: tuple[str, ...] = ("position",)  # position is among them: controller and monitor go by it
+    fields: tuple[str, ...] = ("position",)  # the usual first: controller and monitor go by position, or by speeds
     named: bool = True  # its messages hold the joints' names
+    parts: tuple[str, ...] = ()  # what its messages have for names where these are always the same
+    speeds: bool = False  # it says speeds, and nothing else
 
 
 def _joint_state(msg: Any, field: str) -> Found:
@@ -49,6 +51,20 @@ def _controller_state(msg: Any, field: str) -> Found:
     return msg.joint_names, {"position": measured.positions, "velocity": measured.velocities}[field]
 
 
+def _twist(msg: Any, field: str) -> Found:
+    return TWIST_PARTS, [msg.linear.x, msg.linear.y, msg.linear.z, msg.angular.x, msg.angular.y, msg.angular.z]
+
+
+def _stamped_twist(msg: Any, field: str) -> Found:
+    return _twist(msg.twist, field)
+
+
+def _odometry(msg: Any, field: str) -> Found:
+    return _twist(msg.twist.twist, field)
+
+
+TWIST_PARTS = ("linear.x", "linear.y", "linear.z", "angular.x", "angular.y", "angular.z")
+TWIST, TWIST_STAMPED = "geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped"
 CAMERA_TYPES = (
     "sensor_msgs/msg/Image",
     "sensor_msgs/msg/CompressedImage",  # a picture, or of an H.264 stream one
@@ -62,12 +78,17 @@ STATE_TYPES = {
     "std_msgs/msg/Float64": JointMessages(_number, named=False),
     "std_msgs/msg/Float32": JointMessages(_number, named=False),
     "control_msgs/msg/JointTrajectoryControllerState": JointMessages(_controller_state, ("position", "velocity")),
+    "nav_msgs/msg/Odometry": JointMessages(_odometry, ("velocity",), parts=TWIST_PARTS, speeds=True),
+    TWIST: JointMessages(_twist, ("velocity",), parts=TWIST_PARTS, speeds=True),
+    TWIST_STAMPED: JointMessages(_stamped_twist, ("velocity",), parts=TWIST_PARTS, speeds=True),
 }
 TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"  # the one that can hold a whole plan
 COMMAND_TYPES = {
     TRAJECTORY: JointMessages(_trajectory),  # its first point
     "std_msgs/msg/Float64MultiArray": JointMessages(_array, named=False),
     "sensor_msgs/msg/JointState": JointMessages(_joint_state),
+    TWIST: JointMessages(_twist, ("velocity",), parts=TWIST_PARTS, speeds=True),
+    TWIST_STAMPED: JointMessages(_stamped_twist, ("velocity",), parts=TWIST_PARTS, speeds=True),
 }
 POSE_TYPES = ("geometry_msgs/msg/PoseStamped", "geometry_msgs/msg/Pose")  # of state and command; the first has a frame
 

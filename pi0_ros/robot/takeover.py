@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pi0_ros.base.strict_yaml import Place, Section, unique
+from pi0_ros.robot import speeds
 from pi0_ros.robot.entries import each_joint_once, joints_of, topic_of, units_of
 from pi0_ros.robot.message_types import COMMAND_TYPES
 from pi0_ros.robot.types import Camera, CommandGroup, StateTopic, TakeoverTopics
@@ -16,9 +17,12 @@ HINTS = {"topics": "a list with the topic and type of a person's poses, such as 
 
 
 def read_takeover(
-    file: Section, known: Sequence[str], streams: dict[str, Sequence[Camera | StateTopic | CommandGroup]]
+    file: Section,
+    known: Sequence[str],
+    streams: dict[str, Sequence[Camera | StateTopic | CommandGroup]],
+    are_speeds: Collection[str] = (),
 ) -> TakeoverTopics:
-    """The key `takeover`; `streams` are what the robot itself says and hears."""
+    """The key `takeover`; `streams` are what the robot itself says and hears, `are_speeds` joints of that kind."""
     place: Place = ("takeover",)
     section = Section(file.value["takeover"], place, ("topics",), ("begins", "timeout_s", "blend_s"), HINTS)
     topics = []
@@ -35,6 +39,7 @@ def read_takeover(
         topics.append(CommandGroup("takeover", topic, kind, joints, names, *units))
     unique(((*place, "topics", i, "topic"), f"/{item.topic.removeprefix('/')}") for i, item in enumerate(topics))
     each_joint_once("takeover.topics", topics, known)
+    topics = list(speeds.told_apart("takeover.topics", topics, are_speeds))
     times = {key: section.positive(key) for key in ("timeout_s", "blend_s") if key in section}
     return TakeoverTopics(tuple(topics), section.choice("begins", BEGINS, "switch"), **times)
 

@@ -38,11 +38,16 @@ class Pose:
 @dataclass(frozen=True)
 class Joint:
     """One joint, or an entry of a pose. `unit` holds for positions; velocity, acceleration and jerk are in unit/s,
-    unit/s^2 and unit/s^3; of a pose they are of the whole hand, m or rad."""
+    unit/s^2 and unit/s^3; of a pose they are of the whole hand, m or rad.
+
+    Of a speed (a mobile base) the vectors hold how fast it goes: `unit` is m/s or rad/s, `lower` and `upper` are the
+    greatest speeds back and forth, and `velocity` and `acceleration` say how fast the speed may change: they are what
+    the file calls acceleration and jerk.
+    """
 
     name: str
-    unit: str  # rad | m | normalized (a gripper from 0 to 1)
-    kind: str  # revolute | continuous (turns without end) | prismatic | gripper (these switch, and never blend) | pose
+    unit: str  # rad | m | normalized (a gripper from 0 to 1) | m/s | rad/s
+    kind: str  # revolute | continuous (turns without end) | prismatic | gripper (switches, never blends) | pose | speed
     lower: float  # -inf and inf for a continuous one
     upper: float
     velocity: float
@@ -74,6 +79,11 @@ class Joint:
     def continuous(self) -> bool:
         """Whether it turns without end: differences go the short way round."""
         return self.kind == "continuous"
+
+    @property
+    def speed(self) -> bool:
+        """Whether its value is itself a velocity: it rests at zero, wherever it is."""
+        return self.kind == "speed"
 
     @property
     def span(self) -> float:
@@ -115,6 +125,7 @@ class StateTopic:
     names_from: str = "names"  # names (of the message) | order (the message has the joints in the order listed here)
     latency_s: float = 0.0  # how long before its time the state was measured
     pose: Pose | None = None  # what the messages say, where that is a pose: `joints` are its entries
+    speeds: bool = False  # whether its joints are speeds; not in the file, their kind says it
 
     @property
     def message_names(self) -> tuple[str, ...]:
@@ -123,8 +134,8 @@ class StateTopic:
 
     @property
     def is_position(self) -> bool:
-        """Whether the state is positions, not velocities or efforts."""
-        return self.field == "position" or not is_state_field(self.type, self.field)
+        """Whether the state is what its joints are commanded in (positions, of speeds velocities), nothing beside."""
+        return self.speeds or self.field == "position" or not is_state_field(self.type, self.field)
 
 
 @dataclass(frozen=True)
@@ -145,6 +156,7 @@ class CommandGroup:
     max_age_s: float | None = None  # in recordings, from which on a command is too old. None: the action's
     hold: bool = False  # in recordings a command stays valid until the next (a gripper that is told twice)
     pose: Pose | None = None  # what the messages say, where that is a pose: `joints` are its entries
+    speeds: bool = False  # whether its joints are speeds, which a silent topic lets rest; not in the file
 
     @property
     def message_names(self) -> tuple[str, ...]:
@@ -263,6 +275,17 @@ class Robot:
         return space_of(self.joints)
 
     @property
+    def speed_mask(self) -> np.ndarray:
+        """True where a joint's value is a speed, bool [J]."""
+        return np.array([joint.speed for joint in self.joints], bool)
+
+    @property
+    def plausible_velocity(self) -> np.ndarray:
+        """Velocity limits against which measurements are judged, float64 [J]; infinite for speeds: a base that bumps
+        into something stops at once, and odometry is noisy."""
+        return np.where(self.speed_mask, np.inf, self.velocity)
+
+    @property
     def state_space(self) -> Space:
         """The same of the state's."""
         return space_of(self.state_joints)
@@ -348,7 +371,18 @@ class Robot:
         """Topics of commands that hold and whose joints are measured: until the first command these stay where they
         are."""
         measured = {joint for item in self.state if item.is_position for joint in item.joints}
-        return frozenset(group.topic for group in self.commands if group.hold and measured.issuperset(group.joints))
+        held = [group for group in self.commands if group.hold and not group.speeds]
+        return frozenset(group.topic for group in held if measured.issuperset(group.joints))
+
+    @property
+    def may_be_silent(self) -> frozenset[str]:
+        """Topics of commands that a recording may begin without, or have no message of: what holds, and speeds."""
+        return self.held_from_state | self.speed_topics
+
+    @property
+    def speed_topics(self) -> frozenset[str]:
+        """Topics of commands that are speeds: zero where nobody speaks."""
+        return frozenset(group.topic for group in self.commands if group.speeds)
 
     def command_age_s(self, group: CommandGroup) -> float:
         """The greatest age of a group's commands in seconds; infinite where one holds until the next."""

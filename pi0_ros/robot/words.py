@@ -52,10 +52,12 @@ def _rows(robot: Robot) -> Iterator[tuple[str, ...]]:
     moved = {joint: group.name for group in robot.commands for joint in group.joints}
     for number, joint in enumerate(robot.joints):
         unit = "rad" if joint.writes_rotation else joint.unit
-        speed = f"{joint.velocity:g} {unit}/s".replace("normalized", "1")
+        speed = f"{joint.velocity:g} {unit}/s".replace("normalized", "1").replace("/s/s", "/s\u00b2")
         place = str(number if joint.model_index is None else joint.model_index)
         ends = (place, joint.name, _range(joint), speed, seen.get(joint.name, "-"), moved.get(joint.name, "-"))
-        yield (*ends, COMPOSED if joint.pose is not None and joint.action == "relative" else MEANINGS[joint.action])
+        composed = joint.pose is not None and joint.action == "relative"
+        meaning = COMPOSED if composed else MEANINGS[joint.action]
+        yield (*ends, "how fast" if joint.speed and joint.action else meaning)
 
 
 def _range(joint: Joint) -> str:
@@ -80,7 +82,8 @@ def _camera(camera: Camera) -> str:
 
 def _state(item: StateTopic) -> str:
     told = "in this order" if item.names_from == "order" else "by name"
-    what = _named(item) if item.pose is not None else f"{item.field} of {_named(item)}, {told}"
+    what = "speed" if item.speeds else item.field
+    what = _named(item) if item.pose is not None else f"{what} of {_named(item)}, {told}"
     said = f"{item.topic} ({item.type}): {what}; at most {item.max_age_s:g} s old"
     return said + _units(item) + _time(item)
 
@@ -89,6 +92,7 @@ def _command(robot: Robot, group: CommandGroup) -> str:
     when = "the whole plan, when it changes" if group.points == "trajectory" else "a message at every tick"
     age = robot.command_age_s(group)
     kept = "until the next" if group.hold else f"for {age:g} s"
+    kept += ", then it stands still" if group.speeds and not group.hold else ""
     said = f"{group.name} to {group.topic} ({group.type}): {_named(group)}; {when}; in recordings one holds {kept}"
     return said + _units(group) + _time(group)
 

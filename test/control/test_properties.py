@@ -15,19 +15,25 @@ from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.controller import Settings, State
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.splines import INTERPOLATIONS
-from pi0_ros.control.transitions import TRANSITIONS
+from pi0_ros.control.transitions import TRANSITIONS, slowing_duration
 
 NAMES = ("a", "b", "c", "g")
 
 
 @st.composite
 def limits(draw: st.DrawFn) -> JointLimits:
-    """Slow and fast joints, narrow and wide ranges, not all around zero, some with jerk limits."""
+    """Slow and fast joints, narrow and wide ranges, not all around zero, some with jerk limits, one perhaps a speed."""
     number = lambda low, high: np.array([draw(st.floats(low, high)) for _ in NAMES])  # noqa: E731
     lower = number(-4.0, 3.0)
     gripper = np.array([False, False, False, True])
     plain = JointLimits(NAMES, lower, lower + number(0.05, 6.0), number(0.05, 8.0), number(0.1, 60.0), gripper)
     jerk = draw(st.none() | st.lists(st.sampled_from([5.0, 100.0, 3000.0, np.inf]), min_size=4, max_size=4))
+    if draw(st.booleans()):
+        back, forth = draw(st.sampled_from([0.0, 0.2, 1.0])), draw(st.floats(0.05, 2.0))
+        lower, upper = (
+            np.where(np.arange(4) == 1, end, ends) for end, ends in ((-back, plain.lower), (forth, plain.upper))
+        )
+        plain = replace(plain, lower=lower, upper=upper, speed=np.arange(4) == 1, outside=np.array(np.nan))
     return plain if jerk is None else replace(plain, jerk=np.array(jerk))
 
 
@@ -105,11 +111,17 @@ def happen(bench: Bench, kind: str, seed: int) -> None:
 )
 def test_output_is_always_within_the_limits(transition, interpolation, limits, events, blend_s, period):
     bench = Bench(limits, Settings(interpolation=interpolation, transition=transition, blend_s=blend_s), period)
-    bench.measured = limits.lower + 0.3 * (limits.upper - limits.lower)
+    bench.measured = np.where(limits.speed, 0.0, limits.lower + 0.3 * (limits.upper - limits.lower))
     bench.arm()
     for kind, seed, ticks in events:
         happen(bench, kind, seed)
         bench.step(ticks)
+    longest_s = Settings().rearm_after_s + Settings().chunk_timeout_s + 2.0 * slowing_duration(limits) + 0.5
+    if limits.speed.any() and longest_s / period <= 2000:  # whatever happened, when nothing more comes a base stands
+        bench.feedback_works, bench.follows = True, False
+        bench.step(round(longest_s / period))
+        commands = [command.position for command in bench.sent if command is not None]
+        assert not commands or not commands[-1][limits.speed].any()
     bench.assert_within_limits()
 
 
@@ -117,12 +129,13 @@ def test_output_is_always_within_the_limits(transition, interpolation, limits, e
 @given(limits=limits(), seeds=st.lists(st.integers(0, 2**31), min_size=1, max_size=8))
 def test_it_always_comes_to_rest_when_chunks_end(limits, seeds):
     bench = Bench(limits)
-    bench.measured = (limits.lower + limits.upper) / 2
+    bench.measured = np.where(limits.speed, 0.0, (limits.lower + limits.upper) / 2)
     bench.arm()
     for seed in seeds:
         happen(bench, "chunk", seed)
         bench.step(10)
     slowest_stop = 7.5 * (limits.velocity / limits.acceleration).max()  # s: 1.5 v, with a fifth of the acceleration
+    slowest_stop = max(slowest_stop, slowing_duration(limits))
     ticks = round((8.0 + slowest_stop) / PERIOD)
     bench.step(min(ticks, 2000))
     assert bench.controller.state in (State.IDLE, State.HOLDING, State.DISARMED)

@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bagmaker import START_NS, TYPES, Recipe, header, joint_message, make_bag, pose_message, state_at
+from bagmaker import (
+    START_NS,
+    TYPES,
+    Recipe,
+    header,
+    joint_message,
+    make_bag,
+    odometry_message,
+    pose_message,
+    state_at,
+)
 from h264 import COMPRESSED, encoded
 from hand import COMMAND, FRAME, STAMPED, STATE, hand_robot, path
 
@@ -21,7 +31,9 @@ from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.conversion.align import rows, scan
 from pi0_ros.inference.metadata import Metadata
 from pi0_ros.observation.streams import Observation
-from pi0_ros.robot import Robot, StateTopic, load_robot, robot_to_yaml
+from pi0_ros.robot import CommandGroup, Joint, Robot, StateTopic, load_robot, robot_to_yaml
+from pi0_ros.robot.message_types import TWIST
+from pi0_ros.robot.types import NOBODY
 
 pytestmark = pytest.mark.dds
 STEP_NS = 100_000_000  # few steps: an acknowledgement may take a second
@@ -99,6 +111,7 @@ def play(path: Path, robot: Robot, executor, node, seen: list[Observation]) -> N
         now += STEP_NS
 
 
+ODOMETRY = "nav_msgs/msg/Odometry"
 JOINT_STATE, POSES = "sensor_msgs/msg/JointState", "geometry_msgs/msg/PoseArray"
 
 
@@ -129,16 +142,24 @@ def test_live_and_offline_observations_are_equal(
 
 def test_joints_from_several_publishers_and_types_are_equal(tmp_path, processes, ros_context) -> None:
     """Arm and gripper at other rates on one topic, foreign joints and empty positions between them, one joint from a
-    bare number and two by the path of a field."""
+    bare number and two by the path of a field; a base's speeds from its odometry."""
     demo = load_robot("demo_arm")
     yaw, shoulder, elbow, wrist, roll, gripper = demo.joint_names
+    ends = {"lower": -0.5, "upper": 0.5, "velocity": 1.0, "acceleration": 10.0, "jerk": None, "action": "absolute"}
+    base = (Joint("forward", "m/s", "speed", **ends), Joint("turn", "rad/s", "speed", **ends))
+    parts = ("linear.x", "angular.z")
+    driving = CommandGroup("base", "/cmd_vel", TWIST, ("forward", "turn"), parts, speeds=True)
     robot = replace(
         demo,
+        takeover=NOBODY,
+        joints=(*demo.joints, *base),
+        commands=(*(replace(group, joints=demo.joint_names) for group in demo.commands), driving),
         state=(
             StateTopic("/joint_states", "sensor_msgs/msg/JointState", (yaw, shoulder), 0.15),
             StateTopic("/joint_states", "sensor_msgs/msg/JointState", (gripper,), 0.6, names=("finger",)),
             StateTopic("/elbow", "std_msgs/msg/Float64", (elbow,), 0.3),
             StateTopic("/hand", "geometry_msgs/msg/PoseArray", (wrist, roll), 0.3, field="poses[1:3].position.x"),
+            StateTopic("/odom", ODOMETRY, ("forward", "turn"), 0.3, "velocity", parts, speeds=True),
         ),
     )
     extra: list[tuple[float, str, str, object]] = []
@@ -146,17 +167,18 @@ def test_joints_from_several_publishers_and_types_are_equal(tmp_path, processes,
         t_s = number * 0.02
         ns = START_NS + round(t_s * 1e9)
         values = dict(zip(demo.joint_names, state_at(t_s, 6)))
-        parts = [("wheel", shoulder, yaw), *([("finger",)] if number % 10 == 3 else []), ("wheel", "tail")]
-        for names in parts:
+        said = [("wheel", shoulder, yaw), *([("finger",)] if number % 10 == 3 else []), ("wheel", "tail")]
+        for names in said:
             positions = np.array([values.get(gripper if name == "finger" else name, 9.0) for name in names])
             extra.append((t_s, "/joint_states", JOINT_STATE, joint_message(ns, names, positions)))
         silent = joint_message(ns, demo.joint_names, np.zeros(0))
         extra.append((t_s, "/joint_states", JOINT_STATE, silent))
         if number % 5 == 0:  # as often as the clock goes on: it has no stamp
             extra.append((t_s, "/elbow", "std_msgs/msg/Float64", TYPES["std_msgs/msg/Float64"](data=values[elbow])))
+        extra.append((t_s, "/odom", ODOMETRY, odometry_message(ns, 0.1 * np.sin(t_s), 0.3 * np.cos(t_s))))
         extra.append((t_s, "/hand", POSES, poses_message(ns, [0.0, values[wrist], values[roll]])))
-    recipe = Recipe(seconds=1.6, delay_s=0.0, extra=extra)
-    path = make_bag(tmp_path / "bag", replace(robot, state=()), recipe)
+    recipe = Recipe(seconds=1.6, delay_s=0.0, extra=extra, silent=[("/cmd_vel", TWIST)])
+    path = make_bag(tmp_path / "bag", replace(robot, state=(), commands=demo.commands, joints=demo.joints), recipe)
     check_parity(path, robot, processes, ros_context, unstamped={"/elbow"})
 
 

@@ -105,7 +105,8 @@ class Bench:
                 if before is None:
                     found.append([self.limits.space.moved(after.position, -after.velocity * self.period)])
                 elif place in self.stalls:
-                    found.append([before.position])
+                    braked_from = after.position - after.velocity * self.period  # a base may have stopped by itself
+                    found.append([np.where(self.limits.speed, braked_from, before.position)])
                 found[-1].append(after.position)
         return [np.array(motion) for motion in found]
 

@@ -109,6 +109,28 @@ def plan_message(
     return TYPES["trajectory_msgs/msg/JointTrajectory"](header=header(ns), joint_names=list(names), points=points)
 
 
+def twist(forward: float, turn: float) -> Any:
+    """A geometry_msgs/Twist of a base that drives and turns."""
+    vector = TYPES["geometry_msgs/msg/Vector3"]
+    return TYPES["geometry_msgs/msg/Twist"](
+        linear=vector(x=forward, y=0.0, z=0.0), angular=vector(x=0.0, y=0.0, z=turn)
+    )
+
+
+def odometry_message(ns: int, forward: float, turn: float) -> Any:
+    still = np.zeros(36)
+    pose = TYPES["geometry_msgs/msg/Pose"](
+        position=TYPES["geometry_msgs/msg/Point"](x=7.0, y=8.0, z=0.0),
+        orientation=TYPES["geometry_msgs/msg/Quaternion"](x=0.0, y=0.0, z=0.0, w=1.0),
+    )
+    return TYPES["nav_msgs/msg/Odometry"](
+        header=header(ns),
+        child_frame_id="base_link",
+        pose=TYPES["geometry_msgs/msg/PoseWithCovariance"](pose=pose, covariance=still),
+        twist=TYPES["geometry_msgs/msg/TwistWithCovariance"](twist=twist(forward, turn), covariance=still),
+    )
+
+
 def string_message(text: str) -> Any:
     return TYPES["std_msgs/msg/String"](data=text)
 
@@ -132,6 +154,7 @@ class Recipe:
     change: Callable[[str, float, Any], Any] = lambda topic, t_s, message: message
     extra: Sequence[tuple[float, str, str, Any]] = ()  # (second, topic, type, message)
     rates: dict[str, float] = field(default_factory=dict)  # cameras' topics that do not run at camera_hz
+    silent: Sequence[tuple[str, str]] = ()  # (topic, type) of recorded topics without a message
     stamped: bool = True  # False: all header stamps are zero
     jitter_s: float = 0.0
 
@@ -179,6 +202,8 @@ def make_bag(path: Path, robot: Robot, recipe: Recipe = Recipe()) -> Path:
             if topic not in connections:
                 connections[topic] = writer.add_connection(topic, kind, typestore=STORE)
             writer.write(connections[topic], ns, STORE.serialize_cdr(message, kind))
+        for topic, kind in recipe.silent:
+            writer.add_connection(topic, kind, typestore=STORE)
         for key, value in recipe.custom_data.items():
             writer.set_custom_data(key, value)
     return path

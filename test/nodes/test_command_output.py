@@ -7,6 +7,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 from builtin_interfaces.msg import Duration, Time
+from conftest import wait_until
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message, serialize_message
 
@@ -28,7 +30,8 @@ def group(kind: str, **more: tuple) -> CommandGroup:
 
 @pytest.mark.parametrize("kind", COMMAND_TYPES)
 def test_commands_of_every_type_are_refilled_and_read_back(kind):
-    for item in (group(kind), group(kind, **HAND)):
+    parts = {"names": ("linear.x", "angular.z")} if COMMAND_TYPES[kind].parts else {}
+    for item in (group(kind, **parts), group(kind, **(HAND | parts))):
         message = CommandMessage(item, 0.02)
         for position in ([0.1, 0.25], [-0.3, 1.0]):
             filled = message.fill(np.array(position), np.array([1.0, 2.0]), STAMP)
@@ -71,6 +74,40 @@ def test_a_pose_is_refilled_in_its_frame_and_read_back(kind):
         before = now
     if kind == POSE_TYPES[0]:
         assert received.header.frame_id == "base_link" and received.header.stamp == STAMP
+
+
+def test_what_a_twist_has_no_joint_of_is_zero_and_a_stamped_one_is_stamped():
+    item = group("geometry_msgs/msg/TwistStamped", names=("linear.y", "angular.z"), scale=(-1.0, 2.0), speeds=True)
+    message = CommandMessage(item, 0.02).fill(np.array([0.1, 0.25]), np.array([1.0, 2.0]), STAMP)
+    assert message.header.stamp == STAMP
+    linear, angular = message.twist.linear, message.twist.angular
+    assert [linear.x, linear.y, linear.z, angular.x, angular.y, angular.z] == [0.0, -0.1, 0.0, 0.0, 0.0, 0.5]
+
+
+@pytest.mark.dds
+def test_what_brakes_a_base_alone_goes_to_the_base_alone(ros_context):
+    robot = load_robot("mobile_bimanual")
+    node, heard = Node("output", context=ros_context), []
+    output = CommandOutput(node, robot)
+    for group in robot.commands:
+        node.create_subscription(
+            message_class(group.type), group.topic, lambda message, name=group.name: heard.append(name), 10
+        )
+    zeros = np.zeros(len(robot.joints))
+    brake = Command(zeros, zeros, zeros, alone=robot.speed_mask)
+    assert not output.publish(brake, 1.0, lambda: False)[-2:].any()
+    executor = SingleThreadedExecutor(context=ros_context)
+    executor.add_node(node)
+
+    def is_heard() -> bool:
+        assert output.publish(brake, 1.0).all()
+        executor.spin_once(timeout_sec=0.05)
+        return len(heard) > 3
+
+    wait_until(is_heard, 30.0, "a command")
+    assert set(heard) == {"base"}
+    executor.shutdown()
+    node.destroy_node()
 
 
 def test_an_unknown_command_type():

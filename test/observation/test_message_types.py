@@ -27,16 +27,18 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_state_type_has_positions() -> None:
-    """The controller, the monitor and the view go by them, whatever `field` is the policy's state."""
+    """The controller, the monitor and the view go by them, whatever `field` is the policy's state; by speeds of what
+    has no place."""
     for kind, messages in STATE_TYPES.items():
-        assert "position" in messages.fields, kind
+        assert ("position" in messages.fields) != messages.speeds, kind
+        assert messages.fields[0] == ("velocity" if messages.speeds else "position"), kind
 
 
 @pytest.mark.parametrize("decode", [decode_state, decode_positions])
 def test_states_that_cannot_be_read_are_named(decode) -> None:
     for kind in STATE_TYPES:
         with pytest.raises(MessageError, match=f"/arm: the message is no {kind} .*: correct the robot file"):
-            decode(StateTopic("/arm", kind, ("a",), 0.1), EMPTY)
+            decode(StateTopic("/arm", kind, ("a",), 0.1, STATE_TYPES[kind].fields[0], speeds=True), EMPTY)
 
 
 def test_commands_that_cannot_be_read_are_named() -> None:

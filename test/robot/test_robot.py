@@ -32,13 +32,14 @@ from pi0_ros.robot.file import (
     KIND_UNITS,
     ROLES,
 )
-from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, STATE_TYPES
+from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, STATE_TYPES, TWIST_PARTS
 from pi0_ros.robot.released import MODELS, Release, Released
+from pi0_ros.robot.speeds import COMMANDED_BY
 from pi0_ros.robot.units import Crank, Scale
 
 SMALL = (Path(__file__).parents[1] / "fixtures" / "small_robot.yaml").read_text(encoding="utf-8")
 ALOHA, FRANKA = ("aloha", "aloha_act", "aloha_sim"), ("franka_droid", "franka_droid_fast", "franka_droid_position")
-SHIPPED = ("demo_arm", *ALOHA, *FRANKA, "libero", "libero_pi0", "so101", "ur5e", "ur5e_pose")
+SHIPPED = ("demo_arm", *ALOHA, *FRANKA, "libero", "libero_pi0", "mobile_bimanual", "so101", "ur5e", "ur5e_pose")
 
 
 # ---- good files
@@ -196,6 +197,8 @@ def robots(draw: st.DrawFn) -> Robot:
         kind = draw(st.sampled_from(sorted(KIND_UNITS)))
         lower, width = draw(st.floats(-1e6, 1e6)), draw(st.floats(1e-3, 1e6))
         ends = (-math.inf, math.inf) if kind == "continuous" else (lower, lower + width)
+        if kind == "speed":
+            ends = draw(st.sampled_from([(-width, width), (-2.0 * width, width), (0.0, width)]))
         return Joint(
             name=name,
             unit=draw(st.sampled_from(KIND_UNITS[kind])),
@@ -204,13 +207,13 @@ def robots(draw: st.DrawFn) -> Robot:
             upper=ends[1],
             velocity=draw(positive),
             acceleration=draw(positive),
-            jerk=draw(st.none() | positive),
+            jerk=draw(st.none() | positive) if kind != "speed" else None,
             tracking=draw(st.none() | positive),
-            **meaning(kind == "continuous"),
+            **meaning(kind in ("continuous", "speed"), ACTIONS if kind != "speed" else ("absolute",)),
         )
 
-    def meaning(continuous: bool) -> dict[str, Any]:
-        role, action = draw(st.sampled_from(ROLES)), draw(st.sampled_from(ACTIONS))
+    def meaning(continuous: bool, actions: tuple[str, ...]) -> dict[str, Any]:
+        role, action = draw(st.sampled_from(ROLES)), draw(st.sampled_from(actions))
         if role == "state":
             return {"action": "", "role": role, "state_scale": draw(scales(plain=continuous))}
         if role == "action" or action == "absolute":
@@ -229,9 +232,17 @@ def robots(draw: st.DrawFn) -> Robot:
     assume(any(item.role != "action" for item in joints) and any(item.role != "state" for item in joints))
 
     def groups(without: str) -> list[tuple[str, ...]]:
-        order = draw(st.permutations([item.name for item in joints if item.role != without]))
+        return [group for kind in (False, True) for group in some(without, kind)]
+
+    def some(without: str, speed: bool) -> list[tuple[str, ...]]:
+        order = draw(st.permutations([item.name for item in joints if item.role != without and item.speed == speed]))
         cuts = sorted(draw(st.sets(st.integers(1, len(order) - 1), max_size=2))) if len(order) > 1 else []
-        return [tuple(order[a:b]) for a, b in zip([0, *cuts], [*cuts, len(order)])]
+        return [tuple(order[a:b]) for a, b in zip([0, *cuts], [*cuts, len(order)]) if order]
+
+    def parts(group: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(draw(st.permutations(TWIST_PARTS))[: len(group)])
+
+    speeds = {item.name for item in joints if item.speed}
 
     def message_names(group: tuple[str, ...]) -> tuple[str, ...]:
         other = tuple(draw(st.lists(names, min_size=len(group), max_size=len(group), unique=True)))
@@ -241,20 +252,30 @@ def robots(draw: st.DrawFn) -> Robot:
         return tuple(draw(st.sampled_from([(), tuple(draw(positive) for _ in group)])))
 
     def command(name: str, group: tuple[str, ...]) -> CommandGroup:
-        kind = draw(st.sampled_from(tuple(COMMAND_TYPES)))
+        speed = speeds.issuperset(group)
+        kinds = [kind for kind, messages in COMMAND_TYPES.items() if not messages.speeds]
+        kind = draw(st.sampled_from(COMMANDED_BY if speed else kinds))
         points = draw(st.sampled_from(["one", "trajectory"])) if "Trajectory" in kind else "one"
         hold = draw(st.booleans())
         lasting = (None if hold else draw(st.none() | positive), hold)
-        names = message_names(group) if COMMAND_TYPES[kind].named else (), units(group), units(group)
-        return CommandGroup(name, next(topic), kind, group, *names, points, "auto", *lasting)
+        names = message_names(group) if COMMAND_TYPES[kind].named and not speed else ()
+        names = parts(group) if COMMAND_TYPES[kind].parts else names
+        told = names, units(group), units(group), points, "auto", *lasting
+        return CommandGroup(name, next(topic), kind, group, *told, speeds=speed)
 
     def state(group: tuple[str, ...]) -> StateTopic:
-        kind = draw(st.sampled_from((*STATE_TYPES, "my_msgs/msg/Hand")))
+        speed = speeds.issuperset(group)
+        kinds = [kind for kind, messages in STATE_TYPES.items() if speed or not messages.speeds]
+        kind = draw(st.sampled_from((*kinds, "my_msgs/msg/Hand")))
         fields = STATE_TYPES[kind].fields if kind in STATE_TYPES else ("fingers[0:6].angle", "data", "a.b[3]")
         field = fields[0] if needs_positions else draw(st.sampled_from(fields))
+        if speed and kind in STATE_TYPES:
+            field = "velocity" if "velocity" in fields else "position"
         named = kind in STATE_TYPES and STATE_TYPES[kind].named
-        names_from = draw(st.sampled_from(["names", "order"])) if named else "names"
-        told = message_names(group) if named and names_from == "names" else (), units(group), units(group)
+        fixed = named and bool(STATE_TYPES[kind].parts)
+        names_from = draw(st.sampled_from(["names", "order"])) if named and not fixed else "names"
+        names = parts(group) if fixed else message_names(group) if named and names_from == "names" else ()
+        told = names, units(group), units(group), "auto", names_from
         return StateTopic(
             next(topic),
             kind,
@@ -262,9 +283,8 @@ def robots(draw: st.DrawFn) -> Robot:
             draw(positive),
             field,
             *told,
-            "auto",
-            names_from,
             draw(st.just(0.0) | st.floats(1e-9, 9e-7)),
+            speeds=speed,
         )
 
     states, commands = groups("action"), groups("state")

@@ -69,8 +69,13 @@ WRONG = {
     ),
     "a type that is nothing like the known ones": (
         "std_msgs/msg/Float64MultiArray",
+        "geometry_msgs/msg/Wrench",
+        ["commands[0].type: 'geometry_msgs/msg/Wrench' is not known; write trajectory_msgs"],
+    ),
+    "a type that says speeds": (
+        "std_msgs/msg/Float64MultiArray",
         "geometry_msgs/msg/Twist",
-        ["commands[0].type: 'geometry_msgs/msg/Twist' is not known; write trajectory_msgs"],
+        ["commands[0].type: a geometry_msgs/msg/Twist says speeds, and shoulder is a place: write the kind speed"],
     ),
     "a type that is misspelled": (
         "std_msgs/msg/Float64MultiArray",

@@ -79,7 +79,7 @@ def _jumps(folder: DatasetFolder, key: str) -> Iterator[Finding]:
         speeds = np.array([joint.velocity for joint in joints]) * JUMP_SPEED / folder.fps
         absolute = np.array([joint.action != "velocity" or key == STATE for joint in joints])
         limits = np.where(absolute, speeds, limits)
-        switches = np.array([joint.kind == "gripper" for joint in joints])
+        switches = np.array([joint.kind in ("gripper", "speed") for joint in joints])  # a joystick jumps
     jumps = (steps > limits) & inside[:, None] & ~switches & (limits > 0)
     for dim in np.flatnonzero(jumps.any(axis=0)):
         rows = np.flatnonzero(jumps[:, dim])
