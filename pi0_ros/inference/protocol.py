@@ -53,6 +53,7 @@ UNREADABLE = 0  # the id of the answer to a question whose own id could not be r
 MAX_FRAMES = 33  # header and 32 arrays
 MAX_HEADER_BYTES = 1 << 20
 MAX_BYTES = 64 << 20  # of a whole message
+MAX_ROBOT_CHARS = 64 << 10  # of a robot file: reading one of 20 000 joints takes minutes
 DTYPES = ("uint8", "bool", "int64", "float32", "float64")
 TYPES = ("hello", "metadata", "infer", "chunk", "status", "error")
 CODED = ("image/", "jpeg/")  # how the names of arrays begin that are pictures: pixels, or a JPEG file
@@ -168,6 +169,8 @@ def parse_metadata(message: Message) -> tuple[Metadata, str]:
                 raise ValueError(f"{key} {content[key]!r:.80} is not within {least:g} .. {most:g}")
         if not isinstance(content["robot"], str):
             raise TypeError(f"robot is a {type(content['robot']).__name__}, expected the text of a robot file")
+        if len(content["robot"]) > MAX_ROBOT_CHARS:
+            raise ValueError(f"robot file of {len(content['robot'])} characters, at most {MAX_ROBOT_CHARS} are read")
         return (
             Metadata(
                 checkpoint=shortened(str(content["checkpoint"]), MAX_LINE_CHARS),

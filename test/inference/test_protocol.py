@@ -200,7 +200,10 @@ def test_metadata_that_cannot_be_read() -> None:
         {},
         {"session": "s", "metadata": {}},
         {"session": "s", "metadata": {"checkpoint": "a", "robot": "x: ["}},
-        *({"session": "s", "metadata": {**whole, "robot": robot}} for robot in (1e308, b"name: a", None, ["a"], {})),
+        *(
+            {"session": "s", "metadata": {**whole, "robot": robot}}
+            for robot in (1e308, b"name: a", None, ["a"], {}, "- {name: j}\n" * 20_000)
+        ),
     ):
         with pytest.raises(ProtocolError, match="metadata cannot be read"):
             protocol.parse_metadata(over_the_wire(Message("metadata", 1, body)))
