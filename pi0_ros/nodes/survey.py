@@ -22,7 +22,7 @@ from pi0_ros.doctor.trajectory_controller import JOINTS, NONZERO
 from pi0_ros.nodes.messages import LATCHED, SENSOR, message_class
 from pi0_ros.nodes.topic_check import parameter_value
 from pi0_ros.nodes.topic_ends import endpoint
-from pi0_ros.robot.evidence import LOOKED_AT, TopicFacts
+from pi0_ros.robot.evidence import BY_HAND, LOOKED_AT, TopicFacts
 from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES
 
 NAME = "pi0_robot_new"
@@ -83,7 +83,7 @@ class Survey:
                     facts.joints_told = tuple(map(str, joints))
                 if isinstance(moving := settings.get(NONZERO), bool):
                     facts.ends_moving = moving
-        return [facts for facts in self.topics.values() if facts.count or facts.listeners or facts.unreadable]
+        return [t for t in self.topics.values() if t.count or t.listeners or t.unreadable or t.type in BY_HAND]
 
     def _listeners(self, topic: str) -> tuple[str, ...]:
         ends = (endpoint(info).node for info in self._node.get_subscriptions_info_by_topic(topic))

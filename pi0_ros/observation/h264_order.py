@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pi0_ros.base.errors import InputError
+
 SLICE, KEY_SLICE, SEQUENCE, PICTURE = 1, 5, 7, 8  # types of units
 HEAD = 64  # bytes of a slice in which its head is
 SCALED = (100, 110, 122, 244, 44, 83, 86, 118, 128)  # profiles that tell their chroma
 B_SLICES = (1, 6)
 
 
-class UnsupportedStreamError(ValueError):
+class UnsupportedStreamError(InputError):
     """A stream whose losses could not be seen, or whose pictures come in another order; says what to change."""
 
 

@@ -12,11 +12,15 @@ from itertools import pairwise
 import numpy as np
 
 from pi0_ros.base.errors import InputError
-from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, STATE_TYPES, TRAJECTORY
+from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, POSE_TYPES, STATE_TYPES, TRAJECTORY
 
 JOINT_STATE = "sensor_msgs/msg/JointState"
-NAMED_STATES = tuple(kind for kind, what in STATE_TYPES.items() if what.named)
-LOOKED_AT = (*CAMERA_TYPES, *NAMED_STATES, *(kind for kind in COMMAND_TYPES if kind not in NAMED_STATES))
+NAMED_STATES = tuple(kind for kind, what in STATE_TYPES.items() if what.named and not what.speeds)
+JOINT_COMMANDS = tuple(kind for kind, what in COMMAND_TYPES.items() if not what.speeds)
+LOOKED_AT = (*CAMERA_TYPES, *NAMED_STATES, *(kind for kind in JOINT_COMMANDS if kind not in NAMED_STATES))
+# What tells of bases and hands, and which `kind` of joint a person writes for it: nothing is proposed.
+BY_HAND = {kind: "speed" for kind, what in (STATE_TYPES | COMMAND_TYPES).items() if what.speeds}
+BY_HAND |= dict.fromkeys(POSE_TYPES, "pose")
 STEP_S = 0.04  # between the samples of a track: differences of neighbours are motion, not noise
 MOST_SAMPLES = 5000
 SAMPLED_BYTES = 4096  # of a picture, to tell whether it changes

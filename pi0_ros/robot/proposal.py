@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.strict_yaml import nearest
-from pi0_ros.robot.evidence import JOINT_STATE, JointFacts, TopicFacts
+from pi0_ros.robot.evidence import BY_HAND, JOINT_STATE, JointFacts, TopicFacts
 from pi0_ros.robot.propose_cameras import camera_lines, propose_cameras
 from pi0_ros.robot.propose_commands import command_lines, leaders, propose_commands
 from pi0_ros.robot.propose_joints import ProposedJoint, outside, propose_joints, state_topics
@@ -94,6 +94,11 @@ def propose(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishe
     unknown += [
         "the robot's true speeds: begin slowly, `limits` are enforced on every command",
         "which actions the model shall see relative to the state: here all but grippers, as pi0 was trained",
+    ]
+    unknown += [
+        f"{topic.topic} ({topic.type}): joints of `kind: {BY_HAND[topic.type]}` are yours to write (docs/new_robot.md)"
+        for topic in topics
+        if topic.type in BY_HAND
     ]
     unknown += [f"{topic.topic}: {topic.unreadable}" for topic in topics if topic.unreadable and not topic.tracks]
     head = [f"# A first robot file. What nobody told is marked with `{MARK}`; and look at these:"]

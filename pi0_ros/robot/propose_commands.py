@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ros.robot.evidence import TopicFacts, Track
-from pi0_ros.robot.message_types import COMMAND_TYPES, TRAJECTORY
+from pi0_ros.robot.evidence import JOINT_COMMANDS, TopicFacts, Track
+from pi0_ros.robot.message_types import TRAJECTORY
 from pi0_ros.robot.propose_joints import DEGREES, GRIPPER, LED, MILLIMETRES, PERCENT, TOLD, ProposedJoint, called_in
 from pi0_ros.robot.proposed_lines import joint_lines, word
 
@@ -40,7 +40,7 @@ def command_topics(topics: Sequence[TopicFacts], states: Sequence[TopicFacts]) -
     found = [
         topic
         for topic in topics
-        if topic.type in COMMAND_TYPES
+        if topic.type in JOINT_COMMANDS
         and topic not in states
         and not LED.search(topic.topic)
         and (topic.count or topic.listeners)
@@ -195,4 +195,4 @@ def command_lines(groups: Sequence[ProposedGroup], of: int, mark: str) -> Iterat
 
 def leaders(topics: Sequence[TopicFacts]) -> list[TopicFacts]:
     """Topics by which a person may lead: a leader arm, a teleoperation."""
-    return [topic for topic in topics if LED.search(topic.topic) and topic.type in COMMAND_TYPES and topic.count]
+    return [topic for topic in topics if LED.search(topic.topic) and topic.type in JOINT_COMMANDS and topic.count]

@@ -150,6 +150,17 @@ def test_what_tells_of_no_joint_is_refused(tmp_path: Path, capsys) -> None:
     assert "give --urdf" in error and robot.cameras[0].topic in error
 
 
+def test_bases_and_hands_are_left_to_a_person_and_named() -> None:
+    kinds = {"/cmd_vel": "geometry_msgs/msg/Twist", "/odom": "nav_msgs/msg/Odometry"}
+    kinds["/pose"] = "geometry_msgs/msg/PoseStamped"
+    topics = [TopicFacts(topic, kind, count=3) for topic, kind in kinds.items()]
+    found = propose([JointFacts("a", "revolute", -1.0, 1.0, 2.0)], topics, Wishes(name="any"))
+    assert found.joints == ("a",)
+    for topic, kind in (("/cmd_vel", "speed"), ("/odom", "speed"), ("/pose", "pose")):
+        assert any(topic in sentence and f"kind: {kind}" in sentence for sentence in found.unknown)
+        assert f"topic: {topic}" not in found.text
+
+
 NAMES = st.sampled_from(
     [
         "a",
