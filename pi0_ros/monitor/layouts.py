@@ -2,7 +2,7 @@
 
 Both plot what was sent beside what was measured. The sent ones are `pi0/command`, in the order of the robot file; the
 measured ones are the monitor's `pi0/joint_states`, which exist where the robot has a URDF and are in its units: of a
-normalized gripper only what was sent is plotted.
+normalized gripper, and of a speed, only what was sent is plotted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pi0_ros.robot import Joint, Robot
+from pi0_ros.robot import Robot
 
 PLOTS = 4  # below each other on one page
 COMMANDED, MEASURED = "#d62728", "#1f77b4"
@@ -48,12 +48,12 @@ def foxglove(robot: Robot, namespace: str = "") -> TREE:
             "imageMode": {"imageTopic": name(camera.topic)},
             "foxglovePanelTitle": camera.name,
         }
-    plots = []
+    plots, measured_at = [], _measured(robot)
     for index, joint in enumerate(robot.joints):
         plots.append(f"Plot!{joint.name}")
         paths = [_path(name("pi0/command") + f".points[0].positions[{index}]", "sent", COMMANDED)]
-        if _is_measured(robot, joint):
-            paths.insert(0, _path(name("pi0/joint_states") + f".position[{index}]", "measured", MEASURED))
+        if (at := measured_at.get(joint.name)) is not None:
+            paths.insert(0, _path(name("pi0/joint_states") + f".position[{at}]", "measured", MEASURED))
         panels[plots[-1]] = {
             "foxglovePanelTitle": f"{joint.name} ({joint.unit})",
             "paths": paths,
@@ -83,7 +83,7 @@ def plotjuggler(robot: Robot, namespace: str = "") -> str:
     name = _names(namespace)
     root = ElementTree.Element("root")
     window = ElementTree.SubElement(root, "tabbed_widget", {"name": "Main Window", "parent": "main_window"})
-    joints = list(enumerate(robot.joints))
+    joints, measured_at = list(enumerate(robot.joints)), _measured(robot)
     for first in range(0, len(joints), PLOTS):
         page = joints[first : first + PLOTS]
         tab = ElementTree.SubElement(window, "Tab", tab_name=_title([j.name for _, j in page]), containers="1")
@@ -97,7 +97,7 @@ def plotjuggler(robot: Robot, namespace: str = "") -> str:
                 area, "plot", mode="TimeSeries", style="Lines", flip_x="false", flip_y="false"
             )
             ElementTree.SubElement(plot, "limitY")
-            if _is_measured(robot, joint):
+            if joint.name in measured_at:
                 measured = f"{name('pi0/joint_states')}/{joint.name}/position"
                 ElementTree.SubElement(plot, "curve", name=measured, color=MEASURED)
             sent = f"{name('pi0/command')}/points[0]/positions[{index}]"
@@ -107,8 +107,12 @@ def plotjuggler(robot: Robot, namespace: str = "") -> str:
     return "<?xml version='1.0' encoding='UTF-8'?>\n" + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _is_measured(robot: Robot, joint: Joint) -> bool:
-    return robot.urdf is not None and joint.unit != "normalized"
+def _measured(robot: Robot) -> dict[str, int]:
+    """Where the monitor's joint states hold each joint that is in the robot file's unit there; speeds are not."""
+    if robot.urdf is None:
+        return {}
+    places = [joint for joint in robot.joints if not joint.speed]
+    return {joint.name: at for at, joint in enumerate(places) if joint.unit != "normalized"}
 
 
 def _names(namespace: str) -> Callable[[str], str]:

@@ -6,6 +6,7 @@ import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,18 @@ def test_measured_joints_are_where_the_monitor_puts_them() -> None:
             assert len(paths) == 1  # the monitor gives it in the URDF's unit
         else:
             assert paths[0] == f"/pi0/joint_states.position[{order.index(joint.name)}]"
+
+
+def test_a_base_before_the_arm_moves_no_joint_to_another_s_curve() -> None:
+    arm, mobile = load_robot("demo_arm"), load_robot("mobile_bimanual")
+    speed = next(joint for joint in mobile.joints if joint.speed)
+    panels = foxglove(replace(arm, joints=(speed, *arm.joints)))["configById"]
+    first = panels[f"Plot!{arm.joints[0].name}"]["paths"]
+    assert [path["value"] for path in first] == [
+        "/pi0/joint_states.position[0]",
+        "/pi0/command.points[0].positions[1]",
+    ]
+    assert len(panels[f"Plot!{speed.name}"]["paths"]) == 1
 
 
 @pytest.mark.parametrize("name", ROBOTS)
