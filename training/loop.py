@@ -19,11 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from pi0_ros.base.errors import InputError
-from pi0_ros.checkpoints.norm_stats import NormStats
 from pi0_ros.datasets.dataset import Dataset
-from pi0_ros.robot import Robot
 from pi0_ros.training.frame_weights import mixed_weights
-from pi0_ros.training.loader import Augmentation, Sampler, TrainingData, load_data
+from pi0_ros.training.loader import Augmentation, Sampler, load_data
 from pi0_ros.training.mixture import Source, make_mixed_batch
 from pi0_ros.training.not_finite import explain
 from pi0_ros.training.objective import (
@@ -90,27 +88,10 @@ def train(
         weight = weights[index] if weights else None
         sources.append(Source(name, world.after_first(read), dataset.robot, stats[index], weight))
     notes = {"dataset": ", ".join(names)}
-    return train_on_sources(sources, recipe, Path(out), resume, notes, auxiliary, overwrite, world)
+    return train_on(sources, recipe, Path(out), resume, notes, auxiliary, overwrite, world)
 
 
 def train_on(
-    data: TrainingData,
-    robot: Robot,
-    norm_stats: NormStats,
-    recipe: Recipe,
-    out: Path,
-    resume: bool = False,
-    notes: Mapping[str, Any] | None = None,
-    auxiliary: AuxiliaryLosses | None = None,
-    overwrite: bool = False,
-    world: World = ALONE,
-) -> Path:
-    """Train on the arrays of one dataset; returns the finished checkpoint's folder."""
-    sources = [Source("dataset", data, robot, norm_stats)]
-    return train_on_sources(sources, recipe, out, resume, notes, auxiliary, overwrite, world)
-
-
-def train_on_sources(
     sources: Sequence[Source],
     recipe: Recipe,
     out: Path,

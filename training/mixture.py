@@ -52,11 +52,6 @@ class Mixture:
     parts: tuple[Part, ...]
     tokens: ActionTokens | None = None  # of a pi0-FAST
 
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """All that a frame's prompt can be."""
-        return tuple(text for part in self.parts for text in part.data.texts)
-
     def at(self, row: int) -> tuple[Part, int]:
         """The part of a row of the mixture, and its row there."""
         part = [part for part in self.parts if part.first <= row][-1]

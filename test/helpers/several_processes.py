@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from synthetic import ROBOT, make_data, make_stats
+from synthetic import make_data, make_source
 
 from pi0_ros.sim.grounding import Grounding
 from pi0_ros.training import loop
@@ -23,7 +23,7 @@ from pi0_ros.training.world import World, joined
 
 def main(cases: list[dict[str, Any]], world: World) -> None:
     """Train all cases."""
-    data, plain = make_data(9, length=15), loop.train_step
+    source, plain = make_source(make_data(9, length=15)), loop.train_step
     for case in cases:
         left = [case.get("stop_after") or 10**9]
 
@@ -37,7 +37,7 @@ def main(cases: list[dict[str, Any]], world: World) -> None:
         loop.train_step = step
         try:
             loop.train_on(
-                data, ROBOT, make_stats(data), recipe_from_dict(case["recipe"], "test.yaml"), Path(case["out"]),
+                [source], recipe_from_dict(case["recipe"], "test.yaml"), Path(case["out"]),
                 resume=True, auxiliary={"grounding": Grounding}, world=world,
             )  # fmt: skip
         except TrainingStoppedError as stopped:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic import ROBOT, make_data, make_stats
+from synthetic import ROBOT, make_data, make_source
 from test_loop import STAGES, recipe
 
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
@@ -22,11 +22,8 @@ JOINTS = [(joint.name, joint.unit) for joint in ROBOT.joints]
 
 @pytest.fixture(scope="module")
 def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data = make_data(9, length=15)
     return train_on(
-        data,
-        ROBOT,
-        make_stats(data),
+        [make_source(make_data(9, length=15))],
         recipe(STAGES[1:]),
         tmp_path_factory.mktemp("run"),
         notes={"dataset": "d"},

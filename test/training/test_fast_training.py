@@ -82,13 +82,13 @@ def test_the_answer_is_the_chunk_and_the_loss_is_the_model_s(tmp_path: Path) -> 
 
 def test_it_learns_to_write_and_is_deployed_with_its_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make_source(make_data(6, length=15))
-    folder = loop.train_on_sources([source], fast(), tmp_path / "run")
+    folder = loop.train_on([source], fast(), tmp_path / "run")
     rows = read_progress(tmp_path / "run" / "progress.csv")
     assert rows[-1]["tokens"] < 0.5 * rows[0]["tokens"] and np.isfinite(rows[-1]["val_tokens"])
     monkeypatch.delenv(VARIABLE)
     checkpoint = load_checkpoint(folder)
     assert isinstance(checkpoint.model, Pi0Fast) and checkpoint.model.codec is not None
-    again = loop.train_on_sources(
+    again = loop.train_on(
         [source], replace(fast({**STAGE, "steps": 2}), init=str(folder), model_overrides={}, tokenizer=None),
         tmp_path / "on",
     )  # fmt: skip

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from synthetic import ROBOT, TINY, make_data, make_source, make_stats
+from synthetic import ROBOT, TINY, make_data, make_source
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
@@ -54,8 +54,7 @@ def recipe(stages: list[dict[str, Any]] = STAGES, **changes: Any) -> Recipe:
 
 
 def run_training(out: Path, wanted: Recipe, resume: bool = False) -> Path:
-    data = make_data(9, length=15)
-    return train_on(data, ROBOT, make_stats(data), wanted, out, resume, auxiliary={"grounding": Grounding})
+    return train_on([make_source(make_data(9, length=15))], wanted, out, resume, auxiliary={"grounding": Grounding})
 
 
 @pytest.mark.parametrize("loss", ["flow", "grounding"])

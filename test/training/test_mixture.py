@@ -104,7 +104,7 @@ def test_weights_that_mean_nothing_are_refused() -> None:
 
 def test_every_robot_gets_a_folder_to_deploy(tmp_path: Path) -> None:
     sources = [*two_robots(), replace(two_robots()[0], name="arm again")]
-    folder = loop.train_on_sources(sources, recipe([STAGE], keep_last=2, save_every=2), tmp_path / "run")
+    folder = loop.train_on(sources, recipe([STAGE], keep_last=2, save_every=2), tmp_path / "run")
     assert sorted(path.name for path in (folder / "robots").iterdir()) == ["other"]
     own, others = load_checkpoint(folder), load_checkpoint(folder / "robots" / "other")
     assert own.spec.robot.name == ROBOT.name and others.spec.robot.name == OTHER.name
@@ -119,7 +119,7 @@ def test_every_robot_gets_a_folder_to_deploy(tmp_path: Path) -> None:
 
 
 def test_a_stopped_mixture_goes_on_where_it_was(tmp_path: Path) -> None:
-    whole = loop.train_on_sources(two_robots(), recipe([STAGE], save_every=2), tmp_path / "whole")
+    whole = loop.train_on(two_robots(), recipe([STAGE], save_every=2), tmp_path / "whole")
     stopped = tmp_path / "stopped"
     plain = loop.train_step
 
@@ -130,11 +130,11 @@ def test_a_stopped_mixture_goes_on_where_it_was(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(loop.TrainingStoppedError):
         patch.setattr(loop, "train_step", interrupted)
-        loop.train_on_sources(two_robots(), recipe([STAGE], save_every=2), stopped)
+        loop.train_on(two_robots(), recipe([STAGE], save_every=2), stopped)
     with pytest.raises(RecipeError, match="shares"):
         heavier = [replace(source, weight=1.0) for source in two_robots()]
-        loop.train_on_sources(heavier, recipe([STAGE], save_every=2), stopped, resume=True)
-    again = loop.train_on_sources(two_robots(), recipe([STAGE], save_every=2), stopped, resume=True)
+        loop.train_on(heavier, recipe([STAGE], save_every=2), stopped, resume=True)
+    again = loop.train_on(two_robots(), recipe([STAGE], save_every=2), stopped, resume=True)
     assert (whole / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
 
 

@@ -141,6 +141,20 @@ def factor_places(model: Pi0) -> Iterator[tuple[str, tuple[int, ...], Tensor]]:
             yield f"PaliGemma/llm/layers/{inside}", (int(index), *place), factor
 
 
+def leaves_move_alike(before: Mapping[str, Tensor], after: Mapping[str, Tensor], given: Arrays) -> int:
+    """Each of openpi's leaves that the fixture has moved as far as our parameters of it; returns how many."""
+    compared = 0
+    for leaf, rules in _rules().items():
+        if f"moved/{leaf}" not in given or leaf.endswith(NO_GRADIENT):
+            continue
+        names = [rule.target.format(i=i) for rule in rules for i in range(8 if "{i}" in rule.target else 1)]
+        changes = [(after[n] - before[n]).double().norm() for n in names if n in after]
+        moved = float(torch.stack(changes).norm())
+        assert moved == pytest.approx(float(given[f"moved/{leaf}"]), rel=2e-2, abs=1e-6), leaf
+        compared += 1
+    return compared
+
+
 @pytest.mark.parametrize("name", ["pi0", "pi05"])
 def test_twenty_steps_of_lora_equal_openpi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """openpi's JAX model, freeze filter and optax chain; ranks 3 (attention) and 2 (feed-forward), alpha 6."""
@@ -158,14 +172,7 @@ def test_twenty_steps_of_lora_equal_openpi(tmp_path: Path, monkeypatch: pytest.M
         whole[leaf][place] = factor.detach().numpy().reshape(whole[leaf][place].shape)
     for leaf, array in whole.items():
         np.testing.assert_allclose(some_of(array), given[f"final/{leaf}"], atol=1e-4, rtol=1e-4, err_msg=leaf)
-    after = all_weights(model)
-    for leaf, rules in _rules().items():  # and what learns fully or not at all
-        if f"moved/{leaf}" not in given or leaf.endswith(NO_GRADIENT):
-            continue
-        names = [rule.target.format(i=i) for rule in rules for i in range(8 if "{i}" in rule.target else 1)]
-        changes = [(after[n] - before[n]).double().norm() for n in names if n in after]
-        moved = float(torch.stack(changes).norm())
-        assert moved == pytest.approx(float(given[f"moved/{leaf}"]), rel=2e-2, abs=1e-6), leaf
+    leaves_move_alike(before, all_weights(model), given)  # and what learns fully or not at all
 
 
 def test_twenty_steps_of_fast_equal_openpi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,13 +210,4 @@ def test_twenty_steps_of_fast_equal_openpi(tmp_path: Path, monkeypatch: pytest.M
         numbers = loop.train_step(run, stage, step, None, learner, optimizer, average, tmp_path)  # type: ignore[arg-type]
         rows.append((numbers["tokens"].item(), numbers["grad_norm"].item(), optimizer.param_groups[0]["lr"]))
     the_same_curve(rows, given, 1e-4)
-    after, compared = all_weights(model), 0
-    for leaf, rules in _rules().items():
-        if f"moved/{leaf}" not in given or leaf.endswith(NO_GRADIENT):
-            continue
-        names = [rule.target.format(i=i) for rule in rules for i in range(8 if "{i}" in rule.target else 1)]
-        changes = [(after[n] - before[n]).double().norm() for n in names if n in after]
-        moved = float(torch.stack(changes).norm())
-        assert moved == pytest.approx(float(given[f"moved/{leaf}"]), rel=2e-2, abs=1e-6), leaf
-        compared += 1
-    assert compared > 20
+    assert leaves_move_alike(before, all_weights(model), given) > 20
