@@ -6,6 +6,7 @@ import math
 import time
 import uuid
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import zmq
@@ -13,6 +14,7 @@ import zmq
 from pi0_ros.base.choices import IMAGE_CODINGS
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.foreign import MAX_LINE_CHARS, shortened
+from pi0_ros.base.side_by_side import side_by_side
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.inference.clocks import ClockEstimate, Delays, Exchange
 from pi0_ros.inference.keys import ClientKeys, Connections, secure_client
@@ -198,8 +200,9 @@ class Client:
         same = self._parts.same(images)
         new = {name: image for name, image in images.items() if name not in same}
         if self._coding != "whole":
-            new = {name: fit(image, metadata.image_size, metadata.image_resize) for name, image in new.items()}
-        jpegs = {name: encode_jpeg(image) for name, image in new.items()} if self._coding == "jpeg" else {}
+            small = partial(fit, size=metadata.image_size, resize=metadata.image_resize)
+            new = dict(zip(new, side_by_side(small, list(new.values()))))
+        jpegs = dict(zip(new, side_by_side(encode_jpeg, list(new.values())))) if self._coding == "jpeg" else {}
         self._fit_ms = (time.perf_counter() - begin) * 1e3
         sent = replace(observation, images={} if jpegs else new)
         question = infer_message(sent, self._session, self._name, number, prefix, jpegs, same)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.foreign import shortened
+from pi0_ros.base.side_by_side import side_by_side
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.inference.metadata import BackendError, Metadata
 from pi0_ros.inference.openpi import OpenpiError, pack, read_answer, unpack, write_observation
@@ -47,7 +49,9 @@ class OpenpiClient:
         if prefix is not None:
             raise InputError("an openpi server cannot continue a chunk: set rtc.mode to off")
         begin = time.perf_counter()
-        images = {name: resize_with_pad(image, SIDE, SIDE) for name, image in observation.images.items()}
+        seen = observation.images
+        small = partial(resize_with_pad, height=SIDE, width=SIDE)
+        images = dict(zip(seen, side_by_side(small, list(seen.values()))))
         question = pack(write_observation(replace(observation, images=images), self._robot))
         prepared = time.perf_counter()
         data = self._ask(question, time.monotonic() + self.timeout_s)

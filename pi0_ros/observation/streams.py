@@ -6,6 +6,7 @@ every stream gives its newest sample that is not newer than t ("as-of"), if that
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from pi0_ros.base.errors import InputError
+from pi0_ros.base.side_by_side import side_by_side
 from pi0_ros.observation.camera_picture import checker_of, decoder_of
 from pi0_ros.observation.images import ImageError, stream_of
 from pi0_ros.observation.joint_messages import (
@@ -341,6 +343,7 @@ class ObservationBuffer:
         Raises `StaleError` if a stream is missing or too old, and its subclasses: `UnreadableError` if a message cannot
         be decoded, `FrozenError` if a camera's pictures do not change.
         """
+        self._decode_pictures(t_ns)
         values, stamps = self._read(self._observed, t_ns)
         return Observation(
             stamp_ns=t_ns,
@@ -396,6 +399,16 @@ class ObservationBuffer:
         """Free what no observation at `before_ns` or later needs."""
         for stream in self._streams.values():
             stream.forget(before_ns)
+
+    def _decode_pictures(self, t_ns: int) -> None:
+        """Those of an observation at once; what is wrong with one `_read` says in its turn."""
+
+        def decode(sample: _Sample) -> None:
+            with contextlib.suppress(InputError):
+                sample.value()
+
+        found = [self._streams[camera.topic].as_of(t_ns) for camera in self.robot.cameras]
+        side_by_side(decode, [item[1] for item in found if item is not None])
 
     def _read(self, topics: Sequence[str], t_ns: int) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """Decoded values and stamps of `topics` as-of `t_ns`; all problems in one error."""

@@ -9,10 +9,12 @@ Shapes: B batch, S and A joints of the robot's state and action, H action horizo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 
+from pi0_ros.base.side_by_side import side_by_side
 from pi0_ros.checkpoints.norm_stats import normalize, unnormalize
 from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.engine.pictures import Letterbox
@@ -58,15 +60,11 @@ def make_inputs(
     size = config.vision.image_size
     pixels: dict[str, torch.Tensor] = {}
     masks: dict[str, torch.Tensor] = {}
+    frames = {slot: _frames(images, names[slot], batch) for slot in config.cameras if slot in names}
+    seen = _pictures(frames, size, spec.settings.image_resize, device, raw)
     for slot in config.cameras:
-        if slot in names:
-            frames = _frames(images, names[slot], batch)
-            resize = spec.settings.image_resize
-            if not raw:
-                pixels[slot] = _pixels(frames, size, resize, device)
-            else:  # on a CPU Pillow is ten times as fast as the matrices that a GPU resizes by
-                on_cpu = torch.device(device).type == "cpu"
-                pixels[slot] = _owned(_by_pillow(frames, size, resize) if on_cpu else frames, device)
+        if slot in seen:
+            pixels[slot] = seen[slot]
         else:
             pixels[slot] = torch.full((batch, size, size, 3), -1.0, device=device)
         masks[slot] = torch.full((batch,), slot in names or config.is_fast, dtype=torch.bool, device=device)
@@ -125,18 +123,19 @@ def _frames(images: Mapping[str, np.ndarray], camera: str, batch: int) -> np.nda
     return frames
 
 
-def _pixels(frames: np.ndarray, size: int, resize: str, device: torch.device | str) -> torch.Tensor:
-    """uint8 [B, h, w, 3] -> float32 [B, size, size, 3] in -1 .. 1, with black bars."""
-    owned = _owned(_by_pillow(frames, size, resize), device)
-    rows, columns = owned.shape[1:3]
-    return Letterbox(rows, columns, size, resize, owned.device)(owned)
-
-
-def _by_pillow(frames: np.ndarray, size: int, resize: str) -> np.ndarray:
-    """The frames at the model's size where Pillow's kernel is the model's own, else as they are."""
-    if resize != "pillow" or frames.shape[1:3] == (size, size):
-        return frames
-    return np.stack([resize_with_pad(frame, size, size) for frame in frames])
+def _pictures(
+    frames: Mapping[str, np.ndarray], size: int, resize: str, device: torch.device | str, raw: bool = False
+) -> dict[str, torch.Tensor]:
+    """Of each slot, uint8 [B, h, w, 3] -> float32 [B, size, size, 3] in -1 .. 1 with black bars; or still `raw`."""
+    on_cpu = not raw or torch.device(device).type == "cpu"  # there Pillow is ten times as fast as a GPU's way
+    if on_cpu and resize == "pillow" and any(several.shape[1:3] != (size, size) for several in frames.values()):
+        small = partial(resize_with_pad, height=size, width=size)
+        fitted = iter(side_by_side(small, [frame for several in frames.values() for frame in several]))
+        frames = {slot: np.stack([next(fitted) for _ in several]) for slot, several in frames.items()}
+    owned = {slot: _owned(several, device) for slot, several in frames.items()}
+    if raw:
+        return owned
+    return {slot: Letterbox(*one.shape[1:3], size, resize, one.device)(one) for slot, one in owned.items()}
 
 
 def _owned(frames: np.ndarray, device: torch.device | str) -> torch.Tensor:

@@ -15,7 +15,7 @@ from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.observation.images import resize_with_pad
 from pi0_ros.policy.transforms import (
-    _pixels,
+    _pictures,
     actions_from_model,
     actions_to_model,
     make_inputs,
@@ -201,14 +201,14 @@ def test_a_checkpoint_that_contradicts_the_robot_file() -> None:
 
 def test_lerobots_resize_equals_the_reference() -> None:
     data = np.load(FIXTURES / "reference" / "lerobot_transforms.npz")
-    found = _pixels(data["lrresize_in_u8"][None], 224, "torch", "cpu")[0]
+    found = _pictures({"base": data["lrresize_in_u8"][None]}, 224, "torch", "cpu")["base"][0]
     np.testing.assert_allclose((found[::4, ::4] + 1) / 2, data["lrresize_out"], atol=1e-6)
 
 
 def test_openpis_resize_equals_the_reference() -> None:
     data = np.load(FIXTURES / "reference" / "transforms.npz")
     for i in range(4):
-        found = _pixels(data[f"resize{i}_in"][None], 224, "pillow", "cpu")[0]
+        found = _pictures({"base": data[f"resize{i}_in"][None]}, 224, "pillow", "cpu")["base"][0]
         expected = data[f"resize{i}_pil"].astype(np.float32) / 255 * 2 - 1
         np.testing.assert_allclose(found, expected, atol=1.01 * 2 / 255)  # one grey level between Pillow's versions
 
