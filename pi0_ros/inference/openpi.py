@@ -7,6 +7,7 @@ A robot file says what the keys are called and how numbers are counted (`policy.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from pi0_ros.observation.streams import Observation
 from pi0_ros.robot import Robot, units
 
 KINDS = "biuf"  # of numpy's dtypes: what numbers and pictures are made of
+PLAIN_DTYPE = re.compile(r"[<>=|]?[A-Za-z]{1,8}[0-9]{0,3}")  # `<f4`, `|u1`, `float32`
 STAMP = "stamp_ns"  # an observation may carry its capture time; openpi's own clients send none
 
 
@@ -61,7 +63,10 @@ def _arrays(content: dict[Any, Any]) -> Any:
     if b"__ndarray__" not in content and b"__npgeneric__" not in content:
         return content
     try:
-        dtype = np.dtype(str(content[b"dtype"]))
+        text = str(content[b"dtype"])
+        if not PLAIN_DTYPE.fullmatch(text):  # numpy reads whole Python expressions there
+            raise OpenpiError(f"an array of {shortened(text, 80)} is refused: numbers and pictures only")
+        dtype = np.dtype(text)
         if dtype.kind not in KINDS:
             raise OpenpiError(f"an array of {dtype} is refused: numbers and pictures only")
         if b"__npgeneric__" in content:

@@ -23,7 +23,7 @@ from pi0_ros.base.foreign import shortened
 from pi0_ros.inference.backend import Backend
 from pi0_ros.inference.openpi import OpenpiError, describe, pack, read_observation, unpack, write_answer
 from pi0_ros.inference.protocol import MAX_BYTES
-from pi0_ros.inference.refusals import Refusals
+from pi0_ros.inference.refusals import Bugs, Refusals
 
 log = logging.getLogger("pi0 serve")
 MAX_CLIENTS = 64
@@ -42,6 +42,7 @@ class OpenpiServer:
         self.policy = policy
         self.answered = 0
         self.refusals = Refusals(log)
+        self._bugs = Bugs(log)
         self._token = token
         self._clients: set[ServerConnection] = set()
         self._lock = threading.Lock()
@@ -153,7 +154,7 @@ class OpenpiServer:
         except Pi0Error as error:
             return self._refuse(str(error))
         except Exception as error:  # a robot waits for the answer: say what happened and live on
-            log.exception("inference failed")
+            self._bugs.say("inference failed", error)
             return self._refuse(f"{type(error).__name__}: {error}")
         answer["server_timing"] = {"infer_ms": (time.perf_counter() - begin) * 1e3}
         if previous_ms is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+import traceback
 from collections import OrderedDict
 
 AGAIN_S = 600.0  # the same is said again after so long
@@ -44,3 +46,22 @@ class Refusals:
             if self._unsaid:
                 self._log.warning("refused: %d more like those before", self._unsaid)
             self._begun, self._lines, self._unsaid = now, 0, 0
+
+
+class Bugs:
+    """Logs the traceback of an error that nobody foresaw, once for each place: whoever found it may ask again and
+    again. Threads may share it."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log, self._lock = log, threading.Lock()
+        self._said: set[tuple[str, str, int | None]] = set()
+
+    def say(self, what: str, error: Exception) -> None:
+        """Log `what` with the traceback, if it is new."""
+        end = traceback.extract_tb(error.__traceback__)[-1]
+        key = type(error).__name__, end.filename, end.lineno
+        with self._lock:
+            new = key not in self._said and len(self._said) < REMEMBERED
+            self._said.add(key)
+        if new:
+            self._log.error("%s (a bug; said once)", what, exc_info=error)

@@ -36,7 +36,7 @@ from pi0_ros.inference.protocol import (
     parse_prefix,
     stamped,
 )
-from pi0_ros.inference.refusals import Refusals
+from pi0_ros.inference.refusals import Bugs, Refusals
 from pi0_ros.inference.waiting import Question, Waiting
 from pi0_ros.observation.streams import Observation
 
@@ -74,6 +74,7 @@ class Server:
         self.session = uuid.uuid4().hex
         self.numbers = ServerNumbers(self.session)
         self.refusals = Refusals(log)
+        self._bugs = Bugs(log)
         self._threads, self._batch = threads, batch
         self._waiting, self._held = Waiting(), HeldParts()
         self._done: SimpleQueue[tuple[Question, Message]] = SimpleQueue()
@@ -232,7 +233,7 @@ class Server:
     def _infer(self, questions: Sequence[Question]) -> list[Message]:
         """The answers to questions: chunks, or errors in words."""
         began = time.monotonic()
-        read = [_read_question(question.message) for question in questions]
+        read = [self._understand(question.message) for question in questions]
         good = [request for request in read if not isinstance(request, str)]
         made = iter(self._infer_all(good))
         answers = []
@@ -246,6 +247,16 @@ class Server:
                 self.numbers.inferred(waited_ms, timing.get("total_ms", (time.monotonic() - began) * 1e3))
                 answers.append(chunk_message(chunk, {**timing, "wait_ms": waited_ms}, question.message.id))
         return answers
+
+    def _understand(self, message: Message) -> Request | str:
+        """What the policy is asked, or why nothing can be asked."""
+        try:
+            return parse_observation(message), parse_prefix(message)
+        except Pi0Error as error:
+            return str(error)
+        except Exception as error:  # whatever one client sends, the thread goes on for the others
+            self._bugs.say("a question was not understood", error)
+            return f"{type(error).__name__}: {error}"
 
     def _infer_all(self, requests: Sequence[Request]) -> list[tuple[ActionChunk, Mapping[str, float]] | str]:
         """Chunks with their timing, together where that is possible, or what went wrong with each."""
@@ -267,7 +278,7 @@ class Server:
         except Pi0Error as error:
             return str(error)
         except Exception as error:  # a robot waits for the answer: say what happened and live on
-            log.exception("inference failed")
+            self._bugs.say("inference failed", error)
             return f"{type(error).__name__}: {error}"
         self.numbers.inferences += 1
         return chunk, self.policy.timing
@@ -298,11 +309,3 @@ class Server:
 def _client(question: Question) -> str:
     """Who asks: the name survives a client's change of sockets."""
     return str(question.message.body.get("client", question.peer))
-
-
-def _read_question(message: Message) -> Request | str:
-    """What the policy is asked, or why nothing can be asked."""
-    try:
-        return parse_observation(message), parse_prefix(message)
-    except Pi0Error as error:
-        return str(error)

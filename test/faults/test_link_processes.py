@@ -215,6 +215,7 @@ def test_fuzzed_frames_on_both_sockets(tmp_path: Path) -> None:
         assert process.poll() is None and resident_bytes(process.pid) - before < 100e6
         process.kill()
         _, log = process.communicate()
+    assert "Traceback" not in log, log[log.index("Traceback") :][:2000]
     windows = (time.monotonic() - began) / REPORT_S + 2  # in each of them both sockets may say `LINES` new things
     assert 2 <= len(log.splitlines()) <= 2 * (LINES + 1) * windows, log[:2000]
 

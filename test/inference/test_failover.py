@@ -22,7 +22,7 @@ from pi0_ros.inference.link import ANSWERS
 from pi0_ros.inference.metadata import FINGERPRINT, BackendError, RobotMismatchError, check_same
 from pi0_ros.inference.parts import HeldParts, SentParts
 from pi0_ros.inference.protocol import Message, PartsError, decode, encode
-from pi0_ros.inference.refusals import LINES, Refusals
+from pi0_ros.inference.refusals import LINES, Bugs, Refusals
 from pi0_ros.inference.server import Server
 from pi0_ros.observation.streams import Observation
 
@@ -268,6 +268,21 @@ def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
         assert server.refusals.by_code == {"session": 50}
         context.destroy(linger=0)
     assert [record.getMessage() for record in caplog.records] == ["refused: the server was restarted: say hello first"]
+
+
+def test_a_bug_is_shown_once(caplog: pytest.LogCaptureFixture) -> None:
+    bugs = Bugs(logging.getLogger("pi0 serve"))
+    with caplog.at_level(logging.ERROR, "pi0 serve"):
+        for text in ("a", "b", "b"):
+            try:
+                int(text)
+            except ValueError as error:
+                bugs.say("inference failed", error)
+        try:
+            [][1]
+        except IndexError as error:
+            bugs.say("inference failed", error)
+    assert len(caplog.records) == 2 and all(record.exc_info for record in caplog.records)
 
 
 def test_different_refusals_do_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgpack
@@ -150,6 +151,7 @@ def array(dtype: str, shape: Any, data: Any) -> bytes:
         array("<f8", [2**40, 2**40], b""),
         array("<f8", "ab", b""),
         array("nonsense", [1], b""),
+        array("f4,(2", [1], b"1234"),
         array("<U4", [1], b"0123456789abcdef"),
         msgpack.packb({b"__ndarray__": True}),
         msgpack.packb({b"__npgeneric__": True, b"dtype": "<i4", b"data": "x"}),
@@ -171,6 +173,22 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     for read in (lambda: read_observation(content, robot, 0), lambda: read_answer(content, robot, np.zeros(6))):
         with pytest.raises(OpenpiError):
             read()
+
+
+DTYPES = st.text() | st.text("<>=|(){}[],:'\"0123456789fiubOVUSMm ", max_size=12)
+
+
+@given(DTYPES, st.sampled_from([b"__ndarray__", b"__npgeneric__"]), st.lists(st.integers(), max_size=3), st.binary())
+def test_any_dtype_is_read_or_refused(dtype: str, kind: bytes, shape: list[int], data: bytes) -> None:
+    """numpy reads whole Python expressions out of a dtype's text."""
+    content = {
+        kind: True,
+        b"dtype": dtype,
+        b"shape": [max(-(2**62), min(side, 2**62)) for side in shape],
+        b"data": data,
+    }
+    with contextlib.suppress(OpenpiError):
+        assert np.asarray(unpack(msgpack.packb(content))).dtype.kind in "biuf"
 
 
 def test_numpy_scalars_and_nested_maps_come_back() -> None:
