@@ -63,7 +63,7 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=[NAME, f"{NAME}.*"]), *TRAINING],
     package_dir=TRAINING,
-    package_data={NAME: ["py.typed"], f"{NAME}.sim": ["checkpoint/*", "*.xml"]},
+    package_data={NAME: ["py.typed"], f"{NAME}.sim": ["checkpoint/*", "*.xml"], f"{NAME}.view": ["page/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

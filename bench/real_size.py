@@ -36,7 +36,7 @@ from pi0_ros.inference.client import Client  # noqa: E402
 from pi0_ros.model.config import ModelConfig  # noqa: E402
 from pi0_ros.observation.streams import Observation  # noqa: E402
 from pi0_ros.robot import Robot, load_robot  # noqa: E402
-from pi0_ros.training.progress import read_progress  # noqa: E402
+from pi0_ros.training.progress_file import read_progress  # noqa: E402
 
 DEMO = ROOT / "pi0_ros" / "sim" / "checkpoint"
 DATASET = ROOT / "test" / "fixtures" / "older" / "v30"

@@ -68,6 +68,7 @@ FLOORS = {
     "monitor": Floor(
         GROUND | {"control"}, {"numpy", "viser", "yourdfpy", "PIL"} | ROS, late={"websockets", "matplotlib"}
     ),
+    "view": Floor(GROUND | {"bags", "datasets", "conversion", "training", "monitor"}, {"numpy", "pyarrow"}),
     "launching": Floor(GROUND | {"control", "inference", "monitor"}, {"yaml"}, late={"launch", "launch_ros"}),
 }
 # Still to be mended: each line is a wall that is not yet where it belongs.

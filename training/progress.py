@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import resource
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,12 +14,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pi0_ros.training.progress_file import FIRST, LAST, read_progress
 from pi0_ros.training.state import Position
 from pi0_ros.training.trackers import open_trackers
 
-FIRST = ("stage", "step", "seconds", "frames_per_s", "lr", "loss", "flow")
 BAR: tuple[str, ...] = ("loss", "lr", "grad_norm")
-LAST = ("grad_norm", "param_norm", "val_flow")
 
 
 class Progress:
@@ -153,21 +151,6 @@ def memory_used() -> float:
 
 def _short(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
-
-
-def read_progress(path: Path) -> list[dict[str, Any]]:
-    """Rows of a progress CSV; `stage` stays text, empty cells are None, the rest are numbers. No file: no rows.
-
-    A last line without an end, which a killed or still writing run left, is no row.
-    """
-    if not path.is_file():
-        return []
-    text = path.read_bytes().decode("utf-8")
-    rows: list[dict[str, Any]] = []
-    for row in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")):
-        numbers = {key: float(value) if value else None for key, value in row.items() if key != "stage"}
-        rows.append({"stage": row["stage"], **numbers})
-    return rows
 
 
 def plot_progress(path: Path, png: Path, boundaries: Sequence[int]) -> None:

@@ -49,6 +49,7 @@ _SPLIT = re.compile(r"_\d+(?=\.)")  # in `name_0.mcap`: the number of a split fi
 _NUMBERS = re.compile(r"(\d+)")  # part 10 of a split recording comes after part 2
 SIDECARS = ("-wal", "-journal")  # what sqlite3 leaves beside a file that was not closed
 URI_MARKS = frozenset("%?#")  # rosbags opens sqlite3 files by a URI, in which a path with these is another path
+FOREVER_NS = 2**63 - 1
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # CDR always starts with a zero byte, so a compressed message can't be mistaken
 
 
@@ -388,21 +389,28 @@ class Bag:
                 inside = parse_metadata(stored(file))
         return Metadata(inside.custom_data)  # each file's copy counts only what was written before it
 
-    def raw(self, topics: Collection[str] | None = None) -> Iterator[tuple[str, int, bytes]]:
+    def raw(
+        self, topics: Collection[str] | None = None, start_ns: int = 0, stop_ns: int = FOREVER_NS
+    ) -> Iterator[tuple[str, int, bytes]]:
         """(topic, receive time in ns, CDR bytes) in order of receive time; all topics where `topics` is None.
 
-        Of a salvaged file in the file's order. Raises `DamagedError` where the storage is damaged; what was yielded
-        until then is good.
+        From `start_ns` to before `stop_ns`: files with an index are read there only. Of a salvaged file in the file's
+        order. Raises `DamagedError` where the storage is damaged; what was yielded until then is good.
         """
         streams = []
         for number, reader in enumerate(self._readers):
             wanted = [c for c in reader.connections if topics is None or full_topic(c.topic) in topics]
             if wanted:
-                messages = reader.messages(connections=wanted)
+                indexed = isinstance(reader, Reader) and (start_ns, stop_ns) != (0, FOREVER_NS)
+                messages = (
+                    reader.messages(wanted, start_ns, stop_ns) if indexed else reader.messages(connections=wanted)
+                )
                 streams.append(unfolded(messages, number, self._set_backs) if self._set_backs else messages)
         merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=lambda message: message[1])
         try:
             for connection, receive_ns, data in merged:
+                if not start_ns <= receive_ns < stop_ns:
+                    continue
                 if data[:4] == ZSTD_MAGIC:
                     try:
                         data = zstd.decompress(data)

@@ -4,14 +4,16 @@
     pi0 eval --checkpoint runs/demo/checkpoint bags/monday          all of these rosbags
     pi0 eval --checkpoint runs/demo/checkpoint datasets/demo --episodes 0,7 --out eval/
 
-Prints a table of errors per joint and writes error.json and actions.png. "of holding" compares with a policy that does
-not move at all: below 100 % the policy knows something. All this measures imitation; success only the robot can tell.
+Prints a table of errors per joint and writes error.json, actions.png, and the worst moments for `pi0 view`. "of
+holding" compares with a policy that does not move at all: below 100 % the policy knows something. All this measures
+imitation; success only the robot can tell.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +29,7 @@ from pi0_ros.policy.policy import pick_device
 from pi0_ros.robot import load_robot
 from pi0_ros.training.evaluation import BATCH, errors, held_out_episodes, plot_actions, predict, render_table
 from pi0_ros.training.loader import TrainingData, load_data
+from pi0_ros.training.moments import write_moments
 
 
 def open_data(
@@ -87,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         table = errors(predictions, joints)
         args.out.mkdir(parents=True, exist_ok=True)
         plot_actions(predictions, data, episodes[0], joints, args.out / "actions.png")
+        moments = write_moments(args.out, predictions, data, checkpoint.spec.robot)
     result = {
         "checkpoint": Path(args.checkpoint).name,
         "episodes": episodes,
@@ -97,5 +101,6 @@ def run(args: argparse.Namespace) -> int:
     count, speed = len(predictions.rows), 1000 * predictions.seconds / len(predictions.rows)
     print(f"{count} chunks from {len(episodes)} episodes, {speed:.1f} ms each in batches of {BATCH}")
     print(render_table(table))
-    print(f"written: {args.out / 'error.json'}, {args.out / 'actions.png'}")
+    print(f"written: {args.out / 'error.json'}, {args.out / 'actions.png'}, {moments}")
+    print(f"look at it: pi0 view {shlex.quote(str(args.out))}")
     return 0

@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "pi0_ros.cli.replay",
         "play a recording through the deployed policy and measure what it would have done",
     ),
+    "view": ("pi0_ros.cli.view", "look at a robot that runs, a dataset, a recording, an evaluation, a training run"),
     "latency": ("pi0_ros.cli.latency", "show where the time goes from a picture to the command, and what to do"),
     "layout": ("pi0_ros.cli.layout", "write a layout for Foxglove or PlotJuggler"),
     "doctor": ("pi0_ros.cli.doctor", "check robot file, checkpoint and topics before anything moves"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -28,3 +29,12 @@ def contact_sheet(pictures: Sequence[np.ndarray], labels: Sequence[str], columns
         sheet.paste(Image.fromarray(resize_with_pad(picture, *cell)), (x, y))
         draw.text((x + 2, y + cell[0] + 3), label, fill=(60, 60, 60), font=font)
     return sheet
+
+
+def jpeg_file(pixels: np.ndarray, longest_side: int | None = None) -> bytes:
+    """The JPEG file of a picture, uint8 [H, W, 3] RGB, made smaller where a side is longer than `longest_side`."""
+    picture, buffer = Image.fromarray(pixels), BytesIO()
+    if longest_side is not None:
+        picture.thumbnail((longest_side, longest_side))
+    picture.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()

@@ -32,6 +32,7 @@ class Guard:
     host: str = "127.0.0.1"
     token: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     names: frozenset[str] = field(default_factory=lambda: frozenset({socket.gethostname(), socket.getfqdn()}))
+    cookie_name: str = COOKIE
 
     @property
     def is_local(self) -> bool:
@@ -59,7 +60,7 @@ class Guard:
 
     def cookie(self) -> str:
         """The value of the header Set-Cookie."""
-        return f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
+        return f"{self.cookie_name}={self.token}; HttpOnly; SameSite=Strict; Path=/"
 
     def _is_ours(self, name: str) -> bool:
         if name in LOOPBACK:
@@ -75,7 +76,7 @@ class Guard:
     def _has_cookie(self, headers: Any) -> bool:
         ours = self.token.encode()
         pairs = (part.strip().partition("=") for part in (headers.get("Cookie") or "").split(";"))
-        return any(key == COOKIE and hmac.compare_digest(value.encode(), ours) for key, _, value in pairs)
+        return any(key == self.cookie_name and hmac.compare_digest(value.encode(), ours) for key, _, value in pairs)
 
     def _has_token(self, path: str) -> bool:
         given = parse_qs(urlsplit(path).query).get("token", [""])[0]

@@ -26,7 +26,7 @@ import test_loop  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from torch import equal  # noqa: E402
 
-from pi0_ros.training.progress import read_progress  # noqa: E402
+from pi0_ros.training.progress_file import read_progress  # noqa: E402
 
 
 def start(out: Path) -> int:

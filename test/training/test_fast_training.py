@@ -20,7 +20,7 @@ from pi0_ros.policy.transforms import actions_to_model
 from pi0_ros.tokens.action_tokens import VARIABLE
 from pi0_ros.training import loop
 from pi0_ros.training.loader import Augmentation, chunk_rows
-from pi0_ros.training.progress import read_progress
+from pi0_ros.training.progress_file import read_progress
 from pi0_ros.training.recipe import Recipe, RecipeError
 from pi0_ros.training.run import Run, prepare
 

@@ -30,7 +30,7 @@ from pi0_ros.training.frame_weights import frame_weights, mixed_weights
 from pi0_ros.training.loop import loss_terms, train_on
 from pi0_ros.training.objective import Batch, Learner, draw_delays, draw_noise_and_time
 from pi0_ros.training.optimizer import Average, clip_gradients, learning_rate
-from pi0_ros.training.progress import read_progress
+from pi0_ros.training.progress_file import read_progress
 from pi0_ros.training.recipe import Recipe, RecipeError, Stage, load_recipe, recipe_from_dict
 from pi0_ros.training.run import prepare
 

@@ -20,7 +20,7 @@ from test_loop import STAGES, recipe, run_training
 
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.training import loop, saving
-from pi0_ros.training.progress import read_progress
+from pi0_ros.training.progress_file import read_progress
 from pi0_ros.training.recipe import RecipeError
 from pi0_ros.training.saving import TrainingStoppedError, open_output
 

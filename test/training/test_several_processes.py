@@ -19,7 +19,7 @@ from synthetic import TINY, make_data, make_source
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.training.not_finite import explain
 from pi0_ros.training.objective import Batch
-from pi0_ros.training.progress import read_progress
+from pi0_ros.training.progress_file import read_progress
 from pi0_ros.training.recipe import RecipeError, recipe_from_dict
 from pi0_ros.training.run import _check_world, prepare
 from pi0_ros.training.world import ALONE, World

@@ -11,7 +11,7 @@ from several_processes import main
 from synthetic import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pi0_ros.training.progress import read_progress
+from pi0_ros.training.progress_file import read_progress
 from pi0_ros.training.recipe import RecipeError
 from pi0_ros.training.trackers import check_trackers
 from pi0_ros.training.world import ALONE

@@ -1,0 +1,49 @@
+"""What lies at a path: told by what is in it, never by what it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pi0_ros.bags.reader import BagError, find_bags, is_bag
+from pi0_ros.base.errors import InputError
+
+KINDS = ("dataset", "run", "evaluation", "bag")
+PROGRESS, ERRORS = "progress.csv", "error.json"
+LOOKED_FOR = (
+    f"a LeRobot dataset (meta/info.json), a recording or a folder of them (metadata.yaml, .mcap, .db3, .bag), the "
+    f"results of `pi0 eval` ({ERRORS}), a training run ({PROGRESS})"
+)
+
+
+def kind_of(path: Path, kind: str | None = None) -> str:
+    """One of `KINDS`; `kind` says which is meant where several lie there.
+
+    Raises `InputError` where nothing is known, or several are and nobody says which.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder")
+    found = [name for name, is_there in _found(path).items() if is_there]
+    if not found and path.is_dir():
+        try:
+            found = ["bag"] if find_bags([path]) else []
+        except BagError:
+            found = []
+    if kind is not None:
+        if kind not in found:
+            there = f"it holds a {' and a '.join(found)}" if found else "nothing to look at is there"
+            raise InputError(f"{path}: --kind {kind}: {there}")
+        return kind
+    if not found:
+        raise InputError(f"{path}: nothing to look at; looked for {LOOKED_FOR}")
+    if len(found) > 1:
+        raise InputError(f"{path}: holds a {' and a '.join(found)}: say which by --kind")
+    return found[0]
+
+
+def _found(path: Path) -> dict[str, bool]:
+    return {
+        "dataset": (path / "meta" / "info.json").is_file(),
+        "run": (path / PROGRESS).is_file(),
+        "evaluation": (path / ERRORS).is_file(),
+        "bag": is_bag(path),
+    }
