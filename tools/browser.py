@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 START_S = 60.0
@@ -34,7 +35,7 @@ KEYS = {" ": "Space", "?": "Slash", "/": "Slash"}  # characters whose key has an
 
 @dataclass(frozen=True)
 class Screen:
-    """A window: pixels, how many real ones each has, and whether it is a phone's."""
+    """A window in pixels, in which colours, and whether it is a phone's."""
 
     width: int = 1280
     height: int = 800
@@ -42,16 +43,17 @@ class Screen:
     phone: bool = False
 
 
-PHONE = Screen(390, 844, phone=True)
+DESK, PHONE = Screen(), Screen(390, 844, phone=True)
 
 
 class Page:
     """One page of a browser."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: Connection) -> None:
         self._socket, self._numbers = socket, itertools.count(1)
         self.call("Page.enable")
         self.call("Runtime.enable")
+        self.call("Network.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """A DevTools command's answer. Raises RuntimeError where the browser refuses it."""
@@ -97,8 +99,9 @@ class Page:
     def click(self, selector: str) -> None:
         """Press the mouse in the middle of an element, as a person would: what lies above it gets the click."""
         place = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
-            " const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+            f"(() => {{ const element = document.querySelector({json.dumps(selector)});"
+            "element.scrollIntoView({block: 'center'}); const box = element.getBoundingClientRect();"
+            "return [box.x + box.width / 2, box.y + box.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call(
@@ -128,7 +131,7 @@ def found() -> str | None:
 
 
 @contextmanager
-def browser(screen: Screen = Screen()) -> Iterator[Page]:
+def browser(screen: Screen = DESK) -> Iterator[Page]:
     """A browser with one page. Raises FileNotFoundError without Chromium, TimeoutError when it does not start."""
     program = found()
     if program is None:

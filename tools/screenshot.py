@@ -1,97 +1,106 @@
-"""Take the picture of the browser view for the README: a running viewer in, a PNG out.
+"""Take the pictures of browser pages for the docs: a running view's address, or a path for `pi0 view`, in; PNGs out.
 
-    python tools/screenshot.py http://localhost:8080 docs/images/demo.png
+    python tools/screenshot.py http://localhost:8080 docs/images/demo.png                     the running demo
+    python tools/screenshot.py http://localhost:8080 docs/images/takeover.png --press "take over"
+    python tools/screenshot.py datasets/demo docs/images/view_dataset.png --at "episode=1&frame=40" --dark --phone
 
-Needs Chromium (`apt-get install chromium`) and the running demo. The page is drawn without a GPU: it takes a while.
+--dark and --phone write further pictures beside it, view_dataset_dark.png and view_dataset_phone.png. Needs Chromium
+(`apt-get install chromium`). Pages are drawn without a GPU: it takes a while.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import itertools
 import json
-import shutil
-import subprocess
 import sys
-import tempfile
+import threading
 import time
 import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from websockets.sync.client import connect
+from browser import PHONE, Page, Screen, browser
 
 DISMISS = "document.querySelectorAll('.mantine-Notification-closeButton').forEach(button => button.click())"
-START_S = 60.0
+FILES_READY = "document.getElementById('main').getAttribute('aria-busy') === 'false'"
+LOADED = "[...document.images].every(image => image.complete)"
+LIVE_S, FILES_S = 20.0, 1.0  # until a page of the live view, and of files, is drawn
 
 
-def screenshot(address: str, out: Path, width: int, height: int, wait_s: float) -> None:
-    """Open `address` in headless Chromium, let it draw for `wait_s`, write a PNG of width x height pixels.
+@contextmanager
+def address_of(what: str) -> Iterator[tuple[str, bool]]:
+    """Where it is served, and whether it is a live view's. Raises URLError when nothing is served there."""
+    if what.startswith(("http://", "https://")):
+        urllib.request.urlopen(what).close()
+        yield what, True
+        return
+    from pi0_ros.cli.view import open_source
+    from pi0_ros.view.server import Server
 
-    Raises FileNotFoundError without Chromium, TimeoutError when it does not start, URLError when nothing is served.
-    """
-    urllib.request.urlopen(address).close()
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        raise FileNotFoundError("no Chromium here: apt-get install chromium")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        command = [
-            browser, "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run",
-            "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", f"--user-data-dir={profile}",
-            f"--window-size={width},{height}", "--remote-debugging-port=0", address,
-        ]  # fmt: skip
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            picture = _capture(_page(Path(profile) / "DevToolsActivePort"), width, height, wait_s)
-        finally:
-            process.terminate()
-            process.wait(30)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(picture)
+    with Server(open_source(Path(what), None, None), "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"{server.address}/", False
+        server.shutdown()
 
 
-def _page(port_file: Path) -> str:
-    """Websocket address of the browser's first page."""
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        if port_file.is_file() and (lines := port_file.read_text().splitlines()):
-            with urllib.request.urlopen(f"http://127.0.0.1:{lines[0]}/json") as answer:
-                pages = [target for target in json.load(answer) if target["type"] == "page"]
-            if pages:
-                return str(pages[0]["webSocketDebuggerUrl"])
-        time.sleep(0.2)
-    raise TimeoutError(f"Chromium did not start within {START_S:g} s")
+def screenshot(
+    what: str,
+    out: Path,
+    screens: dict[str, Screen],
+    at: str = "",
+    press: Sequence[str] = (),
+    wait_s: float | None = None,
+) -> list[Path]:
+    """Write a PNG for each screen: `out` with the screen's name behind its stem. `press` names buttons."""
+    written = []
+    with address_of(what) as (address, live), browser() as page:
+        for name, screen in screens.items():
+            page.show(screen)
+            page.open(f"{address}#{at}" if at else address)
+            if not live:
+                page.wait(f"{FILES_READY} && {LOADED}")
+            time.sleep(wait_s if wait_s is not None else LIVE_S if live else FILES_S)
+            for label in press:
+                _press(page, label)
+            page.run(DISMISS)
+            time.sleep(3.0 if live else 0.5)
+            written.append(out.with_stem(out.stem + name))
+            page.picture(written[-1])
+    return written
 
 
-def _capture(page: str, width: int, height: int, wait_s: float) -> bytes:
-    numbers = itertools.count(1)
-    with connect(page, max_size=None, open_timeout=START_S) as socket:
-
-        def call(method: str, **parameters: Any) -> dict[str, Any]:
-            number = next(numbers)
-            socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
-            while (answer := json.loads(socket.recv(timeout=120)))["id"] != number:
-                pass
-            return dict(answer.get("result", {}))
-
-        call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        time.sleep(wait_s)
-        call("Runtime.evaluate", expression=DISMISS)
-        time.sleep(3.0)
-        return base64.b64decode(call("Page.captureScreenshot", format="png")["data"])
+def _press(page: Page, label: str) -> None:
+    """Click the button of this label, as a person would."""
+    found = f"[...document.querySelectorAll('button')].find(one => one.textContent.trim() === {json.dumps(label)})"
+    page.wait(f"(() => {{ const one = {found}; if (one) one.id = 'to-press'; return !!one; }})()")
+    page.click("#to-press")
+    page.run("document.getElementById('to-press').removeAttribute('id')")
+    time.sleep(2.0)
 
 
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("address", help="of the browser view")
+    parser.add_argument("what", help="the address of a running view, or a path that `pi0 view` shows")
     parser.add_argument("out", type=Path, help="PNG file to write")
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=800)
-    parser.add_argument("--wait", type=float, default=20.0, help="seconds before the picture")
+    parser.add_argument("--at", default="", help="what stands behind the # of the address")
+    parser.add_argument("--press", action="append", default=[], help="a button's label, to press before the picture")
+    parser.add_argument("--dark", action="store_true", help="also in dark colours")
+    parser.add_argument("--phone", action="store_true", help="also on a phone")
+    parser.add_argument(
+        "--wait", type=float, help=f"seconds before the picture (default {LIVE_S:g}, of files {FILES_S:g})"
+    )
     args = parser.parse_args()
-    screenshot(args.address, args.out, args.width, args.height, args.wait)
+    screens = {"": Screen(args.width, args.height)}
+    if args.dark:
+        screens["_dark"] = Screen(args.width, args.height, dark=True)
+    if args.phone:
+        screens["_phone"] = PHONE
+    for path in screenshot(args.what, args.out, screens, args.at, args.press, args.wait):
+        print(path)
     return 0
 
 

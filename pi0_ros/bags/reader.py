@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 from rosbags.typesys.store import Typestore
 
@@ -401,10 +402,11 @@ class Bag:
         for number, reader in enumerate(self._readers):
             wanted = [c for c in reader.connections if topics is None or full_topic(c.topic) in topics]
             if wanted:
-                indexed = isinstance(reader, Reader) and (start_ns, stop_ns) != (0, FOREVER_NS)
-                messages = (
-                    reader.messages(wanted, start_ns, stop_ns) if indexed else reader.messages(connections=wanted)
-                )
+                messages: Iterator[tuple[Connection, int, bytes]]
+                if isinstance(reader, Reader) and (start_ns > 0 or stop_ns < FOREVER_NS):
+                    messages = reader.messages(wanted, start_ns, stop_ns)
+                else:
+                    messages = reader.messages(connections=wanted)
                 streams.append(unfolded(messages, number, self._set_backs) if self._set_backs else messages)
         merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=lambda message: message[1])
         try:

@@ -1,5 +1,5 @@
 """From messages to pictures: forward kinematics, planned and executed paths, RViz markers, the browser scene.
 
-Imported by: launching, nodes, cli.
+Imported by: view, launching, nodes, cli.
 Terms (docs/glossary.md): plan.
 """

@@ -217,9 +217,12 @@ class _Heard:
 
     def bands(self, seconds: float) -> list[Band]:
         """The takeovers."""
-        ends = [at for at, _ in self.led[1:]] + [seconds]
-        spans = zip(self.led, ends, strict=True)
-        return [Band("takeover", at, end, "a person led") for (at, who), end in spans if who == PERSON]
+        changes = [*self.led, (seconds, "")]
+        return [
+            Band("takeover", at, changes[place + 1][0], "a person led")
+            for place, (at, who) in enumerate(self.led)
+            if who == PERSON
+        ]
 
 
 def _listen(bag: Bag, robot: Robot | None, cameras: set[str]) -> _Heard:

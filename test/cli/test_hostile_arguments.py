@@ -35,7 +35,7 @@ KINDS = {
     **dict.fromkeys(
         ("robot", "map", "changes", "only", "file", "device", "episodes", "dtype", "asset", "bind", "arguments"), "name"
     ),
-    **dict.fromkeys(("fps", "ray_address", "gpu", "websocket", "metrics", "status", "weights"), "name"),
+    **dict.fromkeys(("fps", "ray_address", "gpu", "websocket", "metrics", "status", "weights", "host"), "name"),
     **dict.fromkeys(("out", "dst", "plots", "plot", "log_dir", "page", "folder", "html", "png"), "out"),
     **dict.fromkeys(
         ("prompt", "task", "recorder", "topic", "prompt_topic", "subtask_topic", "namespace", "text", "words", "names"),
@@ -132,7 +132,7 @@ GOOD = {"robot": "demo_arm", "checkpoint": str(SHIPPED), "src": str(SHIPPED), "a
 
 
 # Options that a command needs though its parser does not ask for them.
-NEEDED = {("serve", "checkpoint"): ("status",)}  # and those in whose company it does not
+NEEDED = {("serve", "checkpoint"): ("status",), ("view", "path"): ("robot",)}  # and those in whose company it does not
 
 
 def needed(words: tuple[str, ...], action: argparse.Action, chosen: argparse.Action) -> bool:
