@@ -216,3 +216,15 @@ def wait_until(
 def _wait_until() -> Callable[..., None]:
     """`wait_until(condition, timeout_s, what)` for tests that do not import from conftest."""
     return wait_until
+
+
+@pytest.fixture
+def control_msgs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """control_msgs can be imported, here and in processes: ROS's own, or built from the same definitions."""
+    import built_types
+
+    folder = built_types.control_msgs()
+    if folder:
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH", "")))))
+    yield

@@ -9,6 +9,7 @@ from pi0_ros.base.findings import Finding, error, warning
 from pi0_ros.doctor.heard import Endpoint, Heard, Session
 from pi0_ros.doctor.trajectory_controller import check_controller
 from pi0_ros.robot import Camera, CommandGroup
+from pi0_ros.robot.types import Server
 
 OURS = Endpoint("the policy's nodes", "")  # what this package's nodes offer on a topic: see pi0_ros/nodes/messages.py
 LISTENS = Endpoint("the policy's nodes", "", reliability="best_effort")  # and what they ask for of a sensor
@@ -42,6 +43,9 @@ def check_ends(session: Session, heard: Heard) -> Iterator[Finding]:
     """Findings about the ends of one topic; live only."""
     if not session.live:
         return
+    if isinstance(heard.item, CommandGroup) and heard.item.server is not None:
+        yield from _server(heard, heard.item.server)
+        return
     topic, wanted = heard.topic, heard.item.type
     ends, other = ("subscriber", "robot driver") if heard.command else ("publisher", "driver")
     if not heard.types:
@@ -66,6 +70,19 @@ def check_ends(session: Session, heard: Heard) -> Iterator[Finding]:
     if isinstance(heard.item, CommandGroup):
         for node, settings in sorted(heard.settings.items()):
             yield from check_controller(heard.item, node, settings)
+
+
+def _server(heard: Heard, server: Server) -> Iterator[Finding]:
+    """Of a gripper that is an action server; nobody has to listen to the topic that tells what it was sent."""
+    if not heard.servers:
+        todo = "start the gripper's driver, or correct `server` in the robot file (`ros2 action list -t`)"
+        yield error(server.name, "no action server", todo)
+    elif wrong := {node: kind for node, kind in heard.servers.items() if kind != server.type}:
+        what = f"{server.name} is {', '.join(wrong.values())} ({', '.join(wrong)}), not {server.type}"
+        yield error("type", what, "correct `type` in the robot file")
+    elif len(heard.servers) > 1:
+        yield error(server.name, f"is served by {', '.join(heard.servers)}", "end all but one of them")
+    yield from _publishers(heard)
 
 
 def _qos(heard: Heard) -> Iterator[Finding]:

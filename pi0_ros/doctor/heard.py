@@ -56,6 +56,7 @@ class Heard:
     publishers: list[Endpoint] = field(default_factory=list)
     subscribers: list[Endpoint] = field(default_factory=list)
     settings: dict[str, dict[str, object]] = field(default_factory=dict)  # subscriber -> its parameters
+    servers: dict[str, str] = field(default_factory=dict)  # nodes that serve the command's action, and its type there
     arrivals: list[float] = field(default_factory=list)  # on a steady clock
     ages: list[float] = field(default_factory=list)  # clock at arrival minus stamp, of stamped messages
     unstamped: int = 0

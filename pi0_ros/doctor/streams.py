@@ -20,7 +20,7 @@ SLOW = 0.75  # of the rate that is needed
 
 def check_streams(session: Session) -> list[Finding]:
     """All findings about the topics as streams; an `ok` for each topic about which there is none."""
-    if session.live and not any(heard.arrivals or heard.types for heard in session.topics.values()):
+    if session.live and not any(heard.arrivals or heard.types or heard.servers for heard in session.topics.values()):
         return [_nobody(session)]
     skew = common_offset_s(session)
     found = []
@@ -140,6 +140,8 @@ def _summary(session: Session, heard: Heard) -> str:
     if isinstance(heard.item, CommandGroup):
         if not session.live:
             return f"{len(heard.arrivals)} commands"
+        if heard.servers:
+            return f"goals to {', '.join(heard.servers)}"
         listeners = ", ".join(sorted({end.node for end in heard.subscribers}))
         return f"heard by {listeners}"
     text = f"{heard.rate_hz:.1f} Hz"

@@ -21,6 +21,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from pi0_ros.base.errors import InputError
 from pi0_ros.control.controller import Command
 from pi0_ros.control.plan import Plan
+from pi0_ros.nodes.goals import Changes, GoalSender, tolerance_of
 from pi0_ros.nodes.messages import LATCHED, LATEST, message_class, seconds_to_duration, seconds_to_stamp
 from pi0_ros.observation.joint_messages import pose_parts, to_message_units
 from pi0_ros.robot import CommandGroup, Robot
@@ -105,11 +106,18 @@ class CommandOutput:
         self._shadow = shadow
         self.turned = np.zeros(len(robot.joints))  # rad: by which the driver counts continuous joints further on
         groups = () if shadow else robot.commands
+        self.goals = [(GoalSender(node, group, robot), robot.indices(group.joints)) for group in groups if group.server]
+        groups = tuple(group for group in groups if group.server is None)
         publishers = {
             group.name: node.create_publisher(message_class(group.type), group.topic, LATEST) for group in groups
         }
         self._each_tick = [
-            (CommandMessage(group, 1.0 / robot.control_rate_hz), robot.indices(group.joints), publishers[group.name])
+            (
+                CommandMessage(group, 1.0 / robot.control_rate_hz),
+                robot.indices(group.joints),
+                publishers[group.name],
+                None if group.on_change is None else Changes(tolerance_of(group, robot)),
+            )
             for group in groups
             if group.points == "one"
         ]
@@ -119,6 +127,7 @@ class CommandOutput:
             if group.points == "trajectory"
         ]
         self.topics = [publisher.topic_name for publisher in publishers.values()]
+        self.topics += [sender.topic for sender, _ in self.goals]
         zeros = [0.0] * len(robot.joints)
         point = JointTrajectoryPoint(positions=zeros, velocities=zeros, accelerations=zeros)
         self._numbers = _view(point.positions), _view(point.velocities), _view(point.accelerations)
@@ -152,11 +161,14 @@ class CommandOutput:
         """
         stamp = seconds_to_stamp(now)
         ready = []
-        for message, joints, publisher in self._each_tick:
+        for message, joints, publisher, changes in self._each_tick:
             if command.alone is not None and not command.alone[joints].all():
                 continue
-            filled = message.fill(command.position[joints] + self.turned[joints], command.velocity[joints], stamp)
-            ready.append((publisher, joints, serialize_message(filled)))
+            position = command.position[joints]
+            if changes is not None and not changes.hear(position, time.monotonic()):
+                continue
+            filled = message.fill(position + self.turned[joints], command.velocity[joints], stamp)
+            ready.append((publisher, joints, serialize_message(filled), changes))
         for numbers, values in zip(self._numbers, (command.position, command.velocity, command.acceleration)):
             numbers[:] = values
         self._sent.header.stamp = stamp
@@ -164,13 +176,18 @@ class CommandOutput:
         if command.alone is not None:
             left |= ~command.alone
         time.sleep(0)  # other threads have their turn now: for what follows the interpreter is ours
-        for publisher, joints, data in ready:
+        for publisher, joints, data, changes in ready:
             if not in_time():
                 return left
             publisher.publish(data)
+            if changes is not None:
+                changes.sent(command.position[joints])
             left[joints] = True
-        if not left.all() and not in_time():  # the others go along a plan
+        if not left.all() and not in_time():  # the others go along a plan, or stand as they were told
             return left
+        if command.alone is None:
+            for sender, joints in self.goals:
+                sender.want(command.position[joints].copy())
         self._record.publish(record)
         return np.ones_like(left)
 
@@ -204,7 +221,10 @@ class CommandOutput:
 
     def flush(self, timeout_s: float) -> None:
         """Wait until every listener has acknowledged the last command, for at most `timeout_s` per topic."""
-        each_tick, planned = ([publisher for _, _, publisher in groups] for groups in (self._each_tick, self._planned))
+        for sender, _ in self.goals:
+            sender.flush()
+        each_tick = [publisher for _, _, publisher, _ in self._each_tick]
+        planned = [publisher for _, _, publisher in self._planned]
         for publisher in (*each_tick, *planned, self._record):
             publisher.wait_for_all_acked(Duration(seconds=timeout_s))
 

@@ -99,6 +99,8 @@ class ControllerNode(Node):
             settings, limits = unwatched(settings), replace(limits, tracking=np.array(np.inf))
         self.controller = Controller(limits, self.period, max_age, settings, stall_s, self.robot.takeover)
         self.output.turned = self.controller.feedback.turned
+        for sender, _ in self.output.goals:
+            sender.fail = self._fail
         self._lock = threading.Lock()  # around self.controller
         shadow = self.shadow is not None  # there the operator leads anyway
         self.person = None if shadow else Person(self, self.robot, self.controller, self._lock)
@@ -235,6 +237,7 @@ class ControllerNode(Node):
     def _arm(self) -> list[str]:
         policies = self._neighbours.policies()
         problems = [*self._rivals(), *self._arming.problems(self.controller.feedback.position)]
+        problems += filter(None, (sender.problem() for sender, _ in self.output.goals))
         if self._deadman is not None and (withheld := self._deadman.problem()):
             problems.append(withheld)
         if not policies:
@@ -265,6 +268,12 @@ class ControllerNode(Node):
         if self.controller.state in ARMED and (rivals := self._rivals()):
             with self._lock:
                 self.controller.fail("; ".join(rivals))
+
+    def _fail(self, reason: str) -> None:
+        """A gripper's server does not take its commands: hold, as for whatever else is wrong."""
+        with self._lock:
+            if self.controller.state in ARMED:
+                self.controller.fail(reason)
 
     def _rivals(self) -> list[str]:
         return [] if "publishers" in self._arming.waived else self._neighbours.rivals()
@@ -358,6 +367,8 @@ class ControllerNode(Node):
             level = DiagnosticStatus.ERROR  # until somebody acknowledges it: arm, disarm or reset
         if problems := list(filter(None, problems)):
             level, text = max(level, DiagnosticStatus.WARN), f"{text}; not ready: {'; '.join(problems)}"
+        if troubles := [sender.trouble for sender, _ in self.output.goals if sender.trouble]:
+            level, text = max(level, DiagnosticStatus.WARN), f"{text}; {'; '.join(troubles)}"
         if time.monotonic() - self._refused_at < REFUSAL_SHOWN_S:
             level, text = max(level, DiagnosticStatus.WARN), f"{text}; last chunk trouble: {values['last_refusal']}"
         pacer = self.ticker.pacer

@@ -37,12 +37,24 @@ SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)  # hears
 
 @cache
 def message_class(kind: str) -> Any:
-    """The Python class of a message type such as `sensor_msgs/msg/Image`; ValueError where it is not installed."""
-    package, _, name = kind.partition("/msg/")
+    """The Python class of a message type such as `sensor_msgs/msg/Image`; InputError where it is not installed."""
+    return _class(kind, "msg", f"message type {kind} is not installed")
+
+
+@cache
+def action_class(kind: str) -> Any:
+    """The same of an action type such as `control_msgs/action/GripperCommand`."""
+    package = kind.partition("/")[0]
+    remedy = f"install its package (apt install ros-$ROS_DISTRO-{package.replace('_', '-')}) or source its workspace"
+    return _class(kind, "action", f"action type {kind} is not installed, {remedy}")
+
+
+def _class(kind: str, interface: str, absent: str) -> Any:
+    package, _, name = kind.partition(f"/{interface}/")
     try:
-        return getattr(importlib.import_module(f"{package}.msg"), name)
+        return getattr(importlib.import_module(f"{package}.{interface}"), name)
     except (ImportError, AttributeError) as error:
-        raise InputError(f"message type {kind} is not installed: {error}") from error
+        raise InputError(f"{absent}: {error}") from error
 
 
 def stamp_to_ns(stamp: Time | Duration) -> int:

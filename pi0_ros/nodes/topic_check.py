@@ -12,8 +12,9 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import GetParameters
+from rclpy.action import get_action_server_names_and_types_by_node
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
+from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
@@ -148,6 +149,8 @@ def _diagnosed(session: Session, message: DiagnosticArray) -> None:
 
 def _ends(node: Node, heard: Heard) -> bool:
     """Whether the other end of a topic is there; our own subscription to commands is none."""
+    if isinstance(heard.item, CommandGroup) and heard.item.server is not None:
+        return bool(_servers(node, heard.item.server.name))
     count = node.count_subscribers(heard.topic) - 1 if heard.command else node.count_publishers(heard.topic)
     return bool(count > 0)
 
@@ -156,4 +159,19 @@ def _look_up(node: Node, heard: Heard) -> None:
     heard.publishers = [endpoint(info) for info in node.get_publishers_info_by_topic(heard.topic)]
     ends = [endpoint(info) for info in node.get_subscriptions_info_by_topic(heard.topic)]
     own = node.get_fully_qualified_name()
+    if isinstance(heard.item, CommandGroup) and heard.item.server is not None:
+        heard.servers = _servers(node, heard.item.server.name)
     heard.subscribers = [end for end in ends if end.node != own]
+
+
+def _servers(node: Node, action: str) -> dict[str, str]:
+    """The nodes that serve an action, and its type there."""
+    found = {}
+    for name, space in node.get_node_names_and_namespaces():
+        try:
+            served = dict(get_action_server_names_and_types_by_node(node, name, space))
+        except NodeNameNonExistentError:  # it has just ended
+            continue
+        if action in served:
+            found[f"{space.rstrip('/')}/{name}"] = served[action][0]
+    return found

@@ -29,6 +29,7 @@ from pi0_ros.robot.entries import (
     topic_of,
     units_of,
 )
+from pi0_ros.robot.goals import only_grippers, read_goals, says_goal, write_goals
 from pi0_ros.robot.mending import mend
 from pi0_ros.robot.message_types import (
     COMMAND_TYPES,
@@ -322,8 +323,10 @@ def _command(value: Any, place: Place, moved: Sequence[Joint]) -> CommandGroup:
     if says_pose(value):
         return read_pose_command(value, place, moved, _hold(Section(value, place, (), tuple(value))))
     refuse_pose(value, place, moved)
+    if says_goal(value):
+        return read_goals(value, place, moved)
     known = [joint.name for joint in moved if joint.pose is None]
-    optional = ("joints", "names", "scale", "offset", "points", "stamp", "max_age_s", "hold")
+    optional = ("joints", "names", "scale", "offset", "points", "stamp", "max_age_s", "hold", "on_change")
     item = Section(value, place, ("name", "topic", "type"), optional, HINTS)
     joints, names = joints_of(item, known)
     kind, points = (
@@ -335,10 +338,17 @@ def _command(value: Any, place: Place, moved: Sequence[Joint]) -> CommandGroup:
     if points == "trajectory" and kind != TRAJECTORY:
         item.wrong("points", f"a {kind} holds one point only: write one, or the type {TRAJECTORY}")
     units = units_of(item, joints)
-    hold = _hold(item)
+    change = item.positive("on_change") if "on_change" in item else None
+    if change is not None:
+        only_grippers(item, joints, moved, "on_change", "commands on change are")
+        for key in ("max_age_s", "hold", "points"):
+            if key in item:
+                item.wrong(key, "what is sent on change counts until the next, in recordings too: remove it")
+    hold = _hold(item) or change is not None
     age = item.positive("max_age_s") if "max_age_s" in item else None
+    stamp = stamp_of(item)
     return CommandGroup(
-        item.text("name"), topic_of(item), kind, joints, names, *units, points, stamp_of(item), age, hold
+        item.text("name"), topic_of(item), kind, joints, names, *units, points, stamp, age, hold, on_change=change
     )
 
 
@@ -442,6 +452,11 @@ def robot_to_yaml(robot: Robot) -> str:
             values = {key: values[key] for key in values if key not in ("field", "points")}
             values["joints"] = [item.pose.name]
         values.pop("speeds", None)  # their joints' kind says it
+        if isinstance(item, CommandGroup) and item.on_change is not None:
+            values = {key: values[key] for key in values if key not in ("hold", "points")}
+        if isinstance(item, CommandGroup) and item.server is not None:
+            kept = ("name", "topic", "joints", "names", "scale", "offset", "on_change")
+            values = {key: values[key] for key in kept} | write_goals(item)
         return {
             key: value for key, value in values.items() if value not in ([], None) and (key, value) not in AS_ALWAYS
         }

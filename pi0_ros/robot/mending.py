@@ -20,14 +20,17 @@ OPTIONAL = frozenset(
         "description",
         "encoding",
         "frozen_s",
+        "fixed",
         "hold",
         "jerk",
         "latency_s",
         "model",
         "model_index",
         "names",
+        "names_field",
         "names_from",
         "offset",
+        "on_change",
         "outside",
         "points",
         "policy",
@@ -64,6 +67,8 @@ def _action(item: dict[str, Any], place: Place) -> Any:
 def _type(item: dict[str, Any], place: Place) -> str:
     if place[0] == "cameras":
         return CAMERA_TYPES[0]
+    if place[0] == "commands" and "server" in item:
+        return "control_msgs/action/GripperCommand"
     if place[0] == "commands" and item.get("points") == "trajectory":
         return TRAJECTORY
     for key in ("field", "names_from"):
@@ -103,6 +108,7 @@ NEEDED: dict[str, Callable[[dict[str, Any], Place], Any]] = {
     "linear": lambda item, place: {"velocity": 1.0, "acceleration": 1.0},
     "angular": lambda item, place: {"velocity": 1.0, "acceleration": 1.0},
     "frame": lambda item, place: "mended",
+    "server": _own,
     "slot": _own,
     "source": lambda item, place: "command",
     "step": lambda item, place: 1.0,

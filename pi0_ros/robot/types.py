@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -139,8 +140,20 @@ class StateTopic:
 
 
 @dataclass(frozen=True)
+class Server:
+    """An action server that takes commands as goals (a gripper's)."""
+
+    name: str  # /gripper_controller/gripper_cmd
+    type: str  # control_msgs/action/GripperCommand
+    field: str  # of the goal, which takes the commands: one number, or an array of all
+    names_field: str = ""  # of the goal, which takes what `names` calls the joints; empty: none
+    fixed: tuple[tuple[str, Any], ...] = ()  # (field, value) of the goal's others
+
+
+@dataclass(frozen=True)
 class CommandGroup:
-    """Joints that are commanded together through one topic."""
+    """Joints that are commanded together through one topic, or through an action server: then `topic` (of the `type`
+    JointState) tells what it was sent."""
 
     name: str
     topic: str
@@ -157,6 +170,8 @@ class CommandGroup:
     hold: bool = False  # in recordings a command stays valid until the next (a gripper that is told twice)
     pose: Pose | None = None  # what the messages say, where that is a pose: `joints` are its entries
     speeds: bool = False  # whether its joints are speeds, which a silent topic lets rest; not in the file
+    on_change: float | None = None  # a command is sent where a joint is this far from the last. None: every one
+    server: Server | None = None  # who takes the commands, where that is an action server
 
     @property
     def message_names(self) -> tuple[str, ...]:
@@ -396,7 +411,7 @@ class Robot:
             self,
             cameras=tuple(replace(item, topic=name(item.topic)) for item in self.cameras),
             state=tuple(replace(item, topic=name(item.topic)) for item in self.state),
-            commands=tuple(replace(item, topic=name(item.topic)) for item in self.commands),
+            commands=tuple(_renamed(item, name) for item in self.commands),
             takeover=replace(
                 self.takeover,
                 topics=tuple(replace(item, topic=name(item.topic)) for item in self.takeover.topics),
@@ -411,6 +426,11 @@ class Robot:
     def indices(self, joints: Sequence[str]) -> np.ndarray:
         """Where `joints` stand in the robot's order, intp [len(joints)]."""
         return np.array([self.joint_names.index(joint) for joint in joints], np.intp)
+
+
+def _renamed(group: CommandGroup, name: Callable[[str], str]) -> CommandGroup:
+    server = group.server and replace(group.server, name=name(group.server.name))
+    return replace(group, topic=name(group.topic), server=server)
 
 
 def _places(joints: Sequence[Joint]) -> np.ndarray:

@@ -90,10 +90,14 @@ def _state(item: StateTopic) -> str:
 
 def _command(robot: Robot, group: CommandGroup) -> str:
     when = "the whole plan, when it changes" if group.points == "trajectory" else "a message at every tick"
+    when = "a message when it changes" if group.on_change is not None else when
     age = robot.command_age_s(group)
     kept = "until the next" if group.hold else f"for {age:g} s"
     kept += ", then it stands still" if group.speeds and not group.hold else ""
     said = f"{group.name} to {group.topic} ({group.type}): {_named(group)}; {when}; in recordings one holds {kept}"
+    if group.server is not None:
+        to = f"{group.name} to the action server {group.server.name} ({group.server.type}, {group.server.field})"
+        said = f"{to}: {_named(group)}; a goal when it changes; what was sent is told on {group.topic}, for recordings"
     return said + _units(group) + _time(group)
 
 
