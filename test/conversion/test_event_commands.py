@@ -37,6 +37,7 @@ from pi0_ros.observation.joint_messages import MessageError, decode_trajectory
 from pi0_ros.observation.streams import SECOND, ObservationBuffer, StaleError
 from pi0_ros.observation.trajectories import Trajectory
 from pi0_ros.robot import CommandGroup, Robot, load_robot, robot_from_yaml, robot_to_yaml
+from pi0_ros.robot.types import Server
 
 ARM = load_robot("demo_arm")
 NAMES, GRIPPER = ARM.joint_names, ARM.joint_names[5:]
@@ -91,6 +92,22 @@ def test_a_gripper_told_twice(tmp_path: Path) -> None:
     assert report.frames > 110 and not report.gaps
     assert np.array_equal(found[:, 5], (seconds >= 3.0).astype(float))
     assert np.abs(found[:, :5] - np.array([state_at(t + 0.1, 6)[:5] for t in seconds])).max() < 0.3 / 50 + 1e-6
+
+
+def test_a_gripper_whose_goals_were_told_on_a_topic(tmp_path: Path) -> None:
+    """Of an action server, in its own units; a recording in which none was sent has its measured positions."""
+    server = Server("/gripper", "control_msgs/action/GripperCommand", "command.position")
+    kind = "sensor_msgs/msg/JointState"
+    arm = dataclasses.replace(ARM.commands[0], joints=NAMES[:5])
+    group = CommandGroup("gripper", TOLD, kind, GRIPPER, scale=(0.08,), hold=True, server=server)
+    goals = [
+        (t, TOLD, kind, joint_message(START_NS + round(t * SECOND), GRIPPER, np.array([m])))
+        for t, m in ((0.01, 0.0), (3.0, 0.08))
+    ]
+    report = converted(tmp_path, with_commands(arm, group), goals)
+    seconds, found = actions(tmp_path, report)
+    assert report.frames > 110 and not report.gaps
+    np.testing.assert_allclose(found[:, 5], seconds >= 3.0, atol=1e-6)
 
 
 def test_without_hold_it_is_rejected_and_told_how_to_go_on(tmp_path: Path) -> None:
