@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pi0_ros.bags.conventions import PROMPT_TOPIC
 from pi0_ros.bags.reader import Bag, BagError
-from pi0_ros.robot.evidence import LOOKED_AT, TopicFacts
+from pi0_ros.robot.evidence import ACTION, LOOKED_AT, TopicFacts
 from pi0_ros.robot.message_types import CAMERA_TYPES
 
 MOST_MESSAGES = 20_000  # of a topic, from the beginning
@@ -38,4 +38,16 @@ def survey_bag(path: Path) -> tuple[list[TopicFacts], str, str]:
                     facts.unreadable = str(error)
             else:
                 facts.arrived(received_ns * 1e-9)
-    return list(found.values()), said["urdf"], said["prompt"]
+    return [*found.values(), *_actions(found)], said["urdf"], said["prompt"]
+
+
+def _actions(found: dict[str, TopicFacts]) -> list[TopicFacts]:
+    """The action servers whose hidden topics were recorded; their type is known by the feedback alone."""
+    actions: dict[str, TopicFacts] = {}
+    for topic, facts in found.items():
+        action, hidden, part = topic.partition("/_action/")
+        if hidden and part in ("status", "feedback"):
+            kind = facts.type.removesuffix("_FeedbackMessage") if part == "feedback" else ACTION
+            known = actions.setdefault(action, TopicFacts(action, kind))
+            known.type = kind if known.type == ACTION else known.type
+    return list(actions.values())

@@ -37,6 +37,7 @@ HOLDS: dict[type, tuple[str, ...]] = {  # of messages' fields
     bool: ("boolean",),
     str: ("string", "wstring"),
 }
+TAKES = {float: "a number", int: "a number", bool: "true or false", str: "a text"}
 UNDER_WAY = (GoalStatus.STATUS_ACCEPTED, GoalStatus.STATUS_EXECUTING)
 
 
@@ -260,8 +261,8 @@ def _fitting(declared: tuple[bool, type | None], value: Any) -> Any:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if one in (float, int) and number:
         return one(value) if one is float else round(value)
-    if one is None or type(value) is not one:
-        raise TypeError(
-            {float: "a number", int: "a number", str: "a text", bool: "true or false", None: "its fields"}[one]
-        )
+    if one is None:
+        raise TypeError("one of its fields")
+    if type(value) is not one:
+        raise TypeError(TAKES[one])
     return value

@@ -21,9 +21,9 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.doctor.trajectory_controller import JOINTS, NONZERO
 from pi0_ros.nodes.messages import LATCHED, SENSOR, message_class
 from pi0_ros.nodes.topic_check import parameter_value
-from pi0_ros.nodes.topic_ends import endpoint
-from pi0_ros.robot.evidence import BY_HAND, LOOKED_AT, TopicFacts
-from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES
+from pi0_ros.nodes.topic_ends import endpoint, served_actions
+from pi0_ros.robot.evidence import ACTION, LOOKED_AT, OF_JOINTS, TopicFacts
+from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, POSE_TYPES
 
 NAME = "pi0_robot_new"
 DISCOVERY_S = 5.0  # beyond the time of listening, until the first joint is heard of
@@ -59,10 +59,13 @@ class Survey:
             elif facts.type == "std_msgs/msg/String" and (topic == PROMPT_TOPIC or topic.endswith("robot_description")):
                 key = "prompt" if topic == PROMPT_TOPIC else "urdf"
                 self._node.create_subscription(String, topic, partial(self._told, key), LATCHED)
+        for action, (kind, nodes) in served_actions(self._node).items():
+            facts = self.topics.setdefault(f"{action} {ACTION}", TopicFacts(action, kind))
+            facts.listeners = tuple(sorted(nodes))
         for facts in self.topics.values():
-            if facts.type in COMMAND_TYPES:
+            if facts.type in COMMAND_TYPES or facts.type in POSE_TYPES:
                 facts.listeners = self._listeners(facts.topic)
-                for name in facts.listeners:
+                for name in facts.listeners if facts.type in OF_JOINTS else ():
                     if name not in self._settings:
                         self._settings[name] = {}
                         self._asked[name] = self._node.create_client(GetParameters, f"{name}/get_parameters")
@@ -83,7 +86,7 @@ class Survey:
                     facts.joints_told = tuple(map(str, joints))
                 if isinstance(moving := settings.get(NONZERO), bool):
                     facts.ends_moving = moving
-        return [t for t in self.topics.values() if t.count or t.listeners or t.unreadable or t.type in BY_HAND]
+        return [t for t in self.topics.values() if t.count or t.listeners or t.unreadable]
 
     def _listeners(self, topic: str) -> tuple[str, ...]:
         ends = (endpoint(info).node for info in self._node.get_subscriptions_info_by_topic(topic))

@@ -12,9 +12,8 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import GetParameters
-from rclpy.action import get_action_server_names_and_types_by_node
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node, NodeNameNonExistentError
+from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
@@ -22,7 +21,7 @@ from pi0_ros.doctor.heard import Heard, Session
 from pi0_ros.doctor.trajectory_controller import PARAMETERS
 from pi0_ros.nodes.messages import SENSOR, diagnostic_values, message_class
 from pi0_ros.nodes.ros import start_ros
-from pi0_ros.nodes.topic_ends import endpoint
+from pi0_ros.nodes.topic_ends import endpoint, served_actions
 from pi0_ros.observation.streams import ObservationBuffer, StaleError
 from pi0_ros.robot import CommandGroup, Robot
 from pi0_ros.robot.message_types import TRAJECTORY
@@ -150,7 +149,7 @@ def _diagnosed(session: Session, message: DiagnosticArray) -> None:
 def _ends(node: Node, heard: Heard) -> bool:
     """Whether the other end of a topic is there; our own subscription to commands is none."""
     if isinstance(heard.item, CommandGroup) and heard.item.server is not None:
-        return bool(_servers(node, heard.item.server.name))
+        return heard.item.server.name in served_actions(node)
     count = node.count_subscribers(heard.topic) - 1 if heard.command else node.count_publishers(heard.topic)
     return bool(count > 0)
 
@@ -160,18 +159,6 @@ def _look_up(node: Node, heard: Heard) -> None:
     ends = [endpoint(info) for info in node.get_subscriptions_info_by_topic(heard.topic)]
     own = node.get_fully_qualified_name()
     if isinstance(heard.item, CommandGroup) and heard.item.server is not None:
-        heard.servers = _servers(node, heard.item.server.name)
+        kind, nodes = served_actions(node).get(heard.item.server.name, ("", []))
+        heard.servers = dict.fromkeys(nodes, kind)
     heard.subscribers = [end for end in ends if end.node != own]
-
-
-def _servers(node: Node, action: str) -> dict[str, str]:
-    """The nodes that serve an action, and its type there."""
-    found = {}
-    for name, space in node.get_node_names_and_namespaces():
-        try:
-            served = dict(get_action_server_names_and_types_by_node(node, name, space))
-        except NodeNameNonExistentError:  # it has just ended
-            continue
-        if action in served:
-            found[f"{space.rstrip('/')}/{name}"] = served[action][0]
-    return found

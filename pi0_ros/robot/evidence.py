@@ -6,6 +6,7 @@ Facts alone, without a judgement: `proposal.py` makes a robot file of them.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -17,10 +18,10 @@ from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, POSE_TYPES,
 JOINT_STATE = "sensor_msgs/msg/JointState"
 NAMED_STATES = tuple(kind for kind, what in STATE_TYPES.items() if what.named and not what.speeds)
 JOINT_COMMANDS = tuple(kind for kind, what in COMMAND_TYPES.items() if not what.speeds)
-LOOKED_AT = (*CAMERA_TYPES, *NAMED_STATES, *(kind for kind in JOINT_COMMANDS if kind not in NAMED_STATES))
-# What tells of bases and hands, and which `kind` of joint a person writes for it: nothing is proposed.
-BY_HAND = {kind: "speed" for kind, what in (STATE_TYPES | COMMAND_TYPES).items() if what.speeds}
-BY_HAND |= dict.fromkeys(POSE_TYPES, "pose")
+SPEEDS = tuple(kind for kind, what in (STATE_TYPES | COMMAND_TYPES).items() if what.speeds)
+OF_JOINTS = (*NAMED_STATES, *(kind for kind in JOINT_COMMANDS if kind not in NAMED_STATES))
+LOOKED_AT = (*CAMERA_TYPES, *OF_JOINTS, *SPEEDS, *POSE_TYPES)
+ACTION = "/action/"  # in the type of what is an action server and no topic; alone where its type is not known
 STEP_S = 0.04  # between the samples of a track: differences of neighbours are motion, not noise
 MOST_SAMPLES = 5000
 SAMPLED_BYTES = 4096  # of a picture, to tell whether it changes
@@ -92,6 +93,7 @@ class TopicFacts:
     least_changed: float = 1.0  # of the bytes of a raw picture, from one to the next
     points: int = 0  # of a trajectory, at most
     numbers: int = 0  # in the last message
+    frame: str = ""  # of poses
     tracks: dict[str, Track] = field(default_factory=dict)  # joint, or number ("0", "1", ...) -> its positions
     unreadable: str = ""  # what was wrong with a message
     _picture: np.ndarray | None = None
@@ -122,6 +124,15 @@ class TopicFacts:
             self.size = int(getattr(message, "width", 0)), int(getattr(message, "height", 0))
             self._look_at(np.frombuffer(getattr(message, "data", b""), np.uint8))
             return
+        if self.type in POSE_TYPES:
+            place = getattr(message, "pose", message).position  # type: ignore[attr-defined]
+            self.frame = str(getattr(getattr(message, "header", None), "frame_id", ""))
+            self._take({"x": place.x, "y": place.y, "z": place.z}, t_s)
+            return
+        if self.type in SPEEDS:
+            names, values = (STATE_TYPES.get(self.type) or COMMAND_TYPES[self.type]).read(message, "velocity")
+            self._take(dict(zip(names or (), values)), t_s)
+            return
         try:
             names, values = (STATE_TYPES.get(self.type) or COMMAND_TYPES[self.type]).read(message, "position")
         except InputError as error:
@@ -130,9 +141,13 @@ class TopicFacts:
         if self.type == TRAJECTORY:
             self.points = max(self.points, len(getattr(message, "points", ())))
         self.numbers = len(values)
-        for name, value in zip([str(n) for n in range(len(values))] if names is None else names, values):
+        named = [str(n) for n in range(len(values))] if names is None else map(str, names)
+        self._take(dict(zip(named, values)), t_s)
+
+    def _take(self, values: Mapping[str, float], t_s: float) -> None:
+        for name, value in values.items():
             if math.isfinite(value):
-                self.tracks.setdefault(str(name), Track()).take(t_s, float(value))
+                self.tracks.setdefault(name, Track()).take(t_s, float(value))
 
     def _look_at(self, data: np.ndarray) -> None:
         """Compare a picture with the one before: a sensor's noise makes each differ, and nearly everywhere."""

@@ -6,18 +6,29 @@ import math
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.strict_yaml import nearest
-from pi0_ros.robot.evidence import BY_HAND, JOINT_STATE, JointFacts, TopicFacts
+from pi0_ros.robot.evidence import JOINT_STATE, OF_JOINTS, JointFacts, TopicFacts
+from pi0_ros.robot.propose_bases import base_command_lines, base_joint_lines, base_state_lines, propose_base
 from pi0_ros.robot.propose_cameras import camera_lines, propose_cameras
-from pi0_ros.robot.propose_commands import command_lines, leaders, propose_commands
-from pi0_ros.robot.propose_joints import ProposedJoint, outside, propose_joints, state_topics
+from pi0_ros.robot.propose_commands import (
+    NOWHERE,
+    ProposedGroup,
+    command_lines,
+    command_topics,
+    leaders,
+    propose_commands,
+)
+from pi0_ros.robot.propose_hands import hand_command_lines, hand_joint_lines, hand_state_lines, propose_hands
+from pi0_ros.robot.propose_joints import ProposedJoint, called_in, outside, propose_joints, state_topics
+from pi0_ros.robot.propose_servers import propose_servers, server_lines
 from pi0_ros.robot.proposed_lines import joint_lines, number, word
 
 OURS = re.compile(r"(^|/)(pi0/|_?pi0_)|/rosout$|/parameter_events$")
 USUAL_FPS = (5, 10, 15, 20, 25, 30)
+WHEELS = re.compile(r"wheel|caster|castor|steer", re.IGNORECASE)
 MARK = "# guessed:"
 
 
@@ -58,11 +69,19 @@ def propose(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishe
         for name in wishes.without:
             topic.tracks.pop(name, None)
     joints = propose_joints(described, states, wishes.angles, wishes.grippers, unknown)
-    if not joints:
+    hands, base = propose_hands(topics, unknown), propose_base(topics, unknown)
+    if not joints and not hands and base is None:
         heard = ", ".join(topic.topic for topic in topics if topic.count) or "none"
         raise InputError(f"neither a URDF nor joint states tell of a joint; topics heard: {heard}: give --urdf")
     cameras = propose_cameras(topics, wishes.slots, unknown)
-    groups = propose_commands(topics, joints, states, unknown)
+    servers = propose_servers(topics, _not_told(joints, topics, states), unknown)
+    rest = [joint for joint in joints if all(joint is not server.joint for server in servers)]
+    groups = propose_commands(topics, rest, states, unknown)
+    if groups and groups[-1].nowhere and (hands or base is not None):
+        gone = _moved_otherwise(groups.pop(), bool(hands), base is not None, groups, unknown)
+        joints = [joint for joint in joints if joint not in gone]
+    groups = [replace(group, whole=False) for group in groups] if hands else groups
+    number_of = len(joints) + len(hands) + (len(base.joints) if base is not None else 0)
     rates = [camera.topic.rate_hz for camera in cameras if camera.topic.rate_hz]
     fps = _fps(min(rates)) if rates else 20
     lines = [
@@ -72,33 +91,35 @@ def propose(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishe
         f"policy_rate_hz: 2.5  {MARK} most inferences per second",
         f"dataset_fps: {fps}" + ("  # the slowest camera's, at most 30" if rates else f"  {MARK} no camera was heard"),
         f"prompt: {word(wishes.prompt)}" + ("" if wishes.prompt else f"  {MARK} none; such as: fold the towel"),
-        *([f"urdf: {word(wishes.urdf)}"] if wishes.urdf else []),
+        *([f"urdf: {word(wishes.urdf)}"] if wishes.urdf and not hands else []),
         "",
         "joints:",
         *(line for joint in joints for line in _joint_lines(joint)),
+        *(line for hand in hands for line in hand_joint_lines(hand, MARK)),
+        *(base_joint_lines(base, MARK) if base is not None else ()),
         "",
         "cameras:" if cameras else f"cameras: []  {MARK} none was heard, so the policy sees the state alone",
         *(line for camera in cameras for line in camera_lines(camera, MARK)),
         "",
         "state:",
-        *_state_lines(joints, states, unknown),
+        *(_state_lines(joints, states, number_of, unknown) if joints else ()),
+        *(line for hand in hands for line in hand_state_lines(hand, MARK)),
+        *(base_state_lines(base, MARK) if base is not None else ()),
         "",
         "commands:",
-        *command_lines(groups, len(joints), MARK),
+        *command_lines(groups, number_of, MARK),
+        *(line for server in servers for line in server_lines(server, MARK)),
+        *(line for hand in hands for line in hand_command_lines(hand)),
+        *(base_command_lines(base, MARK) if base is not None else ()),
         "",
         "action:",
-        *_action_lines(any(group.topic.count or group.topic.listeners for group in groups), fps),
-        *_takeover_lines(topics),
+        *_action_lines(bool(hands or base) or any(t.topic.count or t.topic.listeners for t in groups), fps),
+        *(_takeover_lines(topics) if not hands else ()),
     ]
     unknown += [f"joint {name} was seen at {where}" for name, where in outside(joints).items()]
     unknown += [
         "the robot's true speeds: begin slowly, `limits` are enforced on every command",
         "which actions the model shall see relative to the state: here all but grippers, as pi0 was trained",
-    ]
-    unknown += [
-        f"{topic.topic} ({topic.type}): joints of `kind: {BY_HAND[topic.type]}` are yours to write (docs/new_robot.md)"
-        for topic in topics
-        if topic.type in BY_HAND
     ]
     unknown += [f"{topic.topic}: {topic.unreadable}" for topic in topics if topic.unreadable and not topic.tracks]
     head = [f"# A first robot file. What nobody told is marked with `{MARK}`; and look at these:"]
@@ -106,7 +127,37 @@ def propose(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishe
         head += textwrap.wrap(sentence, 112, initial_indent="# - ", subsequent_indent="#   ")
     text = "\n".join([*head, *lines]) + "\n"
     slots = {camera.name: camera.slot for camera in cameras}
-    return Proposal(text, tuple(unknown), slots, tuple(joint.name for joint in joints))
+    named = [joint.name for joint in joints] + [hand.name for hand in hands]
+    return Proposal(text, tuple(unknown), slots, (*named, *(base.joints if base is not None else ())))
+
+
+def _not_told(
+    joints: Sequence[ProposedJoint], topics: Sequence[TopicFacts], states: Sequence[TopicFacts]
+) -> list[ProposedJoint]:
+    """The joints that no command topic names: they may be an action server's."""
+    named = [name for topic in command_topics(topics, states) for name in (*topic.tracks, *topic.joints_told)]
+    return [joint for joint in joints if joint.called not in called_in([joint.called], named)]
+
+
+def _moved_otherwise(
+    left: ProposedGroup, hands: bool, base: bool, groups: list[ProposedGroup], unknown: list[str]
+) -> list[ProposedJoint]:
+    """The joints without a command topic that the controller of a hand, or a base, moves: they are left out. The others
+    stay in `groups`."""
+    gone = [
+        joint for joint in left.joints if (hands and joint.kind != "gripper") or (base and WHEELS.search(joint.name))
+    ]
+    stay = [joint for joint in left.joints if joint not in gone]
+    unknown[:] = [sentence for sentence in unknown if NOWHERE not in sentence]
+    if gone:
+        names, who = ", ".join(joint.name for joint in gone), "the hand's controller" if hands else "the base"
+        unknown.append(f"whether {who} alone moves {names}: no topic commands them, so they are left out")
+    if stay:
+        groups.append(replace(left, joints=tuple(stay), scales=left.scales[: len(stay)]))
+        unknown.append(
+            f"what moves {', '.join(j.name for j in stay)}: no command topic was found, {NOWHERE} stands there"
+        )
+    return gone
 
 
 def _fps(rate_hz: float) -> int:
@@ -118,7 +169,8 @@ def _fps(rate_hz: float) -> int:
 
 def _check(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishes: Wishes) -> None:
     """Refuse wishes that name nothing."""
-    joints = [*(fact.name for fact in described), *(name for topic in topics for name in topic.tracks)]
+    said = (topic for topic in topics if topic.type in OF_JOINTS)
+    joints = [*(fact.name for fact in described), *(name for topic in said for name in topic.tracks)]
     for option, words, known in (
         ("--gripper", wishes.grippers, joints),
         ("--without", wishes.without, [*joints, *(topic.topic for topic in topics)]),
@@ -142,19 +194,23 @@ def _joint_lines(joint: ProposedJoint) -> Iterator[str]:
     yield f"    action: {'absolute' if joint.kind == 'gripper' else 'relative'}"
 
 
-def _state_lines(joints: Sequence[ProposedJoint], states: Sequence[TopicFacts], unknown: list[str]) -> Iterator[str]:
+def _state_lines(
+    joints: Sequence[ProposedJoint], states: Sequence[TopicFacts], of: int, unknown: list[str]
+) -> Iterator[str]:
     if not states:
         unknown.append("where the joints' states come from: none were heard, /joint_states stands there")
         yield f"  - topic: /joint_states  {MARK} it was not heard"
         yield f"    type: {JOINT_STATE}"
         yield "    max_age_s: 0.2"
+        if len(joints) < of:
+            yield f"    joints: [{', '.join(word(joint.name) for joint in joints)}]"
     for topic in states:
         mine = [joint for joint in joints if joint.heard is topic]
         if mine:
             yield f"  - topic: {topic.topic}" + (f"  # {topic.rate_hz:.0f} Hz" if topic.rate_hz else "")
             yield f"    type: {topic.type}"
             yield f"    max_age_s: {max(0.1, round(3.5 / topic.rate_hz, 2)) if topic.rate_hz else 0.2:g}"
-            yield from joint_lines(mine, [j.called for j in mine], [j.scale for j in mine], len(joints))
+            yield from joint_lines(mine, [j.called for j in mine], [j.scale for j in mine], of)
 
 
 def _action_lines(told: bool, fps: int) -> Iterator[str]:

@@ -20,6 +20,7 @@ NEAR, FAR = (
     0.4,
 )  # of a joint's range: a command is that near what the joint then does; that far it is no such thing
 STILL = 0.02  # of a joint's range: it did not move, so nothing is told by its motion
+NOWHERE = "/to_be_found/commands"  # stands where no command topic was found
 PLAIN = re.compile(r"^(joint_trajectory|commands?|cmd|goal|target)$")
 
 
@@ -33,6 +34,12 @@ class ProposedGroup:
     scales: tuple[float, ...]
     guessed: str = ""  # what of the joints was guessed
     apart: tuple[str, ...] = ()  # joints whose commands are far from what they then do
+    whole: bool = True  # whether whole plans may be sent to it
+
+    @property
+    def nowhere(self) -> bool:
+        """Whether its topic is still to be found."""
+        return self.topic.topic == NOWHERE
 
 
 def command_topics(topics: Sequence[TopicFacts], states: Sequence[TopicFacts]) -> list[TopicFacts]:
@@ -75,8 +82,8 @@ def propose_commands(
     found.sort(key=lambda group: joints.index(group.joints[0]))
     if left:
         names = ", ".join(joint.name for joint in left)
-        unknown.append(f"what moves {names}: no command topic for it was found, /to_be_found/commands stands there")
-        nowhere = TopicFacts("/to_be_found/commands", ARRAY)
+        unknown.append(f"what moves {names}: no command topic for it was found, {NOWHERE} stands there")
+        nowhere = TopicFacts(NOWHERE, ARRAY)
         found.append(ProposedGroup(nowhere, tuple(left), (), (1.0,) * len(left), "nobody listens there"))
     return found
 
@@ -180,15 +187,14 @@ def command_lines(groups: Sequence[ProposedGroup], of: int, mark: str) -> Iterat
         taken.add(name)
         who = f"  # heard by {', '.join(topic.listeners)}" if topic.listeners else ""
         yield f"  - name: {word(name)}"
-        yield f"    topic: {topic.topic}" + (
-            who if topic.topic != "/to_be_found/commands" else f"  {mark} {group.guessed}"
-        )
+        yield f"    topic: {topic.topic}" + (who if not group.nowhere else f"  {mark} {group.guessed}")
         yield f"    type: {topic.type}"
         yield from joint_lines(
             group.joints, group.names, group.scales, of, group.guessed and f"  {mark} {group.guessed}"
         )
         if topic.type == TRAJECTORY:
             many = topic.points > 1 or (not topic.count and topic.ends_moving is False)
+            many = many and group.whole
             known = topic.count or topic.ends_moving is not None
             yield f"    points: {'trajectory' if many else 'one'}" + ("" if known else f"  {mark} or trajectory")
 

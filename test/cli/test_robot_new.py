@@ -7,20 +7,24 @@ import math
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from bagmaker import START_NS, TYPES, Recipe, joint_message, make_bag
+from bagmaker import START_NS, TYPES, Recipe, joint_message, make_bag, odometry_message, pose_message
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from new_robots import DEGREES, SO101, SO101_JOINTS
+from new_robots import DEGREES, SO101, SO101_JOINTS, urdf
 
 from pi0_ros.bags.reader import Bag
+from pi0_ros.bags.survey import survey_bag
 from pi0_ros.base.share import config_path
 from pi0_ros.cli.main import main
 from pi0_ros.conversion.align import rows, scan
 from pi0_ros.robot import Robot, load_robot, robot_from_yaml
-from pi0_ros.robot.evidence import LOOKED_AT, JointFacts, TopicFacts
+from pi0_ros.robot.evidence import ACTION, LOOKED_AT, SPEEDS, JointFacts, TopicFacts
+from pi0_ros.robot.goals import KNOWN
+from pi0_ros.robot.message_types import POSE_TYPES
 from pi0_ros.robot.proposal import Wishes, propose
 
 ARRAY, DEMO_URDF = "std_msgs/msg/Float64MultiArray", config_path("robots", "demo_arm.urdf")
@@ -150,15 +154,94 @@ def test_what_tells_of_no_joint_is_refused(tmp_path: Path, capsys) -> None:
     assert "give --urdf" in error and robot.cameras[0].topic in error
 
 
-def test_bases_and_hands_are_left_to_a_person_and_named() -> None:
-    kinds = {"/cmd_vel": "geometry_msgs/msg/Twist", "/odom": "nav_msgs/msg/Odometry"}
-    kinds["/pose"] = "geometry_msgs/msg/PoseStamped"
-    topics = [TopicFacts(topic, kind, count=3) for topic, kind in kinds.items()]
-    found = propose([JointFacts("a", "revolute", -1.0, 1.0, 2.0)], topics, Wishes(name="any"))
-    assert found.joints == ("a",)
-    for topic, kind in (("/cmd_vel", "speed"), ("/odom", "speed"), ("/pose", "pose")):
-        assert any(topic in sentence and f"kind: {kind}" in sentence for sentence in found.unknown)
-        assert f"topic: {topic}" not in found.text
+def test_a_recorded_base_has_the_speeds_that_it_uses(tmp_path: Path, capsys) -> None:
+    """Wheels of the URDF are no joints beside it; a lift stays one; twists of a hand are named and left out."""
+    twist, odometry = "geometry_msgs/msg/Twist", "nav_msgs/msg/Odometry"
+    extra: list[tuple[float, str, str, object]] = []
+    for number in range(100):
+        t_s = 0.02 * number
+        ns = START_NS + round(t_s * 1e9)
+        where = joint_message(ns, ["lift", "wheel_left"], np.array([0.2 + 0.1 * math.sin(t_s), 3.0 * t_s]))
+        extra.append((t_s, "/joint_states", "sensor_msgs/msg/JointState", where))
+        extra.append((t_s, "/odom", odometry, odometry_message(ns, 0.4 * math.sin(t_s), 0.2)))
+        for topic in ("/cmd_vel", "/servo_node/delta_twist_cmds"):
+            extra.append((t_s, topic, twist, twist_message(0.4 * math.sin(t_s), 0.2)))
+        goal = joint_message(ns, ["lift"], np.array([0.2 + 0.1 * math.sin(t_s + 0.1)]))
+        extra.append((t_s, "/lift/command", "sensor_msgs/msg/JointState", goal))
+    nothing = replace(load_robot("demo_arm"), cameras=(), state=(), commands=())
+    path = make_bag(tmp_path / "bag", nothing, Recipe(seconds=2.0, delay_s=0.0, extra=extra))
+    shape = tmp_path / "cart.urdf"
+    shape.write_text(urdf("cart", "lift prismatic 0 0.5 0.2", "wheel_left continuous 9"))
+    assert new("--bag", path, "--urdf", shape) == 0
+    text = capsys.readouterr().out
+    robot = robot_from_yaml(text, "printed")
+    assert robot.joint_names == ("lift", "base_forward", "base_turn") and robot.speed_mask.tolist() == [
+        False,
+        True,
+        True,
+    ]
+    assert robot.upper[1] == pytest.approx(0.5, abs=0.02) and robot.lower[1] == -robot.upper[1]
+    assert [(item.topic, item.names) for item in robot.state[1:]] == [("/odom", ("linear.x", "angular.z"))]
+    assert robot.commands[1].topic == "/cmd_vel" and robot.commands[1].max_age_s == 0.5
+    assert "wheel_left" in text and "/servo_node/delta_twist_cmds" in text and "twists of a hand" in text
+
+
+def test_a_recorded_hand_replaces_its_arms_joints(tmp_path: Path, capsys) -> None:
+    """Commanded by poses; its gripper has a topic. A pose that nothing moves (a goal of navigation) is named."""
+    stamped, state = "geometry_msgs/msg/PoseStamped", "sensor_msgs/msg/JointState"
+    extra: list[tuple[float, str, str, object]] = []
+    for number in range(100):
+        t_s = 0.02 * number
+        ns, turn = START_NS + round(t_s * 1e9), np.array([0.0, 1.0, 0.0, 0.0])
+        for topic, lead in (("/tcp_pose", 0.0), ("/target_frame", 0.1), ("/marker", 0.0)):
+            place = np.array([0.4, 0.2 * math.sin(t_s + lead), 0.3])
+            extra.append((t_s, topic, stamped, pose_message(ns, place, turn, "base_link")))
+        names = [f"joint_{n}" for n in range(1, 8)] + ["finger"]
+        extra.append((t_s, "/joint_states", state, joint_message(ns, names, np.full(8, 0.01))))
+        extra.append((t_s, "/finger/command", state, joint_message(ns, ["finger"], np.array([0.01]))))
+    nothing = replace(load_robot("demo_arm"), cameras=(), state=(), commands=())
+    path = make_bag(tmp_path / "bag", nothing, Recipe(seconds=2.0, delay_s=0.0, extra=extra))
+    assert new("--bag", path, "--name", "arm") == 0
+    text = capsys.readouterr().out
+    robot = robot_from_yaml(text, "printed")
+    (pose,) = robot.poses
+    assert pose.frame == "base_link" and robot.joint_names == ("finger", *pose.entries)
+    assert [item.topic for item in robot.state] == ["/joint_states", "/tcp_pose"]
+    assert [group.topic for group in robot.commands] == ["/finger/command", "/target_frame"]
+    assert robot.lower[1] == pytest.approx(0.3) and robot.upper[1] == pytest.approx(0.5)
+    assert "whether the hand's controller alone moves joint_1" in text and "/marker (" in text
+
+
+def test_a_grippers_action_server_takes_the_gripper() -> None:
+    """Seen by its name and type; of a type that is not known only its name is told."""
+    joints = [
+        JointFacts("yaw", "revolute", -1.0, 1.0, 2.0),
+        JointFacts("left_finger_joint", "prismatic", 0.0, 0.04, 0.2),
+    ]
+    arm = TopicFacts("/arm/joint_trajectory", "trajectory_msgs/msg/JointTrajectory", listeners=("/c",), count=2)
+    for kind in KNOWN:
+        server = TopicFacts("/gripper_controller/gripper_cmd", kind, listeners=("/gripper_controller",))
+        other = TopicFacts("/franka_gripper/move", "franka_msgs/action/Move", listeners=("/franka_gripper",))
+        found = propose(joints, [arm, server, other], Wishes(name="any"))
+        robot = robot_from_yaml(found.text, "proposed")
+        assert [group.joints for group in robot.commands] == [("yaw",), ("left_finger_joint",)]
+        told = robot.commands[1].server
+        assert told is not None and (told.name, told.type) == (server.topic, kind) and "# fixed: {" in found.text
+        assert any("/franka_gripper/move" in sentence for sentence in found.unknown)
+
+
+def test_actions_of_a_recording_are_known_by_their_hidden_topics(tmp_path: Path) -> None:
+    status = TYPES["action_msgs/msg/GoalStatusArray"](status_list=[])
+    extra = [(0.1, "/gripper/_action/status", "action_msgs/msg/GoalStatusArray", status)]
+    path = make_bag(tmp_path / "bag", load_robot("demo_arm"), Recipe(seconds=0.5, extra=extra))
+    topics, _, _ = survey_bag(path)
+    (action,) = (facts for facts in topics if facts.topic == "/gripper")
+    assert action.type == ACTION
+
+
+def twist_message(forward: float, turn: float) -> object:
+    vector, twist = (TYPES[f"geometry_msgs/msg/{name}"] for name in ("Vector3", "Twist"))
+    return twist(linear=vector(x=forward, y=0.0, z=0.0), angular=vector(x=0.0, y=0.0, z=turn))
 
 
 NAMES = st.sampled_from(
@@ -197,7 +280,12 @@ def topic_facts(draw: st.DrawFn, number: int) -> TopicFacts:
     for n in range(draw(st.integers(0, 4))):
         values = np.array([draw(NUMBERS) for _ in names])
         message = joint_message(0, names, values)
-        if facts.type == ARRAY or "Float" in facts.type:
+        if facts.type in SPEEDS or facts.type in POSE_TYPES:
+            x, y, *_ = (*values, 0.0, 0.0)
+            twist, place = twist_message(x, y), TYPES["geometry_msgs/msg/Point"](x=x, y=y, z=0.0)
+            message = SimpleNamespace(twist=twist, position=place, linear=twist.linear, angular=twist.angular)
+            message.twist = SimpleNamespace(twist=twist, linear=twist.linear, angular=twist.angular)
+        elif facts.type == ARRAY or "Float" in facts.type:
             message = TYPES[ARRAY](layout=None, data=values)
         elif "Trajectory" in facts.type or "Image" in facts.type:
             facts.arrived(0.1 * n)

@@ -1,0 +1,121 @@
+"""Hands for a robot that nobody has described yet: topics that tell an arm poses, and those that say where its hand
+is."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pi0_ros.robot.evidence import TopicFacts
+from pi0_ros.robot.message_types import POSE_TYPES
+from pi0_ros.robot.propose_joints import LED, TOLD
+from pi0_ros.robot.proposed_lines import number, word
+
+OF_A_BASE = re.compile(r"goal_pose|initialpose|clicked|amcl|odom|base_pose|robot_pose|waypoint", re.IGNORECASE)
+TELLS = re.compile(rf"{TOLD.pattern}|pose_in|desired_pose|servo", re.IGNORECASE)
+FREE = 0.1  # m around what was seen that the room may reach
+ROOM = {"x": (0.2, 0.6), "y": (-0.3, 0.3), "z": (0.1, 0.5)}  # m, where nothing was seen
+MOVES_S = {"linear": (0.25, 1.0), "angular": (1.0, 4.0)}  # velocity and acceleration
+MEASURED = re.compile(r"tcp|eef|(^|[/_])ee([/_]|$)|tool|hand|current|state|actual|measured", re.IGNORECASE)
+SIDES = re.compile(r"left|right", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ProposedHand:
+    """One hand: who is told its poses, and who says them."""
+
+    name: str
+    told: TopicFacts
+    says: TopicFacts | None
+
+    @property
+    def frame(self) -> str:
+        """In which its messages are; empty where none says it."""
+        return next((t.frame.lstrip("/") for t in (self.says, self.told) if t is not None and t.frame), "")
+
+
+def propose_hands(topics: Sequence[TopicFacts], unknown: list[str]) -> list[ProposedHand]:
+    """The hands that are told where to be, each with the pose topic that is called most alike."""
+    poses = [topic for topic in topics if topic.type in POSE_TYPES and not OF_A_BASE.search(topic.topic)]
+    told = [t for t in poses if TELLS.search(t.topic) and (t.count or t.listeners) and not LED.search(t.topic)]
+    left = [topic for topic in poses if topic not in told and topic.count and not LED.search(topic.topic)]
+    found: list[ProposedHand] = []
+    for topic in sorted(told, key=lambda t: t.topic):
+        side = SIDES.search(topic.topic)
+        name = (
+            f"{side[0].lower()}_hand" if side and len(told) > 1 else "hand" if not found else f"hand_{len(found) + 1}"
+        )
+        says = max(left, key=lambda other: _fits(topic, other), default=None)
+        left = [other for other in left if other is not says]
+        hand = ProposedHand(name, topic, says)
+        if says is None:
+            unknown.append(f"where {name} is: no pose of it was heard, /to_be_found/pose stands there")
+        if not hand.frame:
+            unknown.append(f"the frame of {name}'s poses: no message said it, base_link stands there")
+        if topic.frame and says is not None and says.frame and topic.frame.lstrip("/") != says.frame.lstrip("/"):
+            frames = f"{topic.topic} is told in {topic.frame}, {says.topic} says {says.frame}"
+            unknown.append(f"{frames}: both must be in one frame, so let a driver say it in the other's")
+        found.append(hand)
+    unknown += [
+        f"{topic.topic} ({topic.type}): a pose that no command topic moves, so it is left out"
+        for topic in poses
+        if all(topic not in (hand.told, hand.says) for hand in found)
+    ]
+    return found
+
+
+def _fits(told: TopicFacts, says: TopicFacts) -> tuple[bool, bool, float, float]:
+    """How well a pose that is said goes with one that is told; the largest fits best."""
+    one_frame = not told.frame or told.frame.lstrip("/") == says.frame.lstrip("/")
+    near = 0.0
+    if told.tracks:
+        middles = [[(t.tracks[axis].low + t.tracks[axis].high) / 2 for t in (told, says)] for axis in ROOM]
+        near = -round(math.dist(*zip(*middles)), 1)
+    alike = difflib.SequenceMatcher(None, told.topic, says.topic).ratio()
+    return one_frame, bool(MEASURED.search(says.topic)), near, alike
+
+
+def hand_joint_lines(hand: ProposedHand, mark: str) -> Iterator[str]:
+    """Its entry of `joints`."""
+    yield f"  - name: {word(hand.name)}"
+    yield "    kind: pose"
+    yield f"    frame: {word(hand.frame or 'base_link')}" + ("" if hand.frame else f"  {mark} no message said it")
+    yield "    limits:"
+    room, seen = {}, False
+    for axis, usual in ROOM.items():
+        tracks = [t.tracks[axis] for t in (hand.says, hand.told) if t is not None and axis in t.tracks]
+        ends = (min(t.low for t in tracks) - FREE, max(t.high for t in tracks) + FREE) if tracks else usual
+        room[axis] = [float(f"{end:.3f}") for end in ends]
+        seen = seen or bool(tracks)
+    why = f"{FREE:g} m around where it was seen" if seen else "made up: it was not seen"
+    ends = ", ".join(f"{axis}: [{number(low)}, {number(high)}]" for axis, (low, high) in room.items())
+    yield f"      position: {{{ends}}}  {mark} {why}"
+    for key, (velocity, acceleration) in MOVES_S.items():
+        yield f"      {key}: {{velocity: {velocity:g}, acceleration: {acceleration:g}}}  {mark} begin slowly"
+    yield "    action: relative"
+
+
+def hand_state_lines(hand: ProposedHand, mark: str) -> Iterator[str]:
+    """Its entry of `state`."""
+    says = hand.says
+    if says is None:
+        yield f"  - topic: /to_be_found/pose  {mark} nobody says where {hand.name} is"
+        yield f"    type: {POSE_TYPES[0]}"
+        yield "    max_age_s: 0.2"
+    else:
+        yield f"  - topic: {says.topic}" + (f"  # {says.rate_hz:.0f} Hz" if says.rate_hz else "")
+        yield f"    type: {says.type}"
+        yield f"    max_age_s: {max(0.1, round(3.5 / says.rate_hz, 2)) if says.rate_hz else 0.2:g}"
+    yield f"    joints: [{word(hand.name)}]"
+
+
+def hand_command_lines(hand: ProposedHand) -> Iterator[str]:
+    """Its entry of `commands`."""
+    who = f"  # heard by {', '.join(hand.told.listeners)}" if hand.told.listeners else ""
+    yield f"  - name: {word(hand.name)}"
+    yield f"    topic: {hand.told.topic}{who}"
+    yield f"    type: {hand.told.type}"
+    yield f"    joints: [{word(hand.name)}]"
