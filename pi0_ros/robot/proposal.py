@@ -69,7 +69,7 @@ def propose(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishe
         for name in wishes.without:
             topic.tracks.pop(name, None)
     joints = propose_joints(described, states, wishes.angles, wishes.grippers, unknown)
-    hands, base = propose_hands(topics, unknown), propose_base(topics, unknown)
+    hands, base = propose_hands(topics, [joint.name for joint in joints], unknown), propose_base(topics, unknown)
     if not joints and not hands and base is None:
         heard = ", ".join(topic.topic for topic in topics if topic.count) or "none"
         raise InputError(f"neither a URDF nor joint states tell of a joint; topics heard: {heard}: give --urdf")
@@ -84,6 +84,7 @@ def propose(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishe
     number_of = len(joints) + len(hands) + (len(base.joints) if base is not None else 0)
     rates = [camera.topic.rate_hz for camera in cameras if camera.topic.rate_hz]
     fps = _fps(min(rates)) if rates else 20
+    taken: set[str] = set()
     lines = [
         f"name: {word(wishes.name)}",
         f"description: {word(wishes.name)}  {MARK} for people",
@@ -107,10 +108,10 @@ def propose(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishe
         *(base_state_lines(base, MARK) if base is not None else ()),
         "",
         "commands:",
-        *command_lines(groups, number_of, MARK),
-        *(line for server in servers for line in server_lines(server, MARK)),
-        *(line for hand in hands for line in hand_command_lines(hand)),
-        *(base_command_lines(base, MARK) if base is not None else ()),
+        *command_lines(groups, number_of, MARK, taken),
+        *(line for server in servers for line in server_lines(server, MARK, taken)),
+        *(line for hand in hands for line in hand_command_lines(hand, taken)),
+        *(base_command_lines(base, MARK, taken) if base is not None else ()),
         "",
         "action:",
         *_action_lines(bool(hands or base) or any(t.topic.count or t.topic.listeners for t in groups), fps),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pi0_ros.robot.evidence import TopicFacts
 from pi0_ros.robot.message_types import COMMAND_TYPES, STATE_TYPES, TWIST_PARTS
 from pi0_ros.robot.propose_joints import LED
-from pi0_ros.robot.proposed_lines import number, word
+from pi0_ros.robot.proposed_lines import free_name, number, word
 
 ODOMETRY = "nav_msgs/msg/Odometry"
 OF_A_HAND = re.compile(r"servo|delta_twist|twist_controller|cartesian|tcp|eef", re.IGNORECASE)
@@ -96,10 +96,10 @@ def base_state_lines(base: ProposedBase, mark: str) -> Iterator[str]:
     yield from _which(base)
 
 
-def base_command_lines(base: ProposedBase, mark: str) -> Iterator[str]:
+def base_command_lines(base: ProposedBase, mark: str, taken: set[str]) -> Iterator[str]:
     """Its entry of `commands`."""
     who = f"  # heard by {', '.join(base.told.listeners)}" if base.told.listeners else ""
-    yield "  - name: base"
+    yield f"  - name: {free_name('base', taken)}"
     yield f"    topic: {base.told.topic}{who}"
     yield f"    type: {base.told.type}"
     yield from _which(base)

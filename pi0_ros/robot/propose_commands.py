@@ -11,7 +11,7 @@ import numpy as np
 from pi0_ros.robot.evidence import JOINT_COMMANDS, TopicFacts, Track
 from pi0_ros.robot.message_types import TRAJECTORY
 from pi0_ros.robot.propose_joints import DEGREES, GRIPPER, LED, MILLIMETRES, PERCENT, TOLD, ProposedJoint, called_in
-from pi0_ros.robot.proposed_lines import joint_lines, word
+from pi0_ros.robot.proposed_lines import free_name, joint_lines, word
 
 ARRAY = "std_msgs/msg/Float64MultiArray"
 SCALES = {"rad": (1.0, DEGREES), "m": (1.0, MILLIMETRES), "normalized": (1.0, PERCENT)}
@@ -176,15 +176,13 @@ def _by_name(topic: TopicFacts, left: Sequence[ProposedJoint], alone: bool) -> l
     return [joint for joint in left if joint.kind != "gripper"] or grippers
 
 
-def command_lines(groups: Sequence[ProposedGroup], of: int, mark: str) -> Iterator[str]:
-    """The entries of the robot file, for a robot of so many joints; `mark` begins what was guessed."""
-    taken: set[str] = set()
+def command_lines(groups: Sequence[ProposedGroup], of: int, mark: str, taken: set[str]) -> Iterator[str]:
+    """The entries of the robot file, for so many joints; `mark` begins what was guessed, names are `taken`."""
     for group in groups:
         topic = group.topic
         parts = [part for part in topic.topic.strip("/").split("/") if not PLAIN.match(part)]
         name = (parts[-1] if parts else "arm").removesuffix("_controller") or "arm"
-        name = name if name not in taken else f"{name}_{len(taken) + 1}"
-        taken.add(name)
+        name = free_name(name, taken)
         who = f"  # heard by {', '.join(topic.listeners)}" if topic.listeners else ""
         yield f"  - name: {word(name)}"
         yield f"    topic: {topic.topic}" + (who if not group.nowhere else f"  {mark} {group.guessed}")

@@ -6,13 +6,13 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from pi0_ros.robot.evidence import TopicFacts
 from pi0_ros.robot.message_types import POSE_TYPES
 from pi0_ros.robot.propose_joints import LED, TOLD
-from pi0_ros.robot.proposed_lines import number, word
+from pi0_ros.robot.proposed_lines import free_name, number, word
 
 OF_A_BASE = re.compile(r"goal_pose|initialpose|clicked|amcl|odom|base_pose|robot_pose|waypoint", re.IGNORECASE)
 TELLS = re.compile(rf"{TOLD.pattern}|pose_in|desired_pose|servo", re.IGNORECASE)
@@ -37,17 +37,16 @@ class ProposedHand:
         return next((t.frame.lstrip("/") for t in (self.says, self.told) if t is not None and t.frame), "")
 
 
-def propose_hands(topics: Sequence[TopicFacts], unknown: list[str]) -> list[ProposedHand]:
-    """The hands that are told where to be, each with the pose topic that is called most alike."""
+def propose_hands(topics: Sequence[TopicFacts], joints: Collection[str], unknown: list[str]) -> list[ProposedHand]:
+    """The hands that are told where to be, each with the pose topic that fits best; called as none of `joints`."""
     poses = [topic for topic in topics if topic.type in POSE_TYPES and not OF_A_BASE.search(topic.topic)]
     told = [t for t in poses if TELLS.search(t.topic) and (t.count or t.listeners) and not LED.search(t.topic)]
     left = [topic for topic in poses if topic not in told and topic.count and not LED.search(topic.topic)]
     found: list[ProposedHand] = []
+    taken = set(joints)
     for topic in sorted(told, key=lambda t: t.topic):
         side = SIDES.search(topic.topic)
-        name = (
-            f"{side[0].lower()}_hand" if side and len(told) > 1 else "hand" if not found else f"hand_{len(found) + 1}"
-        )
+        name = free_name(f"{side[0].lower()}_hand" if side and len(told) > 1 else "hand", taken)
         says = max(left, key=lambda other: _fits(topic, other), default=None)
         left = [other for other in left if other is not says]
         hand = ProposedHand(name, topic, says)
@@ -112,10 +111,10 @@ def hand_state_lines(hand: ProposedHand, mark: str) -> Iterator[str]:
     yield f"    joints: [{word(hand.name)}]"
 
 
-def hand_command_lines(hand: ProposedHand) -> Iterator[str]:
+def hand_command_lines(hand: ProposedHand, taken: set[str]) -> Iterator[str]:
     """Its entry of `commands`."""
     who = f"  # heard by {', '.join(hand.told.listeners)}" if hand.told.listeners else ""
-    yield f"  - name: {word(hand.name)}"
+    yield f"  - name: {word(free_name(hand.name, taken))}"
     yield f"    topic: {hand.told.topic}{who}"
     yield f"    type: {hand.told.type}"
     yield f"    joints: [{word(hand.name)}]"

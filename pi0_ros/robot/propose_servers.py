@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pi0_ros.robot.evidence import ACTION, TopicFacts
 from pi0_ros.robot.goals import KNOWN
 from pi0_ros.robot.propose_joints import GRIPPER, ProposedJoint
-from pi0_ros.robot.proposed_lines import number, word
+from pi0_ros.robot.proposed_lines import free_name, number, word
 
 PARALLEL = "control_msgs/action/ParallelGripperCommand"
 
@@ -55,12 +55,12 @@ def propose_servers(
     return found
 
 
-def server_lines(server: ProposedServer, mark: str) -> Iterator[str]:
+def server_lines(server: ProposedServer, mark: str, taken: set[str]) -> Iterator[str]:
     """Its entry of `commands`."""
     action, joint = server.action, server.joint
     name = next((part for part in action.topic.strip("/").split("/") if GRIPPER.search(part)), "gripper")
     who = f"  # served by {', '.join(action.listeners)}" if action.listeners else ""
-    yield f"  - name: {word(name.removesuffix('_controller'))}"
+    yield f"  - name: {word(free_name(name.removesuffix('_controller'), taken))}"
     yield f"    server: {action.topic}{who}"
     yield f"    type: {action.type}"
     yield f"    joints: [{word(joint.name)}]" + (f"  {mark} {server.guessed}" if server.guessed else "")

@@ -18,6 +18,17 @@ def word(text: str) -> str:
     return text if PLAIN.fullmatch(text) and yaml.safe_load(text) == text else json.dumps(text)
 
 
+def free_name(name: str, taken: set[str]) -> str:
+    """`name`, or where that is taken one with a number; taken from now on."""
+    found = (
+        name
+        if name not in taken
+        else next(f"{name}_{n}" for n in range(2, len(taken) + 3) if f"{name}_{n}" not in taken)
+    )
+    taken.add(found)
+    return found
+
+
 def joint_lines(
     joints: Sequence[ProposedJoint], names: Sequence[str], scales: Sequence[float], of: int, mark: str = ""
 ) -> Iterator[str]:

@@ -25,6 +25,7 @@ from pi0_ros.robot import Robot, load_robot, robot_from_yaml
 from pi0_ros.robot.evidence import ACTION, LOOKED_AT, SPEEDS, JointFacts, TopicFacts
 from pi0_ros.robot.goals import KNOWN
 from pi0_ros.robot.message_types import POSE_TYPES
+from pi0_ros.robot.poses import called
 from pi0_ros.robot.proposal import Wishes, propose
 
 ARRAY, DEMO_URDF = "std_msgs/msg/Float64MultiArray", config_path("robots", "demo_arm.urdf")
@@ -312,4 +313,4 @@ def test_whatever_was_seen_the_file_can_be_read(data: st.DataObject) -> None:
         assert "tell of a joint" in str(error)
         return
     robot: Robot = robot_from_yaml(proposal.text, "proposed")
-    assert len(robot.joints) == len(proposal.joints)
+    assert called(robot.joints) == proposal.joints
