@@ -55,10 +55,10 @@ def propose_base(topics: Sequence[TopicFacts], unknown: list[str]) -> ProposedBa
     first, *others = sorted(told, key=lambda t: (not t.listeners, not t.count, len(t.topic), t.topic))
     for other in others:
         unknown.append(f"{other.topic} says twists, too: {first.topic} was taken for what drives the base")
-    says, *more = sorted(said, key=lambda t: (-t.rate_hz, len(t.topic), t.topic)) or [None]
-    for topic in more:
-        if topic is not None and says is not None:
-            unknown.append(f"{topic.topic} says how fast the base goes, too: {says.topic} was taken")
+    said.sort(key=lambda t: (-t.rate_hz, len(t.topic), t.topic))
+    says = said[0] if said else None
+    for topic in said[1:]:
+        unknown.append(f"{topic.topic} says how fast the base goes, too: {said[0].topic} was taken")
     base = ProposedBase(first, says, TWIST_PARTS)
     parts = tuple(part for part in TWIST_PARTS if part in ALWAYS or base.fastest(part) > MOVES and part == "linear.y")
     if strange := [part for part in TWIST_PARTS if part not in parts and base.fastest(part) > MOVES]:

@@ -90,8 +90,8 @@ def hand_joint_lines(hand: ProposedHand, mark: str) -> Iterator[str]:
         room[axis] = [float(f"{end:.3f}") for end in ends]
         seen = seen or bool(tracks)
     why = f"{FREE:g} m around where it was seen" if seen else "made up: it was not seen"
-    ends = ", ".join(f"{axis}: [{number(low)}, {number(high)}]" for axis, (low, high) in room.items())
-    yield f"      position: {{{ends}}}  {mark} {why}"
+    written = ", ".join(f"{axis}: [{number(low)}, {number(high)}]" for axis, (low, high) in room.items())
+    yield f"      position: {{{written}}}  {mark} {why}"
     for key, (velocity, acceleration) in MOVES_S.items():
         yield f"      {key}: {{velocity: {velocity:g}, acceleration: {acceleration:g}}}  {mark} begin slowly"
     yield "    action: relative"
