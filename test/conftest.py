@@ -219,12 +219,19 @@ def _wait_until() -> Callable[..., None]:
 
 
 @pytest.fixture
-def control_msgs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """control_msgs can be imported, here and in processes: ROS's own, or built from the same definitions."""
+def message_package(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes a package of message types importable, here and in processes: ROS's own, or built of its definitions."""
     import built_types
 
-    folder = built_types.control_msgs()
-    if folder:
-        monkeypatch.syspath_prepend(folder)
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH", "")))))
-    yield
+    def make(package: str) -> None:
+        if folder := built_types.built(package):
+            monkeypatch.syspath_prepend(folder)
+            monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH", "")))))
+
+    return make
+
+
+@pytest.fixture
+def control_msgs(message_package: Callable[[str], None]) -> None:
+    """control_msgs can be imported."""
+    message_package("control_msgs")

@@ -14,7 +14,7 @@ import numpy as np
 from pi0_ros.observation.h264_order import Order, UnsupportedStreamError
 from pi0_ros.observation.images import DecodedImage, ImageError, PartError, stream_of
 
-H264 = re.compile(r"h\.?264|avc", re.IGNORECASE)
+H264 = re.compile(r"[hx]\.?264|avc", re.IGNORECASE)
 LATE = 8  # times the usual period between messages: numbers of so many lost pictures may begin again
 LONG_NS = 100_000_000  # in less the fastest cameras do not send so many
 PERIODS = 15  # of which the usual one is the median

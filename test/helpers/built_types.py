@@ -50,6 +50,15 @@ sensor_msgs/JointState state
 """,
 }
 
+PACKET = "std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\nuint8 flags\n"
+PACKAGES = {  # what tests may ask for
+    "control_msgs": CONTROL_MSGS,
+    "ffmpeg_image_transport_msgs": {"msg/FFMPEGPacket.msg": f"{PACKET}bool is_bigendian\nuint8[] data\n"},
+    "foxglove_msgs": {
+        "msg/CompressedVideo.msg": "builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n"
+    },
+}
+
 
 def why_not() -> str:
     """Why types cannot be built here; empty where they can."""
@@ -61,14 +70,10 @@ def why_not() -> str:
 
 
 @functools.cache
-def control_msgs() -> str:
-    """The folder to put on Python's path where control_msgs is not installed; built once for this machine."""
-    return built("control_msgs", CONTROL_MSGS)
-
-
-def built(package: str, definitions: Mapping[str, str]) -> str:
-    """The folder to put on Python's path so that `package` with its `definitions` (path -> text) can be imported; empty
+def built(package: str) -> str:
+    """The folder to put on Python's path so that one of `PACKAGES` can be imported, built once for this machine; empty
     where it is installed. Skips the test where it cannot be built."""
+    definitions = PACKAGES[package]
     if importlib.util.find_spec(package) is not None:
         return ""
     if reason := why_not():

@@ -1,0 +1,69 @@
+"""H.264 in the messages of other packages, over real DDS: the same pictures as from a CompressedImage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import wait_until
+
+pytest.importorskip("rclpy")
+pytest.importorskip("av")
+from h264 import COMPRESSED, encoded
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from spinning import spinning
+
+from pi0_ros.nodes.messages import message_class, ns_to_stamp
+from pi0_ros.observation.images import stream_of
+from pi0_ros.observation.video_stream import VideoStream
+
+PICTURES, STEP_NS = 12, 50_000_000
+
+
+def filled(kind: str, number: int, data: bytes, stamp_ns: int) -> Any:
+    """A message of the type with one picture."""
+    message, stamp = message_class(kind)(), ns_to_stamp(stamp_ns)
+    message.data = np.frombuffer(data, np.uint8)
+    if kind.endswith("CompressedVideo"):
+        message.timestamp, message.format = stamp, "h264"
+    elif kind.endswith("FFMPEGPacket"):
+        message.header.stamp, message.encoding, message.pts, message.flags = stamp, "libx264", number, number % 5 == 0
+        message.width, message.height = 96, 64
+    else:
+        message.header.stamp, message.format = stamp, "h264"
+    return message
+
+
+@pytest.mark.dds
+def test_pictures_of_video_messages_are_those_of_compressed_images(
+    ros_context, message_package: Callable[[str], None]
+) -> None:
+    message_package("ffmpeg_image_transport_msgs")
+    message_package("foxglove_msgs")
+    sent, shown = encoded(PICTURES, key_every=5), {}
+    began_ns = time.time_ns()
+    for kind in (COMPRESSED, "ffmpeg_image_transport_msgs/msg/FFMPEGPacket", "foxglove_msgs/msg/CompressedVideo"):
+        stream, heard, topic = VideoStream(), [], f"/{kind.lower().rpartition('/')[2]}"
+
+        def on_message(message: Any, stream: Any = stream, heard: list = heard) -> None:
+            assert stream_of(message)
+            heard.append(stream.take(message, began_ns + len(heard) * STEP_NS))
+
+        node = Node("camera", context=ros_context)
+        node.create_subscription(message_class(kind), topic, on_message, QoSProfile(depth=50))
+        publisher = node.create_publisher(message_class(kind), topic, QoSProfile(depth=50))
+        with spinning(ros_context, node):
+            wait_until(lambda publisher=publisher: publisher.get_subscription_count() > 0, 30.0, "a listener")
+            for number, data in enumerate(sent):
+                publisher.publish(filled(kind, number, data, began_ns + number * STEP_NS))
+            wait_until(lambda heard=heard: len(heard) == PICTURES, 30.0, "all pictures")
+        shown[kind] = heard
+    first, *others = shown.values()
+    assert len({picture.tobytes() for picture in first}) == PICTURES
+    for other in others:
+        for ours, theirs in zip(other, first, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
