@@ -34,6 +34,7 @@ from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.controller import Settings
 from pi0_ros.control.sent import SentLog
 from pi0_ros.control.transitions import TRANSITIONS
+from pi0_ros.inference.pace import Pace
 from pi0_ros.inference.prefix import MODES, ActionPrefix, RtcSettings
 from pi0_ros.policy.policy import Policy
 from pi0_ros.sim.policy_driver import PolicyDriver
@@ -52,6 +53,7 @@ class Way:
     transition: str
     latency: float  # s
     rate: float  # chunks per second
+    speed: float  # of execution
 
 
 @cache
@@ -68,7 +70,8 @@ def _world() -> World:
 def play_one(game: Game, way: Way) -> tuple[list[Outcome], Differences]:
     """Play a game; its outcomes and what each chunk changed."""
     policy, found = _policy(way.checkpoint), Differences()
-    driver = PolicyDriver(policy, way.rtc, Settings(transition=way.transition), lambda: way.latency, way.rate)
+    settings, pace = Settings(transition=way.transition), Pace(way.speed)
+    driver = PolicyDriver(policy, way.rtc, settings, lambda: way.latency, way.rate, pace)
     gripper = policy.spec.robot.gripper_mask
 
     def compare(chunk: ActionChunk, prefix: ActionPrefix | None, sent: SentLog, now: float) -> None:
@@ -102,6 +105,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1000, help="of the first scene")
     parser.add_argument("--latency", nargs="+", type=float, default=[0.1], help="s, from observation to chunk")
     parser.add_argument("--rate", type=float, default=0.0, help="chunks per second (default: the robot file's)")
+    parser.add_argument("--speed", nargs="+", type=float, default=[1.0], help="of execution")
     parser.add_argument("--limit", type=float, default=20.0, help="s, per instruction")
     parser.add_argument("--rtc", nargs="+", choices=MODES, default=["auto"], help="real-time chunking")
     parser.add_argument("--transition", nargs="+", choices=TRANSITIONS, default=[Settings.transition])
@@ -112,9 +116,10 @@ def main() -> int:
     parser.add_argument("--quiet", action="store_true", help="one line for each way, no failures or differences")
     args = parser.parse_args()
     pool = ProcessPoolExecutor(args.workers, multiprocessing.get_context("spawn")) if args.workers > 1 else None
-    for task, latency, mode, transition in itertools.product(args.task, args.latency, args.rtc, args.transition):
+    ways = itertools.product(args.task, args.latency, args.rtc, args.transition, args.speed)
+    for task, latency, mode, transition, speed in ways:
         rtc = RtcSettings(mode, args.schedule, args.weight, args.mask_end)
-        way = Way(args.checkpoint, rtc, transition, latency, args.rate)
+        way = Way(args.checkpoint, rtc, transition, latency, args.rate, speed)
         scenes = games(task, args.seed, args.episodes, args.limit)
         go: Callable = partial(play_one, way=way)
         played = pool.map(go, scenes, chunksize=2) if pool else map(go, scenes)
@@ -125,10 +130,8 @@ def main() -> int:
             for number, outcome in enumerate(outcomes):
                 if not outcome.success and not game.instructions[number].fixed and not args.quiet:
                     tqdm.write(f"seed {game.seed} instruction {number + 1} {outcome.colour}: lifted {outcome.lifted}")
-        print(
-            f"{task}, latency {1e3 * latency:.0f} ms, rtc {mode}, transition {transition}: {summary(task, results)}",
-            flush=True,
-        )
+        how = f"rtc {mode}, transition {transition}, speed {speed:g}"
+        print(f"{task}, latency {1e3 * latency:.0f} ms, {how}: {summary(task, results)}", flush=True)
         pairs = ("new chunk and executed actions", "new chunk and last command", "foreseen and executed actions")
         for what, values in zip(pairs, np.array(found).T, strict=True) if found and not args.quiet else ():
             p50, p90, p99 = np.percentile(values, (50, 90, 99))

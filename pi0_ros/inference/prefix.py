@@ -21,6 +21,7 @@ from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.plan import Plan, position_along
 from pi0_ros.control.sent import SentLog
 from pi0_ros.inference.metadata import Metadata
+from pi0_ros.inference.pace import Pace
 from pi0_ros.robot.space import Space
 
 MODES = ("auto", "off", "exact", "lerobot", "trained")
@@ -66,7 +67,7 @@ class ActionPrefix:
     """What is known of a new chunk's actions before it is made."""
 
     actions: np.ndarray  # float64 [n, J], absolute, robot units: action i of the new chunk; NaN rows are unknown
-    dt: float  # s between two actions
+    dt: float  # s between two actions, as the model counts: at the speed of its data
     delay: int  # actions that will have been executed when the new chunk takes over
     settings: RtcSettings
 
@@ -103,10 +104,18 @@ class Continuation:
     """
 
     def __init__(
-        self, settings: RtcSettings, gripper: np.ndarray, velocity: np.ndarray, space: Space | None = None
+        self,
+        settings: RtcSettings,
+        gripper: np.ndarray,
+        velocity: np.ndarray,
+        space: Space | None = None,
+        pace: Pace | None = None,
     ) -> None:
-        """`gripper`: bool [J]; `velocity`: limits, float64 [J]; `space`: of the joints, None: lines."""
-        self.settings = settings
+        """`gripper`: bool [J]; `velocity`: limits, float64 [J]; `space`: of the joints, None: lines. `pace` may be
+        changed at any time."""
+        self.settings, self.pace = settings, pace or Pace()
+        self._pace = self.pace  # of the inference under way
+        self._model_dt_ns = 0  # of the model's chunks; 0: as the last one's
         self.delays = DelayEstimate()
         self._gripper = np.asarray(gripper, bool)  # [J]: these switch, and are never between two values
         self._space = space or Space.lines(len(self._gripper))
@@ -153,6 +162,12 @@ class Continuation:
             self._armed, self._follows, self._led = armed and not led, follows, led
             self._news.notify_all()
 
+    def executed(self, chunk: ActionChunk) -> ActionChunk:
+        """The chunk of the inference under way, as the model made it -> as it is executed: at the pace."""
+        with self._lock:
+            self._model_dt_ns = chunk.dt_ns
+            return self._pace.executed(chunk)
+
     def published(self, chunk: ActionChunk, now_ns: int) -> None:
         """`chunk` goes out now. Until a command follows it, this is the best guess of when it takes over."""
         with self._lock:
@@ -165,6 +180,8 @@ class Continuation:
 
     def wait_for_plan(self, timeout_s: float = NEWS_S) -> None:
         """Until the controller has said what it makes of the last chunk; at once where it takes up none."""
+        if self.settings.mode == "off":
+            return
         with self._news:
             self._news.wait_for(lambda: not self._armed or self._taken_up(), timeout_s)
 
@@ -182,12 +199,14 @@ class Continuation:
         it is from those, the arm joint that differs most, in its unit; for the diagnostics."""
         problem = self.problem
         with self._lock:
-            return {"rtc_mode": self.settings.mode, "rtc_problem": problem, **self._report}
+            pace = {"execution_speed": self._pace.speed}
+            return pace | {"rtc_mode": self.settings.mode, "rtc_problem": problem, **self._report}
 
     def prefix(self, stamp_ns: int) -> ActionPrefix | None:
         """What the chunk of an observation of this time must continue; None where nothing is being executed."""
         with self._lock:
-            self._given = self._prefix(stamp_ns)
+            self._pace = self.pace
+            self._given = self._prefix(stamp_ns) if self.settings.mode != "off" else None
             return self._given
 
     def _prefix(self, stamp_ns: int) -> ActionPrefix | None:
@@ -200,8 +219,10 @@ class Continuation:
         self._unheard = self._unheard + 1 if self._problem else 0
         if self._problem or self._plan is None:
             return None
-        times_ns = stamp_ns + chunk.dt_ns * np.arange(len(chunk.actions))
-        steps = -(-delay_ns // chunk.dt_ns)
+        model_dt_ns = self._model_dt_ns or chunk.dt_ns
+        dt_ns = round(model_dt_ns / self._pace.speed)
+        times_ns = stamp_ns + dt_ns * np.arange(len(chunk.actions))
+        steps = -(-delay_ns // dt_ns)
         planned = self._planned_at(times_ns)
         plan_ns = (self._begins_ns or 0) + WAKE_NS
         ends_ns = next((end for published, end in reversed(self._ends) if published <= plan_ns), chunk.end_ns)
@@ -212,7 +233,9 @@ class Continuation:
         past, recorded = (times_ns <= newest_ns)[:, None], (times_ns >= self._oldest_ns)[:, None]
         actions = np.where(past, np.where(recorded, self._log.at(times_ns * 1e-9), np.nan), planned)
         known = np.flatnonzero(np.isfinite(actions).all(1))
-        return ActionPrefix(actions[: known[-1] + 1], chunk.dt, steps, self.settings) if len(known) else None
+        if not len(known):
+            return None
+        return ActionPrefix(self._pace.unscaled(actions[: known[-1] + 1]), model_dt_ns * 1e-9, steps, self.settings)
 
     def _trouble(self) -> str:
         """Why there is no telling what will be sent; empty where there is."""
@@ -232,7 +255,7 @@ class Continuation:
         return position_along(self._plan, since_ns * 1e-9, self._gripper, self._space)
 
     def _compared(self, chunk: ActionChunk, given: ActionPrefix | None) -> dict[str, object]:
-        known = given.actions[: len(chunk.actions)] if given is not None else chunk.actions[:0]
+        known = chunk.actions[:0] if given is None else self._pace.scaled(given.actions)[: len(chunk.actions)]
         executed = min(len(known), given.delay) if given is not None else 0
         apart = self._space.short_way(chunk.actions[:executed], known[:executed])
         differences = np.abs(apart)[:, ~self._gripper]

@@ -144,6 +144,7 @@ class Runner:
                 self._set("implausible", problem)
                 return False
             if continuation is not None:
+                chunk = continuation.executed(chunk)
                 continuation.published(chunk, self._now_ns())
             self._publish(chunk)
             spent_ms = [(end - begin) * 1e3 for begin, end in ((start, ready), (start, time.perf_counter()))]

@@ -22,6 +22,7 @@ from pi0_ros.control.controller import Settings
 from pi0_ros.control.splines import INTERPOLATIONS
 from pi0_ros.control.transitions import TRANSITIONS
 from pi0_ros.inference.options import BACKENDS, DTYPES, MAX_SEED, OPTIONS
+from pi0_ros.inference.pace import FASTEST, SLOWEST, Pace
 from pi0_ros.inference.prefix import MODES, RtcSettings
 
 Value = bool | int | float | str | list[int] | list[str]
@@ -125,6 +126,14 @@ def _policy() -> tuple[Parameter, ...]:
             (0.0, 100.0),
             (),
             later,
+        ),
+        Parameter(
+            "execution_speed",
+            Pace.speed,
+            "how fast actions are executed, of the rate at which they were recorded; 0.5 for a first trial",
+            "",
+            (SLOWEST, FASTEST),
+            changes=always,
         ),
         Parameter(
             "subtask.rate_hz",

@@ -14,6 +14,7 @@ import math
 import os
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,7 @@ from pi0_ros.control.plausible import Plausibility
 from pi0_ros.inference.backend import Backend, HasLink
 from pi0_ros.inference.link import ANSWERS, Link
 from pi0_ros.inference.options import OPTIONS, PolicyOptions
+from pi0_ros.inference.pace import Pace
 from pi0_ros.inference.prefix import Continuation, RtcSettings, check_trained
 from pi0_ros.inference.runner import RUNNING, STARTING, Health, Runner
 from pi0_ros.inference.subtask import SubtaskWriter, make_subtask_writer
@@ -152,7 +154,7 @@ class PolicyNode(LifecycleNode):
         )
         topics = [*(camera.topic for camera in robot.cameras), *robot.state_topics]
         self._streams = {topic: self._subscribe(topic, ReliabilityPolicy.BEST_EFFORT) for topic in topics}
-        if continuation is not None:  # best effort: a policy that hangs must never hold up the controller
+        if continuation.settings.mode != "off":  # best effort: a policy that hangs must never hold up the controller
             qos = QoSProfile(depth=COMMAND_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
             self._heard = [
                 self.create_subscription(JointTrajectory, "pi0/command", self._commanded, qos),
@@ -286,19 +288,18 @@ class PolicyNode(LifecycleNode):
         at, why = self._doubted
         return why if at > since else ""
 
-    def _make_continuation(self, robot: Robot, backend: Backend) -> Continuation | None:
-        """What makes each chunk continue the one before; None where that is off. ValueError for what cannot be."""
+    def _make_continuation(self, robot: Robot, backend: Backend) -> Continuation:
+        """What makes each chunk continue the one before, and sets its pace. ValueError for what cannot be."""
         names = ("mode", "schedule", "max_guidance_weight", "mask_end")
         settings = RtcSettings(**{name: self._value(f"rtc.{name}") for name in names})
         if self._value("backend") == "openpi":
             if settings.mode not in ("auto", "off"):
                 raise InputError(f"rtc.mode is {settings.mode}, but an openpi server cannot continue a chunk: use auto")
-            return None
-        if backend.metadata is not None:
+            settings = replace(settings, mode="off")
+        elif backend.metadata is not None:
             check_trained(settings, backend.metadata)
-        if settings.mode == "off":
-            return None
-        return Continuation(settings, robot.gripper_mask, robot.velocity, robot.action_space)
+        pace = Pace(self._value("execution_speed"), robot.speed_mask)
+        return Continuation(settings, robot.gripper_mask, robot.velocity, robot.action_space, pace)
 
     def _commanded(self, message: JointTrajectory) -> None:
         if self._continuation is None or self._robot is None:
@@ -353,6 +354,8 @@ class PolicyNode(LifecycleNode):
                     return SetParametersResult(successful=False, reason=str(error))
                 if self._runner is not None:
                     self._runner.prompt = prompt
+            elif parameter.name == "execution_speed" and self._continuation is not None:
+                self._continuation.pace = replace(self._continuation.pace, speed=float(parameter.value))
         return SetParametersResult(successful=True)
 
     def _publish_chunk(self, chunk: ActionChunk) -> None:
@@ -426,7 +429,7 @@ class PolicyNode(LifecycleNode):
             "latency_p99_ms": health.latency_p99_ms,
             "stale_events": health.stale_events,
             "backend_errors": health.backend_errors,
-            **(self._continuation.report() if self._continuation is not None else {"rtc_mode": "off"}),
+            **(self._continuation.report() if self._continuation is not None else {}),
             **{f"age_s {topic}": age for topic, age in health.ages_s.items()},
         }
         hardware = hardware_id(self, self._robot.name) if self._robot is not None else ""

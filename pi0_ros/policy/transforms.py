@@ -135,7 +135,7 @@ def _pictures(
     owned = {slot: _owned(several, device) for slot, several in frames.items()}
     if raw:
         return owned
-    return {slot: Letterbox(*one.shape[1:3], size, resize, one.device)(one) for slot, one in owned.items()}
+    return {slot: Letterbox(one.shape[1], one.shape[2], size, resize, one.device)(one) for slot, one in owned.items()}
 
 
 def _owned(frames: np.ndarray, device: torch.device | str) -> torch.Tensor:

@@ -11,6 +11,7 @@ from pi0_ros.control.controller import ARMED, Command, Controller, Settings, Sta
 from pi0_ros.control.limits import limits_of
 from pi0_ros.control.plan import plan_behind
 from pi0_ros.control.sent import SentLog
+from pi0_ros.inference.pace import Pace
 from pi0_ros.inference.prefix import ActionPrefix, Continuation, RtcSettings
 from pi0_ros.observation.streams import Observation
 from pi0_ros.policy.policy import Policy
@@ -29,7 +30,13 @@ class PolicyDriver:
     """
 
     def __init__(
-        self, policy: Policy, rtc: RtcSettings, settings: Settings, latency: Callable[[], float], rate: float = 0.0
+        self,
+        policy: Policy,
+        rtc: RtcSettings,
+        settings: Settings,
+        latency: Callable[[], float],
+        rate: float = 0.0,
+        pace: Pace | None = None,
     ) -> None:
         robot = policy.spec.robot
         self.policy, self.latency, self.rate = policy, latency, rate or robot.policy_rate_hz
@@ -39,7 +46,7 @@ class PolicyDriver:
         self.on_chunk: Arrival = lambda chunk, prefix, sent, now: None  # is told of each chunk as it arrives
         self._everything = np.arange(len(robot.joints))
         self._cameras = len(robot.cameras)
-        self._continuation = Continuation(rtc, robot.gripper_mask, robot.velocity)
+        self._continuation = Continuation(rtc, robot.gripper_mask, robot.velocity, pace=pace)
         self._waiting: tuple[float, ActionChunk, ActionPrefix | None] | None = None
         self._next_inference, self._begun, self._armed = -np.inf, 0.0, False
         self._planned_for = -1  # the controller's revision
@@ -61,7 +68,7 @@ class PolicyDriver:
         if due and len(self.images) == self._cameras:
             prefix = self._continuation.prefix(now_ns)
             seen = Observation(now_ns, dict(self.images), state, text, {})
-            self._waiting = now + self.latency(), self.policy.infer(seen, prefix), prefix
+            self._waiting = now + self.latency(), self._continuation.executed(self.policy.infer(seen, prefix)), prefix
             self._next_inference = now + 1.0 / self.rate
         if self._waiting is not None and now >= self._waiting[0] - 1e-9:
             (_, chunk, prefix), self._waiting = self._waiting, None

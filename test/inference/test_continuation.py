@@ -260,6 +260,7 @@ def test_the_plan_of_a_chunk_that_went_out_is_waited_for() -> None:
 def test_the_report_compares_the_chunk_with_what_was_executed() -> None:
     one = following(START + 0.3, chunk_at(START), START + 0.1)
     assert one.report() == {
+        "execution_speed": 1.0,
         "rtc_mode": "auto",
         "rtc_problem": "",
         "rtc_known": 0,

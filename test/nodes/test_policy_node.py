@@ -34,7 +34,7 @@ from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
 from pi0_ros.launching.launches import ros_arguments  # noqa: E402
 from pi0_ros.launching.parameters import Changes, table  # noqa: E402
-from pi0_ros.nodes.messages import LATCHED, LATEST, diagnostic_values, ns_to_stamp, stamp_to_ns  # noqa: E402
+from pi0_ros.nodes.messages import LATCHED, LATEST, diagnostic_values, ns_to_stamp, stamp_to_ns, stamp_to_seconds  # noqa: E402
 from pi0_ros.nodes.policy_node import PolicyNode  # noqa: E402
 from pi0_ros.observation.streams import Observation, ObservationBuffer  # noqa: E402
 from pi0_ros.policy.policy import Policy  # noqa: E402
@@ -493,6 +493,20 @@ def test_prompt_is_a_parameter_that_may_change(rig: Rig, make_node: Callable[...
     assert node.set_parameters([Parameter("prompt", value="second")])[0].successful
     rig.until(lambda: rig.status.get("prompt") == "second", "the second prompt")
     assert not node.set_parameters([Parameter("robot", value="aloha")])[0].successful
+
+
+def test_chunks_are_executed_as_fast_as_told(rig: Rig, make_node: Callable[..., PolicyNode]) -> None:
+    node = make_node(execution_speed=0.5)
+    node.autostart()
+
+    def step_is(dt: float) -> bool:
+        return bool(rig.chunks) and stamp_to_seconds(rig.chunks[-1].points[1].time_from_start) == pytest.approx(dt)
+
+    rig.until(lambda: step_is(2.0 / ROBOT.dataset_fps), "chunks at half speed")
+    assert node.set_parameters([Parameter("execution_speed", value=1.0)])[0].successful
+    rig.until(lambda: step_is(1.0 / ROBOT.dataset_fps), "chunks at the speed of the data")
+    rig.until(lambda: float(rig.status["execution_speed"]) == 1.0, "the speed in /diagnostics")
+    assert not node.set_parameters([Parameter("execution_speed", value=3.0)])[0].successful
 
 
 def test_values_out_of_range_are_refused(ros_context: Any) -> None:
