@@ -161,6 +161,7 @@ POLICY = (
 )
 TRANSITION = _of("controller", "transition")
 RTC = _of("policy", "rtc.mode")
+PACE = _of("policy", "execution_speed")
 AUTO_ARM = _of("controller", "auto_arm", False, "arm at once instead of waiting for the controller's ~/arm service")
 LOG_LEVEL = Parameter("log_level", "info", "how much", choices=("debug", "info", "warn", "error", "fatal"))
 COMMON = (
@@ -187,7 +188,9 @@ SHADOW = _of("controller", "shadow")
 DEADMAN = (_of("controller", "deadman_topic"), _of("controller", "deadman_button"))
 CONTROLLER_PROCESS = Process("controller", "controller_node", ("robot", "auto_arm", "transition"), required=True)
 # Not required: when the policy dies, the controller must live on, decelerate to a hold and say so.
-POLICY_PROCESS = Process("policy", "policy_node", ("robot", *(argument.name for argument in POLICY), "rtc.mode"))
+POLICY_PROCESS = Process(
+    "policy", "policy_node", ("robot", *(argument.name for argument in POLICY), "rtc.mode", PACE.name)
+)
 WATCHING = (
     Process("monitor", "monitor_node", ("robot",), when="monitor"),
     Process("viewer", "viewer_node", ("robot",), when="view"),
@@ -210,6 +213,7 @@ LAUNCHES: dict[str, Launch] = {
             *POLICY,
             TRANSITION,
             RTC,
+            PACE,
             AUTO_ARM,
             SHADOW,
             WAIVE,
@@ -254,6 +258,7 @@ LAUNCHES: dict[str, Launch] = {
             *POLICY[1:],
             _of("controller", "transition", "rtc"),  # its policy was trained to continue what is being executed
             RTC,
+            PACE,
             _of("policy", "torch_threads", 1),  # more wait for each other where simulator and view are at work
             _of("controller", "realtime.priority", 20),
             _of("viewer", "scene_service", "sim/new_scene"),
