@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +15,23 @@ from bagmaker import START_NS, Recipe, make_bag, state_at
 
 pytest.importorskip("rclpy")
 pytest.importorskip("torch")
+import rclpy
 from policy_fixtures import tiny_checkpoint, tiny_robot
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
+from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.bags.reader import Bag
 from pi0_ros.cli.main import main
 from pi0_ros.inference.options import PolicyOptions
+from pi0_ros.launching.launches import ros_arguments
+from pi0_ros.launching.processes import ProcessGroup, ros_environment
 from pi0_ros.monitor.replay import SECOND, Played
-from pi0_ros.nodes.replay import play, prompts_of, truth_of, untracked
+from pi0_ros.nodes.messages import message_class, ns_to_stamp
+from pi0_ros.nodes.replay import PATIENT, _first, _Player, observed, play, prompts_of, truth_of, untracked
+from pi0_ros.nodes.ros import start_ros
 from pi0_ros.observation.streams import ObservationBuffer, StaleError
 from pi0_ros.policy.policy import load_policy
 from pi0_ros.robot import Robot, robot_to_yaml
@@ -106,3 +118,102 @@ def test_a_recorded_robot_is_not_watched_for_following() -> None:
     robot = tiny_robot()
     near = replace(robot, joints=tuple(replace(joint, tracking=0.1) for joint in robot.joints))
     assert np.isinf(untracked(near).tracking).all()
+
+
+STEP_NS = 100_000_000  # the policy's period
+AFTER_NS = 10_000_000  # messages come 4 ms after their stamps, multiples of 10 ms: never around a step
+SETTLE_S = 0.15
+
+
+class Stepping(_Player):
+    """Plays a recording in steps: at each all messages up to it are published before the clock goes on, and the clock
+    waits there until the policy has answered. So a chunk depends on its stamp alone, however busy the machine is."""
+
+    def __init__(self, node, executor, robot: Robot, group: ProcessGroup, shadow: bool) -> None:
+        super().__init__(node, executor, robot, group, rate=1.0)
+        self.shadow, self.wanted = shadow, []
+        for operator in robot.commands if shadow else ():
+            kind = message_class(operator.type)
+            self._publishers[operator.topic] = node.create_publisher(kind, operator.topic, 20)
+        many = QoSProfile(depth=500)
+        node.create_subscription(JointTrajectory, "pi0/shadow_command", self.wanted.append, many)
+
+    def _on_diagnostics(self, message) -> None:
+        before = self.played.controller
+        super()._on_diagnostics(message)
+        if self.played.controller is not before:  # it was the controller's
+            state = self.played.controller["state"]
+            assert state.startswith("SHADOW ") == self.shadow
+            self.played.controller = {**self.played.controller, "state": state.removeprefix("SHADOW ")}
+
+    def run(self, messages, prompts=()) -> None:
+        waiting = list(messages)
+        for now_ns in range(self.played.begin_ns + AFTER_NS, waiting[-1][1], STEP_NS):
+            while waiting and waiting[0][1] <= now_ns:
+                topic, _, data = waiting.pop(0)
+                self._publishers[topic].publish(bytes(data))
+            self._settle()
+            self._now_ns, end = now_ns, time.monotonic() + 10.0
+            while not any(chunk.stamp_ns == now_ns for chunk in self.played.chunks) and time.monotonic() < end:
+                self._clock.publish(Clock(clock=ns_to_stamp(now_ns)))
+                self._look(0.02)
+        self.played.end_ns = self._now_ns
+        self._settle()
+
+    def _settle(self) -> None:
+        end = time.monotonic() + SETTLE_S
+        while time.monotonic() < end:
+            self._look(0.01)
+
+
+def stepped(bag: Path, robot: Robot, checkpoint: Path, shadow: bool, logs: Path) -> Stepping:
+    """A run of policy and controller on the recording's clock; as a shadow beside the operator who was recorded."""
+    robot_file = logs.with_suffix(".yaml")
+    robot_file.write_text(robot_to_yaml(untracked(robot)))
+    common = {"robot": str(robot_file), "use_sim_time": True}
+    parameters = {
+        "policy": {"checkpoint": str(checkpoint), "device": "cpu", "rtc.mode": "off", "prompt": robot.prompt},
+        "controller": {"shadow": True} if shadow else PATIENT,
+    }
+    context = rclpy.Context()
+    start_ros(context=context)
+    executor = SingleThreadedExecutor(context=context)
+    node = Node("stepping", context=context, use_global_arguments=False)
+    executor.add_node(node)
+    try:
+        with ProcessGroup(logs) as group, Bag(bag) as recording:
+            for name, own in parameters.items():
+                argv = [sys.executable, "-m", "pi0_ros.nodes.start", name, *ros_arguments({**common, **own}, name)]
+                group.start(name, argv, env=ros_environment(localhost=True))
+            player = Stepping(node, executor, robot, group, shadow)
+            player.wait_until_ready()
+            topics = {item.topic for item in observed(robot)}
+            player.stand(dict(_first(recording, topics)), recording.info.start_ns, 6.0)
+            player.run(recording.raw(topics | ({group.topic for group in robot.commands} if shadow else set())))
+            return player
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+
+
+def test_a_shadow_agrees_with_the_live_run_chunk_by_chunk(ros_domain, tmp_path) -> None:
+    """The same recording, once with the robot in the policy's hands and once in the operator's."""
+    robot = tiny_robot()
+    robot = replace(robot, joints=tuple(replace(joint, lower=-2.0, upper=2.0) for joint in robot.joints))
+    bag = make_bag(tmp_path / "bag", robot, Recipe(seconds=1.2, prompts=((0.0, robot.prompt),)))
+    checkpoint = tiny_checkpoint(tmp_path / "one", robot, 0, horizon=20)
+    live, shadow = (stepped(bag, robot, checkpoint, which, tmp_path / str(which)) for which in (False, True))
+    runs = [
+        {c.stamp_ns: c.actions for c in run.played.chunks if (c.stamp_ns - START_NS) % STEP_NS == AFTER_NS}
+        for run in (live, shadow)
+    ]
+    both = sorted(runs[0].keys() & runs[1].keys())
+    assert len(both) >= 6, (len(runs[0]), len(runs[1]))
+    apart = [float(np.abs(runs[0][stamp] - runs[1][stamp]).max()) for stamp in both]
+    lost = sum(each > AGREES for each in apart)  # a picture that a busy machine lost
+    assert lost <= len(both) // 5, apart
+    moved = [float(np.abs(runs[0][a] - runs[0][b]).max()) for a, b in zip(both, both[1:])]
+    assert max(moved) > 100 * AGREES, "or the chunks would say nothing"
+    assert live.played.commands and not live.wanted, "the live run commands"
+    assert shadow.wanted and not shadow.played.commands, "a shadow says what it would command, and commands nothing"
