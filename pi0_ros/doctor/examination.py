@@ -16,7 +16,15 @@ from pi0_ros.doctor.cameras import check_cameras
 from pi0_ros.doctor.checkpoint import Facts, check_latency, check_memory, examine_checkpoint
 from pi0_ros.doctor.heard import Session
 from pi0_ros.doctor.joints import check_following, check_places, moved
-from pi0_ros.doctor.machine import check_profile, check_ros, check_torch, gpu_memory, host_memory
+from pi0_ros.doctor.machine import (
+    check_profile,
+    check_ros,
+    check_torch,
+    gpu_memory,
+    host_memory,
+    load_per_core,
+    overloaded,
+)
 from pi0_ros.doctor.statistics import check_shown
 from pi0_ros.doctor.streams import SLOW, check_streams
 from pi0_ros.robot import Camera, CommandGroup, Robot, RobotFileError, StateTopic, load_robot
@@ -57,11 +65,13 @@ def examine_robot(
     yield check_torch(gpu, facts.weights_bytes if facts is not None else 0)
     if facts is not None:
         yield from check_memory(facts, gpu or host_memory())
+    found = []
     if session is None or session.live:
-        yield check_ros(importlib.util.find_spec("rclpy") is not None)
-        yield _proven(check_profile(robot, dict(os.environ)), session)
+        found.append(check_ros(importlib.util.find_spec("rclpy") is not None))
+        found.append(_proven(check_profile(robot, dict(os.environ)), session))
     if session is not None:
-        yield from check_session(session, facts)
+        found += check_session(session, facts)
+    yield from overloaded(found, load_per_core()) if session is not None and session.live else found
 
 
 def check_session(session: Session, facts: Facts | None = None) -> Iterator[Finding]:

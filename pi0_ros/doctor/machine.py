@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from pi0_ros.base.share import config_path
 from pi0_ros.robot import Robot
 
 ASK_S = 3.0  # nvidia-smi answers within
+BUSY = 2.0  # processes that want each core: what needs its time does not get it
+OF_LOAD = ("rate", "latency", "image transport")  # checks whose warnings a busy machine explains
 SMALL_BYTES = 1 << 30  # weights up to this run on a CPU
 
 
@@ -110,3 +112,28 @@ def _cuda_build() -> bool:
     except OSError:
         return False
     return any(line.startswith("cuda") and "None" not in line for line in lines)
+
+
+def load_per_core() -> float:
+    """How many processes wanted each core during the last minute, on average; 0 where the system does not tell."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+        return os.getloadavg()[0] / max(1, cores)
+    except (OSError, AttributeError):
+        return 0.0
+
+
+def overloaded(findings: Sequence[Finding], load: float) -> list[Finding]:
+    """The findings; where `load` processes wanted each core, one warning in the place of all that this explains.
+
+    Errors stay: nothing can run like this, whatever the cause.
+    """
+    explained = [f for f in findings if f.severity == "warning" and f.check in OF_LOAD]
+    if load < BUSY or not explained:
+        return list(findings)
+    seen = "; ".join(finding.what for finding in explained if finding.check != "image transport")
+    what = f"{load:.0f} processes want each core, so rates and latencies say nothing of the set-up"
+    cause = warning("machine", f"{what}: {seen}" if seen else what, "end what else runs here, then look again")
+    first = findings.index(explained[0])
+    rest = [finding for finding in findings if finding not in explained]
+    return [*rest[:first], cause, *rest[first:]]

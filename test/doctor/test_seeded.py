@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from seen_arm import BASE, COMMAND, ROBOT, STATE, WRIST, Seed, listened, swapped_names, with_camera
 
-from pi0_ros.base.findings import Finding
+from pi0_ros.base.findings import Finding, error, note, ok, warning
 from pi0_ros.doctor.checkpoint import Facts, check_horizon, check_latency, check_memory
 from pi0_ros.doctor.examination import check_session
 from pi0_ros.doctor.heard import Session
-from pi0_ros.doctor.machine import Memory
+from pi0_ros.doctor.machine import BUSY, Memory, overloaded
 from pi0_ros.doctor.statistics import Range, check_widths
 from pi0_ros.doctor.trajectory_controller import check_controller
 
@@ -216,3 +216,22 @@ def test_a_trajectory_controller_that_would_refuse(group: dict, settings: dict, 
     found = list(check_controller(command, "/arm_controller", settings))
     assert [finding.severity for finding in found] == list(words[:1])
     assert all(word in found[0].what and (words[0] == "ok" or found[0].todo) for word in words[1:])
+
+
+def test_a_busy_machine_is_one_cause_and_one_line() -> None:
+    slow = [
+        warning("rate", f"/camera_{n}: 6 Hz, the policy was trained at dataset_fps 20", "raise it") for n in range(2)
+    ]
+    late = warning("latency", "chunks come 1.1 s after their observation: little of them is left")
+    kept = [
+        ok("robot file", "fine"), warning("blurred", "/camera_0"), error("latency", "nothing of them is left"),
+        error("rate", "/joint_states: too slow for its own limit"), note("motion", "not judged"),
+    ]  # fmt: skip
+    found = [kept[0], warning("image transport", "not set"), kept[1], *slow, late, *kept[2:]]
+    assert overloaded(found, 0.9 * BUSY) == found
+    assert overloaded(kept, 10 * BUSY) == kept, "load alone is nothing to warn of"
+    told = overloaded(found, 12.0)
+    (cause,) = [finding for finding in told if finding not in found]
+    assert [finding for finding in told if finding is not cause] == kept
+    assert (cause.severity, cause.check) == ("warning", "machine") and "12 processes want each core" in cause.what
+    assert all(finding.what in cause.what for finding in (*slow, late)) and "end what else runs" in cause.todo
