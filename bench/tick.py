@@ -21,6 +21,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
@@ -28,15 +29,17 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.pacing import BUCKETS, Histogram, Pacer, lower_edge
 from pi0_ros.launching.launches import ros_arguments
 from pi0_ros.launching.processes import ProcessGroup, private_domain, ros_environment
-from pi0_ros.nodes.messages import diagnostic_array, diagnostic_status, diagnostic_values
+from pi0_ros.nodes.messages import LATEST, chunk_to_message, diagnostic_array, diagnostic_status, diagnostic_values
 from pi0_ros.robot import Robot, load_robot, robot_to_yaml
 
 FIFO, NORMAL, TIMER = "controller, SCHED_FIFO", "controller, normal", "rclpy timer, normal"
+ARMED = {"auto_arm": True, "waive": "publishers", "rearm_after_s": 86400.0, "chunk_timeout_s": 60.0}  # two of one robot
 CHECKPOINT = Path(__file__).resolve().parents[1] / "pi0_ros" / "sim" / "checkpoint"
-JOINT_STATES_HZ = 100.0
+JOINT_STATES_HZ, CHUNK_HZ = 100.0, 5.0
 
 
 class Timer(Node):
@@ -72,14 +75,22 @@ class Body(Node):
     def __init__(self, robot: Robot) -> None:
         super().__init__("body")
         self.reports: dict[str, dict[str, str]] = {}
-        self._state = JointState(name=list(robot.joint_names), position=((robot.lower + robot.upper) / 2).tolist())
+        middle = (robot.lower + robot.upper) / 2
+        self._state = JointState(name=list(robot.joint_names), position=middle.tolist())
+        self._stands = np.tile(middle, (round(2.0 * CHUNK_HZ), 1))  # [H, J]: what the controllers follow
         self._states = self.create_publisher(JointState, robot.state[0].topic, 5)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 20)
+        self._chunks = self.create_publisher(JointTrajectory, "pi0/chunk", LATEST)
         self.create_timer(1.0 / JOINT_STATES_HZ, self._feel)
+        self.create_timer(1.0 / CHUNK_HZ, self._predict)
 
     def _feel(self) -> None:
         self._state.header.stamp = self.get_clock().now().to_msg()
         self._states.publish(self._state)
+
+    def _predict(self) -> None:
+        chunk = ActionChunk(time.time_ns(), round(1e9 / CHUNK_HZ), self._stands, tuple(self._state.name))
+        self._chunks.publish(chunk_to_message(chunk))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -94,8 +105,6 @@ def spin_timer(robot_file: str) -> None:
 
 def infer() -> None:
     """The process that infers in a loop, and prints how often at its end."""
-    import numpy as np
-
     from pi0_ros.inference.options import PolicyOptions
     from pi0_ros.observation.streams import Observation
     from pi0_ros.policy.policy import load_policy
@@ -142,7 +151,7 @@ def measure(args: argparse.Namespace) -> dict[str, tuple[Histogram, int]]:
         robot = load_robot("demo_arm")
         state = tuple(replace(item, max_age_s=5.0) for item in robot.state)  # late joint states are no matter here
         file.write_text(robot_to_yaml(replace(robot, name=name, control_rate_hz=args.rate, state=state)))
-        node = ros_arguments({"robot": str(file), "auto_arm": True, **parameters}, name=file.stem.lower())
+        node = ros_arguments({"robot": str(file), **ARMED, **parameters}, name=file.stem.lower())
         group.start(name, [sys.executable, "-m", "pi0_ros.nodes.controller_node", *node])
 
     with ProcessGroup(log_dir=folder) as group:
@@ -162,8 +171,8 @@ def measure(args: argparse.Namespace) -> dict[str, tuple[Histogram, int]]:
                 executor.spin_once(timeout_sec=0.1)
 
         def ready() -> bool:
-            states = [body.reports.get(name, {}).get("state") for name in (FIFO, NORMAL)]
-            return states == ["IDLE", "IDLE"] and TIMER in body.reports and "inferring" in group.output("inference")
+            running = all(body.reports.get(name, {}).get("state") == "RUNNING" for name in (FIFO, NORMAL))
+            return running and TIMER in body.reports and "inferring" in group.output("inference")
 
         deadline = time.monotonic() + 120.0
         while not ready():

@@ -162,7 +162,7 @@ POLICY = (
 TRANSITION = _of("controller", "transition")
 RTC = _of("policy", "rtc.mode")
 PACE = _of("policy", "execution_speed")
-AUTO_ARM = _of("controller", "auto_arm", False, "arm at once instead of waiting for the controller's ~/arm service")
+AUTO_ARM = _of("controller", "auto_arm", False, "arm with the policy's first chunk instead of waiting for ~/arm")
 LOG_LEVEL = Parameter("log_level", "info", "how much", choices=("debug", "info", "warn", "error", "fatal"))
 COMMON = (
     Argument("namespace", EMPTY, "namespace of all nodes and topics, such as left: several robots in one domain"),

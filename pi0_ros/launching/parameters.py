@@ -184,8 +184,15 @@ def _controller() -> tuple[Parameter, ...]:
         Parameter(
             "auto_arm",
             False,
-            "arm once by itself, at the first moment that nothing speaks against it. The launch files always pass "
-            "their own argument auto_arm, so that no file arms unseen",
+            "arm once by itself, with the first chunk that can be followed while nothing speaks against it. The launch "
+            "files always pass their own argument auto_arm, so that no file arms unseen",
+        ),
+        Parameter(
+            "auto_arm_timeout_s",
+            300.0,
+            "auto_arm waits no longer for a chunk, and for what else is in the way: then ~/arm is needed; 0: for ever",
+            "s",
+            (0.0, 86400.0),
         ),
         Parameter(
             "shadow",

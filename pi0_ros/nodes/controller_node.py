@@ -32,12 +32,13 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ros.base.foreign import shortened
 from pi0_ros.base.middleware import without_shared_memory
 from pi0_ros.control import realtime
-from pi0_ros.control.chunk import ChunkError
+from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.controller import ARMED, Command, Controller, Settings, State
 from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import limits_of
 from pi0_ros.control.pacing import LateFraction, steady_seconds
 from pi0_ros.nodes.arming import Arming
+from pi0_ros.nodes.auto_arm import AutoArm
 from pi0_ros.nodes.command_output import SHADOW, CommandOutput
 from pi0_ros.nodes.deadman_button import DeadmanButton
 from pi0_ros.nodes.emergency_stop import EmergencyStop
@@ -104,7 +105,8 @@ class ControllerNode(Node):
         self._lock = threading.Lock()  # around self.controller
         shadow = self.shadow is not None  # there the operator leads anyway
         self.person = None if shadow else Person(self, self.robot, self.controller, self._lock)
-        self._auto_arm = values["auto_arm"] or self.shadow is not None
+        patience = 0.0 if shadow else values["auto_arm_timeout_s"]  # what commands nothing may wait for ever
+        self._auto_arm = AutoArm(values["auto_arm"] or shadow, patience, steady_seconds())
         self._deadman: DeadmanButton | None = None
         self._state_problems: dict[str, str] = {}
         self._refused_at = -np.inf
@@ -214,6 +216,7 @@ class ControllerNode(Node):
                 taken = self.controller.accept(chunk, now)
             if taken:
                 self._accepted[chunk.stamp_ns] = now_ns
+                self._arm_for(chunk, now)
             else:
                 self._refused_at = time.monotonic()
                 self.get_logger().warning(f"pi0/chunk: {self.controller.last_refusal}", throttle_duration_sec=1.0)
@@ -223,25 +226,39 @@ class ControllerNode(Node):
                 self.controller.refuse(reason, now)
             self.get_logger().error(f"pi0/chunk refused: {reason}", throttle_duration_sec=1.0)
 
+    def _arm_for(self, chunk: ActionChunk, now: float) -> None:
+        """Where it is to arm unasked, and nothing speaks against it: arm now that there is something to follow."""
+        unasked = self._auto_arm.waiting and self.shadow is None and self.controller.state is State.DISARMED
+        if unasked and not self._arm():
+            with self._lock:
+                self.controller.accept(chunk, now)  # arming forgets what came before
+
     def _on_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if request.data:
             problems = self._arm()
+            if not problems:
+                self._auto_arm.end()
             response.success, response.message = not problems, "; ".join(problems) or "armed"
         else:
-            self._auto_arm = False
+            self._auto_arm.end()
             with self._lock:
                 self.controller.disarm("disarmed by ~/arm")
             response.success, response.message = True, f"{self.controller.state.value}: {self.controller.reason}"
         return response
 
-    def _arm(self) -> list[str]:
-        policies = self._neighbours.policies()
+    def _against_arming(self, policies: frozenset[bytes]) -> list[str]:
+        """What speaks against arming beyond what the controller itself knows."""
         problems = [*self._rivals(), *self._arming.problems(self.controller.feedback.position)]
         problems += filter(None, (sender.problem() for sender, _ in self.output.goals))
         if self._deadman is not None and (withheld := self._deadman.problem()):
             problems.append(withheld)
         if not policies:
             problems.append("nobody publishes pi0/chunk: start the policy first")
+        return problems
+
+    def _arm(self) -> list[str]:
+        policies = self._neighbours.policies()
+        problems = self._against_arming(policies)
         with self._lock:
             if not problems and self.emergency_stop.pressed_elsewhere:
                 problems = [self.emergency_stop.release()]
@@ -279,7 +296,7 @@ class ControllerNode(Node):
         return [] if "publishers" in self._arming.waived else self._neighbours.rivals()
 
     def _estop(self, reason: str) -> None:
-        self._auto_arm = False
+        self._auto_arm.end()
         with self._lock:
             self.controller.estop(reason)
 
@@ -325,9 +342,9 @@ class ControllerNode(Node):
         self._watch_policies()
         self._watch_rivals()
         if self.shadow is None and (self.controller.state is State.RUNNING or self.controller.fault):
-            self._auto_arm = False  # it arms until there was something to follow
-        if self._auto_arm and self.controller.state is State.DISARMED and (problems := self._arm()):
-            self.get_logger().info(f"waiting to arm: {'; '.join(problems)}", throttle_duration_sec=5.0)
+            self._auto_arm.end()  # it arms until there was something to follow
+        if self._auto_arm.waiting and self.controller.state is State.DISARMED:
+            self._wait_to_arm()
         self._publish_traces()
         controller = self.controller
         shown = (controller.state, controller.reason, controller.counts.refused, *self._state_problems.values())
@@ -340,6 +357,22 @@ class ControllerNode(Node):
         if shown != self._shown or time.monotonic() - self._shown_at >= 0.5:
             self._shown, self._shown_at = shown, time.monotonic()
             self._publish_diagnostics()
+
+    def _wait_to_arm(self) -> None:
+        """A shadow arms as soon as it can; all else when a chunk is there, and says meanwhile what it waits for."""
+        if self.shadow is not None:
+            problems = self._arm()
+        else:
+            with self._lock:
+                unready = self.controller.not_ready(self.now())
+            problems = [*self._state_problems.values(), *self._against_arming(self._neighbours.policies()), *unready]
+            problems = problems or ["a chunk of the policy that can be followed"]
+        if problems:
+            self._auto_arm.wait_for(problems, steady_seconds())
+            if self._auto_arm.gave_up:
+                self.get_logger().warning(f"auto_arm {self._auto_arm.said}")
+            else:
+                self.get_logger().info(f"auto_arm {self._auto_arm.said}", throttle_duration_sec=5.0)
 
     def _publish_traces(self) -> None:
         """The controller's halves of the latency traces of the chunks that it began to follow."""
@@ -371,6 +404,9 @@ class ControllerNode(Node):
             level, text = max(level, DiagnosticStatus.WARN), f"{text}; {'; '.join(troubles)}"
         if time.monotonic() - self._refused_at < REFUSAL_SHOWN_S:
             level, text = max(level, DiagnosticStatus.WARN), f"{text}; last chunk trouble: {values['last_refusal']}"
+        if self.controller.state is State.DISARMED and (self._auto_arm.waiting or self._auto_arm.gave_up):
+            level = max(level, DiagnosticStatus.WARN) if self._auto_arm.gave_up else level
+            text = f"{text}; auto_arm {self._auto_arm.said}"
         pacer = self.ticker.pacer
         late = self._late.update(time.monotonic(), pacer.ticks, pacer.late_ticks)
         if late > LATE_FRACTION:
@@ -379,6 +415,7 @@ class ControllerNode(Node):
         values |= {
             "policies": self._neighbours.count_policies(),
             "rate_hz": self.robot.control_rate_hz,
+            "auto_arm": self._auto_arm.said,
             "waived": " ".join(sorted(self._arming.waived)) or "none",
             "deadman": (self._deadman.problem() or "pressed") if self._deadman is not None else "none",
             "late_fraction": late,

@@ -193,14 +193,16 @@ def arm(ros_context: rclpy.Context) -> Iterator[Arm]:
 
 @pytest.fixture
 def start(processes, robot_file: Path, arm: Arm, wait_until: Callable) -> Callable[..., int]:
-    """Starts the controller and waits until it hears the arm."""
+    """Starts the controller and waits until it hears the arm, or until it is armed."""
 
-    def start(**parameters: object) -> int:
+    def start(armed: bool = False, **parameters: object) -> int:
         pid = processes.node(
             "controller_node", **{"robot": str(robot_file), "rearm_after_s": 10.0, "tracking_s": 0.0, **parameters}
         )
         heard = lambda: arm.state and "no joint state" not in arm.status.message  # noqa: E731
         wait_until(heard, 60.0, lambda: f"controller ready: {processes.tail('controller_node')}")
+        if armed:
+            wait_until(lambda: arm.arm().success, 60.0, lambda: arm.status.message)
         return pid
 
     return start
@@ -265,7 +267,7 @@ def test_a_group_that_takes_plans_gets_each_one_whole(arm, start, robot_file, wa
     document = yaml.safe_load(robot_file.read_text())
     document["commands"][0]["points"] = "trajectory"
     robot_file.write_text(yaml.safe_dump(document))
-    start(auto_arm=True)
+    start(armed=True)
     wait_until(lambda: arm.state == "IDLE" and len(arm.sent) > 30, 60.0, lambda: arm.status.message)
     sent = [0.0]
 
@@ -307,7 +309,7 @@ def test_a_joint_that_turns_without_end_goes_the_short_way(arm, start, robot_fil
     document["joints"][0] |= {"kind": "continuous", "limits": {"velocity": VELOCITY, "acceleration": 8.0}}
     robot_file.write_text(yaml.safe_dump(document))
     arm.told = lambda name, position: (position + np.pi) % (2 * np.pi) - np.pi if name == "yaw" else position
-    start(auto_arm=True, tracking_s=1.0)
+    start(armed=True, tracking_s=1.0)
     wait_until(lambda: arm.state == "IDLE" and len(arm.sent) > 30, 20.0, lambda: arm.status.message)
 
     def go(goal: float, reached: float) -> None:
@@ -351,7 +353,7 @@ def test_a_killed_policy_ends_in_a_hold_and_needs_arming(arm, start, processes, 
 
 
 def test_bad_chunks_are_refused_with_their_reason_and_nothing_moves(arm, start, robot_file, wait_until):
-    start(auto_arm=True)
+    start(armed=True)
     wait_until(lambda: arm.state == "IDLE", 60.0, lambda: arm.status.message)
     goal = np.array([1.0, 0.5, 1.0])
     short = messages.chunk_to_message(chunk_of(1.0, 0.05, np.zeros((24, 2)), NAMES[:2])).points
@@ -413,7 +415,7 @@ def test_the_last_command_of_a_stopped_process_is_a_hold(arm, start, processes, 
 def test_simulated_time(arm, processes, robot_file, wait_until):
     clock = arm.create_publisher(Clock, "/clock", 10)
     arm.stamp = 100.0
-    processes.node("controller_node", robot=str(robot_file), auto_arm=True, use_sim_time=True)
+    processes.node("controller_node", robot=str(robot_file), use_sim_time=True)
     paused = threading.Event()
     stop = threading.Event()
 
@@ -427,7 +429,7 @@ def test_simulated_time(arm, processes, robot_file, wait_until):
     runner = threading.Thread(target=run_clock)
     runner.start()
     try:
-        wait_until(lambda: arm.state == "IDLE", 60.0, lambda: arm.status.message)
+        wait_until(lambda: arm.arm().success, 60.0, lambda: arm.status.message)
         stamps = lambda: np.array([messages.stamp_to_seconds(m.header.stamp) for m in list(arm.sent)])  # noqa: E731
         wait_until(lambda: len(arm.sent) > 100, 60.0, lambda: arm.status.message)
         assert stamps().min() >= 100.0 and stamps().max() < 200.0
@@ -486,6 +488,43 @@ def test_a_second_controller_of_the_same_name_lets_neither_arm(arm, start, proce
     assert_within_limits(arm, robot_file)
 
 
+def test_armed_by_itself_it_waits_for_a_chunk_that_can_be_followed(arm, start, robot_file, wait_until):
+    start(auto_arm=True)
+    waits = lambda: arm.says("DISARMED", "auto_arm waits for: a chunk of the policy")  # noqa: E731
+    wait_until(waits, 60.0, lambda: arm.status.message)
+    arm.send(time.time() - 60.0, np.zeros(3))
+    arm.send(time.time(), np.array([np.nan, 0.0, 0.0]))
+    wait_until(lambda: arm.says("last chunk trouble", "NaN"), 60.0, lambda: arm.status.message)
+    assert waits() and not arm.sent, "what cannot be followed arms nothing"
+
+    def followed() -> bool:
+        arm.send(time.time(), np.array([0.3, 0.0, 0.0]))
+        return arm.state == "RUNNING"
+
+    wait_until(followed, 60.0, lambda: arm.status.message)
+    assert arm.values()["auto_arm"] == "off"
+    assert arm.arm(False).success
+    wait_until(lambda: arm.state == "DISARMED", 60.0, lambda: arm.status.message)
+    arm.send(time.time(), np.zeros(3))
+    time.sleep(0.5)
+    assert arm.state == "DISARMED", "once"
+    assert_within_limits(arm, robot_file)
+
+
+def test_armed_by_itself_it_does_not_wait_for_ever(arm, start, wait_until):
+    """Whoever starts a policy an hour later does not expect the robot to move."""
+    start(auto_arm=True, auto_arm_timeout_s=1.0)
+    gave_up = lambda: arm.says("DISARMED", "auto_arm gave up after 1 s", "call ~/arm")  # noqa: E731
+    wait_until(gave_up, 60.0, lambda: arm.status.message)
+    assert arm.status.level == DiagnosticStatus.WARN
+    for _ in range(5):
+        arm.send(time.time(), np.array([0.3, 0.0, 0.0]))
+        time.sleep(0.1)
+    assert gave_up() and not arm.sent
+    wait_until(lambda: arm.arm().success, 60.0, lambda: arm.status.message)
+    wait_until(lambda: arm.state == "IDLE" and "auto_arm" not in arm.status.message, 60.0, lambda: arm.status.message)
+
+
 def test_the_latched_stop_reaches_every_controller_also_later_ones(arm, start, processes, robot_file, wait_until):
     start(auto_arm=True)
     start_chunks(processes, arm)
@@ -536,7 +575,7 @@ def test_a_plain_publisher_stops_it_too(arm, start, wait_until):
 
 @pytest.mark.parametrize("what", ["names", "points"])
 def test_no_message_silences_the_emergency_stop(arm, start, processes, robot_file, wait_until, what):
-    start(auto_arm=True, chunk_timeout_s=600.0)
+    start(armed=True, chunk_timeout_s=600.0)
     wait_until(lambda: arm.state == "IDLE", 60.0, lambda: arm.status.message)
     far = messages.chunk_to_message(chunk_of(time.time(), 0.2, np.tile([0.9, 0.0, 0.0], (900, 1)), NAMES))
     arm.chunks.publish(far)
