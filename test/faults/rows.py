@@ -59,6 +59,7 @@ class Referee:
     """Judges one stage's wire from its first command to its last: what happens between two trials counts too."""
 
     stage: Stage
+    ended_running: bool = False  # the trial before: it was seen to run on
     judged: Judge = field(init=False)
     judged_by_told_time: Judge = field(init=False)
     plans: list[tuple[float, np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
@@ -71,7 +72,7 @@ class Referee:
     def trial(self, row: Row, number: int) -> Trial:
         """One injection, from a robot that follows chunks to one that does again."""
         stage, result = self.stage, Trial()
-        if not stage.runs():
+        if not (self.ended_running and stage.state() == "RUNNING") and not stage.runs():
             result.wrong.append(f"it did not run before: {stage.text()[:200]}")
             return result
         stage.done.clear()
@@ -89,7 +90,8 @@ class Referee:
         for word in said:
             if word and not stage.told(word):
                 result.wrong.append(f"no word of {word!r}; the last: {stage.text()[:160]}")
-        if stage.runs():
+        self.ended_running = stage.runs()
+        if self.ended_running:
             result.resumed_s = round(time.monotonic() - mended - 0.6, 2)  # as long as `runs` looks on
         else:
             result.wrong.append(f"it did not run again: {stage.text()[:200]}")

@@ -4,8 +4,13 @@
     python test/faults/suite.py --times 2 --rows stopped,chunk --rates 50,250 --points one,trajectory --transitions rtc
 
 Each trial is written into `--log` (JSON lines) when it is over; a suite that was interrupted goes on behind the last
-one there. Processes: the controller, what makes chunks, the witness (`watcher.py`). This one is the robot: it goes
-where it is told, unless the row says otherwise, and injects. `judge.py` judges, from the robot file alone.
+one there, rows with the fewest trials first. In pieces, and several at once (each in a ROS_DOMAIN_ID of its own):
+
+    python test/faults/suite.py --share 1/4 --seconds 240        # and 2/4, 3/4, 4/4
+
+The processes run on from trial to trial: each begins with a robot that follows chunks and has been brought to do so by
+what an operator can do. Processes: the controller, what makes chunks, the witness (`watcher.py`). This one is the robot:
+it goes where it is told, unless the row says otherwise, and injects. `judge.py` judges, from the robot file alone.
 """
 
 from __future__ import annotations
@@ -13,7 +18,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -51,35 +58,60 @@ class Setting:
         return f"{self.rate:g} Hz, points: {self.points}, transition: {self.transition}"
 
 
-def play(rows: list[Row], setting: Setting, times: int, log: Path, plant: str = "", priority: int = 0) -> None:
-    """Every row `times` times, those left out that `log` has already; each is appended to it."""
-    known = Counter((trial["setting"], trial["row"]) for trial in read(log))
-    left = [row for row in rows if known[str(setting), row.name] < times]
-    total, done, began = sum(times - known[str(setting), row.name] for row in left), 0, time.monotonic()
-    for kind in KINDS_OF_STAGE:
-        mine = [row for row in left if row.stage == kind]
-        if not mine or (kind == "sim" and (setting.rate != 50 or setting.points != "one")):
-            total -= sum(times - known[str(setting), row.name] for row in mine)
+def play(
+    rows: list[Row],
+    setting: Setting,
+    times: int,
+    log: Path,
+    plant: str = "",
+    priority: int = 0,
+    until: float = math.inf,
+) -> None:
+    """Every row `times` times, those left out that `log` has already; each is appended to it. None begins after the
+    monotonic time `until`."""
+    known = Counter(trial["row"] for trial in read(log) if trial["setting"] == str(setting))
+    rows = [row for row in rows if row.stage != "sim" or (setting.rate == 50 and setting.points == "one")]
+    total, done, began = sum(max(0, times - known[row.name]) for row in rows), 0, time.monotonic()
+    commit = commit_of()
+    for kind in sorted(KINDS_OF_STAGE, key=lambda kind: min([known[r.name] for r in rows if r.stage == kind] or [0])):
+        turns = sorted(
+            (number, place, row)
+            for place, row in enumerate(rows)
+            if row.stage == kind
+            for number in range(known[row.name], times)
+        )
+        if not turns or time.monotonic() > until:
             continue
         with tempfile.TemporaryDirectory() as folder:
             stage = Stage(Path(folder), kind, setting.rate, setting.points, setting.transition, plant, priority)
             try:
                 referee = Referee(stage)
-                for row in mine:
-                    for number in range(known[str(setting), row.name], times):
-                        trial = referee.trial(row, number)
-                        done += 1
-                        with log.open("a", encoding="utf-8") as file:
-                            record = {"setting": str(setting), "row": row.name, "number": number, **trial.as_dict()}
-                            file.write(json.dumps(record) + "\n")
-                        left_s = (time.monotonic() - began) / done * (total - done)
-                        print(f"[{done}/{total}, {left_s / 60:.0f} min left] {told(row, number, trial)}", flush=True)
+                for number, _, row in turns:
+                    if (before := time.monotonic()) > until:
+                        break
+                    trial = referee.trial(row, number)
+                    done += 1
+                    record = {"setting": str(setting), "row": row.name, "number": number, **trial.as_dict()}
+                    record |= {"commit": commit, "load": os.getloadavg()[0], "took_s": time.monotonic() - before}
+                    with log.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(record) + "\n")
+                    left_s = (time.monotonic() - began) / done * (total - done)
+                    print(f"[{done}/{total}, {left_s / 60:.0f} min left] {told(row, number, trial)}", flush=True)
             finally:
                 stage.close()
                 if any(trial["wrong"] or trial["breaches"] for trial in read(log)):
                     for name in stage.processes.names():
                         if name != "watcher":
                             print(f"--- {name}\n{stage.processes.tail(name, 6)}", file=sys.stderr)
+
+
+def commit_of() -> str:
+    """What is tried, as git names it; empty where git does not know."""
+    asked = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def told(row: Row, number: int, trial: Trial) -> str:
@@ -152,6 +184,8 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=20, help="injections of every row (default %(default)s)")
     parser.add_argument("--rows", default="", help="only rows whose name holds one of these words, by comma")
     parser.add_argument("--stages", default=",".join(KINDS_OF_STAGE), help="only rows of these (default %(default)s)")
+    parser.add_argument("--share", default="1/1", help="only the K-th of N shares of the rows (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no trial after so long")
     parser.add_argument("--rates", default="50", help="control rates in Hz, by comma (default %(default)s)")
     parser.add_argument("--points", default="one", help="one, trajectory or both, by comma (default %(default)s)")
     parser.add_argument("--transitions", default="blend", help=f"of {', '.join(TRANSITIONS)} (default %(default)s)")
@@ -165,6 +199,8 @@ def main() -> int:
     os.environ.setdefault("ROS_DOMAIN_ID", "99")
     words, stages = [word for word in args.rows.split(",") if word], args.stages.split(",")
     rows = [r for r in ROWS if r.stage in stages and (not words or any(word in r.name for word in words))]
+    share, shares = map(int, args.share.split("/"))
+    rows, until = rows[share - 1 :: shares], time.monotonic() + args.seconds
     if not rows:
         parser.error(f"no row of {args.stages} holds one of {args.rows!r}")
     settings = [
@@ -175,7 +211,7 @@ def main() -> int:
     ]
     for setting in settings:
         print(setting, flush=True)
-        play(rows, setting, args.times, args.log, args.plant, args.priority)
+        play(rows, setting, args.times, args.log, args.plant, args.priority, until)
     trials = [trial for trial in read(args.log) if trial["setting"] in map(str, settings)]
     texts = [summary(trials)]
     for setting in settings:
