@@ -1,12 +1,13 @@
 """The processes of the fault suite, the robot among them, and what its rows may do with them.
 
-Five kinds of stage, each with a real controller and the witness:
+Six kinds of stage, each with a real controller and the witness:
 
     bare    a source of chunks; the robot is this process
     chain   the real policy node, asking a real server through `liar.py`; the robot has a camera
     pair    the same policy node, with two servers in order of preference
     clock   simulated time: this process publishes `/clock`, joint states and chunks by it
     sim     the simulator is the robot
+    mobile  as bare; beside its arm the robot has a base, told speeds, and a hand, told poses (`parts.py`)
 
 All speak through sockets: a process stopped by a signal would leave the others blocked in shared memory.
 """
@@ -27,6 +28,8 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from parts import PARTS_YAML, Parts
+from parts import TOPICS as PART_TOPICS
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -48,7 +51,7 @@ HERE = Path(__file__).resolve().parent
 STATE_HZ, CAMERA_HZ, CLOCK_HZ, CHUNK_HZ, PERSON_HZ = 100.0, 20.0, 100.0, 5.0, 50.0
 SIZE = 64  # px of a picture
 MOST_LOST = 1000  # messages at once; a number further on is of another sender
-KINDS_OF_STAGE = ("bare", "chain", "pair", "clock", "sim")
+KINDS_OF_STAGE = ("bare", "chain", "pair", "clock", "sim", "mobile")
 ROBOT_YAML = """
 name: fault_arm
 control_rate_hz: {rate}
@@ -61,16 +64,19 @@ joints:
   - {{name: elbow, unit: rad, kind: revolute, action: absolute,
       limits: {{position: [-1, 1], velocity: 1.5, acceleration: 12.0}}}}
   - {{name: gripper, unit: normalized, kind: gripper, action: absolute,
-      limits: {{position: [0, 1], velocity: 5.0, acceleration: 50.0}}}}
+      limits: {{position: [0, 1], velocity: 5.0, acceleration: 50.0}}}}{parts[joints]}
 cameras:
   - {{name: base, topic: /arm/image, type: sensor_msgs/msg/Image, slot: base_0_rgb, max_age_s: 0.6, frozen_s: 0.8}}
 state:
-  - {{topic: /arm/joint_states, type: sensor_msgs/msg/JointState, max_age_s: 0.25}}
+  - {{topic: /arm/joint_states, type: sensor_msgs/msg/JointState, max_age_s: 0.25{own}}}{parts[state]}
 commands:
-  - {{name: arm, topic: /arm/command, type: trajectory_msgs/msg/JointTrajectory, points: {points}}}
+  - {{name: arm, topic: /arm/command, points: {points}, type: trajectory_msgs/msg/JointTrajectory{own}}}
+{parts[commands]}
 action: {{source: command, max_age_s: 0.25}}
-takeover: {{topics: [{{topic: /arm/teleop, type: trajectory_msgs/msg/JointTrajectory}}]}}
+{takeover}
 """
+TAKEOVER = "takeover: {topics: [{topic: /arm/teleop, type: trajectory_msgs/msg/JointTrajectory}]}"
+NO_PARTS = {"joints": "", "state": "", "commands": ""}
 
 
 class SimulatedClock:
@@ -109,12 +115,14 @@ class Body(Node):
 
     def __init__(self, robot: Robot, context: rclpy.Context, kind: str) -> None:
         super().__init__("body", context=context)
-        self.robot, self.names = robot, robot.joint_names
+        self.robot, self.names = robot, robot.joint_names[:3] if kind == "mobile" else robot.joint_names
         self.position = np.array([0.1, 0.1, 0.0])
         self.clock_of_simulation = SimulatedClock() if kind == "clock" else None
         self._plan: tuple[float, np.ndarray, np.ndarray] | None = None  # begun (monotonic), times, positions
         self._random, self._picture = np.random.default_rng(0), b""
+        self.parts: Parts | None = None
         self.mend()
+        self.parts = Parts(self) if kind == "mobile" else None
         self.chunks = None if kind == "sim" else self.create_publisher(JointTrajectory, "pi0/chunk", LATEST)
         self.button = self.create_publisher(Bool, "pi0/estop", LATCHED)
         self.asked = {name: self.create_client(Trigger, f"/controller/{name}") for name in ("estop", "reset")}
@@ -159,6 +167,8 @@ class Body(Node):
     def mend(self) -> None:
         """The robot's own faults are over."""
         self.follows, self.speaks, self.looks, self.frozen, self.tells = True, True, True, False, True
+        if self.parts is not None:
+            self.parts.mend()
         self.person: Callable[[], np.ndarray] | None = None  # where a person who could lead is, [J]
         self.lie: Callable[[JointState], JointState] = lambda state: state
         self.lie_of_camera: Callable[[Image], Image] = lambda image: image
@@ -178,8 +188,11 @@ class Body(Node):
         return bool(answer.done() and answer.result().success)
 
     def chunk(self, actions: np.ndarray, age_s: float = 0.05) -> JointTrajectory:
-        """A chunk [H, J] at 20 Hz of an observation so old."""
-        return chunk_to_message(ActionChunk(round((self.now() - age_s) * 1e9), 50_000_000, actions, self.names))
+        """A chunk [H, J] at 20 Hz of an observation so old; of an arm's joints alone: the others as they are."""
+        if self.parts is not None and actions.shape[1] == len(self.names):
+            actions = np.hstack([actions, np.tile(self.parts.numbers(self.robot), (len(actions), 1))])
+        names = self.robot.joint_names
+        return chunk_to_message(ActionChunk(round((self.now() - age_s) * 1e9), 50_000_000, actions, names))
 
     def _lead(self) -> None:
         if self.person is not None:
@@ -221,12 +234,14 @@ class Body(Node):
             began, ends, path = plan
             passed = time.monotonic() - began
             goal = np.array([np.interp(passed, ends, column) for column in path.T])
-            most = 2.0 * self.robot.velocity / STATE_HZ  # no motor is faster, whatever it is told
+            most = 2.0 * self.robot.velocity[: len(goal)] / STATE_HZ  # no motor is faster, whatever it is told
             self.position = self.position + np.clip(goal - self.position, -most, most)
         if self.speaks:
             state = JointState(name=list(self.names), position=self.position.tolist())
             state.header.stamp = seconds_to_stamp(self.now())
             self.states.publish(self.lie(state))
+        if self.parts is not None:
+            self.parts.feel()
 
 
 def clock_message(seconds: float) -> Clock:
@@ -288,7 +303,10 @@ class Stage:
         if kind == "sim":
             self.robot = load_robot("demo_arm")
         else:
-            self.robot = robot_from_yaml(ROBOT_YAML.format(rate=rate, points=points), "fault_arm.yaml")
+            whole = {"parts": NO_PARTS, "own": "", "takeover": TAKEOVER}
+            if kind == "mobile":
+                whole = {"parts": PARTS_YAML, "own": ", joints: [yaw, elbow, gripper]", "takeover": ""}
+            self.robot = robot_from_yaml(ROBOT_YAML.format(rate=rate, points=points, **whole), "fault_arm.yaml")
         self.file = folder / "robot.yaml"
         self.file.write_text(robot_to_yaml(self.robot), encoding="utf-8")
         os.environ["ROS_LOG_DIR"] = str(folder / "ros_log")
@@ -310,6 +328,7 @@ class Stage:
             "state": self.robot.state[0].topic,
             "status": "/diagnostics",
         }
+        topics |= PART_TOPICS if kind == "mobile" else {}
         self.python("watcher", HERE / "watcher.py", self.wire.path, *(f"{k}={topic}" for k, topic in topics.items()))
         self.done: set[str] = set()  # what an operator had to do since this was last emptied
         self.began = time.monotonic()  # of the trial
@@ -353,6 +372,8 @@ class Stage:
             names = ("liar",) if self.kind == "chain" else ("server", "spare")
             server = ",".join(f"ipc://{self.folder}/{name}" for name in names)
             self.node("chunks", "policy", robot=str(self.file), backend="zmq", server=server, timeout_s=0.5)
+        elif self.kind == "mobile":
+            self.python("chunks", HERE / "mobile_source.py", self.file)
         elif self.kind != "clock":
             middle = (self.robot.lower + self.robot.upper) / 2 if self.kind == "sim" else np.zeros(3)
             amplitude = 0.3 if self.kind == "sim" else 0.6

@@ -9,8 +9,9 @@ one there, rows with the fewest trials first. In pieces, and several at once (ea
     python test/faults/suite.py --share 1/4 --seconds 240        # and 2/4, 3/4, 4/4
 
 The processes run on from trial to trial: each begins with a robot that follows chunks and has been brought to do so by
-what an operator can do. Processes: the controller, what makes chunks, the witness (`watcher.py`). This one is the robot:
-it goes where it is told, unless the row says otherwise, and injects. `judge.py` judges, from the robot file alone.
+what an operator can do. Processes: the controller, what makes chunks, the witness (`watcher.py`). This one is the
+robot: it goes where it is told, unless the row says otherwise, and injects. `judge.py` judges, from the robot file
+alone.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "helpers"), str(HERE.parents[1])]
 
 import chain_rows  # noqa: E402
 import controller_rows  # noqa: E402
+import mobile_rows  # noqa: E402
 import other_rows  # noqa: E402
 from rows import Referee, Row, Trial  # noqa: E402
 from stage import KINDS_OF_STAGE, Stage  # noqa: E402
@@ -43,7 +45,9 @@ from pi0_ros.base.middleware import without_shared_memory  # noqa: E402
 from pi0_ros.control.transitions import TRANSITIONS  # noqa: E402
 from pi0_ros.launching.processes import ros_environment  # noqa: E402
 
-ROWS: list[Row] = [*controller_rows.ROWS, *chain_rows.ROWS, *other_rows.ROWS]
+ROWS: list[Row] = [*controller_rows.ROWS, *chain_rows.ROWS, *other_rows.ROWS, *mobile_rows.ROWS]
+
+PLACES = {row.name: place for place, row in enumerate(ROWS)}
 
 
 @dataclass(frozen=True)
@@ -135,10 +139,13 @@ def table(trials: list[dict]) -> str:
     head = "| fault | trials | commands (lost) | beyond limits (sent late) | worst speed, acceleration (of the limit) "
     head += "| s to rest, median (worst) | reason shown | to go on | not as promised |"
     lines = [head, "|---|---|---|---|---|---|---|---|---|"]
-    for name in dict.fromkeys(trial["row"] for trial in trials):
+    for name in sorted({trial["row"] for trial in trials}, key=PLACES.__getitem__):
         mine = [trial for trial in trials if trial["row"] == name]
         rest = [trial["rest_s"] for trial in mine if trial["rest_s"] is not None]
         stop = f"{np.median(rest):.2f} ({max(rest):.2f})" if rest else ""
+        brakes = [(trial["brake_s"], trial["brake_m"]) for trial in mine if trial.get("brake_s") is not None]
+        if brakes:
+            stop += f" base: {max(s for s, _ in brakes):.2f} s, {max(m for _, m in brakes):.2f} m"
         reason = Counter(trial["reason"] for trial in mine if trial["reason"]).most_common(1)
         needed = Counter(", ".join(trial["needed"]) for trial in mine).most_common()
         acts = "; ".join(f"{what or 'nothing'}{f' ({n})' if len(needed) > 1 else ''}" for what, n in needed)
@@ -192,6 +199,7 @@ def main() -> int:
     parser.add_argument("--log", type=Path, default=Path("faults.jsonl"), help="trials; goes on where it ends")
     parser.add_argument("--plant", default="", help="a controller with a fault that must be seen (planted.py)")
     parser.add_argument("--priority", type=int, default=0, help="the controller's realtime.priority; 0: none")
+    parser.add_argument("--report", action="store_true", help="play nothing; tell of every trial in the log")
     parser.add_argument("--out", type=Path, help="write the tables here")
     args = parser.parse_args()
     os.environ.update(ros_environment(localhost=True))
@@ -209,13 +217,14 @@ def main() -> int:
             args.rates.split(","), args.points.split(","), args.transitions.split(",")
         )
     ]
-    for setting in settings:
-        print(setting, flush=True)
-        play(rows, setting, args.times, args.log, args.plant, args.priority, until)
-    trials = [trial for trial in read(args.log) if trial["setting"] in map(str, settings)]
+    if not args.report:
+        for setting in settings:
+            print(setting, flush=True)
+            play(rows, setting, args.times, args.log, args.plant, args.priority, until)
+    trials = [trial for trial in read(args.log) if args.report or trial["setting"] in map(str, settings)]
     texts = [summary(trials)]
-    for setting in settings:
-        mine = [trial for trial in trials if trial["setting"] == str(setting)]
+    for setting in dict.fromkeys(trial["setting"] for trial in trials):
+        mine = [trial for trial in trials if trial["setting"] == setting]
         texts.append(f"## {setting}\n\n{table(mine)}")
     text = "\n\n".join(texts) + "\n"
     print(text)

@@ -23,9 +23,14 @@ def suite(log: Path, rows: str, *words: str) -> subprocess.CompletedProcess[str]
     ("rows", "count", "words"),
     [
         ("stopped for 0.3,+1 rad,chunk: wild,by the topic", 4, ("--stages", "bare", "--transitions", "rtc")),
-        ("policy killed,-1e6", 2, ("--rates", "20", "--points", "trajectory", "--transitions", "ensemble")),
+        (
+            "policy killed,-1e6",
+            2,
+            ("--stages", "bare", "--rates", "20", "--points", "trajectory", "--transitions", "ensemble"),
+        ),
         ("camera silent,answers: NaN", 2, ("--stages", "chain", "--transitions", "rtc")),
         ("first of two servers", 2, ("--stages", "pair")),
+        ("stopped for 0.3,policy killed,chunk: 5 m,odometry silent", 4, ("--stages", "mobile")),
     ],
 )
 def test_no_fault_sends_a_command_beyond_the_limits(ros_domain, tmp_path, rows, count, words):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from arms import PERIOD, Bench, path_chunk
-from judge import Verdict, judge
+from judge import Judge, Part, Verdict, judge
 
 from pi0_ros.robot import Robot, load_robot
 
@@ -191,3 +191,57 @@ def test_commands_that_were_lost_are_no_breach_and_hide_no_jump(most: int) -> No
         reach = LIMITS.velocity[0] * PERIOD * (lost[place] + 1)
         thin.commands[place:, 0] += 2.1 * reach
         assert thin.judged(lost).breaches
+
+
+BASE = Part(("forward",), np.array([-0.3]), np.array([0.6]), np.array([0.6]), np.array([6.0]), 50.0, np.ones(1, bool))
+HAND = Part(
+    tuple("xyzabc"),
+    np.array([-1.0] * 3 + [-np.inf] * 3),
+    np.array([1.0] * 3 + [np.inf] * 3),
+    np.array([0.5] * 3 + [1.5] * 3),
+    np.array([2.0] * 3 + [6.0] * 3),
+    50.0,
+    np.zeros(6, bool),
+    (slice(0, 3), slice(3, 6)),
+)
+
+
+def part(which: Part, path: np.ndarray, pause: tuple[int, float] = (0, 0.0)) -> Verdict:
+    """Judge a path [n, J] at 50 Hz, with a pause (s) before one command."""
+    verdict, times = Verdict(), 0.02 * np.arange(len(path))
+    times[pause[0] :] += pause[1]
+    Judge(which).feed(times, path, verdict)
+    return verdict
+
+
+def speeds(top: float = 0.5, brake: float = 0.3) -> np.ndarray:
+    """A base that speeds up, drives and brakes, m/s [n, 1]; its acceleration fades in and out."""
+    up, down = round(top / 0.3 * 50), round(top / brake * 50)
+    change = np.concatenate([np.full(up, 0.3), np.zeros(50), np.full(down, -brake)])
+    soft = np.convolve(change, np.full(10, 0.1), "full")
+    return np.append(np.cumsum(soft) * 0.02, [0.0, 0.0])[:, None]
+
+
+def test_a_base_is_judged_by_its_speeds() -> None:
+    good = part(BASE, speeds())
+    assert not good.breaches and not good.broken_off and 0.4 < good.speed <= 1.0
+    assert part(BASE, speeds(top=0.7)).breaches, "too fast"
+    assert part(BASE, speeds(brake=0.9)).breaches, "brakes harder than it may"
+    jump = speeds()
+    jump[100:] = 0.0
+    assert part(BASE, jump).breaches, "zero at once"
+    silent = part(BASE, speeds()[:110], (100, 0.5))
+    assert [share > 0.5 for _, share in silent.broken_off] == [True], "no command while it drives on"
+
+
+def test_a_hand_is_judged_by_lengths_of_velocity_and_change() -> None:
+    t, rise = 0.02 * np.arange(150)[:, None], 0.02 * np.cumsum(np.minimum(np.arange(150) / 60.0, 1.0))[:, None]
+    along = np.array([[1.0, 1.0, 1.0]]) / np.sqrt(3.0)
+    moves = lambda v, w: np.hstack([-0.5 + v * rise * along, w * rise * along])  # noqa: E731
+    assert not part(HAND, moves(0.49, 1.49)).breaches
+    for v, w in ((0.6, 0.0), (0.0, 1.8)):  # each axis alone would be slow enough
+        breaches = part(HAND, moves(v, w)).breaches
+        assert breaches and v * along.max() < 0.5 and w * along.max() < 1.5
+    sudden = np.hstack([0.3 * t * along, 0.0 * t * along])
+    sudden[75:] = sudden[75]
+    assert part(HAND, sudden).breaches

@@ -21,6 +21,8 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
@@ -33,6 +35,10 @@ KINDS: dict[str, Any] = {
     "state": JointState,
     "status": DiagnosticArray,
     "clock": Clock,
+    "base": TwistStamped,
+    "odometry": Odometry,
+    "hand": PoseStamped,
+    "hand_state": PoseStamped,
 }
 HEAD = struct.Struct("<BqQI")
 DEEP = QoSProfile(depth=5000, reliability=ReliabilityPolicy.RELIABLE)

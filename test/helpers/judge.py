@@ -14,11 +14,12 @@ Commands that left and were lost on the way (the sender counts its messages) are
 seen behind them must be reachable within the limits in so many.
 
 A robot that stood before the first command is at rest there. A pause while the command moved is noted
-(`broken_off`): whoever knows why no command came may forgive it.
+(`broken_off`): whoever knows why no command came may forgive it. A speed (a mobile base) moves wherever it is not zero.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,38 @@ SLACK = 1 + 1e-6
 BACK_S = 0.5  # the measured positions of so long before a motion count
 STANDS = 0.02  # of the velocity limit: a command that is slower is nearly at rest
 JOIN_S = 0.02  # by so much the way of a plan to its robot may vary
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a part of a robot may do, in the numbers that are judged; arrays are float64 [J]."""
+
+    joint_names: tuple[str, ...]
+    lower: np.ndarray
+    upper: np.ndarray
+    velocity: np.ndarray
+    acceleration: np.ndarray
+    control_rate_hz: float
+    speeds: np.ndarray  # bool: are speeds themselves, and stand at zero alone
+    together: tuple[slice, ...] = ()  # of these the length is limited: a hand's place, and its rotation
+
+
+def part_of(robot: Robot, names: Sequence[str] = ()) -> Part:
+    """These joints of a robot, or all."""
+    at = robot.indices(names or robot.joint_names)
+    limits = (values[at].copy() for values in (robot.lower, robot.upper, robot.velocity, robot.acceleration))
+    return Part(tuple(robot.joint_names[i] for i in at), *limits, robot.control_rate_hz, robot.speed_mask[at])
+
+
+def hand_of(robot: Robot) -> Part:
+    """A robot's one hand that is commanded by poses: its place, then the way that it has turned about the axes."""
+    (pose,) = robot.poses
+    at = robot.indices(pose.entries[:6])
+    endless = np.array([0.0, 0.0, 0.0, np.inf, np.inf, np.inf])
+    names = (*pose.entries[:3], *(f"{pose.name} about {axis}" for axis in "xyz"))
+    lower, upper = robot.lower[at] - endless, robot.upper[at] + endless
+    limits = lower, upper, robot.velocity[at], robot.acceleration[at]
+    return Part(names, *limits, robot.control_rate_hz, np.zeros(6, bool), (slice(0, 3), slice(3, 6)))
 
 
 @dataclass
@@ -59,11 +92,12 @@ class Judge:
     what time it is.
     """
 
-    def __init__(self, robot: Robot, record: bool = False, late_s: float = 0.0) -> None:
+    def __init__(self, robot: Robot | Part, record: bool = False, late_s: float = 0.0) -> None:
+        robot = robot if isinstance(robot, Part) else part_of(robot)
         self._robot, self._period, self._record = robot, 1.0 / robot.control_rate_hz, record
         self.goes_on = max(GOES_ON * self._period, GOES_ON_S)  # s
         self.few = max(RESTS * self._period, RESTS_S) + late_s  # s
-        joints = len(robot.joints)
+        joints = len(robot.joint_names)
         self._lower, self._upper = robot.lower.copy(), robot.upper.copy()
         self._velocity = np.zeros(joints)
         self._spread = np.zeros(joints)  # by which it may have been more or less, behind commands that were lost
@@ -108,28 +142,31 @@ class Judge:
         if self._times:
             way = command - self._path[-1]
             if not begins or periods > 1:
-                kept = np.maximum(np.abs(way / lasted - self._velocity) - self._spread, 0.0)
-                starts.append((way, np.minimum(kept, _change(way / lasted, self._others))))
+                kept = np.maximum(self._sizes(way / lasted - self._velocity) - self._spread, 0.0)
+                starts.append((way, np.minimum(kept, self._change(way / lasted))))
             from_rest = way
             for place in places:
                 there = command - place
-                from_rest = np.where(np.abs(there) < np.abs(from_rest), there, from_rest)
+                from_rest = np.where(self._sizes(there) < self._sizes(from_rest), there, from_rest)
             if anew:
-                starts.append((from_rest, np.abs(from_rest / lasted)))
+                starts.append((from_rest, self._sizes(from_rest / lasted)))
             if np.isfinite(gap):
                 verdict.pause_s = max(verdict.pause_s, paused)
-            moved = float(np.max(np.abs(self._velocity) / robot.velocity))
+            moved = float(np.max(self._sizes(self._velocity) / robot.velocity))
+            if robot.speeds.any():  # it drives on with its last command
+                fastest = np.maximum(-robot.lower, robot.upper)
+                moved = max(moved, float((np.abs(self._path[-1]) / fastest)[robot.speeds].max()))
             if begins and moved > STANDS:
                 verdict.broken_off.append((self._times[-1], moved))
         else:
             way = command - places[0] if places else rest
-            starts.append((way, np.abs(way / lasted)))
+            starts.append((way, self._sizes(way / lasted)))
         # Accelerating in all of n periods changes the mean velocity by (n + 1) / 2 of them, and the last from it by
         # (n - 1) / 2.
         share = self._period * (periods + 1) / 2.0
         velocities, efforts, mean = min(
             (
-                (np.abs(way / lasted) / robot.velocity, change / share / robot.acceleration, way / lasted)
+                (self._sizes(way / lasted) / robot.velocity, change / share / robot.acceleration, way / lasted)
                 for way, change in starts
             ),
             key=lambda option: max(option[0].max(), option[1].max()),
@@ -139,7 +176,7 @@ class Judge:
         if anew and self._times:  # at the last command or where it was measured, whichever was nearer
             most = SLACK * np.minimum(robot.velocity, robot.acceleration * self._period)
             begun = [(command - place) / self._period for place in (self._path[-1], *places)]
-            self._others = tuple(np.where(np.abs(v) <= most, v, self._velocity) for v in begun)
+            self._others = tuple(np.where(self._sizes(v) <= most, v, self._velocity) for v in begun)
         before = self._path[-1] if self._path else command
         self._times, self._path = [*self._times[-3:], at], [*self._path[-3:], command]
         self._unseen = [*self._unseen[-2:], periods - 1]
@@ -167,10 +204,16 @@ class Judge:
         index = int(np.searchsorted(self._seen_at, at)) - 1
         return [self._seen[index]] if index >= 0 and at - self._seen_at[index] < BACK_S else []
 
+    def _sizes(self, ways: np.ndarray) -> np.ndarray:
+        """How long a way or a velocity [J] is, each entry's own or of what is limited together."""
+        sizes = np.abs(ways)
+        for together in self._robot.together:
+            sizes[together] = np.linalg.norm(ways[together])
+        return sizes
 
-def _change(velocity: np.ndarray, before: tuple[np.ndarray, ...]) -> np.ndarray:
-    """How much `velocity` [J] differs from the nearest of what each joint's may have been; infinite: from none."""
-    return np.asarray(np.min([np.abs(velocity - known) for known in before], axis=0, initial=np.inf))
+    def _change(self, velocity: np.ndarray) -> np.ndarray:
+        """How much `velocity` [J] differs from the nearest of what each joint's may have been; infinite: from none."""
+        return np.asarray(np.min([self._sizes(velocity - known) for known in self._others], axis=0, initial=np.inf))
 
 
 def judge(
