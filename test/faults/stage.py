@@ -121,6 +121,7 @@ class Body(Node):
         self._plan: tuple[float, np.ndarray, np.ndarray] | None = None  # begun (monotonic), times, positions
         self._random, self._picture = np.random.default_rng(0), b""
         self.parts: Parts | None = None
+        self._felt = 0
         self.mend()
         self.parts = Parts(self) if kind == "mobile" else None
         self.chunks = None if kind == "sim" else self.create_publisher(JointTrajectory, "pi0/chunk", LATEST)
@@ -240,7 +241,8 @@ class Body(Node):
             state = JointState(name=list(self.names), position=self.position.tolist())
             state.header.stamp = seconds_to_stamp(self.now())
             self.states.publish(self.lie(state))
-        if self.parts is not None:
+        self._felt += 1
+        if self.parts is not None and self._felt % 2 == 0:
             self.parts.feel()
 
 
