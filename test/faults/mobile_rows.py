@@ -143,7 +143,10 @@ def chunk(change: Callable[[np.ndarray], np.ndarray], words: str = "") -> Inject
     def row(stage: Stage, trial: int) -> str:
         for _ in range(5):
             now = np.concatenate([stage.body.position, parts(stage).numbers(stage.robot)])
-            stage.body.chunks.publish(stage.body.chunk(change(np.tile(now, (24, 1)))))
+            message = stage.body.chunk(np.tile(now, (24, 1)))
+            for point, action in zip(message.points, change(np.tile(now, (24, 1))).tolist()):
+                point.positions = action
+            stage.body.chunks.publish(message)
             time.sleep(0.05)
         time.sleep(0.4)
         return words
