@@ -57,9 +57,11 @@ class Setting:
     rate: float
     points: str
     transition: str
+    priority: int = 0  # realtime.priority
 
     def __str__(self) -> str:
-        return f"{self.rate:g} Hz, points: {self.points}, transition: {self.transition}"
+        scheduled = ", SCHED_FIFO" if self.priority else ""
+        return f"{self.rate:g} Hz, points: {self.points}, transition: {self.transition}{scheduled}"
 
 
 def play(
@@ -68,7 +70,6 @@ def play(
     times: int,
     log: Path,
     plant: str = "",
-    priority: int = 0,
     until: float = math.inf,
 ) -> None:
     """Every row `times` times, those left out that `log` has already; each is appended to it. None begins after the
@@ -87,7 +88,7 @@ def play(
         if not turns or time.monotonic() > until:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            stage = Stage(Path(folder), kind, setting.rate, setting.points, setting.transition, plant, priority)
+            stage = Stage(Path(folder), kind, setting.rate, setting.points, setting.transition, plant, setting.priority)
             try:
                 referee = Referee(stage)
                 for number, _, row in turns:
@@ -212,7 +213,7 @@ def main() -> int:
     if not rows:
         parser.error(f"no row of {args.stages} holds one of {args.rows!r}")
     settings = [
-        Setting(float(rate), points, transition)
+        Setting(float(rate), points, transition, args.priority)
         for rate, points, transition in itertools.product(
             args.rates.split(","), args.points.split(","), args.transitions.split(",")
         )
@@ -220,7 +221,7 @@ def main() -> int:
     if not args.report:
         for setting in settings:
             print(setting, flush=True)
-            play(rows, setting, args.times, args.log, args.plant, args.priority, until)
+            play(rows, setting, args.times, args.log, args.plant, until)
     trials = [trial for trial in read(args.log) if args.report or trial["setting"] in map(str, settings)]
     texts = [summary(trials)]
     for setting in dict.fromkeys(trial["setting"] for trial in trials):

@@ -14,7 +14,10 @@ Commands that left and were lost on the way (the sender counts its messages) are
 seen behind them must be reachable within the limits in so many.
 
 A robot that stood before the first command is at rest there. A pause while the command moved is noted
-(`broken_off`): whoever knows why no command came may forgive it. A speed (a mobile base) moves wherever it is not zero.
+(`broken_off`): whoever knows why no command came may forgive it.
+
+A speed (a mobile base) moves wherever it is not zero, and goes on as it was told while nothing comes. Behind commands
+that did not come regularly it may go on changing as before or begin to anew; its greatest change holds all the same.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ RESTS, RESTS_S = 5.5, 0.05
 SLACK = 1 + 1e-6
 BACK_S = 0.5  # the measured positions of so long before a motion count
 STANDS = 0.02  # of the velocity limit: a command that is slower is nearly at rest
+IRREGULAR, FEW = 2.5, 4  # periods; measurements
 JOIN_S = 0.02  # by so much the way of a plan to its robot may vary
 
 
@@ -150,6 +154,9 @@ class Judge:
                 from_rest = np.where(self._sizes(there) < self._sizes(from_rest), there, from_rest)
             if anew:
                 starts.append((from_rest, self._sizes(from_rest / lasted)))
+            if robot.speeds.any() and max([gap, *np.diff(self._times[-2:])]) > IRREGULAR * self._period:
+                anyway = np.minimum(self._sizes(way / lasted - self._velocity), self._sizes(way / lasted))
+                starts.append((way, anyway))
             if np.isfinite(gap):
                 verdict.pause_s = max(verdict.pause_s, paused)
             moved = float(np.max(self._sizes(self._velocity) / robot.velocity))
@@ -200,9 +207,11 @@ class Judge:
             verdict.breach("position", index, names[j], float(command[j]))
 
     def _where(self, at: float) -> list[np.ndarray]:
-        """The newest measurement before this time, unless it is too old."""
+        """The newest measurement before this time, unless it is too old; of a base, which may be about to change its
+        speed, the last few."""
         index = int(np.searchsorted(self._seen_at, at)) - 1
-        return [self._seen[index]] if index >= 0 and at - self._seen_at[index] < BACK_S else []
+        few = FEW if self._robot.speeds.any() else 1
+        return [self._seen[i] for i in range(max(0, index - few + 1), index + 1) if at - self._seen_at[i] < BACK_S]
 
     def _sizes(self, ways: np.ndarray) -> np.ndarray:
         """How long a way or a velocity [J] is, each entry's own or of what is limited together."""
