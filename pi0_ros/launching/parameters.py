@@ -184,8 +184,8 @@ def _controller() -> tuple[Parameter, ...]:
         Parameter(
             "auto_arm",
             False,
-            "arm once by itself, with the first chunk that can be followed while nothing speaks against it. The launch "
-            "files always pass their own argument auto_arm, so that no file arms unseen",
+            "arm once by itself, as soon as a chunk came that could be followed and nothing speaks against it. The "
+            "launch files always pass their own argument auto_arm, so that no file arms unseen",
         ),
         Parameter(
             "auto_arm_timeout_s",

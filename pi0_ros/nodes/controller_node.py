@@ -32,7 +32,7 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ros.base.foreign import shortened
 from pi0_ros.base.middleware import without_shared_memory
 from pi0_ros.control import realtime
-from pi0_ros.control.chunk import ActionChunk, ChunkError
+from pi0_ros.control.chunk import ChunkError
 from pi0_ros.control.controller import ARMED, Command, Controller, Settings, State
 from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import limits_of
@@ -216,7 +216,7 @@ class ControllerNode(Node):
                 taken = self.controller.accept(chunk, now)
             if taken:
                 self._accepted[chunk.stamp_ns] = now_ns
-                self._arm_for(chunk, now)
+                self._arm_unasked()
             else:
                 self._refused_at = time.monotonic()
                 self.get_logger().warning(f"pi0/chunk: {self.controller.last_refusal}", throttle_duration_sec=1.0)
@@ -226,12 +226,10 @@ class ControllerNode(Node):
                 self.controller.refuse(reason, now)
             self.get_logger().error(f"pi0/chunk refused: {reason}", throttle_duration_sec=1.0)
 
-    def _arm_for(self, chunk: ActionChunk, now: float) -> None:
-        """Where it is to arm unasked, and nothing speaks against it: arm now that there is something to follow."""
-        unasked = self._auto_arm.waiting and self.shadow is None and self.controller.state is State.DISARMED
-        if unasked and not self._arm():
-            with self._lock:
-                self.controller.accept(chunk, now)  # arming forgets what came before
+    def _arm_unasked(self) -> None:
+        """Where that is wanted and nothing speaks against it: a chunk has come that could be followed, the next one is."""
+        if self._auto_arm.waiting and self.shadow is None and self.controller.state is State.DISARMED:
+            self._arm()
 
     def _on_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if request.data:
