@@ -227,7 +227,7 @@ class ControllerNode(Node):
             self.get_logger().error(f"pi0/chunk refused: {reason}", throttle_duration_sec=1.0)
 
     def _arm_unasked(self) -> None:
-        """Where that is wanted and nothing speaks against it: a chunk has come that could be followed, the next one is."""
+        """A chunk has come that could be followed: where nothing speaks against it, the next one is."""
         if self._auto_arm.waiting and self.shadow is None and self.controller.state is State.DISARMED:
             self._arm()
 
