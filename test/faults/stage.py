@@ -48,7 +48,7 @@ from pi0_ros.nodes.messages import LATCHED, LATEST, chunk_to_message, seconds_to
 from pi0_ros.robot import Robot, load_robot, robot_from_yaml, robot_to_yaml
 
 HERE = Path(__file__).resolve().parent
-STATE_HZ, CAMERA_HZ, CLOCK_HZ, CHUNK_HZ, PERSON_HZ = 100.0, 20.0, 100.0, 5.0, 50.0
+STATE_HZ, CAMERA_HZ, CLOCK_HZ, CHUNK_HZ, PERSON_HZ = 50.0, 20.0, 100.0, 5.0, 50.0
 SIZE = 64  # px of a picture
 MOST_LOST = 1000  # messages at once; a number further on is of another sender
 KINDS_OF_STAGE = ("bare", "chain", "pair", "clock", "sim", "mobile")
@@ -121,7 +121,6 @@ class Body(Node):
         self._plan: tuple[float, np.ndarray, np.ndarray] | None = None  # begun (monotonic), times, positions
         self._random, self._picture = np.random.default_rng(0), b""
         self.parts: Parts | None = None
-        self._felt = 0
         self.mend()
         self.parts = Parts(self) if kind == "mobile" else None
         self.chunks = None if kind == "sim" else self.create_publisher(JointTrajectory, "pi0/chunk", LATEST)
@@ -241,8 +240,7 @@ class Body(Node):
             state = JointState(name=list(self.names), position=self.position.tolist())
             state.header.stamp = seconds_to_stamp(self.now())
             self.states.publish(self.lie(state))
-        self._felt += 1
-        if self.parts is not None and self._felt % 2 == 0:
+        if self.parts is not None:
             self.parts.feel()
 
 
