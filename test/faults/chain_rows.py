@@ -106,7 +106,7 @@ def lie(name: str) -> Inject:
         if name in HARMLESS:
             time.sleep(1.0)
             return ""
-        word = "chunk refused" if name in REFUSED else HELD
+        word = "chunk trouble" if name in REFUSED else HELD  # also where it held before, for another reason
         stage.told(word)
         return word
 

@@ -258,6 +258,7 @@ class Wire:
     texts: list[tuple[float, str, str, str]] = field(default_factory=list)  # steady s, node, state, text
     perhaps_late: int = 0  # commands that may have left late, as the controllers themselves say
     _late: int = 0  # of them, of the present controller
+    _last_hold: str = ""
     _read: int = 0
     _numbers: dict[str, int] = field(default_factory=dict)  # kind -> of its newest message
 
@@ -275,7 +276,11 @@ class Wire:
                 for status in deserialize_message(message, DiagnosticArray).status:
                     values = {pair.key: pair.value for pair in status.values}
                     node = status.name.rpartition(": ")[2]
-                    self.texts.append((at, node, values.get("state", ""), status.message))
+                    text = status.message
+                    if node == "controller" and values.get("last_hold") not in (None, "", self._last_hold):
+                        self._last_hold = values["last_hold"]  # one that was over before a status could show it, too
+                        text = f"{text}; last hold: {self._last_hold}"
+                    self.texts.append((at, node, values.get("state", ""), text))
                     if node == "controller" and "perhaps_late" in values:
                         late = int(values["perhaps_late"])
                         self.perhaps_late += late - self._late if late >= self._late else late
