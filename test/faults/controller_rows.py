@@ -478,7 +478,7 @@ def second_policy(stage: Stage, trial: int) -> str:
 
 def second_controller(stage: Stage, trial: int) -> str:
     stage.start_controller("second")
-    stage.wait(lambda: stage.state() != "RUNNING", 20.0)
+    stage.wait(lambda: "another" in stage.text(), 3.0 * stage.told_s)  # it takes a while to start
     time.sleep(1.0)
     stage.processes.stop("second")
     time.sleep(1.0)
