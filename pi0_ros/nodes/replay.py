@@ -55,8 +55,13 @@ BEFORE_S = 6.0  # the robot stands as at the recording's beginning, so that the 
 LOAD_S = 240.0  # until both nodes are ready
 STEP_S = 0.02  # the recording's clock never goes on by more at once: a busy machine slows it down
 AGAIN_S = 0.05  # between two messages of a standing robot
-PATIENT = {"rearm_after_s": 86400.0, "idle_timeout_s": 0.0, "tracking_s": 0.0}
-UNASKED = {"auto_arm": True, "auto_arm_timeout_s": 0.0}
+PATIENT = {
+    "auto_arm": True,
+    "auto_arm_timeout_s": 0.0,
+    "rearm_after_s": 86400.0,
+    "idle_timeout_s": 0.0,
+    "tracking_s": 0.0,
+}
 
 
 def play(
@@ -81,7 +86,7 @@ def play(
         prompts = prompts_of(bag)
         first = prompts[0][1] if prompts else robot.prompt
         with ProcessGroup(log_dir) as group:
-            for name, parameters in (("policy", {**policy, "prompt": first}), ("controller", PATIENT | UNASKED)):
+            for name, parameters in (("policy", {**policy, "prompt": first}), ("controller", PATIENT)):
                 argv = [
                     sys.executable,
                     "-m",
