@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import numpy as np
@@ -56,9 +57,12 @@ def _clean(
 ) -> Guidance | None:
     limit = spec.settings.rtc_trained_max_delay
     if delay > limit:
-        log.warning(
-            "%d actions pass before a chunk takes over, the checkpoint was trained for %d at most", delay, limit
-        )
+        _say_late(delay, limit)
     unknown = np.flatnonzero(~known)
     delay = min(delay, limit, int(unknown[0]) if len(unknown) else len(known), spec.config.action_horizon - 1)
     return CleanPrefix(actions_to_model(spec, given[None, :delay], state[None], device)) if delay else None
+
+
+@functools.lru_cache(maxsize=64)  # said once, not with every chunk
+def _say_late(delay: int, limit: int) -> None:
+    log.warning("%d actions pass before a chunk takes over, the checkpoint was trained for %d at most", delay, limit)
