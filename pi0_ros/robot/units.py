@@ -39,7 +39,8 @@ class Crank:
         """What the robot says -> angle of the crank, rad."""
         horn, arm, (zero, one) = self.horn_radius, self.arm_length, self.range
         slider = value * (one - zero) + zero
-        return np.arcsin(np.clip((horn**2 + slider**2 - arm**2) / (2 * horn * slider), -1.0, 1.0))
+        with np.errstate(divide="ignore"):  # at 0 it stands at an end, which the clip says
+            return np.arcsin(np.clip((horn**2 + slider**2 - arm**2) / (2 * horn * slider), -1.0, 1.0))
 
     def value(self, angle: np.ndarray) -> np.ndarray:
         """The inverse of `angle`."""
