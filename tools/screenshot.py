@@ -23,6 +23,7 @@ from pathlib import Path
 from browser import PHONE, Page, Screen, browser
 
 DISMISS = "document.querySelectorAll('.mantine-Notification-closeButton').forEach(button => button.click())"
+TOP = "document.querySelectorAll('*').forEach(element => { if (element.scrollTop) element.scrollTop = 0; })"
 FILES_READY = "document.getElementById('main').getAttribute('aria-busy') === 'false'"
 LOADED = "[...document.images].every(image => image.complete)"
 LIVE_S, FILES_S = 20.0, 1.0  # until a page of the live view, and of files, is drawn
@@ -64,6 +65,7 @@ def screenshot(
             for label in press:
                 _press(page, label)
             page.run(DISMISS)
+            page.run(TOP)
             time.sleep(3.0 if live else 0.5)
             written.append(out.with_stem(out.stem + name))
             page.picture(written[-1])

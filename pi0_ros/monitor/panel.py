@@ -10,6 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import viser
 
+STATE_COLOURS = {  # of the headline, dark enough for white words
+    "RUNNING": "#1d7a3d",
+    "TAKEOVER": "#8a3a9a",
+    "HOLDING": "#a35200",
+    "IDLE": "#2b5f9e",
+    "DISARMED": "#555",
+    "STOPPED": "#b3261e",
+}
 COLOURS = ("red", "green", "blue")
 IMAGE_HEIGHT = 192  # pixels; small camera images are enlarged to it without smoothing
 SHOWN = 500  # characters of a foreign text
@@ -66,6 +74,15 @@ class Panel:
         gui.set_panel_label(title)
         gui.main_panel.dock_right()
         self._headline = gui.add_html(headline("waiting for the robot", "", ""))
+        with gui.add_folder("Controller"):
+            gui.add_button("EMERGENCY STOP", color="red").on_click(lambda _: actions.control("estop"))
+            controls = gui.add_button_group("motion", ("arm", "disarm", "reset"), hint="reset: after a stop, then arm")
+            controls.on_click(lambda event: actions.control(event.target.value))
+            if takeover:
+                lead = gui.add_button_group(
+                    "lead", ("take over", "hand back"), hint="by your own poses; then the policy"
+                )
+                lead.on_click(lambda event: actions.control(event.target.value))
         with gui.add_folder("Cameras") as self._cameras_folder:
             self._images = gui.add_image(np.full((IMAGE_HEIGHT, 2 * IMAGE_HEIGHT, 3), 30, np.uint8), format="jpeg")
         with gui.add_folder("Instruction"):
@@ -77,15 +94,6 @@ class Panel:
             gui.add_button("Send").on_click(lambda _: actions.instruct(text.value))
             if new_scene:
                 gui.add_button("New scene").on_click(lambda _: actions.control("new scene"))
-        with gui.add_folder("Controller"):
-            gui.add_button("EMERGENCY STOP", color="red").on_click(lambda _: actions.control("estop"))
-            controls = gui.add_button_group("motion", ("arm", "disarm", "reset"), hint="reset: after a stop, then arm")
-            controls.on_click(lambda event: actions.control(event.target.value))
-            if takeover:
-                lead = gui.add_button_group(
-                    "lead", ("take over", "hand back"), hint="by your own poses; then the policy"
-                )
-                lead.on_click(lambda event: actions.control(event.target.value))
         with gui.add_folder("Recording", visible=False) as self._recording:
             for label, options in (("episode", ("start", "discard")), ("save as", ("success", "failure"))):
                 group = gui.add_button_group(label, options)
@@ -134,9 +142,11 @@ def as_text(text: str) -> str:
 
 
 def headline(state: str, prompt: str, notice: str) -> str:
-    """The top of the panel as HTML, all three shown as text."""
+    """The top of the panel as HTML, all three shown as text; the state also in colour, by its first known word."""
+    word = next((word for word in state.split() if word in STATE_COLOURS), "")
+    paint = f"background:{STATE_COLOURS.get(word, '#555')};color:#fff;padding:6px 10px;border-radius:4px;margin:8px 0"
     said = f"<p><i>{as_text(notice)}</i></p>" if notice else ""
-    return f"<h3>{as_text(state)}</h3><p>{as_text(prompt)}</p>{said}"
+    return f'<div style="padding:0 10px"><h3 style="{paint}">{as_text(state)}</h3><p>{as_text(prompt)}</p>{said}</div>'
 
 
 def enlarge(image: np.ndarray, height: int) -> np.ndarray:

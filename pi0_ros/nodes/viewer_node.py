@@ -289,8 +289,16 @@ def _numbers(status: DiagnosticStatus) -> str:
     """The few numbers of a status that say most."""
     values = diagnostic_values(status)
     chosen = ("latency_p50_ms", "latency_p99_ms", "tick_p99_ms", "clamps", "stale_events", "chunks", "queue")
-    found = [f"{name.replace('_', ' ')} {values[name]}" for name in chosen if name in values]
+    found = [f"{name.replace('_', ' ')} {_rounded(values[name])}" for name in chosen if name in values]
     return f" ({', '.join(found)})" if found else ""
+
+
+def _rounded(value: str) -> str:
+    """A number with three digits that say something; other texts as they are."""
+    try:
+        return f"{float(value):.3g}" if "." in value else value
+    except ValueError:
+        return value
 
 
 def main(args: list[str] | None = None) -> int:

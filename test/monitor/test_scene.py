@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,8 @@ from std_msgs.msg import ColorRGBA  # noqa: E402
 from visualization_msgs.msg import Marker  # noqa: E402
 
 from pi0_ros.base.share import share_path  # noqa: E402
-from pi0_ros.monitor.panel import Actions, Health, Panel, enlarge, prompt_choices  # noqa: E402
+from pi0_ros.control.controller import State  # noqa: E402
+from pi0_ros.monitor.panel import Actions, Health, Panel, enlarge, headline, prompt_choices  # noqa: E402
 from pi0_ros.monitor.scene import Scene  # noqa: E402
 from pi0_ros.robot import load_robot  # noqa: E402
 
@@ -129,7 +131,14 @@ def test_the_panel_shows_cameras_side_by_side_and_health(server: Any) -> None:
     assert panel._health.content == "<p><b>policy</b> fine</p><p><b>controller</b> (warning) HOLDING</p>"
     panel.show_recording(True)
     panel.show_headline("RUNNING", "fold <b>it</b>", "")
-    assert panel._recording.visible and panel._headline.content == "<h3>RUNNING</h3><p>fold &lt;b&gt;it&lt;/b&gt;</p>"
+    assert panel._recording.visible
+    assert re.search(r">RUNNING</h3><p>fold &lt;b&gt;it&lt;/b&gt;</p>", panel._headline.content)
+
+
+def test_every_state_of_the_controller_has_a_colour_of_its_own() -> None:
+    painted = {state: re.findall(r"background:([^;]+);", headline(f"SHADOW {state.value}", "", "")) for state in State}
+    assert len({colour for (colour,) in painted.values()}) == len(State)
+    assert re.findall(r"background:([^;]+);", headline('no";x:y <b>', "", "")) == ["#555"]
 
 
 def test_enlarging_keeps_pixels_and_aspect() -> None:
