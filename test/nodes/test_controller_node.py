@@ -511,9 +511,10 @@ def test_armed_by_itself_it_waits_for_a_chunk_that_can_be_followed(arm, start, r
     assert_within_limits(arm, robot_file)
 
 
-def test_armed_by_itself_it_does_not_wait_for_ever(arm, start, wait_until):
+def test_armed_by_itself_it_does_not_wait_for_ever(arm, processes, robot_file, wait_until):
     """Whoever starts a policy an hour later does not expect the robot to move."""
-    start(auto_arm=True, auto_arm_timeout_s=1.0)
+    given = {"auto_arm": True, "auto_arm_timeout_s": 1.0, "tracking_s": 0.0}
+    processes.node("controller_node", robot=str(robot_file), **given)
     gave_up = lambda: arm.says("DISARMED", "auto_arm gave up after 1 s", "call ~/arm")  # noqa: E731
     wait_until(gave_up, 60.0, lambda: arm.status.message)
     assert arm.status.level == DiagnosticStatus.WARN
