@@ -30,7 +30,8 @@ def check_streams(session: Session) -> list[Finding]:
         )
     for heard in session.topics.values():
         own = [*check_ends(session, heard), *_stream(session, heard, skew)]
-        found += own or [ok(heard.topic, _summary(session, heard))]
+        served = heard.item.server if isinstance(heard.item, CommandGroup) else None
+        found += own or [ok(served.name if served is not None else heard.topic, _summary(session, heard))]
     return found
 
 
