@@ -126,7 +126,7 @@ class GoalSender:
         self._lock = threading.Lock()
         self._wanted: tuple[np.ndarray, float] | None = None  # the newest command and its time, s, steady
         self._asked_at: float | None = None  # a goal is under way to the server since then
-        self._working = False  # the newest goal that the server took is not over
+        self._working = 0  # the number of the newest goal that the server took, until it is over
         self._newest = 0
         self._waits = False  # the server refuses while it works: the next goal goes when that is over
         self._own: deque[bytes] = deque(maxlen=GOALS)
@@ -195,26 +195,32 @@ class GoalSender:
             return
         self._asked_at, handle = None, future.result()
         if handle is not None and handle.accepted:
-            self._working = True
+            self._working = number
             handle.get_result_async().add_done_callback(lambda result: self._on_result(result, number))
         elif self._working:
             self._waits = True
             self._changes.forget()
+            self._warn(f"{self.name} refuses goals while it works at the last one: the newest waits for it")
         else:
             self.fail(f"{self.name} refused the goal {self._written(position)}: see its driver's log for the reason")
 
     def _on_result(self, future: Any, number: int) -> None:
-        if number != self._newest and not self._waits:
+        if number != self._working:
             return  # a newer one has taken its place
-        self._working, status = False, future.result().status
+        self._working, status = 0, future.result().status
         if status == GoalStatus.STATUS_SUCCEEDED:
             self.trouble = ""
-        elif status != GoalStatus.STATUS_CANCELED or not self._waits:
+        else:
             how = "was cancelled" if status == GoalStatus.STATUS_CANCELED else "was given up"
-            trouble = f"{self.name}: the last goal {how} by its server or another client (fingers on an object do that)"
-            if not self.trouble:
-                self._node.get_logger().warning(trouble)
-            self.trouble = trouble
+            self._warn(
+                f"{self.name}: the last goal {how} by its server or another client (fingers on an object do that)"
+            )
+
+    def _warn(self, trouble: str) -> None:
+        """Say it once, and show it until a goal is reached."""
+        if not self.trouble:
+            self._node.get_logger().warning(trouble)
+        self.trouble = trouble
 
     def _on_status(self, message: GoalStatusArray) -> None:
         """Another client's goal that appears while commands are sent is a second hand on the gripper."""

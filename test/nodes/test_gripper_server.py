@@ -142,7 +142,7 @@ def test_a_controller_tells_a_gripper_its_goals(control_msgs, ros_context, proce
         finger = body.create_publisher(JointState, "joint_states", 10)
         timer = body.create_timer(0.05, lambda: finger.publish(JointState(name=["finger_joint"], position=[0.0])))
         processes.start("policy", [sys.executable, str(SOURCE), "yaw,pitch,grip", "0.3"])
-        processes.node("controller_node", robot=str(path))
+        processes.node("controller_node", robot=str(path), rearm_after_s=60.0)  # a busy machine is no failure
         wait_until(lambda: "no action server" in body.arm(), 60.0, lambda: processes.tail("controller_node"))
         assert "start the gripper's driver, or correct `server` in the robot file" in body.arm()
         body.destroy_timer(timer)
@@ -153,7 +153,7 @@ def test_a_controller_tells_a_gripper_its_goals(control_msgs, ros_context, proce
             wait_until(lambda: body.commands > 200, 60.0, lambda: f"{body.commands} commands, {body.said}")
             asked = driver.asked()
             assert min(asked) >= 0.0 and max(asked) == pytest.approx(0.08, abs=1e-6), "open and shut, in metres"
-            assert 4 < len(asked) < body.commands / 3, "on change only"
+            assert 4 < len(asked) < body.commands / 2, "on change only"
             assert {goal.command.max_effort for goal in driver.goals} == {20.0}
             wait_until(lambda: len(body.told) >= len(asked), 30.0, "what was sent is told")
             told = [message.position[0] for message in body.told[: len(asked)]]
@@ -162,7 +162,7 @@ def test_a_controller_tells_a_gripper_its_goals(control_msgs, ros_context, proce
 
             driver.aborts = True  # fingers on an object: said, and no reason to stop
             wait_until(lambda: "given up" in body.said, 30.0, lambda: body.said)
-            assert body.state == "RUNNING", body.said
+            wait_until(lambda: body.state == "RUNNING", 30.0, lambda: body.said)
             driver.aborts = False
             wait_until(lambda: "given up" not in body.said, 30.0, lambda: body.said)
 
