@@ -114,7 +114,7 @@ def checkpoint_of(folder: Path, robot: Robot) -> Path:
     mean, std = np.zeros(count), 0.03 * spans
     for n, joint in enumerate(robot.joints):
         if joint.kind == "gripper":
-            mean[n], std[n] = middle[n], 0.3 * spans[n]
+            mean[n], std[n] = middle[n], 0.1 * spans[n]
         elif joint.speed:
             std[n] = 0.3 * joint.upper
         elif joint.pose is not None:
