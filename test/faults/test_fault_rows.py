@@ -30,7 +30,7 @@ def suite(log: Path, rows: str, *words: str) -> subprocess.CompletedProcess[str]
         ),
         ("camera silent,answers: NaN", 2, ("--stages", "chain", "--transitions", "rtc")),
         ("first of two servers", 2, ("--stages", "pair")),
-        ("stopped for 0.3,policy killed,chunk: 5 m,odometry silent", 4, ("--stages", "mobile")),
+        ("policy killed,chunk: 5 m,odometry silent", 3, ("--stages", "mobile")),
     ],
 )
 def test_no_fault_sends_a_command_beyond_the_limits(ros_domain, tmp_path, rows, count, words):
