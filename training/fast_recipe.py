@@ -8,7 +8,7 @@ import numpy as np
 
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.robot import Robot
-from pi0_ros.training.loader import Augmentation, make_batch
+from pi0_ros.training.loader import prompt_masks
 from pi0_ros.training.mixture import Mixture
 from pi0_ros.training.recipe import Recipe, RecipeError, Stage
 
@@ -45,9 +45,8 @@ def check_answers(mixture: Mixture) -> None:
     """RecipeError where some of the answers have no room behind their question."""
     for part in mixture.parts:
         rows = np.unique(np.linspace(0, part.data.length - 1, SAMPLES).astype(int))
-        random = np.random.default_rng(0)
-        inputs, answer = make_batch(part.data, part.spec, rows, Augmentation(), random, tokens=mixture.tokens)
-        full = inputs.prompt_mask.all(1)  # an answer that just fits is as rare as it is harmless
+        mask, _ = prompt_masks(part.data, part.spec, rows, mixture.tokens)
+        full = mask.all(1)  # an answer that just fits is as rare as it is harmless
         if full.any():
             length = part.spec.config.max_token_len
             raise RecipeError(

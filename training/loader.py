@@ -26,7 +26,7 @@ from pi0_ros.datasets.language import label_index
 from pi0_ros.datasets.layout import image_key
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.observation.images import resize_with_pad
-from pi0_ros.policy.transforms import actions_to_model, make_inputs
+from pi0_ros.policy.transforms import actions_to_model, encode_prompts, make_inputs, state_to_model
 from pi0_ros.tokens.action_tokens import ActionTokens
 
 
@@ -98,9 +98,8 @@ def load_data(dataset: Dataset | Path, image_size: int, labels: bool = False) ->
     With `labels` a frame's label takes the place of its episode's prompt.
     """
     source = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
-    dataset = source.path
-    episodes = source.episodes
-    total = sum(episode.length for episode in episodes)
+    data = load_rows(source, labels)
+    dataset, episodes, total = source.path, source.episodes, data.length
     newest = (dataset / "meta" / "info.json").stat().st_mtime
     frames: dict[str, np.ndarray] = {}
     for camera in source.robot.cameras:
@@ -124,8 +123,14 @@ def load_data(dataset: Dataset | Path, image_size: int, labels: bool = False) ->
             cache.flush()
             partial.replace(path)
         frames[camera.name] = np.load(path, mmap_mode="r")
+    return dataclasses.replace(data, frames=frames)
+
+
+def load_rows(source: Dataset, labels: bool = False) -> TrainingData:
+    """The same without frames, which takes no time."""
+    episodes = source.episodes
     return TrainingData(
-        frames=frames,
+        frames={},
         state=np.concatenate([episode.state for episode in episodes]).astype(np.float32),
         action=np.concatenate([episode.action for episode in episodes]).astype(np.float32),
         episode=np.repeat(np.arange(len(episodes)), [episode.length for episode in episodes]),
@@ -257,8 +262,13 @@ def make_batch(
     if augmentation.shift:
         offsets = {n: random.integers(-augmentation.shift, augmentation.shift + 1, (total, 2)) for n in images}
         images = {name: shift_images(image, offsets[name][share]) for name, image in images.items()}
-    state = data.state[rows].astype(np.float64)
-    inputs = make_inputs(spec, images, state, data.prompts_of(rows), device)
+    state, prompts = data.state[rows].astype(np.float64), data.prompts_of(rows)
+    actions = actions_to_model(spec, data.action[chunk_rows(data, rows, spec.config.action_horizon)], state, device)
+    written, target = None, actions
+    if tokens is not None:
+        question_and_answer, mask, answer = write_answers(spec, prompts, state, actions.cpu().numpy(), tokens)
+        written, target = (question_and_answer, mask), torch.from_numpy(answer).to(device)
+    inputs = make_inputs(spec, images, state, prompts, device, written=written)
     if augmentation.brightness:
         factor = 1.0 + augmentation.brightness * random.uniform(-1.0, 1.0, (total, 1, 1, 1)).astype(np.float32)
         gain = torch.from_numpy(factor[share]).to(device)
@@ -269,24 +279,32 @@ def make_batch(
         drawn = random.standard_normal((total, joints), np.float32)
         noise[:, :joints] = augmentation.state_noise * drawn[share]
         inputs.state.add_(torch.from_numpy(noise).to(device))
-    chunk = data.action[chunk_rows(data, rows, spec.config.action_horizon)]
-    actions = actions_to_model(spec, chunk, state, device)
-    if tokens is None:
-        return inputs, actions
-    return with_answers(spec, inputs, data.prompts_of(rows), actions, tokens)
+    return inputs, target
 
 
-def with_answers(
-    spec: PolicySpec, inputs: ModelInput, prompts: Sequence[str], actions: torch.Tensor, tokens: ActionTokens
-) -> tuple[ModelInput, torch.Tensor]:
-    """The input with prompts that hold question and answer, and where the answers are, bool [B,L]."""
-    width = int(spec.robot.state_places.max()) + 1
-    states, chunks = inputs.state[:, :width].cpu().numpy(), actions.cpu().numpy()
+def write_answers(
+    spec: PolicySpec, prompts: Sequence[str], state: np.ndarray, actions: np.ndarray, tokens: ActionTokens
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """pi0-FAST's prompts of question and answer, [B,L]: tokens int64, mask bool, and bool where the answers are.
+
+    state: [B,S] in robot units; actions: [B,H,A] in model units.
+    """
     written = [
-        spec.tokenizer.encode_action_answer(spec.config, prompt, state, tokens.encode(chunk))
-        for prompt, state, chunk in zip(prompts, states, chunks, strict=True)
+        spec.tokenizer.encode_action_answer(spec.config, prompt, row, tokens.encode(chunk))
+        for prompt, row, chunk in zip(prompts, state_to_model(spec, state), actions, strict=True)
     ]
-    prompt_tokens, mask, answer = (
-        torch.from_numpy(np.stack(column)).to(actions.device) for column in zip(*written, strict=True)
-    )
-    return dataclasses.replace(inputs, prompt_tokens=prompt_tokens.long(), prompt_mask=mask), answer
+    question_and_answer, mask, answer = (np.stack(column) for column in zip(*written, strict=True))
+    return question_and_answer.astype(np.int64), mask, answer
+
+
+def prompt_masks(
+    data: TrainingData, spec: PolicySpec, rows: np.ndarray, tokens: ActionTokens | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of the prompts at rows [B] of the data, bool [B,L]: where there are tokens, and which the model writes itself."""
+    state, prompts = data.state[rows].astype(np.float64), data.prompts_of(rows)
+    if tokens is None:
+        _, mask = encode_prompts(spec, prompts, state_to_model(spec, state))
+        return mask, np.zeros_like(mask)
+    chunk = data.action[chunk_rows(data, rows, spec.config.action_horizon)]
+    _, mask, answer = write_answers(spec, prompts, state, actions_to_model(spec, chunk, state).numpy(), tokens)
+    return mask, answer

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pi0_ros.base.errors import InputError
 from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.training.frame_weights import mixed_weights
-from pi0_ros.training.loader import Augmentation, Sampler, load_data
+from pi0_ros.training.loader import Augmentation, Sampler, TrainingData, load_data
 from pi0_ros.training.mixture import Source, make_mixed_batch
 from pi0_ros.training.not_finite import explain
 from pi0_ros.training.objective import (
@@ -78,17 +78,30 @@ def train(
     if init is not None:
         recipe = dataclasses.replace(recipe, init=str(init))
     sizes = model_config(recipe)
-    stats = robots_stats(datasets, sizes.action_horizon, tell=world.first)
-    names = distinct([dataset.path.name for dataset in datasets])
-    if weights and len(weights) != len(datasets):
-        raise InputError(f"{len(weights)} weights for {len(datasets)} datasets: give one for each")
-    sources = []
-    for index, (dataset, name) in enumerate(zip(datasets, names, strict=True)):
-        read = partial(load_data, dataset, sizes.vision.image_size, recipe.prompts == "subtask")
-        weight = weights[index] if weights else None
-        sources.append(Source(name, world.after_first(read), dataset.robot, stats[index], weight))
+    read = partial(load_data, image_size=sizes.vision.image_size, labels=recipe.prompts == "subtask")
+    sources = read_sources(datasets, sizes.action_horizon, read, weights, world)
+    names = [source.name for source in sources]
     notes = {"dataset": ", ".join(names)}
     return train_on(sources, recipe, Path(out), resume, notes, auxiliary, overwrite, world)
+
+
+def read_sources(
+    datasets: Sequence[Dataset],
+    horizon: int,
+    read: Callable[[Dataset], TrainingData],
+    weights: Sequence[float] = (),
+    world: World = ALONE,
+) -> list[Source]:
+    """Each dataset as `read` reads it, with its robot, its statistics of chunks of `horizon` actions and its weight."""
+    if weights and len(weights) != len(datasets):
+        raise InputError(f"{len(weights)} weights for {len(datasets)} datasets: give one for each")
+    stats = robots_stats(datasets, horizon, tell=world.first)
+    names = distinct([dataset.path.name for dataset in datasets])
+    sources = []
+    for index, (dataset, name) in enumerate(zip(datasets, names, strict=True)):
+        data = world.after_first(partial(read, dataset))
+        sources.append(Source(name, data, dataset.robot, stats[index], weights[index] if weights else None))
+    return sources
 
 
 def train_on(
@@ -340,10 +353,11 @@ def validate(run: Run, stage: Stage, learner: Learner, average: Average) -> dict
     with average.in_place():
         for part in np.array_split(rows, -(-len(rows) // stage.batch)):
             batch, counts = draw_batch(run, stage, part, Augmentation(), random)
-            sums = forward(run, learner, batch)
-            answers.append({name: value.float().cpu().numpy() for name, value in sums.answers.items()})
-            if stage.flow:
-                flow += len(part) * next(iter(loss_terms(run, stage, sums, counts).values())).item()
+            for piece in batch.parts(stage.micro_batch or stage.batch):  # no more memory than a step takes
+                sums = forward(run, learner, piece)
+                answers.append({name: value.float().cpu().numpy() for name, value in sums.answers.items()})
+                if stage.flow:
+                    flow += len(part) * next(iter(loss_terms(run, stage, sums, counts).values())).item()
     take_apart(learner)
     result = {f"val_{TOKENS if run.spec.config.is_fast else 'flow'}": flow / len(rows)} if stage.flow else {}
     for name in answers[0]:

@@ -14,7 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,13 +25,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.model.config import ModelConfig
+from pi0_ros.model.fast import Pi0Fast, build_model
 from pi0_ros.model.paligemma import ModelInput
-from pi0_ros.model.pi0 import Pi0
+from pi0_ros.training.loader import prompt_masks
 from pi0_ros.training.objective import Batch, Learner
 from pi0_ros.training.optimizer import clip_gradients
 from pi0_ros.training.recipe import Recipe, Stage
+from pi0_ros.training.run import Run
 from pi0_ros.training.weights import ever_learning, fit_out, kept_dtype, learns
 
+SAMPLES = 128  # frames of each dataset whose prompts are written
 OVERHEAD = 1.0e9  # bytes: CUDA context, libraries' workspaces
 USED = 0.4  # of a processor's bf16 peak that training reaches
 PEAK_TFLOPS = {"h200": 989.0, "h100": 989.0, "a100": 312.0, "l40s": 362.0, "4090": 165.0, "5090": 210.0, "3090": 71.0}
@@ -46,12 +51,39 @@ class Need:
     moments: int
     average: int
     activations: int  # everything else that is alive at the worst moment
+    copy: int  # in the machine's memory, while a checkpoint is written beside the next steps
     flop: float  # of one step
 
     @property
     def total(self) -> int:
-        """All together, without OVERHEAD."""
+        """All together on the device that computes, without OVERHEAD."""
         return self.learning + self.frozen + self.gradients + self.moments + self.average + self.activations
+
+    def held(self, device: str) -> int:
+        """The same; where it is the machine's own processor, its memory holds the copy too."""
+        return self.total + (self.copy if device == "cpu" else 0)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """What a frame is for the model: cameras, tokens of the prompt, of which so many are a pi0-FAST's answer."""
+
+    views: int
+    text: int
+    answer: int = 0
+
+
+def typical(run: Run) -> Lengths:
+    """The cameras of a run's robots, its longest prompt and its mean answer, of some frames of each dataset."""
+    text, answers, config = 1, [0], run.spec.config
+    slots = {camera.slot for part in run.mixture.parts for camera in part.spec.robot.cameras}
+    for part in run.mixture.parts:
+        rows = np.unique(np.linspace(0, part.data.length - 1, SAMPLES).astype(int))
+        mask, answer = prompt_masks(part.data, part.spec, rows, run.mixture.tokens)
+        text = max(text, int(mask.sum(1).max()))
+        answers.append(-(-int(answer.sum()) // len(rows)))
+    views = sum(slot in slots or config.is_fast for slot in config.cameras)
+    return Lengths(views, config.max_token_len if run.recipe.compile else text, max(answers))
 
 
 class PeakMemory(TorchDispatchMode):
@@ -85,18 +117,16 @@ class PeakMemory(TorchDispatchMode):
         self.now -= size
 
 
-def measure(recipe: Recipe, config: ModelConfig, views: int, text: int, autocast: bool) -> Need:
-    """What the most demanding stage of a recipe needs with so many cameras and prompt tokens."""
-    if config.is_fast:
-        raise InputError("--plan cannot trace a pi0_fast: how many tokens it learns depends on the actions")
-    return max((_stage_need(recipe, s, config, views, text, autocast) for s in recipe.stages), key=lambda n: n.total)
+def measure(recipe: Recipe, config: ModelConfig, lengths: Lengths, autocast: bool) -> Need:
+    """What the most demanding stage of a recipe needs for such frames."""
+    return max((_stage_need(recipe, s, config, lengths, autocast) for s in recipe.stages), key=lambda n: n.total)
 
 
-def _stage_need(recipe: Recipe, stage: Stage, config: ModelConfig, views: int, text: int, autocast: bool) -> Need:
+def _stage_need(recipe: Recipe, stage: Stage, config: ModelConfig, lengths: Lengths, autocast: bool) -> Need:
     depth, size = config.cached_depth, min(stage.micro_batch or stage.batch, stage.batch)
     memory = PeakMemory()
     with FakeTensorMode():
-        model = Pi0(dataclasses.replace(config, dtype="float32"))
+        model = build_model(dataclasses.replace(config, dtype="float32"))
         for name, parameter in model.named_parameters():
             parameter.data = parameter.data.to(kept_dtype(name, recipe, depth, autocast))
         fit_out(model, recipe, autocast)
@@ -105,20 +135,18 @@ def _stage_need(recipe: Recipe, stage: Stage, config: ModelConfig, views: int, t
         for name, parameter in learner.named_parameters():
             parameter.requires_grad_(learns(name, stage, recipe, depth))
         trained = [p for p in learner.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, fused=False, foreach=True)
-        batch = _batch(config, size, stage.draws, views, text)
+        batch = _batch(config, size, stage.draws, lengths)
         for parameter in learner.parameters():
             memory.track(parameter)
         weights = memory.now
         with memory:
-            _pass(learner, batch, autocast)
+            _pass(learner, batch, lengths, autocast)
             if size < stage.batch:  # the gradients of one part wait while the next is computed
-                _pass(learner, batch, autocast)
+                _pass(learner, batch, lengths, autocast)
             clip_gradients(trained, recipe.clip)
         with FlopCounterMode(display=False) as counter:  # apart, for it keeps graphs alive
-            _pass(learner, batch, autocast)
+            _pass(learner, batch, lengths, autocast)
         gradients = sum(p.grad.nbytes for p in trained if p.grad is not None)
-        del optimizer
     learning = sum(p.nbytes for p in ever.values())
     moments = 2 * sum(p.nbytes for p in trained if p.grad is not None)
     average = learning if any(s.ema > 0 for s in recipe.stages) else 0
@@ -127,33 +155,47 @@ def _stage_need(recipe: Recipe, stage: Stage, config: ModelConfig, views: int, t
     held = sum(tensor.nbytes for tensor in inputs if tensor is not None) * stage.batch // size
     peak = max(memory.peak - weights + moments, step) + held
     return Need(
-        learning,
-        weights - learning,
-        gradients,
-        moments,
-        average,
-        peak - moments - gradients,
-        counter.get_total_flops() * stage.batch / size,
+        learning=learning,
+        frozen=weights - learning,
+        gradients=gradients,
+        moments=moments,
+        average=average,
+        activations=peak - moments - gradients,
+        copy=learning + average + moments if recipe.save_async else 0,
+        flop=counter.get_total_flops() * stage.batch / size,
     )
 
 
-def _pass(learner: Learner, batch: Batch, autocast: bool) -> None:
+def _pass(learner: Learner, batch: Batch, lengths: Lengths, autocast: bool) -> None:
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        loss = learner(batch).flow.mean()
+        if isinstance(learner.model, Pi0Fast):
+            loss = _answers_loss(learner.model, batch, lengths)
+        else:
+            loss = learner(batch).flow.mean()
     loss.backward()
 
 
-def _batch(config: ModelConfig, size: int, draws: int, views: int, text: int) -> Batch:
+def _answers_loss(model: Pi0Fast, batch: Batch, lengths: Lengths) -> Tensor:
+    """`Pi0Fast.loss` of so many tokens: which they are, a trace without numbers cannot find out."""
+    assert batch.answer is not None
+    hidden = model.read_answer(batch.inputs, batch.answer).flatten(0, 1)
+    chosen = hidden[torch.arange(len(batch.rows) * lengths.answer)]
+    return F.cross_entropy(model.logits(chosen), torch.zeros(len(chosen), dtype=torch.int64), reduction="none").sum()
+
+
+def _batch(config: ModelConfig, size: int, draws: int, lengths: Lengths) -> Batch:
     side, shape = config.vision.image_size, (config.action_horizon, config.action_dim)
-    slots = config.cameras[:views]
+    slots = config.cameras[: lengths.views]
     inputs = ModelInput(
         {slot: torch.empty(size, side, side, 3) for slot in slots},
         {slot: torch.ones(size, dtype=torch.bool) for slot in slots},
-        torch.zeros(size, text, dtype=torch.int64),
-        torch.ones(size, text, dtype=torch.bool),
+        torch.zeros(size, lengths.text, dtype=torch.int64),
+        torch.ones(size, lengths.text, dtype=torch.bool),
         torch.empty(size, config.action_dim),
     )
     rows: Any = range(size)
+    if config.is_fast:
+        return Batch(rows, inputs, None, torch.empty(0), torch.empty(0), {}, inputs.prompt_mask)
     return Batch(
         rows, inputs, torch.empty(size, *shape), torch.empty(size * draws, *shape), torch.ones(size * draws), {}
     )
@@ -170,7 +212,7 @@ def parse_gpu(text: str) -> tuple[str, float]:
     raise InputError(f"--gpu {text}: write its memory, such as 24GB, or one of {', '.join(MEMORY_GB)}")
 
 
-def alternatives(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
+def alternatives(recipe: Recipe, config: ModelConfig, device: str = "cuda") -> Iterator[tuple[str, Recipe]]:
     """Changes that need less memory, the cheapest first: what to write, and the recipe with it."""
 
     def change(text: str, stages: dict[str, Any], **run: Any) -> tuple[str, Recipe]:
@@ -178,6 +220,8 @@ def alternatives(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
             recipe, stages=tuple(dataclasses.replace(s, **stages) for s in recipe.stages), **run
         )
 
+    if device == "cpu" and recipe.save_async:
+        yield change("save_async=false", {}, save_async=False)
     largest = max(stage.micro_batch or stage.batch for stage in recipe.stages)
     small = [n for n in (16, 8, 4, 2, 1) if n < largest]
     for size in small[:3]:
@@ -185,7 +229,7 @@ def alternatives(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
     for size in [n for n in (8, 1) if n <= largest]:
         yield change(f"micro_batch={size} recompute=1", {"micro_batch": size}, recompute=1.0)
     yield change("micro_batch=1 recompute=1 ema=0", {"micro_batch": 1, "ema": 0.0}, recompute=1.0)
-    for kind in ("expert_only", "lora"):
+    for kind in ("expert_only", "lora") if config.expert else ("lora",):
         if recipe.stages[0].trainable == "full":
             stages = {"micro_batch": min(4, largest), "trainable": kind, "ema": 0.0}
             yield change(
@@ -194,11 +238,11 @@ def alternatives(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
 
 
 def report(
-    recipe: Recipe, config: ModelConfig, views: int, text: int, gpu: tuple[str, float] | None
+    recipe: Recipe, config: ModelConfig, lengths: Lengths, gpu: tuple[str, float], device: str = "cuda"
 ) -> tuple[str, bool]:
-    """The plan as text, and whether the run fits on the device."""
+    """The plan as text, and whether the run fits on the device, whose name and memory `gpu` are."""
     autocast = recipe.precision != "float32"
-    need = measure(recipe, config, views, text, autocast)
+    need = measure(recipe, config, lengths, autocast)
     parts = {
         "weights that learn (float32)": need.learning,
         f"weights that stay ({'bfloat16' if autocast else 'float32'})": need.frozen,
@@ -207,23 +251,28 @@ def report(
         "averaged weights": need.average,
         "activations and scratch": need.activations,
     }
-    lines = [f"{config.model}, {views} camera(s), {text} prompt tokens, {_names(recipe.stages)}"]
-    lines += [f"  {name:32s} {size / 1e9:9.2f} GB" for name, size in parts.items()]
-    lines += [f"  {'together':32s} {need.total / 1e9:9.2f} GB, and about {OVERHEAD / 1e9:.0f} GB of the device's own"]
+    if device == "cpu":
+        parts["copy while a checkpoint is written"] = need.copy
+    written = f"{lengths.text} prompt tokens" + (f", {lengths.answer} of them the answer" if lengths.answer else "")
+    lines = [f"{config.model}, {lengths.views} camera(s), {written}, {_names(recipe.stages)}"]
+    lines += [f"  {name:35s} {size / 1e9:9.2f} GB" for name, size in parts.items()]
+    lines += [
+        f"  {'together':35s} {need.held(device) / 1e9:9.2f} GB, and about {OVERHEAD / 1e9:.0f} GB of the device's own"
+    ]
+    if device != "cpu" and need.copy:
+        lines += [f"  {need.copy / 1e9:.2f} GB of the machine's memory while a checkpoint is written (save_async)"]
     lines += [f"  a step computes {need.flop / 1e12:.2f} TFLOP"]
-    if gpu is None:
-        return "\n".join(lines), True
     name, memory = gpu
     if name in PEAK_TFLOPS:
         seconds = need.flop / (USED * PEAK_TFLOPS[name] * 1e12)
         lines[-1] += f": about {seconds:.2f} s on an {name}, at {USED:.0%} of its bf16 peak"
-    if need.total + OVERHEAD <= memory:
+    if need.held(device) + OVERHEAD <= memory:
         return "\n".join([*lines, f"fits on {name} ({memory / 1e9:.0f} GB)"]), True
     lines.append(f"does not fit on {name} ({memory / 1e9:.0f} GB)")
-    for written, other in alternatives(recipe):
-        less = measure(other, config, views, text, autocast)
-        if less.total + OVERHEAD <= memory:
-            return "\n".join([*lines, f"with {written} it needs {less.total / 1e9:.1f} GB, which fits"]), False
+    for change, other in alternatives(recipe, config, device):
+        less = measure(other, config, lengths, autocast).held(device)
+        if less + OVERHEAD <= memory:
+            return "\n".join([*lines, f"with {change} it needs {less / 1e9:.1f} GB, which fits"]), False
     return "\n".join([*lines, "no change tried here makes it fit: take a larger device"]), False
 
 

@@ -12,7 +12,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,6 +25,8 @@ from pi0_ros.base.errors import Pi0Error
 from pi0_ros.checkpoints.checkpoint import save_checkpoint
 from pi0_ros.checkpoints.folders import new_folder, recover, remove_leftovers
 from pi0_ros.checkpoints.locate import WEIGHTS
+from pi0_ros.model.lora import lora_layers
+from pi0_ros.model.paligemma import stored_dtype
 from pi0_ros.tokens.action_tokens import FOLDER as ACTION_TOKENIZER
 from pi0_ros.tokens.action_tokens import PIECES, SETTINGS
 from pi0_ros.training.fingerprints import robot_fingerprint
@@ -32,8 +35,10 @@ from pi0_ros.training.optimizer import Average
 from pi0_ros.training.recipe import RecipeError
 from pi0_ros.training.run import Run
 from pi0_ros.training.sharding import whole
+from pi0_ros.training.shards import FOLDER as SHARDS
+from pi0_ros.training.shards import ShardWriter
 from pi0_ros.training.state import FOLDER as TRAIN_STATE
-from pi0_ros.training.state import Position, state_tensors, write_state
+from pi0_ros.training.state import Position, state_tensors, write_state, write_whole
 from pi0_ros.training.weights import write_finished
 
 CHECKPOINT, KEPT, ROBOTS = "checkpoint", "checkpoints", "robots"
@@ -108,35 +113,42 @@ def open_output(out: Path, resume: bool, overwrite: bool) -> bool:
 
 
 class Saver:
-    """Writes a run's checkpoints. The loop waits for the copy in memory only, not for the disk."""
+    """Writes a run's checkpoints. The loop waits for the copy in memory only, not for the disk.
+
+    Of several processes the first one writes the policy, put together one tensor after the other; what a resume needs
+    is never put together: each writes its own shards of it.
+    """
 
     def __init__(self, run: Run, out: Path, learner: Learner, learning: Mapping[str, nn.Parameter]) -> None:
         self.run, self.out, self.learner, self.learning = run, out, learner, learning
         self._thread: threading.Thread | None = None
         self._failed: BaseException | None = None
+        several = run.world.size > 1 and run.recipe.parallel == "fsdp"
+        self._shards = ShardWriter(run.world.size, run.world.first) if several else None
 
     def save(self, average: Average, optimizer: torch.optim.Optimizer, position: Position, done: bool) -> None:
         """Write a checkpoint with the averaged weights. The last one (`done`) is waited for, and has no train_state.
 
-        A disk that is full, or gone, is a warning until then: the previous checkpoint is whole.
+        A disk that is full, or gone, is a warning until then: the previous checkpoint is whole. Every process calls it.
         """
         self.wait()
-        recipe, world = self.run.recipe, self.run.world
-        background = recipe.save_async and not done
-        weights = {name: p.detach() for name, p in self.learner.model.named_parameters()}
+        world, background = self.run.world, self.run.recipe.save_async and not done
         state: dict[str, Tensor] = {} if done else state_tensors(self.learning, average, optimizer)
+        weights = {name: p.detach() for name, p in self.learner.model.named_parameters()}
         averaged = {name: average.tensors[name] for name in self.learning}
-        if world.size > 1:  # shards are put together, one after the other, and kept by the first process
-            weights, state, averaged = (_together(tensors, world.first) for tensors in (weights, state, averaged))
-            if not world.first:
-                return
+        copies: dict[int, Tensor] = {}  # of each tensor one, though weights and state share some
+        if self._shards is not None:
+            state = {} if done else self._shards.copy(state)
+        elif not world.first:
+            return  # each has all of it: the first one writes
         elif background:
-            copies: dict[int, Tensor] = {}  # of each tensor one, though weights and state share some
             state = {name: _copy(tensor, copies) for name, tensor in state.items()}
             averaged = {name: _copy(tensor, copies) for name, tensor in averaged.items()}
         for name, tensor in averaged.items():
             if name.startswith("model."):
                 weights[name.removeprefix("model.")] = tensor
+        if self._shards is not None:
+            weights = self._together(weights)
         if not background:
             self._write(weights, state, position, done)
             return
@@ -154,10 +166,22 @@ class Saver:
             failed, self._failed = self._failed, None
             if not isinstance(failed, OSError):
                 raise failed
-            print(
-                f"warning: the checkpoint could not be written ({failed}); the previous one is whole, training goes on",
-                file=sys.stderr,
-            )
+            if self.run.world.first:
+                print(
+                    f"warning: the checkpoint could not be written ({failed}); the previous one is whole, training "
+                    "goes on",
+                    file=sys.stderr,
+                )
+
+    def _together(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Whole weights in this machine's memory, on the first process, in the precision that they are written in."""
+        dtype, merged, found = getattr(torch, self.run.spec.config.dtype), lora_layers(self.learner.model), {}
+        for name, tensor in tensors.items():
+            together = whole(tensor.detach())
+            if self.run.world.first:  # what low-rank factors change is cast when it is merged
+                kept = together.dtype if merged else stored_dtype(name, dtype)
+                found[name] = together.to("cpu", kept, copy=True)
+        return found
 
     def _try(self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor], position: Position) -> None:
         try:
@@ -167,6 +191,22 @@ class Saver:
 
     def _write(
         self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor], position: Position, done: bool
+    ) -> None:
+        """This process's part of a checkpoint."""
+        shards = self._shards
+        if shards is None or done:
+            if self.run.world.first:
+                self._write_folder(weights, position, done, partial(write_whole, tensors=state))
+        elif self.run.world.first:
+            try:
+                self._write_folder(weights, position, done, partial(_write_shards, shards, state))
+            finally:
+                shards.tell(None)  # nobody waits any more, unless this failed before
+        elif (folder := shards.hear()) is not None:
+            shards.write(state, folder)
+
+    def _write_folder(
+        self, weights: Mapping[str, Tensor], position: Position, done: bool, write_tensors: Callable[[Path], None]
     ) -> None:
         run, stages = self.run, self.run.recipe.stages
         progress = {
@@ -182,7 +222,7 @@ class Saver:
             write_action_tokenizer(folder, run)
             write_robots(folder, run, progress)
             if not done:
-                write_state(folder, state, position)
+                write_state(folder, position, write_tensors)
 
         save_checkpoint(
             checkpoint,
@@ -230,14 +270,9 @@ def write_robots(folder: Path, run: Run, progress: Mapping[str, Any]) -> None:
         )
 
 
-def _together(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
-    """Whole copies in this machine's memory, where they are kept."""
-    copies = {}
-    for name, tensor in tensors.items():
-        together = whole(tensor.detach())
-        if keep:
-            copies[name] = together.to("cpu", copy=True)
-    return copies
+def _write_shards(shards: ShardWriter, state: Mapping[str, Tensor], folder: Path) -> None:
+    shards.tell(folder / SHARDS)
+    shards.write(state, folder / SHARDS)
 
 
 def _copy(tensor: Tensor, copies: dict[int, Tensor]) -> Tensor:

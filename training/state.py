@@ -1,6 +1,7 @@
 """Everything a killed run needs to go on exactly: raw and averaged weights and the optimiser's moments. No pickle.
 
     train_state/state.safetensors   raw.<parameter>  average.<parameter>  exp_avg.<parameter>  exp_avg_sq.<parameter>
+    train_state/shards/             the same of several processes, each its part (`shards.py`)
     train_state/state.json          stage, step, seconds trained
 
 Only parameters that learn in some stage are there; the others are those of the start. Random numbers and the sampler's
@@ -10,7 +11,7 @@ position are functions of (seed, stage, step), so there is nothing of them to sa
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from pi0_ros.checkpoints.safetensors_files import CheckpointError, SafetensorsFi
 from pi0_ros.training.optimizer import Average
 from pi0_ros.training.recipe import RecipeError
 from pi0_ros.training.sharding import like
+from pi0_ros.training.shards import FOLDER as SHARDS
+from pi0_ros.training.shards import names_in, read_shards
 
 FOLDER, TENSORS, POSITION = "train_state", "state.safetensors", "state.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -76,12 +79,20 @@ def state_tensors(
     return tensors
 
 
-def write_state(checkpoint: Path, tensors: Mapping[str, Tensor], position: Position) -> None:
-    """Write `train_state/` into a checkpoint folder (that is renamed into place when complete)."""
+def write_state(checkpoint: Path, position: Position, write: Callable[[Path], None]) -> None:
+    """Write `train_state/` into a checkpoint folder (that is renamed into place when complete).
+
+    `write` puts the tensors into it: `write_whole`, or the shards of each process.
+    """
     folder = checkpoint / FOLDER
     folder.mkdir()
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
+    write(folder)
     (folder / POSITION).write_text(json.dumps(asdict(position)) + "\n")
+
+
+def write_whole(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write the tensors that this process has in whole."""
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
 
 
 def read_position(checkpoint: Path) -> Position:
@@ -102,18 +113,31 @@ def read_state(
     optimizer: torch.optim.Optimizer,
     position: Position,
 ) -> None:
-    """Put what `write_state` saved back in place."""
+    """Put what `write_state` saved back in place, whatever number of processes saved it and reads it."""
+    if (shards := checkpoint / FOLDER / SHARDS).is_dir():
+        known = names_in(shards)
+        restore_optimizer(optimizer, learning, known, position)
+        read_shards(state_tensors(learning, average, optimizer), shards)
+        return
     path = checkpoint / FOLDER / TENSORS
     file = SafetensorsFile(path)  # read one tensor after the other: memory holds the state once
+    restore_optimizer(optimizer, learning, file.tensors, position)
     try:
-        for name, parameter in learning.items():
-            parameter.copy_(like(parameter, file.tensor(f"raw.{name}")))
-            if average.enabled:
-                average.tensors[name].copy_(like(parameter, file.tensor(f"average.{name}")))
+        for name, tensor in state_tensors(learning, average, optimizer).items():
+            tensor.copy_(like(tensor, file.tensor(name)))
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit this model ({error}); was the training config changed?") from None
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer,
+    learning: Mapping[str, nn.Parameter],
+    known: Collection[str],
+    position: Position,
+) -> None:
+    """Give AdamW room for the moments that are `known`, after so many steps."""
     for name, parameter in learning.items():
-        if f"exp_avg.{name}" in file.tensors:
-            moments = {moment: like(parameter, file.tensor(f"{moment}.{name}")) for moment in MOMENTS}
+        if f"{MOMENTS[0]}.{name}" in known:
+            moments = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
             steps = torch.tensor(float(position.step), device=parameter.device)  # a fused optimiser wants it there
             optimizer.state[parameter] = {"step": steps, **moments}

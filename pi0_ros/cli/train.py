@@ -6,8 +6,8 @@
     pi0 train datasets/mine --config pi05_lora --init pi05_base --plan --gpu 24GB
     pi0 train datasets/arm datasets/humanoid --weights 2,1 --config pi05_lora --init pi05_base --out runs/both
 
---plan prints the memory that a run needs, part by part, and what to change where it does not fit (status 1); nothing is
-loaded or trained.
+--plan prints the memory that a run needs, part by part, and what to change where it does not fit (status 1); no weights
+and no frames are loaded, nothing is trained.
 
 The finished policy is <out>/checkpoint (averaged weights, robot file, statistics, tokenizer). While training it also
 holds `train_state/`, from which --resume goes on exactly where an unbroken run would be. progress.csv, curve.png,
@@ -25,7 +25,9 @@ import dataclasses
 import math
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,13 +37,16 @@ from pi0_ros.cli.dataset_options import OWN, add_map_argument, open_datasets
 from pi0_ros.cli.limits_report import limit_findings
 from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.doctor.machine import host_memory
+from pi0_ros.model.config import ModelConfig
 from pi0_ros.sim.grounding import Grounding
-from pi0_ros.training.loop import train
+from pi0_ros.training.loader import load_rows
+from pi0_ros.training.loop import read_sources, train
 from pi0_ros.training.objective import AuxiliaryLosses
-from pi0_ros.training.plan import parse_gpu, report
-from pi0_ros.training.recipe import load_recipe
-from pi0_ros.training.run import model_config
+from pi0_ros.training.plan import Lengths, parse_gpu, report, typical
+from pi0_ros.training.recipe import Recipe, load_recipe
+from pi0_ros.training.run import model_config, prepare
 from pi0_ros.training.saving import ROBOTS, TrainingStoppedError
+from pi0_ros.training.statistics import NORM_STATS_PATH
 from pi0_ros.training.world import OtherProcessError, World, joined
 
 AUXILIARY: AuxiliaryLosses = {"grounding": Grounding}  # losses that recipes may name beside the flow's
@@ -153,16 +158,33 @@ def plan(datasets: Sequence[Dataset], changes: tuple[str, ...], args: argparse.N
     if args.init is not None:
         recipe = dataclasses.replace(recipe, init=str(args.init))
     config = model_config(recipe)
-    gpu = parse_gpu(args.gpu) if args.gpu else None
+    gpu, device = (parse_gpu(args.gpu) if args.gpu else None), "cuda"
     if gpu is None and torch.cuda.is_available():
         gpu = torch.cuda.get_device_name(), float(torch.cuda.mem_get_info()[1])
     if gpu is None:
         if not (free := host_memory().free_bytes):
             raise InputError("this machine does not say how much memory is free: give --gpu")
-        gpu = "this machine's free memory", float(free)
-    slots = {camera.slot for dataset in datasets for camera in dataset.robot.cameras}
-    views = sum(slot in slots for slot in config.cameras)
+        gpu, device = ("this machine's free memory", float(free)), "cpu"
     print("tracing a step without its numbers: a minute or more at full size", file=sys.stderr)
-    text, fits = report(recipe, config, views, config.max_token_len, gpu)
+    text, fits = report(recipe, config, plan_lengths(datasets, recipe, config), gpu, device)
     print(text)
     return 0 if fits else 1
+
+
+def plan_lengths(datasets: Sequence[Dataset], recipe: Recipe, config: ModelConfig) -> Lengths:
+    """What the frames of the datasets are made of; without their statistics prompts as long as the model takes."""
+    stages = tuple(dataclasses.replace(stage, auxiliary={}) for stage in recipe.stages)
+    plain = dataclasses.replace(recipe, stages=stages, track=())
+    missing = [dataset.path for dataset in datasets if not (dataset.path / NORM_STATS_PATH).is_file()]
+    if not missing:
+        sources = read_sources(datasets, config.action_horizon, partial(load_rows, labels=recipe.prompts == "subtask"))
+        with tempfile.TemporaryDirectory() as place:
+            return typical(prepare(sources, plain, Path(place), {}, {}))
+    if config.is_fast:
+        raise InputError(
+            f"{missing[0]}: no statistics, and how much a pi0_fast writes depends on them: make them with "
+            f"`pi0 stats {missing[0]} --horizon {config.action_horizon}`"
+        )
+    print(f"{missing[0]}: no statistics yet: prompts are counted as long as the model takes", file=sys.stderr)
+    slots = {camera.slot for dataset in datasets for camera in dataset.robot.cameras}
+    return Lengths(sum(slot in slots for slot in config.cameras), config.max_token_len)

@@ -47,7 +47,11 @@ class Pi0Fast(PaliGemma):
         self.set_dtype(getattr(torch, config.dtype))
 
     def answer_logits(self, inputs: ModelInput, answer: Tensor) -> Tensor:
-        """Return float32 [N, vocabulary]: what is predicted for each of the N True tokens of `answer` [B, L], by row.
+        """Return float32 [N, vocabulary], what is predicted for each of the N tokens of `answer` [B, L], by row."""
+        return self.logits(self.read_answer(inputs, answer)[answer[:, 1:]])
+
+    def read_answer(self, inputs: ModelInput, answer: Tensor) -> Tensor:
+        """Return the hidden states [B, L-1, D] that predict each token of the prompt but the first.
 
         The prompt holds question and answer, see `Tokenizer.encode_action_answer`. As in openpi, positions count every
         token here, padding and missing cameras too; when sampling they do not.
@@ -58,7 +62,7 @@ class Pi0Fast(PaliGemma):
         positions = torch.arange(mask.shape[1], device=mask.device)[None]
         bias = causal_bias(mask, causal, embedded.dtype, self.config.vlm)
         hidden, _ = self.vlm.read(embedded, Rotary.at(positions, self.config.vlm.head_dim), bias)
-        return self.logits(hidden[:, images:-1][answer[:, 1:]])  # each token is predicted by the one before it
+        return hidden[:, images:-1]
 
     def loss(self, inputs: ModelInput, answer: Tensor, reduction: str = "none") -> Tensor:
         """Return the mean cross-entropy per token of the `answer` [B, L]: per sample [B], or its `mean`."""

@@ -44,12 +44,14 @@ def make_inputs(
     prompts: Sequence[str],
     device: torch.device | str = "cpu",
     raw: bool = False,
+    written: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> ModelInput:
     """A batch of observations -> the model's input.
 
     images: camera name of the robot file -> uint8 [B, h, w, 3] RGB of any size (at the model's size they are taken as
     they are); state: [B, S] robot units; prompts: B strings. ValueError names a missing camera or a wrong shape.
     `raw` leaves the frames uint8, for the engine to resize where it runs; on a CPU they are resized here.
+    `written` are the prompts where they are tokens already, int64 [B, L] with their mask bool [B, L].
     A model slot that no camera fills gets black (-1) images and mask False (but True for pi0-FAST, as in openpi).
     """
     config, batch = spec.config, len(prompts)
@@ -69,20 +71,33 @@ def make_inputs(
             pixels[slot] = torch.full((batch, size, size, 3), -1.0, device=device)
         masks[slot] = torch.full((batch,), slot in names or config.is_fast, dtype=torch.bool, device=device)
 
-    scaled = units.state_to_model(spec.robot, settled(spec, state))
-    normalized = placed(normalize(scaled, spec.state_stats, spec.settings.state_normalization), spec.robot.state_places)
-    written, pad = spec.settings.prompt_format, spec.settings.pad_state_text
-    encoded = [
-        spec.tokenizer.encode_prompt(config, prompt, row, prompt_format=written, pad_state_text=pad)
-        for prompt, row in zip(prompts, normalized)
-    ]
+    normalized = state_to_model(spec, state)
+    tokens, mask = encode_prompts(spec, prompts, normalized) if written is None else written
     return ModelInput(
         images=pixels,
         image_masks=masks,
-        prompt_tokens=torch.from_numpy(np.stack([tokens for tokens, _ in encoded]).astype(np.int64)).to(device),
-        prompt_mask=torch.from_numpy(np.stack([mask for _, mask in encoded]).astype(bool)).to(device),
+        prompt_tokens=torch.from_numpy(tokens).to(device),
+        prompt_mask=torch.from_numpy(mask).to(device),
         state=_padded(normalized, config.state_width, device),
     )
+
+
+def state_to_model(spec: PolicySpec, state: np.ndarray) -> np.ndarray:
+    """The state [B, S] in robot units -> normalised and at the model's dimensions, float64 without padding behind."""
+    scaled = units.state_to_model(spec.robot, settled(spec, state))
+    return placed(normalize(scaled, spec.state_stats, spec.settings.state_normalization), spec.robot.state_places)
+
+
+def encode_prompts(spec: PolicySpec, prompts: Sequence[str], normalized: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the action head reads, for B prompts and states of `state_to_model`: tokens int64 and mask bool, [B, L]."""
+    settings = spec.settings
+    encoded = [
+        spec.tokenizer.encode_prompt(
+            spec.config, prompt, row, prompt_format=settings.prompt_format, pad_state_text=settings.pad_state_text
+        )
+        for prompt, row in zip(prompts, normalized)
+    ]
+    return np.stack([tokens for tokens, _ in encoded]).astype(np.int64), np.stack([mask for _, mask in encoded])
 
 
 def actions_to_model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from policy_fixtures import tiny_stats
 
 from pi0_ros.checkpoints.norm_stats import NormStats, Stats
 from pi0_ros.robot import load_robot
@@ -10,6 +11,7 @@ from pi0_ros.training.loader import TrainingData, chunk_rows
 from pi0_ros.training.mixture import Source
 
 ROBOT = load_robot("demo_arm")
+OTHER = load_robot("ur5e")  # seven joints, where the demo's arm has six
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 40), "blue": (40, 60, 220)}
 TINY = {
     "vlm": {"width": 32, "depth": 2, "mlp_dim": 48, "num_heads": 2, "num_kv_heads": 1, "head_dim": 16},
@@ -68,3 +70,19 @@ def make_stats(data: TrainingData, horizon: int = 6) -> NormStats:
 def make_source(data: TrainingData) -> Source:
     """The data as the demo arm's, with their statistics."""
     return Source("dataset", data, ROBOT, make_stats(data))
+
+
+def other_data(episodes: int, length: int = 20) -> TrainingData:
+    """Data of the other robot: random poses, one colour in all pictures of a camera."""
+    random = np.random.default_rng(5)
+    n = episodes * length
+    poses = random.normal(size=(n, 7)).astype(np.float32) * 0.1
+    frames = {camera.name: np.full((n, 24, 24, 3), 90, np.uint8) for camera in OTHER.cameras}
+    prompts = tuple(f"task {number}" for number in range(episodes))
+    return TrainingData(frames, poses, poses + 0.01, np.repeat(np.arange(episodes), length), prompts, 10.0)
+
+
+def two_robots() -> list[Source]:
+    """Datasets of two robots."""
+    data = make_data(6, length=15)
+    return [Source("arm", data, ROBOT, make_stats(data)), Source("other", other_data(4), OTHER, tiny_stats(7))]

@@ -18,11 +18,14 @@ from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.model.fast import Pi0Fast
 from pi0_ros.policy.transforms import actions_to_model
 from pi0_ros.tokens.action_tokens import VARIABLE
+from pi0_ros.tokens.tokenizer import Tokenizer
 from pi0_ros.training import loop
 from pi0_ros.training.loader import Augmentation, chunk_rows
+from pi0_ros.training.plan import PeakMemory, measure, typical
 from pi0_ros.training.progress_file import read_progress
 from pi0_ros.training.recipe import Recipe, RecipeError
 from pi0_ros.training.run import Run, prepare
+from pi0_ros.training.weights import ever_learning
 
 MODEL = reference.ROOT / "tokenizer" / "tiny.model"
 STAGE = {"name": "write", "steps": 30, "batch": 16, "lr": 1e-2, "warmup": 2, "ema": 0.5}
@@ -78,6 +81,38 @@ def test_the_answer_is_the_chunk_and_the_loss_is_the_model_s(tmp_path: Path) -> 
     assert torch.allclose(loop.total_loss(run.recipe.stages[0], terms), terms["tokens"])
     parts = sum(learner(part).flow for part in batch.parts(3))
     assert torch.allclose(parts, whole.flow, rtol=1e-5)
+
+
+def test_the_plan_is_within_a_tenth_of_what_a_real_step_holds(tmp_path: Path) -> None:
+    run = made(tmp_path, fast({**STAGE, "micro_batch": 8}, sizes={"vocab_size": 4096}))
+    stage, lengths = run.recipe.stages[0], typical(run)
+    sampler = loop.stage_sampler(run, 0)
+    with PeakMemory() as memory:
+        learner = loop.new_learner(run)
+        learning = ever_learning(learner, run.recipe, run.spec.config.cached_depth)
+        average = loop.Average(learning)
+        optimizer = loop.new_optimizer(learner, stage, run.recipe, run.spec.config.cached_depth)
+        for step in range(2):
+            loop.train_step(run, stage, step, sampler, learner, optimizer, average, tmp_path)
+    assert measure(run.recipe, run.spec.config, lengths, run.autocast).total == pytest.approx(memory.peak, rel=0.1)
+    batch, _ = loop.training_batch(run, stage, sampler, 0, slice(None))
+    assert batch.answer is not None
+    assert lengths.text == pytest.approx(batch.inputs.prompt_tokens.shape[1], abs=8)
+    assert lengths.answer == pytest.approx(batch.answer.sum(1).float().mean(), abs=4)
+
+
+def test_a_prompt_is_tokenised_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, asked = made(tmp_path, fast()), []
+
+    def counted(self: Tokenizer, config: Any, prompt: str, *more: Any, **options: Any) -> Any:
+        asked.append(prompt)
+        return plain[len(more) > 1](self, config, prompt, *more, **options)
+
+    plain = (Tokenizer.encode_prompt, Tokenizer.encode_action_answer)
+    monkeypatch.setattr(Tokenizer, "encode_prompt", counted)
+    monkeypatch.setattr(Tokenizer, "encode_action_answer", counted)
+    loop.draw_batch(run, run.recipe.stages[0], np.arange(5), Augmentation(), np.random.default_rng(0))
+    assert len(asked) == 5
 
 
 def test_it_learns_to_write_and_is_deployed_with_its_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

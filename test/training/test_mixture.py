@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from policy_fixtures import tiny_stats
-from synthetic import ROBOT, make_data, make_stats
+from synthetic import OTHER, ROBOT, make_data, other_data, two_robots
 from test_loop import recipe
 
 from pi0_ros.base.errors import InputError
@@ -23,31 +23,15 @@ from pi0_ros.datasets.merge import merge
 from pi0_ros.datasets.staged_episode import EpisodeStager
 from pi0_ros.datasets.video import CODECS
 from pi0_ros.datasets.writer_v30 import write_dataset
-from pi0_ros.robot import Robot, load_robot
+from pi0_ros.robot import Robot
 from pi0_ros.training import loop
 from pi0_ros.training.loader import Augmentation, TrainingData, make_batch
 from pi0_ros.training.mixture import POWER, Mixture, Source, make_mixed_batch, shares
 from pi0_ros.training.recipe import RecipeError
 from pi0_ros.training.run import prepare
-from pi0_ros.training.statistics import compute_norm_stats
+from pi0_ros.training.statistics import NORM_STATS_PATH, compute_norm_stats
 
-OTHER = load_robot("ur5e")  # seven joints, where the demo's arm has six
 STAGE = {"name": "flow", "steps": 4, "batch": 8, "lr": 1e-3, "warmup": 1, "ema": 0.5}
-
-
-def other_data(episodes: int, length: int = 20) -> TrainingData:
-    """Data of the other robot: random poses, one colour in all pictures of a camera."""
-    random = np.random.default_rng(5)
-    n = episodes * length
-    poses = random.normal(size=(n, 7)).astype(np.float32) * 0.1
-    frames = {camera.name: np.full((n, 24, 24, 3), 90, np.uint8) for camera in OTHER.cameras}
-    prompts = tuple(f"task {number}" for number in range(episodes))
-    return TrainingData(frames, poses, poses + 0.01, np.repeat(np.arange(episodes), length), prompts, 10.0)
-
-
-def two_robots() -> list[Source]:
-    data = make_data(6, length=15)
-    return [Source("arm", data, ROBOT, make_stats(data)), Source("other", other_data(4), OTHER, tiny_stats(7))]
 
 
 def mixed(tmp_path: Path, sources: list[Source]) -> Mixture:
@@ -188,6 +172,15 @@ def test_the_command_trains_on_datasets_of_two_robots(tmp_path: Path, capsys: py
     ):
         for name, values in wanted.present().items():
             np.testing.assert_allclose(found.present()[name], values, atol=1e-12)
+    planned = ["train", *words, "--plan", "--gpu", "24GB", *common]
+    assert main(planned) == 0
+    tokens = int(capsys.readouterr().out.split(" prompt tokens")[0].split()[-1])
+    assert 4 <= tokens < 16  # counted in the data, not the most that the model takes
+    (other / NORM_STATS_PATH).rename(tmp_path / "stats.json")
+    assert main(planned) == 0
+    (tmp_path / "stats.json").rename(other / NORM_STATS_PATH)
+    told = capsys.readouterr()
+    assert "prompts are counted as long as the model takes" in told.err and " 16 prompt tokens" in told.out
     for wrong in (["--weights", "1,2"], ["--weights", "1,2,x"], ["--robot", "ur5e"], ["--map", "a=b"]):
         assert main(["train", *words, *wrong, *common, "--overwrite"]) == 2
         assert wrong[0] in capsys.readouterr().err

@@ -16,7 +16,7 @@ from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.training.objective import Batch, Learner
 from pi0_ros.training.optimizer import Average, clip_gradients
-from pi0_ros.training.plan import PeakMemory, measure, parse_gpu, report
+from pi0_ros.training.plan import Lengths, PeakMemory, measure, parse_gpu, report
 from pi0_ros.training.recipe import Recipe
 from pi0_ros.training.weights import ever_learning, fit_out
 
@@ -73,20 +73,20 @@ def peak_of_real_steps(wanted: Recipe, sizes: ModelConfig) -> int:
     ids=["full", "lora", "expert", "recompute"],
 )
 def test_the_plan_is_within_a_tenth_of_what_real_steps_hold(wanted: Recipe) -> None:
-    planned = measure(wanted, config(), views=2, text=16, autocast=False)
+    planned = measure(wanted, config(), Lengths(2, 16), autocast=False)
     assert planned.total == pytest.approx(peak_of_real_steps(wanted, config()), rel=0.1)
     assert planned.flop > 0
 
 
 def test_the_plan_says_what_to_change_where_it_does_not_fit() -> None:
     wanted, sizes = one_stage(batch=64), dataclasses.replace(config(), action_horizon=6)
-    need = measure(wanted, sizes, 2, 16, False)
+    need = measure(wanted, sizes, Lengths(2, 16), False)
     wanted = dataclasses.replace(wanted, precision="float32")
-    text, fits = report(wanted, sizes, 2, 16, ("a device", need.total + 1.1e9))
+    text, fits = report(wanted, sizes, Lengths(2, 16), ("a device", need.total + 1.1e9))
     assert fits and "fits on a device" in text
-    text, fits = report(wanted, sizes, 2, 16, ("a device", 0.6 * need.total + 1e9))
+    text, fits = report(wanted, sizes, Lengths(2, 16), ("a device", 0.6 * need.total + 1e9))
     assert not fits and "with micro_batch=" in text and "which fits" in text
-    text, fits = report(wanted, sizes, 2, 16, ("a device", 1e9))
+    text, fits = report(wanted, sizes, Lengths(2, 16), ("a device", 1e9))
     assert not fits and "take a larger device" in text
 
 

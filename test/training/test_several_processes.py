@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from several_processes import main
 from synthetic import TINY, make_data, make_source
 
+from pi0_ros.checkpoints.folders import leftovers
+from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.training.not_finite import explain
 from pi0_ros.training.objective import Batch
@@ -40,6 +44,10 @@ STAGES = [
     },
 ]  # fmt: skip
 LORA = [{"name": "few", "steps": 6, "batch": 8, "lr": 3e-3, "warmup": 2, "ema": 0.0, "trainable": "lora"}]
+MIXTURE = {
+    **COMMON, "log_every": 1,
+    "stages": [{"name": "flow", "steps": 6, "batch": 8, "lr": 1e-3, "warmup": 1, "ema": 0.5, "shift": 1}],
+}  # fmt: skip
 CASES: dict[str, dict[str, Any]] = {
     "fsdp": {**COMMON, "stages": STAGES},
     "ddp": {**COMMON, "stages": STAGES, "parallel": "ddp"},
@@ -47,8 +55,8 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def on_two(folder: Path, cases: list[dict[str, Any]]) -> str:
-    """Train the cases on two processes; returns what they printed."""
+def on_two(folder: Path, cases: list[dict[str, Any]], killed: bool = False) -> str:
+    """Train the cases on two processes, of which one may be `killed`; returns what they printed."""
     (folder / "cases.json").write_text(json.dumps(cases))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HELPERS), *sys.path]), "OMP_NUM_THREADS": "1"}
@@ -56,7 +64,7 @@ def on_two(folder: Path, cases: list[dict[str, Any]]) -> str:
         [*command, str(HELPERS / "several_processes.py"), str(folder / "cases.json")],
         capture_output=True, text=True, env=environment, timeout=500,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert bool(done.returncode) == killed, done.stdout + done.stderr
     return done.stdout
 
 
@@ -90,6 +98,98 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
             for name in ("loss", "grad_norm", "param_norm", "val_flow"):
                 if row["step"] % 2 == 0 and row.get(name) is not None and row["step"] in others:
                     assert others[row["step"]][name] == pytest.approx(row[name], rel=1e-4), (out, row["step"], name)
+
+
+def state_in(out: Path) -> dict[str, torch.Tensor]:
+    """The training state of a stopped run, put together from its shards where it has any."""
+    folder = out / "checkpoint" / "train_state"
+    if (folder / "state.safetensors").is_file():
+        return load_file(folder / "state.safetensors")
+    found: dict[str, torch.Tensor] = {}
+    for path in sorted((folder / "shards").iterdir()):
+        with safe_open(path, "pt") as file:
+            places = json.loads(file.metadata()["DCP_SHARDING_INFO"])
+            for name in places:
+                part, start = file.get_tensor(name), places[name]["saved_offsets"][0]
+                found.setdefault(name, torch.zeros(0, *part.shape[1:]))
+                assert len(found[name]) == start  # files come in the order of the processes
+                found[name] = torch.cat([found[name], part])
+    return found
+
+
+def assert_same(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == wanted.keys()
+    assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
+
+
+@pytest.mark.slow
+def test_each_process_saves_its_shards_and_any_number_goes_on(tmp_path: Path) -> None:
+    """Stopped, and killed in the middle of a save: on two as if nothing had been, on one with the very same state.
+
+    The same of a mixture of two robots, whose losses are those of one process.
+    """
+    wanted = CASES["fsdp"]
+    of = {name: tmp_path / name for name in ("whole", "stopped", "killed", "one", "two", "back", "on one")}
+    main([{"recipe": wanted, "out": str(of["one"]), "stop_after": 8}], ALONE)
+    mixed = {name: tmp_path / f"mixture {name}" for name in ("alone", "whole", "stopped")}
+    mixture: dict[str, Any] = {"recipe": MIXTURE, "two_robots": True}
+    main([{**mixture, "out": str(mixed["alone"])}], ALONE)
+    cases = [
+        {**mixture, "out": str(mixed["whole"])},
+        {**mixture, "out": str(mixed["stopped"]), "stop_after": 4},
+        {"recipe": wanted, "out": str(of["whole"])},
+        {"recipe": {**wanted, "keep_last": 2}, "out": str(of["stopped"]), "stop_after": 8},
+        {"recipe": wanted, "out": str(of["two"]), "state_of": str(of["one"])},
+        {"recipe": wanted, "out": str(of["killed"]), "killed": [1, 3]},
+    ]
+    on_two(tmp_path, cases, killed=True)
+    assert_same(state_in(of["two"]), state_in(of["one"]))  # from one to two
+    assert sorted(path.name for path in (of["stopped"] / "checkpoints").iterdir()) == ["6", "8"]
+    assert not any((of["stopped"] / "checkpoints").rglob("train_state"))
+    files = sorted((of["stopped"] / "checkpoint" / "train_state" / "shards").iterdir())
+    sizes = [path.stat().st_size for path in files]
+    assert len(files) == 2 and max(sizes) < 1.5 * min(sizes)
+    main([{"recipe": wanted, "out": str(of["back"]), "state_of": str(of["stopped"])}], ALONE)
+    assert_same(state_in(of["back"]), state_in(of["stopped"]))  # from two to one
+    saved = json.loads((of["killed"] / "checkpoint" / "config.json").read_text())["training"]
+    assert (saved["stage"], saved["step"], len(leftovers(of["killed"] / "checkpoint"))) == ("ground", 6, 1)
+    shutil.copytree(of["killed"], of["on one"])
+    again = [{"recipe": wanted, "out": str(of[name])} for name in ("stopped", "killed")]
+    on_two(tmp_path, [*again, {**mixture, "out": str(mixed["stopped"])}])
+    main([{"recipe": wanted, "out": str(of["on one"])}], ALONE)
+    for name in ("stopped", "killed"):
+        assert_same(weights(of[name]), weights(of["whole"]))
+        assert not leftovers(of[name] / "checkpoint") and not (of[name] / "checkpoint" / "train_state").exists()
+    assert_same(weights(mixed["stopped"]), weights(mixed["whole"]))
+    assert sorted(path.name for path in (mixed["stopped"] / "checkpoint" / "robots").iterdir()) == ["other"]
+    alone, shared = (read_progress(mixed[name] / "progress.csv") for name in ("alone", "whole"))
+    assert len(alone) == len(shared) == 6
+    for row, other in zip(alone, shared, strict=True):
+        for name in ("loss", "grad_norm", "val_flow"):
+            assert other[name] == pytest.approx(row[name], rel=1e-5), (row["step"], name)
+    (last,), (expected,) = (read_progress(of[name] / "progress.csv")[-1:] for name in ("on one", "whole"))
+    assert last["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+
+
+def test_a_missing_shard_is_said_and_never_read_as_zeros(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    main([{"recipe": CASES["lora"], "out": str(out), "stop_after": 2}], ALONE)
+    state = out / "checkpoint" / "train_state"
+    whole = load_file(state / "state.safetensors")
+    (state / "state.safetensors").unlink()
+    (state / "shards").mkdir()
+    for number, cut in enumerate((slice(0, 1), slice(1, None)), 1):
+        parts = {name: tensor[cut].contiguous() for name, tensor in whole.items() if len(tensor[cut])}
+        offsets = {name: {"saved_offsets": [cut.start, *[0] * (tensor.ndim - 1)]} for name, tensor in parts.items()}
+        save_file(parts, state / "shards" / f"{number}.safetensors", {"DCP_SHARDING_INFO": json.dumps(offsets)})
+    main([{"recipe": CASES["lora"], "out": str(tmp_path / "copy"), "state_of": str(out)}], ALONE)
+    assert_same(state_in(tmp_path / "copy"), whole)
+    (state / "shards" / "1.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="are missing: copy the files of all processes"):
+        main([{"recipe": CASES["lora"], "out": str(out)}], ALONE)
+    (state / "shards" / "2.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="does not fit this model"):
+        main([{"recipe": CASES["lora"], "out": str(out)}], ALONE)
 
 
 def test_processes_that_cannot_share_the_work_are_refused() -> None:
