@@ -38,7 +38,7 @@ class TrainingData:
     episode: int64 [N], ascending from 0 to E-1 without holes; prompts: E strings; fps: frames per second;
     idle: bool [N], where no sample should start (None: nowhere); label: int64 [N], which of `labels` says what a frame
     is about, finer than the prompt, -1 for none (None: nowhere); takeover: bool [N], where a person led instead of the
-    policy (None: nobody says).
+    policy (None: nobody says); labels_as_prompts: whether the model is told a frame's label instead of the prompt.
     """
 
     frames: Mapping[str, np.ndarray]
@@ -51,6 +51,7 @@ class TrainingData:
     label: np.ndarray | None = None
     labels: tuple[str, ...] = ()
     takeover: np.ndarray | None = None
+    labels_as_prompts: bool = True
 
     def __post_init__(self) -> None:
         n = len(self.episode)
@@ -81,7 +82,8 @@ class TrainingData:
 
     def prompts_of(self, rows: np.ndarray) -> list[str]:
         """What to tell the model at `rows`: the label, where there is one, else the episode's prompt."""
-        labels = np.full(len(rows), -1) if self.label is None else self.label[rows]
+        told = self.label if self.labels_as_prompts else None
+        labels = np.full(len(rows), -1) if told is None else told[rows]
         return [
             self.prompts[i] if label < 0 else self.labels[label]
             for i, label in zip(self.episode[rows], labels, strict=True)

@@ -39,16 +39,17 @@ from pi0_ros.training.objective import (
 )
 from pi0_ros.training.optimizer import Average, clip_gradients, stage_rate
 from pi0_ros.training.progress import Progress, Silent
-from pi0_ros.training.recipe import Recipe, Stage, load_recipe
+from pi0_ros.training.recipe import SUBTASK, Recipe, Stage, load_recipe
 from pi0_ros.training.robots_stats import distinct, robots_stats
-from pi0_ros.training.run import Run, clipped_state_tokens, model_config, prepare
+from pi0_ros.training.run import Run, clipped_state_tokens, model_config, prepare, reads_labels
 from pi0_ros.training.saving import CHECKPOINT, Saver, StopSignals, TrainingStoppedError, open_output
 from pi0_ros.training.sharding import copies, norm_of, shard, take_apart, waiting, whole
 from pi0_ros.training.sheet import NAME as SHEET
 from pi0_ros.training.sheet import ROWS as SHEET_ROWS
 from pi0_ros.training.sheet import draw_sheet
 from pi0_ros.training.state import Position, check_same_run, finished, read_position, read_state
-from pi0_ros.training.weights import ever_learning, learns, new_model
+from pi0_ros.training.subtask import SubtaskLoss
+from pi0_ros.training.weights import ever_learning, learns, new_model, read_depth
 from pi0_ros.training.world import ALONE, World
 
 TOKENS = "tokens"  # the loss of a pi0-FAST: the mean cross-entropy of the tokens of an answer
@@ -78,7 +79,7 @@ def train(
     if init is not None:
         recipe = dataclasses.replace(recipe, init=str(init))
     sizes = model_config(recipe)
-    read = partial(load_data, image_size=sizes.vision.image_size, labels=recipe.prompts == "subtask")
+    read = partial(load_data, image_size=sizes.vision.image_size, labels=reads_labels(recipe))
     sources = read_sources(datasets, sizes.action_horizon, read, weights, world)
     names = [source.name for source in sources]
     notes = {"dataset": ", ".join(names)}
@@ -134,7 +135,8 @@ def train_on(
 
     # Model: the network with the heads of the auxiliary losses, and the average of all that ever learns.
     learner = new_learner(run)
-    learning = ever_learning(learner, recipe, run.spec.config.cached_depth)
+    depth = read_depth(recipe, run.spec.config)
+    learning = ever_learning(learner, recipe, depth)
     average = Average(learning, enabled=any(stage.ema > 0 for stage in recipe.stages))
     saver = Saver(run, out, learner, learning)
 
@@ -152,7 +154,7 @@ def train_on(
             if number > position.stage:
                 position = Position(number, 0, position.seconds)
                 average.load_into_network()
-            optimizer = new_optimizer(learner, stage, recipe, run.spec.config.cached_depth)
+            optimizer = new_optimizer(learner, stage, recipe, depth)
             network = copies(learner, stage) if world.size > 1 and recipe.parallel == "ddp" else learner
             if position.step:
                 read_state(checkpoint, learning, average, optimizer, position)
@@ -190,6 +192,8 @@ def introduce(run: Run, learner: Learner, learning: Mapping[str, nn.Parameter], 
         f"{f'{run.world.size} processes ({run.recipe.parallel}), ' if run.world.size > 1 else ''}"
         f"{len(run.train_rows)} frames to train on, {len(run.held_out_rows)} held out"
     )
+    if isinstance(text := run.auxiliary.get(SUBTASK), SubtaskLoss):
+        progress.say(f"{text.share(run.train_rows):.0%} of these frames have a subtask that is learned as text")
     if (clipped := clipped_state_tokens(run)) > 0.05:
         progress.say(
             f"warning: {clipped:.0%} of the state's numbers lie outside of -1 .. 1 and look alike to pi0.5: use "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.fast import Pi0Fast
-from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.paligemma import ModelInput, PaliGemma, Pictures
 from pi0_ros.model.pi0 import Pi0, Prefix
 from pi0_ros.robot import Robot
 from pi0_ros.training.loader import TrainingData
@@ -34,6 +34,20 @@ class AuxiliaryLoss(Protocol):
 
     def score(self, answers: np.ndarray, rows: np.ndarray) -> float:
         """How good answers [n, ...] for rows [n] of the data are, for the validation curve."""
+
+
+@runtime_checkable
+class TextLoss(Protocol):
+    """A loss of what the language model itself writes after the images, in a pass of its own; the rest is as above."""
+
+    head: nn.Module
+
+    def labels(self, rows: np.ndarray) -> tuple[np.ndarray, ...]: ...
+
+    def text_errors(self, model: PaliGemma, pictures: Pictures, labels: Sequence[Tensor]) -> Tensor:
+        """One error per row, [B]; these are also the answers that `score` reads."""
+
+    def score(self, answers: np.ndarray, rows: np.ndarray) -> float: ...
 
 
 # Makes an auxiliary loss of the data, the robot and the rows to train on; recipes name it by its key in this mapping.
@@ -136,7 +150,7 @@ class Sums:
 class Learner(nn.Module):
     """The policy's network and the throw-away heads of the auxiliary losses."""
 
-    def __init__(self, model: Pi0 | Pi0Fast, auxiliary: Mapping[str, AuxiliaryLoss]) -> None:
+    def __init__(self, model: Pi0 | Pi0Fast, auxiliary: Mapping[str, AuxiliaryLoss | TextLoss]) -> None:
         super().__init__()
         self.model = model
         self.heads = nn.ModuleDict({name: loss.head for name, loss in auxiliary.items()})
@@ -147,19 +161,32 @@ class Learner(nn.Module):
         if isinstance(self.model, Pi0Fast):
             assert batch.answer is not None
             return Sums(self.model.loss(batch.inputs, batch.answer).sum()[None], {}, {})
-        prefix = self.model.encode_prefix(batch.inputs)
         auxiliary, answers = {}, {}
+        pictures = self.model.embed_images(batch.inputs) if any(map(self._is_text, batch.labels)) else None
+        read = batch.actions is not None or not all(map(self._is_text, batch.labels))
+        prefix = self.model.encode_prefix(batch.inputs, pictures) if read else None
         for name, labels in batch.labels.items():
-            with torch.autocast(prefix.hidden.device.type, enabled=False):
-                answer = self.auxiliary[name].answers(prefix, batch.inputs)
-                auxiliary[name] = (self.auxiliary[name].errors(answer, labels) * labels[-1]).sum()
-                answers[name] = answer.detach()
+            loss = self.auxiliary[name]
+            if isinstance(loss, TextLoss):
+                assert pictures is not None
+                errors = answer = loss.text_errors(self.model, pictures, labels)
+            else:
+                assert prefix is not None
+                with torch.autocast(batch.inputs.state.device.type, enabled=False):
+                    answer = loss.answers(prefix, batch.inputs)
+                    errors = loss.errors(answer, labels)
+            auxiliary[name] = (errors * labels[-1]).sum()
+            answers[name] = answer.detach()
         if batch.actions is None:
-            return Sums(prefix.hidden.new_zeros(self.model.config.action_dim), auxiliary, answers)
+            return Sums(batch.inputs.state.new_zeros(self.model.config.action_dim), auxiliary, answers)
+        assert prefix is not None
         error = self.model.loss(batch.inputs, batch.actions, batch.noise, batch.time, prefix=prefix)
         if batch.time.ndim == 2:
             error = error * (batch.time > 0)[..., None]
         return Sums(error.sum((0, 1)), auxiliary, answers)
+
+    def _is_text(self, name: str) -> bool:
+        return isinstance(self.auxiliary[name], TextLoss)
 
 
 def draw_noise_and_time(

@@ -26,13 +26,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from pi0_ros.base.errors import InputError
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.fast import Pi0Fast, build_model
-from pi0_ros.model.paligemma import ModelInput
+from pi0_ros.model.paligemma import ModelInput, PaliGemma, Pictures
 from pi0_ros.training.loader import prompt_masks
 from pi0_ros.training.objective import Batch, Learner
 from pi0_ros.training.optimizer import clip_gradients
-from pi0_ros.training.recipe import Recipe, Stage
+from pi0_ros.training.recipe import SUBTASK, Recipe, Stage, learns_text
 from pi0_ros.training.run import Run
-from pi0_ros.training.weights import ever_learning, fit_out, kept_dtype, learns
+from pi0_ros.training.weights import ever_learning, fit_out, kept_dtype, learns, read_depth
 
 SAMPLES = 128  # frames of each dataset whose prompts are written
 OVERHEAD = 1.0e9  # bytes: CUDA context, libraries' workspaces
@@ -66,11 +66,15 @@ class Need:
 
 @dataclass(frozen=True)
 class Lengths:
-    """What a frame is for the model: cameras, tokens of the prompt, of which so many are a pi0-FAST's answer."""
+    """What a frame is for the model: cameras, tokens of the prompt, of which so many are a pi0-FAST's answer.
+
+    subtask: tokens of the question for the subtask and its answer, where that is learned, and of the answer alone.
+    """
 
     views: int
     text: int
     answer: int = 0
+    subtask: tuple[int, int] = (0, 0)
 
 
 def typical(run: Run) -> Lengths:
@@ -83,7 +87,35 @@ def typical(run: Run) -> Lengths:
         text = max(text, int(mask.sum(1).max()))
         answers.append(-(-int(answer.sum()) // len(rows)))
     views = sum(slot in slots or config.is_fast for slot in config.cameras)
-    return Lengths(views, config.max_token_len if run.recipe.compile else text, max(answers))
+    subtask = (0, 0)
+    if SUBTASK in run.auxiliary:
+        rows = run.train_rows[:: max(1, len(run.train_rows) // SAMPLES)]
+        _, mask, answer, _ = run.auxiliary[SUBTASK].labels(rows)
+        subtask = int(mask.sum(1).max()), -(-int(answer.sum()) // len(rows))
+    return Lengths(views, config.max_token_len if run.recipe.compile else text, max(answers), subtask)
+
+
+class _PlannedText:
+    """The loss of so many tokens: which they are, a trace without numbers cannot find out."""
+
+    def __init__(self, answer: int) -> None:
+        self.head, self.answer = torch.nn.Identity(), answer
+
+    def labels(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        raise NotImplementedError
+
+    def text_errors(self, model: PaliGemma, pictures: Pictures, labels: Sequence[Tensor]) -> Tensor:
+        tokens, mask = labels[:2]
+        return _errors_of_some(model, model.read_text(tokens, mask, pictures), self.answer)[None].expand(len(tokens))
+
+    def score(self, answers: np.ndarray, rows: np.ndarray) -> float:
+        raise NotImplementedError
+
+
+def _errors_of_some(model: PaliGemma, hidden: Tensor, count: int) -> Tensor:
+    """Sum of the errors of `count` tokens per row of `hidden` [B, L-1, D]."""
+    chosen = hidden.flatten(0, 1)[torch.arange(len(hidden) * count)]
+    return F.cross_entropy(model.logits(chosen), torch.zeros(len(chosen), dtype=torch.int64), reduction="none").sum()
 
 
 class PeakMemory(TorchDispatchMode):
@@ -123,19 +155,19 @@ def measure(recipe: Recipe, config: ModelConfig, lengths: Lengths, autocast: boo
 
 
 def _stage_need(recipe: Recipe, stage: Stage, config: ModelConfig, lengths: Lengths, autocast: bool) -> Need:
-    depth, size = config.cached_depth, min(stage.micro_batch or stage.batch, stage.batch)
+    depth, size = read_depth(recipe, config), min(stage.micro_batch or stage.batch, stage.batch)
     memory = PeakMemory()
     with FakeTensorMode():
         model = build_model(dataclasses.replace(config, dtype="float32"))
         for name, parameter in model.named_parameters():
             parameter.data = parameter.data.to(kept_dtype(name, recipe, depth, autocast))
         fit_out(model, recipe, autocast)
-        learner = Learner(model, {})
+        learner = Learner(model, {SUBTASK: _PlannedText(lengths.subtask[1])} if learns_text(recipe) else {})
         ever = ever_learning(learner, recipe, depth)
         for name, parameter in learner.named_parameters():
             parameter.requires_grad_(learns(name, stage, recipe, depth))
         trained = [p for p in learner.parameters() if p.requires_grad]
-        batch = _batch(config, size, stage.draws, lengths)
+        batch = _batch(config, size, stage, lengths)
         for parameter in learner.parameters():
             memory.track(parameter)
         weights = memory.now
@@ -171,19 +203,22 @@ def _pass(learner: Learner, batch: Batch, lengths: Lengths, autocast: bool) -> N
         if isinstance(learner.model, Pi0Fast):
             loss = _answers_loss(learner.model, batch, lengths)
         else:
-            loss = learner(batch).flow.mean()
+            sums = learner(batch)
+            loss = sums.flow.mean() + sum(sums.auxiliary.values())
     loss.backward()
 
 
 def _answers_loss(model: Pi0Fast, batch: Batch, lengths: Lengths) -> Tensor:
-    """`Pi0Fast.loss` of so many tokens: which they are, a trace without numbers cannot find out."""
+    """`Pi0Fast.loss` of so many tokens."""
     assert batch.answer is not None
-    hidden = model.read_answer(batch.inputs, batch.answer).flatten(0, 1)
-    chosen = hidden[torch.arange(len(batch.rows) * lengths.answer)]
-    return F.cross_entropy(model.logits(chosen), torch.zeros(len(chosen), dtype=torch.int64), reduction="none").sum()
+    return _errors_of_some(model, model.read_answer(batch.inputs, batch.answer), lengths.answer)
 
 
-def _batch(config: ModelConfig, size: int, draws: int, lengths: Lengths) -> Batch:
+def _batch(config: ModelConfig, size: int, stage: Stage, lengths: Lengths) -> Batch:
+    draws, labels = stage.draws, {}
+    if stage.auxiliary.get(SUBTASK, 0.0) > 0:
+        read = torch.ones(size, lengths.subtask[0], dtype=torch.bool)
+        labels = {SUBTASK: (read.long(), read, read, torch.ones(size))}
     side, shape = config.vision.image_size, (config.action_horizon, config.action_dim)
     slots = config.cameras[: lengths.views]
     inputs = ModelInput(
@@ -197,7 +232,7 @@ def _batch(config: ModelConfig, size: int, draws: int, lengths: Lengths) -> Batc
     if config.is_fast:
         return Batch(rows, inputs, None, torch.empty(0), torch.empty(0), {}, inputs.prompt_mask)
     return Batch(
-        rows, inputs, torch.empty(size, *shape), torch.empty(size * draws, *shape), torch.ones(size * draws), {}
+        rows, inputs, torch.empty(size, *shape), torch.empty(size * draws, *shape), torch.ones(size * draws), labels
     )
 
 

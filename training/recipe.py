@@ -25,6 +25,9 @@ from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, choice_at,
 T = TypeVar("T")
 
 
+SUBTASK = "subtask"  # the auxiliary loss of writing a frame's label
+
+
 class RecipeError(InputError):
     """A training config that cannot be used; the message names the file, the key and what to write."""
 
@@ -55,7 +58,9 @@ class Stage:
     ema: float = key(0.99, "decay of the averaged weights, which are evaluated and shipped; 0: none are kept")
     weight_decay: float = key(1e-10, "AdamW's weight decay")
     flow: float = key(1.0, "weight of the flow matching loss; 0 leaves the action expert out")
-    auxiliary: dict[str, float] = key({}, "weights of other losses by name, such as `{grounding: 0.1}`")
+    auxiliary: dict[str, float] = key(
+        {}, "weights of other losses by name: `{subtask: 0.1}` (pi0.5 writes a frame's label), `{grounding: 0.1}`"
+    )
     gripper: float = key(1.0, "weight of the gripper dimensions in the flow loss")
     state_noise: float = key(0.0, "standard deviation of noise on the normalised state")
     brightness: float = key(0.0, "images times 1 - b .. 1 + b")
@@ -145,6 +150,11 @@ class Recipe:
     save_dtype: Literal["auto", "float32", "bfloat16"] = key(
         "auto", "of the finished weights; auto: as `init` or preset"
     )
+
+
+def learns_text(recipe: Recipe) -> bool:
+    """Whether some stage learns to write subtasks."""
+    return any(stage.auxiliary.get(SUBTASK, 0.0) > 0 for stage in recipe.stages)
 
 
 STAGE_KEYS = tuple(f.name for f in dataclasses.fields(Stage) if f.name != "name")

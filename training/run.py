@@ -28,9 +28,10 @@ from pi0_ros.training.fingerprints import dataset_fingerprint, episode_fingerpri
 from pi0_ros.training.loader import split_episodes
 from pi0_ros.training.mixture import Mixture, Part, Source, shares
 from pi0_ros.training.not_finite import check_data
-from pi0_ros.training.objective import AuxiliaryLoss, AuxiliaryLosses
+from pi0_ros.training.objective import AuxiliaryLoss, AuxiliaryLosses, TextLoss
 from pi0_ros.training.optimizer import computes_bfloat16
-from pi0_ros.training.recipe import Recipe, RecipeError
+from pi0_ros.training.recipe import SUBTASK, Recipe, RecipeError, learns_text
+from pi0_ros.training.subtask import SubtaskLoss, check_subtasks, questions
 from pi0_ros.training.trackers import check_trackers
 from pi0_ros.training.vocabulary import make_tokenizer
 from pi0_ros.training.world import ALONE, World
@@ -47,7 +48,7 @@ class Run:
     autocast: bool
     train_rows: np.ndarray
     held_out_rows: np.ndarray
-    auxiliary: Mapping[str, AuxiliaryLoss]
+    auxiliary: Mapping[str, AuxiliaryLoss | TextLoss]
     notes: Mapping[str, Any]
     world: World = ALONE
 
@@ -84,15 +85,20 @@ def prepare(
         raise RecipeError("state_noise: this pi0.5 reads the state from its prompt, where no noise goes: leave it at 0")
     if config.is_fast:
         check_fast(recipe, config, [source.robot for source in sources])
-    tokenizer_path = _tokenizer(recipe, config, [text for s in sources for text in s.data.texts], out, world)
+    texts = [text for source in sources for text in (*source.data.texts, *questions(recipe, source.data))]
+    tokenizer_path = _tokenizer(recipe, config, texts, out, world)
     mixture = _mixture(sources, recipe, config, Tokenizer.load(tokenizer_path), out)
+    check_subtasks(recipe, config, mixture.parts)
     split = [_split(part, recipe) for part in mixture.parts]
     train_rows = np.concatenate([part.first + found.train_rows for part, found in zip(mixture.parts, split)])
     held_out_rows = np.concatenate([part.first + found.held_out_rows for part, found in zip(mixture.parts, split)])
     fingerprints = [fingerprint for found in split for fingerprint in found.fingerprints]
     wanted = {name for stage in recipe.stages for name, weight in stage.auxiliary.items() if weight > 0}
-    for name in sorted(wanted - set(auxiliary)):
-        raise RecipeError(f"auxiliary: no loss {name!r}{nearest(name, auxiliary)}; known: {', '.join(auxiliary)}")
+    known = (SUBTASK, *auxiliary)
+    for name in sorted(wanted - set(known)):
+        raise RecipeError(f"auxiliary: no loss {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+    text = {SUBTASK: SubtaskLoss(mixture, config, recipe.compile)} if SUBTASK in wanted else {}
+    wanted -= {SUBTASK}
     if len(sources) > 1:
         _check_mixture(mixture, recipe, wanted)
         names = [source.name for source in sources]
@@ -106,7 +112,8 @@ def prepare(
         computes_bfloat16(device) if recipe.precision == "auto" else recipe.precision == "bfloat16",
         train_rows,
         held_out_rows,
-        {name: auxiliary[name](sources[0].data, sources[0].robot, train_rows, config) for name in sorted(wanted)},
+        {name: auxiliary[name](sources[0].data, sources[0].robot, train_rows, config) for name in sorted(wanted)}
+        | text,
         {
             **notes,
             "recipe": dataclasses.asdict(recipe),
@@ -153,7 +160,8 @@ def _mixture(
     for source, share in zip(sources, shares(sources), strict=True):
         settings = policy_settings(recipe, config, source.data.fps)
         spec = PolicySpec(config, settings, source.robot, source.norm_stats, tokenizer)
-        parts.append(Part(source.name, source.data, spec, share, first))
+        data = dataclasses.replace(source.data, labels_as_prompts=recipe.prompts == "subtask")
+        parts.append(Part(source.name, data, spec, share, first))
         first += source.data.length
     if not config.is_fast:
         return Mixture(tuple(parts))
@@ -194,6 +202,11 @@ def model_config(recipe: Recipe) -> ModelConfig:
     else:
         config = ModelConfig.from_dict({**ModelConfig.preset(recipe.model).to_dict(), **recipe.model_overrides})
     return config if recipe.save_dtype == "auto" else dataclasses.replace(config, dtype=recipe.save_dtype)
+
+
+def reads_labels(recipe: Recipe) -> bool:
+    """Whether the recipe needs the frames' labels."""
+    return recipe.prompts == "subtask" or learns_text(recipe)
 
 
 def policy_settings(recipe: Recipe, config: ModelConfig, fps: float) -> PolicySettings:

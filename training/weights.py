@@ -19,7 +19,7 @@ from pi0_ros.model.init import sine_position_init
 from pi0_ros.model.lora import add_lora, lora_layers, unreached
 from pi0_ros.model.paligemma import stored_dtype
 from pi0_ros.model.pi0 import Pi0
-from pi0_ros.training.recipe import Recipe, RecipeError, Stage
+from pi0_ros.training.recipe import Recipe, RecipeError, Stage, learns_text
 
 FROZEN: dict[str, tuple[str, ...]] = {
     "full": (),
@@ -29,7 +29,7 @@ FROZEN: dict[str, tuple[str, ...]] = {
 
 
 def learns(name: str, stage: Stage, recipe: Recipe, depth: int | None) -> bool:
-    """Whether a stage trains the learner's parameter `name`; `depth` is the model config's `cached_depth`."""
+    """Whether a stage trains the learner's parameter `name`; `depth` is that of `read_depth`."""
     if not name.startswith("model."):  # heads
         return True
     part = name.removeprefix("model.")
@@ -40,6 +40,11 @@ def learns(name: str, stage: Stage, recipe: Recipe, depth: int | None) -> bool:
     frozen: tuple[str, ...] = ("vlm.", "embedding.") if recipe.lora.vlm_rank else ()
     frozen += ("expert.",) if recipe.lora.expert_rank else ()
     return ".lora_" in part or not (frozen and part.startswith(frozen))
+
+
+def read_depth(recipe: Recipe, config: ModelConfig) -> int | None:
+    """The `depth` of `learns`: the config's, or None where text is learned, which all of the language model writes."""
+    return None if learns_text(recipe) else config.cached_depth
 
 
 def ever_learning(learner: nn.Module, recipe: Recipe, depth: int | None) -> dict[str, nn.Parameter]:
@@ -59,7 +64,7 @@ def new_model(recipe: Recipe, config: ModelConfig, device: torch.device, autocas
     """
 
     def dtype(name: str) -> torch.dtype:
-        return kept_dtype(name, recipe, config.cached_depth, autocast)
+        return kept_dtype(name, recipe, read_depth(recipe, config), autocast)
 
     torch.manual_seed(recipe.seed)
     if recipe.init is not None:
@@ -87,7 +92,8 @@ def fit_out(model: Pi0 | Pi0Fast, recipe: Recipe, autocast: bool) -> None:
         lora = recipe.lora
         parts = ("attention",) * lora.attention + ("mlp",) * lora.feed_forward
         ranks = {"vlm": lora.vlm_rank} | ({"expert": lora.expert_rank} if isinstance(model, Pi0) else {})
-        add_lora(model, lora.style, ranks, {"vlm": lora.vlm_alpha, "expert": lora.expert_alpha}, parts)
+        alphas = {"vlm": lora.vlm_alpha, "expert": lora.expert_alpha}
+        add_lora(model, lora.style, ranks, alphas, parts, learns_text(recipe))
     for transformer in (model.vlm, model.expert) if isinstance(model, Pi0) else (model.vlm,):
         transformer.recomputed_layers = round(recipe.recompute * len(transformer.layers))
         if autocast and recipe.residual == "bfloat16":

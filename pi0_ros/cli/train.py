@@ -43,8 +43,8 @@ from pi0_ros.training.loader import load_rows
 from pi0_ros.training.loop import read_sources, train
 from pi0_ros.training.objective import AuxiliaryLosses
 from pi0_ros.training.plan import Lengths, parse_gpu, report, typical
-from pi0_ros.training.recipe import Recipe, load_recipe
-from pi0_ros.training.run import model_config, prepare
+from pi0_ros.training.recipe import SUBTASK, Recipe, learns_text, load_recipe
+from pi0_ros.training.run import model_config, prepare, reads_labels
 from pi0_ros.training.saving import ROBOTS, TrainingStoppedError
 from pi0_ros.training.statistics import NORM_STATS_PATH
 from pi0_ros.training.world import OtherProcessError, World, joined
@@ -173,16 +173,17 @@ def plan(datasets: Sequence[Dataset], changes: tuple[str, ...], args: argparse.N
 
 def plan_lengths(datasets: Sequence[Dataset], recipe: Recipe, config: ModelConfig) -> Lengths:
     """What the frames of the datasets are made of; without their statistics prompts as long as the model takes."""
-    stages = tuple(dataclasses.replace(stage, auxiliary={}) for stage in recipe.stages)
+    text = {SUBTASK: 1.0} if learns_text(recipe) else {}  # other losses take next to nothing
+    stages = tuple(dataclasses.replace(stage, auxiliary=text) for stage in recipe.stages)
     plain = dataclasses.replace(recipe, stages=stages, track=())
     missing = [dataset.path for dataset in datasets if not (dataset.path / NORM_STATS_PATH).is_file()]
     if not missing:
-        sources = read_sources(datasets, config.action_horizon, partial(load_rows, labels=recipe.prompts == "subtask"))
+        sources = read_sources(datasets, config.action_horizon, partial(load_rows, labels=reads_labels(recipe)))
         with tempfile.TemporaryDirectory() as place:
             return typical(prepare(sources, plain, Path(place), {}, {}))
-    if config.is_fast:
+    if config.is_fast or text:
         raise InputError(
-            f"{missing[0]}: no statistics, and how much a pi0_fast writes depends on them: make them with "
+            f"{missing[0]}: no statistics, and how much text is learned depends on them: make them with "
             f"`pi0 stats {missing[0]} --horizon {config.action_horizon}`"
         )
     print(f"{missing[0]}: no statistics yet: prompts are counted as long as the model takes", file=sys.stderr)

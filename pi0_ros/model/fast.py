@@ -68,12 +68,7 @@ class Pi0Fast(PaliGemma):
         """Return the mean cross-entropy per token of the `answer` [B, L]: per sample [B], or its `mean`."""
         if reduction not in ("none", "mean"):
             raise ValueError(f"reduction must be 'none' or 'mean', not {reduction!r}")
-        scored = answer[:, 1:]
-        errors = F.cross_entropy(
-            self.answer_logits(inputs, answer), inputs.prompt_tokens[:, 1:][scored], reduction="none"
-        )
-        rows = scored.nonzero()[:, 0]
-        loss = errors.new_zeros(len(answer)).index_add(0, rows, errors) / scored.sum(1).clamp(min=1)
+        loss = self.answer_errors(self.read_answer(inputs, answer), inputs.prompt_tokens, answer)
         return loss.mean() if reduction == "mean" else loss
 
     @torch.no_grad()

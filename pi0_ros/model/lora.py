@@ -63,13 +63,19 @@ class LoraLinear(nn.Module):
 
 
 def add_lora(
-    model: PaliGemma, style: str, ranks: dict[str, int], alphas: dict[str, float], parts: tuple[str, ...]
+    model: PaliGemma,
+    style: str,
+    ranks: dict[str, int],
+    alphas: dict[str, float],
+    parts: tuple[str, ...],
+    text: bool = False,
 ) -> None:
     """Give the transformers `vlm` and `expert` factors of these ranks (0: none), in `attention` and `mlp`.
 
-    Layers that no action loss reaches get none. New factors are those of the style: openpi draws both, PEFT draws the
-    first and starts the second at zero.
+    Layers that no action loss reaches get none, unless `text` is learned too. New factors are those of the style:
+    openpi draws both, PEFT draws the first and starts the second at zero.
     """
+    depth = None if text else model.config.cached_depth
     for name, rank in ranks.items():
         if rank == 0:
             continue
@@ -78,7 +84,7 @@ def add_lora(
             for part in parts:
                 module = layer.get_submodule(_room(part))
                 for linear in ATTENTION if part == "attention" else FEED_FORWARD:
-                    if not unreached(f"{name}.layers.{index}.{_room(part)}.{linear}.weight", model.config.cached_depth):
+                    if not unreached(f"{name}.layers.{index}.{_room(part)}.{linear}.weight", depth):
                         wrapped = _wrap(module, linear, style, rank, alphas[name], _sizes(model, name))
                         setattr(module, linear, wrapped)
 

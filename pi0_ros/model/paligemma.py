@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pi0_ros.model.config import ModelConfig
-from pi0_ros.model.generation import EOS, causal_bias, write
+from pi0_ros.model.generation import EOS, causal_bias, prefix_positions, write
+from pi0_ros.model.layers import Rotary
 from pi0_ros.model.transformer import Transformer
 from pi0_ros.model.vision import VisionTower
 
@@ -42,6 +43,14 @@ class ModelInput:
         )
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """What the vision tower made of the images that are there: tokens [B, T, D] of each camera, and their mask."""
+
+    tokens: list[Tensor]
+    masks: list[Tensor]
+
+
 class PaliGemma(nn.Module):
     """SigLIP, a linear projector and Gemma, whose output head is its embedding table."""
 
@@ -66,19 +75,31 @@ class PaliGemma(nn.Module):
         """Return the embeddings [B, S, D] of `tokens` [B, S], scaled by sqrt(D) as Gemma reads them."""
         return (self.embedding(tokens) * math.sqrt(self.config.vlm.width)).to(self.vlm.dtype)
 
-    def embed_prefix(self, inputs: ModelInput) -> tuple[Tensor, Tensor]:
-        """Return the token embeddings [B, P, D], images first, and their mask bool [B, P]."""
+    def embed_prefix(self, inputs: ModelInput, pictures: Pictures | None = None) -> tuple[Tensor, Tensor]:
+        """Return the token embeddings [B, P, D], images first, and their mask bool [B, P].
+
+        `pictures` are those of `embed_images`, where it has been asked already.
+        """
+        pictures = self.embed_images(inputs) if pictures is None else pictures
+        return self._behind_pictures(pictures, inputs.prompt_tokens, inputs.prompt_mask)
+
+    def _behind_pictures(self, pictures: Pictures, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        embedded = self.embed_tokens(tokens)
+        if not pictures.tokens:
+            return embedded, mask
+        return torch.cat([*pictures.tokens, embedded], dim=1), torch.cat([*pictures.masks, mask], dim=1)
+
+    def embed_images(self, inputs: ModelInput) -> Pictures:
+        """Return the image tokens of every camera that is there."""
         slots = self._slots(inputs)
-        prompt = self.embed_tokens(inputs.prompt_tokens)
         if not slots:
-            return prompt, inputs.prompt_mask
+            return Pictures([], [])
         present = torch.stack([inputs.image_masks[slot] for slot in slots])  # [cameras, B]
         images = torch.stack([inputs.images[slot] for slot in slots])
         images = images.masked_fill(~present[..., None, None, None], 0.0).flatten(0, 1)
         tokens = self.projector(self.vision(images)).unflatten(0, present.shape)  # [cameras, B, T, D]
         mask = present.T.repeat_interleave(tokens.shape[2], dim=1)
-        embedded = torch.cat([*tokens, prompt], dim=1)
-        return embedded, torch.cat([mask, inputs.prompt_mask], dim=1)
+        return Pictures([*tokens], [mask])
 
     def _slots(self, inputs: ModelInput) -> list[str]:
         """Return the slots that have an image, in the order of their token blocks, after checking the images."""
@@ -97,6 +118,27 @@ class PaliGemma(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 [..., vocabulary] of the language model's normed output [..., D]: the head is tied."""
         return F.linear(hidden.to(self.embedding.weight.dtype), self.embedding.weight).float()
+
+    def read_text(self, tokens: Tensor, mask: Tensor, pictures: Pictures) -> Tensor:
+        """Return the hidden states [B, L-1, D] that predict each of `tokens` [B, L] but the first, as it would write.
+
+        `mask` [B, L] is False for padding behind them. Attention and positions are those of `generate_text`.
+        """
+        embedded, seen = self._behind_pictures(pictures, tokens, mask)
+        bias = causal_bias(seen, _behind(seen, mask), embedded.dtype, self.config.vlm)
+        hidden, _ = self.vlm.read(embedded, Rotary.at(prefix_positions(seen), self.config.vlm.head_dim), bias)
+        return hidden[:, seen.shape[1] - mask.shape[1] : -1]
+
+    def text_errors(self, tokens: Tensor, mask: Tensor, answer: Tensor, pictures: Pictures) -> Tensor:
+        """Return the mean cross-entropy [B] per token of each `answer` bool [B, L] within a text, see `read_text`."""
+        return self.answer_errors(self.read_text(tokens, mask, pictures), tokens, answer)
+
+    def answer_errors(self, hidden: Tensor, tokens: Tensor, answer: Tensor) -> Tensor:
+        """Return the mean cross-entropy [B] per token of `answer` [B, L], which `hidden` [B, L-1, D] predicts."""
+        scored = answer[:, 1:]  # each token is predicted by the one before it
+        errors = F.cross_entropy(self.logits(hidden[scored]), tokens[:, 1:][scored], reduction="none")
+        rows = scored.nonzero()[:, 0]
+        return errors.new_zeros(len(answer)).index_add(0, rows, errors) / scored.sum(1).clamp(min=1)
 
     @torch.no_grad()
     def generate_text(

@@ -16,7 +16,7 @@ from pi0_ros.model.flow import integrate, interpolate, time_embedding
 from pi0_ros.model.generation import prefix_positions
 from pi0_ros.model.init import init_weights
 from pi0_ros.model.layers import Rotary, attention_bias, fold_heads
-from pi0_ros.model.paligemma import ModelInput, PaliGemma
+from pi0_ros.model.paligemma import ModelInput, PaliGemma, Pictures
 from pi0_ros.model.rtc import Guidance
 from pi0_ros.model.transformer import KeysValues, Transformer
 
@@ -39,7 +39,8 @@ class Pi0(PaliGemma):
     """pi0 or pi0.5, by its config. New weights are random; `load_model` reads trained ones.
 
     Nothing reads what the last VLM layer puts out, so its query and output projections, feed-forward and second norm
-    and the final VLM norm are parameters (checkpoints have them) that no loss reaches: their gradient stays None.
+    and the final VLM norm are parameters (checkpoints have them) that no action loss reaches: their gradient stays
+    None, unless text is learned too (`text_errors`).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -62,9 +63,9 @@ class Pi0(PaliGemma):
 
     # ---- prefix: images and prompt ----
 
-    def encode_prefix(self, inputs: ModelInput) -> Prefix:
-        """Run images and prompt through the vision-language model once."""
-        embedded, mask = self.embed_prefix(inputs)
+    def encode_prefix(self, inputs: ModelInput, pictures: Pictures | None = None) -> Prefix:
+        """Run images and prompt through the vision-language model once; `pictures` as in `embed_prefix`."""
+        embedded, mask = self.embed_prefix(inputs, pictures)
         rotary = Rotary.at(prefix_positions(mask), self.config.vlm.head_dim)
         cached, hidden = self.vlm.cache(embedded, rotary, attention_bias(mask[:, None, None, :], embedded.dtype))
         return Prefix(cached, mask, hidden)

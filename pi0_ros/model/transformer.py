@@ -96,7 +96,10 @@ class Transformer(nn.Module):
         """
         longer = []
         for index, layer in enumerate(self._stack):
-            x, keys_values = layer.attend(x, rotary, bias, None if cached is None else cached[index], None)
+            again = cached is None and index < self.recomputed_layers
+            x, keys_values = recomputed(
+                layer.attend, again, x, rotary, bias, None if cached is None else cached[index], None
+            )
             longer.append(keys_values)
         return self.norm(x)[0], longer
 

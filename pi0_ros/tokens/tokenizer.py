@@ -83,6 +83,18 @@ class Tokenizer:
         """Return the question for the next subtask of `task`: tokens [L] and mask [L]; see `Pi0.generate_text`."""
         return self._fit(config, [self._pieces.bos, *self._pieces.encode(subtask_text(task))], task)
 
+    def encode_subtask_answer(
+        self, config: ModelConfig, task: str, subtask: str
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return that question and its answer: tokens [L], mask [L], and bool [L] where the answer with its end is.
+
+        The answer is what is trained on; "" has none.
+        """
+        question = [self._pieces.bos, *self._pieces.encode(subtask_text(task))]
+        answer = [*self._pieces.encode(clean(subtask)), self._pieces.eos] if subtask else []
+        tokens, mask = self._fit(config, question + answer, task)
+        return tokens, mask, mask & (np.arange(len(mask)) >= len(question))
+
     def encode_action_answer(
         self, config: ModelConfig, prompt: str, state: State, action_tokens: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

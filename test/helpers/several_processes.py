@@ -6,6 +6,7 @@ A case is `{"recipe": ..., "out": folder}` and perhaps
     "killed": [rank, save]  that process is killed while it writes this save's shards, when its part is on disk
     "state_of": folder      nothing is trained: the training state of that run's checkpoint is read, and saved in `out`
     "two_robots": true      a mixture
+    "labelled": true        frames with labels
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from synthetic import make_data, make_source, two_robots
+from synthetic import make_data, make_labelled, make_source, two_robots
 from torch.distributed.checkpoint import HuggingFaceStorageWriter
 
 from pi0_ros.sim.grounding import Grounding
@@ -47,6 +48,7 @@ def main(cases: list[dict[str, Any]], world: World) -> None:
             copy_state(Path(case["state_of"]), Path(case["out"]), case["recipe"], world)
             continue
         sources = two_robots() if case.get("two_robots") else [source]
+        sources = [make_source(make_labelled())] if case.get("labelled") else sources
         try:
             loop.train_on(
                 sources, recipe_from_dict(case["recipe"], "test.yaml"), Path(case["out"]),

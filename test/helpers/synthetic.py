@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from policy_fixtures import tiny_stats
 
@@ -13,6 +15,7 @@ from pi0_ros.training.mixture import Source
 ROBOT = load_robot("demo_arm")
 OTHER = load_robot("ur5e")  # seven joints, where the demo's arm has six
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 40), "blue": (40, 60, 220)}
+LABELS = ("go to the cube", "grasp it")
 TINY = {
     "vlm": {"width": 32, "depth": 2, "mlp_dim": 48, "num_heads": 2, "num_kv_heads": 1, "head_dim": 16},
     "expert": {"width": 24, "depth": 2, "mlp_dim": 40, "num_heads": 2, "num_kv_heads": 1, "head_dim": 16},
@@ -52,6 +55,14 @@ def make_data(episodes: int, size: int = 24, length: int = 30, seed: int = 0) ->
         prompts=tuple(prompts),
         fps=20.0,
     )
+
+
+def make_labelled(episodes: int = 6) -> TrainingData:
+    """What the wrist camera shows says which label a frame has; the first frame of each episode has none."""
+    data = make_data(episodes, length=15)
+    label = (data.frames["wrist"][:, 0, 0, 0] > 50).astype(np.int64)
+    label[[start for start, _ in data.spans]] = -1
+    return replace(data, label=label, labels=LABELS)
 
 
 def make_stats(data: TrainingData, horizon: int = 6) -> NormStats:

@@ -48,6 +48,11 @@ MIXTURE = {
     **COMMON, "log_every": 1,
     "stages": [{"name": "flow", "steps": 6, "batch": 8, "lr": 1e-3, "warmup": 1, "ema": 0.5, "shift": 1}],
 }  # fmt: skip
+SUBTASK = {
+    **COMMON, "log_every": 1, "prompts": "subtask",
+    "model_overrides": {**TINY, "model": "pi05", "discrete_state_input": True, "max_token_len": 64},
+    "stages": [{"name": "both", "steps": 4, "batch": 8, "lr": 1e-3, "warmup": 1, "auxiliary": {"subtask": 0.5}}],
+}  # fmt: skip
 CASES: dict[str, dict[str, Any]] = {
     "fsdp": {**COMMON, "stages": STAGES},
     "ddp": {**COMMON, "stages": STAGES, "parallel": "ddp"},
@@ -122,19 +127,30 @@ def assert_same(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor])
     assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
 
 
+def assert_losses(found: Path, wanted: Path, *names: str) -> None:
+    """The same numbers in every step."""
+    rows, others = (read_progress(out / "progress.csv") for out in (found, wanted))
+    assert len(rows) == len(others) > 3
+    for row, other in zip(rows, others, strict=True):
+        for name in names:
+            assert row[name] == pytest.approx(other[name], rel=1e-5), (found, row["step"], name)
+
+
 @pytest.mark.slow
 def test_each_process_saves_its_shards_and_any_number_goes_on(tmp_path: Path) -> None:
     """Stopped, and killed in the middle of a save: on two as if nothing had been, on one with the very same state.
 
-    The same of a mixture of two robots, whose losses are those of one process.
+    The same of a mixture of two robots, whose losses are those of one process; so are those of subtasks.
     """
     wanted = CASES["fsdp"]
     of = {name: tmp_path / name for name in ("whole", "stopped", "killed", "one", "two", "back", "on one")}
     main([{"recipe": wanted, "out": str(of["one"]), "stop_after": 8}], ALONE)
     mixed = {name: tmp_path / f"mixture {name}" for name in ("alone", "whole", "stopped")}
     mixture: dict[str, Any] = {"recipe": MIXTURE, "two_robots": True}
-    main([{**mixture, "out": str(mixed["alone"])}], ALONE)
+    text: dict[str, Any] = {"recipe": SUBTASK, "labelled": True}
+    main([{**mixture, "out": str(mixed["alone"])}, {**text, "out": str(tmp_path / "text alone")}], ALONE)
     cases = [
+        {**text, "out": str(tmp_path / "text")},
         {**mixture, "out": str(mixed["whole"])},
         {**mixture, "out": str(mixed["stopped"]), "stop_after": 4},
         {"recipe": wanted, "out": str(of["whole"])},
@@ -162,11 +178,8 @@ def test_each_process_saves_its_shards_and_any_number_goes_on(tmp_path: Path) ->
         assert not leftovers(of[name] / "checkpoint") and not (of[name] / "checkpoint" / "train_state").exists()
     assert_same(weights(mixed["stopped"]), weights(mixed["whole"]))
     assert sorted(path.name for path in (mixed["stopped"] / "checkpoint" / "robots").iterdir()) == ["other"]
-    alone, shared = (read_progress(mixed[name] / "progress.csv") for name in ("alone", "whole"))
-    assert len(alone) == len(shared) == 6
-    for row, other in zip(alone, shared, strict=True):
-        for name in ("loss", "grad_norm", "val_flow"):
-            assert other[name] == pytest.approx(row[name], rel=1e-5), (row["step"], name)
+    assert_losses(mixed["whole"], mixed["alone"], "loss", "grad_norm", "val_flow")
+    assert_losses(tmp_path / "text", tmp_path / "text alone", "loss", "subtask", "grad_norm", "val_subtask")
     (last,), (expected,) = (read_progress(of[name] / "progress.csv")[-1:] for name in ("on one", "whole"))
     assert last["loss"] == pytest.approx(expected["loss"], rel=1e-4)
 
