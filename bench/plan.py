@@ -112,7 +112,8 @@ def child(case: Case, folder: Path, resume: bool) -> None:
         stepped.wait(10)
         write(saver, *what)
 
-    loop.train_step, Saver._try = step, slowly  # type: ignore[method-assign]
+    loop.train_step = step  # type: ignore[assignment]
+    Saver._try = slowly  # type: ignore[method-assign, assignment]
     Path("/proc/self/clear_refs").write_text("5")
     before = memory("VmRSS")
     with contextlib.suppress(TrainingStoppedError):

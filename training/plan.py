@@ -99,7 +99,8 @@ class _PlannedText:
     """The loss of so many tokens: which they are, a trace without numbers cannot find out."""
 
     def __init__(self, answer: int) -> None:
-        self.head, self.answer = torch.nn.Identity(), answer
+        self.head: torch.nn.Module = torch.nn.Identity()
+        self.answer = answer
 
     def labels(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
         raise NotImplementedError

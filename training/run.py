@@ -97,13 +97,18 @@ def prepare(
     known = (SUBTASK, *auxiliary)
     for name in sorted(wanted - set(known)):
         raise RecipeError(f"auxiliary: no loss {name!r}{nearest(name, known)}; known: {', '.join(known)}")
-    text = {SUBTASK: SubtaskLoss(mixture, config, recipe.compile)} if SUBTASK in wanted else {}
+    learns_subtasks = SUBTASK in wanted
     wanted -= {SUBTASK}
     if len(sources) > 1:
         _check_mixture(mixture, recipe, wanted)
         names = [source.name for source in sources]
         notes = {**notes, "datasets": names, "shares": [round(part.share, 6) for part in mixture.parts]}
     torch.manual_seed(recipe.seed)  # of the heads
+    losses: dict[str, AuxiliaryLoss | TextLoss] = {
+        name: auxiliary[name](sources[0].data, sources[0].robot, train_rows, config) for name in sorted(wanted)
+    }
+    if learns_subtasks:
+        losses[SUBTASK] = SubtaskLoss(mixture, config, recipe.compile)
     return Run(
         recipe,
         mixture,
@@ -112,8 +117,7 @@ def prepare(
         computes_bfloat16(device) if recipe.precision == "auto" else recipe.precision == "bfloat16",
         train_rows,
         held_out_rows,
-        {name: auxiliary[name](sources[0].data, sources[0].robot, train_rows, config) for name in sorted(wanted)}
-        | text,
+        losses,
         {
             **notes,
             "recipe": dataclasses.asdict(recipe),

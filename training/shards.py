@@ -13,9 +13,11 @@ from pathlib import Path
 
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import checkpoint
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
@@ -63,9 +65,9 @@ class ShardWriter:
 
     def write(self, tensors: Mapping[str, Tensor], folder: Path) -> None:
         """Write all shards; done when those of every process are on disk. OSError where a disk is full or gone."""
-        writer = checkpoint.HuggingFaceStorageWriter(str(folder), save_distributed=True)
+        writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
         try:
-            checkpoint.save(dict(tensors), storage_writer=writer, process_group=self._group)
+            save(dict(tensors), storage_writer=writer, process_group=self._group)
         except CheckpointException as error:
             reasons = [reason for reason, _ in error.failures.values()]
             if all(isinstance(reason, OSError) for reason in reasons):
@@ -75,7 +77,7 @@ class ShardWriter:
 
 def names_in(folder: Path) -> set[str]:
     """The tensors that shards lie there of; CheckpointError where one of them has a hole: a file is missing."""
-    found = checkpoint.HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    found = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
     for name, entry in found.items():
         assert isinstance(entry, TensorStorageMetadata)
         if sum(chunk.sizes.numel() for chunk in entry.chunks) != entry.size.numel():
@@ -91,8 +93,8 @@ def read_shards(tensors: Mapping[str, Tensor], folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process, which is fine
         try:
-            reader = checkpoint.HuggingFaceStorageReader(str(folder))
-            checkpoint.load(dict(tensors), storage_reader=reader, no_dist=not dist.is_initialized())
+            reader = HuggingFaceStorageReader(str(folder))
+            load(dict(tensors), storage_reader=reader, no_dist=not dist.is_initialized())
         except CheckpointException as error:
             reason = next(iter(error.failures.values()))[0]
             raise CheckpointError(

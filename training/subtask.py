@@ -26,7 +26,7 @@ class SubtaskLoss:
 
     def __init__(self, mixture: Mixture, config: ModelConfig, keep_length: bool = False) -> None:
         """`keep_length` leaves the padding behind the longest text, for compiled networks."""
-        self.head = nn.Identity()  # the language model's own
+        self.head: nn.Module = nn.Identity()  # the language model's own
         self._mixture, self._config, self._keep_length = mixture, config, keep_length
         self._written: dict[tuple[str, str], Written] = {}
 
