@@ -168,7 +168,7 @@ def test_each_process_saves_its_shards_and_any_number_goes_on(tmp_path: Path) ->
     main([{"recipe": wanted, "out": str(of["back"]), "state_of": str(of["stopped"])}], ALONE)
     assert_same(state_in(of["back"]), state_in(of["stopped"]))  # from two to one
     saved = json.loads((of["killed"] / "checkpoint" / "config.json").read_text())["training"]
-    assert (saved["stage"], saved["step"], len(leftovers(of["killed"] / "checkpoint"))) == ("ground", 6, 1)
+    assert (saved["stage"], saved["step"]) == ("ground", 6)
     shutil.copytree(of["killed"], of["on one"])
     again = [{"recipe": wanted, "out": str(of[name])} for name in ("stopped", "killed")]
     on_two(tmp_path, [*again, {**mixture, "out": str(mixed["stopped"])}])
