@@ -25,7 +25,7 @@ from pi0_ros.training import loop
 from pi0_ros.training.loader import Augmentation, TrainingData
 from pi0_ros.training.mixture import Source
 from pi0_ros.training.plan import PeakMemory, measure, typical
-from pi0_ros.training.progress import read_progress
+from pi0_ros.training.progress_file import read_progress
 from pi0_ros.training.recipe import Recipe, RecipeError
 from pi0_ros.training.run import Run, prepare
 from pi0_ros.training.subtask import SubtaskLoss
