@@ -132,8 +132,8 @@ def assert_losses(found: Path, wanted: Path, *names: str) -> None:
     rows, others = (read_progress(out / "progress.csv") for out in (found, wanted))
     assert len(rows) == len(others) > 3
     for row, other in zip(rows, others, strict=True):
-        for name in names:
-            assert row[name] == pytest.approx(other[name], rel=1e-5), (found, row["step"], name)
+        for name in names:  # validation is not in every row
+            assert row[name] == (other[name] and pytest.approx(other[name], rel=1e-5)), (found, row["step"], name)
 
 
 @pytest.mark.slow
