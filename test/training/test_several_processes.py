@@ -67,7 +67,7 @@ def on_two(folder: Path, cases: list[dict[str, Any]], killed: bool = False) -> s
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HELPERS), *sys.path]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, str(HELPERS / "several_processes.py"), str(folder / "cases.json")],
-        capture_output=True, text=True, env=environment, timeout=500,
+        capture_output=True, text=True, env=environment, timeout=1500,
     )  # fmt: skip
     assert bool(done.returncode) == killed, done.stdout + done.stderr
     return done.stdout
