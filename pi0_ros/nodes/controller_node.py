@@ -62,7 +62,7 @@ from pi0_ros.nodes.received import read_chunk, read_state, state_stamp_ns
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
 from pi0_ros.nodes.shadow import Shadow, unwatched
-from pi0_ros.nodes.ticker import Ticker
+from pi0_ros.nodes.ticker import TOGETHER_S, Ticker
 from pi0_ros.observation.joint_messages import JointsHeard, MessageError
 from pi0_ros.robot import StateTopic
 
@@ -305,13 +305,23 @@ class ControllerNode(Node):
         response.success, response.message = not problems, "; ".join(problems) or "reset; ~/arm to start"
         return response
 
-    def _tick(self, now: float) -> bool:
-        """One tick at `now` (ROS time, s): whether there was a command, sent or too late to be sent."""
+    def _instant(self, due: float) -> tuple[float, float]:
+        """When a tick that was `due` (ROS time, s) really is, and the steady time: the present where the process stood
+        still since, so that nothing from the time in between counts as new."""
+        for _ in range(3):  # both clocks at one moment, again where something came in between
+            before, now, steady = steady_seconds(), self.now(), steady_seconds()
+            if steady - before < TOGETHER_S:
+                break
+        return now if now - due > self.controller.stall_s else due, steady
+
+    def _tick(self, due: float) -> bool:
+        """One tick that was `due` (ROS time, s): whether there was a command, sent or too late to be sent."""
         controller = self.controller
         with self._lock:
+            now, steady = self._instant(due)
             controller.withheld = self._deadman.withholds() if self._deadman else ""
             chunks = controller.counts.chunks
-            command = controller.tick(now, steady_seconds())
+            command = controller.tick(now, steady)
             self.output.say_in_charge(controller.in_charge)  # before the first command of whoever it is now
             followed = controller.timeline.chunk if controller.counts.chunks != chunks else None
         alone = command is not None and command.alone is not None  # what only brakes a base is never too late

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from std_msgs.msg import Bool, Float64MultiArray, String  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
 
+from pi0_ros.control.pacing import steady_seconds  # noqa: E402
 from pi0_ros.launching.launches import ros_arguments  # noqa: E402
 from pi0_ros.nodes import messages  # noqa: E402
 from pi0_ros.nodes.controller_node import limits_of  # noqa: E402
@@ -692,3 +694,13 @@ def test_a_shadow_commands_nothing_and_says_how_far_it_is_from_the_operator(
             error.position, np.array(sent[messages.stamp_to_ns(error.header.stamp)]) - goal, atol=1e-9
         )
     assert not arm.sent, "still nothing on pi0/command"
+
+
+@pytest.mark.parametrize(("due", "is_at"), [(99.98, 99.98), (99.0, 100.0)])
+def test_a_tick_that_was_suspended_since_it_was_due_is_of_the_present(due: float, is_at: float) -> None:
+    """Else joint states from the beginning of the pause would count as newer than the pause."""
+    from pi0_ros.nodes.controller_node import ControllerNode
+
+    node = SimpleNamespace(now=lambda: 100.0, controller=SimpleNamespace(stall_s=0.09))
+    now, steady = ControllerNode._instant(node, due)
+    assert now == is_at and steady == pytest.approx(steady_seconds(), abs=60.0)
