@@ -1,4 +1,5 @@
-"""What the robot file says about a camera's pictures, done alike live and offline: encoding, depth, crop, rotation."""
+"""What the robot file says about a camera's pictures, done alike live and offline: encoding, depth,
+rectification, crop, rotation."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.observation.images import ImageError, check_image, decode_image
+from pi0_ros.observation.rectifying import rectified
 from pi0_ros.robot import Camera
 
 DEPTHS = {"16UC1": ("u2", 1e-3), "mono16": ("u2", 1e-3), "32FC1": ("f4", 1.0)}  # kind, metres per unit
@@ -27,11 +29,13 @@ class _Relabelled:
 
 def decoder_of(camera: Camera) -> Callable[[Any], np.ndarray]:
     """A function from the camera's messages to its pictures, uint8 [H,W,3] RGB. It raises `ImageError`."""
-    if not (camera.encoding or camera.depth or camera.crop or camera.rotate):
+    if not (camera.encoding or camera.depth or camera.rectify or camera.crop or camera.rotate):
         return decode_image
 
     def decode(msg: Any) -> np.ndarray:
         picture = _depth_picture(msg, camera) if camera.depth else decode_image(_relabelled(msg, camera))
+        if camera.rectify is not None:
+            picture = rectified(picture, camera.rectify, camera.name)
         return np.ascontiguousarray(np.rot90(_cropped(picture, camera), -camera.rotate // 90))
 
     return decode

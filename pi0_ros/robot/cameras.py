@@ -8,6 +8,7 @@ from typing import Any
 from pi0_ros.base.strict_yaml import Place, Section, nearest
 from pi0_ros.robot.encodings import ENCODINGS
 from pi0_ros.robot.entries import MAX_AGE_HINT, latency_of, stamp_of, topic_of
+from pi0_ros.robot.lens import read_lens
 from pi0_ros.robot.message_types import CAMERA_TYPES
 from pi0_ros.robot.types import Camera
 
@@ -18,7 +19,7 @@ HINTS = {"slot": "the model's image slot, such as " + ", ".join(SLOTS), "max_age
 
 
 def read_camera(value: Any, place: Place) -> Camera:
-    optional = ("frozen_s", "encoding", "crop", "rotate", "depth", "stamp", "latency_s")
+    optional = ("frozen_s", "encoding", "rectify", "crop", "rotate", "depth", "stamp", "latency_s")
     item = Section(value, place, ("name", "topic", "type", "slot", "max_age_s"), optional, HINTS)
     slot = item.text("slot")
     if not SLOT_PATTERN.fullmatch(slot):
@@ -35,6 +36,7 @@ def read_camera(value: Any, place: Place) -> Camera:
         max_age_s=item.positive("max_age_s"),
         frozen_s=item.positive("frozen_s") if "frozen_s" in item else None,
         encoding=item.choice("encoding", ENCODINGS) if "encoding" in item else "",
+        rectify=read_lens(item.value["rectify"], (*item.place, "rectify")) if "rectify" in item else None,
         crop=_crop(item) if "crop" in item else None,
         rotate=_rotate(item) if "rotate" in item else 0,
         depth=_depth(item) if "depth" in item else None,

@@ -30,6 +30,7 @@ from pi0_ros.robot.entries import (
     units_of,
 )
 from pi0_ros.robot.goals import only_grippers, read_goals, says_goal, write_goals
+from pi0_ros.robot.lens import write_lens
 from pi0_ros.robot.mending import mend
 from pi0_ros.robot.message_types import (
     COMMAND_TYPES,
@@ -465,6 +466,7 @@ def robot_to_yaml(robot: Robot) -> str:
         values = stream(item)
         for key, names in (("crop", ("left", "top", "width", "height")), ("depth", ("near", "far"))):
             values |= {key: dict(zip(names, values[key]))} if key in values else {}
+        values |= {"rectify": write_lens(item.rectify)} if item.rectify is not None else {}
         return {key: value for key, value in values.items() if value or key not in ("encoding", "rotate")}
 
     document = {

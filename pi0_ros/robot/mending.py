@@ -35,6 +35,7 @@ OPTIONAL = frozenset(
         "points",
         "policy",
         "prompt",
+        "rectify",
         "role",
         "rotation",
         "rotate",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.robot.dataset_names import AS_HERE, DatasetNames
+from pi0_ros.robot.lens import Lens
 from pi0_ros.robot.message_types import is_state_field
 from pi0_ros.robot.released import NOTHING, Released
 from pi0_ros.robot.rotations import WRITINGS
@@ -103,6 +104,7 @@ class Camera:
     max_age_s: float
     frozen_s: float | None = None  # identical pictures for longer: the camera is frozen. None: never (simulators)
     encoding: str = ""  # what the pictures really are, where the driver says another; empty: what the messages say
+    rectify: Lens | None = None  # the lens whose distortion is taken out, before the crop
     crop: tuple[int, int, int, int] | None = None  # left, top, width, height in pixels of the picture as sent
     rotate: int = 0  # degrees clockwise, after the crop: 0, 90, 180 or 270
     depth: tuple[float, float] | None = None  # a depth camera: metres shown white (near) and black (far)

@@ -70,6 +70,7 @@ def _range(joint: Joint) -> str:
 
 def _camera(camera: Camera) -> str:
     said = f"{camera.name} from {camera.topic} fills the model's {camera.slot}"
+    said += "; rectified" if camera.rectify is not None else ""
     if camera.crop is not None:
         left, top, width, height = camera.crop
         said += f"; cropped to {width} x {height} from ({left}, {top}) on"

@@ -32,6 +32,7 @@ from pi0_ros.robot.file import (
     KIND_UNITS,
     ROLES,
 )
+from pi0_ros.robot.lens import COUNTS, Lens
 from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, STATE_TYPES, TWIST_PARTS
 from pi0_ros.robot.released import MODELS, Release, Released
 from pi0_ros.robot.speeds import COMMANDED_BY
@@ -162,10 +163,21 @@ def draw_camera(draw: st.DrawFn, name: str, topic: str, slot: str) -> Camera:
     return Camera(
         *(name, topic, kind, slot, draw(positive), draw(st.none() | positive)),
         encoding=draw(st.sampled_from(["", "bgr8", "uyvy", "bayer_rggb16"])) if raw else "",
+        rectify=draw(st.none() | lenses()),
         crop=draw(st.none() | st.tuples(whole, whole, st.integers(1, 4000), st.integers(1, 4000))),
         rotate=draw(st.sampled_from([0, 90, 180, 270])),
         depth=draw(st.sampled_from([None, (0.2, 2.5)])) if raw else None,
         latency_s=draw(st.just(0.0) | st.floats(1e-9, 9e-7)),
+    )
+
+
+def lenses() -> st.SearchStrategy[Lens]:
+    finite = st.floats(-9, 9)
+    four = st.tuples(st.floats(1, 999), st.floats(1, 999), finite, finite)
+    size = st.tuples(st.integers(2, 4000), st.integers(2, 4000))
+    count = st.sampled_from([(model, count) for model, counts in COUNTS.items() for count in counts])
+    return count.flatmap(
+        lambda it: st.builds(Lens, size, four, st.tuples(*[finite] * it[1]), st.just(it[0]), st.none() | four)
     )
 
 

@@ -420,6 +420,19 @@ def test_all_mistakes_of_a_file_come_at_once_in_the_order_of_its_lines() -> None
     assert sorted(lines, key=lambda line: int(line.split(":")[1])) == lines
 
 
+@pytest.mark.parametrize(
+    ("lens", "message"),
+    [
+        ("{size: [640, 480]}", "cameras[0].rectify.k: missing: write fx, fy, cx, cy"),
+        ("{size: [640, 480], k: [1, 1, 0, 0], d: [0]}", "rectify.d: it has 1 numbers, plumb_bob has 4 or 5"),
+        ("{size: [640, 0.5], k: [1, 1, 0, 0], d: [0, 0, 0, 0]}", "rectify.size[1]: 0.5 is no whole number"),
+        ("{size: [640, 480], k: [1, 0, 0, 0, 1, 0, 0, 0, 1], d: [0, 0, 0, 0]}", "rectify.k: expected fx, fy, cx, cy"),
+    ],
+)
+def test_a_wrong_lens_is_named(lens: str, message: str) -> None:
+    assert message in refusal(SMALL.replace("max_age_s: 0.2}", f"max_age_s: 0.2, rectify: {lens}}}", 1))
+
+
 def test_two_mistakes_bring_up_no_third() -> None:
     """A mistake that is mended on the way to the next must not show what is none."""
     local = ["frozen", "missing unit", "unknown limit", "too many names", "action source", "a scale of nothing"]

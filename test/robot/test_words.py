@@ -10,6 +10,7 @@ import pytest
 from pi0_ros.base.share import config_path
 from pi0_ros.cli.main import main
 from pi0_ros.robot import load_robot
+from pi0_ros.robot.lens import Lens
 from pi0_ros.robot.words import explain
 
 SHIPPED = sorted(path.stem for path in config_path("robots").glob("*.yaml"))
@@ -37,6 +38,7 @@ def test_what_a_stream_may_say_changes_the_words() -> None:
     for key, value in (
         ("cameras", replace(camera, crop=(1, 2, 30, 40))),
         ("cameras", replace(camera, rotate=90)),
+        ("cameras", replace(camera, rectify=Lens((640, 480), (400.0, 400.0, 320.0, 240.0), (0.1, 0.0, 0.0, 0.0)))),
         ("cameras", replace(camera, depth=(0.2, 2.0))),
         ("cameras", replace(camera, frozen_s=3.5)),
         ("state", replace(state, stamp="arrival")),
