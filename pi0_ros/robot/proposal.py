@@ -24,7 +24,7 @@ from pi0_ros.robot.propose_commands import (
 from pi0_ros.robot.propose_hands import hand_command_lines, hand_joint_lines, hand_state_lines, propose_hands
 from pi0_ros.robot.propose_joints import ProposedJoint, called_in, outside, propose_joints, state_topics
 from pi0_ros.robot.propose_servers import propose_servers, server_lines
-from pi0_ros.robot.proposed_lines import joint_lines, number, word
+from pi0_ros.robot.proposed_lines import joint_lines, number, state_lines, word
 
 OURS = re.compile(r"(^|/)(pi0/|_?pi0_)|/rosout$|/parameter_events$")
 USUAL_FPS = (5, 10, 15, 20, 25, 30)
@@ -200,17 +200,13 @@ def _state_lines(
 ) -> Iterator[str]:
     if not states:
         unknown.append("where the joints' states come from: none were heard, /joint_states stands there")
-        yield f"  - topic: /joint_states  {MARK} it was not heard"
-        yield f"    type: {JOINT_STATE}"
-        yield "    max_age_s: 0.2"
+        yield from state_lines(None, f"/joint_states  {MARK} it was not heard", JOINT_STATE)
         if len(joints) < of:
             yield f"    joints: [{', '.join(word(joint.name) for joint in joints)}]"
     for topic in states:
         mine = [joint for joint in joints if joint.heard is topic]
         if mine:
-            yield f"  - topic: {topic.topic}" + (f"  # {topic.rate_hz:.0f} Hz" if topic.rate_hz else "")
-            yield f"    type: {topic.type}"
-            yield f"    max_age_s: {max(0.1, round(3.5 / topic.rate_hz, 2)) if topic.rate_hz else 0.2:g}"
+            yield from state_lines(topic, topic.topic, topic.type)
             yield from joint_lines(mine, [j.called for j in mine], [j.scale for j in mine], of)
 
 

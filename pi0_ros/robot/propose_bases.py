@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pi0_ros.robot.evidence import TopicFacts
 from pi0_ros.robot.message_types import COMMAND_TYPES, STATE_TYPES, TWIST_PARTS
 from pi0_ros.robot.propose_joints import LED
-from pi0_ros.robot.proposed_lines import free_name, number, word
+from pi0_ros.robot.proposed_lines import free_name, number, state_lines, word
 
 ODOMETRY = "nav_msgs/msg/Odometry"
 OF_A_HAND = re.compile(r"servo|delta_twist|twist_controller|cartesian|tcp|eef", re.IGNORECASE)
@@ -84,15 +84,7 @@ def base_joint_lines(base: ProposedBase, mark: str) -> Iterator[str]:
 
 def base_state_lines(base: ProposedBase, mark: str) -> Iterator[str]:
     """Its entry of `state`."""
-    says = base.says
-    if says is None:
-        yield f"  - topic: /odom  {mark} it was not heard"
-        yield f"    type: {ODOMETRY}"
-        yield "    max_age_s: 0.2"
-    else:
-        yield f"  - topic: {says.topic}" + (f"  # {says.rate_hz:.0f} Hz" if says.rate_hz else "")
-        yield f"    type: {says.type}"
-        yield f"    max_age_s: {max(0.1, round(3.5 / says.rate_hz, 2)) if says.rate_hz else 0.2:g}"
+    yield from state_lines(base.says, f"/odom  {mark} it was not heard", ODOMETRY)
     yield from _which(base)
 
 

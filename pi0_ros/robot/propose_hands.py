@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pi0_ros.robot.evidence import TopicFacts
 from pi0_ros.robot.message_types import POSE_TYPES
 from pi0_ros.robot.propose_joints import LED, TOLD
-from pi0_ros.robot.proposed_lines import free_name, number, word
+from pi0_ros.robot.proposed_lines import free_name, number, state_lines, word
 
 OF_A_BASE = re.compile(r"goal_pose|initialpose|clicked|amcl|odom|base_pose|robot_pose|waypoint", re.IGNORECASE)
 TELLS = re.compile(rf"{TOLD.pattern}|pose_in|desired_pose|servo", re.IGNORECASE)
@@ -99,15 +99,8 @@ def hand_joint_lines(hand: ProposedHand, mark: str) -> Iterator[str]:
 
 def hand_state_lines(hand: ProposedHand, mark: str) -> Iterator[str]:
     """Its entry of `state`."""
-    says = hand.says
-    if says is None:
-        yield f"  - topic: /to_be_found/pose  {mark} nobody says where {hand.name} is"
-        yield f"    type: {POSE_TYPES[0]}"
-        yield "    max_age_s: 0.2"
-    else:
-        yield f"  - topic: {says.topic}" + (f"  # {says.rate_hz:.0f} Hz" if says.rate_hz else "")
-        yield f"    type: {says.type}"
-        yield f"    max_age_s: {max(0.1, round(3.5 / says.rate_hz, 2)) if says.rate_hz else 0.2:g}"
+    absent = f"/to_be_found/pose  {mark} nobody says where {hand.name} is"
+    yield from state_lines(hand.says, absent, POSE_TYPES[0])
     yield f"    joints: [{word(hand.name)}]"
 
 

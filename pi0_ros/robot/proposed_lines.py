@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 
+from pi0_ros.robot.evidence import TopicFacts
 from pi0_ros.robot.propose_joints import ProposedJoint
 
 PLAIN = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
@@ -45,3 +46,15 @@ def number(value: float) -> str:
     """As short as it is exact to 7 digits, so that YAML reads it as a number."""
     text = f"{value:.7g}"
     return text if "e" not in text else f"{value:.9f}"
+
+
+def state_lines(says: TopicFacts | None, absent: str, kind: str) -> Iterator[str]:
+    """The stream of an entry of `state`; where nobody says it the topic `absent` of this `kind`, to be mended."""
+    if says is None:
+        yield f"  - topic: {absent}"
+        yield f"    type: {kind}"
+        yield "    max_age_s: 0.2"
+    else:
+        yield f"  - topic: {says.topic}" + (f"  # {says.rate_hz:.0f} Hz" if says.rate_hz else "")
+        yield f"    type: {says.type}"
+        yield f"    max_age_s: {max(0.1, round(3.5 / says.rate_hz, 2)) if says.rate_hz else 0.2:g}"

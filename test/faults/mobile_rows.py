@@ -62,23 +62,19 @@ def silent(what: str, words: str) -> Inject:
     return row
 
 
-def odometry(change: Callable[[Odometry], Odometry], words: str, seconds: float = 1.5) -> Inject:
+def odometry(change: Callable[[Odometry], Odometry], words: str) -> Inject:
+    return _lying("lie_of_odometry", change, words)
+
+
+def poses(change: Callable[[PoseStamped], PoseStamped], words: str) -> Inject:
+    return _lying("lie_of_pose", change, words)
+
+
+def _lying(of_what: str, change: Callable[[Any], Any], words: str) -> Inject:
     def row(stage: Stage, trial: int) -> str:
-        parts(stage).lie_of_odometry = change
-        time.sleep(seconds)
-        if words:
-            stage.told(words)
-        return words
-
-    return row
-
-
-def poses(change: Callable[[PoseStamped], PoseStamped], words: str, seconds: float = 1.5) -> Inject:
-    def row(stage: Stage, trial: int) -> str:
-        parts(stage).lie_of_pose = change
-        time.sleep(seconds)
-        if words:
-            stage.told(words)
+        setattr(parts(stage), of_what, change)
+        time.sleep(1.5)
+        stage.told(words)
         return words
 
     return row
