@@ -45,6 +45,7 @@ HELD_FRACTION = 0.05  # of a gripper's range: one that has moved less than this 
 HOLD_FRACTION = 0.5  # a hold decelerates with this fraction of the limits, an emergency stop with all of it
 DRIVERS_WAIT_S = 0.2  # without a command the driver of a base may have stopped it by itself
 HEARS_S = 0.1  # behind that so long it is waited for how fast it goes
+QUEUED_S = 0.05  # what arrives so soon after a stall may have waited for its end
 LED_S = 0.2  # while a person leads, what lies ahead is told anew this often
 FAR = 1e6  # no joint without position limits goes this far
 
@@ -227,8 +228,14 @@ class Controller:
 
     # --- what arrives
 
-    def measure(self, stamp: float, joints: np.ndarray, position: np.ndarray) -> None:
-        """Take measured positions of `joints` (indices) captured at `stamp`; one that no joint can be at is a fault."""
+    def measure(self, stamp: float, joints: np.ndarray, position: np.ndarray, arrived: bool = False) -> None:
+        """Take measured positions of `joints` (indices) captured at `stamp`; one that no joint can be at is a fault.
+
+        `arrived`: nobody says when they were captured, `stamp` is when they came. What comes right after a stall may
+        have waited for its end, and is not believed.
+        """
+        if arrived and self._standing < stamp <= self._standing + QUEUED_S:
+            return
         if not self.feedback.measure(stamp, joints, position):
             return
         self.tracking.measured(stamp, joints, self.feedback.position[joints])

@@ -58,7 +58,7 @@ from pi0_ros.nodes.neighbours import Neighbours
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.person import Person
 from pi0_ros.nodes.plan_sender import Planner
-from pi0_ros.nodes.received import read_chunk, read_state, state_stamp_ns
+from pi0_ros.nodes.received import own_stamp_ns, read_chunk, read_state, state_stamp_ns
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
 from pi0_ros.nodes.shadow import Shadow, unwatched
@@ -200,9 +200,10 @@ class ControllerNode(Node):
                 self._state_problems.pop(entry, None)
             if (heard := np.isfinite(position)).any():
                 self._arming.heard(topic, time.monotonic())
-                stamp = state_stamp_ns(topic, message, round(self.now() * 1e9)) * 1e-9
+                stamp = state_stamp_ns(topic, message, self.now_ns()) * 1e-9
+                arrived = not own_stamp_ns(topic, message)
                 with self._lock:
-                    self.controller.measure(stamp, joints[heard], position[heard])
+                    self.controller.measure(stamp, joints[heard], position[heard], arrived)
 
         return on_state
 
@@ -332,7 +333,7 @@ class ControllerNode(Node):
             if sent is not None and sent.all():
                 controller.published(self.now(), steady_seconds())
             elif sent is not None:
-                controller.withdraw(now, steady_seconds(), ~sent)
+                controller.withdraw(self.now(), steady_seconds(), ~sent)  # the present: it may have stood still
                 command = followed = None
             self.planner.ticked(None if alone else command, now)
         if self.shadow is not None and command is not None and not alone:

@@ -45,9 +45,13 @@ def read_state(data: bytes, item: StateTopic) -> Any:
 def state_stamp_ns(item: StateTopic, message: Any, received_ns: int) -> int:
     """When the state in `message` was measured, ns: less by its delay than its stamp, or than its arrival where it has
     none or the robot file says that this counts."""
+    return (own_stamp_ns(item, message) or received_ns) - round(item.latency_s * 1e9)
+
+
+def own_stamp_ns(item: StateTopic, message: Any) -> int:
+    """The stamp that `message` bears, ns; 0 where it has none or the robot file says that its arrival counts."""
     header = None if item.stamp == "arrival" else leading_header(message)
-    stamp_ns = 0 if header is None else stamp_to_ns(header.stamp)
-    return (stamp_ns or received_ns) - round(item.latency_s * 1e9)
+    return 0 if header is None else stamp_to_ns(header.stamp)
 
 
 def trajectory_counts(data: bytes) -> tuple[int, int]:

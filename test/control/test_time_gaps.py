@@ -67,6 +67,18 @@ def test_a_robot_that_was_moved_meanwhile_goes_on_from_where_it_is():
     bench.assert_within_limits()
 
 
+@pytest.mark.parametrize(
+    ("arrived", "late_s", "believed"), [(True, 0.01, False), (True, 0.06, True), (False, 0.01, True)]
+)
+def test_joint_states_without_a_stamp_may_have_waited_for_the_end_of_a_stall(arrived, late_s, believed):
+    bench = moving()
+    bench.feedback_works = False
+    bench.stall(0.5)
+    bench.step()
+    bench.controller.measure(bench.now + late_s, ALL, bench.measured + 0.01, arrived)
+    assert (bench.controller.feedback.position > bench.measured).all() == believed
+
+
 def test_a_robot_that_still_moves_after_a_stall_is_waited_for():
     bench = moving(rearm_after_s=600.0)
     bench.stall(0.5)

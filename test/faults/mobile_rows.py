@@ -9,6 +9,7 @@ from typing import Any
 
 import controller_rows as arm
 import numpy as np
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from nav_msgs.msg import Odometry
 from parts import Parts
@@ -114,6 +115,22 @@ def _no_rotation(message: PoseStamped) -> PoseStamped:
     return message
 
 
+def unstamped(inject: Inject) -> Inject:
+    """The robot does not say when it measured what it says: what waits in a queue looks new."""
+
+    def row(stage: Stage, trial: int) -> str | tuple[str, ...]:
+        parts(stage).lie_of_odometry = parts(stage).lie_of_pose = _without_stamp
+        time.sleep(0.3)
+        return inject(stage, trial)
+
+    return row
+
+
+def _without_stamp(message: Any) -> Any:
+    message.header.stamp = Time()
+    return message
+
+
 def wheels_stand(stage: Stage, trial: int) -> str:
     parts(stage).rolls = False
     stage.told("forward is")
@@ -208,6 +225,7 @@ _STANDS: dict[str, Inject] = {
 
 _GOES_ON: dict[str, Inject] = {
     **{f"controller stopped for {s:g} s": arm.stall(s) for s in (0.1, 0.3, 0.6, 0.9)},
+    "controller stopped for 0.3 s, no stamps": unstamped(arm.stall(0.3)),
     "controller stopped for 0.9 s, and the base by its driver": deaf_driver,
     "controller stopped thirty times for 0.02 to 0.1 s": arm.stutter,
     "policy stopped": arm.chunks_stopped,

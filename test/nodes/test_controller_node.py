@@ -704,3 +704,31 @@ def test_a_tick_that_was_suspended_since_it_was_due_is_of_the_present(due: float
     node = SimpleNamespace(now=lambda: 100.0, controller=SimpleNamespace(stall_s=0.09))
     now, steady = ControllerNode._instant(node, due)
     assert now == is_at and steady == pytest.approx(steady_seconds(), abs=60.0)
+
+
+def test_a_command_that_a_suspension_kept_back_is_withdrawn_at_the_present() -> None:
+    """Joint states from the pause would count as newer than it, if it were withdrawn at the tick's time."""
+    from pi0_ros.nodes.controller_node import ControllerNode
+
+    clock, withdrawn = SimpleNamespace(now=100.0), []
+    controller = SimpleNamespace(
+        counts=SimpleNamespace(chunks=0),
+        in_charge="policy",
+        tick=lambda now, steady: SimpleNamespace(alone=None),
+        withdraw=lambda now, steady, joints: withdrawn.append(now),
+    )
+
+    def publish(command, now: float, in_time) -> np.ndarray:
+        clock.now += 0.3  # the process stands still right before its command would leave
+        return np.zeros(3, bool)
+
+    node = SimpleNamespace(
+        controller=controller,
+        output=SimpleNamespace(publish=publish, say_in_charge=lambda who: None),
+        planner=SimpleNamespace(ticked=lambda command, now: None),
+        now=lambda: clock.now,
+        **dict.fromkeys(("shadow", "_deadman", "_in_time")),
+    )
+    node._lock, node._instant = threading.Lock(), lambda due: (due, 50.0)
+    assert ControllerNode._tick(node, 100.0)
+    assert withdrawn == [100.3]
