@@ -9,6 +9,7 @@ suffix's part is written anew at each step, nothing is copied.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,7 @@ from pi0_ros.model.layers import NORM_EPS, ROPE_BASE
 from pi0_ros.model.vision import NORM_EPS as VISION_EPS
 
 GELU = math.sqrt(2 / math.pi)
+_EPS, _TWICE_GELU = torch.full((1, 1), NORM_EPS), torch.full((1, 1), 2 * GELU)  # made once: the sums are small
 
 
 def rms_norm(x: Tensor, scale: Tensor) -> Tensor:
@@ -32,10 +34,10 @@ def rms_norm(x: Tensor, scale: Tensor) -> Tensor:
 def _normal(x: Tensor, scale: Tensor | None) -> Tensor:
     if x.device.type != "cpu":
         return F.rms_norm(x.float(), x.shape[-1:], scale, NORM_EPS)
-    x = x.float()  # torch has no kernel for it on a CPU: these few steps take half the time of its many
+    x = x.float()  # on a CPU torch's own takes longer than these few steps
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    normal = x * (length * length / x.shape[-1] + NORM_EPS).rsqrt()
-    return normal if scale is None else normal * scale
+    normal = x * torch.addcmul(_EPS, length, length, value=1 / x.shape[-1]).rsqrt_()
+    return normal if scale is None else normal.mul_(scale)
 
 
 def modulated_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -62,8 +64,8 @@ def geglu(both: Tensor) -> Tensor:
     gate, up = both.chunk(2, dim=-1)
     if both.device.type != "cpu" or both.dtype != torch.float32 or torch.is_grad_enabled():
         return F.gelu(gate, approximate="tanh") * up
-    inner = (gate * gate).mul_(2 * GELU * 0.044715).add_(2 * GELU).mul_(gate)  # gelu_tanh(x) = x sigmoid(2 inner), and
-    return inner.sigmoid_().mul_(gate).mul_(up)  # torch's sigmoid on a CPU takes a third of the time of its gelu
+    inner = torch.addcmul(_TWICE_GELU, gate, gate, value=2 * GELU * 0.044715).mul_(gate)
+    return inner.sigmoid_().mul_(gate).mul_(up)  # gelu_tanh(x) = x sigmoid(inner), on a CPU in a third of the time
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,16 @@ class Suffix:
     state: Tensor | None  # pi0: the embedded state [1, D]
     given: int  # so many first actions are known and stand still at time 0
     standing: Tensor | None  # bool [H, 1], which ones those are; None: no one
+
+
+Room = tuple[Tensor, Tensor, Tensor, Tensor]  # of a layer: all keys and values [kv heads, P + S, head_dim], and its own
+
+
+def _rooms(cache: Tensor, first: int, count: int) -> Iterator[Room]:
+    """Each layer's views of the cache; its own part are `count` tokens from `first` on."""
+    keys, values = cache.unbind(1)
+    own = keys.narrow(2, first, count), values.narrow(2, first, count)
+    return zip(keys.unbind(), values.unbind(), own[0].unbind(), own[1].unbind())
 
 
 class PlainNetwork:
@@ -137,28 +149,27 @@ class PlainNetwork:
         """
         tokens, last = len(x), len(self.weights.vlm) - 1
         cos, sin = rotation(torch.arange(tokens, device=x.device), self.sizes.head_dim)
-        for index, (layer, stored) in enumerate(zip(self.weights.vlm, cache, strict=True)):
+        rooms = _rooms(cache, 0, tokens)
+        for index, (layer, (_, _, keys, values)) in enumerate(zip(self.weights.vlm, rooms, strict=True)):
             assert layer.attention_scale is not None and layer.mlp_scale is not None
             hidden = rms_norm(x, layer.attention_scale)
             if index == last:  # nobody reads what the last layer puts out
-                self._store(
-                    F.linear(hidden, layer.qkv[self.sizes.num_heads * self.sizes.head_dim :]), stored, cos, sin, 0
-                )
+                only = layer.qkv[self.sizes.num_heads * self.sizes.head_dim :]
+                self._store(F.linear(hidden, only), keys, values, cos, sin)
                 return
-            query = self._store(F.linear(hidden, layer.qkv), stored, cos, sin, 0)
-            x = x + F.linear(self._attend(query, stored[0, :, :tokens], stored[1, :, :tokens], bias), layer.out)
+            query = self._store(F.linear(hidden, layer.qkv), keys, values, cos, sin)
+            x = x + F.linear(self._attend(query, keys, values, bias), layer.out)
             x = x + F.linear(geglu(F.linear(rms_norm(x, layer.mlp_scale), layer.gate_up)), layer.down)
 
-    def _store(self, qkv: Tensor, stored: Tensor, cos: Tensor, sin: Tensor, first: int) -> Tensor:
-        """Write rotated keys and values into `stored` [2, kv heads, P + S, head_dim] from `first` on; the queries."""
-        count, kv_heads = len(qkv), self.sizes.num_kv_heads
-        turned, values = qkv.unflatten(-1, (-1, self.sizes.head_dim)).split(
-            [qkv.shape[1] // self.sizes.head_dim - kv_heads, kv_heads], 1
-        )
-        turned = rotate(turned, cos, sin)
-        stored[0, :, first : first + count] = turned[:, -kv_heads:].transpose(0, 1)
-        stored[1, :, first : first + count] = values.transpose(0, 1)
-        return turned[:, :-kv_heads]
+    def _store(self, qkv: Tensor, keys: Tensor, values: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Write rotated keys, and values, into their room [kv heads, S, head_dim]; return the rotated queries."""
+        kv_heads = self.sizes.num_kv_heads
+        heads = qkv.view(len(qkv), -1, self.sizes.head_dim)
+        queries = heads.shape[1] - 2 * kv_heads
+        turned = rotate(heads.narrow(1, 0, queries + kv_heads), cos, sin)
+        keys.copy_(turned.narrow(1, queries, kv_heads).transpose(0, 1))
+        values.copy_(heads.narrow(1, queries + kv_heads, kv_heads).transpose(0, 1))
+        return turned.narrow(1, 0, queries)
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         """Attend from rotated queries [S, heads, head_dim] to [kv heads, T, head_dim]; return [S, heads * head_dim].
@@ -166,6 +177,9 @@ class PlainNetwork:
         Heads that share keys are folded into the sequence, where they need no copy.
         """
         count = len(query)
+        if len(keys) == 1:
+            folded = query.reshape(1, 1, -1, query.shape[2])
+            return F.scaled_dot_product_attention(folded, keys[None], values[None], attn_mask=bias).reshape(count, -1)
         folded = query.unflatten(1, (-1, self.group)).transpose(0, 1).flatten(1, 2)
         out = F.scaled_dot_product_attention(folded[None], keys[None], values[None], attn_mask=bias)[0]
         return out.unflatten(1, (count, self.group)).transpose(0, 1).flatten(1)
@@ -217,26 +231,27 @@ class PlainNetwork:
         """
         hidden = self.embed(schedule, step, x, suffix)
         given = suffix.standing
-        for index, layer in enumerate(self.weights.expert):
+        rooms = _rooms(cache, cache.shape[3] - len(hidden), len(hidden))
+        for index, (layer, room) in enumerate(zip(self.weights.expert, rooms, strict=True)):
             normal, gate = self._norm(hidden, layer.attention_scale, schedule, step, 2 * index, given)
-            mixed = self._mix(F.linear(normal, layer.qkv), cache[index], suffix)
+            mixed = self._mix(F.linear(normal, layer.qkv), room, suffix)
             hidden = self._add(hidden, F.linear(mixed, layer.out), gate)
             normal, gate = self._norm(hidden, layer.mlp_scale, schedule, step, 2 * index + 1, given)
             hidden = self._add(hidden, F.linear(geglu(F.linear(normal, layer.gate_up)), layer.down), gate)
         normal, _ = self._norm(hidden, self.weights.final_scale, schedule, step, 2 * len(self.weights.expert), given)
         return F.linear(normal[-len(x) :].float(), *self.weights.action_out)
 
-    def _mix(self, qkv: Tensor, stored: Tensor, suffix: Suffix) -> Tensor:
-        prefix = stored.shape[2] - len(qkv)
+    def _mix(self, qkv: Tensor, room: Room, suffix: Suffix) -> Tensor:
+        all_keys, all_values, keys, values = room
         if not torch.is_grad_enabled():
-            query = self._store(qkv, stored, suffix.cos, suffix.sin, prefix)
-            return self._attend(query, stored[0], stored[1], suffix.bias)
-        kv_heads = self.sizes.num_kv_heads
+            query = self._store(qkv, keys, values, suffix.cos, suffix.sin)
+            return self._attend(query, all_keys, all_values, suffix.bias)
+        kv_heads, prefix = self.sizes.num_kv_heads, all_keys.shape[1] - len(qkv)
         heads = qkv.unflatten(-1, (-1, self.sizes.head_dim))
         turned = rotate(heads[:, :-kv_heads], suffix.cos, suffix.sin)
-        keys = torch.cat([stored[0, :, :prefix], turned[:, -kv_heads:].transpose(0, 1)], dim=1)
-        values = torch.cat([stored[1, :, :prefix], heads[:, -kv_heads:].transpose(0, 1)], dim=1)
-        return self._attend(turned[:, :-kv_heads], keys, values, suffix.bias)
+        joined_keys = torch.cat([all_keys[:, :prefix], turned[:, -kv_heads:].transpose(0, 1)], dim=1)
+        joined_values = torch.cat([all_values[:, :prefix], heads[:, -kv_heads:].transpose(0, 1)], dim=1)
+        return self._attend(turned[:, :-kv_heads], joined_keys, joined_values, suffix.bias)
 
     def _norm(
         self, x: Tensor, scale: Tensor | None, schedule: Schedule, step: int, norm: int, given: Tensor | None
