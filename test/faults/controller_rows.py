@@ -423,13 +423,13 @@ def indecision(stage: Stage, trial: int) -> str:
 
 
 def hurry(stage: Stage, trial: int) -> str:
-    """Stopped, reset and armed as fast as it answers."""
+    """Stopped, reset and armed as fast as it answers: no status need show a stop that is over at once."""
     for _ in range(5):
         assert stage.body.call("estop"), "the emergency stop was not answered"
         stage.body.call("reset")
         stage.wait(lambda: stage.body.call("arm"), 5.0)
         time.sleep(0.3)
-    return "emergency stop by ~/estop"
+    return ""
 
 
 def simulated_for_a_while(stage: Stage, trial: int) -> str:

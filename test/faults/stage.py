@@ -14,6 +14,7 @@ All speak through sockets: a process stopped by a signal would leave the others 
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -256,6 +257,7 @@ class Wire:
     path: Path
     kept: list[tuple[str, float, int, bytes]] = field(default_factory=list)  # kind, steady s, lost before it, message
     texts: list[tuple[float, str, str, str]] = field(default_factory=list)  # steady s, node, state, text
+    newest: dict[str, float] = field(default_factory=dict)  # kind -> steady s of its newest message
     perhaps_late: int = 0  # commands that may have left late, as the controllers themselves say
     _late: int = 0  # of them, of the present controller
     _last_hold: str = ""
@@ -271,7 +273,7 @@ class Wire:
         for kind, at, number, message, end in records(data):
             begins = end
             lost = number - self._numbers.get(kind, number) - 1 if number else 0
-            self._numbers[kind] = number
+            self._numbers[kind], self.newest[kind] = number, at
             if kind == "status":
                 for status in deserialize_message(message, DiagnosticArray).status:
                     values = {pair.key: pair.value for pair in status.values}
@@ -337,6 +339,7 @@ class Stage:
         self.python("watcher", HERE / "watcher.py", self.wire.path, *(f"{k}={topic}" for k, topic in topics.items()))
         self.done: set[str] = set()  # what an operator had to do since this was last emptied
         self.began = time.monotonic()  # of the trial
+        self.started_at = -math.inf  # when a process of this stage was last started
         self.told_s = 2.0 if plant else 20.0  # what must be said is waited for so long: machines are busy
 
     # --- processes
@@ -407,6 +410,7 @@ class Stage:
                     self.done.add(f"start the {'policy' if name == 'chunks' else name}")
                 self.wire.pump()  # what one that ended has said holds no longer
                 self.wire.texts = [text for text in self.wire.texts if text[1] != name]
+                self.started_at = time.monotonic()
                 start()
 
     def lie(self, name: str) -> None:
@@ -459,6 +463,10 @@ class Stage:
 
         return self.wait(found, self.told_s)
 
+    def witnessed(self) -> bool:
+        """Whether the witness hears the robot as it now is: without that nobody could judge where a motion begins."""
+        return self.kind != "sim" or self.wire.newest.get("state", -math.inf) > self.started_at
+
     def runs(self, timeout_s: float = 90.0) -> bool:
         """Bring the robot to follow chunks again, as an operator would."""
         end = time.monotonic() + timeout_s
@@ -472,7 +480,7 @@ class Stage:
                 time.sleep(0.1)
                 if self.body.call("reset"):
                     self.done.add("reset")
-            if state == "DISARMED" and self.body.call("arm"):
+            if state == "DISARMED" and self.witnessed() and self.body.call("arm"):
                 self.done.add("arm")
             time.sleep(0.2)
         return False
