@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import yaml
 
 from pi0_ros.base.errors import InputError, Pi0Error
+from pi0_ros.base.foreign import MAX_LINE_CHARS, one_line
 
 T = TypeVar("T")
 Place = tuple["str | int", ...]  # where in the file: ("joints", 2, "unit")
+MAX_KEY_CHARS = 200
+LEAST, MOST = 1e-30, 1e12  # beyond these, products of a few numbers are 0 or infinite
+MAX_SECONDS = 3600.0
+MAX_DEPTH = 100  # lists and mappings within each other
+STRING, INTEGER, NUMBER = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float"))
+OTHER_BASE = re.compile(r"[-+]?(0[0-7_]+|0b[01_]+|0x[\da-fA-F_]+|\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?)")  # YAML 1.1
 
 
 class WrongValueError(InputError):
-    """A value that cannot be used, at `place`; `read` adds the file and the line."""
+    """A value that cannot be used, at `place`; `read` adds the file and the line. `meant`: the key that it is like."""
 
-    def __init__(self, place: Place, message: str) -> None:
+    def __init__(self, place: Place, message: str, meant: str = "") -> None:
         super().__init__(message)
-        self.place = place
+        self.place, self.meant = place, meant
 
 
 def read(
@@ -28,18 +36,18 @@ def read(
     origin: str,
     build: Callable[[Any], T],
     error: type[Pi0Error],
-    mend: Callable[[Any, Place, bool], bool] | None = None,
+    mend: Mend | None = None,
 ) -> T:
     """`build` of the document in `text`. What is wrong is raised as `error`, naming `origin`, line, key and remedy.
 
-    With `mend(document, place, again)`, which makes good what is wrong at a place (`again`: it is still wrong) or
+    With `mend(document, problem, again)`, which makes good what is wrong (`again`: it is still wrong) or
     returns False, all mistakes come at once: the first is the message, the others are its details.
     """
     root: yaml.Node | None = None
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         root = loader.get_single_node()
-        _refuse_repeated_keys(root)
+        _refuse_what_yaml_makes_of_it(loader, root)
         document = None if root is None else loader.construct_document(root)
         try:
             return build(document)
@@ -48,14 +56,18 @@ def read(
     except yaml.MarkedYAMLError as problem:
         line = problem.problem_mark.line + 1 if problem.problem_mark else 1
         raise error(f"{origin}:{line}: is not valid YAML: {problem.problem}") from problem
-    except yaml.YAMLError as problem:
-        raise error(f"{origin}: is not valid YAML: {str(problem).splitlines()[0]}") from problem
+    except yaml.reader.ReaderError as problem:
+        line = text.count("\n", 0, problem.position) + 1
+        what = f"no file of text has the character {chr(problem.character)!r}: remove it"
+        raise error(f"{origin}:{line}: is not valid YAML: {what}") from problem
     except WrongValueError as problem:  # of the document as a whole
         problems = [problem]
     found = []
     for wrong in problems:
         line, key = _line(root, wrong.place), key_of(wrong.place)
-        found.append((line, f"{origin}:{line}: {f'{key}: ' if key else ''}{wrong}"))
+        found.append(
+            (line, f"{origin}:{line}: {one_line(f'{key}: ', MAX_KEY_CHARS) if key else ''}{one_line(str(wrong))}")
+        )
     first, *others = (sentence for _, sentence in sorted(found, key=lambda item: item[0]))
     if not others:
         raise error(first)
@@ -63,12 +75,12 @@ def read(
 
 
 def _others(
-    document: Any, problem: WrongValueError, build: Callable[[Any], object], mend: Callable[[Any, Place, bool], bool]
+    document: Any, problem: WrongValueError, build: Callable[[Any], object], mend: Mend
 ) -> list[WrongValueError]:
     """What is wrong with a document besides `problem`, as far as it can be mended on the way."""
     found: list[WrongValueError] = []
     met: dict[Place, int] = {}
-    while met.setdefault(problem.place, 0) < 2 and mend(document, problem.place, met[problem.place] > 0):
+    while met.setdefault(problem.place, 0) < 2 and mend(document, problem, met[problem.place] > 0):
         met[problem.place] += 1
         try:
             build(document)
@@ -78,6 +90,9 @@ def _others(
             if problem.place not in met:
                 found.append(problem)
     return found
+
+
+Mend = Callable[[Any, WrongValueError, bool], bool]
 
 
 class Section:
@@ -98,7 +113,7 @@ class Section:
         for key in value:
             if key not in known:
                 message = f"unknown key{nearest(str(key), known)}; known are {', '.join(known)}"
-                raise WrongValueError((*place, str(key)), message)
+                raise WrongValueError((*place, str(key)), message, nearest_of(str(key), known))
         for key in required:
             if key not in value:
                 raise WrongValueError((*place, key), f"missing: write {(hints or {}).get(key, 'it')}")
@@ -118,6 +133,10 @@ class Section:
             return default
         return _text(self.value[key], (*self.place, key))
 
+    def name(self, key: str) -> str:
+        """A name: text on one line."""
+        return _name(self.value[key], (*self.place, key))
+
     def choice(
         self, key: str, choices: Sequence[str], default: str | None = None, renamed: Mapping[str, str] | None = None
     ) -> str:
@@ -136,6 +155,15 @@ class Section:
         value = self.number(key)
         if value <= 0:
             self.wrong(key, f"{value:g} is not above zero")
+        if value < LEAST:
+            self.wrong(key, f"{value:g} is next to nothing: write at least {LEAST:g}")
+        return value
+
+    def seconds(self, key: str) -> float:
+        """A time above zero, of an hour at most."""
+        value = self.positive(key)
+        if value > MAX_SECONDS:
+            self.wrong(key, f"{value:g} s is more than an hour: write seconds, {MAX_SECONDS:g} at most")
         return value
 
     def count(self, key: str) -> int:
@@ -185,7 +213,7 @@ class Section:
     def names(self, key: str) -> tuple[str, ...]:
         """A list of different names."""
         items = self.items(key)
-        return unique((place, _text(item, place)) for item, place in items)
+        return unique((place, _name(item, place)) for item, place in items)
 
 
 def unique(values: Iterable[tuple[Place, str]]) -> tuple[str, ...]:
@@ -238,6 +266,14 @@ def _text(value: Any, place: Place) -> str:
     return value
 
 
+def _name(value: Any, place: Place) -> str:
+    text = _text(value, place)
+    if not text.isprintable() or len(text) > MAX_LINE_CHARS:
+        what = "it has line breaks or control characters" if len(text) <= MAX_LINE_CHARS else f"it has {len(text)}"
+        raise WrongValueError(place, f"no name: {what}, write one of at most {MAX_LINE_CHARS} printable characters")
+    return text
+
+
 def number_at(value: Any, place: Place) -> float:
     """A finite number."""
     if isinstance(value, str):
@@ -250,8 +286,14 @@ def number_at(value: Any, place: Place) -> float:
             raise WrongValueError(place, hint if math.isfinite(number) else f"{value} is not finite: write a number")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise WrongValueError(place, f"{_found(value)} stands where a number is needed")
-    if not math.isfinite(value):
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # of a whole number beyond all others
+        finite = False
+    if not finite:
         raise WrongValueError(place, f"{value} is not finite: write a number")
+    if abs(value) > MOST:
+        raise WrongValueError(place, f"{value:g} is beyond everything that is reckoned with: write at most {MOST:g}")
     return float(value)
 
 
@@ -276,8 +318,24 @@ def _line(root: yaml.Node | None, place: Place) -> int:
     return line
 
 
-def _refuse_repeated_keys(root: yaml.Node | None) -> None:
-    """YAML silently keeps the last of two equal keys: refuse them."""
+class _Loader(yaml.SafeLoader):
+    """Bounds how deep a document is: what composes and builds it calls itself."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            problem = f"more than {MAX_DEPTH} lists and mappings within each other"
+            raise yaml.composer.ComposerError(None, None, problem, self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _refuse_what_yaml_makes_of_it(loader: yaml.SafeLoader, root: yaml.Node | None) -> None:
+    """Refuse what YAML would read as something else, in silence or with an error without a place: of two equal keys
+    the last, 010 as 8, 1:30 as 90, words that are not of the kind of their tag. Keys are taken as they are written."""
     pending: list[tuple[Place, yaml.Node | None]] = [((), root)]
     done: set[int] = set()
     while pending:
@@ -285,7 +343,9 @@ def _refuse_repeated_keys(root: yaml.Node | None) -> None:
         if id(node) in done:  # an alias
             continue
         done.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
+        if isinstance(node, yaml.ScalarNode):
+            _refuse_other_number(loader, node, place)
+        elif isinstance(node, yaml.SequenceNode):
             pending += [((*place, i), item) for i, item in enumerate(node.value)]
         elif isinstance(node, yaml.MappingNode):
             lines: dict[Any, int] = {}
@@ -298,4 +358,20 @@ def _refuse_repeated_keys(root: yaml.Node | None) -> None:
                 if name in lines:
                     raise WrongValueError((*place, name), f"stands twice (again in line {line}): remove one of them")
                 lines[name] = line
+                if key.tag != "tag:yaml.org,2002:merge":
+                    key.tag = STRING
                 pending.append(((*place, name), value))
+
+
+def _refuse_other_number(loader: yaml.SafeLoader, node: yaml.ScalarNode, place: Place) -> None:
+    try:
+        value = loader.construct_object(node)
+    except yaml.MarkedYAMLError:
+        raise
+    except Exception as problem:  # each kind has its own
+        kind = node.tag.rpartition(":")[2]
+        raise WrongValueError(
+            place, f"YAML cannot read {node.value!r} as {kind}: correct it, or put it in quotes"
+        ) from problem
+    if node.tag in (INTEGER, NUMBER) and OTHER_BASE.fullmatch(node.value):
+        raise WrongValueError(place, f"YAML reads {node.value} as {value}: write {value}, or put it in quotes")

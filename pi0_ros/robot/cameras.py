@@ -8,7 +8,7 @@ from typing import Any
 from pi0_ros.base.strict_yaml import Place, Section, nearest
 from pi0_ros.robot.encodings import ENCODINGS
 from pi0_ros.robot.entries import MAX_AGE_HINT, latency_of, stamp_of, topic_of
-from pi0_ros.robot.lens import read_lens
+from pi0_ros.robot.lens import MAX_PIXELS, read_lens
 from pi0_ros.robot.message_types import CAMERA_TYPES
 from pi0_ros.robot.types import Camera
 
@@ -24,17 +24,20 @@ def read_camera(value: Any, place: Place) -> Camera:
     slot = item.text("slot")
     if not SLOT_PATTERN.fullmatch(slot):
         item.wrong("slot", f"{slot!r} is no image slot{nearest(slot, SLOTS)}; the usual ones are {', '.join(SLOTS)}")
+    name = item.name("name")
+    if "/" in name:
+        item.wrong("name", f"{name!r} becomes part of a dataset's file names: write it without /")
     kind = item.choice("type", CAMERA_TYPES)
     for key in ("encoding", "depth"):
         if kind != CAMERA_TYPES[0] and key in item:
             item.wrong(key, f"only raw pictures have it: write type {CAMERA_TYPES[0]}")
     return Camera(
-        name=item.text("name"),
+        name=name,
         topic=topic_of(item),
         type=kind,
         slot=slot,
-        max_age_s=item.positive("max_age_s"),
-        frozen_s=item.positive("frozen_s") if "frozen_s" in item else None,
+        max_age_s=item.seconds("max_age_s"),
+        frozen_s=item.seconds("frozen_s") if "frozen_s" in item else None,
         encoding=item.choice("encoding", ENCODINGS) if "encoding" in item else "",
         rectify=read_lens(item.value["rectify"], (*item.place, "rectify")) if "rectify" in item else None,
         crop=_crop(item) if "crop" in item else None,
@@ -49,8 +52,8 @@ def _crop(item: Section) -> tuple[int, int, int, int]:
     box = Section(item.value["crop"], (*item.place, "crop"), ("left", "top", "width", "height"))
     for key in ("left", "top", "width", "height"):
         least = 0 if key in ("left", "top") else 1
-        if type(box.value[key]) is not int or box.value[key] < least:
-            box.wrong(key, f"{box.value[key]!r} is no whole number of pixels from {least} on")
+        if type(box.value[key]) is not int or not least <= box.value[key] <= MAX_PIXELS:
+            box.wrong(key, f"{box.value[key]!r} is no whole number of pixels from {least} to {MAX_PIXELS}")
     return box.value["left"], box.value["top"], box.value["width"], box.value["height"]
 
 

@@ -34,8 +34,10 @@ def read_dataset_names(file: Section, joints: list[str], cameras: list[str]) -> 
     names: dict[str, str] = {}
     if "names" in section:
         ours = ["observation.state", "action", *cameras, *joints]
-        item = Section(section.value["names"], ("dataset", "names"), (), tuple(map(str, section.value["names"])))
-        names = {str(theirs): item.choice(theirs, ours) for theirs in item.value}
+        given = section.value["names"]
+        theirs = tuple(given) if isinstance(given, dict) else ("what a dataset calls it: what it is called here",)
+        item = Section(given, ("dataset", "names"), (), theirs)
+        names = {name: item.choice(name, ours) for name in item.value}
     numbers: dict[str, dict[str, float]] = {"scale": {}, "offset": {}}
     for key, found in numbers.items():
         if key in section:

@@ -21,7 +21,7 @@ def stamp_of(item: Section) -> str:
 
 def latency_of(item: Section) -> float:
     """How long before its time a sample was taken, s; 0 where the file does not say."""
-    latency = item.positive("latency_s") if "latency_s" in item else 0.0
+    latency = item.seconds("latency_s") if "latency_s" in item else 0.0
     if latency > MAX_LATENCY_S:
         item.wrong(
             "latency_s", f"{latency:g} s is more than {MAX_LATENCY_S:g} s: no robot is driven by what is so late"

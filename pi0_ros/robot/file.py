@@ -16,7 +16,7 @@ import yaml
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.share import config_path
-from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, nearest, read, unique
+from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, choice_at, nearest, read, unique
 from pi0_ros.robot import speeds
 from pi0_ros.robot.cameras import read_camera
 from pi0_ros.robot.dataset_names import read_dataset_names, write_dataset_names
@@ -72,6 +72,7 @@ KIND_UNITS = {
 ACTIONS = ("absolute", "relative", "velocity")
 ROLES = ("both", "state", "action")
 CONTROL_RATES = (20, 1000)  # Hz
+LEAST_RATE = 0.001  # Hz
 AS_ALWAYS = (("stamp", "auto"), ("hold", False), ("names_from", "names"), ("latency_s", 0.0))
 LIMITS = ("jerk", "tracking", "outside")  # that a joint may have besides position, velocity and acceleration
 NAMES_FROM = ("names", "order")
@@ -102,10 +103,15 @@ def load_robot(name_or_path: str | os.PathLike[str]) -> Robot:
                 "or give the path of a robot file that ends in .yaml"
             )
     try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
         raise RobotFileError(f"{path}: cannot be read: {error}") from error
-    return robot_from_yaml(content, str(path))
+    try:
+        return robot_from_yaml(content.decode("utf-8-sig"), str(path))
+    except UnicodeDecodeError as error:
+        line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
+        message = f"byte 0x{byte:02x} is not UTF-8: save the file as UTF-8 text"
+        raise RobotFileError(f"{path}:{line}: {message}") from error
 
 
 # ---- reading
@@ -181,20 +187,24 @@ def _robot(document: Any) -> Robot:
         )
     if "takeover" in file and any(joint.pose is not None for joint in moved):
         file.wrong("takeover", "nobody can take over a robot that is commanded by poses yet: remove it")
+    fps = file.positive("dataset_fps")
+    for key, rate in (("policy_rate_hz", policy_rate), ("dataset_fps", fps)):
+        if not LEAST_RATE <= rate <= CONTROL_RATES[1]:
+            file.wrong(key, f"{rate:g} is not within {LEAST_RATE:g} .. {CONTROL_RATES[1]} times a second")
     if policy_rate > control_rate:
         file.wrong("policy_rate_hz", f"{policy_rate:g} Hz is above control_rate_hz, {control_rate:g} Hz: lower it")
     return Robot(
-        name=file.text("name"),
+        name=file.name("name"),
         description=file.text("description", ""),
         joints=joints,
         cameras=cameras,
         state=state,
         commands=commands,
         action_source=source,
-        action_max_age_s=action.positive("max_age_s"),
+        action_max_age_s=action.seconds("max_age_s"),
         control_rate_hz=control_rate,
         policy_rate_hz=policy_rate,
-        dataset_fps=file.positive("dataset_fps"),
+        dataset_fps=fps,
         prompt=file.text("prompt", ""),
         urdf=file.text("urdf") if "urdf" in file else None,
         released=read_released(file, len(observed), [camera.name for camera in cameras]),
@@ -207,6 +217,10 @@ def _robot(document: Any) -> Robot:
 
 def _joint(value: Any, place: Place) -> Joint:
     role = value.get("role") if isinstance(value, dict) else None
+    if role not in (None, ""):
+        choice_at(role, (*place, "role"), ROLES)
+    if isinstance(value, dict) and "kind" in value:  # the other keys go by it
+        choice_at(value["kind"], (*place, "kind"), (*KINDS, "pose"))
     needed, possible = (("action",), ("step",)) if role != "state" else ((), ())
     keys = ("name", "unit", "kind", "limits", *needed), (*possible, "role", "model", "model_index")
     item = Section(value, place, *keys, HINTS)
@@ -216,7 +230,9 @@ def _joint(value: Any, place: Place) -> Joint:
         item.wrong("unit", f"joints are in {other[0]} here: write {other[0]}, and {todo}")
     unit, kind = item.choice("unit", (*UNITS, *speeds.UNITS)), item.choice("kind", (*KINDS, "pose"))
     if unit not in KIND_UNITS[kind]:
-        item.wrong("unit", f"a {kind} joint is not measured in {unit}: write {KIND_UNITS[kind][0]}")
+        kinds = [other for other, units in KIND_UNITS.items() if unit in units]
+        message = f"a {kind} joint is not measured in {unit}: write {KIND_UNITS[kind][0]}"
+        item.wrong("unit", f"{message}, or the kind {' or '.join(kinds)}")
     limits = _limits(value["limits"], (*place, "limits"), kind, unit)
     role = item.choice("role", ROLES, "both")
     action = item.choice("action", ACTIONS) if role != "state" else ""
@@ -236,7 +252,7 @@ def _joint(value: Any, place: Place) -> Joint:
         hint = HINTS["step"] if action == "velocity" else "only the action velocity has a step"
         item.wrong("step", f"missing: write {hint}" if action == "velocity" else hint)
     return Joint(
-        name=item.text("name"),
+        name=item.name("name"),
         unit=unit,
         kind=kind,
         **limits,
@@ -288,8 +304,9 @@ def _state(value: Any, place: Place, observed: Sequence[Joint]) -> StateTopic:
     if names_from == "names" and not named:
         item.wrong("names_from", "these messages have no joint names: write order, and `joints` in their order")
     if names_from == "order" and "names" in item:
-        item.wrong("names", "joints are told by their order here, not by names: remove it")
-    age = item.positive("max_age_s")
+        meant = nearest(kind, STATE_TYPES) if kind not in STATE_TYPES else ""
+        item.wrong("names", f"the joints of a {kind}{meant} are told by their order, not by names: remove it")
+    age = item.seconds("max_age_s")
     names_from, latency = names_from if named else "names", state_latency_of(item, age)
     return StateTopic(
         topic_of(item), kind, joints, age, field, names, *units, stamp_of(item), names_from, latency_s=latency
@@ -346,10 +363,10 @@ def _command(value: Any, place: Place, moved: Sequence[Joint]) -> CommandGroup:
             if key in item:
                 item.wrong(key, "what is sent on change counts until the next, in recordings too: remove it")
     hold = _hold(item) or change is not None
-    age = item.positive("max_age_s") if "max_age_s" in item else None
+    age = item.seconds("max_age_s") if "max_age_s" in item else None
     stamp = stamp_of(item)
     return CommandGroup(
-        item.text("name"), topic_of(item), kind, joints, names, *units, points, stamp, age, hold, on_change=change
+        item.name("name"), topic_of(item), kind, joints, names, *units, points, stamp, age, hold, on_change=change
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pi0_ros.base.strict_yaml import Place, Section, WrongValueError
+from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, number_at
 from pi0_ros.robot.entries import TOPIC_PATTERN, joints_of, topic_of, units_of
 from pi0_ros.robot.types import CommandGroup, Joint, Server
 
@@ -70,7 +70,7 @@ def read_goals(value: Any, place: Place, moved: Sequence[Joint]) -> CommandGroup
     change = item.positive("on_change") if "on_change" in item else None
     goals = Server(server, kind, field, names_field, _fixed(item))
     return CommandGroup(
-        item.text("name"),
+        item.name("name"),
         topic,
         SENT_TYPE,
         joints,
@@ -119,6 +119,9 @@ def _fixed(item: Section) -> tuple[tuple[str, Any], ...]:
         many = value if isinstance(value, list) else [value]
         if not FIELD_PATTERN.fullmatch(str(key)):
             raise WrongValueError((*place, str(key)), "is no field of a goal: write names with dots between them")
-        if not all(isinstance(one, (bool, int, float, str)) for one in many):
-            raise WrongValueError((*place, key), "write a number, a text, true, false, or a list of them")
+        for one in many:
+            if not isinstance(one, (bool, int, float, str)):
+                raise WrongValueError((*place, key), "write a number, a text, true, false, or a list of them")
+            if isinstance(one, (int, float)) and not isinstance(one, bool):
+                number_at(one, (*place, key))
     return tuple((str(key), tuple(value) if isinstance(value, list) else value) for key, value in found.items())

@@ -8,6 +8,7 @@ from typing import Any
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError
 
 COUNTS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}  # model -> numbers in `d`
+MAX_PIXELS = 16384  # of a picture's side
 HINTS = {
     "size": "width and height of the calibrated picture, [640, 480]",
     "k": "fx, fy, cx, cy in pixels: numbers 1, 5, 3 and 6 of CameraInfo's k",
@@ -31,8 +32,8 @@ def read_lens(value: Any, place: Place) -> Lens:
     item = Section(value, place, ("size", "k", "d"), ("model", "p"), HINTS)
     size = []
     for side, where in item.items("size"):
-        if type(side) is not int or side < 2:
-            raise WrongValueError(where, f"{side!r} is no whole number of pixels")
+        if type(side) is not int or not 2 <= side <= MAX_PIXELS:
+            raise WrongValueError(where, f"{side!r} is no whole number of pixels from 2 to {MAX_PIXELS}")
         size.append(side)
     if len(size) != 2:
         item.wrong("size", f"it has {len(size)} numbers, expected width and height")

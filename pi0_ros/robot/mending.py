@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pi0_ros.base.strict_yaml import Place, nearest_of
-from pi0_ros.robot.message_types import CAMERA_TYPES, TRAJECTORY
+from pi0_ros.base.strict_yaml import Place, WrongValueError
+from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, POSE_TYPES, STATE_TYPES, TRAJECTORY
 
 # May be left out: what is wrong anywhere in it goes with it.
 OPTIONAL = frozenset(
@@ -51,8 +51,12 @@ LIMITS = {"position": [-1.0, 1.0], "velocity": 1.0, "acceleration": 1.0}
 
 
 def _kind(item: dict[str, Any], place: Place) -> str:
+    limits = item.get("limits")
+    if {"frame", "rotation"} & {*item}:
+        return "pose"
     kinds = {"m": "prismatic", "normalized": "gripper", "m/s": "speed", "rad/s": "speed"}
-    return kinds.get(str(item.get("unit")), "revolute")
+    without_ends = isinstance(limits, dict) and "position" not in limits
+    return kinds.get(str(item.get("unit")), "continuous" if without_ends else "revolute")
 
 
 def _unit(item: dict[str, Any], place: Place) -> str:
@@ -65,7 +69,10 @@ def _action(item: dict[str, Any], place: Place) -> Any:
     return "velocity" if "step" in item else "absolute"
 
 
-def _type(item: dict[str, Any], place: Place) -> str:
+def _type(document: dict[str, Any], item: dict[str, Any], place: Place) -> str:
+    kinds = {
+        str(joint.get("kind")) for joint in _mappings(document.get("joints")) if _has([item], str(joint.get("name")))
+    }
     if place[0] == "cameras":
         return CAMERA_TYPES[0]
     if place[0] == "commands" and "server" in item:
@@ -74,7 +81,13 @@ def _type(item: dict[str, Any], place: Place) -> str:
         return TRAJECTORY
     for key in ("field", "names_from"):
         item.pop(key, None)
-    return "sensor_msgs/msg/JointState"
+    if "pose" in kinds:
+        return POSE_TYPES[0]
+    if "speed" in kinds and place[0] != "state":
+        item.pop("names", None)
+        return ARRAY
+    item |= {"field": "velocity"} if "speed" in kinds else {}
+    return JOINT_STATE
 
 
 def _limits(item: dict[str, Any], place: Place) -> dict[str, Any]:
@@ -83,7 +96,7 @@ def _limits(item: dict[str, Any], place: Place) -> dict[str, Any]:
         return {"position": {**ROOM}, "linear": {**part}, "angular": {**part}}
     if item.get("kind") == "speed":
         return {key: value for key, value in LIMITS.items() if key != "position"}
-    return {**LIMITS} if item.get("kind") != "continuous" else {**LIMITS, "position": None}
+    return {key: value for key, value in LIMITS.items() if key != "position" or item.get("kind") != "continuous"}
 
 
 def _own(item: dict[str, Any], place: Place) -> str:
@@ -114,25 +127,31 @@ NEEDED: dict[str, Callable[[dict[str, Any], Place], Any]] = {
     "source": lambda item, place: "command",
     "step": lambda item, place: 1.0,
     "topic": _own,
-    "type": _type,
     "unit": _unit,
     "velocity": lambda item, place: 1.0,
 }
 LISTS = ("joints", "cameras", "state", "commands")  # the rest of the file goes by them
 NEW: dict[str, dict[str, Any]] = {  # an entry of a list that is not there
-    "state": {"topic": "", "type": "sensor_msgs/msg/JointState", "max_age_s": 1.0},
-    "commands": {"name": "", "topic": "", "type": "sensor_msgs/msg/JointState"},
+    "state": {"topic": "", "max_age_s": 1.0},
+    "commands": {"name": "", "topic": ""},
 }
+JOINT_STATE, ARRAY = "sensor_msgs/msg/JointState", "std_msgs/msg/Float64MultiArray"
 
 
-def mend(document: Any, place: Place, again: bool) -> bool:
-    """Mend what is wrong at `place` of the document; `again`: by leaving it out, because a value did not help. False
+def mend(document: Any, problem: WrongValueError, again: bool) -> bool:
+    """Mend a `problem` of the document; `again`: by leaving it out, because a value did not help. False
     where nothing can be done without bringing up what is no mistake."""
+    place = problem.place
     if place in [(key,) for key in LISTS]:
         return _put_list(document, str(place[0]))
     item = document
     for depth, key in enumerate(place):
         if isinstance(item, dict) and isinstance(key, str):
+            if key == "names" and _put_parts(item):
+                return True
+            if key == "role" and not again and "action" not in item:
+                item[key] = "state"
+                return True
             if key in OPTIONAL and key in item:
                 joints = document["joints"] if key == "model_index" and place[0] == "joints" else [item]
                 for holder in joints:  # a place in the model is had by all joints, or by none
@@ -143,7 +162,7 @@ def mend(document: Any, place: Place, again: bool) -> bool:
             if place[0] == "joints" and last and key == "name":
                 return not again and _put_joint_name(document, item)
             if last and key not in LISTS:
-                return _put(item, key, place[: depth + 1], again)
+                return _put(document, item, place[: depth + 1], problem.meant, again)
         try:
             item = item[key]
         except (KeyError, IndexError, TypeError):
@@ -156,15 +175,46 @@ def _put_list(document: Any, key: str) -> bool:
     least = 0 if key == "cameras" else 1
     if not isinstance(document, dict) or (isinstance(document.get(key), list) and len(document[key]) >= least):
         return False
-    if key in ("joints", "cameras"):  # what names their entries cannot be looked at
-        document.pop("dataset", None)
-        if isinstance(policy := document.get("policy"), dict):
-            policy.pop("openpi", None)
-    if key == "joints":
-        document[key] = _joints(document)
-    else:
-        new = {name: value or _own({}, (key, 0, name)) for name, value in NEW.get(key, {}).items()}
-        document[key] = [new] if new else []
+    if key in ("joints", "cameras"):
+        _forget_names(document)
+    document[key] = _joints(document) if key == "joints" else _entries(document, key)
+    return True
+
+
+def _forget_names(document: dict[str, Any]) -> None:
+    """Leave out what goes by the names of joints and cameras that are not to be seen."""
+    document.pop("dataset", None)
+    if isinstance(policy := document.get("policy"), dict):
+        policy.pop("openpi", None)
+
+
+def _entries(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """Entries of `state` or `commands` that fit the joints: one for all places, one for all speeds, one a pose."""
+    unseen = {"state": "action", "commands": "state"}.get(key)
+    found: list[dict[str, Any]] = []
+    joints = [joint for joint in _mappings(document.get("joints")) if joint.get("role") != unseen]
+    names: dict[tuple[str, ...], list[Any]] = {}
+    for joint in joints if unseen else ():
+        kind, name = str(joint.get("kind")), joint.get("name")
+        names.setdefault((kind, str(name)) if kind == "pose" else (str(kind == "speed"),), []).append(name)
+    for listed in names.values():
+        entry = {name: value or _own({}, (key, len(found), name)) for name, value in NEW[key].items()}
+        entry |= {"joints": listed}
+        found.append({**entry, "type": _type(document, entry, (key, len(found), "type"))} | _field(entry))
+    return found
+
+
+def _field(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"field": entry["field"]} if "field" in entry else {}
+
+
+def _put_parts(item: dict[str, Any]) -> bool:
+    """Name the parts of a message that always has the same. False where it has none."""
+    known = STATE_TYPES.get(str(item.get("type"))) or COMMAND_TYPES.get(str(item.get("type")))
+    count = len(_list(item.get("joints")))
+    if known is None or not 0 < count <= len(known.parts) or item.get("names") == list(known.parts[:count]):
+        return False
+    item["names"] = list(known.parts[:count])
     return True
 
 
@@ -179,6 +229,14 @@ def _joints(document: dict[str, Any]) -> list[dict[str, Any]]:
     found = []
     for name in names or ["..."]:
         joint: dict[str, Any] = {"name": name, "unit": "rad", "kind": "revolute", "limits": {**LIMITS}}
+        about = [entry for entry in (*seen, *moved) if name in _list(entry.get("joints"))]
+        if any(STATE_TYPES.get(str(entry.get("type")), COMMAND_TYPES[JOINT_STATE]).speeds for entry in about):
+            joint |= {"unit": "m/s", "kind": "speed"}
+        elif any("server" in entry or "on_change" in entry for entry in about):
+            joint |= {"kind": "gripper"}
+        elif any(entry.get("type") in POSE_TYPES for entry in about):
+            joint = {"name": name, "kind": "pose", "frame": "mended"}
+        joint["limits"] = _limits(joint, ())
         if _has(moved, name):
             joint |= {"action": "absolute"} if _has(seen, name) else {"action": "absolute", "role": "action"}
         else:
@@ -219,7 +277,13 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _put(item: dict[str, Any], key: str, place: Place, again: bool) -> bool:
+def _put(document: dict[str, Any], item: dict[str, Any], place: Place, meant: str, again: bool) -> bool:
+    key = str(place[-1])
+    if place[0] == "cameras" and key == "name":
+        _forget_names(document)
+    if key == "type" and not again:
+        item[key] = _type(document, item, place)
+        return True
     if again:
         return item.pop(key, None) is not None
     if key in NEEDED:
@@ -232,7 +296,7 @@ def _put(item: dict[str, Any], key: str, place: Place, again: bool) -> bool:
         return True
     if key not in item:
         return False
-    value, meant = item.pop(key), nearest_of(key, [*NEEDED, *OPTIONAL, *LISTS, "name"])
+    value = item.pop(key)
     if meant and meant not in item:
         item[meant] = value
     return True

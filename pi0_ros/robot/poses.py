@@ -7,7 +7,7 @@ from typing import Any
 
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, nearest
 from pi0_ros.robot.entries import stamp_of, state_latency_of, topic_of
-from pi0_ros.robot.message_types import POSE_TYPES
+from pi0_ros.robot.message_types import COMMAND_TYPES, POSE_TYPES, STATE_TYPES
 from pi0_ros.robot.rotations import WRITINGS
 from pi0_ros.robot.types import CommandGroup, Joint, Pose, StateTopic
 
@@ -41,10 +41,10 @@ def read_pose(value: Any, place: Place) -> tuple[Joint, ...]:
     action = item.choice("action", ACTIONS) if role != "state" else ""
     if action == "relative" and role == "action":
         item.wrong("action", "relative needs the pose in the state, too: write absolute, or the role both")
-    frame = item.text("frame")
+    frame = item.name("frame")
     if frame.startswith("/"):
         item.wrong("frame", f"frames have no slash in front since ROS 2: write {frame.lstrip('/')}")
-    pose = Pose(item.text("name"), frame, item.choice("rotation", tuple(WRITINGS), "rot6d"))
+    pose = Pose(item.name("name"), frame, item.choice("rotation", tuple(WRITINGS), "rot6d"))
     writing = WRITINGS[pose.rotation]
     limits = Section(value["limits"], (*place, "limits"), ("position", "linear", "angular"), (), HINTS)
     room = Section(limits.value["position"], (*limits.place, "position"), ("x", "y", "z"), (), HINTS)
@@ -108,7 +108,7 @@ def read_pose_state(value: Any, place: Place, joints: Sequence[Joint]) -> StateT
     """An entry of `state` whose messages say a pose."""
     item = Section(value, place, ("topic", "type", "max_age_s"), ("joints", "stamp", "latency_s"), HINTS)
     pose = _pose(item, joints)
-    age = item.positive("max_age_s")
+    age = item.seconds("max_age_s")
     stamp, latency = stamp_of(item), state_latency_of(item, age)
     kind = item.text("type")
     return StateTopic(topic_of(item), kind, pose.entries, age, stamp=stamp, latency_s=latency, pose=pose)
@@ -118,8 +118,8 @@ def read_pose_command(value: Any, place: Place, joints: Sequence[Joint], hold: b
     """An entry of `commands` whose messages say a pose."""
     item = Section(value, place, ("name", "topic", "type"), ("joints", "stamp", "max_age_s", "hold"), HINTS)
     pose = _pose(item, joints)
-    age = item.positive("max_age_s") if "max_age_s" in item else None
-    name, topic, kind = item.text("name"), topic_of(item), item.text("type")
+    age = item.seconds("max_age_s") if "max_age_s" in item else None
+    name, topic, kind = item.name("name"), topic_of(item), item.text("type")
     return CommandGroup(name, topic, kind, pose.entries, stamp=stamp_of(item), max_age_s=age, hold=hold, pose=pose)
 
 
@@ -128,9 +128,12 @@ def refuse_pose(value: Any, place: Place, joints: Sequence[Joint]) -> None:
     listed = value.get("joints") if isinstance(value, dict) else None
     poses = {joint.pose.name for joint in joints if joint.pose is not None}
     for i, name in enumerate(listed if isinstance(listed, list) else ()):
-        if name in poses:
-            message = f"{name!r} is a pose, and no {value.get('type')} says one: write {' or '.join(POSE_TYPES)}"
-            raise WrongValueError((*place, "joints", i), message)
+        if isinstance(name, str) and name in poses:
+            kind = value.get("type")
+            known = isinstance(kind, str) and (kind in STATE_TYPES or kind in COMMAND_TYPES)
+            message = f"{name!r} is a pose, and {'no ' if known else ''}{kind!r} says {'one' if known else 'none'}"
+            at: Place = ("joints", i) if known else ("type",)
+            raise WrongValueError((*place, *at), f"{message}: write {' or '.join(POSE_TYPES)}")
     if poses and all(joint.pose is not None for joint in joints):
         message = f"it says no pose, and the robot here has nothing else: write {' or '.join(POSE_TYPES)}"
         raise WrongValueError((*place, "type"), message)

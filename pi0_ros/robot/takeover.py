@@ -40,7 +40,7 @@ def read_takeover(
     unique(((*place, "topics", i, "topic"), f"/{item.topic.removeprefix('/')}") for i, item in enumerate(topics))
     each_joint_once("takeover.topics", topics, known)
     topics = list(speeds.told_apart("takeover.topics", topics, are_speeds))
-    times = {key: section.positive(key) for key in ("timeout_s", "blend_s") if key in section}
+    times = {key: section.seconds(key) for key in ("timeout_s", "blend_s") if key in section}
     return TakeoverTopics(tuple(topics), section.choice("begins", BEGINS, "switch"), **times)
 
 

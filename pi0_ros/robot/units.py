@@ -219,6 +219,11 @@ def _read_scale(model: Section, key: str, common: dict[str, Any], place: Place) 
         if "range" in given:
             ends = given.pair("range", "[lower, upper]: the slider's places in m where the robot says 0 and 1")
         crank = Crank(given.positive("horn_radius"), given.positive("arm_length"), ends)
+        if crank.horn_radius >= crank.arm_length:
+            message = (
+                f"{crank.horn_radius:g} m is not below arm_length, {crank.arm_length:g} m: the crank would not turn"
+            )
+            given.wrong("horn_radius", f"{message}; correct one of them")
     if "sign" in item:
         if "zero" in item or "one" in item:
             item.wrong("sign", "stands beside zero or one, which say the same: write either")

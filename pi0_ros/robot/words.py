@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pi0_ros.base.printing import labelled, table
+from pi0_ros.robot.message_types import STATE_TYPES, is_state_field
 from pi0_ros.robot.types import Camera, CommandGroup, Joint, Robot, StateTopic
 
 INDENT = 10
@@ -82,7 +83,8 @@ def _camera(camera: Camera) -> str:
 
 
 def _state(item: StateTopic) -> str:
-    told = "in this order" if item.names_from == "order" else "by name"
+    named = is_state_field(item.type, item.field) and STATE_TYPES[item.type].named and item.names_from == "names"
+    told = "by name" if named else "in this order"
     what = "speed" if item.speeds else item.field
     what = _named(item) if item.pose is not None else f"{what} of {_named(item)}, {told}"
     said = f"{item.topic} ({item.type}): {what}; at most {item.max_age_s:g} s old"

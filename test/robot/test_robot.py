@@ -120,8 +120,8 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         load_robot(tmp_path / "absent.yaml")
     with pytest.raises(RobotFileError, match="cannot be read"):
         load_robot(tmp_path)
-    (tmp_path / "latin.yaml").write_bytes(b"name: \xe9\n")
-    with pytest.raises(RobotFileError, match=r"latin\.yaml: cannot be read"):
+    (tmp_path / "latin.yaml").write_bytes(b"# a robot\nname: \xe9\n")
+    with pytest.raises(RobotFileError, match=r"latin\.yaml:2: byte 0xe9 is not UTF-8"):
         load_robot(str(tmp_path / "latin.yaml"))
 
 
@@ -151,8 +151,11 @@ def test_config_is_found_in_the_source_tree_and_in_installed_shares(
 
 # ---- properties
 
-names = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=8).filter(str.strip)
+names = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=8).filter(
+    lambda text: text.strip() and text.isprintable()
+)
 positive = st.floats(1e-6, 1e6)
+seconds = st.floats(1e-6, 3600.0)
 topics = st.from_regex(r"\A(/[a-z][a-z0-9_]{0,5}){1,3}\Z")
 
 
@@ -161,7 +164,7 @@ def draw_camera(draw: st.DrawFn, name: str, topic: str, slot: str) -> Camera:
     raw = kind == CAMERA_TYPES[0]
     whole = st.integers(0, 4000)
     return Camera(
-        *(name, topic, kind, slot, draw(positive), draw(st.none() | positive)),
+        *(name, topic, kind, slot, draw(seconds), draw(st.none() | seconds)),
         encoding=draw(st.sampled_from(["", "bgr8", "uyvy", "bayer_rggb16"])) if raw else "",
         rectify=draw(st.none() | lenses()),
         crop=draw(st.none() | st.tuples(whole, whole, st.integers(1, 4000), st.integers(1, 4000))),
@@ -186,7 +189,8 @@ def scales(draw: st.DrawFn, threshold: bool = False, plain: bool = False) -> Sca
     zero, crank = draw(st.floats(-9, 9)), None
     if not plain and draw(st.booleans()):
         lower = draw(st.floats(-1, 1))
-        crank = Crank(draw(positive), draw(positive), (lower, lower + draw(st.floats(1e-3, 1))))
+        horn = draw(positive)
+        crank = Crank(horn, horn + draw(positive), (lower, lower + draw(st.floats(1e-3, 1))))
     return Scale(
         zero, zero + draw(positive), crank, draw(st.none() | st.floats(0, 1)) if threshold and not plain else None
     )
@@ -269,7 +273,7 @@ def robots(draw: st.DrawFn) -> Robot:
         kind = draw(st.sampled_from(COMMANDED_BY if speed else kinds))
         points = draw(st.sampled_from(["one", "trajectory"])) if "Trajectory" in kind else "one"
         hold = draw(st.booleans())
-        lasting = (None if hold else draw(st.none() | positive), hold)
+        lasting = (None if hold else draw(st.none() | seconds), hold)
         names = message_names(group) if COMMAND_TYPES[kind].named and not speed else ()
         names = parts(group) if COMMAND_TYPES[kind].parts else names
         told = names, units(group), units(group), points, "auto", *lasting
@@ -292,7 +296,7 @@ def robots(draw: st.DrawFn) -> Robot:
             next(topic),
             kind,
             group,
-            draw(positive),
+            draw(seconds),
             field,
             *told,
             draw(st.just(0.0) | st.floats(1e-9, 9e-7)),
@@ -306,7 +310,9 @@ def robots(draw: st.DrawFn) -> Robot:
     slots = draw(st.lists(st.sampled_from(["base_0_rgb", "left_wrist_0_rgb", "wrist_1_rgb"]), unique=True))
     count = len(slots) + len(states) + len(commands)
     topic = iter(draw(st.lists(topics, min_size=count, max_size=count, unique=True)))
-    camera_names = draw(st.lists(names, min_size=len(slots), max_size=len(slots), unique=True))
+    camera_names = draw(
+        st.lists(names.filter(lambda text: "/" not in text), min_size=len(slots), max_size=len(slots), unique=True)
+    )
     group_names = draw(st.lists(names, min_size=len(commands), max_size=len(commands), unique=True))
     control_rate = draw(st.floats(20.0, 1000.0))
     return Robot(
@@ -317,10 +323,10 @@ def robots(draw: st.DrawFn) -> Robot:
         state=tuple(state(group) for group in states),
         commands=tuple(command(name, group) for name, group in zip(group_names, commands)),
         action_source=source,
-        action_max_age_s=draw(positive),
+        action_max_age_s=draw(seconds),
         control_rate_hz=control_rate,
-        policy_rate_hz=draw(st.floats(1e-6, control_rate)),
-        dataset_fps=draw(positive),
+        policy_rate_hz=draw(st.floats(1e-3, control_rate)),
+        dataset_fps=draw(st.floats(1e-3, 1e3)),
         prompt=draw(st.just("") | names),
         urdf=draw(st.none() | names),
         released=draw(released()),

@@ -156,7 +156,7 @@ WRONG = {
     "number word": ("dataset_fps: 20", "dataset_fps: fast", ["dataset_fps: 'fast' stands where a number is needed"]),
     "name is YAML's on": ("name: gripper", "name: on", ["8: joints[1].name: the boolean true", "put it in quotes"]),
     "name is YAML's no": ("joints: [shoulder]", "joints: [no]", ["commands[0].joints[0]: the boolean false", "quotes"]),
-    "key is YAML's off": ("dataset_fps: 20", "dataset_fps: 20\noff: 1", ["False: unknown key"]),
+    "key is YAML's off": ("dataset_fps: 20", "dataset_fps: 20\noff: 1", ["5: off: unknown key"]),
     "name is a number": (
         "name: gripper",
         "name: 7",
@@ -369,7 +369,11 @@ WRONG = {
     "not YAML": ("name: small", "name: [small", ["small.yaml:2: is not valid YAML"]),
     "tab": ("name: small", "\tname: small", ["small.yaml:1: is not valid YAML"]),
     "list as key": ("name: small", "[a]: small", ["a list or mapping stands where a key is needed"]),
-    "control character": ("name: small", "name: \x00", ["small.yaml: is not valid YAML"]),
+    "control character": (
+        "name: small",
+        "name: \x00",
+        ["small.yaml:1: is not valid YAML: no file of text has the character '\\x00': remove it"],
+    ),
     "python object": ("name: small", "name: !!python/object:os.system x", ["small.yaml:1: is not valid YAML"]),
 }
 
