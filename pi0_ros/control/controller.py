@@ -45,6 +45,7 @@ HELD_FRACTION = 0.05  # of a gripper's range: one that has moved less than this 
 HOLD_FRACTION = 0.5  # a hold decelerates with this fraction of the limits, an emergency stop with all of it
 DRIVERS_WAIT_S = 0.2  # without a command the driver of a base may have stopped it by itself
 HEARS_S = 0.1  # behind that so long it is waited for how fast it goes
+ON_ITS_WAY_S = 0.5  # behind its last command a robot may still be about to go there
 QUEUED_S = 0.05  # what arrives so soon after a stall may have waited for its end
 LED_S = 0.2  # while a person leads, what lies ahead is told anew this often
 FAR = 1e6  # no joint without position limits goes this far
@@ -186,7 +187,7 @@ class Controller:
         problems = self.not_ready(now) + ([self.withheld] if self.withheld else [])
         if not problems:
             self._forget_chunks()
-            self._start(np.where(self._still_holds(), self._sent, self.feedback.position))
+            self._start_where_it_is(may_be_late=0.0 <= now - self._left_at < ON_ITS_WAY_S)
             self.fault = ""
             self._entered = self._ticked
             self._enter(State.IDLE, "armed, waiting for the first chunk")
@@ -305,9 +306,10 @@ class Controller:
         gap, self._before, self._ticked = steady - self._ticked, self._ticked, steady
         step = self._axis.step(now)
         if gap > self.stall_s or (np.isinf(self.stall_s) and self._passed_over(step, gap)):
-            if step < -JUMP_S:
+            was_set = step < -JUMP_S or step - gap * self._pace() > LEAP_S
+            if was_set:
                 self._clock_jumped(step, now)
-            self._stalled(gap if gap > self.stall_s or step < 0 else step, now)
+            self._stalled(gap if gap > self.stall_s or step < 0 or was_set else step, now)
         elif not -JUMP_S <= step <= (self._longest if np.isinf(self.stall_s) else LEAP_S):
             self._clock_jumped(step, now)
         regular = self._axis.tick(now)
@@ -568,9 +570,7 @@ class Controller:
         if self._restarting:
             known = (self.feedback.stamp > self._standing).all() and not self.feedback.not_at_rest()
             if known and not self._drives:
-                near = self._off_command() <= self.tracking.near
-                near &= ~self.goes_alone
-                self._start(np.where(near | self._still_holds(), self._sent, self.feedback.position))
+                self._start_where_it_is(may_be_late=True)
             else:
                 return ("stall", self._cause[1] if self._cause[0] == "stall" else self._began)
         if stale := "; ".join(self.feedback.stale(now)):
@@ -578,6 +578,14 @@ class Controller:
         if away := self.tracking.away(now):
             return "blocked", away
         return ("withheld", self.withheld) if self.withheld else ("", "")
+
+    def _start_where_it_is(self, may_be_late: bool) -> None:
+        """Command, at rest, where the joints were measured; those that keep the last command stay there: grippers with
+        an object and, where they `may_be_late`, joints that are near it."""
+        stay = self._still_holds()
+        if may_be_late:
+            stay |= (self._off_command() <= self.tracking.near) & ~self.goes_alone
+        self._start(np.where(stay, self._sent, self.feedback.position))
 
     def _start(self, position: np.ndarray) -> None:
         """Command this position [J], at rest, and no speed."""

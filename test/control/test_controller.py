@@ -392,3 +392,24 @@ def test_a_stop_is_as_short_on_irregular_ticks(step, jerk):
         return np.array(sent)
 
     np.testing.assert_allclose(stop(step), stop(1.0), atol=1e-9)
+
+
+@pytest.mark.parametrize(("later_s", "begins_at"), [(0.0, "told"), (2.0, "measured")])
+def test_armed_again_at_once_it_begins_where_it_was_told_to_be(later_s, begins_at):
+    """Right behind its last command a robot may not have heard it yet."""
+    bench = Bench()
+    bench.arm()
+    bench.run(1.0)
+    bench.controller.estop("test")
+    while (command := bench.controller.tick(bench.now, bench.steady)) is not None:
+        told = command.position
+        bench.controller.published(bench.now, bench.steady)
+        bench.now, bench.steady = bench.now + PERIOD, bench.steady + PERIOD
+        bench.measured = told + [0.01, 0.01, 0.0]  # it is late
+        bench.controller.measure(bench.now, ALL, bench.measured)
+    bench.follows = False
+    bench.step(8 + round(later_s / PERIOD))
+    assert bench.controller.reset() == [] and bench.controller.arm(bench.now) == []
+    bench.step()
+    first = bench.sent[-1]
+    np.testing.assert_array_equal(first.position, told if begins_at == "told" else bench.measured)

@@ -190,6 +190,18 @@ def test_simulated_time_that_jumps_is_no_stall_and_ends_in_a_hold_within_the_lim
     assert not bench.controller.moving
 
 
+def test_a_leap_beside_a_pause_is_told_as_well():
+    bench = moving()
+    bench.controller.stall_s = np.inf
+    chunks(bench, 0.5)
+    bench.now += 60.0
+    bench.stall(0.2)
+    bench.step()
+    assert "leapt ahead by 60." in bench.controller.reason and "stood still for 0.2" in bench.controller.reason
+    bench.step(60)
+    bench.assert_within_limits()
+
+
 def test_a_hold_is_measured_on_the_steady_clock_whatever_the_clock_does():
     bench = moving()
     bench.now -= 1e9  # as simulated time that is switched on by mistake

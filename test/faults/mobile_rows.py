@@ -133,9 +133,9 @@ def _without_stamp(message: Any) -> Any:
 
 def wheels_stand(stage: Stage, trial: int) -> str:
     parts(stage).rolls = False
-    stage.told("forward is")
+    stage.told("from its command")
     time.sleep(0.5)
-    return "forward is"
+    return "from its command"
 
 
 def deaf_driver(stage: Stage, trial: int) -> str:
@@ -207,7 +207,7 @@ _STANDS: dict[str, Inject] = {
     "odometry: NaN": odometry(_speed(float("nan")), STATE),
     "odometry: 1e6": odometry(_speed(1e6), "far outside"),
     "odometry 3 s old": odometry(_old, STATE),
-    "odometry says that it stands": odometry(_speed(0.0), "forward is"),
+    "odometry says that it stands": odometry(_speed(0.0), "from its command"),
     "the hand's pose silent": silent("pose_speaks", STATE),
     "the hand's pose in another frame": poses(_frame, STATE),
     "the hand's pose: NaN": poses(_nan, STATE),
