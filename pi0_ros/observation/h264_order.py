@@ -6,19 +6,14 @@ Decoders conceal what is lost: they go on from the wrong picture and say nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pi0_ros.base.errors import InputError
+from pi0_ros.observation.stream_units import Bits, UnsupportedStreamError, units
 
 SLICE, KEY_SLICE, SEQUENCE, PICTURE = 1, 5, 7, 8  # types of units
 HEAD = 64  # bytes of a slice in which its head is
 SCALED = (100, 110, 122, 244, 44, 83, 86, 118, 128)  # profiles that tell their chroma
 B_SLICES = (1, 6)
-
-
-class UnsupportedStreamError(InputError):
-    """A stream whose losses could not be seen, or whose pictures come in another order; says what to change."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +42,13 @@ class Order:
         for unit in units(data):
             kind, reference = unit[0] & 0x1F, unit[0] >> 5 & 3
             if kind == SEQUENCE:
-                self._sequence(_Bits(unit[1:]))
+                self._sequence(Bits(unit[1:]))
             elif kind == PICTURE:
-                bits = _Bits(unit[1:])
+                bits = Bits(unit[1:])
                 picture = bits.unsigned()
                 self._pictures[picture] = bits.unsigned()
             elif kind in (SLICE, KEY_SLICE):
-                bits = _Bits(unit[1 : 1 + HEAD])
+                bits = Bits(unit[1 : 1 + HEAD])
                 if bits.unsigned() != 0:  # not the first slice of its picture
                     continue
                 pictures += 1
@@ -68,7 +63,7 @@ class Order:
         """Something is missing: nothing follows until the next key picture."""
         self._last = None
 
-    def _take(self, bits: _Bits, key: bool, reference: bool) -> bool:
+    def _take(self, bits: Bits, key: bool, reference: bool) -> bool:
         if bits.unsigned() in B_SLICES:
             raise UnsupportedStreamError("it has B pictures, which come late: turn them off (x264: tune zerolatency)")
         sequence = self._sequences.get(self._pictures.get(bits.unsigned(), -1))
@@ -84,7 +79,7 @@ class Order:
             self._last = number
         return follows
 
-    def _sequence(self, bits: _Bits) -> None:
+    def _sequence(self, bits: Bits) -> None:
         profile = bits.take(8)
         bits.take(16)
         name, planes = bits.unsigned(), False
@@ -97,7 +92,7 @@ class Order:
             if bits.take(1):
                 for n in range(8 if chroma != 3 else 12):
                     if bits.take(1):
-                        bits.scaling_list(16 if n < 6 else 64)
+                        _skip_scaling_list(bits, 16 if n < 6 else 64)
         number_bits = bits.unsigned() + 4
         order = bits.unsigned()
         if order == 0:
@@ -120,53 +115,9 @@ class Order:
         self._sequences[name] = Sequence(number_bits, planes)
 
 
-def units(data: bytes) -> Iterator[bytes]:
-    """The units of a stream, each behind a start code. `ValueError` where there is none."""
-    at = data.find(b"\x00\x00\x01")
-    if at < 0:
-        raise ValueError("no H.264 with start codes (Annex B)")
-    while at >= 0:
-        end = data.find(b"\x00\x00\x01", at + 3)
-        unit = data[at + 3 : end if end >= 0 else len(data)]
-        if unit:
-            yield unit
-        at = end
-
-
-class _Bits:
-    """Reads numbers bit by bit. `ValueError` at the end."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data.replace(b"\x00\x00\x03", b"\x00\x00")  # without what keeps start codes apart
-        self._at = 0
-
-    def take(self, count: int) -> int:
-        value = 0
-        for _ in range(count):
-            if self._at >= 8 * len(self._data):
-                raise ValueError("it ends within a head")
-            value = value << 1 | self._data[self._at >> 3] >> (7 - (self._at & 7)) & 1
-            self._at += 1
-        return value
-
-    def unsigned(self) -> int:
-        """An Exp-Golomb code."""
-        zeros = 0
-        while not self.take(1):
-            zeros += 1
-            if zeros > 32:
-                raise ValueError("a number that is none")
-        return (1 << zeros) - 1 + self.take(zeros)
-
-    def signed(self) -> int:
-        """A signed Exp-Golomb code."""
-        code = self.unsigned()
-        return (code + 1) // 2 if code & 1 else -(code // 2)
-
-    def scaling_list(self, size: int) -> None:
-        """Skip a scaling list."""
-        last = following = 8
-        for _ in range(size):
-            if following:
-                following = (last + self.signed()) % 256
-            last = following or last
+def _skip_scaling_list(bits: Bits, size: int) -> None:
+    last = following = 8
+    for _ in range(size):
+        if following:
+            following = (last + bits.signed()) % 256
+        last = following or last

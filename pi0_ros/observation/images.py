@@ -153,7 +153,7 @@ def _opencv(msg: Any, work: Callable[[Any, str], Any]) -> Any:
 
 # ---- video streams
 
-STREAMS = re.compile(r"h\.?26[45]|avc|hevc|av1|vp[89]", re.IGNORECASE)
+STREAMS = re.compile(r"[hx]\.?26[45]|avc|hevc|av1|vp[89]", re.IGNORECASE)
 
 
 def stream_of(msg: Any) -> str:

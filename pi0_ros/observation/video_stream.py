@@ -11,10 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.observation.h264_order import Order, UnsupportedStreamError
+from pi0_ros.observation import h264_order, h265_order
 from pi0_ros.observation.images import DecodedImage, ImageError, PartError, stream_of
+from pi0_ros.observation.stream_units import UnsupportedStreamError
 
-H264 = re.compile(r"[hx]\.?264|avc", re.IGNORECASE)
+Order = h264_order.Order | h265_order.Order
+CODECS: dict[str, tuple[re.Pattern[str], str, type[Order]]] = {  # a decoder's name -> what messages call the stream, its name, who sees what is lost
+    "h264": (re.compile(r"[hx]\.?264|avc", re.IGNORECASE), "H.264", h264_order.Order),
+    "hevc": (re.compile(r"[hx]\.?265|hevc", re.IGNORECASE), "H.265", h265_order.Order),
+}
 LATE = 8  # times the usual period between messages: numbers of so many lost pictures may begin again
 LONG_NS = 100_000_000  # in less the fastest cameras do not send so many
 PERIODS = 15  # of which the usual one is the median
@@ -24,7 +29,8 @@ class VideoStream:
     """One camera's stream."""
 
     def __init__(self) -> None:
-        self._order = Order()
+        self._kind = ""  # which of CODECS it is
+        self._order: Order = h264_order.Order()
         self._codec: Any = None
         self._last_ns: int | None = None
         self._periods: list[int] = []
@@ -33,17 +39,15 @@ class VideoStream:
     def take(self, msg: Any, t_ns: int) -> np.ndarray | None:
         """The picture of the next message, uint8 [H, W, 3] RGB, that came at `t_ns`; None where something that it
         builds on is missing (`problem` says so). Raises `ImageError` for streams that are not understood."""
-        name = stream_of(msg)
-        if not H264.search(name):
-            raise ImageError(
-                f"a stream of {name!r}: send H.264, JPEG or raw pictures (only of H.264 losses can be seen)"
-            )
+        kind = codec_of(stream_of(msg))
+        if kind != self._kind:
+            self._kind, self._order, self._codec = kind, CODECS[kind][2](), None
         self._look_at_time(t_ns)
         data = bytes(msg.data)
         try:
             whole = self._order.follows(data)
         except UnsupportedStreamError as error:
-            raise ImageError(f"its H.264 stream cannot be used: {error}") from error
+            raise ImageError(f"its {CODECS[kind][1]} stream cannot be used: {error}") from error
         except ValueError as error:
             self._lose(f"a message is no whole picture ({error})")
             return None
@@ -67,7 +71,7 @@ class VideoStream:
     def _decode(self, data: bytes) -> np.ndarray | None:
         av = _library()
         if self.problem or self._codec is None:  # begins anew, with a key picture
-            self._codec = _decoder()
+            self._codec = _decoder(self._kind)
         try:
             frames = self._codec.decode(av.Packet(data))
         except av.FFmpegError as error:
@@ -83,6 +87,15 @@ class VideoStream:
         self._order.lost()
         self._codec = None
         self.problem = why
+
+
+def codec_of(name: str) -> str:
+    """Which of CODECS a stream is that is called so. Raises `ImageError` for others."""
+    for kind, (names, *_) in CODECS.items():
+        if names.search(name):
+            return kind
+    known = ", ".join(told for _, told, _ in CODECS.values())
+    raise ImageError(f"a stream of {name!r}: send {known}, JPEG or raw pictures (of no other losses can be seen)")
 
 
 def decoded(stream: VideoStream, msg: Any, t_ns: int) -> DecodedImage | None:
@@ -103,13 +116,13 @@ def _library() -> Any:
     try:
         import av
     except ImportError:
-        raise ImageError("an H.264 stream needs PyAV: pip install av") from None
+        raise ImageError("a video stream needs PyAV: pip install av") from None
     return av
 
 
-def _decoder() -> Any:
+def _decoder(kind: str) -> Any:
     av = _library()
-    codec = av.CodecContext.create("h264", "r")
+    codec = av.CodecContext.create(kind, "r")
     codec.thread_count = 1
     codec.flags |= av.codec.context.Flags.low_delay
     codec.options = {"err_detect": "explode"}

@@ -67,7 +67,7 @@ TWIST_PARTS = ("linear.x", "linear.y", "linear.z", "angular.x", "angular.y", "an
 TWIST, TWIST_STAMPED = "geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped"
 CAMERA_TYPES = (
     "sensor_msgs/msg/Image",
-    "sensor_msgs/msg/CompressedImage",  # a picture, or of an H.264 stream one
+    "sensor_msgs/msg/CompressedImage",  # a picture, or one of an H.264 or H.265 stream
     "ffmpeg_image_transport_msgs/msg/FFMPEGPacket",
     "foxglove_msgs/msg/CompressedVideo",
 )

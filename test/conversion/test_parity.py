@@ -23,8 +23,8 @@ from bagmaker import (
     pose_message,
     state_at,
 )
-from h264 import COMPRESSED, encoded
 from hand import COMMAND, FRAME, STAMPED, STATE, hand_robot, path
+from video import COMPRESSED, encoded
 
 from pi0_ros.bags.reader import Bag
 from pi0_ros.control.chunk import ActionChunk

@@ -1,4 +1,4 @@
-"""H.264 in the messages of other packages, over real DDS: the same pictures as from a CompressedImage."""
+"""H.264 and H.265 in the messages of other packages, over real DDS: the same pictures as from a CompressedImage."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from conftest import wait_until
 
 pytest.importorskip("rclpy")
 pytest.importorskip("av")
-from h264 import COMPRESSED, encoded
+import av
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from spinning import spinning
+from video import COMPRESSED, NAMES, encoded
 
 from pi0_ros.nodes.messages import message_class, ns_to_stamp
 from pi0_ros.observation.images import stream_of
@@ -24,17 +25,17 @@ from pi0_ros.observation.video_stream import VideoStream
 PICTURES, STEP_NS = 12, 50_000_000
 
 
-def filled(kind: str, number: int, data: bytes, stamp_ns: int) -> Any:
+def filled(kind: str, number: int, data: bytes, stamp_ns: int, encoder: str) -> Any:
     """A message of the type with one picture."""
     message, stamp = message_class(kind)(), ns_to_stamp(stamp_ns)
     message.data = np.frombuffer(data, np.uint8)
     if kind.endswith("CompressedVideo"):
-        message.timestamp, message.format = stamp, "h264"
+        message.timestamp, message.format = stamp, NAMES[encoder]
     elif kind.endswith("FFMPEGPacket"):
-        message.header.stamp, message.encoding, message.pts, message.flags = stamp, "libx264", number, number % 5 == 0
+        message.header.stamp, message.encoding, message.pts, message.flags = stamp, encoder, number, number % 5 == 0
         message.width, message.height = 96, 64
     else:
-        message.header.stamp, message.format = stamp, "h264"
+        message.header.stamp, message.format = stamp, NAMES[encoder]
     return message
 
 
@@ -44,8 +45,13 @@ def test_pictures_of_video_messages_are_those_of_compressed_images(
 ) -> None:
     message_package("ffmpeg_image_transport_msgs")
     message_package("foxglove_msgs")
-    sent, shown = encoded(PICTURES, key_every=5), {}
-    began_ns = time.time_ns()
+    for encoder in NAMES:
+        if encoder in av.codec.codecs_available:
+            _told_alike(ros_context, encoder, encoded(PICTURES, 5, encoder))
+
+
+def _told_alike(ros_context: Any, encoder: str, sent: list[bytes]) -> None:
+    shown, began_ns = {}, time.time_ns()
     for kind in (COMPRESSED, "ffmpeg_image_transport_msgs/msg/FFMPEGPacket", "foxglove_msgs/msg/CompressedVideo"):
         stream, heard, topic = VideoStream(), [], f"/{kind.lower().rpartition('/')[2]}"
 
@@ -59,7 +65,7 @@ def test_pictures_of_video_messages_are_those_of_compressed_images(
         with spinning(ros_context, node):
             wait_until(lambda publisher=publisher: publisher.get_subscription_count() > 0, 30.0, "a listener")
             for number, data in enumerate(sent):
-                publisher.publish(filled(kind, number, data, began_ns + number * STEP_NS))
+                publisher.publish(filled(kind, number, data, began_ns + number * STEP_NS, encoder))
             wait_until(lambda heard=heard: len(heard) == PICTURES, 30.0, "all pictures")
         shown[kind] = heard
     first, *others = shown.values()

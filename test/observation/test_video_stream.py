@@ -1,8 +1,9 @@
-"""Cameras that send H.264: every picture that is shown is the right one, whatever was lost."""
+"""Cameras that send H.264 or H.265: every picture that is shown is the right one, whatever was lost."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from bagmaker import START_NS, Recipe, make_bag
-from h264 import COMPRESSED, encoded, stream_message
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from video import COMPRESSED, NAMES, encoded, stream_message
 
 from pi0_ros.bags.reader import Bag
 from pi0_ros.cli.main import main
@@ -29,22 +30,88 @@ def message(data: bytes, name: str = "h264") -> Any:
     return SimpleNamespace(format=name, data=data)
 
 
-def shown(parts: list[tuple[int, bytes]]) -> dict[int, np.ndarray]:
+def shown(parts: list[tuple[int, bytes]], name: str = "h264") -> dict[int, np.ndarray]:
     """Number of a message -> the picture that was made of it."""
     stream = VideoStream()
-    pictures = {number: stream.take(message(data), number * PERIOD_NS) for number, data in parts}
+    pictures = {number: stream.take(message(data, name), number * PERIOD_NS) for number, data in parts}
     return {number: picture for number, picture in pictures.items() if picture is not None}
 
 
 SENT = encoded(60)
 WHOLE = shown(list(enumerate(SENT)))
+codecs = pytest.mark.parametrize("codec", NAMES)
 
 
-def test_a_whole_stream_gives_a_picture_for_each_message() -> None:
-    assert sorted(WHOLE) == list(range(60))
-    assert len({picture.tobytes() for picture in WHOLE.values()}) == 60
-    by_packet = shown(list(enumerate(SENT)))
-    assert all(np.array_equal(by_packet[n], WHOLE[n]) for n in WHOLE)
+@cache
+def sixty(codec: str) -> list[bytes]:
+    """Sixty pictures, each tenth a key picture."""
+    if codec not in av.codec.codecs_available:
+        pytest.skip(f"this FFmpeg has no {codec} to make a stream with")
+    return encoded(60, codec=codec)
+
+
+@cache
+def whole_of(codec: str) -> dict[int, np.ndarray]:
+    return shown(list(enumerate(sixty(codec))), NAMES[codec])
+
+
+@codecs
+def test_a_whole_stream_gives_a_picture_for_each_message(codec: str) -> None:
+    whole = whole_of(codec)
+    assert sorted(whole) == list(range(60))
+    assert len({picture.tobytes() for picture in whole.values()}) == 60
+    reader = av.CodecContext.create({"libx265": "hevc"}.get(codec, "h264"), "r")
+    packets = [*reader.parse(b"".join(sixty(codec))), *reader.parse()]
+    plain = [frame for packet in [*packets, None] for frame in reader.decode(packet)]
+    for ours, frame in zip(whole.values(), plain, strict=True):  # what a player shows
+        np.testing.assert_array_equal(ours, frame.to_ndarray(format="rgb24"))
+
+
+@settings(max_examples=15)
+@given(lost=st.sets(st.integers(0, 59)))
+def test_what_is_lost_of_h265_makes_no_picture_wrong(lost: set[int]) -> None:
+    whole = whole_of("libx265")
+    pictures = shown([(n, data) for n, data in enumerate(sixty("libx265")) if n not in lost], "hevc")
+    for number, picture in pictures.items():
+        np.testing.assert_array_equal(picture, whole[number])
+    for key in range(0, 60, 10):
+        until = next((n for n in range(key, key + 10) if n in lost), key + 10)
+        assert set(range(key, until)) <= pictures.keys()
+        assert not set(range(until, key + 10)) & pictures.keys()
+
+
+@pytest.mark.parametrize(
+    "own",
+    ["ref=1", "ref=5", "log2-max-poc-lsb=4:ref=2", "slices=4", "open-gop=1", "wpp=0:amp=1", "scaling-list=default"],
+)
+def test_h265_of_other_encoders(own: str) -> None:
+    """Other sets of references, numbers that begin again after 16, several slices, other key pictures."""
+    sixty("libx265")
+    sent = encoded(60, 30, "libx265", **{"x265-params": own})
+    whole = shown(list(enumerate(sent)), "x265")
+    assert sorted(whole) == list(range(60))
+    for lost in ({5}, {5, 6, 40}, {*range(20, 35)}, {*range(31, 47)}):
+        pictures = shown([(n, data) for n, data in enumerate(sent) if n not in lost], "x265")
+        for number, picture in pictures.items():
+            np.testing.assert_array_equal(picture, whole[number])
+        assert not {min(lost) + 1, min(lost) + 2} & pictures.keys() - {30}
+        assert (59 in pictures) == (max(lost) <= 30)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_broken_heads_of_h265_are_no_error_of_ours(data: st.DataObject) -> None:
+    """Bytes changed at random: a picture, a loss or one `ImageError`, and never anything else."""
+    sent = [bytearray(part) for part in sixty("libx265")[:12]]
+    for _ in range(data.draw(st.integers(1, 8))):
+        part = sent[data.draw(st.integers(0, 11))]
+        part[data.draw(st.integers(0, min(len(part), 120) - 1))] = data.draw(st.integers(0, 255))
+    stream = VideoStream()
+    for number, part in enumerate(sent):
+        try:
+            stream.take(message(bytes(part), "hevc"), number * PERIOD_NS)
+        except ImageError as error:
+            assert "H.265 stream cannot be used" in str(error)
 
 
 @given(lost=st.sets(st.integers(0, 59)), spoilt=st.sets(st.integers(0, 59), max_size=3), cut=st.integers(0, 400))
@@ -79,12 +146,14 @@ def test_a_camera_that_slows_down_is_followed_again() -> None:
     assert set(range(20)) <= {*shown_at} and set(range(60, 100)) <= {*shown_at}
 
 
-def test_who_listens_late_waits_for_a_key_picture() -> None:
-    stream = VideoStream()
+@codecs
+def test_who_listens_late_waits_for_a_key_picture(codec: str) -> None:
+    stream, sent = VideoStream(), sixty(codec)
     for number in range(7, 10):
-        assert stream.take(message(SENT[number]), number * PERIOD_NS) is None
+        assert stream.take(message(sent[number], NAMES[codec]), number * PERIOD_NS) is None
         assert "key picture" in stream.problem
-    np.testing.assert_array_equal(stream.take(message(SENT[10]), 10 * PERIOD_NS), WHOLE[10])
+    picture = stream.take(message(sent[10], NAMES[codec]), 10 * PERIOD_NS)
+    np.testing.assert_array_equal(picture, whole_of(codec)[10])
     assert not stream.problem
 
 
@@ -94,19 +163,26 @@ def test_streams_that_cannot_be_used_say_why() -> None:
     with pytest.raises(ImageError, match="B pictures.*zerolatency"):
         for number, data in enumerate(late):
             stream.take(message(data), number * PERIOD_NS)
-    with pytest.raises(ImageError, match=r"a stream of 'hevc': send H\.264"):
-        VideoStream().take(message(SENT[0], "hevc"), 0)
+    with pytest.raises(ImageError, match=r"a stream of 'av1': send H\.264, H\.265, JPEG"):
+        VideoStream().take(message(SENT[0], "av1"), 0)
+    sixty("libx265")
+    late = encoded(30, 10, "libx265", tune="ssim", preset="medium", **{"x265-params": "bframes=3"})
+    with pytest.raises(ImageError, match="H.265 stream cannot be used: .*B pictures.*zerolatency"):
+        for number, data in enumerate(late):
+            VideoStream().take(message(data, "h265"), number * PERIOD_NS)
     assert VideoStream().take(message(b"\xff\xd8\xffjpeg"), 0) is None
 
 
-def test_a_recording_of_a_stream_gives_each_row_its_picture(tmp_path: Path, capsys) -> None:
+@codecs
+def test_a_recording_of_a_stream_gives_each_row_its_picture(tmp_path: Path, capsys, codec: str) -> None:
     """With three messages lost on the way: rows without their picture are left out, all others are right."""
     demo = load_robot("demo_arm")
     robot = replace(demo, cameras=(replace(demo.cameras[0], type=COMPRESSED, max_age_s=0.12),))
-    lost, sent = {23, 24, 41}, encoded(100, key_every=20)
-    whole = shown(list(enumerate(sent)))
+    sixty(codec)
+    lost, sent = {23, 24, 41}, encoded(100, 20, codec)
+    whole = shown(list(enumerate(sent)), NAMES[codec])
     extra = [
-        (n * 0.05, robot.cameras[0].topic, COMPRESSED, stream_message(START_NS + n * 50_000_000, data))
+        (n * 0.05, robot.cameras[0].topic, COMPRESSED, stream_message(START_NS + n * 50_000_000, data, NAMES[codec]))
         for n, data in enumerate(sent)
         if n not in lost
     ]
