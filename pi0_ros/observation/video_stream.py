@@ -16,7 +16,8 @@ from pi0_ros.observation.images import DecodedImage, ImageError, PartError, stre
 from pi0_ros.observation.stream_units import UnsupportedStreamError
 
 Order = h264_order.Order | h265_order.Order
-CODECS: dict[str, tuple[re.Pattern[str], str, type[Order]]] = {  # a decoder's name -> what messages call the stream, its name, who sees what is lost
+# A decoder's name -> what messages call the stream, its name, who sees what is lost.
+CODECS: dict[str, tuple[re.Pattern[str], str, type[Order]]] = {
     "h264": (re.compile(r"[hx]\.?264|avc", re.IGNORECASE), "H.264", h264_order.Order),
     "hevc": (re.compile(r"[hx]\.?265|hevc", re.IGNORECASE), "H.265", h265_order.Order),
 }
