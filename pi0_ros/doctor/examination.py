@@ -22,13 +22,14 @@ from pi0_ros.doctor.machine import (
     check_torch,
     gpu_memory,
     host_memory,
-    load_per_core,
+    load_now,
     overloaded,
 )
 from pi0_ros.doctor.statistics import check_shown
 from pi0_ros.doctor.streams import SLOW, check_streams
 from pi0_ros.robot import Camera, CommandGroup, Robot, RobotFileError, StateTopic, load_robot
 
+NICENESS = 5  # of the process that reads the checkpoint
 Examined = tuple[list[Finding], "Facts | None"]
 
 
@@ -71,7 +72,7 @@ def examine_robot(
         found.append(_proven(check_profile(robot, dict(os.environ)), session))
     if session is not None:
         found += check_session(session, facts)
-    yield from overloaded(found, load_per_core()) if session is not None and session.live else found
+    yield from overloaded(found, load_now(session.waited_share)) if session is not None and session.live else found
 
 
 def check_session(session: Session, facts: Facts | None = None) -> Iterator[Finding]:
@@ -130,10 +131,11 @@ def _observation(session: Session, streams: list[Finding]) -> Iterator[Finding]:
 
 def _begin(stack: ExitStack, robot: Robot, checkpoint: Path, tokenizer: str) -> Future[Examined]:
     """Read the checkpoint in a process of its own: importing torch would keep messages waiting."""
-    pool = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_end_at_once))
+    pool = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin_quietly))
     return pool.submit(examine_checkpoint, robot, checkpoint, tokenizer)
 
 
-def _end_at_once() -> None:
-    """Of a process that is waited for: taking torch apart at its end takes a second."""
+def _begin_quietly() -> None:
+    """Of the process that reads: what drives the robot goes first; and taking torch apart at its end takes a second."""
+    os.nice(NICENESS)
     atexit.register(os._exit, 0)

@@ -18,7 +18,10 @@ from pi0_ros.robot import Robot
 
 ASK_S = 3.0  # nvidia-smi answers within
 BUSY = 2.0  # processes that want each core: what needs its time does not get it
-OF_LOAD = ("rate", "latency", "image transport")  # checks whose warnings a busy machine explains
+WAITING = 0.2  # of the time in which something waits for a core
+PRESSURE = Path("/proc/pressure/cpu")
+OF_LOAD = ("rate", "age", "latency", "image transport", "machine", "observation")  # what a busy machine explains
+TODO = "end what else runs here, then look again"
 SMALL_BYTES = 1 << 30  # weights up to this run on a CPU
 
 
@@ -114,26 +117,61 @@ def _cuda_build() -> bool:
     return any(line.startswith("cuda") and "None" not in line for line in lines)
 
 
-def load_per_core() -> float:
-    """How many processes wanted each core during the last minute, on average; 0 where the system does not tell."""
+@dataclass(frozen=True)
+class Load:
+    """How busy this machine is."""
+
+    per_core: float = 0.0  # processes that wanted each core during the last minute, on average
+    waiting: float = 0.0  # share of the time in which something waited for a core
+
+    @property
+    def busy(self) -> bool:
+        """Whether what needs its time may not get it."""
+        return self.per_core >= BUSY or self.waiting >= WAITING
+
+    def __str__(self) -> str:
+        if self.per_core >= BUSY:
+            return f"{self.per_core:.0f} processes want each core"
+        return f"in {100 * self.waiting:.0f} % of the time something waits for a core"
+
+
+def load_now(waited_share: float = 0.0) -> Load:
+    """The load; `waited_share` was seen while something else was looked at. Zeros where the system does not tell."""
     try:
         cores = len(os.sched_getaffinity(0))
-        return os.getloadavg()[0] / max(1, cores)
+        per_core = os.getloadavg()[0] / max(1, cores)
     except (OSError, AttributeError):
+        per_core = 0.0
+    return Load(per_core, max(waited_share, _pressure("avg60") / 100.0))
+
+
+def waited_s() -> float:
+    """Seconds since the machine started in which something waited for a core; 0 where the system does not tell."""
+    return _pressure("total") * 1e-6
+
+
+def _pressure(name: str) -> float:
+    """A value of the first line of Linux's pressure stall information of processors."""
+    try:
+        words = PRESSURE.read_text(encoding="ascii").splitlines()[0].split()
+        return float(dict(word.split("=", 1) for word in words[1:])[name])
+    except (OSError, ValueError, KeyError, IndexError):
         return 0.0
 
 
-def overloaded(findings: Sequence[Finding], load: float) -> list[Finding]:
-    """The findings; where `load` processes wanted each core, one warning in the place of all that this explains.
+def overloaded(findings: Sequence[Finding], load: Load) -> list[Finding]:
+    """The findings; on a busy machine one line in the place of all that this explains.
 
-    Errors stay: nothing can run like this, whatever the cause.
+    It is an error where one of them was: nothing can run like this, whatever the cause.
     """
-    explained = [f for f in findings if f.severity == "warning" and f.check in OF_LOAD]
-    if load < BUSY or not explained:
+    explained = [f for f in findings if f.severity in ("error", "warning") and f.check in OF_LOAD]
+    explained = [f for f in explained if f.severity == "warning" or f.check != "image transport"]
+    if not load.busy or not explained:
         return list(findings)
     seen = "; ".join(finding.what for finding in explained if finding.check != "image transport")
-    what = f"{load:.0f} processes want each core, so rates and latencies say nothing of the set-up"
-    cause = warning("machine", f"{what}: {seen}" if seen else what, "end what else runs here, then look again")
+    what = f"{load}, so rates and latencies say nothing of the set-up"
+    severe = any(finding.severity == "error" for finding in explained)
+    cause = (error if severe else warning)("machine", f"{what}: {seen}" if seen else what, TODO)
     first = findings.index(explained[0])
     rest = [finding for finding in findings if finding not in explained]
     return [*rest[:first], cause, *rest[first:]]

@@ -18,6 +18,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from pi0_ros.doctor.heard import Heard, Session
+from pi0_ros.doctor.machine import waited_s
 from pi0_ros.doctor.trajectory_controller import PARAMETERS
 from pi0_ros.nodes.messages import SENSOR, diagnostic_values, message_class
 from pi0_ros.nodes.ros import start_ros
@@ -57,7 +58,7 @@ def _listen(node: Node, executor: SingleThreadedExecutor, robot: Robot, seconds:
     for heard in session.topics.values():
         _subscribe(node, session, heard, buffer)
     node.create_subscription(DiagnosticArray, "/diagnostics", partial(_diagnosed, session), 10)
-    began = time.monotonic()
+    began, waited_before = time.monotonic(), waited_s()
     found_at = dict.fromkeys(session.topics, math.inf)
     while (now := time.monotonic()) < began + seconds + discovery_s:
         executor.spin_once(timeout_sec=0.05)
@@ -67,6 +68,7 @@ def _listen(node: Node, executor: SingleThreadedExecutor, robot: Robot, seconds:
                 found_at[topic] = now
         if now >= began + seconds and max(found_at.values()) + min(LEAST_S, seconds) <= now:
             break
+    session.waited_share = (waited_s() - waited_before) / (time.monotonic() - began)
     for heard in session.topics.values():
         _look_up(node, heard)
     names = [f"{space.rstrip('/')}/{name}" for name, space in node.get_node_names_and_namespaces()]

@@ -13,7 +13,7 @@ from pi0_ros.base.findings import Finding, error, note, ok, warning
 from pi0_ros.doctor.checkpoint import Facts, check_horizon, check_latency, check_memory
 from pi0_ros.doctor.examination import check_session
 from pi0_ros.doctor.heard import Session
-from pi0_ros.doctor.machine import BUSY, Memory, overloaded
+from pi0_ros.doctor.machine import BUSY, WAITING, Load, Memory, overloaded
 from pi0_ros.doctor.statistics import Range, check_widths
 from pi0_ros.doctor.trajectory_controller import check_controller
 
@@ -114,7 +114,7 @@ SEEDS: dict[str, tuple[Seed, str, tuple[str, ...]]] = {
     "slow camera": (Seed(rates=((BASE, 10.0),)), "rate", (BASE, "10.0 Hz", "dataset_fps 20")),
     "clocks differ": (Seed(stamp_off_s=3.0), "clock", ("all 3 topics are 3.00 s in the past", "chrony")),
     "clock ahead": (Seed(stamp_off_s=-3.0), "clock", ("all 3 topics are 3.00 s in the future", "chrony")),
-    "one late camera": (Seed(offs=((WRIST, 0.6),)), "clock", (WRIST, "600 ms old", "stamp at capture")),
+    "one late camera": (Seed(offs=((WRIST, 0.6),)), "age", (WRIST, "600 ms old", "stamp at capture")),
     "names that differ": (
         Seed(names=("waist", *ROBOT.joint_names[1:])),
         STATE,
@@ -218,20 +218,42 @@ def test_a_trajectory_controller_that_would_refuse(group: dict, settings: dict, 
     assert all(word in found[0].what and (words[0] == "ok" or found[0].todo) for word in words[1:])
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_a_moment_in_which_everything_paused_is_one_line(live: bool) -> None:
+    """A machine that stalls stops every stream at once; a camera whose cable is loose stops alone."""
+    began, ended = 1.2, 1.6
+    session = listened(number=1, live=live, silent=lambda topic, t: began < t < ended)
+    (told,) = worst(session)
+    assert told.check == "machine" and "all 3 topics paused" in told.what and "0.4" in told.what
+    assert ("this machine" if live else "the machine that recorded") in told.todo
+    alone = listened(number=1, live=live, silent=lambda topic, t: topic == BASE and began < t < ended)
+    (told,) = worst(alone)
+    assert told.check == "rate" and f"{BASE}: a pause of 0.4" in told.what and "cable" in told.todo
+    cameras = listened(number=1, live=live, silent=lambda topic, t: topic != STATE and began < t < ended)
+    assert [f.check for f in worst(cameras)] == ["rate", "rate"], "the joints spoke all the while"
+
+
 def test_a_busy_machine_is_one_cause_and_one_line() -> None:
     slow = [
         warning("rate", f"/camera_{n}: 6 Hz, the policy was trained at dataset_fps 20", "raise it") for n in range(2)
     ]
     late = warning("latency", "chunks come 1.1 s after their observation: little of them is left")
     kept = [
-        ok("robot file", "fine"), warning("blurred", "/camera_0"), error("latency", "nothing of them is left"),
-        error("rate", "/joint_states: too slow for its own limit"), note("motion", "not judged"),
+        ok("robot file", "fine"), error("image transport", "no such file"), warning("blurred", "/camera_0"),
+        error("clock", "the stamps of all 3 topics are 3.00 s in the past"), note("motion", "not judged"),
     ]  # fmt: skip
-    found = [kept[0], warning("image transport", "not set"), kept[1], *slow, late, *kept[2:]]
-    assert overloaded(found, 0.9 * BUSY) == found
-    assert overloaded(kept, 10 * BUSY) == kept, "load alone is nothing to warn of"
-    told = overloaded(found, 12.0)
+    found = [*kept[:2], warning("image transport", "not set"), kept[2], *slow, late, *kept[3:]]
+    assert overloaded(found, Load(0.9 * BUSY, 0.9 * WAITING)) == found
+    assert overloaded(kept, Load(10 * BUSY)) == kept, "load alone is nothing to warn of"
+    (momentary,) = [f for f in overloaded(found, Load(0.5, 0.6)) if f not in found]
+    assert momentary.check == "machine" and "in 60 % of the time something waits for a core" in momentary.what
+    told = overloaded(found, Load(12.0))
     (cause,) = [finding for finding in told if finding not in found]
     assert [finding for finding in told if finding is not cause] == kept
     assert (cause.severity, cause.check) == ("warning", "machine") and "12 processes want each core" in cause.what
     assert all(finding.what in cause.what for finding in (*slow, late)) and "end what else runs" in cause.todo
+    fatal = [error("age", "/joint_states: 300 ms old"), error("latency", "nothing is left"), error("observation", "old")]
+    told = overloaded([*kept, *fatal, *slow], Load(12.0))
+    (cause,) = [finding for finding in told if finding not in kept]
+    assert cause.severity == "error", "nothing can run like this"
+    assert all(finding.what in cause.what for finding in (*fatal, *slow))

@@ -37,10 +37,16 @@ class Seed:
     names: tuple[str, ...] = ROBOT.joint_names
 
 
-def listened(seed: Seed = Seed(), number: int = 0, seconds: float = 3.0) -> Session:
-    """What is heard of this arm; `number` chooses the motion, the noise and the scene."""
+def listened(
+    seed: Seed = Seed(),
+    number: int = 0,
+    seconds: float = 3.0,
+    live: bool = True,
+    silent: Callable[[str, float], bool] = lambda topic, t: False,
+) -> Session:
+    """What is heard of this arm; `number` chooses the motion, the noise and the scene; `silent`: not heard then."""
     random = np.random.default_rng(number)
-    session = Session(seed.robot, other_nodes=("/driver",))
+    session = Session(seed.robot, live=live, other_nodes=("/driver",))
     poses = _poses(random, seconds, seed.moves)
     scene = random.integers(40, 215, (SIDE // 6, SIDE // 6, 3)).repeat(6, axis=0).repeat(6, axis=1).astype(np.uint8)
     grain = random.normal(0, 1.0, (7, SIDE, SIDE, 3))
@@ -71,6 +77,8 @@ def listened(seed: Seed = Seed(), number: int = 0, seconds: float = 3.0) -> Sess
     for topic in (BASE, WRIST):
         every(topic, 20.0, lambda ns, t, count, topic=topic: picture(topic, ns, t, count))
     for t, topic, make in sorted(due, key=lambda item: item[0]):
+        if silent(topic, t):
+            continue
         received_ns = START_NS + round(t * 1e9)
         off_s = seed.stamp_off_s + offs.get(topic, 0.004)
         session.take(topic, make(received_ns - round(off_s * 1e9)), received_ns, t)
