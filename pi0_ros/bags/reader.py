@@ -39,6 +39,7 @@ from pi0_ros.bags.ros1 import Ros1Bag, Ros1Mcap, is_ros1
 from pi0_ros.bags.salvage_mcap import SalvagedMcap, SalvageError
 from pi0_ros.bags.salvage_sqlite import SalvagedSqlite
 from pi0_ros.base.errors import AGAIN, InputError
+from pi0_ros.base.search import Search
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -141,11 +142,14 @@ def _differ(files: Collection[Path]) -> bool:
 def find_bags(paths: Collection[Path]) -> list[Path]:
     """Recordings at `paths`: bag folders, storage files, or folders that hold such at any depth.
 
-    In name order, each once. Raises `BagError` for a path without any recording.
+    In name order, each once. Raises `BagError` for a path without any recording, and where not all below it can be
+    looked at: what is missing would go unnoticed.
     """
     found: dict[Path, Path] = {}
     for path in paths:
-        bags = _bags_below(path) if path.is_dir() and not is_bag(path) else [path] if is_bag(path) else []
+        bags, left_out = bags_at(path)
+        if left_out:
+            raise BagError(f"{left_out[0]}: not looked at; name the folders of the recordings themselves")
         if not bags:
             raise BagError(
                 f"{path}: no rosbag here (a folder with metadata.yaml, or a .mcap or .db3 file, or a ROS 1 .bag)"
@@ -154,18 +158,18 @@ def find_bags(paths: Collection[Path]) -> list[Path]:
     return list(found.values())
 
 
-def _bags_below(folder: Path) -> list[Path]:
-    bags: list[Path] = []
-    for child in sorted(folder.iterdir()):
-        if is_bag(child):
-            bags.append(child)
-        elif child.is_dir():
-            bags += _bags_below(child)
-    return bags
+def bags_at(path: Path) -> tuple[list[Path], list[str]]:
+    """Recordings at `path`, as far as a bounded search goes, each once; and in sentences what it left out."""
+    if is_bag(path) or not path.is_dir():
+        return [path] if is_bag(path) else [], []
+    search, found = Search(), dict[Path, Path]()
+    for bag in search.find(path, is_bag):
+        found.setdefault(bag.resolve(), bag)
+    return list(found.values()), search.left_out
 
 
 def _files_in(folder: Path) -> tuple[Path, ...]:
-    found = [path for path in folder.iterdir() if path.is_file() and path.name.endswith(STORAGE_SUFFIXES)]
+    found = [path for path in folder.iterdir() if path.name.endswith(STORAGE_SUFFIXES) and path.is_file()]
     return tuple(
         sorted(
             found,

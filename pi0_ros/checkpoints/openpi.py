@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pi0_ros.base.errors import InputError
+from pi0_ros.base.search import Search
 from pi0_ros.checkpoints.description import Sidecar
 from pi0_ros.checkpoints.folders import read_json
 from pi0_ros.checkpoints.norm_stats import NormStats, load_norm_stats
@@ -44,9 +45,14 @@ def read_openpi(folder: Path, model: str, asset_id: str | None = None) -> Sideca
 
 def read_assets(folder: Path) -> Mapping[str, NormStats]:
     """Return the statistics of every `assets/<id>/norm_stats.json`; an id may contain slashes."""
-    root = folder / ASSETS
+    root, search = folder / ASSETS, Search()
+    if not root.is_dir():
+        return {}
     try:
-        return {path.parent.relative_to(root).as_posix(): load_norm_stats(path) for path in sorted(root.rglob(STATS))}
+        files = search.find(root, lambda path: path.name == STATS and path.is_file())
+        if search.left_out:
+            raise CheckpointError(f"{search.left_out[0]}: not looked at for {STATS}")
+        return {path.parent.relative_to(root).as_posix(): load_norm_stats(path) for path in files}
     except (InputError, OSError) as error:  # names the file
         raise CheckpointError(str(error)) from error
 

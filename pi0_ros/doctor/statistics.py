@@ -12,7 +12,7 @@ import numpy as np
 
 from pi0_ros.base.findings import Finding, error, note, warning
 from pi0_ros.doctor.joints import Series
-from pi0_ros.robot import Robot
+from pi0_ros.robot import Joint, Robot
 from pi0_ros.robot.units import actions_to_model, state_to_model
 
 WIDE = 3.0  # times a joint's whole range: no motion of the robot gave such statistics
@@ -83,7 +83,7 @@ def check_shown(robot: Robot, state: Range, shown: Mapping[str, Series]) -> list
             if beyond > 1e-3 * max(1.0, abs(low)):
                 what = f"{name} never moved in training (always {low:.4g}) and is at {float(np.median(column)):.4g} now"
                 found.append(error("statistics", what, "put it there, or train with data in which it moves"))
-        elif beyond > BESIDE * width:
+        elif beyond > BESIDE * width and not _closed_on_nothing(robot.state_joints[place], shown[name][1][-count:]):
             level = error if beyond > FAR * width else warning
             what = (
                 f"{name} is at {float(np.median(column)):.4g}, training saw {low:.4g} to {high:.4g} (q01 .. q99): "
@@ -100,6 +100,13 @@ def check_shown(robot: Robot, state: Range, shown: Mapping[str, Series]) -> list
         *found,
         note("statistics", "\n".join(["the state now (o) between q01 [ and q99 ]:", *rows])),
     ]
+
+
+def _closed_on_nothing(joint: Joint, values: np.ndarray) -> bool:
+    """Whether this may be a gripper that just holds nothing: where training held things it never closed so far."""
+    slack = 0.02 * (joint.upper - joint.lower)
+    inside = (values >= joint.lower - slack) & (values <= joint.upper + slack)
+    return joint.kind == "gripper" and bool(inside.all())
 
 
 def _spans(robot: Robot, what: str) -> np.ndarray:

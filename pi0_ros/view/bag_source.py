@@ -27,7 +27,7 @@ from pi0_ros.bags.conventions import (
     recorded_prompt,
     success_of,
 )
-from pi0_ros.bags.reader import Bag, BagError, BagInfo, find_bags
+from pi0_ros.bags.reader import Bag, BagError, BagInfo, bags_at
 from pi0_ros.base.errors import InputError
 from pi0_ros.conversion.robots import noted_robot, recorded_robot
 from pi0_ros.datasets.pictures import jpeg_file
@@ -37,6 +37,7 @@ from pi0_ros.observation.joint_messages import MessageError, decode_command, dec
 from pi0_ros.observation.video_stream import VideoStream
 from pi0_ros.robot import Robot
 from pi0_ros.robot.message_types import CAMERA_TYPES, TRAJECTORY
+from pi0_ros.view.kinds import MOST_SAID
 from pi0_ros.view.source import LONGEST_SIDE, Band, Curve, Episode, Listed, Mark, NoFiles, Shown, Trace, said
 
 SECOND = 1_000_000_000
@@ -72,7 +73,9 @@ class BagSource(NoFiles):
     def __init__(self, path: Path, robot: Robot | None = None) -> None:
         """`robot` in the place of the recorded one. Raises `BagError` without any recording."""
         self._path, self._given = path, robot
-        self._bags = find_bags([path])
+        self._bags, self._left_out = bags_at(path)
+        if not self._bags:
+            raise BagError(f"{path}: no recording here")
         self._worker = ThreadPoolExecutor(1, "bag")  # sqlite3 files belong to the thread that opened them
         self._open: tuple[int, Bag] | None = None
         self._arrivals: dict[int, dict[str, np.ndarray]] = {}
@@ -81,12 +84,14 @@ class BagSource(NoFiles):
         """How many recordings there are, and of which robot."""
         facts = [("recordings", str(len(self._bags)))]
         facts += [("robot file", f"{self._given.name} (--robot)")] if self._given else []
+        facts += [("not searched", text) for text in self._left_out[:MOST_SAID]]
+        if (more := len(self._left_out) - MOST_SAID) > 0:
+            facts += [("not searched", f"and {more} more")]
         return {"kind": "bag", "title": self._path.resolve().name, "facts": said(facts)}
 
     def listed(self) -> Sequence[Listed]:
         """The recordings by name."""
-        whole = self._path.resolve()
-        names = [str(bag.resolve().relative_to(whole)) if bag.resolve() != whole else whole.name for bag in self._bags]
+        names = [str(bag.relative_to(self._path)) if bag != self._path else bag.resolve().name for bag in self._bags]
         return [Listed(number, name) for number, name in enumerate(names)]
 
     def episode(self, number: int) -> dict[str, Any]:

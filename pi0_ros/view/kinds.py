@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pi0_ros.bags.reader import BagError, find_bags, is_bag
+from pi0_ros.bags.reader import bags_at, is_bag
 from pi0_ros.base.errors import InputError
 
 KINDS = ("dataset", "run", "evaluation", "bag")
+MOST_SAID = 3  # of what a search left out
 PROGRESS, ERRORS = "progress.csv", "error.json"
 LOOKED_FOR = (
     f"a LeRobot dataset (meta/info.json), a recording or a folder of them (metadata.yaml, .mcap, .db3, .bag), the "
@@ -23,18 +24,18 @@ def kind_of(path: Path, kind: str | None = None) -> str:
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
     found = [name for name, is_there in _found(path).items() if is_there]
+    left_out = ""
     if not found and path.is_dir():
-        try:
-            found = ["bag"] if find_bags([path]) else []
-        except BagError:
-            found = []
+        bags, unseen = bags_at(path)
+        found = ["bag"] if bags else []
+        left_out = f"; left out: {'; '.join(unseen[:MOST_SAID])}" if unseen else ""
     if kind is not None:
         if kind not in found:
             there = f"it holds a {' and a '.join(found)}" if found else "nothing to look at is there"
             raise InputError(f"{path}: --kind {kind}: {there}")
         return kind
     if not found:
-        raise InputError(f"{path}: nothing to look at; looked for {LOOKED_FOR}")
+        raise InputError(f"{path}: nothing to look at; looked for {LOOKED_FOR}{left_out}")
     if len(found) > 1:
         raise InputError(f"{path}: holds a {' and a '.join(found)}: say which by --kind")
     return found[0]

@@ -176,6 +176,17 @@ def test_statistics_of_another_pose_are_told_by_the_joint() -> None:
     assert len(drawn) == 1 and drawn[0].what.count("\n") == 6 and "[" in drawn[0].what
 
 
+def test_a_gripper_that_holds_nothing_is_no_fault() -> None:
+    """Demonstrations held a large box, so the hand never closed; between scenes it does."""
+    low, high = STATE_RANGE.low.copy(), STATE_RANGE.high.copy()
+    low[5], high[5] = 0.0, 0.05
+    closed = Seed(state=lambda position: np.append(position[:5], 1.0), moves=False)
+    found = list(check_session(listened(closed), replace(GOOD, state=Range(low, high))))
+    assert not [f for f in found if f.severity in ("error", "warning") and f.check == "statistics"], found
+    (drawn,) = [f for f in found if f.check == "statistics"]
+    assert "gripper" in drawn.what and "100% outside" in drawn.what.splitlines()[-1]
+
+
 def test_horizon_latency_and_memory() -> None:
     (short,) = check_horizon(ROBOT, replace(GOOD, horizon=6), "tiny")
     assert (short.severity, short.check) == ("error", "horizon") and "policy_rate_hz" in short.todo
@@ -252,7 +263,7 @@ def test_a_busy_machine_is_one_cause_and_one_line() -> None:
     assert [finding for finding in told if finding is not cause] == kept
     assert (cause.severity, cause.check) == ("warning", "machine") and "12 processes want each core" in cause.what
     assert all(finding.what in cause.what for finding in (*slow, late)) and "end what else runs" in cause.todo
-    fatal = [error("age", "/joint_states: 300 ms old"), error("latency", "nothing is left"), error("observation", "old")]
+    fatal = [error("age", "/joints: 300 ms old"), error("latency", "nothing is left"), error("observation", "old")]
     told = overloaded([*kept, *fatal, *slow], Load(12.0))
     (cause,) = [finding for finding in told if finding not in kept]
     assert cause.severity == "error", "nothing can run like this"
