@@ -19,6 +19,8 @@ from rosbags.rosbag2 import StoragePlugin
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.cli.view import open_source
+from pi0_ros.conversion.convert import convert
+from pi0_ros.conversion.options import Options
 from pi0_ros.datasets.folder import DatasetFolder
 from pi0_ros.training.moments import worst
 from pi0_ros.view.source import MOST_POINTS, Shown, extremes
@@ -111,6 +113,17 @@ def test_takeovers_gaps_and_where_it_was_recorded(tmp_path: Path) -> None:
     assert facts[0]["gap in the recording"] == "0.20 s after its end, 0.80 s: base silent"
     (left_out,) = [band for band in source.episode(1)["bands"] if band["kind"] == "left out"]
     assert (left_out["start"], left_out["stop"]) == pytest.approx((1.0, 1.5))
+
+
+def test_a_dataset_of_corrections_shows_whom_each_frame_is_of(place: Path, tmp_path: Path) -> None:
+    """The recording's person leads from 1.0 to 1.8 s; half a second before is the policy's."""
+    options = Options(corrections=True, before_s=0.5, min_length_s=0.2)
+    convert([place / "bags" / "a"], tmp_path / "set", ROBOT, options)
+    shown = open_source(tmp_path / "set", None, None).episode(0)
+    (band,) = [band for band in shown["bands"] if band["kind"] == "takeover"]
+    assert (band["start"], band["stop"]) == pytest.approx((0.5, 1.3), abs=2 / ROBOT.dataset_fps)
+    share = (band["stop"] - band["start"]) * shown["fps"] / shown["frames"]
+    assert dict(shown["facts"])["takeovers"] == f"a person led in {share:.0%} of the frames"
 
 
 @pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
