@@ -152,6 +152,7 @@ def _pose_values(item: StateTopic | CommandGroup, pose: Pose, msg: Any) -> np.nd
     """The entries of the pose in a message, in the file's frame."""
     try:
         said, header = getattr(msg, "pose", msg), getattr(msg, "header", None)
+        said = getattr(said, "pose", said)  # with a covariance beside it
         point, turn = said.position, said.orientation
         numbers = np.array([point.x, point.y, point.z, turn.x, turn.y, turn.z, turn.w], np.float64)
         frame = None if header is None else str(header.frame_id)

@@ -35,6 +35,8 @@ from pi0_ros.robot.mending import mend
 from pi0_ros.robot.message_types import (
     COMMAND_TYPES,
     PATH_PATTERN,
+    POSE_STATE_TYPES,
+    POSE_TYPES,
     STATE_TYPES,
     TRAJECTORY,
     TYPE_PATTERN,
@@ -289,7 +291,7 @@ def _position_limits(value: Any, place: Place, kind: str, unit: str) -> tuple[fl
 
 
 def _state(value: Any, place: Place, observed: Sequence[Joint]) -> StateTopic:
-    if says_pose(value):
+    if says_pose(value, POSE_STATE_TYPES):
         return read_pose_state(value, place, observed)
     refuse_pose(value, place, observed)
     known = [joint.name for joint in observed if joint.pose is None]
@@ -340,6 +342,9 @@ def _state_field(item: Section, kind: str) -> str:
 def _command(value: Any, place: Place, moved: Sequence[Joint]) -> CommandGroup:
     if says_pose(value):
         return read_pose_command(value, place, moved, _hold(Section(value, place, (), tuple(value))))
+    if says_pose(value, POSE_STATE_TYPES):
+        message = f"a {value['type']} is measured, never commanded: write {' or '.join(POSE_TYPES)}"
+        raise WrongValueError((*place, "type"), message)
     refuse_pose(value, place, moved)
     if says_goal(value):
         return read_goals(value, place, moved)

@@ -91,6 +91,11 @@ COMMAND_TYPES = {
     TWIST_STAMPED: JointMessages(_stamped_twist, ("velocity",), parts=TWIST_PARTS, speeds=True),
 }
 POSE_TYPES = ("geometry_msgs/msg/PoseStamped", "geometry_msgs/msg/Pose")  # of state and command; the first has a frame
+POSE_STATE_TYPES = (  # covariances are passed over
+    *POSE_TYPES,
+    "geometry_msgs/msg/PoseWithCovarianceStamped",
+    "geometry_msgs/msg/PoseWithCovariance",
+)
 
 
 # ---- any other type, by the path of a field

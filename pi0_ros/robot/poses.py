@@ -99,9 +99,9 @@ def called(joints: Sequence[Joint]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(joint.name if joint.pose is None else joint.pose.name for joint in joints))
 
 
-def says_pose(value: Any) -> bool:
-    """Whether an entry of `state` or `commands` is of a type that says a pose."""
-    return isinstance(value, dict) and value.get("type") in POSE_TYPES
+def says_pose(value: Any, types: Sequence[str] = POSE_TYPES) -> bool:
+    """Whether an entry of `state` (with POSE_STATE_TYPES) or `commands` is of a type that says a pose."""
+    return isinstance(value, dict) and value.get("type") in types
 
 
 def read_pose_state(value: Any, place: Place, joints: Sequence[Joint]) -> StateTopic:

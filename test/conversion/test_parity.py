@@ -22,6 +22,7 @@ from bagmaker import (
     odometry_message,
     pose_message,
     state_at,
+    unsure_pose_message,
 )
 from hand import COMMAND, FRAME, STAMPED, STATE, hand_robot, path
 from video import COMPRESSED, encoded
@@ -113,6 +114,7 @@ def play(path: Path, robot: Robot, executor, node, seen: list[Observation]) -> N
 
 ODOMETRY = "nav_msgs/msg/Odometry"
 JOINT_STATE, POSES = "sensor_msgs/msg/JointState", "geometry_msgs/msg/PoseArray"
+UNSURE = "geometry_msgs/msg/PoseWithCovarianceStamped"
 
 
 @pytest.mark.parametrize(
@@ -183,12 +185,14 @@ def test_joints_from_several_publishers_and_types_are_equal(tmp_path, processes,
 
 
 def test_a_hands_pose_is_equal(tmp_path, processes, ros_context) -> None:
-    """A hand that tumbles, its rotation as an axis and an angle, whose name jumps where the turn is half a one."""
+    """A hand that tumbles, its rotation as an axis and an angle, whose name jumps where the turn is half a one; seen
+    with a covariance."""
     robot = hand_robot("axis_angle")
+    robot = replace(robot, state=(replace(robot.state[0], type=UNSURE), *robot.state[1:]))
     extra: list[tuple[float, str, str, object]] = []
     for number, (place, turn) in enumerate(zip(*path(3, np.arange(81) * 0.02, turns=4.0))):
         t_s, ns = number * 0.02, START_NS + number * 20_000_000
-        extra.append((t_s, STATE, STAMPED, pose_message(ns, place, turn, FRAME)))
+        extra.append((t_s, STATE, UNSURE, unsure_pose_message(ns, place, turn, FRAME)))
         fingers = joint_message(ns, ["gripper"], np.array([0.5 + 0.1 * np.sin(t_s)]))
         extra.append((t_s, "/gripper/state", JOINT_STATE, fingers))
         extra.append((t_s, COMMAND, STAMPED, pose_message(ns, place, turn, FRAME)))

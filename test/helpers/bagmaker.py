@@ -79,6 +79,13 @@ def pose_message(ns: int, place: np.ndarray, turn: np.ndarray, frame: str) -> An
     return TYPES["geometry_msgs/msg/PoseStamped"](header=framed, pose=pose)
 
 
+def unsure_pose_message(ns: int, place: np.ndarray, turn: np.ndarray, frame: str) -> Any:
+    """The same as a PoseWithCovarianceStamped."""
+    told = pose_message(ns, place, turn, frame)
+    pose = TYPES["geometry_msgs/msg/PoseWithCovariance"](pose=told.pose, covariance=np.zeros(36))
+    return TYPES["geometry_msgs/msg/PoseWithCovarianceStamped"](header=told.header, pose=pose)
+
+
 def trajectory_message(ns: int, names: Sequence[str], position: np.ndarray) -> Any:
     nothing = np.zeros(0)
     point = TYPES["trajectory_msgs/msg/JointTrajectoryPoint"](

@@ -105,6 +105,17 @@ def test_every_mistake_has_its_sentence(change: Any, sentence: str) -> None:
     assert sentence in str(caught.value) + (caught.value.details or ""), str(caught.value)
 
 
+def test_a_pose_with_a_covariance_is_a_state_and_no_command() -> None:
+    document = yaml.safe_load(hand_text("rot6d"))
+    for kind in ("geometry_msgs/msg/PoseWithCovarianceStamped", "geometry_msgs/msg/PoseWithCovariance"):
+        document["state"][0] |= {"type": kind}
+        robot = robot_from_yaml(yaml.safe_dump(document), "covariance.yaml")
+        assert robot.topics[STATE] == kind and robot_from_yaml(robot_to_yaml(robot), "again") == robot
+    document["commands"][0] |= {"type": kind}
+    with pytest.raises(RobotFileError, match=r"commands\[0\]\.type: a geometry_msgs/.* never commanded: write geom"):
+        robot_from_yaml(yaml.safe_dump(document), "covariance.yaml")
+
+
 def test_one_topic_says_one_pose() -> None:
     def two(document: Any) -> None:
         document["joints"].append({**document["joints"][0], "name": "other"})
@@ -205,5 +216,11 @@ def test_messages_say_the_pose_in_its_frame() -> None:
         ):
             with pytest.raises(MessageError, match=sentence):
                 decode(item, message)
+    unsure = replace(state, type="geometry_msgs/msg/PoseWithCovarianceStamped")
+    told = said([0.1, 0.2, 0.3], q)
+    beside = SimpleNamespace(header=told.header, pose=SimpleNamespace(pose=told.pose, covariance=np.zeros(36)))
+    np.testing.assert_allclose(decode_state(unsure, beside), [0.1, 0.2, 0.3, *q])
+    bare = replace(state, type="geometry_msgs/msg/PoseWithCovariance")
+    np.testing.assert_allclose(decode_state(bare, beside.pose), [0.1, 0.2, 0.3, *q])
     bare = replace(state, type="geometry_msgs/msg/Pose")
     np.testing.assert_allclose(decode_state(bare, said([0.1, 0.2, 0.3], q).pose), [0.1, 0.2, 0.3, *q])
