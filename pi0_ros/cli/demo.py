@@ -8,6 +8,7 @@ command only lays out scenes, gives prompts, arms the controller and keeps the s
     pi0 demo --prompt "put the blue cube in the tray" --episodes 3
     pi0 demo --instructions 3                       # three cubes, one instruction after the other
     pi0 demo --backend zmq                          # the model in a server process, over ZeroMQ
+    pi0 demo --backend zmq --added-latency 0.3      # and far away
     pi0 demo --corrections 50 --out corrections/bags --seed 150000     # a scripted person takes over; recorded
 """
 
@@ -64,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--require", type=fraction, default=0.5, help="successes for exit status 0, as a fraction (default 0.5)"
     )
     parser.add_argument("--port", type=port, default=5599, help="loopback port of the server with --backend zmq")
+    parser.add_argument(
+        "--added-latency",
+        type=positive,
+        metavar="S",
+        help="seconds on the way to the server and back, half of it each, as if it were far away; with --backend zmq",
+    )
     parser.add_argument("--log-dir", type=Path, help="folder for the processes' logs (default: a new temporary one)")
 
 
@@ -74,23 +81,27 @@ def run(args: argparse.Namespace) -> int:
 
     from pi0_ros.launching.processes import ProcessGroup, private_domain, ros_environment
     from pi0_ros.nodes.stage import Stage, summary
+    from pi0_ros.sim.slow_line import SlowLine
     from pi0_ros.sim.task import named_colour
 
     if (args.corrections is None) != (args.out is None):
         raise InputError("--corrections N records takeovers into the folder --out: give both or neither")
     if args.corrections and (args.prompt or args.instructions > 1):
         raise InputError("--corrections: scenes have their own instructions: leave out --prompt and --instructions")
+    if args.added_latency and args.backend != "zmq":
+        raise InputError("--added-latency is that of the way to a server: add --backend zmq")
     if args.prompt and named_colour(args.prompt) is None:
         raise InputError(f"--prompt {args.prompt!r}: name exactly one of the cubes red, green, blue")
     if args.instructions > 3 or (args.prompt and args.instructions > 1):
         raise InputError("--instructions: 1 to 3, and 1 with --prompt")
     if not (args.checkpoint / "config.json").is_file():
         raise InputError(f"{args.checkpoint}: no checkpoint there; train one with `make train-demo`")
+    line = SlowLine(args.port, args.added_latency / 2) if args.added_latency else None
     environment = ros_environment(localhost=True, domain_id=private_domain())
     environment.setdefault("OMP_NUM_THREADS", "1")  # fastest for a small policy
     os.environ.update(environment)
     with ProcessGroup(args.log_dir) as group:
-        start(group, args, environment)
+        start(group, args, environment, line.port if line is not None else args.port)
         rclpy.init(args=[])
         executor = SingleThreadedExecutor()
         stage = Stage(executor, group)
@@ -111,6 +122,8 @@ def run(args: argparse.Namespace) -> int:
             stage.close()
             executor.shutdown()
             rclpy.try_shutdown()
+            if line is not None:
+                line.close()
     return 0 if sum(episode.success for episode in episodes) >= args.require * len(episodes) else 1
 
 
@@ -144,12 +157,12 @@ def _correct(args: argparse.Namespace, executor: Executor, stage: Stage) -> int:
     return 0 if well >= args.require * len(kept) else 1
 
 
-def start(group: ProcessGroup, args: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Start the processes of the `demo` launch file and, with --backend zmq, the model server."""
+def start(group: ProcessGroup, args: argparse.Namespace, environment: Mapping[str, str], port: int) -> None:
+    """Start the processes of the `demo` launch file and, with --backend zmq, the model server, heard at `port`."""
     given = {"checkpoint": str(args.checkpoint), "auto_arm": "false", "view": str(not args.headless).lower()}
     address = f"tcp://127.0.0.1:{args.port}"
     if args.backend == "zmq":
-        given |= {"backend": "zmq", "server": address, "checkpoint": launches.EMPTY}
+        given |= {"backend": "zmq", "server": f"tcp://127.0.0.1:{port}", "checkpoint": launches.EMPTY}
     commands = launches.resolve(launches.find("demo"), given)
     look_up(commands)
     if args.backend == "zmq":

@@ -63,6 +63,8 @@ def test_what_cannot_be_played_is_refused_at_once() -> None:
     assert done.returncode == 2 and "give both or neither" in done.stderr
     done = demo("--prompt", "fold the towel")
     assert done.returncode == 2 and "name exactly one of the cubes" in done.stderr
+    done = demo("--added-latency", "0.3")
+    assert done.returncode == 2 and "add --backend zmq" in done.stderr
     done = demo("--checkpoint", "/nowhere")
     assert done.returncode == 2 and "make train-demo" in done.stderr
 
