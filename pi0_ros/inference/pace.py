@@ -1,4 +1,7 @@
-"""How fast the actions are executed, of the rate at which they were recorded: slower for a first trial."""
+"""How fast the actions are executed, of the rate at which they were recorded: slower for a first trial.
+
+Where nobody sets it (`AUTO`), `slowing` does.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk
 
+AUTO = "auto"
 SLOWEST, FASTEST = 0.1, 2.0
 
 
@@ -17,6 +21,11 @@ class Pace:
 
     speed: float = 1.0
     are_speeds: np.ndarray | None = None  # bool [J]; None: no joint's
+    auto: bool = False  # nobody asked for this speed: it may be chosen anew
+
+    def asked(self, speed: float | str) -> Pace:
+        """This pace at another speed, as a parameter gives it: a number or `AUTO`."""
+        return replace(self, speed=1.0, auto=True) if speed == AUTO else replace(self, speed=float(speed), auto=False)
 
     def executed(self, chunk: ActionChunk) -> ActionChunk:
         """A chunk of the model, as it is executed."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,14 +22,16 @@ from pi0_ros.control.plan import Plan, position_along
 from pi0_ros.control.sent import SentLog
 from pi0_ros.inference.metadata import Metadata
 from pi0_ros.inference.pace import Pace
+from pi0_ros.inference.slowing import QUEUE, Slowing
 from pi0_ros.robot.space import Space
 
 MODES = ("auto", "off", "exact", "lerobot", "trained")
-QUEUE = 10  # delays remembered (as in the paper, arXiv 2506.07339)
 GAP_NS = 250_000_000  # without a command for longer, nobody follows the chunks
 APART_S = 0.05  # a plan that is further from the commands than a joint goes in this time is not what is sent
 WAKE_NS = 5_000_000  # a tick that is woken this late may take up a chunk that went out after its time
 NEWS_S = 0.2  # how long to wait for the plan of a chunk that has just gone out
+STILL = 0.02  # of a joint's velocity limit: slower is at rest
+REST_S = 0.1  # a command that has not moved for so long is at rest
 UNHEARD = 3  # prefixes in a row without a plan that are worth a word
 
 
@@ -72,30 +74,6 @@ class ActionPrefix:
     settings: RtcSettings
 
 
-class DelayEstimate:
-    """The longest of the last delays from an observation to the first command that followed its chunk, ns."""
-
-    def __init__(self, length: int = QUEUE) -> None:
-        self._delays: deque[int] = deque(maxlen=length)
-        self._warm = False
-
-    def add(self, delay: int) -> None:
-        """Remember a delay. The very first (loading, connecting) counts only until there is another."""
-        if not self._warm and self._delays:
-            self._delays.clear()
-            self._warm = True
-        self._delays.append(delay)
-
-    def correct(self, delay: int) -> None:
-        """The last delay was this long."""
-        self._delays[-1] = delay
-
-    @property
-    def longest(self) -> int | None:
-        """None before the first."""
-        return max(self._delays, default=None)
-
-
 class Continuation:
     """Watches commands, plans and chunks, and says what the next chunk must continue.
 
@@ -110,13 +88,15 @@ class Continuation:
         velocity: np.ndarray,
         space: Space | None = None,
         pace: Pace | None = None,
+        slowing: Slowing | None = None,
     ) -> None:
         """`gripper`: bool [J]; `velocity`: limits, float64 [J]; `space`: of the joints, None: lines. `pace` may be
-        changed at any time."""
+        changed at any time; `slowing` chooses its speed where it is `auto`, and remembers the delays."""
         self.settings, self.pace = settings, pace or Pace()
+        self.slowing = slowing or Slowing()
         self._pace = self.pace  # of the inference under way
         self._model_dt_ns = 0  # of the model's chunks; 0: as the last one's
-        self.delays = DelayEstimate()
+        self.delays = self.slowing.delays
         self._gripper = np.asarray(gripper, bool)  # [J]: these switch, and are never between two values
         self._space = space or Space.lines(len(self._gripper))
         self._apart = np.where(self._gripper, np.inf, APART_S * np.asarray(velocity))  # float64 [J]
@@ -129,6 +109,7 @@ class Continuation:
         self._plan: Plan | None = None
         self._begins_ns: int | None = None  # of the plan; None: none was heard yet
         self._follows, self._armed = True, False  # as the controller's state says
+        self._rests = False  # nothing was being executed when the inference under way began
         self._led = False  # by a person, whose way is not known ahead
         self._unheard = 0  # prefixes in a row that lacked a plan
         self._problem = ""
@@ -168,6 +149,30 @@ class Continuation:
             self._model_dt_ns = chunk.dt_ns
             return self._pace.executed(chunk)
 
+    def begun(self, chunk: ActionChunk, now_ns: int) -> ActionChunk:
+        """The chunk, as it goes out now. Where nothing has been executed since its observation it begins now.
+
+        A robot that rests until its first chunk comes has done nothing of what that says of the time before: to catch
+        up would be a leap into the middle, and the next chunk would have to continue it.
+        """
+        with self._lock:
+            late = max(0, -(-(now_ns - chunk.stamp_ns) // chunk.dt_ns))
+            if not self._rests or self._follows or not 0 < late < len(chunk.actions):
+                return chunk
+            waits = np.repeat(chunk.actions[:1], late, axis=0)
+            return replace(chunk, actions=np.concatenate([waits, chunk.actions[:-late]]))
+
+    def _at_rest(self, stamp_ns: int) -> bool:
+        """Whether the controller follows nothing and commands no motion. One of which nothing is heard may do both."""
+        if self._follows or self._led:
+            return False
+        if self._log.span is None or stamp_ns - self._newest_ns > GAP_NS:
+            return True
+        before, newest = self._log.at((self._newest_ns - np.array([round(REST_S * 1e9), 0])) * 1e-9)
+        return bool(
+            (self._space.sizes(self._space.way(before, newest)) <= self._apart * (REST_S / APART_S) * STILL).all()
+        )
+
     def published(self, chunk: ActionChunk, now_ns: int) -> None:
         """`chunk` goes out now. Until a command follows it, this is the best guess of when it takes over."""
         with self._lock:
@@ -194,20 +199,34 @@ class Continuation:
         with self._lock:
             return self._problem if self._unheard >= UNHEARD else ""
 
+    @property
+    def slowed(self) -> str:
+        """Why chunks are executed slower than recorded although nobody asked for it; empty where they are not."""
+        with self._lock:
+            return self.slowing.reason if self.pace.auto and self._pace.speed < 1.0 else ""
+
     def report(self) -> dict[str, object]:
         """Of the last chunk: its mode, how many actions were known and how many of them executed meanwhile, and how far
         it is from those, the arm joint that differs most, in its unit; for the diagnostics."""
-        problem = self.problem
+        problem, slowed = self.problem, self.slowed
         with self._lock:
-            pace = {"execution_speed": self._pace.speed}
+            pace = {"execution_speed": self._pace.speed, "execution_slowed": slowed}
             return pace | {"rtc_mode": self.settings.mode, "rtc_problem": problem, **self._report}
 
     def prefix(self, stamp_ns: int) -> ActionPrefix | None:
         """What the chunk of an observation of this time must continue; None where nothing is being executed."""
         with self._lock:
-            self._pace = self.pace
+            self._pace = self._chosen()
+            self._rests = self._at_rest(stamp_ns)
             self._given = self._prefix(stamp_ns) if self.settings.mode != "off" else None
             return self._given
+
+    def _chosen(self) -> Pace:
+        """The pace of the inference that begins; slowed down only where actions are given as it was trained for."""
+        if not self.pace.auto:
+            return self.pace
+        given = self.settings.mode in ("auto", "trained")
+        return replace(self.pace, speed=self.slowing.choose(self._model_dt_ns) if given else 1.0)
 
     def _prefix(self, stamp_ns: int) -> ActionPrefix | None:
         chunk, delay_ns, newest_ns = self._chunk, self.delays.longest, self._newest_ns

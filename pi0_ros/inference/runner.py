@@ -144,8 +144,9 @@ class Runner:
                 self._set("implausible", problem)
                 return False
             if continuation is not None:
-                chunk = continuation.executed(chunk)
-                continuation.published(chunk, self._now_ns())
+                now_ns = self._now_ns()
+                chunk = continuation.begun(continuation.executed(chunk), now_ns)
+                continuation.published(chunk, now_ns)
             self._publish(chunk)
             spent_ms = [(end - begin) * 1e3 for begin, end in ((start, ready), (start, time.perf_counter()))]
             self._traced(chunk, before_ms | stages_ms(self._backend.timing, *spent_ms))

@@ -15,7 +15,7 @@ from typing import Any
 from pi0_ros.base.arguments import NAMESPACE
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.share import config_path, share_path
-from pi0_ros.launching.parameters import RENAMED, Parameter, check_file, from_file, table, yaml_value
+from pi0_ros.launching.parameters import RENAMED, Parameter, ParameterError, check_file, from_file, table, yaml_value
 from pi0_ros.launching.parameters import describe as describe_parameter
 from pi0_ros.launching.rviz import rviz_config
 from pi0_ros.monitor.kinematics import parse_urdf
@@ -50,15 +50,9 @@ class Argument:
         if text == EMPTY and self.default == EMPTY:
             return EMPTY
         takes = self.parameter or Parameter(self.name, self.default if self.default is not None else "", "")
-        kind = type(takes.default)
         try:
-            if kind is bool:
-                value: Value = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-            else:
-                value = kind(text) if kind in (int, float) else text
-            takes.check(value)
-            return value
-        except (KeyError, ValueError):
+            return takes.read(text)
+        except ParameterError:
             raise InputError(f"{self.name}:={text}: this argument takes {takes.takes}") from None
 
 

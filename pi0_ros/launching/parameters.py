@@ -22,7 +22,7 @@ from pi0_ros.control.controller import Settings
 from pi0_ros.control.splines import INTERPOLATIONS
 from pi0_ros.control.transitions import TRANSITIONS
 from pi0_ros.inference.options import BACKENDS, DTYPES, MAX_SEED, OPTIONS
-from pi0_ros.inference.pace import FASTEST, SLOWEST, Pace
+from pi0_ros.inference.pace import AUTO, FASTEST, SLOWEST
 from pi0_ros.inference.prefix import MODES, RtcSettings
 
 Value = bool | int | float | str | list[int] | list[str]
@@ -43,7 +43,10 @@ class Changes(Enum):
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter; its default's type is its type. An empty list is written `[""]` or `[-1]`, so that it has one."""
+    """One parameter; its default's type is its type. An empty list is written `[""]` or `[-1]`, so that it has one.
+
+    With a `word` it is a number, and this word may stand in its place.
+    """
 
     name: str
     default: Value
@@ -52,12 +55,15 @@ class Parameter:
     range: tuple[float, float] | None = None  # of numbers, both ends allowed
     choices: tuple[str, ...] = ()  # of strings
     changes: Changes = Changes.AT_START
+    word: str = ""
 
     @property
     def kind(self) -> str:
         """Its type in words, as a reader of the documentation knows it."""
         if isinstance(self.default, list):
             return "integers" if isinstance(self.default[0], int) else "strings"
+        if self.word:
+            return "number or word"
         return {bool: "bool", int: "integer", float: "number", str: "string"}[type(self.default)]
 
     @property
@@ -66,6 +72,7 @@ class Parameter:
         if self.choices:
             return f"one of {', '.join(choice or '(empty)' for choice in self.choices)}"
         words = {"bool": "true or false", "integer": "a whole number", "number": "a number", "string": "text"}
+        words["number or word"] = f"{self.word} or a number"
         limits = f" from {self.range[0]} to {self.range[1]}" if self.range else ""
         return words.get(self.kind, f"a list of {self.kind}") + limits
 
@@ -74,10 +81,26 @@ class Parameter:
         if not self._fits(value):
             raise ParameterError(f"parameter {self.name} is {value!r}: it takes {self.takes}")
 
+    def read(self, text: str) -> bool | int | float | str:
+        """The value that `text` stands for on a command line; ParameterError for what it does not take."""
+        kind = float if self.word and text != self.word else type(self.default)
+        try:
+            if kind is bool:
+                value: Any = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+            else:
+                value = kind(text) if kind in (int, float) else text
+        except (KeyError, ValueError):
+            value = text
+        self.check(value)
+        return value
+
     def _fits(self, value: Any) -> bool:
         if isinstance(self.default, list):
             return isinstance(value, list) and all(type(item) is type(self.default[0]) for item in value)
-        if type(value) is not type(self.default):
+        if self.word:
+            if type(value) not in (int, float):
+                return bool(value == self.word)
+        elif type(value) is not type(self.default):
             return False
         if self.choices and value not in self.choices:
             return False
@@ -129,11 +152,13 @@ def _policy() -> tuple[Parameter, ...]:
         ),
         Parameter(
             "execution_speed",
-            Pace.speed,
-            "how fast actions are executed, of the rate at which they were recorded; 0.5 for a first trial",
+            AUTO,
+            "how fast actions are executed, of the rate at which they were recorded; 0.5 for a first trial; auto: 1, "
+            "slower where chunks come later than the policy was trained for, see docs/rtc.md",
             "",
             (SLOWEST, FASTEST),
             changes=always,
+            word=AUTO,
         ),
         Parameter(
             "subtask.rate_hz",
@@ -564,7 +589,7 @@ def _problems(node: str, given: Mapping[str, Any]) -> list[str]:
 
 def _as_ros(parameter: Parameter, value: Any) -> Any:
     """ROS's YAML reader knows 1e-3 as a number, PyYAML takes it for text."""
-    if isinstance(parameter.default, float) and isinstance(value, str):
+    if isinstance(value, str) and (isinstance(parameter.default, float) or parameter.word not in ("", value)):
         try:
             return float(value)
         except ValueError:
@@ -638,7 +663,8 @@ def reference_tables() -> str:
 def _allowed(parameter: Parameter) -> str:
     if parameter.choices:
         return ", ".join(f"`{choice}`" if choice else "empty" for choice in parameter.choices)
-    return f"{parameter.range[0]} to {parameter.range[1]}" if parameter.range else ""
+    word = f"`{parameter.word}`, " if parameter.word else ""
+    return f"{word}{parameter.range[0]} to {parameter.range[1]}" if parameter.range else ""
 
 
 def with_tables(page: str) -> str:

@@ -35,9 +35,10 @@ def declare(node: Node, name: str) -> dict[str, Any]:
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(description=describe(parameter), read_only=parameter.changes is Changes.AT_START)
-    if parameter.choices:
+    descriptor.dynamic_typing = bool(parameter.word)  # a number, or a word in its place
+    if parameter.choices or parameter.word:
         descriptor.additional_constraints = parameter.takes
-    if parameter.range is not None and isinstance(parameter.default, float):
+    if parameter.range is not None and (parameter.word or isinstance(parameter.default, float)):
         low, high = parameter.range
         descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
     elif parameter.range is not None:

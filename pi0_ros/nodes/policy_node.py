@@ -40,6 +40,7 @@ from pi0_ros.inference.options import OPTIONS, PolicyOptions
 from pi0_ros.inference.pace import Pace
 from pi0_ros.inference.prefix import Continuation, RtcSettings, check_trained
 from pi0_ros.inference.runner import RUNNING, STARTING, Health, Runner
+from pi0_ros.inference.slowing import Slowing
 from pi0_ros.inference.subtask import SubtaskWriter, make_subtask_writer
 from pi0_ros.launching.parameters import Changes, table
 from pi0_ros.nodes.messages import (
@@ -95,6 +96,7 @@ class PolicyNode(LifecycleNode):
         self.failure: Exception | None = None  # what the refusal was
         self._logged_at = 0.0
         self._prefix_problem = ""  # why chunks do not continue each other
+        self._slowed = ""  # why they are executed slower than recorded, as it was last said
         self._link_condition = ""  # what was last said of the way to the servers
         super().__init__("policy", **kwargs)
         declare(self, "policy")
@@ -298,8 +300,9 @@ class PolicyNode(LifecycleNode):
             settings = replace(settings, mode="off")
         elif backend.metadata is not None:
             check_trained(settings, backend.metadata)
-        pace = Pace(self._value("execution_speed"), robot.speed_mask)
-        return Continuation(settings, robot.gripper_mask, robot.velocity, robot.action_space, pace)
+        pace = Pace(are_speeds=robot.speed_mask).asked(self._value("execution_speed"))
+        slowing = Slowing(lambda: backend.metadata.rtc_trained_max_delay if backend.metadata is not None else 0)
+        return Continuation(settings, robot.gripper_mask, robot.velocity, robot.action_space, pace, slowing)
 
     def _commanded(self, message: JointTrajectory) -> None:
         if self._continuation is None or self._robot is None:
@@ -355,7 +358,11 @@ class PolicyNode(LifecycleNode):
                 if self._runner is not None:
                     self._runner.prompt = prompt
             elif parameter.name == "execution_speed" and self._continuation is not None:
-                self._continuation.pace = replace(self._continuation.pace, speed=float(parameter.value))
+                try:
+                    known["execution_speed"].check(parameter.value)
+                except InputError as error:
+                    return SetParametersResult(successful=False, reason=str(error))
+                self._continuation.pace = self._continuation.pace.asked(parameter.value)
         return SetParametersResult(successful=True)
 
     def _publish_chunk(self, chunk: ActionChunk) -> None:
@@ -393,6 +400,17 @@ class PolicyNode(LifecycleNode):
         if problem and not self._prefix_problem:  # said once
             self.get_logger().warning(f"chunks do not continue each other: {problem}")
         self._prefix_problem = problem
+        self._say_slowed()
+
+    def _say_slowed(self) -> None:
+        """Once for each speed."""
+        slowed = self._continuation.slowed if self._continuation is not None else ""
+        speed, before = slowed.partition(":")[0], self._slowed
+        if speed and speed != before:
+            self.get_logger().warning(f"{slowed}. A number for execution_speed would be obeyed instead")
+        elif before and not speed:
+            self.get_logger().info(f"no longer slowed: execution_speed {self._value('execution_speed')}")
+        self._slowed = speed
 
     def _health_changed(self, health: Health) -> None:
         self._log(health)
@@ -410,13 +428,14 @@ class PolicyNode(LifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         health = self._health()
-        state, reason, level = self._phase, "", DiagnosticStatus.WARN
+        state, reason, slowed, level = self._phase, "", "", DiagnosticStatus.WARN
         if self.refusal:
             state, reason, level = "refused", self.refusal, DiagnosticStatus.ERROR
         elif self._phase == "active":
             state, reason = health.state, health.reason
             waiting = DiagnosticStatus.WARN if state in (STARTING, "prompt") else DiagnosticStatus.ERROR
-            level = DiagnosticStatus.OK if state == RUNNING else waiting
+            slowed = self._continuation.slowed if state == RUNNING and self._continuation is not None else ""
+            level = (DiagnosticStatus.WARN if slowed else DiagnosticStatus.OK) if state == RUNNING else waiting
         metadata = self._backend.metadata if self._backend is not None else None
         values: dict[str, object] = {
             "state": state,
@@ -433,7 +452,7 @@ class PolicyNode(LifecycleNode):
             **{f"age_s {topic}": age for topic, age in health.ages_s.items()},
         }
         hardware = hardware_id(self, self._robot.name) if self._robot is not None else ""
-        statuses = [diagnostic_status(own_name(self), level, reason or state, values, hardware)]
+        statuses = [diagnostic_status(own_name(self), level, reason or slowed or state, values, hardware)]
         backend: object = self._backend
         if isinstance(backend, HasLink):
             statuses.append(self._link_status(backend.link, hardware))

@@ -180,6 +180,7 @@ def summary(episodes: list[Episode], policy: Mapping[str, str], controller: Mapp
         ("named cube lifted first", _share([episode.right_cube for episode in episodes])),
         ("time to success, median", f"{np.median(times):.1f} s" if times else "-"),
         ("chunk latency p50 / p99", f"{policy.get('latency_p50_ms')} / {policy.get('latency_p99_ms')} ms"),
+        ("execution speed", policy.get("execution_slowed") or policy.get("execution_speed", "?")),
         ("controller tick late p50 / p99", f"{controller.get('tick_p50_ms')} / {controller.get('tick_p99_ms')} ms"),
         ("clamps", controller.get("clamps", "?")),
         ("stale events", f"policy {policy.get('stale_events')}, controller {controller.get('stale_events')}"),

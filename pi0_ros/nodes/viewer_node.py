@@ -288,7 +288,10 @@ class ViewerNode(Node):
 def _numbers(status: DiagnosticStatus) -> str:
     """The few numbers of a status that say most."""
     values = diagnostic_values(status)
-    chosen = ("latency_p50_ms", "latency_p99_ms", "tick_p99_ms", "clamps", "stale_events", "chunks", "queue")
+    chosen = (
+        *("execution_speed", "latency_p50_ms", "latency_p99_ms"),
+        *("tick_p99_ms", "clamps", "stale_events", "chunks", "queue"),
+    )
     found = [f"{name.replace('_', ' ')} {_rounded(values[name])}" for name in chosen if name in values]
     return f" ({', '.join(found)})" if found else ""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pi0_ros.control.controller import Settings
+from pi0_ros.inference.pace import Pace
 from pi0_ros.inference.prefix import RtcSettings
 from pi0_ros.policy.policy import Policy
 from pi0_ros.sim.demonstrator import Demonstrator
@@ -135,7 +136,8 @@ def _drive(session: Session, policy: Policy, demonstrator: Demonstrator, latency
     plan, how = session.plan, takeover(session.plan.seed, latency_s)
     random = np.random.default_rng([plan.seed, 17])
     rtc, settings = RtcSettings(how.rtc), Settings(transition=how.transition)
-    driver = PolicyDriver(policy, rtc, settings, lambda: float(how.latency_s * random.uniform(0.8, 1.2)))
+    latency = lambda: float(how.latency_s * random.uniform(0.8, 1.2))  # noqa: E731
+    driver = PolicyDriver(policy, rtc, settings, latency, pace=Pace())  # slower demonstrations would teach slowness
     driver.begin(session.now_ns * 1e-9)
     velocity = np.zeros(6)
 

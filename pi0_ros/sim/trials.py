@@ -85,11 +85,14 @@ def games(task: str, first_seed: int, number: int, limit_s: float = 20.0) -> lis
 def play(
     world: World, driver: PolicyDriver, game: Game, watch: Watch = lambda now, command, controller: None
 ) -> list[Outcome]:
-    """Play a game with a fresh driver; one outcome for each instruction."""
+    """Play a game with a fresh driver; one outcome for each instruction.
+
+    The policy's clock knows nothing of the scene: its first look comes within a period, when the seed chooses.
+    """
     origin, score = 1000.0 * (game.seed + 1), Score()
     world.reset(game.seed, Start())
     world.disturbance = Disturbance()
-    driver.begin(origin)
+    driver.begin(origin, float(np.random.default_rng([game.seed, 23]).uniform(0.0, 1.0 / driver.rate)))
     command: np.ndarray | None = None
     outcomes, tick = [], 0
     for number, asked in enumerate(game.instructions):

@@ -20,7 +20,8 @@ from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.control.controller import Settings, State
 from pi0_ros.control.plan import Plan, plan_behind
-from pi0_ros.inference.prefix import ActionPrefix, Continuation, DelayEstimate, RtcSettings
+from pi0_ros.inference.prefix import ActionPrefix, Continuation, RtcSettings
+from pi0_ros.inference.slowing import DelayEstimate
 from pi0_ros.model.rtc import CleanPrefix, SoftPrefix, soft_mask
 from pi0_ros.policy.guidance import _say_late, make_guidance
 from pi0_ros.policy.policy import Policy
@@ -243,6 +244,41 @@ def test_a_clock_that_goes_back_ends_the_record() -> None:
     assert one.prefix(ns(START - 50.0)) is None
 
 
+def resting(follows: bool = False, speed: float = 0.0, led: bool = False) -> Continuation:
+    """One that heard commands for 0.3 s, the last at START."""
+    one = Continuation(RtcSettings(), GRIPPER, np.full(2, 2.0))
+    for t in np.arange(-0.3, 0.01, TICK):
+        one.sent(ns(START + t), np.array([speed * t, 0.0]))
+    one.state(armed=True, follows=follows, led=led)
+    return one
+
+
+def test_a_chunk_that_finds_the_robot_at_rest_begins_when_it_goes_out() -> None:
+    one = resting()
+    assert one.prefix(ns(START)) is None
+    made = chunk_at(START)
+    for late in (0.0, 0.02, 0.05, 0.21, 0.3):
+        begun = one.begun(made, ns(START + late))
+        steps = round(np.ceil(round(late / DT, 6)))
+        assert (begun.stamp_ns, begun.dt_ns, len(begun.actions)) == (made.stamp_ns, made.dt_ns, len(made.actions))
+        np.testing.assert_array_equal(begun.actions[:steps], np.repeat(made.actions[:1], steps, axis=0))
+        np.testing.assert_array_equal(begun.actions[steps:], made.actions[: len(made.actions) - steps])
+    too_late = ns(made.stamp + 100.0)
+    assert one.begun(made, too_late) is made  # over: not for the controller to follow
+
+
+@pytest.mark.parametrize("change", ["follows", "moves", "led", "follows by now", "unheard"])
+def test_a_chunk_that_finds_the_robot_in_motion_keeps_its_times(change: str) -> None:
+    one = resting(follows=change == "follows", speed=0.2 if change == "moves" else 0.0, led=change == "led")
+    if change == "unheard":
+        one = Continuation(RtcSettings(), GRIPPER, np.full(2, 2.0))
+    one.prefix(ns(START))
+    if change == "follows by now":
+        one.state(armed=True, follows=True)
+    made = chunk_at(START)
+    assert one.begun(made, ns(START + 0.21)) is made
+
+
 def test_the_plan_of_a_chunk_that_went_out_is_waited_for() -> None:
     one = following(START + 0.3, chunk_at(START), START + 0.1)
     one.wait_for_plan(timeout_s=60.0)  # the last chunk is in the plan
@@ -261,6 +297,7 @@ def test_the_report_compares_the_chunk_with_what_was_executed() -> None:
     one = following(START + 0.3, chunk_at(START), START + 0.1)
     assert one.report() == {
         "execution_speed": 1.0,
+        "execution_slowed": "",
         "rtc_mode": "auto",
         "rtc_problem": "",
         "rtc_known": 0,

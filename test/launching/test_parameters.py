@@ -17,6 +17,7 @@ from pi0_ros.launching.parameters import (
     Parameter,
     ParameterError,
     check_file,
+    from_file,
     policy_yaml,
     table,
     unknown,
@@ -52,7 +53,7 @@ def test_the_yaml_file_holds_every_default_and_is_accepted() -> None:
 def test_every_parameter_takes_its_default_and_is_described(node: str, parameter: Parameter) -> None:
     parameter.check(parameter.default)
     assert parameter.text and not parameter.text.endswith(".") and "|" not in parameter.text
-    assert parameter.range is None or isinstance(parameter.default, int | float)
+    assert parameter.range is None or parameter.word or isinstance(parameter.default, int | float)
     assert not parameter.choices or isinstance(parameter.default, str)
     assert list(table(node)).count(parameter.name) == 1
 
@@ -64,7 +65,9 @@ def test_what_is_taken_has_the_type_and_lies_in_the_range(parameter: Parameter, 
     except ParameterError as error:
         assert parameter.name in str(error) and parameter.takes in str(error)
         return
-    assert type(value) is type(parameter.default)
+    if parameter.word and value == parameter.word:
+        return
+    assert type(value) in ((int, float) if parameter.word else (type(parameter.default),))
     assert parameter.range is None or parameter.range[0] <= value <= parameter.range[1]  # type: ignore[operator]
     assert not parameter.choices or value in parameter.choices
 
@@ -77,6 +80,26 @@ def test_a_name_with_a_letter_missing_is_told_its_right_name(entry: tuple[str, P
     if wrong not in table(node) and len(wrong) > 4:
         assert "did you mean" in unknown(node, wrong)
     assert unknown(node, parameter.name) == ""
+
+
+@pytest.mark.parametrize("text", ["auto", "0.5", "1", "2.0", "1e-1"])
+def test_a_number_or_its_word_is_read_and_found_in_a_file(tmp_path: Path, text: str) -> None:
+    speed = table("policy")["execution_speed"]
+    value = speed.read(text)
+    assert value == ("auto" if text == "auto" else float(text))
+    file = _file(tmp_path, f"policy:\n  ros__parameters:\n    execution_speed: {text}\n")
+    check_file(file)
+    assert from_file(file, "policy")["execution_speed"] == value
+
+
+@pytest.mark.parametrize("text", ["", "0", "0.0", "-1", "3", "nan", "inf", "Auto", "true", "0,5", "1e-400"])
+def test_what_is_neither_the_word_nor_such_a_number_is_refused(tmp_path: Path, text: str) -> None:
+    takes = "execution_speed is .*: it takes auto or a number from 0.1 to 2.0"
+    with pytest.raises(ParameterError, match=takes):
+        table("policy")["execution_speed"].read(text)
+    quoted = f"policy:\n  ros__parameters:\n    execution_speed: {text or repr(text)}\n"
+    with pytest.raises(ParameterError, match=takes):
+        check_file(_file(tmp_path, quoted))
 
 
 def test_renamed_parameters_say_their_new_name() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -506,7 +508,40 @@ def test_chunks_are_executed_as_fast_as_told(rig: Rig, make_node: Callable[..., 
     assert node.set_parameters([Parameter("execution_speed", value=1.0)])[0].successful
     rig.until(lambda: step_is(1.0 / ROBOT.dataset_fps), "chunks at the speed of the data")
     rig.until(lambda: float(rig.status["execution_speed"]) == 1.0, "the speed in /diagnostics")
-    assert not node.set_parameters([Parameter("execution_speed", value=3.0)])[0].successful
+    for wrong in (3.0, 0, "fast", True, float("nan"), [1.0]):
+        refused = node.set_parameters([Parameter("execution_speed", value=wrong)])[0]
+        assert not refused.successful, wrong
+    assert node.get_parameter("execution_speed").value == 1.0
+
+
+def test_late_chunks_are_executed_slower_and_it_is_said(
+    rig: Rig, make_node: Callable[..., PolicyNode], folder: Path, tmp_path: Path
+) -> None:
+    """By itself, later than the policy was trained for; not where a number was asked for."""
+    trained = tmp_path / "trained"
+    shutil.copytree(folder, trained)
+    config = json.loads((trained / "config.json").read_text())
+    config["policy"]["rtc_trained_max_delay"] = 2
+    (trained / "config.json").write_text(json.dumps(config))
+    node = make_node(checkpoint=str(trained))
+    node.autostart()
+    backend = node._backend
+    assert backend is not None
+    infer = backend.infer
+
+    def late(*args: Any) -> Any:
+        time.sleep(0.12)  # 2.4 actions
+        return infer(*args)
+
+    backend.infer = late  # type: ignore[method-assign]
+    rig.until(lambda: "slowed to" in rig.status.get("message", ""), "a slower speed, with its reason")
+    assert float(rig.status["execution_speed"]) < 0.6 and rig.status["level"] == "01"
+    assert (rig.status["state"], rig.status["reason"]) == ("running", "")
+    assert node.set_parameters([Parameter("execution_speed", value=1.0)])[0].successful
+    rig.until(lambda: rig.status["message"] == "running", "what was asked for")
+    assert float(rig.status["execution_speed"]) == 1.0 and rig.status["execution_slowed"] == ""
+    assert node.set_parameters([Parameter("execution_speed", value="auto")])[0].successful
+    rig.until(lambda: float(rig.status["execution_speed"]) < 0.6, "a slower speed again")
 
 
 def test_values_out_of_range_are_refused(ros_context: Any) -> None:
