@@ -48,7 +48,8 @@ class SlowLine:
         except OSError:  # the server is not up yet: the client will try again
             back.close()
             return
-        await asyncio.gather(self._pass_on(near, there), self._pass_on(far, back))
+        with contextlib.suppress(asyncio.CancelledError):  # the line is closed while somebody talks
+            await asyncio.gather(self._pass_on(near, there), self._pass_on(far, back))
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Whatever comes, as late as everything else; the end of the connection, too."""

@@ -56,3 +56,13 @@ def test_without_a_server_the_connection_ends() -> None:
             assert client.recv(1) == b""
     finally:
         line.close()
+
+
+def test_closing_ends_a_connection_without_a_word(echo: int, capfd: pytest.CaptureFixture[str]) -> None:
+    line = SlowLine(echo, DELAY_S)
+    with socket.create_connection((HOST, line.port), timeout=30.0) as client:
+        client.sendall(b"a")
+        assert client.recv(1) == b"a"
+        line.close()
+        assert client.recv(1) == b""
+    assert capfd.readouterr().err == ""
