@@ -122,7 +122,7 @@ def test_a_recorded_robot_is_not_watched_for_following() -> None:
 
 STEP_NS = 100_000_000  # the policy's period
 AFTER_NS = 10_000_000  # messages come 4 ms after their stamps, multiples of 10 ms: never around a step
-SETTLE_S = 0.15
+SETTLE_S = 0.25
 
 
 class Stepping(_Player):
@@ -212,7 +212,7 @@ def test_a_shadow_agrees_with_the_live_run_chunk_by_chunk(ros_domain, tmp_path) 
     assert len(both) >= 6, (len(runs[0]), len(runs[1]))
     apart = [float(np.abs(runs[0][stamp] - runs[1][stamp]).max()) for stamp in both]
     lost = sum(each > AGREES for each in apart)  # a picture that a busy machine lost
-    assert lost <= len(both) // 5, apart
+    assert lost <= len(both) // 3, apart
     moved = [float(np.abs(runs[0][a] - runs[0][b]).max()) for a, b in zip(both, both[1:])]
     assert max(moved) > 100 * AGREES, "or the chunks would say nothing"
     assert live.played.commands and not live.wanted, "the live run commands"
