@@ -409,7 +409,7 @@ def stutter(stage: Stage, trial: int) -> str:
         stage.processes.signal("controller", signal.SIGCONT)
         time.sleep(0.03)
     time.sleep(0.3)
-    return "stood still"
+    return "stood still" if stage.robot.control_rate_hz >= 50.0 else ""  # at 20 Hz 0.1 s are no stall
 
 
 def indecision(stage: Stage, trial: int) -> str:
