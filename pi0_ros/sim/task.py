@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pi0_ros.sim.world import CUBES, in_tray
+from pi0_ros.sim.world import CUBES, lying_in_tray
 
 WORDINGS = (
     "put the {} cube in the tray",
@@ -42,7 +42,7 @@ class Score:
 
     def update(self, cubes: dict[str, np.ndarray]) -> None:
         """Take in the poses [7] of all cubes."""
-        self.in_tray = [name for name, pose in cubes.items() if in_tray(pose[:3])]
+        self.in_tray = lying_in_tray(cubes)
         self.lifted += [name for name, pose in cubes.items() if pose[2] > LIFTED and name not in self.lifted]
 
     def success(self, colour: str) -> bool:

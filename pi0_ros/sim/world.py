@@ -27,6 +27,8 @@ TRAY_HALF = np.array([0.09, 0.06])  # m, along these axes
 # Each cube has a place of its own in the tray, in a row that points away from the arm: the hand opens across it.
 SLOTS = {name: TRAY + step * TRAY_AXES[0] for name, step in zip(CUBES, (-0.055, 0.0, 0.055))}
 ON_TRAY = 0.024  # m, height of the centre of a cube that lies in the tray
+EDGE = 0.04  # m, of a cube
+ON_ANOTHER = ON_TRAY + EDGE + 0.004  # m, greatest height of the centre of one that lies on another in the tray
 TICK = 0.01  # s, one call of World.step
 JOINTS_EVERY = 2  # ticks: joint states at 50 Hz
 IMAGE_EVERY = 5  # ticks: each camera at 20 Hz
@@ -197,3 +199,14 @@ def sample_cubes(rng: np.random.Generator) -> np.ndarray:
 def in_tray(position: np.ndarray) -> bool:
     """Whether a cube at `position` [3] (m) rests in the tray (and is not merely held over it)."""
     return bool(np.all(np.abs(TRAY_AXES @ (position[:2] - TRAY)) < TRAY_HALF) and position[2] < 0.035)
+
+
+def lying_in_tray(cubes: dict[str, np.ndarray]) -> list[str]:
+    """The cubes, of these poses [7] or places [3] (m), that lie in the tray: on its floor or on one that does."""
+    floor = [place[:2] for place in cubes.values() if in_tray(place[:3])]
+
+    def on_another(place: np.ndarray) -> bool:
+        within = bool(np.all(np.abs(TRAY_AXES @ (place[:2] - TRAY)) < TRAY_HALF)) and place[2] < ON_ANOTHER
+        return within and any(np.linalg.norm(place[:2] - other) < EDGE for other in floor)
+
+    return [name for name, place in cubes.items() if in_tray(place[:3]) or on_another(place)]

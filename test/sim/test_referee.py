@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pi0_ros.sim.referee import PATIENCE_S, Referee
-from pi0_ros.sim.world import CUBES, TRAY
+from pi0_ros.sim.world import CUBES, EDGE, ON_TRAY, SLOTS, TRAY, lying_in_tray
 
 LYING = {name: np.array([0.25, -0.1 + 0.1 * i, 0.02, 1, 0, 0, 0]) for i, name in enumerate(CUBES)}
 INSIDE = np.array([*TRAY, 0.024, 1, 0, 0, 0])
@@ -54,3 +54,12 @@ def test_a_new_scene_waits_for_an_instruction() -> None:
     referee.scene()
     see(referee, 2.0, "red")
     assert referee.sentence() == "a new scene: give an instruction" and referee.fulfilled == 1
+
+
+def test_a_cube_on_another_in_the_tray_lies_in_the_tray_one_that_is_held_over_it_does_not() -> None:
+    lying = np.array([*SLOTS["green"], ON_TRAY])
+    on_it, held, beside = lying + [0.02, 0.01, EDGE], lying + [0.0, 0.0, 0.06], lying + [0.05, 0.0, EDGE]
+    assert lying_in_tray({"green": lying, "blue": on_it}) == ["green", "blue"]
+    assert lying_in_tray({"green": lying, "blue": held}) == ["green"]
+    assert lying_in_tray({"green": lying, "blue": beside}) == ["green"], "over the floor of the tray: held"
+    assert lying_in_tray({"green": np.array([0.25, 0.0, 0.02]), "blue": on_it}) == [], "on nothing"
