@@ -198,7 +198,7 @@ def sample_cubes(rng: np.random.Generator) -> np.ndarray:
 
 def in_tray(position: np.ndarray) -> bool:
     """Whether a cube at `position` [3] (m) rests in the tray (and is not merely held over it)."""
-    return bool(np.all(np.abs(TRAY_AXES @ (position[:2] - TRAY)) < TRAY_HALF) and position[2] < 0.035)
+    return _over_tray(position) and bool(position[2] < 0.035)
 
 
 def lying_in_tray(cubes: dict[str, np.ndarray]) -> list[str]:
@@ -206,7 +206,11 @@ def lying_in_tray(cubes: dict[str, np.ndarray]) -> list[str]:
     floor = [place[:2] for place in cubes.values() if in_tray(place[:3])]
 
     def on_another(place: np.ndarray) -> bool:
-        within = bool(np.all(np.abs(TRAY_AXES @ (place[:2] - TRAY)) < TRAY_HALF)) and place[2] < ON_ANOTHER
-        return within and any(np.linalg.norm(place[:2] - other) < EDGE for other in floor)
+        near = any(np.linalg.norm(place[:2] - other) < EDGE for other in floor)
+        return near and _over_tray(place) and bool(place[2] < ON_ANOTHER)
 
     return [name for name, place in cubes.items() if in_tray(place[:3]) or on_another(place)]
+
+
+def _over_tray(place: np.ndarray) -> bool:
+    return bool(np.all(np.abs(TRAY_AXES @ (place[:2] - TRAY)) < TRAY_HALF))

@@ -212,7 +212,7 @@ def test_a_shadow_agrees_with_the_live_run_chunk_by_chunk(ros_domain, tmp_path) 
     assert len(both) >= 6, (len(runs[0]), len(runs[1]))
     apart = [float(np.abs(runs[0][stamp] - runs[1][stamp]).max()) for stamp in both]
     lost = sum(each > AGREES for each in apart)  # a picture that a busy machine lost
-    assert lost <= len(both) // 3, apart
+    assert lost <= len(both) // 5, apart
     moved = [float(np.abs(runs[0][a] - runs[0][b]).max()) for a, b in zip(both, both[1:])]
     assert max(moved) > 100 * AGREES, "or the chunks would say nothing"
     assert live.played.commands and not live.wanted, "the live run commands"
