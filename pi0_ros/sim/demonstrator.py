@@ -20,6 +20,8 @@ HOVER = 0.09  # m above the grasp while not yet over the cube
 CARRY_HEIGHT = 0.12
 RELEASE_HEIGHT = 0.045
 OVER_WALLS = 0.075  # m, a hand that is lower goes up before it goes sideways out of the tray
+ON_PLACE = 0.008  # m, so near its place a cube is let go
+OFF_CENTRE = 0.02  # m, most that a cube is thought to lie off the middle of the hand
 CLEAR = 0.075  # m between a cube that is put down and the others
 CLOSED_ON_CUBE = 0.5  # measured gripper position from which fingers press on a cube
 GAIN = 6.0  # 1/s, of the approach to the target
@@ -82,7 +84,7 @@ class Demonstrator:
         tip, gripper = forward(joints[:5]), joints[5]
         held = self._held(tip, gripper, cubes)
         if held == colour:
-            return self._carry(tip, colour)
+            return self._carry(tip, colour, cubes[colour])
         if held:
             return self._put_down(tip, held, cubes)
         if in_tray(cubes[colour][:3]):
@@ -98,20 +100,23 @@ class Demonstrator:
         enough = 0.35 if in_tray(cubes[nearest][:3]) else CLOSED_ON_CUBE
         return nearest if away[nearest] < 0.03 and gripper > enough else ""
 
-    def _carry(self, tip: np.ndarray, colour: str) -> tuple[np.ndarray, float]:
-        slot = SLOTS[colour]
-        away = float(np.linalg.norm(tip[:2] - slot))
+    def _carry(self, tip: np.ndarray, colour: str, cube: np.ndarray) -> tuple[np.ndarray, float]:
+        """Over the tray the cube is brought over its place, not the hand; it is let go there and nowhere else."""
+        looking = np.clip(2.0 - float(np.linalg.norm(tip[:2] - SLOTS[colour])) / OFF_CENTRE, 0.0, 1.0)
+        place = SLOTS[colour] + looking * np.clip(tip[:2] - cube[:2], -OFF_CENTRE, OFF_CENTRE)
+        away = float(np.linalg.norm(tip[:2] - place))
         if away < 0.015 or (_in_the_walls(tip) and away < 0.03 and tip[2] < RELEASE_HEIGHT + 0.03):
-            return np.append(slot, RELEASE_HEIGHT), float(tip[2] > RELEASE_HEIGHT + 0.012)
+            low, opening = tip[2] < RELEASE_HEIGHT + 0.012, self._command[5] < 0.5
+            return np.append(place, RELEASE_HEIGHT), float(not (low and (opening or away < ON_PLACE)))
         height = RELEASE_HEIGHT + np.clip(3.0 * (away - 0.010), 0.0, CARRY_HEIGHT - RELEASE_HEIGHT)
         # Rise first, then travel: the sideways goal opens up with height.
         fraction = np.clip((tip[2] - 0.04) / 0.05, 0.0, 1.0)
-        return np.append(tip[:2] + fraction * (slot - tip[:2]), height), 1.0
+        return np.append(tip[:2] + fraction * (place - tip[:2]), height), 1.0
 
     def _put_down(self, tip: np.ndarray, held: str, cubes: dict[str, np.ndarray]) -> tuple[np.ndarray, float]:
         """Where to let go of a cube that is not wanted: on the table, clear of the others, or in the tray if near."""
         if _beyond_the_walls(tip) < 0.04:
-            return self._carry(tip, held)
+            return self._carry(tip, held, cubes[held])
         spot = tip[:2].copy()
         for name, pose in cubes.items():
             apart = spot - pose[:2]

@@ -20,6 +20,7 @@ FIRST_AIM = 0.02  # m, standard deviation of the first aim beside the cube
 EPISODE_LIMIT_S = 15.0  # simulated
 HOMEWARD_LIMIT_S = 5.0  # simulated, from the success until the arm is at rest
 LATENCY_S = (0.0, 0.4)  # of the policy that drives before a takeover
+EACH_OF_A_SEQUENCE_S = 7.0  # simulated, most that a policy gets for an instruction before the one that is demonstrated
 TRAY_FRACTIONS = (0.6, 0.25, 0.15)  # how often 0, 1, 2 cubes lie in the tray already
 
 
@@ -67,10 +68,20 @@ def plan(seed: int, kind: str | None = None) -> Plan:
 
 
 @dataclass(frozen=True)
-class Takeover:
-    """How a policy drives before the demonstrator takes over: instructions (colour, text, s), then the plan's own."""
+class Before:
+    """An instruction that a policy followed before the plan's own: for so long, or `until_done` and at most so long."""
 
-    before: tuple[tuple[str, str, float], ...]
+    colour: str
+    text: str
+    seconds: float
+    until_done: bool
+
+
+@dataclass(frozen=True)
+class Takeover:
+    """How a policy drives before the demonstrator takes over: instructions, then the plan's own."""
+
+    before: tuple[Before, ...]
     own_s: float  # with the instruction of the demonstration
     stuck: bool  # a long drive: until it is fulfilled, or never will be; then the demonstrator shows the rest
     latency_s: float  # mean of the chunks' latency
@@ -79,17 +90,24 @@ class Takeover:
 
 
 def takeover(seed: int, latency_s: tuple[float, float] = LATENCY_S) -> Takeover:
-    """How the policy drives before the demonstration of `seed`: sometimes after another instruction.
+    """How the policy drives before the demonstration of `seed`: often after other instructions.
 
+    A third of them changed their mind; a third put one cube or two into the tray first, where this policy puts them.
     Its mean latency is drawn from `latency_s`.
     """
     rng = np.random.default_rng([seed, 13])
-    colour = plan(seed).colour
-    before: tuple[tuple[str, str, float], ...] = ()
-    if rng.random() < 0.35:
-        other = str(rng.choice([name for name in CUBES if name != colour]))
-        before = ((other, prompt(other, int(rng.integers(3))), float(rng.uniform(0.6, 5.0))),)
-    own_s = float(rng.uniform(0.1, 1.5) if before and rng.random() < 0.5 else rng.uniform(0.8, 5.0))
+    what = plan(seed)
+    colour = what.colour
+    others = [str(name) for name in rng.permutation([name for name in CUBES if name != colour])]
+    outside = [name for name in others if name not in what.start.tray]
+    wording, kind = int(rng.integers(3)), rng.random()
+    before: tuple[Before, ...] = ()
+    if kind < 0.35:
+        before = (Before(others[0], prompt(others[0], wording), float(rng.uniform(0.6, 5.0)), False),)
+    elif kind < 0.7:
+        first = outside[: int(rng.integers(1, 3))]
+        before = tuple(Before(name, prompt(name, wording), EACH_OF_A_SEQUENCE_S, True) for name in first)
+    own_s = float(rng.uniform(0.1, 1.5) if before and rng.random() < 0.3 else rng.uniform(0.8, 5.0))
     transition, rtc = (("rtc", "auto"), ("blend", "off"))[int(rng.random() < 0.15)]
-    latency, stuck = float(rng.uniform(*latency_s)), bool(rng.random() < 0.4)
+    latency, stuck = float(rng.uniform(*latency_s)), bool(rng.random() < 0.3)
     return Takeover(before, float(rng.uniform(5.0, 11.0)) if stuck else own_s, stuck, latency, transition, rtc)

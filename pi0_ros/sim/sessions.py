@@ -60,7 +60,11 @@ class Session:
     @property
     def done(self) -> bool:
         """The named cube lies in the tray."""
-        return in_tray(self.world.cubes()[self.plan.colour][:3])
+        return self.lies(self.plan.colour)
+
+    def lies(self, colour: str) -> bool:
+        """Whether the cube lies in the tray."""
+        return in_tray(self.world.cubes()[colour][:3])
 
     def listen(self) -> None:
         """From now on everything is recorded."""
@@ -151,9 +155,11 @@ def _drive(session: Session, policy: Policy, demonstrator: Demonstrator, latency
 
         return act
 
-    for _, text, seconds in how.before:
-        for _ in range(round(seconds / TICK)):
-            session.tick(follow(text), driver)
+    for asked in how.before:
+        for _ in range(round(asked.seconds / TICK)):
+            session.tick(follow(asked.text), driver)
+            if asked.until_done and session.lies(asked.colour):
+                break
     for _ in range(round(how.own_s / TICK)):
         session.tick(follow(plan.text), driver)
         if how.stuck and session.done:

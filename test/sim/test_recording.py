@@ -20,6 +20,7 @@ from pi0_ros.sim.world import HOME, World
 
 pytest.importorskip("rclpy")
 
+LOOKING_TICKS = 45  # in the last of these before it lets go, the demonstrator looks how the cube lies in the hand
 SEED = 6  # of DISTURBANCES the one without
 
 
@@ -45,7 +46,8 @@ def test_the_same_messages_as_over_topics(tmp_path: Path, ros_domain: int) -> No
     """The same topics, types and prompt; then the same pictures, joints and commands from the first command on.
 
     How long the arm waits before the first command is a matter of timing over topics; a resting arm settles a little
-    meanwhile, so what follows agrees to a thousandth of a radian and not to the bit.
+    meanwhile, so what follows agrees to a thousandth of a radian and not to the bit. Over the tray the demonstrator looks
+    how the cube lies in the hand, which such a little changes by a millimetre or two: it lets go a moment sooner or later.
     """
     (here, commanded), (there, over_topics) = (
         messages(record(tmp_path / name, *words)) for name, words in (("here", ()), ("there", ("--over-topics",)))
@@ -57,8 +59,11 @@ def test_the_same_messages_as_over_topics(tmp_path: Path, ros_domain: int) -> No
     topic = robot.commands[0].topic
     first = [np.array([m.points[0].positions for _, m in found[topic]]) for found in (here, there)]
     length = min(map(len, first))
-    assert length > 100
-    np.testing.assert_allclose(first[0][:length], first[1][:length], atol=2e-3)
+    opened = [int(np.flatnonzero(commands[:, 5] > 0.5)[-1]) for commands in first]
+    looks = min(opened) - LOOKING_TICKS
+    assert looks > 100 and abs(opened[0] - opened[1]) < LOOKING_TICKS / 2
+    np.testing.assert_allclose(first[0][:looks], first[1][:looks], atol=2e-3)
+    np.testing.assert_allclose(first[0][:length, :5], first[1][:length, :5], atol=0.05)
 
     topic = robot.state[0].topic
     assert [m.name for _, m in here[topic][:1]] == [m.name for _, m in there[topic][:1]]
@@ -69,9 +74,8 @@ def test_the_same_messages_as_over_topics(tmp_path: Path, ros_domain: int) -> No
     # Over topics the simulator waits for answers from the second command on: the first may act a period later.
     differences = []
     for late in range(3):
-        length = min(len(states[0]), len(states[1]) - late)
-        differences.append(np.abs(states[0][:length] - states[1][late : late + length]).max())
-    assert min(differences) < 2e-3, differences
+        differences.append(np.abs(states[0][:looks] - states[1][late : late + looks]).max())
+    assert min(differences) < 5e-3, differences  # of the fingers on the cube, too
 
     for camera in robot.cameras:
         pictures = [found[camera.topic] for found in (here, there)]
@@ -116,6 +120,17 @@ def test_recordings_end_at_rest() -> None:
 def test_a_latency_is_drawn_for_each_session() -> None:
     drawn = [takeover(seed, (0.1, 0.2)).latency_s for seed in range(50)]
     assert min(drawn) >= 0.1 and max(drawn) <= 0.2 and np.ptp(drawn) > 0.05
+
+
+def test_takeovers_come_after_one_instruction_after_another_after_a_change_of_mind_and_after_none() -> None:
+    drawn = {seed: takeover(seed) for seed in range(300)}
+    before = [how.before for how in drawn.values()]
+    assert {len(asked) for asked in before} == {0, 1, 2}
+    assert {one.until_done for asked in before for one in asked} == {False, True}
+    assert min(sum(not asked for asked in before), sum(any(b.until_done for b in asked) for asked in before)) > 60
+    for seed, how in drawn.items():
+        done_before = {one.colour for one in how.before if one.until_done}
+        assert not done_before & {plan(seed).colour, *plan(seed).start.tray}
 
 
 def test_a_policy_drives_before_the_demonstrator_takes_over(tmp_path: Path) -> None:

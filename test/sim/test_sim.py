@@ -15,10 +15,10 @@ from pi0_ros.monitor.kinematics import parse_urdf
 from pi0_ros.robot import load_robot
 from pi0_ros.sim.demonstrator import Demonstrator
 from pi0_ros.sim.kinematics import forward, inverse
-from pi0_ros.sim.plans import plan
+from pi0_ros.sim.plans import DISTURBANCES, plan
 from pi0_ros.sim.scenes import render_scenes
 from pi0_ros.sim.task import WORDINGS, Score, named_colour, prompt
-from pi0_ros.sim.world import ARM_STARTS, CAMERAS, CUBES, JOINTS, TICK, TRAY, Disturbance, Start, World, in_tray
+from pi0_ros.sim.world import ARM_STARTS, CAMERAS, CUBES, JOINTS, SLOTS, TICK, TRAY, Disturbance, Start, World, in_tray
 
 HOME_START = Start()
 
@@ -215,6 +215,16 @@ def test_the_demonstrator_recovers_from_a_missed_grasp(world: World) -> None:
         closed += joints[5] > 0.9
         successes += play(world, seed, colour, limit_s=10.0, start=Start("beside")).success(colour)
     assert successes >= 9 and closed >= 2
+
+
+def test_the_demonstrator_puts_cubes_on_their_places_though_the_joints_wander(world: World) -> None:
+    beside = []
+    world.disturbance = Disturbance(max(DISTURBANCES))
+    for seed in range(12):
+        play(world, seed, colour := CUBES[seed % 3])
+        beside.append(np.linalg.norm(world.cubes()[colour][:2] - SLOTS[colour]))
+    world.disturbance = Disturbance()
+    assert np.mean(beside) < 0.010, "three cubes need to fit"
 
 
 @pytest.mark.parametrize("kind", ["next", "changed", "fulfilled"])
