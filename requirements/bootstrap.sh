@@ -54,7 +54,11 @@ if ! "$python" -c 'import torch' 2>/dev/null; then
         say "for CPU: no NVIDIA GPU is here"
         # First what pip is configured to find, then PyTorch's own index; its dependencies come with the package below.
         "$python" -m pip install -q --no-deps "torch==$torch+cpu" 2>/dev/null ||
-            "$python" -m pip install -q --no-deps --extra-index-url https://download.pytorch.org/whl/cpu "torch==$torch+cpu"
+            "$python" -m pip install -q --no-deps --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu \
+                "torch==$torch+cpu" ||
+            fail "no CPU build of torch $torch for $("$python" --version): neither pip's sources nor PyTorch's index gave one.
+If the network is there, use a Python that PyTorch builds for (make clean-venv demo PYTHON=python3.11). Or take the CUDA
+build, some gigabytes:  $venv/bin/pip install torch==$torch  and then the same command again."
         "$python" -m pip install -q "torch==$torch+cpu"
     fi
 fi
