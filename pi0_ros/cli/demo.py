@@ -79,7 +79,13 @@ def run(args: argparse.Namespace) -> int:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
-    from pi0_ros.launching.processes import ProcessGroup, private_domain, ros_environment
+    from pi0_ros.launching.processes import (
+        ProcessGroup,
+        interrupted_by_signals,
+        private_domain,
+        ros_environment,
+    )
+    from pi0_ros.nodes.ros import start_ros
     from pi0_ros.nodes.stage import Stage, summary
     from pi0_ros.sim.slow_line import SlowLine
     from pi0_ros.sim.task import named_colour
@@ -100,9 +106,9 @@ def run(args: argparse.Namespace) -> int:
     environment = ros_environment(localhost=True, domain_id=private_domain())
     environment.setdefault("OMP_NUM_THREADS", "1")  # fastest for a small policy
     os.environ.update(environment)
-    with ProcessGroup(args.log_dir) as group:
+    with interrupted_by_signals(), ProcessGroup(args.log_dir) as group:
         start(group, args, environment, line.port if line is not None else args.port)
-        rclpy.init(args=[])
+        start_ros()
         executor = SingleThreadedExecutor()
         stage = Stage(executor, group)
         try:

@@ -90,9 +90,9 @@ def main(argv: list[str] | None = None) -> int:
             return int(args.run(args))
         finally:
             sys.stdout.flush()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
-        return 130
+        return 128 + getattr(error, "number", signal.SIGINT)
     except BrokenPipeError:  # the reader has seen enough: `pi0 bag check ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python says so when it ends
         return 128 + signal.SIGPIPE

@@ -128,19 +128,25 @@ def _over_topics(args: argparse.Namespace) -> int:
     from rclpy.parameter import Parameter
     from tqdm import tqdm
 
-    from pi0_ros.launching.processes import ProcessGroup, private_domain, ros_environment
+    from pi0_ros.launching.processes import (
+        ProcessGroup,
+        interrupted_by_signals,
+        private_domain,
+        ros_environment,
+    )
     from pi0_ros.nodes.demonstrator_node import DemonstratorNode
     from pi0_ros.nodes.recorder import Recorder
+    from pi0_ros.nodes.ros import start_ros
     from pi0_ros.nodes.sim_client import SimClient, spin_until
     from pi0_ros.robot import load_robot
 
     environment = ros_environment(localhost=True, domain_id=private_domain())
     os.environ.update(environment)
-    with ProcessGroup() as group:
+    with interrupted_by_signals(), ProcessGroup() as group:
         options = [f"speed:={args.speed}", "clock:=true", "lockstep:=true"]
         flags = [word for option in options for word in ("-p", option)]
         group.start("sim", [sys.executable, "-m", "pi0_ros.nodes.sim_node", "--ros-args", *flags], env=environment)
-        rclpy.init(args=[])
+        start_ros()
         executor = SingleThreadedExecutor()
         demonstrator = DemonstratorNode()
         desk = Node("record_demo", parameter_overrides=[Parameter("use_sim_time", value=True)])

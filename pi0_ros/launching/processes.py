@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 from pi0_ros.base.errors import USER_ERROR
 from pi0_ros.base.middleware import PROFILES, domain_of, profiles_variable
@@ -26,6 +28,37 @@ ENDINGS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name
 # Ctrl-Z too: whoever stops a launcher sees a prompt and takes the robot to be stopped.
 ENDINGS_OF_ROBOTS = (*ENDINGS, signal.SIGTSTP)
 REFUSED = USER_ERROR  # exit status of a node that did not start
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends this process came; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextlib.contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """Inside this block (of the main thread) each signal that ends a process raises `Interrupted`, so that what was
+    started is stopped in order. Later ones are ignored: that takes seconds, and ends by itself. `nohup`'s ignored
+    SIGHUP stays ignored."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    before = {number: signal.getsignal(number) for number in ENDINGS}
+    if before[signal.SIGHUP] == signal.SIG_IGN:
+        del before[signal.SIGHUP]
+    try:
+        for number in before:
+            signal.signal(number, interrupt)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def ros_environment(localhost: bool = False, domain_id: int | None = None) -> dict[str, str]:

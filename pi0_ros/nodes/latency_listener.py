@@ -15,7 +15,7 @@ from pi0_ros.nodes.ros import start_ros
 def listen(seconds: float, topic: str) -> Traces:
     """What was said on `topic` within `seconds`."""
     traces = Traces()
-    start_ros(None, signals=True)
+    start_ros(None)
     node = rclpy.create_node("latency_trace")
     node.create_subscription(DiagnosticArray, topic, lambda message: traces.take([message]), 100)
     executor = SingleThreadedExecutor()
@@ -23,7 +23,7 @@ def listen(seconds: float, topic: str) -> Traces:
     end = time.monotonic() + seconds
     try:
         while (left := end - time.monotonic()) > 0:
-            executor.spin_once(timeout_sec=left)
+            executor.spin_once(timeout_sec=min(left, 0.1))  # Ctrl-C is heard between the waits
     finally:
         executor.shutdown()
         node.destroy_node()

@@ -33,7 +33,7 @@ from pi0_ros.bags.reader import Bag, BagError
 from pi0_ros.base.errors import Pi0Error
 from pi0_ros.control.chunk import ChunkError
 from pi0_ros.launching.launches import ros_arguments
-from pi0_ros.launching.processes import ProcessGroup
+from pi0_ros.launching.processes import ProcessGroup, interrupted_by_signals
 from pi0_ros.monitor.replay import Played, Truth
 from pi0_ros.nodes.messages import (
     LATCHED,
@@ -85,7 +85,7 @@ def play(
         common = {"robot": str(file), "use_sim_time": True}
         prompts = prompts_of(bag)
         first = prompts[0][1] if prompts else robot.prompt
-        with ProcessGroup(log_dir) as group:
+        with interrupted_by_signals(), ProcessGroup(log_dir) as group:
             for name, parameters in (("policy", {**policy, "prompt": first}), ("controller", PATIENT)):
                 argv = [
                     sys.executable,

@@ -13,16 +13,19 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.base.middleware import domain_of, profiles_variable
 
 
-def start_ros(args: Sequence[str] | None = (), context: rclpy.Context | None = None, signals: bool = False) -> None:
-    """`rclpy.init`, for `context` where there is one. `args`: None takes this process's; `signals`: rclpy's handlers,
-    which would invalidate the context before last words are said. InputError where ROS cannot start."""
+def start_ros(args: Sequence[str] | None = (), context: rclpy.Context | None = None) -> None:
+    """`rclpy.init`, for `context` where there is one. `args`: None takes this process's. Raises InputError.
+
+    Without rclpy's signal handlers: they would invalidate the context before last words are said, and every wait would
+    then end in ExternalShutdownException.
+    """
     domain_of(os.environ)
     profiles = profiles_variable(os.environ)
     if (file := os.environ.get(profiles, "")) and not Path(file).is_file():  # else the middleware's own settings hold
         raise InputError(f"{profiles} names {file}, and there is no such file")
-    handlers = SignalHandlerOptions.ALL if signals else SignalHandlerOptions.NO
     try:
-        rclpy.init(args=None if args is None else list(args), context=context, signal_handler_options=handlers)
+        words = None if args is None else list(args)
+        rclpy.init(args=words, context=context, signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # a log level, a name or a parameter that ROS cannot read, a folder it cannot make
         reason = str(error).partition(", at /")[0]
         if os.environ.get("ROS_SECURITY_ENABLE", "") == "true":

@@ -13,13 +13,13 @@ from rcl_interfaces.srv import GetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
 from pi0_ros.bags.conventions import PROMPT_TOPIC
 from pi0_ros.base.errors import InputError
 from pi0_ros.doctor.trajectory_controller import JOINTS, NONZERO
 from pi0_ros.nodes.messages import LATCHED, SENSOR, message_class
+from pi0_ros.nodes.ros import start_ros
 from pi0_ros.nodes.topic_check import parameter_value
 from pi0_ros.nodes.topic_ends import endpoint, served_actions
 from pi0_ros.robot.evidence import ACTION, LOOKED_AT, OF_JOINTS, TopicFacts
@@ -108,7 +108,7 @@ def survey_topics(seconds: float) -> tuple[list[TopicFacts], str, str]:
     """All topics of the domain, heard for so long once a joint is heard of, the URDF that a driver describes and the
     instruction (empty: not said)."""
     context = rclpy.Context()
-    rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
+    start_ros(context=context)
     node = Node(NAME, context=context, use_global_arguments=False, start_parameter_services=False, enable_rosout=False)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
