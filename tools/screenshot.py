@@ -26,6 +26,10 @@ DISMISS = "document.querySelectorAll('.mantine-Notification-closeButton').forEac
 TOP = "document.querySelectorAll('*').forEach(element => { if (element.scrollTop) element.scrollTop = 0; })"
 FILES_READY = "document.getElementById('main').getAttribute('aria-busy') === 'false'"
 LOADED = "[...document.images].every(image => image.complete)"
+# The live view's scene fades in frame by frame, and without a GPU a frame may take seconds.
+LIVE_AT_ONCE = (
+    "document.head.appendChild(document.createElement('style')).textContent = 'canvas { opacity: 1 !important }'"
+)
 LIVE_S, FILES_S = 20.0, 1.0  # until a page of the live view, and of files, is drawn
 
 
@@ -59,7 +63,9 @@ def screenshot(
         for name, screen in screens.items():
             page.show(screen)
             page.open(f"{address}#{at}" if at else address)
-            if not live:
+            if live:
+                page.run(LIVE_AT_ONCE)
+            else:
                 page.wait(f"{FILES_READY} && {LOADED}")
             time.sleep(wait_s if wait_s is not None else LIVE_S if live else FILES_S)
             for label in press:

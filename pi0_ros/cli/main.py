@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
-import importlib.metadata
 import os
 import re
 import signal
@@ -102,6 +101,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def version() -> str:
     """The version of this package, as it is installed or, in a source tree, as package.xml says."""
+    import importlib.metadata  # takes a moment, in which Ctrl-C would still show where Python was
+
     try:
         return importlib.metadata.version("pi0_ros")
     except importlib.metadata.PackageNotFoundError:

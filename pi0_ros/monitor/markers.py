@@ -15,7 +15,9 @@ from visualization_msgs.msg import Marker
 from pi0_ros.monitor.kinematics import quaternions
 
 # RGBA along a line, evenly spaced stops, blended in between.
-PLANNED = np.array([[0.0, 0.9, 1.0, 1.0], [0.4, 0.2, 1.0, 1.0], [1.0, 0.0, 0.6, 0.0]])  # soon -> replaced
+PLANNED = np.array(  # soon -> replaced by the next chunk -> what is seldom reached
+    [[0.0, 0.9, 1.0, 1.0], [0.4, 0.3, 1.0, 1.0], [1.0, 0.0, 0.6, 0.45], [1.0, 0.0, 0.6, 0.25], [1.0, 0.0, 0.6, 0.1]]
+)
 EXECUTED = np.array([[1.0, 0.6, 0.0, 0.05], [1.0, 0.6, 0.0, 0.9]])  # long ago -> just now
 COMMANDED = np.array([1.0, 1.0, 1.0, 0.9])
 

@@ -101,7 +101,7 @@ class Panel:
         with gui.add_folder("Health"):
             self._health = gui.add_html(as_text("nothing on /diagnostics yet"))
         with gui.add_folder("Show", expand_by_default=False):
-            for what, visible in (("planned", True), ("executed", True), ("commanded", True), ("ghost", False)):
+            for what, visible in (("planned", True), ("executed", True), ("commanded", True), ("ghost", True)):
                 box = gui.add_checkbox(what, visible)
                 box.on_update(lambda event, what=what: actions.show(what, event.target.value))
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk
+from pi0_ros.control.splines import chunk_spline
+from pi0_ros.robot.space import Space
 
 MARGIN = 1.25  # chunks come a little later than the ones before
+STEP_S = 0.02  # between the points of a path: no corner is seen
+MOST_POINTS = 100
 
 
 class Cadence:
@@ -32,17 +36,27 @@ class Cadence:
         return float(min(chunk.end, chunk.stamp + MARGIN * self._reach_s))
 
 
-def position_at(chunk: ActionChunk, time: float) -> np.ndarray:
-    """The chunk's position at `time` (s), float64 [J]: linear between actions, held before and after them."""
-    return np.array([np.interp(time, chunk.times, column) for column in chunk.actions.T])
+def smooth_positions(chunk: ActionChunk, times: np.ndarray, space: Space | None = None) -> np.ndarray:
+    """The chunk's positions [N, J] at `times` [N] (s): smooth through its actions, held before and after them.
+
+    `space`: of the actions; None: lines.
+    """
+    still = np.zeros(len(chunk.names), bool)
+    spline = chunk_spline(chunk, "cubic", still, chunk.stamp, space)
+    return spline.positions(np.clip(times, chunk.stamp, chunk.end) - chunk.stamp)
 
 
-def remaining(chunk: ActionChunk, now: float, until: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
-    """Times [N] (s) and positions [N, J] from `now` to `until` or the chunk's end, both included; empty when over."""
-    until = min(until, chunk.end)
-    if now >= until:
-        return np.zeros(0), np.zeros((0, len(chunk.names)))
+def remaining_times(chunk: ActionChunk, now: float) -> np.ndarray:
+    """Times [N] (s) from `now` to the chunk's end, both included, close enough for a smooth path; empty when over."""
+    if now >= chunk.end:
+        return np.zeros(0)
     begin = max(now, chunk.stamp)
-    inside = chunk.times[(chunk.times > begin) & (chunk.times < until)]
-    times = np.concatenate([[begin], inside, [until]])
-    return times, np.stack([np.interp(times, chunk.times, column) for column in chunk.actions.T], axis=1)
+    count = int(np.clip(np.ceil((chunk.end - begin) / STEP_S), 1, MOST_POINTS - 1))
+    return np.linspace(begin, chunk.end, count + 1)
+
+
+def path_fractions(times: np.ndarray, stamp: float, until: float, end: float) -> np.ndarray:
+    """Where `times` [N] lie on a planned path: 0 at its `stamp`, 1 where the next chunk takes over, 2 at its `end`."""
+    places = np.array([stamp, until, end])
+    distinct = np.maximum.accumulate(places + np.array([0.0, 1e-6, 2e-6]))
+    return np.asarray(np.interp(times, distinct, [0.0, 1.0, 2.0]))

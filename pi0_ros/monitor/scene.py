@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import viser
-import yourdfpy
-from viser.extras import ViserUrdf
 from visualization_msgs.msg import Marker
 
+from pi0_ros.monitor.drawn_robot import DrawnRobot, seen_from, with_shapes
+from pi0_ros.monitor.model import RobotModel
+
 GHOST = (230, 0, 160, 0.22)  # RGB and opacity: the colour of the late end of the planned path
+APART_M = 0.01  # nearer to its arm than that, a ghost is not drawn
 
 
 class Scene:
@@ -21,7 +22,9 @@ class Scene:
 
     def __init__(self, server: viser.ViserServer) -> None:
         self._server = server
-        self._robots: dict[str, ViserUrdf] = {}
+        self._robot: DrawnRobot | None = None
+        self._ghosts: dict[str, DrawnRobot] = {}  # of each arm, by its tip
+        self._ghosts_shown, self._apart = True, dict[str, float]()
         self._markers: dict[tuple[str, int], _Drawn] = {}
         self._hidden: set[str] = set()  # first parts of marker namespaces
         server.scene.set_up_direction("+z")
@@ -39,43 +42,53 @@ class Scene:
             shadow_opacity=0.4,
             position=(0.0, 0.0, -0.001),
         )
-        server.initial_camera.position = (0.95, -0.55, 0.62)
-        server.initial_camera.look_at = (0.14, 0.03, 0.19)
         server.initial_camera.fov = float(np.deg2rad(45))
 
-    def add_robot(self, urdf: str, folder: Path) -> None:
-        """Show the robot of a URDF (XML text) and its ghost; meshes are looked for beside `folder`."""
-        for name, colour in (("/robot", None), ("/ghost", GHOST)):
-            handler = lambda fname: yourdfpy.filename_handler_magic(fname, dir=str(folder))  # noqa: E731  # called by keyword
-            loaded = yourdfpy.URDF.load(io.BytesIO(urdf.encode()), filename_handler=handler)
-            self._server.scene.add_frame(name, show_axes=False)
-            self._robots[name] = ViserUrdf(self._server, loaded, root_node_name=name, mesh_color_override=colour)
-        self.show_ghost(False)
+    def add_robot(self, model: RobotModel, text: str, folder: Path) -> bool:
+        """Show the robot of a URDF (XML text) and a ghost of each arm, in place of one that was shown before.
+
+        Meshes are looked for beside `folder`. Returns whether shapes were found; without, sticks are drawn.
+        """
+        text, found = with_shapes(text, folder)
+        for old in (*self._ghosts.values(), *filter(None, [self._robot])):
+            old.remove()
+        self._robot = DrawnRobot(self._server, "/robot", text, folder)
+        self._ghosts = {
+            tip: DrawnRobot(self._server, f"/ghost/{tip}", text, folder, links, GHOST)
+            for tip, links in model.arms().items()
+        }
+        self._place_ghosts()
+        camera = self._server.initial_camera
+        camera.position, camera.look_at = seen_from(model.urdf)
+        return found
 
     def move_robot(self, positions: Mapping[str, float]) -> None:
         """Put the robot's joints (URDF name -> rad or m) where they are."""
-        self._move("/robot", positions)
+        if self._robot is not None:
+            self._robot.move(positions)
 
-    def move_ghost(self, positions: Mapping[str, float]) -> None:
-        """Put the ghost's joints (URDF name -> rad or m) where they shall be."""
-        self._move("/ghost", positions)
+    def move_ghosts(self, positions: Mapping[str, float], apart: Mapping[str, float]) -> None:
+        """Put the ghosts' joints where they shall be; `apart`: m from each tip to its ghost. No positions: no plan."""
+        self._apart = dict(apart) if positions else {}
+        for ghost in self._ghosts.values() if positions else ():
+            ghost.move(positions)
+        self._place_ghosts()
 
     def show_ghost(self, visible: bool) -> None:
-        """Show or hide the ghost."""
-        if "/ghost" in self._robots:
-            self._robots["/ghost"].show_visual = visible
+        """Show or hide the ghosts."""
+        self._ghosts_shown = visible
+        self._place_ghosts()
+
+    def _place_ghosts(self) -> None:
+        """A ghost that stands where its arm is would only tint it."""
+        for tip, ghost in self._ghosts.items():
+            ghost.visible = self._ghosts_shown and self._apart.get(tip, 0.0) > APART_M
 
     def show_namespace(self, namespace: str, visible: bool) -> None:
         """Show or hide the markers whose namespace is `namespace` or begins with `namespace/`."""
         self._hidden = self._hidden - {namespace} if visible else self._hidden | {namespace}
         for (name, _), drawn in self._markers.items():
             drawn.handle.visible = name.split("/")[0] not in self._hidden
-
-    def _move(self, name: str, positions: Mapping[str, float]) -> None:
-        robot = self._robots.get(name)
-        if robot is not None:
-            joints = robot.get_actuated_joint_names()
-            robot.update_cfg(np.array([positions.get(joint, 0.0) for joint in joints]))
 
     def draw(self, marker: Marker, now: float) -> None:
         """Add, change or delete what a marker says; `now` (s, any steady clock) starts its lifetime.

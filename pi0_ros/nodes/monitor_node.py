@@ -5,7 +5,8 @@
 
 It listens to `pi0/chunk`, `pi0/command` and the robot's state topics. In the frame of the URDF's root link it publishes
 
-- `pi0/markers`: every tip's planned path (cyan is soon, magenta is late), executed path, and a ball where it is sent
+- `pi0/markers`: every arm's planned path (cyan is soon, magenta is where the next chunk takes over, then it fades),
+  executed path, and a ball where it is sent
 - `pi0/path`: the planned poses of the first tip, each with its time
 - `pi0/ghost`: joint states of the plan's end (or sweeping along it), for a second robot model
 - `pi0/joint_states`: the measured joints under the URDF's names and units, for robot_state_publisher
@@ -35,7 +36,7 @@ from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.monitor import markers
 from pi0_ros.monitor.kinematics import UrdfError, parse_urdf
 from pi0_ros.monitor.model import RobotModel, robot_model
-from pi0_ros.monitor.plan import Cadence, position_at, remaining
+from pi0_ros.monitor.plan import Cadence, path_fractions, remaining_times, smooth_positions
 from pi0_ros.nodes.messages import (
     LATCHED,
     LATEST,
@@ -116,6 +117,11 @@ class MonitorNode(Node):
         tips = [tip for tip in self._tips if tip]
         self.model = robot_model(self.robot, parse_urdf(text, origin), tips, self._closed_at)
         self.get_logger().info(f"draws the path of {', '.join(self.model.tips)} in frame {self.model.urdf.root}")
+        if self.model.unmatched:
+            still = (
+                f"{', '.join(self.model.unmatched)}: not in the URDF {self.model.urdf.name}, drawn as it stands there"
+            )
+            self.get_logger().warning(still)
 
     def _now(self) -> float:
         return float(self.get_clock().now().nanoseconds) * 1e-9
@@ -180,12 +186,13 @@ class MonitorNode(Node):
 
     def _planned(self, model: RobotModel, chunk: ActionChunk, now: float) -> list[Marker]:
         until = self._cadence.until(chunk)
-        times, positions = remaining(chunk, now, until)
+        times = remaining_times(chunk, now)
+        positions = smooth_positions(chunk, times, self.robot.action_space)
         if len(times):
             sweep = (now % self._sweep_s) / self._sweep_s if self._ghost_mode == "sweep" else 1.0
-            ghost = position_at(chunk, times[0] + sweep * (times[-1] - times[0]))
+            ghost = positions[round(sweep * (len(times) - 1))]
             self._ghost.publish(markers.joint_state(seconds_to_stamp(now), model.urdf_positions(ghost)))
-        colours = markers.gradient(markers.PLANNED, (times - chunk.stamp) / (until - chunk.stamp))
+        colours = markers.gradient(markers.PLANNED, path_fractions(times, chunk.stamp, until, chunk.end) / 2)
         return self._lines("planned", model.tip_poses(positions), colours, now)
 
     def _lines(self, what: str, paths: dict[str, np.ndarray], colours: np.ndarray, now: float) -> list[Marker]:

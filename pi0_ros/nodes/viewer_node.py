@@ -17,7 +17,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -35,7 +35,7 @@ from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pi0_ros.base.share import share_path
-from pi0_ros.monitor.kinematics import parse_urdf
+from pi0_ros.monitor.kinematics import UrdfError, parse_urdf
 from pi0_ros.monitor.model import RobotModel, robot_model
 from pi0_ros.monitor.panel import Actions, Health, Panel, prompt_choices
 from pi0_ros.monitor.scene import Scene
@@ -54,6 +54,7 @@ PERIOD_S = 1 / 15
 NICENESS = 10  # the view never takes a core from the policy or the controller
 IMAGE_PERIOD_S = 0.1
 HEALTH_STALE_S = 5.0
+GHOST_STALE_S = 1.0
 OUTCOME_S = 0.5  # longest wait for the recorder to have the outcome
 
 
@@ -74,7 +75,8 @@ class ViewerNode(Node):
         self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._wake = self.create_guard_condition(self._work)
         self._state = np.full(len(self.robot.joints), np.nan)
-        self._ghost: JointState | None = None
+        self._ghost: dict[str, float] = {}  # where the plan ends: URDF joint -> rad or m
+        self._ghost_heard = -np.inf
         self._images: dict[str, Any] = {}
         self._videos = {camera.name: VideoStream() for camera in self.robot.cameras}  # of those that send streams
         self._decoders = {camera.name: decoder_of(camera) for camera in self.robot.cameras}
@@ -97,7 +99,9 @@ class ViewerNode(Node):
         with contextlib.redirect_stdout(io.StringIO()), guarded(guard):  # viser's banner
             self.server = viser.ViserServer(host=host, port=port, verbose=False)
         self.scene = Scene(self.server)
-        self.model = self._load_model(closed_at)
+        self._closed_at, self._urdf_text = closed_at, ""
+        self.model: RobotModel | None = None
+        self._load_model()
         self.actions = Actions(
             instruct=lambda text: self._later(lambda: self._instruct(text)),
             control=lambda what: self._later(lambda: self._control(what)),
@@ -130,15 +134,28 @@ class ViewerNode(Node):
         """Stop serving."""
         self.server.stop()
 
-    def _load_model(self, closed_at: str) -> RobotModel | None:
-        if self.robot.urdf is None:
-            self.get_logger().warning(f"robot {self.robot.name} names no urdf: the arm is not drawn")
-            return None
-        path = Path(share_path().joinpath(self.robot.urdf))
-        text = path.read_text("utf8")
-        model = robot_model(self.robot, parse_urdf(text, str(path)), closed_at=closed_at)
-        self.scene.add_robot(text, path.parent)
-        return model
+    def _load_model(self) -> None:
+        """The robot file's URDF, until a driver says another on robot_description."""
+        if self.robot.urdf is not None:
+            path = Path(share_path().joinpath(self.robot.urdf))
+            self._build_model(path.read_text("utf8"), str(path), path.parent)
+        if not self.robot.poses:
+            self.create_subscription(String, "robot_description", self._on_description, LATCHED)
+
+    def _build_model(self, text: str, origin: str, folder: Path) -> None:
+        self._urdf_text = text
+        model = robot_model(self.robot, parse_urdf(text, origin), closed_at=self._closed_at)
+        if not self.scene.add_robot(model, text, folder):
+            self.get_logger().warning(f"{origin}: none of its shapes is found here: the robot is drawn as sticks")
+        self.model = model
+
+    def _on_description(self, message: String) -> None:
+        if message.data == self._urdf_text:
+            return
+        try:
+            self._build_model(message.data, "robot_description", Path.cwd())
+        except UrdfError as error:
+            self.get_logger().error(f"{error}; {'the one before' if self.model else 'no robot'} is drawn")
 
     # ------------------------------------------------------------------------------------------------------- listening
 
@@ -151,7 +168,8 @@ class ViewerNode(Node):
             self.get_logger().warning(f"not drawn: {error}", throttle_duration_sec=5.0)
 
     def _on_ghost(self, message: JointState) -> None:
-        self._ghost = message
+        self._ghost = dict(zip(message.name, message.position))
+        self._ghost_heard = time.monotonic()
 
     def _on_markers(self, array: MarkerArray) -> None:
         for marker in array.markers:
@@ -179,9 +197,7 @@ class ViewerNode(Node):
             if self.model is not None and not np.isnan(self._state).any():
                 positions = self.model.urdf_positions(self._state)
                 self.scene.move_robot({name: float(value) for name, value in positions.items()})
-            if self._ghost is not None:
-                self.scene.move_ghost(dict(zip(self._ghost.name, self._ghost.position)))
-                self._ghost = None
+                self._draw_ghosts(self.model, positions, now)
             drawn, self._markers = self._markers, {}
             for marker in drawn.values():
                 self.scene.draw(marker, now)
@@ -190,6 +206,12 @@ class ViewerNode(Node):
             self._images_shown = now
             self._draw_images()
         self._draw_health(now)
+
+    def _draw_ghosts(self, model: RobotModel, positions: Mapping[str, np.ndarray], now: float) -> None:
+        ghost = self._ghost if now - self._ghost_heard < GHOST_STALE_S else {}
+        here, there = (model.urdf.poses(where) for where in (positions, ghost or positions))
+        apart = {tip: float(np.linalg.norm(here[tip][:3, 3] - there[tip][:3, 3])) for tip in model.tips}
+        self.scene.move_ghosts(ghost, apart)
 
     def _on_picture(self, camera: str, message: Any) -> None:
         if stream_of(message):

@@ -7,7 +7,7 @@ import pytest
 from chunks import chunk_of
 
 from pi0_ros.control.chunk import ActionChunk
-from pi0_ros.monitor.plan import MARGIN, Cadence, remaining
+from pi0_ros.monitor.plan import MARGIN, Cadence
 
 
 def chunk(stamp: float) -> ActionChunk:
@@ -26,10 +26,3 @@ def test_until_the_next_chunk_takes_over() -> None:
     assert 11.2 + MARGIN * 0.5 < cadence.until(chunk(11.2)) < 11.2 + MARGIN * 0.8
     cadence.arrived(3.0, 3.1)  # simulated time began anew
     assert cadence.until(chunk(3.0)) == chunk(3.0).end
-
-
-def test_what_remains_ends_there() -> None:
-    times, positions = remaining(chunk(0.0), 0.12, 0.33)
-    np.testing.assert_allclose(times, [0.12, 0.15, 0.20, 0.25, 0.30, 0.33])
-    np.testing.assert_allclose(positions[:, 0], times / 0.05)
-    assert len(remaining(chunk(0.0), 0.4, 0.33)[0]) == 0

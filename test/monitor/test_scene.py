@@ -17,6 +17,8 @@ from visualization_msgs.msg import Marker  # noqa: E402
 
 from pi0_ros.base.share import share_path  # noqa: E402
 from pi0_ros.control.controller import State  # noqa: E402
+from pi0_ros.monitor.kinematics import parse_urdf  # noqa: E402
+from pi0_ros.monitor.model import robot_model  # noqa: E402
 from pi0_ros.monitor.panel import Actions, Health, Panel, enlarge, headline, prompt_choices  # noqa: E402
 from pi0_ros.monitor.scene import Scene  # noqa: E402
 from pi0_ros.robot import load_robot  # noqa: E402
@@ -110,15 +112,17 @@ def test_namespaces_hide_together_with_what_comes_later(server: Any) -> None:
 def test_the_robot_moves_by_joint_name_and_its_ghost_with_it(server: Any) -> None:
     scene = Scene(server)
     path = share_path(load_robot("demo_arm").urdf or "")
-    scene.add_robot(path.read_text(), path.parent)
+    model = robot_model(load_robot("demo_arm"), parse_urdf(path.read_text()))
+    assert scene.add_robot(model, path.read_text(), path.parent)
     frame = server.scene.get_handle_by_name("/robot/visual/yaw_link")
     scene.move_robot({"yaw": np.pi / 2, "elsewhere": 1.0})
     np.testing.assert_allclose(np.abs(frame.wxyz), [np.sqrt(0.5), 0, 0, np.sqrt(0.5)], atol=1e-6)
-    ghost = server.scene.get_handle_by_name("/ghost/visual")
+    ghost = server.scene.get_handle_by_name("/ghost/grasp_point")
     assert not ghost.visible
-    scene.show_ghost(True)
-    scene.move_ghost({"yaw": 0.5})
+    scene.move_ghosts({"yaw": 0.5}, {"grasp_point": 0.1})
     assert ghost.visible
+    turned = server.scene.get_handle_by_name("/ghost/grasp_point/visual/yaw_link")
+    np.testing.assert_allclose(turned.wxyz[[0, 3]], [np.cos(0.25), np.sin(0.25)], atol=1e-6)
 
 
 def test_the_panel_shows_cameras_side_by_side_and_health(server: Any) -> None:

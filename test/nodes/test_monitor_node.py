@@ -136,7 +136,7 @@ def test_the_planned_path_ends_where_the_last_action_puts_the_tip(desk: Callable
     assert marker is not None and marker.header.frame_id == "base" and marker.type == Marker.LINE_STRIP
     expected = MODEL.tip_poses(chunk.actions)["roll_link"]
     np.testing.assert_allclose(points(marker)[-1], expected[-1, :3, 3], atol=1e-9)
-    assert 2 <= len(marker.points) == len(marker.colors) <= 20
+    assert 20 < len(marker.points) == len(marker.colors) <= 100  # smooth: more than the chunk has
     path = watched.received["path"]
     positions = [pose.pose.position for pose in path.poses]
     np.testing.assert_allclose([[p.x, p.y, p.z] for p in positions], expected[:, :3, 3], atol=1e-9)
@@ -219,3 +219,33 @@ def test_wrong_parameters_are_refused(ros_context: Any, tmp_path: Path) -> None:
         overrides = [Parameter("urdf", value=str(tmp_path / "arm.urdf")), Parameter(name, value=value)]
         with pytest.raises(ValueError, match=message):
             MonitorNode(context=ros_context, parameter_overrides=overrides)
+
+
+def test_each_arm_of_a_robot_has_its_own_path(ros_context: Any) -> None:
+    robot = load_robot("mobile_bimanual")
+    executor = SingleThreadedExecutor(context=ros_context)
+    monitor = MonitorNode(context=ros_context, parameter_overrides=[Parameter("robot", value="mobile_bimanual")])
+    node = Node("desk", context=ros_context)
+    executor.add_node(monitor)
+    executor.add_node(node)
+    heard: list[Any] = []
+    node.create_subscription(MarkerArray, "pi0/markers", heard.append, 10)
+    chunks = node.create_publisher(JointTrajectory, "pi0/chunk", 1)
+    middle = np.where(robot.speed_mask, 0.0, (robot.lower + robot.upper) / 2)
+    actions = np.tile(middle, (40, 1))
+    actions[:, robot.joint_names.index("left_elbow")] += np.linspace(0.0, 0.5, 40)
+    paths: dict[str, np.ndarray] = {}
+    deadline = time.monotonic() + LIMIT_S
+    try:
+        while len(paths) < 2:
+            assert time.monotonic() < deadline, f"paths of {set(paths)}"
+            chunks.publish(chunk_to_message(chunk_of(time.time(), 0.1, actions, robot.joint_names)))
+            executor.spin_once(timeout_sec=0.1)
+            lines = [m for array in heard for m in array.markers if m.ns.startswith("planned/") and m.points]
+            paths = {line.ns: points(line) for line in lines}
+    finally:
+        executor.shutdown()
+        monitor.destroy_node()
+        node.destroy_node()
+    left, right = (np.ptp(paths[f"planned/{side}_grasp_point"], axis=0).max() for side in ("left", "right"))
+    assert left > 0.05 and right < 1e-9

@@ -22,6 +22,7 @@ from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from visualization_msgs.msg import Marker, MarkerArray  # noqa: E402
 
+from pi0_ros.base.share import share_path  # noqa: E402
 from pi0_ros.nodes.messages import LATCHED, diagnostic_array, diagnostic_status  # noqa: E402
 from pi0_ros.nodes.viewer_node import ViewerNode  # noqa: E402
 from pi0_ros.robot import load_robot  # noqa: E402
@@ -100,6 +101,33 @@ def test_what_it_hears_is_drawn(
     assert viewer.panel._health.content == "<p><b>controller</b> (warning) HOLDING: stale (clamps 3)</p>"
     until(lambda: abs(scene.get_handle_by_name("/robot/visual/yaw_link").wxyz[3]) > 0.2, "the arm's turn")
     assert urlopen(f"http://127.0.0.1:{viewer.port}").status == 200
+
+
+def test_the_drivers_robot_is_drawn_in_place_of_the_robot_files(viewer: ViewerNode, desk: Node, until: Until) -> None:
+    description = desk.create_publisher(String, "robot_description", LATCHED)
+    scene = viewer.server.scene
+    assert scene.get_handle_by_name("/robot/visual/yaw_link") is not None
+    description.publish(String(data="<robot/>"))  # cannot be drawn: the one before stays
+    text = share_path(ROBOT.urdf or "").read_text().replace("yaw_link", "turret")
+    description.publish(String(data=text))
+    until(lambda: scene.get_handle_by_name("/robot/visual/turret"), "the driver's robot")
+    assert scene.get_handle_by_name("/robot/visual/yaw_link") is None
+
+
+def test_a_ghost_goes_when_no_plan_comes_any_more(viewer: ViewerNode, desk: Node, until: Until) -> None:
+    states = desk.create_publisher(JointState, ROBOT.state[0].topic, 10)
+    ghosts = desk.create_publisher(JointState, "pi0/ghost", 1)
+    until(lambda: states.get_subscription_count() and ghosts.get_subscription_count(), "viewer")
+    ghost = viewer.scene._ghosts["grasp_point"]
+    names, here = list(ROBOT.joint_names), [0.5, 0.2, 1.0, 0.5, 0.0, 0.5]
+
+    def shown() -> bool:
+        states.publish(JointState(name=names, position=here))
+        ghosts.publish(JointState(name=names, position=[0.9, *here[1:]]))
+        return ghost.visible
+
+    until(shown, "the ghost beside its arm")
+    until(lambda: not ghost.visible, "its end")
 
 
 def test_buttons_reach_policy_controller_and_recorder(viewer: ViewerNode, desk: Node, until: Until) -> None:
