@@ -9,7 +9,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = "pi0_ros"
-NODES = ("policy", "controller", "recorder", "monitor", "viewer", "flight", "sim", "demonstrator")
+NODES = ("policy", "controller", "recorder", "monitor", "viewer", "flight", "joystick", "sim", "demonstrator")
 
 BASE = [
     "numpy>=1.22",

@@ -394,6 +394,20 @@ NODES: Mapping[str, tuple[Parameter, ...]] = {
         Parameter("min_free_mb", 1000, "free disk below which nothing is written", "MB", (0, 1_000_000_000)),
         Parameter("compression", "zstd", "of the bags", choices=("none", "zstd")),
     ),
+    "joystick": (
+        _robot(),
+        Parameter(
+            "axes",
+            "",
+            'which axis of the topic joy moves which joint, counted from 0, with - the other way: "yaw=0 -shoulder=1"',
+        ),
+        Parameter("buttons", "", 'the same of buttons: "gripper=0 -gripper=1" closes and opens'),
+        Parameter("hold_button", 4, "the person leads while it is held", "", (0, 63)),
+        Parameter("speed", 0.3, "of a joint at full deflection, as a share of its velocity limit", "", (0.01, 1.0)),
+        Parameter("dead_zone", 0.1, "share of an axis around its middle that moves nothing", "", (0.0, 0.9)),
+        Parameter("timeout_s", 0.5, "after so long without a word of the joystick it was let go of", "s", (0.05, 5.0)),
+        Parameter("controller", "controller", "name of the controller node"),
+    ),
     "sim": (
         Parameter("seed", 0, "of the cubes' places at the next ~/reset", "", (0, MAX_SEED), changes=Changes.ALWAYS),
         Parameter("speed", 1.0, "simulated seconds per second", "", (0.01, 100.0), changes=Changes.ALWAYS),

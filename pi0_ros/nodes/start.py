@@ -32,6 +32,7 @@ recorder = partial(run, "recorder")
 monitor = partial(run, "monitor")
 viewer = partial(run, "viewer")
 flight = partial(run, "flight")
+joystick = partial(run, "joystick")
 sim = partial(run, "sim")
 demonstrator = partial(run, "demonstrator")
 
