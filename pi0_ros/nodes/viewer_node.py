@@ -17,6 +17,7 @@ import io
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -32,15 +33,28 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pi0_ros.base.share import share_path
+from pi0_ros.control.chunk import ChunkError
 from pi0_ros.monitor.kinematics import UrdfError, parse_urdf
 from pi0_ros.monitor.model import RobotModel, robot_model
-from pi0_ros.monitor.panel import Actions, Health, Panel, prompt_choices
+from pi0_ros.monitor.panel import Actions, Panel, prompt_choices
+from pi0_ros.monitor.panel_text import Health, JointRow, StreamRow, numbers
 from pi0_ros.monitor.scene import Scene
 from pi0_ros.monitor.web_guard import Guard, guarded
-from pi0_ros.nodes.messages import LATCHED, SENSOR, STATES, STATUS, diagnostic_values, message_class, status_name
+from pi0_ros.nodes.messages import (
+    LATCHED,
+    LATEST,
+    SENSOR,
+    STATES,
+    STATUS,
+    diagnostic_values,
+    message_class,
+    sent_from_message,
+    status_name,
+)
 from pi0_ros.nodes.parameters import declare
 from pi0_ros.nodes.robots import robot_of
 from pi0_ros.nodes.running import run_node
@@ -53,8 +67,10 @@ from pi0_ros.robot import StateTopic
 PERIOD_S = 1 / 15
 NICENESS = 10  # the view never takes a core from the policy or the controller
 IMAGE_PERIOD_S = 0.1
+TABLE_PERIOD_S = 0.5
 HEALTH_STALE_S = 5.0
 GHOST_STALE_S = 1.0
+RATE_OVER = 30  # messages
 OUTCOME_S = 0.5  # longest wait for the recorder to have the outcome
 
 
@@ -82,7 +98,11 @@ class ViewerNode(Node):
         self._decoders = {camera.name: decoder_of(camera) for camera in self.robot.cameras}
         self._markers: dict[tuple[str, int], Marker] = {}
         self._health: dict[str, tuple[float, DiagnosticStatus]] = {}
-        self._images_shown = 0.0
+        self._images_shown = self._tables_shown = 0.0
+        self._commanded = np.full(len(self.robot.joints), np.nan)
+        self._arrivals: dict[str, deque[float]] = {  # of each stream's newest messages
+            name: deque(maxlen=RATE_OVER) for name in (*self._videos, *(item.topic for item in self.robot.state))
+        }
         self._prompt = self.robot.prompt
         self._notice = ""
 
@@ -120,6 +140,7 @@ class ViewerNode(Node):
         for topic in topics:
             self.create_subscription(MarkerArray, topic, self._on_markers, SENSOR)
         self.create_subscription(JointState, "pi0/ghost", self._on_ghost, SENSOR)
+        self.create_subscription(JointTrajectory, "pi0/command", self._on_command, LATEST)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self.create_timer(PERIOD_S, self._draw, clock=Clock(clock_type=ClockType.STEADY_TIME))
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
@@ -160,12 +181,17 @@ class ViewerNode(Node):
     # ------------------------------------------------------------------------------------------------------- listening
 
     def _on_state(self, topic: StateTopic, message: Any) -> None:
+        self._arrivals[topic.topic].append(time.monotonic())
         try:
             values = decode_positions(topic, message)
             heard = np.isfinite(values)
             self._state[self.robot.indices(topic.joints)[heard]] = values[heard]
         except MessageError as error:
             self.get_logger().warning(f"not drawn: {error}", throttle_duration_sec=5.0)
+
+    def _on_command(self, message: JointTrajectory) -> None:
+        with contextlib.suppress(ChunkError):  # not ours: the controller's own are whole
+            self._commanded = sent_from_message(message, self.robot.joint_names)
 
     def _on_ghost(self, message: JointState) -> None:
         self._ghost = dict(zip(message.name, message.position))
@@ -206,6 +232,9 @@ class ViewerNode(Node):
             self._images_shown = now
             self._draw_images()
         self._draw_health(now)
+        if now - self._tables_shown >= TABLE_PERIOD_S:
+            self._tables_shown = now
+            self._draw_tables(now)
 
     def _draw_ghosts(self, model: RobotModel, positions: Mapping[str, np.ndarray], now: float) -> None:
         ghost = self._ghost if now - self._ghost_heard < GHOST_STALE_S else {}
@@ -213,7 +242,25 @@ class ViewerNode(Node):
         apart = {tip: float(np.linalg.norm(here[tip][:3, 3] - there[tip][:3, 3])) for tip in model.tips}
         self.scene.move_ghosts(ghost, apart)
 
+    def _draw_tables(self, now: float) -> None:
+        """Every joint between its limits, and how old every stream is."""
+        joints = zip(self.robot.joints, self._state, self._commanded, strict=True)
+        self.panel.show_joints(
+            [JointRow(j.name, j.unit, j.lower, j.upper, float(is_at), float(sent)) for j, is_at, sent in joints]
+        )
+        limits = {item.topic: item.max_age_s for item in self.robot.state}
+        limits |= {camera.name: camera.max_age_s for camera in self.robot.cameras}
+        self.panel.show_streams([self._stream(name, limits[name], now) for name in self._arrivals])
+
+    def _stream(self, name: str, limit_s: float, now: float) -> StreamRow:
+        came = self._arrivals[name]
+        age_s = now - came[-1] if came else np.inf
+        span = came[-1] - came[0] if len(came) > 1 else 0.0
+        rate = (len(came) - 1) / span if span > 0 and age_s < HEALTH_STALE_S else 0.0
+        return StreamRow(name, age_s, rate, limit_s)
+
     def _on_picture(self, camera: str, message: Any) -> None:
+        self._arrivals[camera].append(time.monotonic())
         if stream_of(message):
             with contextlib.suppress(ImageError):  # drawing the message says so
                 message = decoded(self._videos[camera], message, time.monotonic_ns())
@@ -235,7 +282,9 @@ class ViewerNode(Node):
         rows = []
         for name, (heard, status) in sorted(self._health.items()):
             silent = now - heard > HEALTH_STALE_S
-            text = f"silent for {now - heard:.0f} s" if silent else f"{status.message}{_numbers(status)}"
+            text = (
+                f"silent for {now - heard:.0f} s" if silent else f"{status.message}{numbers(diagnostic_values(status))}"
+            )
             rows.append(Health(name, 3 if silent else ord(status.level), text))
         self.panel.show_health(rows)
         self.panel.show_recording("recorder" in self._health)
@@ -244,6 +293,11 @@ class ViewerNode(Node):
             state = f"{state} ({who} in charge)"
         prompt = self._status_value("policy", "prompt", now) or self._prompt
         self.panel.show_headline(state, prompt, self._notice)
+        self.panel.log("state", state)
+        self.panel.log("prompt", f"told: {prompt}" if prompt else "")
+        self.panel.log("notice", self._notice)
+        for row in rows:
+            self.panel.log(row.name, f"{row.name}: {row.text.partition(' (')[0]}" if row.level else "")
 
     def _status_value(self, name: str, key: str, now: float) -> str | None:
         """A value of the status of our policy, controller or recorder, None unless it was heard of late."""
@@ -305,25 +359,6 @@ class ViewerNode(Node):
         response = future.result()
         first_line = response.message.partition("\n")[0]
         self._notice = f"{name}: {'done' if response.success else 'refused'}{first_line and ', '}{first_line}"
-
-
-def _numbers(status: DiagnosticStatus) -> str:
-    """The few numbers of a status that say most."""
-    values = diagnostic_values(status)
-    chosen = (
-        *("execution_speed", "latency_p50_ms", "latency_p99_ms"),
-        *("tick_p99_ms", "clamps", "stale_events", "chunks", "queue"),
-    )
-    found = [f"{name.replace('_', ' ')} {_rounded(values[name])}" for name in chosen if name in values]
-    return f" ({', '.join(found)})" if found else ""
-
-
-def _rounded(value: str) -> str:
-    """A number with three digits that say something; other texts as they are."""
-    try:
-        return f"{float(value):.3g}" if "." in value else value
-    except ValueError:
-        return value
 
 
 def main(args: list[str] | None = None) -> int:

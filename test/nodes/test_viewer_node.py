@@ -98,7 +98,10 @@ def test_what_it_hears_is_drawn(
     until(lambda: viewer.panel._images.image.shape == (192, 390, 3), "cameras")
     until(lambda: "HOLDING (nobody in charge)" in viewer.panel._headline.content, "state")
     assert scene.get_handle_by_name("/markers/stray/0") is None
-    assert viewer.panel._health.content == "<p><b>controller</b> (warning) HOLDING: stale (clamps 3)</p>"
+    assert "<b>controller</b> (warning) HOLDING: stale (commands limited 3)" in viewer.panel._health.content
+    until(lambda: "0.50 rad" in viewer.panel._joints.content, "the joints' places")
+    until(lambda: "base" in viewer.panel._streams.content and " old" in viewer.panel._streams.content, "streams")
+    assert "HOLDING (nobody in charge)" in viewer.panel._log_shown.content
     until(lambda: abs(scene.get_handle_by_name("/robot/visual/yaw_link").wxyz[3]) > 0.2, "the arm's turn")
     assert urlopen(f"http://127.0.0.1:{viewer.port}").status == 200
 
