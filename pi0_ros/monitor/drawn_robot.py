@@ -12,8 +12,10 @@ import viser
 import yourdfpy
 from viser.extras import ViserUrdf
 
-from pi0_ros.monitor.kinematics import Urdf, parse_urdf
+from pi0_ros.monitor.kinematics import parse_urdf
+from pi0_ros.monitor.model import RobotModel
 
+LARGER = 1.04
 STICK, SHORTEST = 0.012, 0.02  # m: radius of a stick; shorter ones are left out
 Colour = tuple[float, float, float, float]  # RGB of 255, and opacity
 
@@ -33,6 +35,13 @@ class DrawnRobot:
         """`urdf`: XML text; meshes are looked for by their address, else beside `folder`."""
         self._root = server.scene.add_frame(name, show_axes=False)
         loaded = _loaded(urdf if links is None else drawn_links(urdf, links), folder)
+        if links is not None:  # a little larger: where it stands inside another drawing of it, neither flickers
+            shapes = loaded.scene.geometry
+            for key, shape in list(shapes.items()):
+                mesh = shape.to_mesh() if hasattr(shape, "to_mesh") else shape.copy()  # boxes and the like are fixed
+                centre = mesh.bounds.mean(axis=0)
+                mesh.vertices = centre + LARGER * (mesh.vertices - centre)
+                shapes[key] = mesh
         self._robot = ViserUrdf(server, loaded, root_node_name=name, mesh_color_override=colour)
         self._joints = self._robot.get_actuated_joint_names()
 
@@ -91,15 +100,22 @@ def with_sticks(urdf: str) -> str:
     return ElementTree.tostring(robot, encoding="unicode")
 
 
-def seen_from(urdf: Urdf) -> tuple[np.ndarray, np.ndarray]:
-    """Where a camera of 45 degrees sees the whole robot and what lies before it, and where it looks, [3] each (m)."""
+def seen_from(model: RobotModel) -> tuple[np.ndarray, np.ndarray]:
+    """Where a camera of 45 degrees sees arms, foot and what lies before them, and where it looks, [3] each (m)."""
+    urdf = model.urdf
+    parent = {joint.child: joint.parent for joint in urdf.joints}
+    shown = set(model.tips)  # and what leads there, not a camera's mast somewhere else
+    for tip in model.tips:
+        while tip in parent:
+            tip = parent[tip]
+            shown.add(tip)
     inside = {
         joint.name: (joint.lower + joint.upper) / 2
         if joint.kind == "prismatic"
         else float(np.clip(0.0, joint.lower, joint.upper))
         for joint in urdf.free_joints
     }
-    places = np.array([pose[:3, 3] for pose in urdf.poses(inside).values()])
+    places = np.array([pose[:3, 3] for link, pose in urdf.poses(inside).items() if link in shown])
     low, high = places.min(axis=0), places.max(axis=0)
     radius = max(0.3, float(np.linalg.norm(high - low)) / 2)
     look_at = (low + high) / 2 + radius * np.array([0.2, 0.0, 0.0])

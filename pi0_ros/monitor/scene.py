@@ -59,7 +59,7 @@ class Scene:
         }
         self._place_ghosts()
         camera = self._server.initial_camera
-        camera.position, camera.look_at = seen_from(model.urdf)
+        camera.position, camera.look_at = seen_from(model)
         return found
 
     def move_robot(self, positions: Mapping[str, float]) -> None:
