@@ -66,7 +66,9 @@ FLOORS = {
         {"numpy", "mujoco", "torch", "tqdm"},
     ),
     "monitor": Floor(
-        GROUND | {"control"}, {"numpy", "viser", "yourdfpy", "PIL"} | ROS, late={"websockets", "matplotlib"}
+        GROUND | {"control"},
+        {"numpy", "viser", "yourdfpy", "PIL"} | ROS,
+        late={"websockets", "matplotlib", "ament_index_python"},
     ),
     "view": Floor(GROUND | {"bags", "datasets", "conversion", "training", "monitor"}, {"numpy", "pyarrow"}),
     "launching": Floor(GROUND | {"control", "inference", "monitor"}, {"yaml"}, late={"launch", "launch_ros"}),

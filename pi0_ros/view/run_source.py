@@ -14,6 +14,7 @@ from pi0_ros.view.kinds import PROGRESS
 from pi0_ros.view.source import MOST_POINTS, NoEpisodes, Shown, extremes, numbers, picture_file, said
 
 SHEET = "first_batch.png"
+LAST = {"loss": "loss", "val_flow": "flow, held out"}  # of the last report; what the page calls them
 AXIS = ("stage", "step", "seconds")  # columns that are no curve
 WEIGHTS = "model.safetensors"
 
@@ -40,7 +41,7 @@ class RunSource(NoEpisodes):
                 ("steps", f"{last['step']:.0f}"),
                 ("time", f"{(last['seconds'] or 0.0) / 60:.1f} min"),
                 *([("speed", f"{last['frames_per_s']:.0f} frames/s")] if last.get("frames_per_s") else []),
-                *[(f"last {name}", f"{last[name]:.4g}") for name in ("loss", "val_flow") if last.get(name) is not None],
+                *[(f"last {label}", f"{last[key]:.3g}") for key, label in LAST.items() if last.get(key) is not None],
                 *facts,
             ]
         facts += [(name, size(file.stat().st_size)) for name, file in checkpoints if file.is_file()]

@@ -213,6 +213,7 @@ def test_a_run_shows_its_curves_also_while_it_writes(place: Path, tmp_path: Path
     assert curves["loss"]["t"][:3] == [10, 20, 30] and curves["loss"]["v"][:2] == [2.0, 1.0]
     assert curves["val_flow"]["t"] == [200, 400, 600]
     assert about["stages"] == [{"name": "all", "at": 0.0}, {"name": "last", "at": 400.0}]
+    assert ["last flow, held out", "0.04"] in about["facts"] and ["last loss", "0.0333"] in about["facts"]
     assert ["checkpoint", "2.0 KiB"] in about["facts"] and source.file("first_batch.png").kind == "image/png"
     with (tmp_path / "run" / "progress.csv").open("a") as file:
         file.write("last,610,61,800,1e-4,0.5,")  # not yet whole
