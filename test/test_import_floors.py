@@ -65,6 +65,7 @@ FLOORS = {
         GROUND | {"control", "inference", "model", "tokens", "checkpoints", "policy", "datasets", "training"},
         {"numpy", "mujoco", "torch", "tqdm"},
     ),
+    "benchmark": Floor(GROUND | {"control", "inference", "datasets"}, {"numpy"}, late={"libero"}),
     "monitor": Floor(
         GROUND | {"control"},
         {"numpy", "viser", "yourdfpy", "PIL"} | ROS,

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pretrain-demo": ("pi0_ros.cli.pretrain_demo", "teach the demo's small model to see"),
     "train": ("pi0_ros.cli.train", "train or fine-tune a policy on a dataset"),
     "eval": ("pi0_ros.cli.eval", "compare predicted with recorded actions on held-out bags"),
+    "bench-sim": ("pi0_ros.cli.bench_sim", "score a policy in the simulator LIBERO, by openpi's protocol"),
     "checkpoint": ("pi0_ros.cli.checkpoint", "look at, convert and compare checkpoints of every public pi0 format"),
     "serve": ("pi0_ros.cli.serve", "serve a policy over ZeroMQ for robots without a GPU"),
     "keys": ("pi0_ros.cli.keys", "make keys, so that only known robots may ask a policy server"),

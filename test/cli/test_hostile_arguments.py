@@ -43,7 +43,7 @@ KINDS = {
     ),
     **dict.fromkeys(("start_topic", "stop_topic", "discard_topic"), "text"),
     **dict.fromkeys(("urdf",), "in"),
-    **dict.fromkeys(("gripper", "without"), "name"),
+    **dict.fromkeys(("gripper", "without", "backend", "server", "keys", "token_file"), "name"),
 }
 NUMBERS = ("abc", "-1", "nan", "inf")
 # What a command does not refuse before it has worked for long, and why that is right.
@@ -132,7 +132,11 @@ GOOD = {"robot": "demo_arm", "checkpoint": str(SHIPPED), "src": str(SHIPPED), "a
 
 
 # Options that a command needs though its parser does not ask for them.
-NEEDED = {("serve", "checkpoint"): ("status",), ("view", "path"): ("robot",)}  # and those in whose company it does not
+NEEDED = {  # and those in whose company it does not
+    ("serve", "checkpoint"): ("status",),
+    ("view", "path"): ("robot",),
+    ("bench-sim", "checkpoint"): ("backend",),
+}
 
 
 def needed(words: tuple[str, ...], action: argparse.Action, chosen: argparse.Action) -> bool:
