@@ -123,9 +123,10 @@ class Scores:
         ]
         for suite, whole in self.suites.items():
             tasks = {task: found for (name, task), found in self.tasks.items() if name == suite}
+            of = SUITES[suite].tasks
             for task, found in tasks.items():
                 rows.append((suite, str(task), _short(instructions.get((suite, task), "")), *found.cells()))
-            rows.append((suite, "all" if len(tasks) == SUITES[suite].tasks else f"{len(tasks)}", "", *whole.cells()))
+            rows.append((suite, "all" if len(tasks) == of else f"{len(tasks)} of {of}", "", *whole.cells()))
         if len(self.suites) > 1:
             rows.append(("all", "", "", *self.total.cells()))
         return rows

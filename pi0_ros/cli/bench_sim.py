@@ -112,14 +112,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _asked(args: argparse.Namespace) -> Asked:
     check_folder(args.out)
-    options = policy_options(args)
-    local = options.backend == "local"
+    local = args.backend == "local"
     for name in REMOTE if local else ("checkpoint", "device", "dtype", "tokenizer", "torch_threads", "num_steps"):
         given, usual = getattr(args, name), PATIENCE_S if name == "timeout_s" else OPTIONS[name].default
         if given != usual:
             option = name if name == "checkpoint" else f"--{name.replace('_', '-')}"
             what = "--backend zmq or openpi" if local else "--backend local: what the server runs is its own affair"
             raise InputError(f"{option} {given}: is for {what}")
+    options = policy_options(args)
     if args.trials > INIT_STATES:
         raise InputError(f"--trials {args.trials}: a task of LIBERO has {INIT_STATES} initial states")
     plan, rules = Plan(tuple(args.suite), tuple(args.tasks), args.trials), Rules(args.seed, args.replan)

@@ -97,8 +97,8 @@ def test_the_table_and_its_json() -> None:
     scores = Scores.of(reversed(played))
     head, *rows = scores.rows(words)
     assert [row[:2] for row in rows] == [
-        ("libero_object", "1"), ("libero_object", "1"),
-        ("libero_goal", "0"), ("libero_goal", "3"), ("libero_goal", "2"), ("all", ""),
+        ("libero_object", "1"), ("libero_object", "1 of 10"),
+        ("libero_goal", "0"), ("libero_goal", "3"), ("libero_goal", "2 of 10"), ("all", ""),
     ]  # fmt: skip
     assert rows[3][3:] == ("1 of 2", "50.0 %", "9.5 .. 90.5 %", "90", "1")
     assert len(rows[3][2]) <= 44 and len(head) == len(rows[0])
