@@ -1,6 +1,6 @@
 """LeRobot datasets of any author: layout, reading, writing, merging, checking, drawing. No bag, no ROS.
 
-Imported by: conversion, training, sim, view, nodes, cli.
+Imported by: conversion, training, sim, view, benchmark, nodes, cli.
 Terms (docs/glossary.md): episode, frame, staged episode.
 """
 

@@ -3,7 +3,7 @@
 Robot file: the one YAML file that describes a robot to nodes, converter, trainer and simulator.
 
 Imported by: observation, control, inference, checkpoints, policy, doctor, bags, datasets, conversion, training, sim,
-monitor, launching, view, nodes, cli.
+monitor, launching, view, benchmark, nodes, cli.
 Terms (docs/glossary.md): robot file, scale, slot.
 """
 
