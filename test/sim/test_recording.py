@@ -46,8 +46,8 @@ def test_the_same_messages_as_over_topics(tmp_path: Path, ros_domain: int) -> No
     """The same topics, types and prompt; then the same pictures, joints and commands from the first command on.
 
     How long the arm waits before the first command is a matter of timing over topics; a resting arm settles a little
-    meanwhile, so what follows agrees to a thousandth of a radian and not to the bit. Over the tray the demonstrator looks
-    how the cube lies in the hand, which such a little changes by a millimetre or two: it lets go a moment sooner or later.
+    meanwhile, so what follows agrees to a thousandth of a radian and not to the bit. Over the tray the demonstrator
+    looks how the cube lies in the hand, which such a little changes by a millimetre or two: it lets go sooner or later.
     """
     (here, commanded), (there, over_topics) = (
         messages(record(tmp_path / name, *words)) for name, words in (("here", ()), ("there", ("--over-topics",)))
