@@ -26,12 +26,8 @@ from pi0_ros.robot import (
     robot_from_yaml,
     robot_to_yaml,
 )
-from pi0_ros.robot.file import (
-    ACTION_SOURCES,
-    ACTIONS,
-    KIND_UNITS,
-    ROLES,
-)
+from pi0_ros.robot.file import ACTION_SOURCES
+from pi0_ros.robot.joints import ACTIONS, KIND_UNITS, ROLES
 from pi0_ros.robot.lens import COUNTS, Lens
 from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, STATE_TYPES, TWIST_PARTS
 from pi0_ros.robot.released import MODELS, Release, Released
