@@ -20,22 +20,22 @@ def limit_findings(folder: DatasetFolder, robot: Robot | None = None) -> Iterato
     """
     robot = robot or folder.robot
     columns = folder.columns
-    if robot is None or ACTION not in columns or columns[ACTION].shape[1:] != (len(robot.joints),):
+    if robot is None or ACTION not in columns or columns[ACTION].shape[1:] != (len(robot.action_joints),):
         return
-    if any(joint.action == "velocity" for joint in robot.joints):
+    if robot.velocity_mask.any():
         return
     try:
         limits = limits_of(robot)
     except InputError:  # the controller can't drive it, so it limits nothing
         return
-    units = {joint.name: "rad" if joint.writes_rotation else joint.unit for joint in robot.joints}
+    units = {joint.name: "rad" if joint.writes_rotation else joint.unit for joint in robot.action_joints}
     episodes = [columns[ACTION][folder.rows(entry)] for entry in folder.entries]
     for found in shortfalls(episodes, folder.fps, limits, 1.0 / robot.control_rate_hz):
-        unit, j = units[found.joint], robot.joint_names.index(found.joint)
+        unit, j = units[found.joint], robot.action_names.index(found.joint)
         late = f"{found.late} of {found.commands} recorded commands late"
         lag = f"by up to {found.delay_s:.2f} s and {found.behind:.3g} {unit}"
         asked = f"up to {found.velocity:.3g} {unit}/s and {found.acceleration:.3g} {unit}/s2"
-        allowed = f"{robot.velocity[j]:.3g} and {robot.acceleration[j]:.3g}"
+        allowed = f"{limits.velocity[j]:.3g} and {limits.acceleration[j]:.3g}"
         yield warning(
             "limits",
             f"{found.joint}: the controller would follow {late}, {lag}: "

@@ -108,6 +108,7 @@ class Controller:
         settings: Settings,
         stall_s: float | None = None,
         takeover: TakeoverTopics = NOBODY,
+        beside: Feedback | None = None,
     ) -> None:
         self.limits = limits
         self.period = period
@@ -116,7 +117,7 @@ class Controller:
         self.stall_s = self._longest if stall_s is None else stall_s
         fastest = np.where(limits.speed, np.inf, limits.velocity)  # a base that bumps into something stops at once
         self.plausibility = Plausibility(limits.names, limits.lower, limits.upper, fastest, limits.space)
-        self.feedback = Feedback(limits, max_age)
+        self.feedback = Feedback(limits, max_age, beside)
         self.smoother = Smoother(limits, period)
         allowed = replace(limits, acceleration=self.smoother.acceleration)
         self.limiter = Limiter(allowed, period)
@@ -235,7 +236,7 @@ class Controller:
         `arrived`: nobody says when they were captured, `stamp` is when they came. What comes right after a stall may
         have waited for its end, and is not believed.
         """
-        if arrived and self._standing < stamp <= self._standing + QUEUED_S:
+        if self._queued(stamp, arrived):
             return
         if not self.feedback.measure(stamp, joints, position):
             return
@@ -243,6 +244,15 @@ class Controller:
         if problem := self.plausibility.look(stamp, joints, position):
             self._nothing_before = max(self._nothing_before, stamp)
             self.fail(f"{problem}; check the joint states, then call ~/arm to go on")
+
+    def see(self, stamp: float, joints: np.ndarray, position: np.ndarray, arrived: bool = False) -> None:
+        """The same of joints that are only seen (indices among them)."""
+        if self.feedback.beside is not None and not self._queued(stamp, arrived):
+            self.feedback.beside.measure(stamp, joints, position)
+
+    def _queued(self, stamp: float, arrived: bool) -> bool:
+        """Whether what came at `stamp` may have waited for the end of a stall."""
+        return arrived and self._standing < stamp <= self._standing + QUEUED_S
 
     def lead(self, position: np.ndarray, steady: float) -> None:
         """Take a person's pose [J] at this steady time: from the next tick on it is followed where they lead.
@@ -568,7 +578,7 @@ class Controller:
     def _problem(self, now: float) -> tuple[str, str]:
         """What speaks against following chunks: its kind and a sentence, or two empty strings."""
         if self._restarting:
-            known = (self.feedback.stamp > self._standing).all() and not self.feedback.not_at_rest()
+            known = self.feedback.heard_since(self._standing) and not self.feedback.not_at_rest()
             if known and not self._drives:
                 self._start_where_it_is(may_be_late=True)
             else:
@@ -600,7 +610,7 @@ class Controller:
     def _off_command(self) -> np.ndarray:
         """How far the robot was measured from the last command, [J]."""
         space = self.limits.space
-        return space.sizes(space.way(self._sent, self.feedback.position))
+        return np.where(self.limits.measured, space.sizes(space.way(self._sent, self.feedback.position)), 0.0)
 
     def _still_holds(self) -> np.ndarray:
         """Grippers that are where their last command left them: they keep it, and with it the force on an object."""

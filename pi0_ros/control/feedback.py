@@ -18,12 +18,15 @@ BACK_S = 1.0  # a joint state older than the one before by less than this was ov
 class Feedback:
     """The newest measured position of each joint, from one or several joint state topics. Times in s of one clock.
 
+    Of a speed that nobody measures it is zero, and never old. What is only seen, a hand's arm, is `beside`: it must be
+    fresh and at rest like the others.
+
     Continuous joints go on without jumps, however their driver counts them, and rotations by the nearest name: `near`
     is the last command or, where nothing is commanded, the last measurement.
     """
 
-    def __init__(self, limits: JointLimits, max_age: np.ndarray) -> None:
-        self.limits = limits
+    def __init__(self, limits: JointLimits, max_age: np.ndarray, beside: Feedback | None = None) -> None:
+        self.limits, self.beside = limits, beside
         self.max_age = np.asarray(max_age, dtype=np.float64)  # [J] s
         slowest = np.max(self.max_age, where=np.isfinite(self.max_age), initial=0.0)
         self._remembered = max(4 * REST_WINDOW_S, slowest + 2 * REST_WINDOW_S)  # s: a slow joint must show twice
@@ -35,16 +38,20 @@ class Feedback:
 
     def clear(self) -> None:
         """Forget everything, as after a jump of the clock."""
-        self.position = np.full(len(self.limits.names), np.nan)
-        self.stamp = np.full(len(self.limits.names), -np.inf)
-        self._fresh_from, self._fresh_until = np.inf, -np.inf
+        measured = self.limits.measured
+        self.position = np.where(measured, np.nan, 0.0)
+        self.stamp = np.where(measured, -np.inf, np.inf)
+        self._fresh_from, self._fresh_until = (np.inf, -np.inf) if measured.any() else (-np.inf, np.inf)
+        if self.beside is not None:
+            self.beside.clear()
         self._history: deque[tuple[float, np.ndarray, np.ndarray]] = deque()  # stamp, each joint's, its position
 
     def never_stale(self) -> Feedback:
         """A copy that counts what was measured as fresh for ever."""
-        joints = np.arange(len(self.limits.names))
-        copied = Feedback(self.limits, np.full(len(joints), np.inf))
-        copied.measure(float(self.stamp.max()), joints, self.position)
+        joints = np.flatnonzero(self.limits.measured)
+        copied = Feedback(self.limits, np.full(len(self.max_age), np.inf))
+        if len(joints):
+            copied.measure(float(self.stamp[joints].max()), joints, self.position[joints])
         return copied
 
     def measure(self, stamp: float, joints: np.ndarray, position: np.ndarray) -> bool:
@@ -61,7 +68,7 @@ class Feedback:
             self.near[joints] = position = named
         self.position[joints] = position
         self.stamp[joints] = stamp
-        self._fresh_from = self.stamp.max() - FUTURE_S
+        self._fresh_from = self.stamp[self.limits.measured].max() - FUTURE_S
         self._fresh_until = (self.stamp + self.max_age).min()
         while self._history and not stamp - self._remembered <= self._history[0][0] <= stamp:
             self._history.popleft()
@@ -72,14 +79,21 @@ class Feedback:
 
     def age(self, now: float) -> float:
         """Age of the oldest joint's measurement, s; infinite where one was never measured."""
-        return float(now - self.stamp.min())
+        beside = self.beside.age(now) if self.beside is not None else -np.inf
+        return max(float(now - self.stamp.min()), beside)
+
+    def heard_since(self, time: float) -> bool:
+        """Whether every joint has been measured after this time."""
+        beside = self.beside is None or self.beside.heard_since(time)
+        return beside and bool((self.stamp > time).all())
 
     def stale(self, now: float) -> list[str]:
         """Sentences about joints whose state is missing, too old or from the future; empty when all is well."""
+        problems = self.beside.stale(now) if self.beside is not None else []
         if self._fresh_from <= now <= self._fresh_until:
-            return []
-        age = now - self.stamp
-        names, problems = np.array(self.limits.names), []
+            return problems
+        age = np.where(self.limits.measured, now - self.stamp, 0.0)
+        names = np.array(self.limits.names)
         never, future = np.isinf(age), age < -FUTURE_S
         old = (age > self.max_age) & ~never
         if never.any():
@@ -99,6 +113,8 @@ class Feedback:
         if problems:
             return problems
         names, limits = self.limits.names, self.limits
+        if self.beside is not None:
+            problems = self.beside.not_ready(now)
         for j in np.flatnonzero(
             (self.position < limits.lower - limits.outside) | (self.position > limits.upper + limits.outside)
         ):
@@ -108,11 +124,20 @@ class Feedback:
                 f"{limits.outside[j]:.3g}: move it inside by hand, or widen its limits.position or limits.outside in "
                 "the robot file"
             )
-        return [*problems, *self.not_at_rest()]
+        return [*problems, *self._moving()]
 
     def not_at_rest(self) -> list[str]:
         """Sentences about joints that move, or of which too little is known yet; empty where all rest."""
-        lasted = [self.stamp - stamps for _, stamps, _ in self._history]  # each joint's own: topics may be slow
+        return [*(self.beside.not_at_rest() if self.beside is not None else []), *self._moving()]
+
+    def _moving(self) -> list[str]:
+        """The same of its own joints."""
+        if not (measured := self.limits.measured).any():
+            return []
+        ever = np.full(len(measured), np.inf)
+        lasted = [  # each joint's own: topics may be slow
+            np.subtract(self.stamp, stamps, out=ever.copy(), where=measured) for _, stamps, _ in self._history
+        ]
         since = [i for i, passed in enumerate(lasted) if (passed >= REST_WINDOW_S).all()]
         if not since or np.isnan(old := self._history[since[-1]][2]).any():
             return [f"joint states have come for less than {REST_WINDOW_S} s, call again"]
@@ -127,3 +152,5 @@ class Feedback:
     def forget_motion(self) -> None:
         """Whether the robot is at rest is to be found out anew."""
         self._history.clear()
+        if self.beside is not None:
+            self.beside.forget_motion()

@@ -37,6 +37,7 @@ class JointLimits:
     # it is armed; NaN: OUTSIDE_FRACTION of its range
     space: Space = field(default_factory=lambda: Space.lines(0))  # what the positions are; of no entries: lines
     speed: np.ndarray = field(default_factory=lambda: np.array(False))  # bool [J]: are velocities themselves
+    measured: np.ndarray = field(default_factory=lambda: np.array(True))  # bool [J]: the others nobody measures
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper", "velocity", "acceleration"):
@@ -44,8 +45,9 @@ class JointLimits:
         object.__setattr__(self, "gripper", np.asarray(self.gripper, dtype=bool))
         if not len(self.space.turning):
             object.__setattr__(self, "space", Space.lines(len(self.names)))
-        speed = np.asarray(self.speed, dtype=bool)
-        object.__setattr__(self, "speed", np.full(len(self.names), speed) if speed.ndim == 0 else speed)
+        for name in ("speed", "measured"):
+            mask = np.asarray(getattr(self, name), dtype=bool)
+            object.__setattr__(self, name, np.full(len(self.names), mask) if mask.ndim == 0 else mask)
         for name in ("jerk", "tracking", "outside"):
             value = np.asarray(getattr(self, name), dtype=np.float64)
             object.__setattr__(self, name, np.full(len(self.names), value) if value.ndim == 0 else value)
@@ -53,7 +55,8 @@ class JointLimits:
         if self.outside.shape == usual.shape:
             object.__setattr__(self, "outside", np.where(np.isnan(self.outside), usual, self.outside))
         kept = (self.lower, self.upper, self.velocity, self.acceleration)
-        arrays = (*kept, self.gripper, self.jerk, self.tracking, self.outside, self.space.turning, self.speed)
+        masks = (self.gripper, self.space.turning, self.speed, self.measured)
+        arrays = (*kept, self.jerk, self.tracking, self.outside, *masks)
         if any(array.shape != (len(self.names),) for array in arrays):
             raise InputError(f"limits must hold one value per joint ({len(self.names)} joints)")
         good = (
@@ -64,6 +67,7 @@ class JointLimits:
             & (self.tracking > 0)
             & (self.outside >= 0)
             & (~self.speed | (self.lower <= 0) & (self.upper >= 0))
+            & (self.measured | self.speed)  # without a measurement only a speed is known: it begins at rest
         )
         if not good.all():
             raise InputError("limits upside down or not positive for " + ", ".join(np.array(self.names)[~good]))
@@ -87,13 +91,19 @@ class JointLimits:
 
 
 def limits_of(robot: Robot) -> JointLimits:
-    """The robot file's limits as the controller takes them; ValueError for a robot that it cannot drive."""
-    partial = [joint.name for joint in robot.joints if joint.role != "both"]
-    if partial:
+    """The robot file's limits of the joints that are moved, as the controller takes them; `InputError` for a robot that
+    it cannot drive."""
+    blind = [joint.name for joint in robot.joints if joint.role == "action" and not joint.speed]
+    if blind:
         raise InputError(
             f"robot '{robot.name}' is not for the controller, which commands positions from where the joints are: "
-            f"{', '.join(partial)} is not in state and action both. Run the policy alone and follow its pi0/chunk"
+            f"{', '.join(blind)} is not in state and action both. Run the policy alone and follow its pi0/chunk"
         )
+    return joint_limits(robot.moved)
+
+
+def joint_limits(robot: Robot) -> JointLimits:
+    """The robot file's limits of all its joints."""
     turning = robot.space.written  # a rotation is nowhere outside
     return JointLimits(
         robot.joint_names,
@@ -101,12 +111,13 @@ def limits_of(robot: Robot) -> JointLimits:
         np.where(turning, np.inf, robot.upper),
         robot.velocity,
         robot.acceleration,
-        robot.gripper_mask,
+        np.array([joint.kind == "gripper" for joint in robot.joints], bool),
         robot.jerk,
         robot.tracking,
         robot.outside,
         robot.space,
         robot.speed_mask,
+        np.array([joint.role != "action" for joint in robot.joints], bool),
     )
 
 

@@ -49,7 +49,7 @@ def foxglove(robot: Robot, namespace: str = "") -> TREE:
             "foxglovePanelTitle": camera.name,
         }
     plots, measured_at = [], _measured(robot)
-    for index, joint in enumerate(robot.joints):
+    for index, joint in enumerate(robot.action_joints):
         plots.append(f"Plot!{joint.name}")
         paths = [_path(name("pi0/command") + f".points[0].positions[{index}]", "sent", COMMANDED)]
         if (at := measured_at.get(joint.name)) is not None:
@@ -83,7 +83,7 @@ def plotjuggler(robot: Robot, namespace: str = "") -> str:
     name = _names(namespace)
     root = ElementTree.Element("root")
     window = ElementTree.SubElement(root, "tabbed_widget", {"name": "Main Window", "parent": "main_window"})
-    joints, measured_at = list(enumerate(robot.joints)), _measured(robot)
+    joints, measured_at = list(enumerate(robot.action_joints)), _measured(robot)
     for first in range(0, len(joints), PLOTS):
         page = joints[first : first + PLOTS]
         tab = ElementTree.SubElement(window, "Tab", tab_name=_title([j.name for _, j in page]), containers="1")

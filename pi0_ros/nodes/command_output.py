@@ -60,6 +60,8 @@ class CommandMessage:
             self.message = Twist() if group.type == TWIST else TwistStamped()
             self._position, self._velocity = np.zeros((2, len(zeros)))
             twist = self.message if group.type == TWIST else self.message.twist
+            if group.frame:
+                self.message.header.frame_id = group.frame
             self._parts = [(getattr(twist, part), axis) for part, axis in (name.split(".") for name in names)]
         elif group.pose is not None:
             self.message = PoseStamped() if group.type == POSE_TYPES[0] else Pose()

@@ -34,8 +34,9 @@ from pi0_ros.base.middleware import without_shared_memory
 from pi0_ros.control import realtime
 from pi0_ros.control.chunk import ChunkError
 from pi0_ros.control.controller import ARMED, Command, Controller, Settings, State
+from pi0_ros.control.feedback import Feedback
 from pi0_ros.control.latency import controller_half
-from pi0_ros.control.limits import limits_of
+from pi0_ros.control.limits import joint_limits, limits_of
 from pi0_ros.control.pacing import LateFraction, steady_seconds
 from pi0_ros.nodes.arming import Arming
 from pi0_ros.nodes.auto_arm import AutoArm
@@ -64,7 +65,7 @@ from pi0_ros.nodes.running import run_node
 from pi0_ros.nodes.shadow import Shadow, unwatched
 from pi0_ros.nodes.ticker import TOGETHER_S, Ticker
 from pi0_ros.observation.joint_messages import JointsHeard, MessageError
-from pi0_ros.robot import StateTopic
+from pi0_ros.robot import Robot, StateTopic
 
 LEVELS = {State.HOLDING: DiagnosticStatus.WARN, State.STOPPED: DiagnosticStatus.ERROR}
 REFUSAL_SHOWN_S = 5.0  # how long a refused or dropped chunk keeps the diagnostics at WARN
@@ -87,24 +88,26 @@ class ControllerNode(Node):
         )
         self.robot = robot_of(self, values["robot"])
         self.period = 1.0 / self.robot.control_rate_hz
-        max_age = np.full(len(self.robot.joints), np.inf)
-        for topic in self.robot.state:
-            max_age[self.robot.indices(topic.joints)] = topic.max_age_s
+        moved, seen = self.robot.moved, self.robot.seen
         simulated = bool(self.get_parameter("use_sim_time").value)  # which may be as slow as it likes
         stall_s = np.inf if simulated else None
         self.shadow = Shadow(self, self.robot) if values["shadow"] else None
-        self.output = CommandOutput(self, self.robot, shadow=self.shadow is not None)
+        self.output = CommandOutput(self, moved, shadow=self.shadow is not None)
         self._arming = Arming(self, self.robot, self.output.topics, values["waive"])
         limits = self._arming.limits(limits_of(self.robot))
+        beside = None  # what is only seen must be fresh and at rest, too
+        if seen.joints:
+            beside = Feedback(self._arming.limits(joint_limits(seen)), self.robot.ages_of(seen.joint_names))
         if self.shadow is not None:
             settings, limits = unwatched(settings), replace(limits, tracking=np.array(np.inf))
-        self.controller = Controller(limits, self.period, max_age, settings, stall_s, self.robot.takeover)
+        ages, takeover = self.robot.ages_of(moved.joint_names), self.robot.takeover
+        self.controller = Controller(limits, self.period, ages, settings, stall_s, takeover, beside)
         self.output.turned = self.controller.feedback.turned
         for sender, _ in self.output.goals:
             sender.fail = self._fail
         self._lock = threading.Lock()  # around self.controller
         shadow = self.shadow is not None  # there the operator leads anyway
-        self.person = None if shadow else Person(self, self.robot, self.controller, self._lock)
+        self.person = None if shadow else Person(self, moved, self.controller, self._lock)
         patience = 0.0 if shadow else values["auto_arm_timeout_s"]  # what commands nothing may wait for ever
         self._auto_arm = AutoArm(values["auto_arm"] or shadow, patience, steady_seconds())
         self._deadman: DeadmanButton | None = None
@@ -174,7 +177,7 @@ class ControllerNode(Node):
         except Exception as error:  # what ended the ticks may end these: the hold still has to leave
             self.get_logger().error(f"stopped at once instead of decelerating: {type(error).__name__}: {error}")
         if active:
-            still = np.zeros(len(self.robot.joints))
+            still = np.zeros(len(self.controller.sent))
             last = np.where(self.controller.limits.speed, 0.0, self.controller.sent)  # also of a base that is too fast
             self.output.publish(Command(last, still, still), self.now(), self._in_time)
         self._publish_diagnostics()
@@ -183,7 +186,8 @@ class ControllerNode(Node):
         self._neighbours.sole.close()
 
     def _listener(self, topic: StateTopic) -> Callable[[bytes], None]:
-        joints, decode = self.robot.indices(topic.joints), JointsHeard([topic], positions=True)
+        decode = JointsHeard([topic], positions=True)
+        moved, seen = (places_of(topic, robot) for robot in (self.robot.moved, self.robot.seen))
         entry = f"{topic.topic} {topic.joints}"  # one topic may have several
 
         def on_state(data: bytes) -> None:
@@ -203,7 +207,9 @@ class ControllerNode(Node):
                 stamp = state_stamp_ns(topic, message, self.now_ns()) * 1e-9
                 arrived = not own_stamp_ns(topic, message)
                 with self._lock:
-                    self.controller.measure(stamp, joints[heard], position[heard], arrived)
+                    for (at, joints), take in ((moved, self.controller.measure), (seen, self.controller.see)):
+                        if (known := heard[at]).any():
+                            take(stamp, joints[known], position[at][known], arrived)
 
         return on_state
 
@@ -212,7 +218,7 @@ class ControllerNode(Node):
         now = now_ns * 1e-9
         self._watch_policies()
         try:
-            chunk = chunk_from_message(read_chunk(data), self.robot.joint_names, now_ns)
+            chunk = chunk_from_message(read_chunk(data), self.robot.action_names, now_ns)
             with self._lock:
                 taken = self.controller.accept(chunk, now)
             if taken:
@@ -247,7 +253,11 @@ class ControllerNode(Node):
 
     def _against_arming(self, policies: frozenset[bytes]) -> list[str]:
         """What speaks against arming beyond what the controller itself knows."""
-        problems = [*self._rivals(), *self._arming.problems(self.controller.feedback.position)]
+        feedback, place = self.controller.feedback, np.full(len(self.robot.joints), np.nan)
+        for robot, found in ((self.robot.moved, feedback), (self.robot.seen, feedback.beside)):
+            if found is not None:
+                place[self.robot.indices(robot.joint_names)] = found.position
+        problems = [*self._rivals(), *self._arming.problems(place)]
         problems += filter(None, (sender.problem() for sender, _ in self.output.goals))
         if self._deadman is not None and (withheld := self._deadman.problem()):
             problems.append(withheld)
@@ -436,6 +446,12 @@ class ControllerNode(Node):
         status = diagnostic_status(own_name(self), level, text, values, hardware_id(self, self.robot.name))
         self._diagnostics.publish(diagnostic_array(seconds_to_stamp(now), [status]))
         self.output.say_state(self.controller.state.value)
+
+
+def places_of(topic: StateTopic, robot: Robot) -> tuple[np.ndarray, np.ndarray]:
+    """Which of an entry's joints are among those of `robot`, and where they stand there; intp."""
+    at = [n for n, joint in enumerate(topic.joints) if joint in robot.joint_names]
+    return np.array(at, np.intp), robot.indices([topic.joints[n] for n in at])
 
 
 def main(args: list[str] | None = None) -> int:

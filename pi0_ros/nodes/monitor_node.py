@@ -73,7 +73,7 @@ class MonitorNode(Node):
         self._urdf_text = ""
         self.chunk: ActionChunk | None = None
         self._cadence = Cadence()
-        self._state = np.full(len(self.robot.joints), np.nan)
+        self._state = np.where(self.robot.speed_mask, 0.0, np.nan)  # [J]; a speed moves nothing that is drawn
         self._commanded: np.ndarray | None = None
         self._trail: deque[tuple[float, np.ndarray]] = deque()  # (s, measured positions [J])
         self._markers = self.create_publisher(MarkerArray, "pi0/markers", LATEST)
@@ -128,7 +128,10 @@ class MonitorNode(Node):
 
     def _on_chunk(self, message: JointTrajectory) -> None:
         try:
-            self.chunk = chunk_from_message(message, self.robot.joint_names, self.get_clock().now().nanoseconds)
+            chunk = chunk_from_message(message, self.robot.action_names, self.get_clock().now().nanoseconds)
+            if chunk.names != self.robot.joint_names:
+                return  # it says nothing of where the arm's joints go
+            self.chunk = chunk
             self._cadence.arrived(self.chunk.stamp, self._now())
         except ChunkError as error:
             self.get_logger().warning(f"pi0/chunk not drawn: {error}", throttle_duration_sec=2.0)

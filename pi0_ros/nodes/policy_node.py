@@ -300,9 +300,9 @@ class PolicyNode(LifecycleNode):
             settings = replace(settings, mode="off")
         elif backend.metadata is not None:
             check_trained(settings, backend.metadata)
-        pace = Pace(are_speeds=robot.speed_mask).asked(self._value("execution_speed"))
+        pace = Pace(are_speeds=robot.moved.speed_mask).asked(self._value("execution_speed"))
         slowing = Slowing(lambda: backend.metadata.rtc_trained_max_delay if backend.metadata is not None else 0)
-        return Continuation(settings, robot.gripper_mask, robot.velocity, robot.action_space, pace, slowing)
+        return Continuation(settings, robot.gripper_mask, robot.moved.velocity, robot.action_space, pace, slowing)
 
     def _commanded(self, message: JointTrajectory) -> None:
         if self._continuation is None or self._robot is None:

@@ -167,7 +167,7 @@ class _Player:
     def __init__(
         self, node: Node, executor: SingleThreadedExecutor, robot: Robot, group: ProcessGroup, rate: float
     ) -> None:
-        self.played = Played(len(robot.joints))
+        self.played = Played(len(robot.action_joints))
         self._node, self._executor, self._robot, self._group, self._rate = node, executor, robot, group, rate
         self._now_ns = self._taken = 0
         self._clock = node.create_publisher(Clock, "/clock", QoSProfile(depth=10))
@@ -264,14 +264,14 @@ class _Player:
     def _on_chunk(self, message: JointTrajectory) -> None:
         self._taken += 1
         try:
-            self.played.chunks.append(chunk_from_message(message, self._robot.joint_names))
+            self.played.chunks.append(chunk_from_message(message, self._robot.action_names))
         except ChunkError as error:
             raise Pi0Error(f"the policy's chunk cannot be read: {error}") from error
 
     def _on_command(self, message: JointTrajectory) -> None:
         self._taken += 1
         self.played.command_ns.append(stamp_to_ns(message.header.stamp))
-        self.played.commands.append(sent_from_message(message, self._robot.joint_names))
+        self.played.commands.append(sent_from_message(message, self._robot.action_names))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self._taken += 1

@@ -38,7 +38,7 @@ class Shadow:
     def __init__(self, node: Node, robot: Robot) -> None:
         self._robot, self._node = robot, node
         self._buffer = ObservationBuffer(robot)
-        self._spans = np.array([joint.span for joint in robot.joints])
+        self._spans = np.array([joint.span for joint in robot.action_joints])
         rate = robot.control_rate_hz
         self._errors: deque[np.ndarray] = deque(maxlen=max(1, round(WINDOW_S * rate)))  # [J] each
         self._lock = threading.Lock()
@@ -61,7 +61,7 @@ class Shadow:
         with self._lock:
             self._errors.append(apart)
             self._unheard = ""
-        message = JointState(name=list(self._robot.joint_names), position=apart.tolist())
+        message = JointState(name=list(self._robot.action_names), position=apart.tolist())
         message.header.stamp = seconds_to_stamp(now)
         self._publisher.publish(message)
 
@@ -73,7 +73,7 @@ class Shadow:
             return {"shadow": "true", "shadow_error": "", "shadow_operator": unheard or "not yet heard"}
         mean = np.abs(errors).mean(axis=0)
         share = float((mean / self._spans).mean())
-        joints = dict(zip((f"shadow_error {name}" for name in self._robot.joint_names), mean.tolist(), strict=True))
+        joints = dict(zip((f"shadow_error {name}" for name in self._robot.action_names), mean.tolist(), strict=True))
         return {"shadow": "true", "shadow_error": f"{share:.2%} of range", "shadow_operator": "heard", **joints}
 
     def _heard(self, topic: str, message: Any) -> None:

@@ -90,7 +90,7 @@ class ViewerNode(Node):
 
         self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._wake = self.create_guard_condition(self._work)
-        self._state = np.full(len(self.robot.joints), np.nan)
+        self._state = np.where(self.robot.speed_mask, 0.0, np.nan)  # [J]; a speed moves nothing that is drawn
         self._ghost: dict[str, float] = {}  # where the plan ends: URDF joint -> rad or m
         self._ghost_heard = -np.inf
         self._images: dict[str, Any] = {}

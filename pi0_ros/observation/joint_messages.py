@@ -158,12 +158,8 @@ def _pose_values(item: StateTopic | CommandGroup, pose: Pose, msg: Any) -> np.nd
         frame = None if header is None else str(header.frame_id)
     except AttributeError as error:
         raise MessageError(f"{item.topic}: the message is no {item.type} ({error}): correct the robot file") from error
-    if frame is not None and frame.lstrip("/") != pose.frame:
-        said_in = f"in the frame {frame!r}" if frame else "without a frame (header.frame_id is empty)"
-        raise MessageError(
-            f"{item.topic}: the pose comes {said_in}, the robot file says {pose.frame!r}: correct `frame` of "
-            f"{pose.name}, or let the driver say it in {pose.frame}"
-        )
+    if frame is not None:
+        _in_frame(item.topic, "pose", frame, pose.frame, pose.name)
     _finite(item.topic, ("x", "y", "z", "qx", "qy", "qz", "qw"), numbers)
     length = float(np.linalg.norm(numbers[3:]))
     if abs(length - 1.0) > UNIT_WITHIN:
@@ -184,6 +180,8 @@ def _state_values(item: StateTopic, msg: Any, field: str) -> np.ndarray:
             raise MessageError(f"{item.topic}: {error}; correct `field` in the robot file") from None
         return _in_order(item, values)
     names, values = _read(item, STATE_TYPES, msg, field)
+    if item.frame:
+        _in_frame(item.topic, "twist", str(msg.header.frame_id), item.frame, "this entry")
     if names is not None and len(values) == 0:  # a publisher of efforts alone leaves positions empty
         return np.full(len(item.joints), np.nan)
     if names is None or item.names_from == "order":
@@ -207,7 +205,19 @@ def _joint_values(item: CommandGroup, types: Mapping[str, JointMessages], msg: A
     if item.pose is not None:
         return _pose_values(item, item.pose, msg)
     names, values = _read(item, types, msg, field)
+    if item.frame:
+        _in_frame(item.topic, "twist", str(msg.header.frame_id), item.frame, item.name)
     return _in_order(item, values) if names is None else _by_name(item.topic, item.message_names, names, values, field)
+
+
+def _in_frame(topic: str, what: str, said: str, frame: str, name: str) -> None:
+    """Wrong where a message is not told in the `frame` that the robot file says of `name`."""
+    if said.lstrip("/") != frame:
+        said_in = f"in the frame {said!r}" if said else "without a frame (header.frame_id is empty)"
+        raise MessageError(
+            f"{topic}: the {what} comes {said_in}, the robot file says {frame!r}: correct `frame` of {name}, or let "
+            f"its sender say it in {frame}"
+        )
 
 
 def _read(

@@ -48,6 +48,14 @@ def units_of(item: Section, joints: Sequence[str]) -> tuple[tuple[float, ...], t
     return scale, offset
 
 
+def frame_at(item: Section) -> str:
+    """The frame that messages name in their header."""
+    frame = item.name("frame")
+    if frame.startswith("/"):
+        item.wrong("frame", f"frames have no slash in front since ROS 2: write {frame.lstrip('/') or 'base_link'}")
+    return frame
+
+
 def topic_of(item: Section) -> str:
     """The name of a topic, absolute or to follow the namespace."""
     topic = item.text("topic")

@@ -13,14 +13,14 @@ from itertools import pairwise
 import numpy as np
 
 from pi0_ros.base.errors import InputError
-from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, POSE_TYPES, STATE_TYPES, TRAJECTORY
+from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, POSE_STATE_TYPES, STATE_TYPES, TRAJECTORY
 
 JOINT_STATE = "sensor_msgs/msg/JointState"
 NAMED_STATES = tuple(kind for kind, what in STATE_TYPES.items() if what.named and not what.speeds)
 JOINT_COMMANDS = tuple(kind for kind, what in COMMAND_TYPES.items() if not what.speeds)
 SPEEDS = tuple(kind for kind, what in (STATE_TYPES | COMMAND_TYPES).items() if what.speeds)
 OF_JOINTS = (*NAMED_STATES, *(kind for kind in JOINT_COMMANDS if kind not in NAMED_STATES))
-LOOKED_AT = (*CAMERA_TYPES, *OF_JOINTS, *SPEEDS, *POSE_TYPES)
+LOOKED_AT = (*CAMERA_TYPES, *OF_JOINTS, *SPEEDS, *POSE_STATE_TYPES)
 ACTION = "/action/"  # in the type of what is an action server and no topic; alone where its type is not known
 STEP_S = 0.04  # between the samples of a track: differences of neighbours are motion, not noise
 MOST_SAMPLES = 5000
@@ -93,7 +93,7 @@ class TopicFacts:
     least_changed: float = 1.0  # of the bytes of a raw picture, from one to the next
     points: int = 0  # of a trajectory, at most
     numbers: int = 0  # in the last message
-    frame: str = ""  # of poses
+    frame: str = ""  # that its messages name
     tracks: dict[str, Track] = field(default_factory=dict)  # joint, or number ("0", "1", ...) -> its positions
     unreadable: str = ""  # what was wrong with a message
     _picture: np.ndarray | None = None
@@ -124,9 +124,10 @@ class TopicFacts:
             self.size = int(getattr(message, "width", 0)), int(getattr(message, "height", 0))
             self._look_at(np.frombuffer(getattr(message, "data", b""), np.uint8))
             return
-        if self.type in POSE_TYPES:
-            place = getattr(message, "pose", message).position  # type: ignore[attr-defined]
-            self.frame = str(getattr(getattr(message, "header", None), "frame_id", ""))
+        self.frame = str(getattr(getattr(message, "header", None), "frame_id", ""))
+        if self.type in POSE_STATE_TYPES:
+            pose = getattr(message, "pose", message)
+            place = getattr(pose, "pose", pose).position  # with a covariance beside it
             self._take({"x": place.x, "y": place.y, "z": place.z}, t_s)
             return
         if self.type in SPEEDS:

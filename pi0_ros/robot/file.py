@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ from pi0_ros.robot.types import NOBODY, Camera, CommandGroup, Joint, Robot, Stat
 
 CONTROL_RATES = (20, 1000)  # Hz
 LEAST_RATE = 0.001  # Hz
-AS_ALWAYS = (("stamp", "auto"), ("hold", False), ("names_from", "names"), ("latency_s", 0.0))
+AS_ALWAYS = (("stamp", "auto"), ("hold", False), ("names_from", "names"), ("latency_s", 0.0), ("frame", ""))
 NAMES_FROM = ("names", "order")
 COMMAND_POINTS = ("one", "trajectory")
 ACTION_SOURCES = ("command", "next_state")
@@ -201,7 +202,7 @@ def _state(value: Any, place: Place, observed: Sequence[Joint]) -> StateTopic:
         return read_pose_state(value, place, observed)
     refuse_pose(value, place, observed)
     known = [joint.name for joint in observed if joint.pose is None]
-    optional = ("joints", "names", "names_from", "scale", "offset", "field", "stamp", "latency_s")
+    optional = ("joints", "names", "names_from", "scale", "offset", "field", "stamp", "latency_s", "frame")
     item = Section(value, place, ("topic", "type", "max_age_s"), optional, HINTS)
     joints, names = joints_of(item, known)
     kind = _state_type(item)
@@ -216,9 +217,9 @@ def _state(value: Any, place: Place, observed: Sequence[Joint]) -> StateTopic:
         item.wrong("names", f"the joints of a {kind}{meant} are told by their order, not by names: remove it")
     age = item.seconds("max_age_s")
     names_from, latency = names_from if named else "names", state_latency_of(item, age)
-    return StateTopic(
-        topic_of(item), kind, joints, age, field, names, *units, stamp_of(item), names_from, latency_s=latency
-    )
+    topic, stamp, frame = topic_of(item), stamp_of(item), speeds.read_frame(item, kind)
+    told = StateTopic(topic, kind, joints, age, field, names, *units, stamp, names_from, latency_s=latency)
+    return replace(told, frame=frame)
 
 
 def _state_type(item: Section) -> str:
@@ -255,7 +256,7 @@ def _command(value: Any, place: Place, moved: Sequence[Joint]) -> CommandGroup:
     if says_goal(value):
         return read_goals(value, place, moved)
     known = [joint.name for joint in moved if joint.pose is None]
-    optional = ("joints", "names", "scale", "offset", "points", "stamp", "max_age_s", "hold", "on_change")
+    optional = ("joints", "names", "scale", "offset", "points", "stamp", "max_age_s", "hold", "on_change", "frame")
     item = Section(value, place, ("name", "topic", "type"), optional, HINTS)
     joints, names = joints_of(item, known)
     kind, points = (
@@ -275,10 +276,9 @@ def _command(value: Any, place: Place, moved: Sequence[Joint]) -> CommandGroup:
                 item.wrong(key, "what is sent on change counts until the next, in recordings too: remove it")
     hold = _hold(item) or change is not None
     age = item.seconds("max_age_s") if "max_age_s" in item else None
-    stamp = stamp_of(item)
-    return CommandGroup(
-        item.name("name"), topic_of(item), kind, joints, names, *units, points, stamp, age, hold, on_change=change
-    )
+    name, topic, frame, stamp = item.name("name"), topic_of(item), speeds.read_frame(item, kind), stamp_of(item)
+    told = CommandGroup(name, topic, kind, joints, names, *units, points, stamp, age, hold, on_change=change)
+    return replace(told, frame=frame)
 
 
 def _hold(item: Section) -> bool:
@@ -324,7 +324,7 @@ def _one_stream_each(state: Sequence[StateTopic]) -> None:
                 if item.pose is not None:
                     message = f"state[{k}] has this topic already, and it says one pose: write each pose's own topic"
                     raise WrongValueError(("state", i, "topic"), message)
-                for key in ("topic", "type", "stamp", "latency_s"):
+                for key in ("topic", "type", "stamp", "latency_s", "frame"):
                     ours, theirs = getattr(item, key), getattr(other, key)
                     if ours != theirs:
                         message = f"{ours!r}, but state[{k}], of the same topic, has {theirs!r}: write the same"

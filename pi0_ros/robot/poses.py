@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, nearest
-from pi0_ros.robot.entries import stamp_of, state_latency_of, topic_of
-from pi0_ros.robot.message_types import COMMAND_TYPES, POSE_TYPES, STATE_TYPES
+from pi0_ros.robot.entries import frame_at, stamp_of, state_latency_of, topic_of
+from pi0_ros.robot.message_types import COMMAND_TYPES, POSE_TYPES, STATE_TYPES, TWIST, TWIST_STAMPED
 from pi0_ros.robot.rotations import WRITINGS
 from pi0_ros.robot.types import CommandGroup, Joint, Pose, StateTopic
 
@@ -22,7 +22,7 @@ HINTS = {
     "linear": "velocity in m/s and acceleration in m/s^2",
     "angular": "velocity in rad/s and acceleration in rad/s^2",
 }
-HARD = ("jerk", "outside")
+TWISTS = (TWIST, TWIST_STAMPED)
 
 
 def is_pose(value: Any) -> bool:
@@ -41,10 +41,7 @@ def read_pose(value: Any, place: Place) -> tuple[Joint, ...]:
     action = item.choice("action", ACTIONS) if role != "state" else ""
     if action == "relative" and role == "action":
         item.wrong("action", "relative needs the pose in the state, too: write absolute, or the role both")
-    frame = item.name("frame")
-    if frame.startswith("/"):
-        item.wrong("frame", f"frames have no slash in front since ROS 2: write {frame.lstrip('/')}")
-    pose = Pose(item.name("name"), frame, item.choice("rotation", tuple(WRITINGS), "rot6d"))
+    pose = Pose(item.name("name"), frame_at(item), item.choice("rotation", tuple(WRITINGS), "rot6d"))
     writing = WRITINGS[pose.rotation]
     limits = Section(value["limits"], (*place, "limits"), ("position", "linear", "angular"), (), HINTS)
     room = Section(limits.value["position"], (*limits.place, "position"), ("x", "y", "z"), (), HINTS)
@@ -133,7 +130,8 @@ def refuse_pose(value: Any, place: Place, joints: Sequence[Joint]) -> None:
             known = isinstance(kind, str) and (kind in STATE_TYPES or kind in COMMAND_TYPES)
             message = f"{name!r} is a pose, and {'no ' if known else ''}{kind!r} says {'one' if known else 'none'}"
             at: Place = ("joints", i) if known else ("type",)
-            raise WrongValueError((*place, *at), f"{message}: write {' or '.join(POSE_TYPES)}")
+            told = ", or joints of the kind speed for its velocities" if known and (kind in TWISTS) else ""
+            raise WrongValueError((*place, *at), f"{message}: write {' or '.join(POSE_TYPES)}{told}")
     if poses and all(joint.pose is not None for joint in joints):
         message = f"it says no pose, and the robot here has nothing else: write {' or '.join(POSE_TYPES)}"
         raise WrongValueError((*place, "type"), message)

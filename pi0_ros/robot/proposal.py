@@ -24,6 +24,7 @@ from pi0_ros.robot.propose_commands import (
 from pi0_ros.robot.propose_hands import hand_command_lines, hand_joint_lines, hand_state_lines, propose_hands
 from pi0_ros.robot.propose_joints import ProposedJoint, called_in, outside, propose_joints, state_topics
 from pi0_ros.robot.propose_servers import propose_servers, server_lines
+from pi0_ros.robot.propose_twists import ProposedTwist, propose_twist, twist_command_lines, twist_joint_lines
 from pi0_ros.robot.proposed_lines import joint_lines, number, state_lines, word
 
 OURS = re.compile(r"(^|/)(pi0/|_?pi0_)|/rosout$|/parameter_events$")
@@ -70,6 +71,7 @@ def propose(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishe
             topic.tracks.pop(name, None)
     joints = propose_joints(described, states, wishes.angles, wishes.grippers, unknown)
     hands, base = propose_hands(topics, [joint.name for joint in joints], unknown), propose_base(topics, unknown)
+    twist = propose_twist(topics, [joint.name for joint in joints], unknown) if not hands else None
     if not joints and not hands and base is None:
         heard = ", ".join(topic.topic for topic in topics if topic.count) or "none"
         raise InputError(f"neither a URDF nor joint states tell of a joint; topics heard: {heard}: give --urdf")
@@ -77,11 +79,13 @@ def propose(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishe
     servers = propose_servers(topics, _not_told(joints, topics, states), unknown)
     rest = [joint for joint in joints if all(joint is not server.joint for server in servers)]
     groups = propose_commands(topics, rest, states, unknown)
+    watched = _only_seen(groups, twist, unknown)
     if groups and groups[-1].nowhere and (hands or base is not None):
         gone = _moved_otherwise(groups.pop(), bool(hands), base is not None, groups, unknown)
         joints = [joint for joint in joints if joint not in gone]
     groups = [replace(group, whole=False) for group in groups] if hands else groups
-    number_of = len(joints) + len(hands) + (len(base.joints) if base is not None else 0)
+    speeds = (*(twist.joints if twist is not None else ()), *(base.joints if base is not None else ()))
+    number_of = len(joints) + len(hands) + len(speeds)
     rates = [camera.topic.rate_hz for camera in cameras if camera.topic.rate_hz]
     fps = _fps(min(rates)) if rates else 20
     taken: set[str] = set()
@@ -95,8 +99,9 @@ def propose(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishe
         *([f"urdf: {word(wishes.urdf)}"] if wishes.urdf and not hands else []),
         "",
         "joints:",
-        *(line for joint in joints for line in _joint_lines(joint)),
+        *(line for joint in joints for line in _joint_lines(joint, joint in watched)),
         *(line for hand in hands for line in hand_joint_lines(hand, MARK)),
+        *(twist_joint_lines(twist, MARK) if twist is not None else ()),
         *(base_joint_lines(base, MARK) if base is not None else ()),
         "",
         "cameras:" if cameras else f"cameras: []  {MARK} none was heard, so the policy sees the state alone",
@@ -111,11 +116,12 @@ def propose(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishe
         *command_lines(groups, number_of, MARK, taken),
         *(line for server in servers for line in server_lines(server, MARK, taken)),
         *(line for hand in hands for line in hand_command_lines(hand, taken)),
+        *(twist_command_lines(twist, MARK, taken) if twist is not None else ()),
         *(base_command_lines(base, MARK, taken) if base is not None else ()),
         "",
         "action:",
-        *_action_lines(bool(hands or base) or any(t.topic.count or t.topic.listeners for t in groups), fps),
-        *(_takeover_lines(topics) if not hands else ()),
+        *_action_lines(bool(hands or speeds) or any(t.topic.count or t.topic.listeners for t in groups), fps),
+        *(_takeover_lines(topics) if not hands and twist is None else ()),
     ]
     unknown += [f"joint {name} was seen at {where}" for name, where in outside(joints).items()]
     unknown += [
@@ -129,7 +135,7 @@ def propose(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishe
     text = "\n".join([*head, *lines]) + "\n"
     slots = {camera.name: camera.slot for camera in cameras}
     named = [joint.name for joint in joints] + [hand.name for hand in hands]
-    return Proposal(text, tuple(unknown), slots, (*named, *(base.joints if base is not None else ())))
+    return Proposal(text, tuple(unknown), slots, (*named, *speeds))
 
 
 def _not_told(
@@ -138,6 +144,25 @@ def _not_told(
     """The joints that no command topic names: they may be an action server's."""
     named = [name for topic in command_topics(topics, states) for name in (*topic.tracks, *topic.joints_told)]
     return [joint for joint in joints if joint.called not in called_in([joint.called], named)]
+
+
+def _only_seen(groups: list[ProposedGroup], twist: ProposedTwist | None, unknown: list[str]) -> Sequence[ProposedJoint]:
+    """The arm's joints, which no topic commands and the twists of its hand move. The others stay in `groups`."""
+    if twist is None or not groups or not groups[-1].nowhere:
+        return ()
+    left = groups.pop()
+    arm = [joint for joint in left.joints if joint.kind != "gripper" and not WHEELS.search(joint.name)]
+    stay = [(joint, scale) for joint, scale in zip(left.joints, left.scales) if joint not in arm]
+    unknown[:] = [sentence for sentence in unknown if NOWHERE not in sentence]
+    names = ", ".join(joint.name for joint in arm)
+    unknown.append(f"whether {twist.told.topic} moves {names or 'nothing'}: they are only seen")
+    if stay:
+        kept, scales = zip(*stay)
+        groups.append(replace(left, joints=kept, scales=scales))
+        unknown.append(
+            f"what moves {', '.join(j.name for j in kept)}: no command topic was found, {NOWHERE} stands there"
+        )
+    return arm
 
 
 def _moved_otherwise(
@@ -182,7 +207,7 @@ def _check(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishes
                 raise InputError(f"{option}: there is no {wanted!r}{nearest(wanted, known)}; there are {there}")
 
 
-def _joint_lines(joint: ProposedJoint) -> Iterator[str]:
+def _joint_lines(joint: ProposedJoint, seen: bool = False) -> Iterator[str]:
     def guessed(what: Sequence[str]) -> str:
         return f"  {MARK} {'; '.join(what)}" if what else ""
 
@@ -192,7 +217,8 @@ def _joint_lines(joint: ProposedJoint) -> Iterator[str]:
     yield f"    unit: {joint.unit}{guessed(joint.about_unit)}"
     yield f"    kind: {joint.kind}{guessed(joint.about_kind)}"
     yield f"    limits: {{{ends}{speeds}}}{guessed(joint.about_limits)}"
-    yield f"    action: {'absolute' if joint.kind == 'gripper' else 'relative'}"
+    action = "absolute" if joint.kind == "gripper" else "relative"
+    yield f"    role: state  {MARK} the hand's twists move it" if seen else f"    action: {action}"
 
 
 def _state_lines(

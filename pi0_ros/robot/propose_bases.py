@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pi0_ros.robot.evidence import TopicFacts
 from pi0_ros.robot.message_types import COMMAND_TYPES, STATE_TYPES, TWIST_PARTS
 from pi0_ros.robot.propose_joints import LED
+from pi0_ros.robot.propose_twists import OF_A_HAND
 from pi0_ros.robot.proposed_lines import free_name, number, state_lines, word
 
 ODOMETRY = "nav_msgs/msg/Odometry"
-OF_A_HAND = re.compile(r"servo|delta_twist|twist_controller|cartesian|tcp|eef", re.IGNORECASE)
 ALWAYS = ("linear.x", "angular.z")  # a base that only drives and turns has no others
 CALLED = {"linear.x": "base_forward", "linear.y": "base_sideways", "angular.z": "base_turn"}
 MOVES = 1e-3  # m/s, rad/s: slower is standing still
@@ -42,9 +41,6 @@ class ProposedBase:
 def propose_base(topics: Sequence[TopicFacts], unknown: list[str]) -> ProposedBase | None:
     """The base that is told its speeds on a topic which is heard or listened to; None where there is none."""
     speeds = [topic for topic in topics if topic.type in COMMAND_TYPES and COMMAND_TYPES[topic.type].speeds]
-    for topic in speeds:
-        if OF_A_HAND.search(topic.topic):
-            unknown.append(f"{topic.topic} ({topic.type}): twists of a hand are not supported, it is left out")
     told = [t for t in speeds if (t.count or t.listeners) and not LED.search(t.topic) and not OF_A_HAND.search(t.topic)]
     said = [topic for topic in topics if topic.type in STATE_TYPES and topic.type == ODOMETRY and topic.count]
     if not told:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from pi0_ros.robot.evidence import TopicFacts
-from pi0_ros.robot.message_types import POSE_TYPES
+from pi0_ros.robot.message_types import POSE_STATE_TYPES, POSE_TYPES
 from pi0_ros.robot.propose_joints import LED, TOLD
 from pi0_ros.robot.proposed_lines import free_name, number, state_lines, word
 
@@ -39,8 +39,9 @@ class ProposedHand:
 
 def propose_hands(topics: Sequence[TopicFacts], joints: Collection[str], unknown: list[str]) -> list[ProposedHand]:
     """The hands that are told where to be, each with the pose topic that fits best; called as none of `joints`."""
-    poses = [topic for topic in topics if topic.type in POSE_TYPES and not OF_A_BASE.search(topic.topic)]
-    told = [t for t in poses if TELLS.search(t.topic) and (t.count or t.listeners) and not LED.search(t.topic)]
+    poses = [topic for topic in topics if topic.type in POSE_STATE_TYPES and not OF_A_BASE.search(topic.topic)]
+    asked = [topic for topic in poses if topic.type in POSE_TYPES and TELLS.search(topic.topic)]
+    told = [topic for topic in asked if (topic.count or topic.listeners) and not LED.search(topic.topic)]
     left = [topic for topic in poses if topic not in told and topic.count and not LED.search(topic.topic)]
     found: list[ProposedHand] = []
     taken = set(joints)

@@ -10,10 +10,12 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError
-from pi0_ros.robot.message_types import COMMAND_TYPES, STATE_TYPES, JointMessages
+from pi0_ros.robot.entries import frame_at
+from pi0_ros.robot.message_types import COMMAND_TYPES, STATE_TYPES, TWIST_STAMPED, JointMessages
 from pi0_ros.robot.types import CommandGroup, Joint, StateTopic
 
 UNITS = ("m/s", "rad/s")
+HANDS = ("linear.z", "angular.x", "angular.y")  # parts of a twist that no base on wheels has
 RISE_S = 0.1  # in which a speed takes on its whole acceleration where its file says no jerk
 COMMANDED_BY = (
     *(kind for kind, messages in COMMAND_TYPES.items() if messages.speeds),
@@ -36,6 +38,15 @@ def read_limits(value: Any, place: Place, unit: str) -> dict[str, Any]:
     jerk = limits.positive("jerk") if "jerk" in limits else acceleration / RISE_S
     others = {key: limits.positive(key) for key in ("tracking", "outside") if key in limits}
     return {"lower": lower, "upper": upper, "velocity": acceleration, "acceleration": jerk, "jerk": None, **others}
+
+
+def read_frame(item: Section, kind: str) -> str:
+    """The frame in which an entry's twists are told; empty where it does not say."""
+    if "frame" not in item:
+        return ""
+    if kind != TWIST_STAMPED:
+        item.wrong("frame", f"a {kind} is read without a frame: remove it, or write the type {TWIST_STAMPED}")
+    return frame_at(item)
 
 
 def write_limits(joint: Joint) -> dict[str, Any]:
@@ -79,5 +90,9 @@ def _check_parts(entry: StateTopic | CommandGroup, known: JointMessages, place: 
             key: Place = ("names", i) if entry.names else ("names",)
             message = f"a {entry.type} has no {name!r}: write for each of {', '.join(entry.joints)} one of "
             raise WrongValueError((*place, *key), message + ", ".join(known.parts))
+    of_hand = [name for name in entry.message_names if name in HANDS]
+    if of_hand and isinstance(entry, CommandGroup) and entry.type == TWIST_STAMPED and not entry.frame:
+        told = f"missing: {of_hand[0]} is a hand's velocity"
+        raise WrongValueError((*place, "frame"), f"{told}: write the frame in which it is told, such as base_link")
     if isinstance(entry, StateTopic) and entry.names_from == "order":
         raise WrongValueError((*place, "names_from"), "these messages have names: remove it, and write `names`")

@@ -11,7 +11,7 @@ from pi0_ros.robot.entries import each_joint_once, joints_of, topic_of, units_of
 from pi0_ros.robot.message_types import COMMAND_TYPES
 from pi0_ros.robot.types import Camera, CommandGroup, StateTopic, TakeoverTopics
 
-KEYS = ("topic", "type", "joints", "names", "scale", "offset")
+KEYS = ("topic", "type", "joints", "names", "scale", "offset", "frame")
 BEGINS = ("switch", "commands")
 HINTS = {"topics": "a list with the topic and type of a person's poses, such as a leader arm's joint states"}
 
@@ -36,7 +36,8 @@ def read_takeover(
         for key, others in streams.items():
             if any(topic.removeprefix("/") == other.topic.removeprefix("/") for other in others):
                 item.wrong("topic", f"{topic} is one of {key}: write where a person's own poses come from")
-        topics.append(CommandGroup("takeover", topic, kind, joints, names, *units))
+        frame = speeds.read_frame(item, kind)
+        topics.append(CommandGroup("takeover", topic, kind, joints, names, *units, frame=frame))
     unique(((*place, "topics", i, "topic"), f"/{item.topic.removeprefix('/')}") for i, item in enumerate(topics))
     each_joint_once("takeover.topics", topics, known)
     topics = list(speeds.told_apart("takeover.topics", topics, are_speeds))

@@ -129,6 +129,7 @@ class StateTopic:
     latency_s: float = 0.0  # how long before its time the state was measured
     pose: Pose | None = None  # what the messages say, where that is a pose: `joints` are its entries
     speeds: bool = False  # whether its joints are speeds; not in the file, their kind says it
+    frame: str = ""  # of speeds: the frame that its messages must name; empty: any
 
     @property
     def message_names(self) -> tuple[str, ...]:
@@ -174,6 +175,7 @@ class CommandGroup:
     speeds: bool = False  # whether its joints are speeds, which a silent topic lets rest; not in the file
     on_change: float | None = None  # a command is sent where a joint is this far from the last. None: every one
     server: Server | None = None  # who takes the commands, where that is an action server
+    frame: str = ""  # of speeds: the frame that its messages name; empty: none, and in recordings any
 
     @property
     def message_names(self) -> tuple[str, ...]:
@@ -240,6 +242,17 @@ class Robot:
     @property
     def action_names(self) -> tuple[str, ...]:
         return tuple(joint.name for joint in self.action_joints)
+
+    @property
+    def moved(self) -> Robot:
+        """What the controller commands: the joints of the action alone, and nothing of the state."""
+        return replace(self, joints=self.action_joints, state=())
+
+    @property
+    def seen(self) -> Robot:
+        """The joints that are only seen, and nothing of the commands."""
+        joints = tuple(joint for joint in self.joints if joint.role == "state")
+        return replace(self, joints=joints, commands=(), takeover=NOBODY)
 
     @property
     def lower(self) -> np.ndarray:
@@ -382,6 +395,11 @@ class Robot:
             states[item.topic] = min(item.max_age_s, states.get(item.topic, item.max_age_s))
         commands = {group.topic: self.command_age_s(group) for group in self.commands}
         return {**commands, **cameras, **states}
+
+    def ages_of(self, joints: Sequence[str]) -> np.ndarray:
+        """How old what is measured of these joints may be, float64 [len(joints)], s; infinite where nobody measures."""
+        ages = {joint: item.max_age_s for item in self.state for joint in item.joints}
+        return np.array([ages.get(joint, np.inf) for joint in joints], np.float64)
 
     @property
     def held_from_state(self) -> frozenset[str]:

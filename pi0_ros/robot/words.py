@@ -87,6 +87,7 @@ def _state(item: StateTopic) -> str:
     told = "by name" if named else "in this order"
     what = "speed" if item.speeds else item.field
     what = _named(item) if item.pose is not None else f"{what} of {_named(item)}, {told}"
+    what += f" in the frame {item.frame}" if item.frame else ""
     said = f"{item.topic} ({item.type}): {what}; at most {item.max_age_s:g} s old"
     return said + _units(item) + _time(item)
 
@@ -97,7 +98,8 @@ def _command(robot: Robot, group: CommandGroup) -> str:
     age = robot.command_age_s(group)
     kept = "until the next" if group.hold else f"for {age:g} s"
     kept += ", then it stands still" if group.speeds and not group.hold else ""
-    said = f"{group.name} to {group.topic} ({group.type}): {_named(group)}; {when}; in recordings one holds {kept}"
+    what = f"{_named(group)}{f' in the frame {group.frame}' if group.frame else ''}"
+    said = f"{group.name} to {group.topic} ({group.type}): {what}; {when}; in recordings one holds {kept}"
     if group.server is not None:
         to = f"{group.name} to the action server {group.server.name} ({group.server.type}, {group.server.field})"
         said = f"{to}: {_named(group)}; a goal when it changes; what was sent is told on {group.topic}, for recordings"

@@ -11,7 +11,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from bagmaker import START_NS, TYPES, Recipe, joint_message, make_bag, odometry_message, pose_message
+from bagmaker import (
+    START_NS,
+    TYPES,
+    Recipe,
+    joint_message,
+    make_bag,
+    odometry_message,
+    pose_message,
+    unsure_pose_message,
+)
+from bagmaker import twist_message as hand_twist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from new_robots import DEGREES, SO101, SO101_JOINTS, urdf
@@ -20,11 +30,12 @@ from pi0_ros.bags.reader import Bag
 from pi0_ros.bags.survey import survey_bag
 from pi0_ros.base.share import config_path
 from pi0_ros.cli.main import main
+from pi0_ros.control.limits import limits_of
 from pi0_ros.conversion.align import rows, scan
 from pi0_ros.robot import Robot, load_robot, robot_from_yaml
 from pi0_ros.robot.evidence import ACTION, LOOKED_AT, SPEEDS, JointFacts, TopicFacts
 from pi0_ros.robot.goals import KNOWN
-from pi0_ros.robot.message_types import POSE_TYPES
+from pi0_ros.robot.message_types import POSE_STATE_TYPES, POSE_TYPES, TWIST_STAMPED
 from pi0_ros.robot.poses import called
 from pi0_ros.robot.proposal import Wishes, propose
 
@@ -211,6 +222,43 @@ def test_a_recorded_hand_replaces_its_arms_joints(tmp_path: Path, capsys) -> Non
     assert [group.topic for group in robot.commands] == ["/finger/command", "/target_frame"]
     assert robot.lower[1] == pytest.approx(0.3) and robot.upper[1] == pytest.approx(0.5)
     assert "whether the hand's controller alone moves joint_1" in text and "/marker (" in text
+
+
+def test_a_recorded_hand_of_twists_has_an_arm_that_is_seen(tmp_path: Path, capsys) -> None:
+    """MoveIt Servo: the parts that moved are speeds; the arm's joints, which no topic commands, are only seen."""
+    state = "sensor_msgs/msg/JointState"
+    extra: list[tuple[float, str, str, object]] = []
+    for number in range(100):
+        t_s = 0.02 * number
+        ns = START_NS + round(t_s * 1e9)
+        told = hand_twist(ns, [0.2 * math.sin(t_s), 0.0, 0.1], [0.0, 0.0, 0.4])
+        extra.append((t_s, "/servo_node/delta_twist_cmds", TWIST_STAMPED, told))
+        names = [*(f"joint_{n}" for n in range(1, 7)), "finger"]
+        extra.append((t_s, "/joint_states", state, joint_message(ns, names, np.full(7, 0.01 * math.sin(t_s)))))
+        extra.append((t_s, "/finger/command", state, joint_message(ns, ["finger"], np.array([0.01]))))
+    nothing = replace(load_robot("demo_arm"), cameras=(), state=(), commands=())
+    path = make_bag(tmp_path / "bag", nothing, Recipe(seconds=2.0, delay_s=0.0, extra=extra))
+    assert new("--bag", path, "--name", "arm") == 0
+    robot = robot_from_yaml(capsys.readouterr().out, "printed")
+    assert robot.action_names == ("finger", "hand_vx", "hand_vz", "hand_wz")
+    assert robot.seen.joint_names == tuple(f"joint_{n}" for n in range(1, 7))
+    hand = robot.commands[1]
+    assert (hand.frame, hand.names) == ("base_link", ("linear.x", "linear.z", "angular.z"))
+    assert robot.upper[robot.joint_names.index("hand_wz")] == pytest.approx(0.5)
+    assert limits_of(robot).measured.tolist() == [True, False, False, False]
+
+
+def test_a_pose_with_a_covariance_is_seen_of_a_hand() -> None:
+    told = TopicFacts("/target_frame", POSE_TYPES[0], listeners=("/controller",))
+    for kind in POSE_STATE_TYPES:
+        says = TopicFacts("/tcp_pose", kind)
+        pose = pose_message(0, np.array([0.4, 0.2, 0.3]), np.array([0.0, 0.0, 0.0, 1.0]), "base_link")
+        unsure = unsure_pose_message(0, np.array([0.4, 0.2, 0.3]), np.array([0.0, 0.0, 0.0, 1.0]), "base_link")
+        message = unsure if "Covariance" in kind else pose
+        says.take(message if kind.endswith("Stamped") else message.pose, 1.0)
+        robot = robot_from_yaml(propose([], [told, says], Wishes(name="any")).text, "proposed")
+        assert [(item.topic, item.type) for item in robot.state] == [("/tcp_pose", kind)]
+        assert robot.lower[:3] == pytest.approx([0.3, 0.1, 0.2])
 
 
 def test_a_grippers_action_server_takes_the_gripper() -> None:

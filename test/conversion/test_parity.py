@@ -22,9 +22,11 @@ from bagmaker import (
     odometry_message,
     pose_message,
     state_at,
+    twist_message,
     unsure_pose_message,
 )
 from hand import COMMAND, FRAME, STAMPED, STATE, hand_robot, path
+from servoed_arm import SERVOED
 from video import COMPRESSED, encoded
 
 from pi0_ros.bags.reader import Bag
@@ -32,8 +34,8 @@ from pi0_ros.control.chunk import ActionChunk
 from pi0_ros.conversion.align import rows, scan
 from pi0_ros.inference.metadata import Metadata
 from pi0_ros.observation.streams import Observation
-from pi0_ros.robot import CommandGroup, Joint, Robot, StateTopic, load_robot, robot_to_yaml
-from pi0_ros.robot.message_types import TWIST
+from pi0_ros.robot import CommandGroup, Joint, Robot, StateTopic, load_robot, robot_from_yaml, robot_to_yaml
+from pi0_ros.robot.message_types import TWIST, TWIST_STAMPED
 from pi0_ros.robot.types import NOBODY
 
 pytestmark = pytest.mark.dds
@@ -53,8 +55,9 @@ class Listener:
 
     def infer(self, observation: Observation, prefix: object = None) -> ActionChunk:
         self.seen.append(observation)
-        still = np.repeat(observation.state[None], 4, axis=0)
-        return ActionChunk(observation.stamp_ns, 50_000_000, still, self.robot.joint_names)
+        here = dict(zip(self.robot.state_names, observation.state))
+        still = np.tile([here.get(name, 0.0) for name in self.robot.action_names], (4, 1))
+        return ActionChunk(observation.stamp_ns, 50_000_000, still, self.robot.action_names)
 
     def close(self) -> None:
         pass
@@ -200,6 +203,27 @@ def test_a_hands_pose_is_equal(tmp_path, processes, ros_context) -> None:
     bag = make_bag(
         tmp_path / "bag", replace(robot, state=(), commands=()), Recipe(seconds=1.6, delay_s=0.0, extra=extra)
     )
+    check_parity(bag, robot, processes, ros_context)
+
+
+def test_an_arm_whose_hand_is_told_by_twists_is_equal(tmp_path, processes, ros_context) -> None:
+    """The arm's joints and the hand's measured twist, in its frame, are seen; other twists are told."""
+    robot = robot_from_yaml(SERVOED, "servoed.yaml")
+    seen = Joint("seen_vz", "m/s", "speed", -1.0, 1.0, 1.0, 10.0, None, "", "state")
+    says = StateTopic("/hand/twist", TWIST_STAMPED, ("seen_vz",), 0.3, "velocity", ("linear.z",))
+    robot = replace(
+        robot,
+        joints=(*robot.joints, seen),
+        state=(*robot.state, replace(says, speeds=True, frame="base_link")),
+    )
+    extra: list[tuple[float, str, str, object]] = []
+    for number in range(81):
+        t_s, ns = number * 0.02, START_NS + number * 20_000_000
+        place = np.array([np.sin(t_s), np.cos(t_s), 0.5])
+        extra.append((t_s, "/joint_states", JOINT_STATE, joint_message(ns, ("elbow", "wrist", "grip"), place)))
+        extra.append((t_s, "/hand/twist", TWIST_STAMPED, twist_message(ns, [0.0, 0.0, 0.1 * np.sin(3 * t_s)])))
+    nobody = replace(robot, state=(), commands=())
+    bag = make_bag(tmp_path / "bag", nobody, Recipe(seconds=1.6, delay_s=0.0, extra=extra))
     check_parity(bag, robot, processes, ros_context)
 
 

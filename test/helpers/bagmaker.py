@@ -124,6 +124,17 @@ def twist(forward: float, turn: float) -> Any:
     )
 
 
+def twist_message(
+    ns: int, linear: Sequence[float], angular: Sequence[float] = (0, 0, 0), frame: str = "base_link"
+) -> Any:
+    """A TwistStamped of a hand."""
+    vector = TYPES["geometry_msgs/msg/Vector3"]
+    parts = (vector(**dict(zip("xyz", map(float, part)))) for part in (linear, angular))
+    told = TYPES["geometry_msgs/msg/Twist"](*parts)
+    framed = TYPES["std_msgs/msg/Header"](stamp=stamp(ns), frame_id=frame)
+    return TYPES["geometry_msgs/msg/TwistStamped"](header=framed, twist=told)
+
+
 def odometry_message(ns: int, forward: float, turn: float) -> Any:
     still = np.zeros(36)
     pose = TYPES["geometry_msgs/msg/Pose"](
