@@ -128,6 +128,7 @@ class GoalSender:
         self._asked_at: float | None = None  # a goal is under way to the server since then
         self._working = 0  # the number of the newest goal that the server took, until it is over
         self._newest = 0
+        self._abandoned = 0  # no answer to the goals up to this number is waited for any more
         self._waits = False  # the server refuses while it works: the next goal goes when that is over
         self._own: deque[bytes] = deque(maxlen=GOALS)
         self._others: set[bytes] = set()  # goals of other clients that were seen
@@ -161,7 +162,7 @@ class GoalSender:
         changed = wanted is not None and fresh and self._changes.hear(*wanted)
         if self._asked_at is not None:
             if now - self._asked_at > ANSWER_S:
-                self._asked_at = None
+                self._asked_at, self._abandoned = None, self._newest
                 self.fail(f"{self.name} does not answer for {ANSWER_S:g} s: is the gripper's driver at work?")
         elif wanted is not None and changed and not (self._waits and self._working):
             self._send(wanted[0], now)
@@ -191,9 +192,15 @@ class GoalSender:
         asked.add_done_callback(lambda future: self._on_answer(future, number, position))
 
     def _on_answer(self, future: Any, number: int, position: np.ndarray) -> None:
+        handle = future.result()
+        if number <= self._abandoned:
+            if handle is not None and handle.accepted:  # nobody asks for it any more
+                handle.cancel_goal_async()
+                self._node.get_logger().warning(f"{self.name} took a goal after {ANSWER_S:g} s: it is cancelled")
+            return
         if number != self._newest:
             return
-        self._asked_at, handle = None, future.result()
+        self._asked_at = None
         if handle is not None and handle.accepted:
             self._working = number
             handle.get_result_async().add_done_callback(lambda result: self._on_result(result, number))

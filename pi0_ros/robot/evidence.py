@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -126,7 +127,7 @@ class TopicFacts:
             return
         self.frame = str(getattr(getattr(message, "header", None), "frame_id", ""))
         if self.type in POSE_STATE_TYPES:
-            pose = getattr(message, "pose", message)
+            pose: Any = getattr(message, "pose", message)
             place = getattr(pose, "pose", pose).position  # with a covariance beside it
             self._take({"x": place.x, "y": place.y, "z": place.z}, t_s)
             return

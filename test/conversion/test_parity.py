@@ -16,6 +16,7 @@ from bagmaker import (
     START_NS,
     TYPES,
     Recipe,
+    array_message,
     header,
     joint_message,
     make_bag,
@@ -221,6 +222,8 @@ def test_an_arm_whose_hand_is_told_by_twists_is_equal(tmp_path, processes, ros_c
         t_s, ns = number * 0.02, START_NS + number * 20_000_000
         place = np.array([np.sin(t_s), np.cos(t_s), 0.5])
         extra.append((t_s, "/joint_states", JOINT_STATE, joint_message(ns, ("elbow", "wrist", "grip"), place)))
+        extra.append((t_s, robot.commands[0].topic, TWIST_STAMPED, twist_message(ns, [0.1, 0.0, 0.0])))
+        extra.append((t_s, robot.commands[1].topic, robot.commands[1].type, array_message([0.5])))
         extra.append((t_s, "/hand/twist", TWIST_STAMPED, twist_message(ns, [0.0, 0.0, 0.1 * np.sin(3 * t_s)])))
     nobody = replace(robot, state=(), commands=())
     bag = make_bag(tmp_path / "bag", nobody, Recipe(seconds=1.6, delay_s=0.0, extra=extra))

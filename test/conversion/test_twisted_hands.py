@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bagmaker import START_NS, TYPES, Recipe, joint_message, make_bag, twist_message
+from bagmaker import START_NS, Recipe, array_message, joint_message, make_bag, twist_message
 from servoed_arm import SERVOED
 
 from pi0_ros.bags.reader import Bag
@@ -47,10 +47,7 @@ def recorded(path: Path, frame: str = "base_link") -> Path:
         ns = START_NS + number * 20_000_000
         place = [0.4 * np.sin(t_s), 0.2 * np.cos(t_s), 0.5]
         extra.append((t_s, "/joint_states", ROBOT.state[0].type, joint_message(ns, ROBOT.state[0].joints, place)))
-        grips = TYPES[ROBOT.commands[1].type](
-            layout=TYPES["std_msgs/msg/MultiArrayLayout"](dim=[], data_offset=0), data=np.array([float(t_s > 1.0)])
-        )
-        extra.append((t_s, ROBOT.commands[1].topic, ROBOT.commands[1].type, grips))
+        extra.append((t_s, ROBOT.commands[1].topic, ROBOT.commands[1].type, array_message([float(t_s > 1.0)])))
         if TOLD_S[0] <= t_s <= TOLD_S[1]:
             extra.append((t_s, TOPIC, KIND, twist_message(ns, *told_at(t_s).reshape(2, 3), frame)))
     return make_bag(path, replace(ROBOT.moved, commands=()), Recipe(seconds=SECONDS, extra=extra))

@@ -135,6 +135,12 @@ def twist_message(
     return TYPES["geometry_msgs/msg/TwistStamped"](header=framed, twist=told)
 
 
+def array_message(values: Sequence[float]) -> Any:
+    """A Float64MultiArray."""
+    layout = TYPES["std_msgs/msg/MultiArrayLayout"](dim=[], data_offset=0)
+    return TYPES["std_msgs/msg/Float64MultiArray"](layout=layout, data=np.array(values, float))
+
+
 def odometry_message(ns: int, forward: float, turn: float) -> Any:
     still = np.zeros(36)
     pose = TYPES["geometry_msgs/msg/Pose"](

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ class GripperServer(Node):
     ) -> None:
         super().__init__("gripper_driver", context=context)
         self.goals: list[Any] = []  # those it took
-        self.refuses = self.aborts = self.hang = False
+        self.refuses = self.aborts = self.hang = self.refuses_while_it_works = False
+        self.answers_after_s, self._works = 0.0, 0
+        self.cancelled = 0  # goals that were asked to be cancelled
         self._kind, self._joint = action_class(kind), joint
         self._many = kind.endswith("ParallelGripperCommand")
         self._finger = Follower([joint], np.array([0.0]), 0.4)
@@ -45,21 +48,25 @@ class GripperServer(Node):
         return [goal.command.position[0] if self._many else goal.command.position for goal in self.goals]
 
     def _take(self, goal: Any) -> GoalResponse:
-        if self.refuses:
+        time.sleep(self.answers_after_s)
+        if self.refuses or (self.refuses_while_it_works and self._works):
             return GoalResponse.REJECT
         self.goals.append(goal)
         self._finger.send([self._joint], [self.asked()[-1]])
         return GoalResponse.ACCEPT
 
     def _cancel(self, handle: Any) -> CancelResponse:
+        self.cancelled += 1
         return CancelResponse.ACCEPT
 
     async def _execute(self, handle: Any) -> Any:
+        self._works += 1
         if self.hang:  # until somebody looks
             waits = Future()
             timer = self.create_timer(0.5, lambda: waits.set_result(None))
             await waits
             self.destroy_timer(timer)
+        self._works -= 1
         handle.abort() if self.aborts else handle.succeed()
         return self._kind.Result()
 
