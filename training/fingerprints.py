@@ -31,5 +31,6 @@ def robot_fingerprint(robot: Robot) -> str:
     ]
     joints += [[j.name, j.kind] for j in robot.joints if j.continuous]
     joints += [[j.name, j.kind, j.pose.frame, j.pose.rotation] for j in robot.joints if j.pose is not None]
+    joints += [[j.name, "seen_from", j.pose.seen_from] for j in robot.joints if j.pose and j.pose.seen_from != "frame"]
     joints += [[j.name, "model_index", j.model_index] for j in robot.joints if j.model_index is not None]
     return hashlib.sha256(json.dumps(joints).encode()).hexdigest()[:16]

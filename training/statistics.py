@@ -80,7 +80,9 @@ def measure(dataset: Recorded, robot: Robot, horizon: int) -> tuple[NormStats, l
         posed: tuple[Pose | None, np.ndarray] = None, np.empty(0)  # a pose's chunks, made together
         for place, joint in enumerate(joints):  # one at a time: the chunks of all would need A times the memory
             if kind == "state":
-                measured = _spread(joint.state_scale.to_model(states[:, place]))
+                counts = joint.state_scale.to_model(states[:, place])
+                counts = np.full_like(counts, joint.at_origin) if robot.seen_from_start[place] else counts
+                measured = _spread(counts)
                 floor = FLOOR * _range(joint, joint.state_scale)
             else:
                 if joint.pose is None or posed[0] != joint.pose:

@@ -17,6 +17,7 @@ from pi0_ros.robot import CommandGroup, StateTopic
 from pi0_ros.robot.message_types import (
     COMMAND_TYPES,
     STATE_TYPES,
+    TF,
     TRAJECTORY,
     JointMessages,
     is_state_field,
@@ -55,7 +56,7 @@ class JointsHeard:
         heard = np.isfinite(values)
         if not heard.all():
             self.ever |= heard
-            for name in list(getattr(msg, "name", getattr(msg, "joint_names", ())))[:KEPT_NAMES]:
+            for name in _names_in(msg)[:KEPT_NAMES]:
                 if len(self._names) < KEPT_NAMES:
                     self._names.setdefault(str(name))
         else:
@@ -68,6 +69,11 @@ class JointsHeard:
         if not absent:
             return ""
         topic, listed = self._items[0].topic, ", ".join(map(repr, absent))
+        unheard = [item for item in self._items if item.child and item.joints[0] in absent]
+        if unheard:
+            ways = ", ".join(f"{item.pose.frame if item.pose else ''} -> {item.child}" for item in unheard)
+            there = ", ".join(self._names) or "none"
+            return f"{topic}: no message has the transform {ways}; they have {there}: correct `child` in the robot file"
         if all(name in self._names for name in absent):
             return (
                 f"{topic}: the messages name joint {listed} but have no {self._items[0].field} of it: is another topic "
@@ -77,6 +83,13 @@ class JointsHeard:
             f"{topic}: no message has joint {listed}; they have {', '.join(self._names) or 'no names'}: correct the "
             "names in the robot file or in the publisher, or write names_from: order"
         )
+
+
+def _names_in(msg: Any) -> list[str]:
+    """What a message calls that of which it speaks."""
+    if transforms := getattr(msg, "transforms", None):
+        return [f"{one.header.frame_id} -> {one.child_frame_id}" for one in transforms]
+    return list(getattr(msg, "name", getattr(msg, "joint_names", ())))
 
 
 def decode_state(item: StateTopic, msg: Any) -> np.ndarray:
@@ -151,9 +164,9 @@ def pose_parts(pose: Pose, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def _pose_values(item: StateTopic | CommandGroup, pose: Pose, msg: Any) -> np.ndarray:
     """The entries of the pose in a message, in the file's frame."""
     try:
-        said, header = getattr(msg, "pose", msg), getattr(msg, "header", None)
-        said = getattr(said, "pose", said)  # with a covariance beside it
-        point, turn = said.position, said.orientation
+        if (found := _told_pose(item, pose, msg)) is None:
+            return np.full(len(item.joints), np.nan)
+        header, point, turn = found
         numbers = np.array([point.x, point.y, point.z, turn.x, turn.y, turn.z, turn.w], np.float64)
         frame = None if header is None else str(header.frame_id)
     except AttributeError as error:
@@ -167,6 +180,31 @@ def _pose_values(item: StateTopic | CommandGroup, pose: Pose, msg: Any) -> np.nd
             f"{item.topic}: the orientation is no rotation: its quaternion has length {length:.3g}, not 1"
         )
     return pose_numbers(pose, numbers[:3], numbers[3:] / length)
+
+
+def _told_pose(item: StateTopic | CommandGroup, pose: Pose, msg: Any) -> tuple[Any, Any, Any] | None:
+    """Header (None: without one), place and quaternion of the pose in a message; None where it is about others."""
+    header = getattr(msg, "header", None)
+    if item.type == TF:
+        child = item.child if isinstance(item, StateTopic) else ""
+        told = [one for one in msg.transforms if one.child_frame_id.lstrip("/") == child]
+        if told and (parent := str(told[-1].header.frame_id).lstrip("/")) != pose.frame:
+            raise MessageError(
+                f"{item.topic}: the transform to {child} is told in {parent!r}, the robot file says {pose.frame!r}, "
+                f"and only one direct transform is read: correct `frame` of {pose.name}, or let a node of yours look "
+                "it up (docs/new_robot.md)"
+            )
+        return (None, told[-1].transform.translation, told[-1].transform.rotation) if told else None
+    said = getattr(msg, "pose", msg)
+    if isinstance(item, StateTopic) and item.index is not None:
+        if item.index >= len(msg.poses):
+            raise MessageError(
+                f"{item.topic}: the message has {len(msg.poses)} poses, the robot file reads number {item.index} "
+                f"(counted from 0): correct `index` of {pose.name}"
+            )
+        said = msg.poses[item.index]
+    said = getattr(said, "pose", said)  # with a covariance beside it
+    return header, said.position, said.orientation
 
 
 def _state_values(item: StateTopic, msg: Any, field: str) -> np.ndarray:

@@ -48,11 +48,11 @@ def units_of(item: Section, joints: Sequence[str]) -> tuple[tuple[float, ...], t
     return scale, offset
 
 
-def frame_at(item: Section) -> str:
-    """The frame that messages name in their header."""
-    frame = item.name("frame")
+def frame_at(item: Section, key: str = "frame") -> str:
+    """The frame that messages name in their header, or at another `key`."""
+    frame = item.name(key)
     if frame.startswith("/"):
-        item.wrong("frame", f"frames have no slash in front since ROS 2: write {frame.lstrip('/') or 'base_link'}")
+        item.wrong(key, f"frames have no slash in front since ROS 2: write {frame.lstrip('/') or 'base_link'}")
     return frame
 
 

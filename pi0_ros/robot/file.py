@@ -39,6 +39,7 @@ from pi0_ros.robot.message_types import (
     PATH_PATTERN,
     POSE_STATE_TYPES,
     POSE_TYPES,
+    SEVERAL_POSES,
     STATE_TYPES,
     TRAJECTORY,
     TYPE_PATTERN,
@@ -47,6 +48,7 @@ from pi0_ros.robot.message_types import (
 from pi0_ros.robot.poses import (
     called,
     is_pose,
+    is_pose_state,
     read_pose,
     read_pose_command,
     read_pose_state,
@@ -60,7 +62,14 @@ from pi0_ros.robot.types import NOBODY, Camera, CommandGroup, Joint, Robot, Stat
 
 CONTROL_RATES = (20, 1000)  # Hz
 LEAST_RATE = 0.001  # Hz
-AS_ALWAYS = (("stamp", "auto"), ("hold", False), ("names_from", "names"), ("latency_s", 0.0), ("frame", ""))
+AS_ALWAYS = (
+    ("stamp", "auto"),
+    ("hold", False),
+    ("names_from", "names"),
+    ("latency_s", 0.0),
+    ("frame", ""),
+    ("child", ""),
+)
 NAMES_FROM = ("names", "order")
 COMMAND_POINTS = ("one", "trajectory")
 ACTION_SOURCES = ("command", "next_state")
@@ -198,7 +207,7 @@ def _robot(document: Any) -> Robot:
 
 
 def _state(value: Any, place: Place, observed: Sequence[Joint]) -> StateTopic:
-    if says_pose(value, POSE_STATE_TYPES):
+    if is_pose_state(value, observed):
         return read_pose_state(value, place, observed)
     refuse_pose(value, place, observed)
     known = [joint.name for joint in observed if joint.pose is None]
@@ -321,9 +330,13 @@ def _one_stream_each(state: Sequence[StateTopic]) -> None:
     for i, item in enumerate(state):
         for k, other in enumerate(state[:i]):
             if item.topic.removeprefix("/") == other.topic.removeprefix("/"):
-                if item.pose is not None:
-                    message = f"state[{k}] has this topic already, and it says one pose: write each pose's own topic"
-                    raise WrongValueError(("state", i, "topic"), message)
+                if item.pose is not None and other.pose is not None:
+                    key = SEVERAL_POSES.get(item.type)
+                    same = key is None or getattr(item, key) == getattr(other, key)
+                    meant = f"another {key}" if key is not None else "each pose's own topic"
+                    if same:
+                        message = f"state[{k}] has this topic already, and this pose of it: write {meant}"
+                        raise WrongValueError(("state", i, key or "topic"), message)
                 for key in ("topic", "type", "stamp", "latency_s", "frame"):
                     ours, theirs = getattr(item, key), getattr(other, key)
                     if ours != theirs:

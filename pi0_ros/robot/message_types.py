@@ -65,6 +65,7 @@ def _odometry(msg: Any, field: str) -> Found:
 
 TWIST_PARTS = ("linear.x", "linear.y", "linear.z", "angular.x", "angular.y", "angular.z")
 TWIST, TWIST_STAMPED = "geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped"
+POSE_ARRAY, TF, ODOMETRY = "geometry_msgs/msg/PoseArray", "tf2_msgs/msg/TFMessage", "nav_msgs/msg/Odometry"
 CAMERA_TYPES = (
     "sensor_msgs/msg/Image",
     "sensor_msgs/msg/CompressedImage",  # a picture, or one of an H.264 or H.265 stream
@@ -78,7 +79,7 @@ STATE_TYPES = {
     "std_msgs/msg/Float64": JointMessages(_number, named=False),
     "std_msgs/msg/Float32": JointMessages(_number, named=False),
     "control_msgs/msg/JointTrajectoryControllerState": JointMessages(_controller_state, ("position", "velocity")),
-    "nav_msgs/msg/Odometry": JointMessages(_odometry, ("velocity",), parts=TWIST_PARTS, speeds=True),
+    ODOMETRY: JointMessages(_odometry, ("velocity",), parts=TWIST_PARTS, speeds=True),  # and a pose: `poses.py`
     TWIST: JointMessages(_twist, ("velocity",), parts=TWIST_PARTS, speeds=True),
     TWIST_STAMPED: JointMessages(_stamped_twist, ("velocity",), parts=TWIST_PARTS, speeds=True),
 }
@@ -91,6 +92,7 @@ COMMAND_TYPES = {
     TWIST_STAMPED: JointMessages(_stamped_twist, ("velocity",), parts=TWIST_PARTS, speeds=True),
 }
 POSE_TYPES = ("geometry_msgs/msg/PoseStamped", "geometry_msgs/msg/Pose")  # of state and command; the first has a frame
+SEVERAL_POSES = {POSE_ARRAY: "index", TF: "child"}  # of state; the key that says which of a message's poses is meant
 POSE_STATE_TYPES = (  # covariances are passed over
     *POSE_TYPES,
     "geometry_msgs/msg/PoseWithCovarianceStamped",

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, nearest
 from pi0_ros.robot.entries import frame_at, stamp_of, state_latency_of, topic_of
-from pi0_ros.robot.message_types import COMMAND_TYPES, POSE_TYPES, STATE_TYPES, TWIST, TWIST_STAMPED
+from pi0_ros.robot.message_types import (
+    COMMAND_TYPES,
+    ODOMETRY,
+    POSE_STATE_TYPES,
+    POSE_TYPES,
+    SEVERAL_POSES,
+    STATE_TYPES,
+    TF,
+    TWIST,
+    TWIST_STAMPED,
+)
 from pi0_ros.robot.rotations import WRITINGS
 from pi0_ros.robot.types import CommandGroup, Joint, Pose, StateTopic
 
@@ -21,8 +32,11 @@ HINTS = {
     "position": "x, y and z, [lower, upper] in m each: the room that the hand may be in",
     "linear": "velocity in m/s and acceleration in m/s^2",
     "angular": "velocity in rad/s and acceleration in rad/s^2",
+    "index": "which pose of its messages it is, from 0 on",
+    "child": "the frame (child_frame_id) whose transform in the frame of the pose it is, such as tool0",
 }
 TWISTS = (TWIST, TWIST_STAMPED)
+SEEN_FROM = ("frame", "start")
 
 
 def is_pose(value: Any) -> bool:
@@ -35,13 +49,20 @@ def read_pose(value: Any, place: Place) -> tuple[Joint, ...]:
     role = value.get("role")
     needed = ("action",) if role != "state" else ()
     item = Section(
-        value, place, ("name", "kind", "frame", "limits", *needed), ("rotation", "role", "model_index"), HINTS
+        value,
+        place,
+        ("name", "kind", "frame", "limits", *needed),
+        ("rotation", "role", "model_index", "seen_from"),
+        HINTS,
     )
     role = item.choice("role", ROLES, "both")
     action = item.choice("action", ACTIONS) if role != "state" else ""
     if action == "relative" and role == "action":
         item.wrong("action", "relative needs the pose in the state, too: write absolute, or the role both")
-    pose = Pose(item.name("name"), frame_at(item), item.choice("rotation", tuple(WRITINGS), "rot6d"))
+    seen_from = item.choice("seen_from", SEEN_FROM, SEEN_FROM[0])
+    if seen_from != SEEN_FROM[0] and action != "relative":
+        item.wrong("seen_from", f"{seen_from} needs actions that start there, too: write the action relative, or frame")
+    pose = Pose(item.name("name"), frame_at(item), item.choice("rotation", tuple(WRITINGS), "rot6d"), seen_from)
     writing = WRITINGS[pose.rotation]
     limits = Section(value["limits"], (*place, "limits"), ("position", "linear", "angular"), (), HINTS)
     room = Section(limits.value["position"], (*limits.place, "position"), ("x", "y", "z"), (), HINTS)
@@ -87,6 +108,7 @@ def write_pose(pose: Pose, entries: Sequence[Joint]) -> dict[str, Any]:
     content: dict[str, Any] = {"name": pose.name, "kind": "pose", "frame": pose.frame, "rotation": pose.rotation}
     content["limits"] = {"position": room, "linear": limits(place), "angular": limits(turn)}
     content |= {"action": place.action} if place.action else {}
+    content |= {"seen_from": pose.seen_from} if pose.seen_from != SEEN_FROM[0] else {}
     content |= {"role": place.role} if place.role != "both" else {}
     return content | ({} if place.model_index is None else {"model_index": place.model_index})
 
@@ -97,18 +119,36 @@ def called(joints: Sequence[Joint]) -> tuple[str, ...]:
 
 
 def says_pose(value: Any, types: Sequence[str] = POSE_TYPES) -> bool:
-    """Whether an entry of `state` (with POSE_STATE_TYPES) or `commands` is of a type that says a pose."""
+    """Whether an entry of `commands` (or, with POSE_STATE_TYPES, of `state`) is of a type that says a pose alone."""
     return isinstance(value, dict) and value.get("type") in types
+
+
+def is_pose_state(value: Any, joints: Sequence[Joint]) -> bool:
+    """Whether an entry of `state` is about a pose. Odometry says speeds, too, and a path leads into any message."""
+    if says_pose(value, POSE_STATE_TYPES):
+        return True
+    if says_pose(value, tuple(SEVERAL_POSES)):
+        return "field" not in value
+    if not says_pose(value, (ODOMETRY,)):
+        return False
+    listed, poses = value.get("joints"), {joint.pose.name for joint in joints if joint.pose is not None}
+    if isinstance(listed, list):
+        return any(isinstance(name, str) and name in poses for name in listed)
+    return all(joint.pose is not None for joint in joints)
 
 
 def read_pose_state(value: Any, place: Place, joints: Sequence[Joint]) -> StateTopic:
     """An entry of `state` whose messages say a pose."""
-    item = Section(value, place, ("topic", "type", "max_age_s"), ("joints", "stamp", "latency_s"), HINTS)
-    pose = _pose(item, joints)
+    which = tuple(key for kind, key in SEVERAL_POSES.items() if value.get("type") == kind)
+    item = Section(value, place, ("topic", "type", "max_age_s", *which), ("joints", "stamp", "latency_s"), HINTS)
+    pose, kind, topic = _pose(item, joints), item.text("type"), topic_of(item)
+    if kind == TF and topic.endswith("tf_static"):
+        item.wrong("topic", f"what {topic} says never moves: write /tf, or the topic that says where it is")
     age = item.seconds("max_age_s")
     stamp, latency = stamp_of(item), state_latency_of(item, age)
-    kind = item.text("type")
-    return StateTopic(topic_of(item), kind, pose.entries, age, stamp=stamp, latency_s=latency, pose=pose)
+    told = StateTopic(topic, kind, pose.entries, age, stamp=stamp, latency_s=latency, pose=pose)
+    index = item.count_from_zero("index") if "index" in which else None
+    return replace(told, index=index, child=frame_at(item, "child") if "child" in which else "")
 
 
 def read_pose_command(value: Any, place: Place, joints: Sequence[Joint], hold: bool) -> CommandGroup:

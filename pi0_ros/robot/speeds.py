@@ -62,6 +62,8 @@ def told_apart(section: str, entries: Sequence[Entry], speeds: Collection[str]) 
 
 
 def _told(entry: Entry, place: Place, speeds: Collection[str]) -> Entry:
+    if entry.pose is not None:  # of odometry, which says both
+        return entry
     found = [joint for joint in entry.joints if joint in speeds]
     others = [joint for joint in entry.joints if joint not in speeds]
     known = (STATE_TYPES if isinstance(entry, StateTopic) else COMMAND_TYPES).get(entry.type)

@@ -25,6 +25,7 @@ class Pose:
     name: str
     frame: str  # in which its messages say it
     rotation: str = "rot6d"  # how the vectors hold it, one of `rotations.WRITINGS`
+    seen_from: str = "frame"  # where the model's state sees it from: frame | start (of the chunk: always the origin)
 
     @property
     def entries(self) -> tuple[str, ...]:
@@ -76,6 +77,11 @@ class Joint:
         if self.pose is not None and self.writes_rotation:
             return float(self.pose.identity[self.pose.entries.index(self.name)])
         return min(max(0.0, self.lower), self.upper)
+
+    @property
+    def at_origin(self) -> float:
+        """Its number in its pose's own frame; 0 of others."""
+        return 0.0 if self.pose is None else float(self.pose.identity[self.pose.entries.index(self.name)])
 
     @property
     def continuous(self) -> bool:
@@ -130,6 +136,8 @@ class StateTopic:
     pose: Pose | None = None  # what the messages say, where that is a pose: `joints` are its entries
     speeds: bool = False  # whether its joints are speeds; not in the file, their kind says it
     frame: str = ""  # of speeds: the frame that its messages must name; empty: any
+    index: int | None = None  # which pose of a PoseArray
+    child: str = ""  # the frame whose transform in a TFMessage is the pose
 
     @property
     def message_names(self) -> tuple[str, ...]:
@@ -351,6 +359,11 @@ class Robot:
         """The poses whose action says where to go as seen from the hand at capture."""
         found = (joint.pose for joint in self.action_joints if joint.action == "relative" and joint.pose is not None)
         return tuple(dict.fromkeys(found))
+
+    @property
+    def seen_from_start(self) -> np.ndarray:
+        """True where the model's state is counted from the chunk's start, bool [S]: always the origin."""
+        return np.array([joint.pose is not None and joint.pose.seen_from == "start" for joint in self.state_joints])
 
     @property
     def velocity_mask(self) -> np.ndarray:

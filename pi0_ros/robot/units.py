@@ -79,8 +79,10 @@ SAME = Scale()
 
 
 def state_to_model(robot: Robot, state: np.ndarray) -> np.ndarray:
-    """State in robot units [..., S] -> as the model counts it, float64 [..., S]."""
-    return _each(state, [joint.state_scale.to_model for joint in robot.state_joints])
+    """State in robot units [..., S] -> as the model counts it, float64 [..., S]. A pose that is seen from the chunk's
+    start is the origin there."""
+    counts = _each(state, [joint.state_scale.to_model for joint in robot.state_joints])
+    return np.where(robot.seen_from_start, [joint.at_origin for joint in robot.state_joints], counts)
 
 
 def state_from_model(robot: Robot, counts: np.ndarray) -> np.ndarray:

@@ -86,7 +86,9 @@ def _state(item: StateTopic) -> str:
     named = is_state_field(item.type, item.field) and STATE_TYPES[item.type].named and item.names_from == "names"
     told = "by name" if named else "in this order"
     what = "speed" if item.speeds else item.field
-    what = _named(item) if item.pose is not None else f"{what} of {_named(item)}, {told}"
+    which = f" (its pose number {item.index})" if item.index is not None else ""
+    which = f" (its transform to {item.child})" if item.child else which
+    what = f"{_named(item)}{which}" if item.pose is not None else f"{what} of {_named(item)}, {told}"
     what += f" in the frame {item.frame}" if item.frame else ""
     said = f"{item.topic} ({item.type}): {what}; at most {item.max_age_s:g} s old"
     return said + _units(item) + _time(item)
@@ -116,7 +118,9 @@ def _takeover(robot: Robot, group: CommandGroup) -> str:
 def _named(item: StateTopic | CommandGroup) -> str:
     if item.pose is not None:
         turn = f"its rotation as {item.pose.rotation} ({', '.join(item.joints[3:])})"
-        return f"the pose {item.pose.name} in the frame {item.pose.frame} ({', '.join(item.joints[:3])}), {turn}"
+        hidden = "; the model sees it from where its chunk starts" if item.pose.seen_from == "start" else ""
+        where = f"in the frame {item.pose.frame} ({', '.join(item.joints[:3])})"
+        return f"the pose {item.pose.name} {where}, {turn}{hidden}"
     pairs = zip(item.joints, item.message_names)
     return ", ".join(joint if joint == name else f"{joint} (there {name})" for joint, name in pairs)
 

@@ -321,6 +321,7 @@ def topic_facts(draw: st.DrawFn, number: int) -> TopicFacts:
     """A topic of any type that heard anything."""
     place = draw(
         st.sampled_from(["joint_states", "arm/commands", "leader/joint_states", "image_raw", "wrist/compressed"])
+        | st.sampled_from(["servo/delta_twist_cmds", "target_pose", "tcp_pose"])
     )
     facts = TopicFacts(f"/t{number}/{place}", draw(st.sampled_from(LOOKED_AT)))
     facts.listeners = tuple(draw(st.lists(st.sampled_from(["/c", "/d"]), unique=True)))
@@ -329,11 +330,12 @@ def topic_facts(draw: st.DrawFn, number: int) -> TopicFacts:
     for n in range(draw(st.integers(0, 4))):
         values = np.array([draw(NUMBERS) for _ in names])
         message = joint_message(0, names, values)
-        if facts.type in SPEEDS or facts.type in POSE_TYPES:
+        if facts.type in SPEEDS or facts.type in POSE_STATE_TYPES:
             x, y, *_ = (*values, 0.0, 0.0)
             twist, place = twist_message(x, y), TYPES["geometry_msgs/msg/Point"](x=x, y=y, z=0.0)
             message = SimpleNamespace(twist=twist, position=place, linear=twist.linear, angular=twist.angular)
             message.twist = SimpleNamespace(twist=twist, linear=twist.linear, angular=twist.angular)
+            message.header = SimpleNamespace(frame_id=draw(st.sampled_from(["", "base_link", "/base", "the frame: 1"])))
         elif facts.type == ARRAY or "Float" in facts.type:
             message = TYPES[ARRAY](layout=None, data=values)
         elif "Trajectory" in facts.type or "Image" in facts.type:

@@ -22,11 +22,14 @@ from bagmaker import (
     make_bag,
     odometry_message,
     pose_message,
+    poses_message,
     state_at,
+    transforms_message,
     twist_message,
     unsure_pose_message,
 )
 from hand import COMMAND, FRAME, STAMPED, STATE, hand_robot, path
+from seen_poses import SEEN
 from servoed_arm import SERVOED
 from video import COMPRESSED, encoded
 
@@ -36,7 +39,7 @@ from pi0_ros.conversion.align import rows, scan
 from pi0_ros.inference.metadata import Metadata
 from pi0_ros.observation.streams import Observation
 from pi0_ros.robot import CommandGroup, Joint, Robot, StateTopic, load_robot, robot_from_yaml, robot_to_yaml
-from pi0_ros.robot.message_types import TWIST, TWIST_STAMPED
+from pi0_ros.robot.message_types import TF, TWIST, TWIST_STAMPED
 from pi0_ros.robot.types import NOBODY
 
 pytestmark = pytest.mark.dds
@@ -182,7 +185,7 @@ def test_joints_from_several_publishers_and_types_are_equal(tmp_path, processes,
         if number % 5 == 0:  # as often as the clock goes on: it has no stamp
             extra.append((t_s, "/elbow", "std_msgs/msg/Float64", TYPES["std_msgs/msg/Float64"](data=values[elbow])))
         extra.append((t_s, "/odom", ODOMETRY, odometry_message(ns, 0.1 * np.sin(t_s), 0.3 * np.cos(t_s))))
-        extra.append((t_s, "/hand", POSES, poses_message(ns, [0.0, values[wrist], values[roll]])))
+        extra.append((t_s, "/hand", POSES, places_message(ns, [0.0, values[wrist], values[roll]])))
     recipe = Recipe(seconds=1.6, delay_s=0.0, extra=extra, silent=[("/cmd_vel", TWIST)])
     path = make_bag(tmp_path / "bag", replace(robot, state=(), commands=demo.commands, joints=demo.joints), recipe)
     check_parity(path, robot, processes, ros_context, unstamped={"/elbow"})
@@ -205,6 +208,28 @@ def test_a_hands_pose_is_equal(tmp_path, processes, ros_context) -> None:
         tmp_path / "bag", replace(robot, state=(), commands=()), Recipe(seconds=1.6, delay_s=0.0, extra=extra)
     )
     check_parity(bag, robot, processes, ros_context)
+
+
+def test_poses_that_share_a_topic_with_others_are_equal(tmp_path, processes, ros_context, message_package) -> None:
+    """Two of one PoseArray, a base's odometry with place and speed, and a hand that /tf tells of, among others."""
+    message_package("tf2_msgs")
+    robot = robot_from_yaml(SEEN, "seen.yaml")
+    places, turns = path(5, np.arange(81) * 0.02, turns=3.0)
+    extra: list[tuple[float, str, str, object]] = []
+    for number, (place, turn) in enumerate(zip(places, turns)):
+        t_s, ns = number * 0.02, START_NS + number * 20_000_000
+        several = poses_message(ns, [place, -place, 2 * place], [turn, turns[0], turn], FRAME)
+        extra.append((t_s, "/poses", POSES, several))
+        odometry = odometry_message(ns, 0.1 * np.sin(t_s), 0.0, (0.2 * t_s, 0.1), 3.0 + t_s)
+        extra.append((t_s, "/odom", ODOMETRY, odometry))
+        extra.append((t_s, "/base/target", STAMPED, pose_message(ns, place, turn, "odom")))
+        if number % 5 == 0:  # as often as the clock goes on: it counts by its arrival
+            of_hand, other = (FRAME, "tool0", place, turn), ("map", "odom", -place, turn)
+            extra.append((t_s, "/tf", TF, transforms_message(ns, other, of_hand)))
+            extra.append((t_s, "/tf", TF, transforms_message(ns, other)))
+    nobody = replace(robot, state=(), commands=())
+    bag = make_bag(tmp_path / "bag", nobody, Recipe(seconds=1.6, delay_s=0.0, extra=extra))
+    check_parity(bag, robot, processes, ros_context, unstamped={"/tf"})
 
 
 def test_an_arm_whose_hand_is_told_by_twists_is_equal(tmp_path, processes, ros_context) -> None:
@@ -236,7 +261,7 @@ def test_without_a_camera(tmp_path, processes, ros_context) -> None:
     check_parity(path, robot, processes, ros_context)
 
 
-def poses_message(ns: int, places: list[float]) -> object:
+def places_message(ns: int, places: list[float]) -> object:
     turn = TYPES["geometry_msgs/msg/Quaternion"](x=0.0, y=0.0, z=0.0, w=1.0)
     poses = [
         TYPES["geometry_msgs/msg/Pose"](position=TYPES["geometry_msgs/msg/Point"](x=x, y=0.0, z=0.0), orientation=turn)

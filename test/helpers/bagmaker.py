@@ -86,6 +86,26 @@ def unsure_pose_message(ns: int, place: np.ndarray, turn: np.ndarray, frame: str
     return TYPES["geometry_msgs/msg/PoseWithCovarianceStamped"](header=told.header, pose=pose)
 
 
+def poses_message(ns: int, places: Sequence[np.ndarray], turns: Sequence[np.ndarray], frame: str) -> Any:
+    """A PoseArray."""
+    poses = [pose_message(ns, place, turn, frame).pose for place, turn in zip(places, turns)]
+    framed = TYPES["std_msgs/msg/Header"](stamp=stamp(ns), frame_id=frame)
+    return TYPES["geometry_msgs/msg/PoseArray"](header=framed, poses=poses)
+
+
+def transforms_message(ns: int, *told: tuple[str, str, np.ndarray, np.ndarray]) -> Any:
+    """A TFMessage of transforms: parent, child, place, quaternion."""
+    transforms = []
+    for parent, child, place, turn in told:
+        pose = pose_message(ns, place, turn, parent)
+        where = TYPES["geometry_msgs/msg/Vector3"](**dict(zip("xyz", map(float, place))))
+        transform = TYPES["geometry_msgs/msg/Transform"](translation=where, rotation=pose.pose.orientation)
+        transforms.append(
+            TYPES["geometry_msgs/msg/TransformStamped"](header=pose.header, child_frame_id=child, transform=transform)
+        )
+    return TYPES["tf2_msgs/msg/TFMessage"](transforms=transforms)
+
+
 def trajectory_message(ns: int, names: Sequence[str], position: np.ndarray) -> Any:
     nothing = np.zeros(0)
     point = TYPES["trajectory_msgs/msg/JointTrajectoryPoint"](
@@ -141,14 +161,16 @@ def array_message(values: Sequence[float]) -> Any:
     return TYPES["std_msgs/msg/Float64MultiArray"](layout=layout, data=np.array(values, float))
 
 
-def odometry_message(ns: int, forward: float, turn: float) -> Any:
+def odometry_message(
+    ns: int, forward: float, turn: float, place: tuple[float, float] = (7.0, 8.0), heading: float = 0.0
+) -> Any:
+    """A base at a place (m) and heading (rad) of the frame odom, with speeds."""
     still = np.zeros(36)
-    pose = TYPES["geometry_msgs/msg/Pose"](
-        position=TYPES["geometry_msgs/msg/Point"](x=7.0, y=8.0, z=0.0),
-        orientation=TYPES["geometry_msgs/msg/Quaternion"](x=0.0, y=0.0, z=0.0, w=1.0),
-    )
+    about_z = np.array([0.0, 0.0, np.sin(heading / 2), np.cos(heading / 2)])
+    stamped = pose_message(ns, np.array([*place, 0.0]), about_z, "odom")
+    pose = stamped.pose
     return TYPES["nav_msgs/msg/Odometry"](
-        header=header(ns),
+        header=stamped.header,
         child_frame_id="base_link",
         pose=TYPES["geometry_msgs/msg/PoseWithCovariance"](pose=pose, covariance=still),
         twist=TYPES["geometry_msgs/msg/TwistWithCovariance"](twist=twist(forward, turn), covariance=still),

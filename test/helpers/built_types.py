@@ -22,7 +22,8 @@ from pathlib import Path
 
 import pytest
 
-KNOWN = ("action_msgs", "builtin_interfaces", "service_msgs", "std_msgs", "sensor_msgs", "unique_identifier_msgs")
+KNOWN = ("action_msgs", "builtin_interfaces", "geometry_msgs", "service_msgs", "std_msgs", "sensor_msgs")
+KNOWN = (*KNOWN, "unique_identifier_msgs")
 SUPPORTS = ("rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c")
 CONTROL_MSGS = {  # the parts of control_msgs that grippers need
     "msg/GripperCommand.msg": "float64 position\nfloat64 max_effort\n",
@@ -53,6 +54,7 @@ sensor_msgs/JointState state
 PACKET = "std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\nuint8 flags\n"
 PACKAGES = {  # what tests may ask for
     "control_msgs": CONTROL_MSGS,
+    "tf2_msgs": {"msg/TFMessage.msg": "geometry_msgs/TransformStamped[] transforms\n"},
     "ffmpeg_image_transport_msgs": {"msg/FFMPEGPacket.msg": f"{PACKET}bool is_bigendian\nuint8[] data\n"},
     "foxglove_msgs": {
         "msg/CompressedVideo.msg": "builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n"

@@ -17,7 +17,7 @@ name: servoed
 control_rate_hz: 20
 policy_rate_hz: 2
 dataset_fps: 20
-prompt: go
+prompt: put the red cube in the tray
 joints:
 {chr(10).join(_LINES)}
   - {{name: grip, unit: normalized, action: absolute,

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from seen_poses import SEEN
+from servoed_arm import SERVOED
 from spoilt_files import Spoilt, mixed, spoilt
 
 from pi0_ros.robot import RobotFileError, load_robot, robot_from_yaml, robot_to_yaml
@@ -26,7 +28,8 @@ KEY = re.compile(r"(.+?): (?=\S)")
 def changes() -> list[Spoilt]:
     """Some of tens of thousands."""
     files = FILES if not SEARCHED else [*FILES, *(ROOT / "config/robots").glob("*.yaml")]
-    documents = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files]
+    texts = [*(file.read_text(encoding="utf-8") for file in files), SEEN, SERVOED]
+    documents = [yaml.safe_load(text) for text in texts]
     every = [change for document in documents for change in (*spoilt(document), *mixed(document, documents))]
     assert len(every) > 20_000
     return random.Random(None if SEARCHED else 0).sample(every, SEARCHED or 40)

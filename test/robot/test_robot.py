@@ -29,9 +29,9 @@ from pi0_ros.robot import (
 from pi0_ros.robot.file import ACTION_SOURCES
 from pi0_ros.robot.joints import ACTIONS, KIND_UNITS, ROLES
 from pi0_ros.robot.lens import COUNTS, Lens
-from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, STATE_TYPES, TWIST_PARTS
+from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, STATE_TYPES, TWIST_PARTS, TWIST_STAMPED
 from pi0_ros.robot.released import MODELS, Release, Released
-from pi0_ros.robot.speeds import COMMANDED_BY
+from pi0_ros.robot.speeds import COMMANDED_BY, HANDS
 from pi0_ros.robot.units import Crank, Scale
 
 SMALL = (Path(__file__).parents[1] / "fixtures" / "small_robot.yaml").read_text(encoding="utf-8")
@@ -254,6 +254,13 @@ def robots(draw: st.DrawFn) -> Robot:
     def parts(group: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(draw(st.permutations(TWIST_PARTS))[: len(group)])
 
+    def frame(kind: str, names: tuple[str, ...]) -> str:
+        """Of twists that have a header; of a hand's it must be told."""
+        needed = kind == TWIST_STAMPED and not set(HANDS).isdisjoint(names)
+        return (
+            draw(st.sampled_from(["base_link", "tool 0"] if needed else ["", "base"])) if kind == TWIST_STAMPED else ""
+        )
+
     speeds = {item.name for item in joints if item.speed}
 
     def message_names(group: tuple[str, ...]) -> tuple[str, ...]:
@@ -273,7 +280,7 @@ def robots(draw: st.DrawFn) -> Robot:
         names = message_names(group) if COMMAND_TYPES[kind].named and not speed else ()
         names = parts(group) if COMMAND_TYPES[kind].parts else names
         told = names, units(group), units(group), points, "auto", *lasting
-        return CommandGroup(name, next(topic), kind, group, *told, speeds=speed)
+        return CommandGroup(name, next(topic), kind, group, *told, speeds=speed, frame=frame(kind, names))
 
     def state(group: tuple[str, ...]) -> StateTopic:
         speed = speeds.issuperset(group)
@@ -297,6 +304,7 @@ def robots(draw: st.DrawFn) -> Robot:
             *told,
             draw(st.just(0.0) | st.floats(1e-9, 9e-7)),
             speeds=speed,
+            frame=frame(kind, ()),
         )
 
     states, commands = groups("action"), groups("state")
