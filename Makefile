@@ -79,11 +79,13 @@ lint: $(READY)
 	$(BIN)/python tools/typecheck.py
 
 # From nothing to the demo's weights; every step goes on where it was interrupted. Demonstrations, weights that can see, a
-# first policy; then it drives, the demonstrator takes over, and it learns from this; and the same once more.
+# first policy; then it drives, the demonstrator takes over, and it learns from this; and the same once more. The mean of the
+# last two weights is better than either.
 train-demo: $(READY) $(RUN)/corrections_2
 	$(BIN)/pi0 train $(RUN)/corrections_2 --config config/train/demo_corrections.yaml --init $(RUN)/second/checkpoint \
 		--out $(RUN)/policy --resume $(ARGS)
-	@echo "try it: $(BIN)/pi0 demo --checkpoint $(RUN)/policy/checkpoint"
+	$(BIN)/python tools/average.py $(RUN)/second/checkpoint $(RUN)/policy/checkpoint $(RUN)/mean
+	@echo "try it: $(BIN)/pi0 demo --checkpoint $(RUN)/mean"
 
 $(RUN)/see: | $(READY)
 	$(BIN)/pi0 pretrain-demo --out $@
