@@ -32,7 +32,7 @@ def average(before: Path, after: Path, out: Path) -> None:
     one, other = load_file(before / WEIGHTS), load_file(after / WEIGHTS)
     if one.keys() != other.keys():
         raise InputError(f"{before} and {after} differ in {sorted(one.keys() ^ other.keys())}")
-    config["training"]["averaged"] = f"half and half with {before}"
+    config["training"]["averaged"] = f"half and half with the weights of {before.resolve().parent.name}"
     with new_folder(out) as folder:
         shutil.copytree(after, folder, dirs_exist_ok=True)
         mean = {name: ((one[name].float() + other[name].float()) / 2).to(one[name].dtype) for name in one}

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from pi0_ros.base.errors import Pi0Error
 from pi0_ros.base.foreign import shortened
 from pi0_ros.benchmark.rules import MOST_TRIALS, STEPS_PER_S, SUITES, WAIT_ACTION, WAIT_STEPS, Rules
 from pi0_ros.benchmark.seat import Seat
@@ -46,7 +47,7 @@ class Outcome:
     error: str = ""
 
 
-class _TrialError(Exception):
+class _TrialError(Pi0Error):
     """What ends a trial and makes it a failure."""
 
 
@@ -92,6 +93,8 @@ class Player:
         try:
             answer = question(*arguments)
         except Exception as error:
+            if self.interrupted():  # what it made of a Ctrl-C is not the trial's
+                raise KeyboardInterrupt from error
             raise _TrialError(_said(error)) from error
         if self.interrupted():
             raise KeyboardInterrupt

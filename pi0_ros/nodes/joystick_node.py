@@ -44,7 +44,7 @@ class JoystickNode(Node):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("joystick", **kwargs)
         values = declare(self, "joystick")
-        self.robot = robot_of(self, values["robot"])
+        self.robot = robot_of(self, values["robot"]).moved
         takeover = self.robot.takeover
         if not takeover.topics:
             raise InputError(

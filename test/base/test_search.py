@@ -21,8 +21,8 @@ ROBOT = load_robot("demo_arm")
 # Those that walk what this package wrote itself, or the known folders of one dataset or checkpoint; none follows links
 # to folders. Whoever looks for something in a folder that may hold anything uses `Search`.
 OWN = {
-    "base/disk.py", "checkpoints/summary.py", "cli/checkpoint_convert.py", "conversion/ray_engine.py",
-    "datasets/checks/rows.py", "datasets/facts.py", "training/saving.py",
+    "base/disk.py", "benchmark/journal.py", "checkpoints/summary.py", "cli/checkpoint_convert.py",
+    "conversion/ray_engine.py", "datasets/checks/rows.py", "datasets/facts.py", "training/saving.py",
 }  # fmt: skip
 WALKS = re.compile(r"\.rglob\(|os\.walk\(|glob\([^)]*\*\*|\.walk\(|os\.fwalk\(")
 

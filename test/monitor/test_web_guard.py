@@ -19,7 +19,8 @@ viser = pytest.importorskip("viser")
 from websockets.exceptions import InvalidStatus  # noqa: E402
 from websockets.sync.client import connect  # noqa: E402
 
-from pi0_ros.monitor.panel import SHOWN, Actions, Health, Panel, as_text  # noqa: E402
+from pi0_ros.monitor.panel import Actions, Health, Panel  # noqa: E402
+from pi0_ros.monitor.panel_text import SHOWN, as_text  # noqa: E402
 from pi0_ros.monitor.web_guard import COOKIE, Guard, guarded  # noqa: E402
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
