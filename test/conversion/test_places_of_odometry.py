@@ -16,11 +16,11 @@ from bagmaker import (
     poses_message,
     transforms_message,
 )
+from first_policy import first_policy
 from hand import path as hand_path
 from seen_poses import SEEN
 
 from pi0_ros.bags.reader import Bag
-from pi0_ros.cli.main import main
 from pi0_ros.conversion.align import rows, scan, ticks_of
 from pi0_ros.conversion.bag_check import check_bag
 from pi0_ros.observation.joint_messages import pose_numbers
@@ -28,19 +28,6 @@ from pi0_ros.robot import robot_from_yaml
 
 ROBOT = robot_from_yaml(SEEN, "seen.yaml")
 SECONDS = 3.0
-CONFIG = """
-model: demo
-threads: 1
-held_out: 0
-validate_every: 2
-model_overrides:
-  action_dim: 40
-  vlm: {width: 32, depth: 2, mlp_dim: 64, num_heads: 2, num_kv_heads: 1, head_dim: 16}
-  expert: {width: 32, depth: 2, mlp_dim: 64, num_heads: 2, num_kv_heads: 1, head_dim: 16}
-  vision: {width: 32, depth: 1, mlp_dim: 64, num_heads: 2, patch_size: 24, image_size: 96}
-stages:
-  - {name: flow, steps: 2, batch: 4, draws: 2, lr: 2.0e-3, warmup: 1, ema: 0.5}
-"""
 
 
 def heading(t_s: float) -> float:
@@ -98,25 +85,16 @@ def test_a_transform_that_is_not_there_or_not_direct_is_said(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_from_recordings_to_a_policy_that_knows_no_place(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_from_recordings_to_a_policy_that_knows_no_place(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from pi0_ros.inference.options import PolicyOptions
     from pi0_ros.observation.streams import Observation
     from pi0_ros.policy.backends import make_backend
     from pi0_ros.policy.transforms import state_to_model
 
-    file, config = tmp_path / "seen.yaml", tmp_path / "train.yaml"
-    file.write_text(SEEN)
-    config.write_text(CONFIG)
     recorded(tmp_path / "bags" / "episode_000000")
-    dataset, run = tmp_path / "dataset", tmp_path / "run"
-    for words in (
-        ("convert", tmp_path / "bags", dataset, "--robot", file),
-        ("stats", dataset),
-        ("train", dataset, "--config", config, "--out", run),
-    ):
-        assert main([str(word) for word in words]) == 0, capsys.readouterr()
-    backend = make_backend(PolicyOptions(checkpoint=str(run / "checkpoint"), torch_threads=1), robot=ROBOT)
+    _, _, checkpoint = first_policy(tmp_path, SEEN, 40)
+    backend = make_backend(PolicyOptions(checkpoint=str(checkpoint), torch_threads=1), robot=ROBOT)
     rest = np.array([joint.neutral for joint in ROBOT.state_joints])
     states = np.tile(rest, (2, 1))
     for state, place, turn in zip(states, (0.0, 3.0), ([0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0])):

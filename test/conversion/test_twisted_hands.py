@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bagmaker import START_NS, Recipe, array_message, joint_message, make_bag, twist_message
+from first_policy import command, first_policy
 from servoed_arm import SERVOED
 
 from pi0_ros.bags.reader import Bag
-from pi0_ros.cli.main import main
 from pi0_ros.conversion.align import rows, scan, ticks_of
 from pi0_ros.conversion.bag_check import check_bag
 from pi0_ros.datasets.dataset import Dataset
@@ -20,19 +20,6 @@ from pi0_ros.robot import robot_from_yaml
 ROBOT = robot_from_yaml(SERVOED, "servoed.yaml")
 KIND, TOPIC = ROBOT.commands[0].type, ROBOT.commands[0].topic
 SECONDS, TOLD_S = 3.0, (0.5, 2.0)  # a stick is held from and to
-CONFIG = """
-model: demo
-threads: 1
-held_out: 0
-validate_every: 2
-model_overrides:
-  action_dim: 9
-  vlm: {width: 32, depth: 2, mlp_dim: 64, num_heads: 2, num_kv_heads: 1, head_dim: 16}
-  expert: {width: 32, depth: 2, mlp_dim: 64, num_heads: 2, num_kv_heads: 1, head_dim: 16}
-  vision: {width: 32, depth: 1, mlp_dim: 64, num_heads: 2, patch_size: 24, image_size: 96}
-stages:
-  - {name: flow, steps: 2, batch: 4, draws: 2, lr: 2.0e-3, warmup: 1, ema: 0.5}
-"""
 
 
 def told_at(t_s: float) -> np.ndarray:
@@ -76,29 +63,20 @@ def test_a_twist_in_another_frame_is_refused_by_topic_and_frame(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_from_recordings_to_a_policy_of_twists(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_from_recordings_to_a_policy_of_twists(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from pi0_ros.inference.options import PolicyOptions
     from pi0_ros.observation.streams import Observation
     from pi0_ros.policy.backends import make_backend
 
-    file, config = tmp_path / "servoed.yaml", tmp_path / "train.yaml"
-    file.write_text(SERVOED)
-    config.write_text(CONFIG)
     recorded(tmp_path / "bags" / "episode_000000")
-    dataset, run = tmp_path / "dataset", tmp_path / "run"
-    for words in (
-        ("robot", "check", file),
-        ("convert", tmp_path / "bags", dataset, "--robot", file),
-        ("dataset", "check", dataset),
-        ("stats", dataset),
-        ("train", dataset, "--config", config, "--out", run),
-        ("doctor", "--robot", file, "--checkpoint", run / "checkpoint"),
-    ):
-        assert main([str(word) for word in words]) == 0, capsys.readouterr()
+    file, dataset, checkpoint = first_policy(tmp_path, SERVOED, 9)
+    command("robot", "check", file)
+    command("dataset", "check", dataset)
+    command("doctor", "--robot", file, "--checkpoint", checkpoint)
     (episode,) = Dataset(dataset).episodes
     assert episode.state.shape[1] == 3 and episode.action.shape[1] == 7 and np.ptp(episode.action[:, 0]) > 0.1
-    backend = make_backend(PolicyOptions(checkpoint=str(run / "checkpoint"), torch_threads=1), robot=ROBOT)
+    backend = make_backend(PolicyOptions(checkpoint=str(checkpoint), torch_threads=1), robot=ROBOT)
     chunk = backend.infer(Observation(0, {}, np.array([0.1, 0.2, 0.5]), "go", {}))
     backend.close()
     assert chunk.names == ROBOT.action_names and np.isfinite(chunk.actions).all()
