@@ -84,6 +84,7 @@ lint: $(READY)
 train-demo: $(READY) $(RUN)/corrections_2
 	$(BIN)/pi0 train $(RUN)/corrections_2 --config config/train/demo_corrections.yaml --init $(RUN)/second/checkpoint \
 		--out $(RUN)/policy --resume $(ARGS)
+	rm -rf $(RUN)/mean
 	$(BIN)/python tools/average.py $(RUN)/second/checkpoint $(RUN)/policy/checkpoint $(RUN)/mean
 	@echo "try it: $(BIN)/pi0 demo --checkpoint $(RUN)/mean"
 

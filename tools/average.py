@@ -23,6 +23,8 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 def average(before: Path, after: Path, out: Path) -> None:
     """Write `out`, a checkpoint of our own format. InputError where the two are not of one model and its statistics."""
+    if out.exists():
+        raise InputError(f"{out} exists: name a new folder")
     for name in ("norm_stats.json", "tokenizer.model"):
         if (before / name).read_bytes() != (after / name).read_bytes():
             raise InputError(f"{before / name} and {after / name} differ: their weights mean other things")
@@ -30,8 +32,9 @@ def average(before: Path, after: Path, out: Path) -> None:
     if read_json(before / CONFIG)["model"] != config["model"]:
         raise InputError(f"{before} and {after} are of two models")
     one, other = load_file(before / WEIGHTS), load_file(after / WEIGHTS)
-    if one.keys() != other.keys():
-        raise InputError(f"{before} and {after} differ in {sorted(one.keys() ^ other.keys())}")
+    shapes = [{name: tuple(value.shape) for name, value in weights.items()} for weights in (one, other)]
+    if differ := sorted(name for name, _ in shapes[0].items() ^ shapes[1].items()):
+        raise InputError(f"{before} and {after} differ in {', '.join(differ[:5])}")
     config["training"]["averaged"] = f"half and half with the weights of {before.resolve().parent.name}"
     with new_folder(out) as folder:
         shutil.copytree(after, folder, dirs_exist_ok=True)

@@ -246,7 +246,7 @@ class Controller:
             self.fail(f"{problem}; check the joint states, then call ~/arm to go on")
 
     def see(self, stamp: float, joints: np.ndarray, position: np.ndarray, arrived: bool = False) -> None:
-        """The same of joints that are only seen (indices among them)."""
+        """The same of joints that are only seen (indices among them): of these only the age is watched from then on."""
         if self.feedback.beside is not None and not self._queued(stamp, arrived):
             self.feedback.beside.measure(stamp, joints, position)
 

@@ -12,7 +12,7 @@ import viser
 import yourdfpy
 from viser.extras import ViserUrdf
 
-from pi0_ros.monitor.kinematics import parse_urdf
+from pi0_ros.monitor.kinematics import UrdfError, parse_urdf
 from pi0_ros.monitor.model import RobotModel
 
 LARGER = 1.04
@@ -127,7 +127,10 @@ def _loaded(urdf: str, folder: Path) -> yourdfpy.URDF:
     def find(fname: str) -> str:  # called by keyword
         return _package_file(fname) or str(yourdfpy.filename_handler_magic(fname, dir=str(folder)))
 
-    return yourdfpy.URDF.load(io.BytesIO(urdf.encode()), filename_handler=find)
+    try:
+        return yourdfpy.URDF.load(io.BytesIO(urdf.encode()), filename_handler=find)
+    except Exception as error:  # whatever a reader of meshes raises: a drawing must not end the page with the stop
+        raise UrdfError(f"not to be drawn: {type(error).__name__}: {error}") from error
 
 
 def _package_file(name: str) -> str:

@@ -196,6 +196,7 @@ class GoalSender:
         if number <= self._abandoned:
             if handle is not None and handle.accepted:  # nobody asks for it any more
                 handle.cancel_goal_async()
+                self._changes.forget()  # it may have ended a newer goal, which is sent again
                 self._node.get_logger().warning(f"{self.name} took a goal after {ANSWER_S:g} s: it is cancelled")
             return
         if number != self._newest:

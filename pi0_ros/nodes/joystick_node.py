@@ -36,6 +36,7 @@ from pi0_ros.nodes.running import run_node
 FASTEST_HZ = 50.0
 LONGEST_S = 0.1  # of motion in one step, after a stall of this process
 COMMAND_S = 1.0  # an older command says nothing of where the robot is
+ASK_AGAIN_S = 1.0  # while the button is held and the switch was refused
 
 
 class JoystickNode(Node):
@@ -52,7 +53,9 @@ class JoystickNode(Node):
             )
         sticks = read_sticks(values["axes"], values["buttons"], self.robot)
         self.joystick = Joystick(self.robot, sticks, values["speed"], values["dead_zone"])
-        self._button, self._in_charge, self._held = values["hold_button"], "", False
+        self._button, self._in_charge = values["hold_button"], ""
+        self._held = self._begun = False
+        self._turned_at = -np.inf  # when the switch was last asked for
         self._deadman = Deadman(f"joy[{self._button}]", values["timeout_s"])
         self._axes: list[float] = []
         self._buttons: list[int] = []
@@ -99,14 +102,18 @@ class JoystickNode(Node):
         passed, self._stepped = min(now - self._stepped, LONGEST_S), now
         held = not self._deadman.withholds(now)
         if held != self._held:
-            self._held = held
+            self._held, self._begun = held, False
+            self.get_logger().info("held: the joystick leads" if held else "let go: the policy leads again")
             self._turn(held)
         if not held:
             return
-        if self._in_charge == "person":
+        if self._in_charge != "person" and now - self._turned_at > ASK_AGAIN_S:
+            self._turn(True)  # it was refused, as before arming
+        if self._in_charge == "person" and self._begun:
             self.joystick.move(self._axes, self._buttons, passed)
         elif now - self._commanded_at < COMMAND_S:
             self.joystick.begin(self._command)  # until the person leads nothing is added up
+            self._begun = True
         else:
             self.get_logger().warning("nothing on pi0/command: is the controller armed?", throttle_duration_sec=2.0)
             return
@@ -116,7 +123,7 @@ class JoystickNode(Node):
             publisher.publish(message.fill(self.joystick.position[joints], still[joints], stamp))
 
     def _turn(self, on: bool) -> None:
-        self.get_logger().info("held: the joystick leads" if on else "let go: the policy leads again")
+        self._turned_at = time.monotonic()
         if self._switch is None:
             return
         if self._switch.service_is_ready():

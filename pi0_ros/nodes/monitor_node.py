@@ -130,7 +130,9 @@ class MonitorNode(Node):
         try:
             chunk = chunk_from_message(message, self.robot.action_names, self.get_clock().now().nanoseconds)
             if chunk.names != self.robot.joint_names:
-                return  # it says nothing of where the arm's joints go
+                unsaid = ", ".join(name for name in self.robot.joint_names if name not in chunk.names)
+                self.get_logger().warning(f"no path is drawn: chunks say nothing of {unsaid}", once=True)
+                return
             self.chunk = chunk
             self._cadence.arrived(self.chunk.stamp, self._now())
         except ChunkError as error:

@@ -191,7 +191,8 @@ class ViewerNode(Node):
 
     def _on_command(self, message: JointTrajectory) -> None:
         with contextlib.suppress(ChunkError):  # not ours: the controller's own are whole
-            self._commanded = sent_from_message(message, self.robot.joint_names)
+            sent = sent_from_message(message, self.robot.action_names)
+            self._commanded[self.robot.indices(self.robot.action_names)] = sent
 
     def _on_ghost(self, message: JointState) -> None:
         self._ghost = dict(zip(message.name, message.position))

@@ -144,6 +144,8 @@ def read_pose_state(value: Any, place: Place, joints: Sequence[Joint]) -> StateT
     pose, kind, topic = _pose(item, joints), item.text("type"), topic_of(item)
     if kind == TF and topic.endswith("tf_static"):
         item.wrong("topic", f"what {topic} says never moves: write /tf, or the topic that says where it is")
+    if kind == TF and stamp_of(item) == "header":
+        item.wrong("stamp", f"messages on {topic} hold many stamps and count by their arrival: write arrival")
     age = item.seconds("max_age_s")
     stamp, latency = stamp_of(item), state_latency_of(item, age)
     told = StateTopic(topic, kind, pose.entries, age, stamp=stamp, latency_s=latency, pose=pose)

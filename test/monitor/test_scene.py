@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from visualization_msgs.msg import Marker  # noqa: E402
 
 from pi0_ros.base.share import share_path  # noqa: E402
 from pi0_ros.control.controller import State  # noqa: E402
-from pi0_ros.monitor.kinematics import parse_urdf  # noqa: E402
+from pi0_ros.monitor.drawn_robot import with_shapes  # noqa: E402
+from pi0_ros.monitor.kinematics import UrdfError, parse_urdf  # noqa: E402
 from pi0_ros.monitor.model import robot_model  # noqa: E402
 from pi0_ros.monitor.panel import Actions, Panel, enlarge, prompt_choices  # noqa: E402
 from pi0_ros.monitor.panel_text import Health, headline  # noqa: E402
@@ -164,3 +166,12 @@ def test_one_button_per_colour_where_the_prompt_names_one() -> None:
     assert prompt_choices("fold the shirt") == ["fold the shirt"]
     assert prompt_choices("") == []
     assert prompt_choices("be bored") == ["be bored"]
+
+
+@pytest.mark.parametrize("mesh", ["bad.dae", "bad.glb", "bad.ply"])
+def test_a_mesh_that_cannot_be_read_is_an_error_of_the_urdf(tmp_path: Path, mesh: str) -> None:
+    """Anything else would end the page, and its emergency stop with it."""
+    (tmp_path / mesh).write_bytes(b"ply\n<not a mesh")
+    shape = f'<visual><geometry><mesh filename="{mesh}"/></geometry></visual>'
+    with pytest.raises(UrdfError, match="not to be drawn"):
+        with_shapes(f'<robot name="r"><link name="base">{shape}</link></robot>', tmp_path)

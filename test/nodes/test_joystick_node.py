@@ -139,6 +139,23 @@ def test_an_unplugged_joystick_lets_the_policy_lead_again(
         assert not judged(leader).breaches
 
 
+def test_a_button_that_is_held_before_the_robot_is_armed_is_asked_for_again(
+    ros_context: rclpy.Context, processes: Processes, gamepad: Gamepad, tmp_path: Path
+) -> None:
+    robot, file = patient("switch"), tmp_path / "patient.yaml"
+    file.write_text(robot_to_yaml(robot))
+    processes.node("controller_node", robot=str(file), rearm_after_s=600.0, chunk_timeout_s=600.0)
+    processes.node("joystick_node", robot=str(file), axes=f"yaw={YAW}", hold_button=HOLD, timeout_s=5.0)
+    body, leader = Body(ros_context), Leader(robot, ros_context, np.random.default_rng(0))
+    with spinning(ros_context, body), spinning(ros_context, leader):
+        leader.until(lambda: leader.count_publishers("joy") > 0, "the gamepad")
+        gamepad.set("button", HOLD, 1)
+        wait_until(lambda: "not taken over" in processes.output("joystick_node"), 60.0, "the refusal")
+        leader.arm()
+        leader.until(lambda: leader.in_charge == "person", "the person in charge")
+        assert not judged(leader).breaches
+
+
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [

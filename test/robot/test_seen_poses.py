@@ -53,6 +53,11 @@ WRONG = {
         "topic: /tf_static,",
         "state[4].topic: what /tf_static says never moves: write",
     ),
+    "a stamp of many": (
+        "child: tool0, ",
+        "child: tool0, stamp: header, ",
+        "state[4].stamp: messages on /tf hold many stamps and count by their arrival: write arrival",
+    ),
     "an index of odometry": ("joints: [base],", "joints: [base], index: 0,", "state[0].index: unknown key"),
     "a start without a way": (
         "action: relative, seen_from: start",

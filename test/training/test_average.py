@@ -39,3 +39,14 @@ def test_weights_of_other_statistics_are_not_averaged(tmp_path: Path) -> None:
     done = average(SHIPPED, other, tmp_path / "mean")
     assert done.returncode == 2 and str(stats) in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "mean").exists()
+
+
+def test_weights_of_other_shapes_and_a_folder_that_exists_are_refused(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED, other := tmp_path / "other")
+    weights = load_file(SHIPPED / "model.safetensors")
+    name = min(weights, key=lambda name: weights[name].size)
+    save_file(weights | {name: np.zeros(1, np.float32)}, other / "model.safetensors")
+    done = average(SHIPPED, other, tmp_path / "mean")
+    assert done.returncode == 2 and name in done.stderr and not (tmp_path / "mean").exists()
+    done = average(SHIPPED, SHIPPED, other)
+    assert done.returncode == 2 and f"{other} exists" in done.stderr
