@@ -74,8 +74,9 @@ def test_the_same_messages_as_over_topics(tmp_path: Path, ros_domain: int) -> No
     # Over topics the simulator waits for answers from the second command on: the first may act a period later.
     differences = []
     for late in range(3):
-        differences.append(np.abs(states[0][:looks] - states[1][late : late + looks]).max())
-    assert min(differences) < 5e-3, differences  # of the fingers on the cube, too
+        differences.append(np.abs(states[0][:looks] - states[1][late : late + looks]).max(axis=0))
+    nearest = min(differences, key=np.max)
+    assert nearest[:5].max() < 2e-3 and nearest[5] < 5e-3, differences  # the fingers press on the cube
 
     for camera in robot.cameras:
         pictures = [found[camera.topic] for found in (here, there)]
