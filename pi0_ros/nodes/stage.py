@@ -179,15 +179,21 @@ def summary(episodes: list[Episode], policy: Mapping[str, str], controller: Mapp
         ("success", _share([episode.success for episode in episodes])),
         ("named cube lifted first", _share([episode.right_cube for episode in episodes])),
         ("time to success, median", f"{np.median(times):.1f} s" if times else "-"),
-        ("chunk latency p50 / p99", f"{policy.get('latency_p50_ms')} / {policy.get('latency_p99_ms')} ms"),
+        ("chunk latency p50 / p99", _milliseconds(policy, "latency_p50_ms", "latency_p99_ms")),
         ("execution speed", policy.get("execution_slowed") or policy.get("execution_speed", "?")),
-        ("controller tick late p50 / p99", f"{controller.get('tick_p50_ms')} / {controller.get('tick_p99_ms')} ms"),
+        ("controller tick late p50 / p99", _milliseconds(controller, "tick_p50_ms", "tick_p99_ms")),
         ("clamps", controller.get("clamps", "?")),
         ("stale events", f"policy {policy.get('stale_events')}, controller {controller.get('stale_events')}"),
     ]
     width = max(len(name) for name, _ in rows)
     line = "-" * (width + 28)
     return "\n".join([line, *(f"{name:<{width}s}  {value}" for name, value in rows), line])
+
+
+def _milliseconds(values: Mapping[str, str], *keys: str) -> str:
+    """As a person reads them: `75 / 140 ms`, `0.10 / 0.50 ms`; `-` where nothing was measured."""
+    numbers = [float(values.get(key, "nan")) for key in keys]
+    return " / ".join("-" if np.isnan(n) else f"{n:.0f}" if n >= 10 else f"{n:.2f}" for n in numbers) + " ms"
 
 
 def _share(flags: list[bool]) -> str:

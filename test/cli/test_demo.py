@@ -102,6 +102,8 @@ def test_the_table_counts() -> None:
         Episode(1, "blue", False, "green", 20.0),
         Episode(2, "green", False, "", 20.0),
     ]
-    table = summary(played, {"latency_p50_ms": "30"}, {"clamps": "2"})
+    policy, controller = {"latency_p50_ms": "74.8555"}, {"clamps": "2", "tick_p50_ms": "0.1", "tick_p99_ms": "0.501187"}
+    table = summary(played, policy, controller)
+    assert "  75 / - ms" in table and "  0.10 / 0.50 ms" in table
     assert "1 of 3 (33 %)" in table and "5.0 s" in table
     assert "lifted green" in played[1].line() and "none lifted" in played[2].line()
