@@ -19,7 +19,7 @@ from pi0_ros.control.tick_times import TickAxis
 from pi0_ros.control.timeline import Timeline
 from pi0_ros.control.tracking import Tracking
 from pi0_ros.control.transitions import transition_of
-from pi0_ros.robot.types import NOBODY, TakeoverTopics
+from pi0_ros.robot.types import DRIVER_WAITS_S, NOBODY, TakeoverTopics
 
 
 class State(Enum):
@@ -43,7 +43,6 @@ LATELY = 32  # ticks whose pace is that of simulated time
 USUAL_GROWS = 1.1  # per tick: the usual time between two is the shortest of the last ones
 HELD_FRACTION = 0.05  # of a gripper's range: one that has moved less than this still holds what it held
 HOLD_FRACTION = 0.5  # a hold decelerates with this fraction of the limits, an emergency stop with all of it
-DRIVERS_WAIT_S = 0.2  # without a command the driver of a base may have stopped it by itself
 HEARS_S = 0.1  # behind that so long it is waited for how fast it goes
 ON_ITS_WAY_S = 0.5  # behind its last command a robot may still be about to go there
 QUEUED_S = 0.05  # what arrives so soon after a stall may have waited for its end
@@ -160,6 +159,10 @@ class Controller:
         self._led_until = -np.inf  # s; what the policy saw before, it saw while a person led
         self._stop_ticks = 0  # since the stop began that the timeline leads along
         self._adrift = False  # since a stall nobody knows where the joints are: only speeds may be commanded, to zero
+        # Of what is measured it is asked soon, whatever the file says; of what is not the file alone knows.
+        waits = np.where(limits.measured, np.minimum(limits.driver_waits, DRIVER_WAITS_S), limits.driver_waits)
+        self._driver_waits = np.where(limits.speed, waits, np.inf)  # [J]
+        self._doubted = np.zeros(len(limits.names), bool)  # speeds that their driver may have stopped since the stall
         self._doubted_until = -np.inf  # steady: so long it is waited for how fast a base still is
 
     @property
@@ -405,15 +408,16 @@ class Controller:
         speed, limiter = self.limits.speed, self.limiter
         if not self._drives:
             return None
-        if self._ticked < self._doubted_until:  # its driver may have stopped it meanwhile: no brake starts it again
-            if not (self.feedback.stamp[speed] > self._standing).all():
+        if self._doubted.any():  # its driver may have stopped it meanwhile: no brake starts it again
+            heard = self.feedback.stamp > self._standing  # of what nobody measures that is always so, and zero
+            if self._ticked < self._doubted_until and not heard[self._doubted].all():
                 return None
             measured, told = self.feedback.position, self._sent.copy()
             least, most = np.minimum(told, 0.0), np.maximum(told, 0.0)
-            begin = np.where(speed, np.clip(measured, least, most), told)
+            begin = np.where(self._doubted & heard, np.clip(measured, least, most), told)
             limiter.start(begin)
             self.smoother.start(begin)
-            self._sent[:], self._doubted_until = begin, -np.inf
+            self._sent[:], self._doubted[:] = begin, False
         position = self._previous = self._sent.copy()
         limiter.brake()
         self.smoother.push(limiter.position, out=self._sent)
@@ -605,6 +609,7 @@ class Controller:
         self.tracking.restart()
         self._sent[:], self._sent_velocity[:] = position, 0.0
         self._restarting, self._relaxing, self._blocked_since, self._adrift = False, None, np.nan, False
+        self._doubted[:] = False
         self.revision += 1
 
     def _off_command(self) -> np.ndarray:
@@ -676,8 +681,8 @@ class Controller:
         self._owes_rest |= bool(self._sent_velocity[~self.limits.speed].any())
         self._sent_velocity[:] = 0.0
         self._adrift = True
-        if gap > DRIVERS_WAIT_S:
-            self._doubted_until = self._ticked + HEARS_S
+        self._doubted |= gap > self._driver_waits
+        self._doubted_until = self._ticked + HEARS_S
         self.revision += 1
         if self.goes_alone.any():  # the robot went on along its plan: the last command says nothing about where it is
             self.tracking.restart()

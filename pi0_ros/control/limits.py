@@ -11,6 +11,7 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.control.hand import AXIS_FRACTION, Hand
 from pi0_ros.robot import Robot
 from pi0_ros.robot.space import Space
+from pi0_ros.robot.types import DRIVER_WAITS_S
 
 OUTSIDE_FRACTION = 0.1  # of a joint's range: sensors and grippers are a little off
 REST = 1e-12  # of a speed's limit: what rounding leaves of zero
@@ -38,6 +39,8 @@ class JointLimits:
     space: Space = field(default_factory=lambda: Space.lines(0))  # what the positions are; of no entries: lines
     speed: np.ndarray = field(default_factory=lambda: np.array(False))  # bool [J]: are velocities themselves
     measured: np.ndarray = field(default_factory=lambda: np.array(True))  # bool [J]: the others nobody measures
+    driver_waits: np.ndarray = field(default_factory=lambda: np.array(DRIVER_WAITS_S))  # s without a command after
+    # which a speed's driver stops it; infinite: never
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper", "velocity", "acceleration"):
@@ -48,7 +51,7 @@ class JointLimits:
         for name in ("speed", "measured"):
             mask = np.asarray(getattr(self, name), dtype=bool)
             object.__setattr__(self, name, np.full(len(self.names), mask) if mask.ndim == 0 else mask)
-        for name in ("jerk", "tracking", "outside"):
+        for name in ("jerk", "tracking", "outside", "driver_waits"):
             value = np.asarray(getattr(self, name), dtype=np.float64)
             object.__setattr__(self, name, np.full(len(self.names), value) if value.ndim == 0 else value)
         usual = OUTSIDE_FRACTION * (self.upper - self.lower) if self.lower.shape == self.upper.shape else self.lower
@@ -56,7 +59,7 @@ class JointLimits:
             object.__setattr__(self, "outside", np.where(np.isnan(self.outside), usual, self.outside))
         kept = (self.lower, self.upper, self.velocity, self.acceleration)
         masks = (self.gripper, self.space.turning, self.speed, self.measured)
-        arrays = (*kept, self.jerk, self.tracking, self.outside, *masks)
+        arrays = (*kept, self.jerk, self.tracking, self.outside, self.driver_waits, *masks)
         if any(array.shape != (len(self.names),) for array in arrays):
             raise InputError(f"limits must hold one value per joint ({len(self.names)} joints)")
         good = (
@@ -66,6 +69,7 @@ class JointLimits:
             & (self.jerk > 0)
             & (self.tracking > 0)
             & (self.outside >= 0)
+            & (self.driver_waits > 0)
             & (~self.speed | (self.lower <= 0) & (self.upper >= 0))
             & (self.measured | self.speed)  # without a measurement only a speed is known: it begins at rest
         )
@@ -118,6 +122,7 @@ def joint_limits(robot: Robot) -> JointLimits:
         robot.space,
         robot.speed_mask,
         np.array([joint.role != "action" for joint in robot.joints], bool),
+        robot.driver_waits_s,
     )
 
 

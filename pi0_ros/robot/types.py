@@ -17,6 +17,8 @@ from pi0_ros.robot.space import Space, space_of
 from pi0_ros.robot.turning import TURN
 from pi0_ros.robot.units import SAME, Scale
 
+DRIVER_WAITS_S = 0.2  # without a command a driver may have stopped a speed by itself, where the file does not say when
+
 
 @dataclass(frozen=True)
 class Pose:
@@ -184,6 +186,13 @@ class CommandGroup:
     on_change: float | None = None  # a command is sent where a joint is this far from the last. None: every one
     server: Server | None = None  # who takes the commands, where that is an action server
     frame: str = ""  # of speeds: the frame that its messages name; empty: none, and in recordings any
+
+    @property
+    def driver_waits_s(self) -> float:
+        """Of speeds: how long without a command the driver keeps the last one; infinite: for ever."""
+        if self.hold:
+            return float("inf")
+        return DRIVER_WAITS_S if self.max_age_s is None else self.max_age_s
 
     @property
     def message_names(self) -> tuple[str, ...]:
@@ -437,6 +446,13 @@ class Robot:
         if group.hold:
             return float("inf")
         return self.action_max_age_s if group.max_age_s is None else group.max_age_s
+
+    @property
+    def driver_waits_s(self) -> np.ndarray:
+        """How long without a command each joint's driver keeps a speed before it stops it by itself, float64 [J] s;
+        infinite where it keeps it for ever. Of joints that are no speeds it means nothing."""
+        waits = {joint: group.driver_waits_s for group in self.commands for joint in group.joints}
+        return np.array([waits.get(joint, DRIVER_WAITS_S) for joint in self.joint_names], np.float64)
 
     def with_topics(self, name: Callable[[str], str]) -> Robot:
         """This robot with `name(topic)` in the place of every topic: what a namespace and remaps make of it."""

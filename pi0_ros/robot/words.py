@@ -100,12 +100,21 @@ def _command(robot: Robot, group: CommandGroup) -> str:
     age = robot.command_age_s(group)
     kept = "until the next" if group.hold else f"for {age:g} s"
     kept += ", then it stands still" if group.speeds and not group.hold else ""
+    unmeasured = {joint.name for joint in robot.joints if joint.speed and joint.role == "action"}
+    kept += _after_a_stall(group) if unmeasured.intersection(group.joints) else ""
     what = f"{_named(group)}{f' in the frame {group.frame}' if group.frame else ''}"
     said = f"{group.name} to {group.topic} ({group.type}): {what}; {when}; in recordings one holds {kept}"
     if group.server is not None:
         to = f"{group.name} to the action server {group.server.name} ({group.server.type}, {group.server.field})"
         said = f"{to}: {_named(group)}; a goal when it changes; what was sent is told on {group.topic}, for recordings"
     return said + _units(group) + _time(group)
+
+
+def _after_a_stall(group: CommandGroup) -> str:
+    """What the controller does behind a pause where nobody measures how fast a hand still goes."""
+    if group.hold:
+        return "; behind any pause of the controller it is braked from the last"
+    return f"; behind a pause of the controller of more than {group.driver_waits_s:g} s it begins at zero"
 
 
 def _takeover(robot: Robot, group: CommandGroup) -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from arms import PERIOD, START
 from chunks import chunk_of
+from servoed_arm import SERVOED
 
 from pi0_ros.control.controller import Command, Controller, Settings, State
 from pi0_ros.control.feedback import Feedback
-from pi0_ros.control.limits import JointLimits
+from pi0_ros.control.limits import JointLimits, limits_of
+from pi0_ros.robot import robot_from_yaml
+from pi0_ros.robot.types import DRIVER_WAITS_S
 
 NAMES = ("vx", "wz")
 ARM = JointLimits(("elbow",), [-3.0], [3.0], [2.0], [9.0], [False])
@@ -20,9 +26,9 @@ AGE_S = 0.15
 class Hand:
     """A controller of the hand alone, and the arm behind it."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: JointLimits = HAND) -> None:
         beside = Feedback(ARM, np.array([AGE_S]))
-        self.controller = Controller(HAND, PERIOD, np.full(2, np.inf), Settings(rearm_after_s=5.0), beside=beside)
+        self.controller = Controller(limits, PERIOD, np.full(2, np.inf), Settings(rearm_after_s=5.0), beside=beside)
         self.now, self.elbow, self.heard, self.sent = START, 0.0, True, []  # type: ignore[var-annotated]
 
     def step(self, seconds: float, gap: float = 0.0) -> list[Command]:
@@ -87,12 +93,61 @@ def test_disarmed_or_stopped_it_brakes_within_its_limits_to_zero() -> None:
         assert hand.sent[-1] is None, "then nothing is commanded"
 
 
-def test_behind_a_pause_in_which_its_driver_stopped_it_no_brake_starts_it_again() -> None:
+@pytest.mark.parametrize("waits_s", [0.1, 0.15, DRIVER_WAITS_S, 1.0, np.inf])
+@pytest.mark.parametrize("gap_s", [0.08, 0.12, 0.3, 0.9, 2.0])
+def test_behind_a_pause_it_goes_on_from_what_its_driver_made_of_it(waits_s: float, gap_s: float) -> None:
+    """Where the driver has stopped it no brake starts it again; where it goes on it is braked within its limits."""
+    hand = Hand(replace(HAND, driver_waits=np.array(waits_s)))
+    hand.drive()
+    stopped = gap_s + PERIOD > waits_s
+    commands = np.array([command.position for command in hand.step(1.0, gap=gap_s)])
+    assert hand.controller.state is State.HOLDING and "stood still" in hand.controller.reason
+    changes = np.abs(np.diff(commands, axis=0, prepend=[[0.0, 0.0] if stopped else [0.15, 0.8]]))
+    assert (changes <= np.array([1.0, 4.0]) * PERIOD * (1 + 1e-9)).all()
+    assert commands.any() != stopped
+    np.testing.assert_array_equal(commands[-1], [0.0, 0.0])
+
+
+def test_two_pauses_one_behind_the_other_are_two_in_which_it_may_have_been_stopped() -> None:
     hand = Hand()
     hand.drive()
-    for command in hand.step(0.5, gap=0.5):
+    hand.step(PERIOD, gap=0.12)
+    for command in hand.step(0.5, gap=0.3):
         np.testing.assert_array_equal(command.position, [0.0, 0.0])
-    assert hand.controller.state is State.HOLDING
+
+
+def test_a_hand_does_not_wait_for_what_is_not_heard_of_a_base() -> None:
+    """The base is braked from what it was told where its odometry is gone; the hand has stopped."""
+    limits = replace(HAND, names=("forward", "wz"), measured=np.array([True, False]))
+    controller, now = Controller(limits, PERIOD, np.array([1.0, np.inf]), Settings()), START
+
+    def tick(heard: bool) -> Command | None:
+        if heard:
+            controller.measure(now, np.arange(1), controller.sent[:1])
+        return controller.tick(now)
+
+    for n in range(60):
+        if n == 20:
+            assert controller.arm(now) == []
+            controller.accept(chunk_of(now, 0.05, np.tile([0.15, 0.8], (40, 1)), limits.names), now)
+        now += PERIOD
+        tick(heard=True)
+    np.testing.assert_allclose(controller.sent, [0.15, 0.8], atol=1e-6)
+    now += 0.5
+    commands = []
+    for _ in range(60):
+        now += PERIOD
+        if (command := tick(heard=False)) is not None:
+            commands.append(command.position)
+    path = np.array(commands)
+    assert not path[:, 1].any() and path[0, 0] > 0.1 and (np.diff(path[:, 0]) <= 0).all() and path[-1, 0] == 0.0
+
+
+@pytest.mark.parametrize(("key", "waits_s"), [("", DRIVER_WAITS_S), ("max_age_s: 0.1", 0.1), ("hold: true", np.inf)])
+def test_the_robot_file_says_how_long_a_driver_waits(key: str, waits_s: float) -> None:
+    file = SERVOED.replace("{name: hand,", f"{{name: hand, {key},") if key else SERVOED
+    limits = limits_of(robot_from_yaml(file, "servoed.yaml"))
+    np.testing.assert_array_equal(limits.driver_waits, [*[waits_s] * 6, DRIVER_WAITS_S])
 
 
 def test_what_lies_ahead_is_known() -> None:

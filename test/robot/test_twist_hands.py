@@ -26,6 +26,20 @@ def test_its_speeds_are_moved_and_its_arm_is_seen() -> None:
     assert "in the frame base_link" in re.sub(r"\s+", " ", "\n".join(explain(robot)))
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("", "for 0.3 s, then it stands still; behind a pause of the controller of more than 0.2 s it begins at zero"),
+        ("max_age_s: 0.1,", "for 0.1 s, then it stands still; behind a pause of the controller of more than 0.1 s"),
+        ("hold: true,", "until the next; behind any pause of the controller it is braked from the last"),
+    ],
+)
+def test_what_becomes_of_it_behind_a_pause_is_said(key: str, said: str) -> None:
+    robot = robot_from_yaml(SERVOED.replace("{name: hand,", f"{{name: hand, {key}"), "servoed.yaml")
+    text = re.sub(r"\s+", " ", "\n".join(explain(robot)))
+    assert said in text and text.count("behind") == 1, "of the gripper nothing of the kind is said"
+
+
 WRONG = {
     "no frame": (
         ", frame: base_link",
