@@ -22,12 +22,15 @@ from pi0_ros.nodes.messages import LATCHED, SENSOR, message_class
 from pi0_ros.nodes.ros import start_ros
 from pi0_ros.nodes.topic_check import parameter_value
 from pi0_ros.nodes.topic_ends import endpoint, served_actions
-from pi0_ros.robot.evidence import ACTION, LOOKED_AT, OF_JOINTS, TopicFacts
+from pi0_ros.robot.evidence import ACTION, LOOKED_AT, OF_JOINTS, SPEEDS, TopicFacts
 from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, POSE_TYPES
 
 NAME = "pi0_robot_new"
 DISCOVERY_S = 5.0  # beyond the time of listening, until the first joint is heard of
 LOOK_AGAIN_S = 0.3  # topics and nodes are found one by one
+SERVO_STOPS, BASE_STOPS = "moveit_servo.incoming_command_timeout", "cmd_vel_timeout"  # s without a command
+PARAMETERS = (JOINTS, NONZERO, SERVO_STOPS, BASE_STOPS)  # read one by one: releases differ in which they have
+LONGEST_S = 10.0  # some drivers count it in ms
 HEARS_ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -65,14 +68,14 @@ class Survey:
         for facts in self.topics.values():
             if facts.type in COMMAND_TYPES or facts.type in POSE_TYPES:
                 facts.listeners = self._listeners(facts.topic)
-                for name in facts.listeners if facts.type in OF_JOINTS else ():
+                for name in facts.listeners if facts.type in (*OF_JOINTS, *SPEEDS) else ():
                     if name not in self._settings:
                         self._settings[name] = {}
                         self._asked[name] = self._node.create_client(GetParameters, f"{name}/get_parameters")
         for name, client in self._asked.items():
             if client is not None and client.service_is_ready():
                 self._asked[name] = None
-                for parameter in (JOINTS, NONZERO):  # one by one: releases differ in which they have
+                for parameter in PARAMETERS:
                     future = client.call_async(GetParameters.Request(names=[parameter]))
                     future.add_done_callback(partial(self._answered, name, parameter))
                     self._futures.append((client, future))  # kept until the end
@@ -86,6 +89,8 @@ class Survey:
                     facts.joints_told = tuple(map(str, joints))
                 if isinstance(moving := settings.get(NONZERO), bool):
                     facts.ends_moving = moving
+                if facts.type in SPEEDS and not math.isnan(stops_s := _stops_s(settings)):
+                    facts.stops_s = stops_s
         return [t for t in self.topics.values() if t.count or t.listeners or t.unreadable]
 
     def _listeners(self, topic: str) -> tuple[str, ...]:
@@ -104,6 +109,15 @@ class Survey:
             self._settings[name][parameter] = parameter_value(value)
 
 
+def _stops_s(settings: Mapping[str, object]) -> float:
+    """How long a driver goes on with its last speed, by its parameters; infinite: for ever, NaN: they do not say."""
+    if settings.get(SERVO_STOPS) == 0.0:
+        return math.inf
+    said = [settings.get(name) for name in (SERVO_STOPS, BASE_STOPS)]
+    known = [value for value in said if isinstance(value, float) and 0 < value <= LONGEST_S]
+    return known[0] if known else math.nan
+
+
 def survey_topics(seconds: float) -> tuple[list[TopicFacts], str, str]:
     """All topics of the domain, heard for so long once a joint is heard of, the URDF that a driver describes and the
     instruction (empty: not said)."""
@@ -115,7 +129,7 @@ def survey_topics(seconds: float) -> tuple[list[TopicFacts], str, str]:
     try:
         survey, looked, began, heard_at = Survey(node), 0.0, time.monotonic(), math.inf
         while (now := time.monotonic()) < min(heard_at + seconds, began + seconds + DISCOVERY_S):
-            if heard_at == math.inf and any(facts.tracks for facts in survey.topics.values()):
+            if heard_at == math.inf and any(facts.tracks or facts.parts for facts in survey.topics.values()):
                 heard_at = now
             if now - looked > LOOK_AGAIN_S:
                 looked = now

@@ -121,10 +121,12 @@ def _answered(settings: dict[str, object], name: str, future: Any) -> None:
             settings[name] = found
 
 
-def parameter_value(value: Any) -> bool | list[str] | None:
-    """A parameter that is a boolean or a list of texts; None for others."""
+def parameter_value(value: Any) -> bool | float | list[str] | None:
+    """A parameter that is a boolean, a number or a list of texts; None for others."""
     if value.type == ParameterType.PARAMETER_BOOL:
         return bool(value.bool_value)
+    if value.type in (ParameterType.PARAMETER_DOUBLE, ParameterType.PARAMETER_INTEGER):
+        return float(value.double_value if value.type == ParameterType.PARAMETER_DOUBLE else value.integer_value)
     return list(value.string_array_value) if value.type == ParameterType.PARAMETER_STRING_ARRAY else None
 
 

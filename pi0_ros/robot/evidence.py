@@ -14,17 +14,27 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.base.errors import InputError
-from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, POSE_STATE_TYPES, STATE_TYPES, TRAJECTORY
+from pi0_ros.robot.message_types import (
+    CAMERA_TYPES,
+    COMMAND_TYPES,
+    POSE_STATE_TYPES,
+    SEVERAL_POSES,
+    STATE_TYPES,
+    TF,
+    TRAJECTORY,
+)
 
 JOINT_STATE = "sensor_msgs/msg/JointState"
 NAMED_STATES = tuple(kind for kind, what in STATE_TYPES.items() if what.named and not what.speeds)
 JOINT_COMMANDS = tuple(kind for kind, what in COMMAND_TYPES.items() if not what.speeds)
 SPEEDS = tuple(kind for kind, what in (STATE_TYPES | COMMAND_TYPES).items() if what.speeds)
 OF_JOINTS = (*NAMED_STATES, *(kind for kind in JOINT_COMMANDS if kind not in NAMED_STATES))
-LOOKED_AT = (*CAMERA_TYPES, *OF_JOINTS, *SPEEDS, *POSE_STATE_TYPES)
+LOOKED_AT = (*CAMERA_TYPES, *OF_JOINTS, *SPEEDS, *POSE_STATE_TYPES, *SEVERAL_POSES)
 ACTION = "/action/"  # in the type of what is an action server and no topic; alone where its type is not known
 STEP_S = 0.04  # between the samples of a track: differences of neighbours are motion, not noise
 MOST_SAMPLES = 5000
+MOST_POSES = 16  # of one array: more are a cloud of particles, not hands
+MOST_FRAMES = 500
 SAMPLED_BYTES = 4096  # of a picture, to tell whether it changes
 
 
@@ -92,10 +102,14 @@ class TopicFacts:
     size: tuple[int, int] = (0, 0)  # of raw pictures: width, height
     repeats: int = 0  # pictures that were the same as the one before
     least_changed: float = 1.0  # of the bytes of a raw picture, from one to the next
+    stops_s: float = math.nan  # speeds: whoever listens stops so long after a command. inf: never; NaN: nobody said
     points: int = 0  # of a trajectory, at most
     numbers: int = 0  # in the last message
     frame: str = ""  # that its messages name
     tracks: dict[str, Track] = field(default_factory=dict)  # joint, or number ("0", "1", ...) -> its positions
+    child: str = ""  # of a part: the frame whose transform it is
+    index: int | None = None  # of a part: which pose of the array it is
+    parts: dict[str, TopicFacts] = field(default_factory=dict)  # each pose of messages that hold several, by itself
     unreadable: str = ""  # what was wrong with a message
     _picture: np.ndarray | None = None
 
@@ -131,6 +145,9 @@ class TopicFacts:
             place = getattr(pose, "pose", pose).position  # with a covariance beside it
             self._take({"x": place.x, "y": place.y, "z": place.z}, t_s)
             return
+        if self.type in SEVERAL_POSES:
+            self._take_poses(message, t_s)
+            return
         if self.type in SPEEDS:
             names, values = (STATE_TYPES.get(self.type) or COMMAND_TYPES[self.type]).read(message, "velocity")
             self._take(dict(zip(names or (), values)), t_s)
@@ -145,6 +162,23 @@ class TopicFacts:
         self.numbers = len(values)
         named = [str(n) for n in range(len(values))] if names is None else map(str, names)
         self._take(dict(zip(named, values)), t_s)
+
+    def _take_poses(self, message: Any, t_s: float) -> None:
+        if self.type == TF:
+            told = [
+                (one.child_frame_id.lstrip("/"), one.header.frame_id, one.transform.translation, None)
+                for one in message.transforms
+            ]
+        else:
+            told = [(str(n), self.frame, pose.position, n) for n, pose in enumerate(message.poses[:MOST_POSES])]
+        for name, frame, place, index in told:
+            if not name or (name not in self.parts and len(self.parts) >= MOST_FRAMES):
+                continue
+            child = name if index is None else ""
+            part = self.parts.setdefault(name, TopicFacts(self.topic, self.type, child=child, index=index))
+            part.arrived(t_s)
+            part.frame = str(frame)
+            part._take({"x": place.x, "y": place.y, "z": place.z}, t_s)
 
     def _take(self, values: Mapping[str, float], t_s: float) -> None:
         for name, value in values.items():

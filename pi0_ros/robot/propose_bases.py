@@ -9,7 +9,7 @@ from pi0_ros.robot.evidence import TopicFacts
 from pi0_ros.robot.message_types import COMMAND_TYPES, STATE_TYPES, TWIST_PARTS
 from pi0_ros.robot.propose_joints import LED
 from pi0_ros.robot.propose_twists import OF_A_HAND
-from pi0_ros.robot.proposed_lines import free_name, number, state_lines, word
+from pi0_ros.robot.proposed_lines import free_name, number, silence_lines, state_lines, unsaid_end, word
 
 ODOMETRY = "nav_msgs/msg/Odometry"
 ALWAYS = ("linear.x", "angular.z")  # a base that only drives and turns has no others
@@ -61,7 +61,7 @@ def propose_base(topics: Sequence[TopicFacts], unknown: list[str]) -> ProposedBa
         unknown.append(f"{first.topic} or its odometry also has {', '.join(strange)}: not among the joints")
     if says is None:
         unknown.append("how fast the base goes: no odometry was heard, /odom stands there")
-    unknown.append("whether the base's driver stops by itself when nobody commands: give it a command timeout")
+    unknown += unsaid_end(first, "the base")
     return ProposedBase(first, says, parts)
 
 
@@ -91,7 +91,7 @@ def base_command_lines(base: ProposedBase, mark: str, taken: set[str]) -> Iterat
     yield f"    topic: {base.told.topic}{who}"
     yield f"    type: {base.told.type}"
     yield from _which(base)
-    yield f"    max_age_s: 0.5  {mark} after how long without a command its driver stops"
+    yield from silence_lines(base.told, 0.5, mark)
 
 
 def _which(base: ProposedBase) -> Iterator[str]:

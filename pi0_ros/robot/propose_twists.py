@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pi0_ros.robot.evidence import TopicFacts
 from pi0_ros.robot.message_types import COMMAND_TYPES, TWIST_PARTS, TWIST_STAMPED
 from pi0_ros.robot.propose_joints import LED
-from pi0_ros.robot.proposed_lines import free_name, number, word
+from pi0_ros.robot.proposed_lines import free_name, number, silence_lines, unsaid_end, word
+from pi0_ros.robot.types import DRIVER_WAITS_S
 
 OF_A_HAND = re.compile(r"servo|delta_twist|twist_controller|cartesian|tcp|eef", re.IGNORECASE)
 MOVES = 1e-3  # m/s, rad/s: slower is standing still
@@ -45,7 +46,7 @@ def propose_twist(topics: Sequence[TopicFacts], joints: Sequence[str], unknown: 
         unknown.append(f"which parts of {first.topic} are used: none moved, so all six are joints")
     if not first.frame:
         unknown.append(f"the frame of {first.topic}: no message said it, base_link stands there")
-    unknown.append(f"whether {first.topic.strip('/')}'s driver stops by itself when nobody commands: give it a timeout")
+    unknown += unsaid_end(first, first.topic)
     taken = set(joints)
     names = tuple(free_name(f"hand_{'v' if p.startswith('linear') else 'w'}{p[-1]}", taken) for p in parts)
     return ProposedTwist(first, parts, names)
@@ -75,7 +76,7 @@ def twist_command_lines(twist: ProposedTwist, mark: str, taken: set[str]) -> Ite
     yield f"    frame: {word(frame or 'base_link')}" + ("" if frame else f"  {mark} no message said it")
     yield f"    joints: [{', '.join(map(word, twist.joints))}]"
     yield f"    names: [{', '.join(twist.parts)}]"
-    yield f"    max_age_s: 0.25  {mark} after how long without a command its driver stops"
+    yield from silence_lines(twist.told, DRIVER_WAITS_S, mark)
 
 
 def _fastest(topic: TopicFacts, part: str) -> float:

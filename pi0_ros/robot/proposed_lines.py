@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 
@@ -46,6 +47,24 @@ def number(value: float) -> str:
     """As short as it is exact to 7 digits, so that YAML reads it as a number."""
     text = f"{value:.7g}"
     return text if "e" not in text else f"{value:.9f}"
+
+
+def silence_lines(told: TopicFacts, usual_s: float, mark: str) -> Iterator[str]:
+    """The key of a speed's command that says for how long its driver keeps one."""
+    if math.isinf(told.stops_s):
+        yield "    hold: true  # its driver says that it never stops by itself"
+    elif math.isnan(told.stops_s):
+        yield f"    max_age_s: {usual_s:g}  {mark} after how long without a command its driver stops"
+    else:
+        yield f"    max_age_s: {number(told.stops_s)}  # after so long without a command its driver stops"
+
+
+def unsaid_end(told: TopicFacts, who: str) -> Iterator[str]:
+    """A sentence where it is not known that a speed's driver stops when nobody commands."""
+    if math.isinf(told.stops_s):
+        yield f"{who}'s driver goes on for ever with the last command: give it a timeout"
+    elif math.isnan(told.stops_s):
+        yield f"whether {who}'s driver stops by itself when nobody commands: give it a timeout"
 
 
 def state_lines(says: TopicFacts | None, absent: str, kind: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,8 @@ from bagmaker import (
     make_bag,
     odometry_message,
     pose_message,
+    poses_message,
+    transforms_message,
     unsure_pose_message,
 )
 from bagmaker import twist_message as hand_twist
@@ -35,7 +38,7 @@ from pi0_ros.conversion.align import rows, scan
 from pi0_ros.robot import Robot, load_robot, robot_from_yaml
 from pi0_ros.robot.evidence import ACTION, LOOKED_AT, SPEEDS, JointFacts, TopicFacts
 from pi0_ros.robot.goals import KNOWN
-from pi0_ros.robot.message_types import POSE_STATE_TYPES, POSE_TYPES, TWIST_STAMPED
+from pi0_ros.robot.message_types import POSE_ARRAY, POSE_STATE_TYPES, POSE_TYPES, SEVERAL_POSES, TF, TWIST_STAMPED
 from pi0_ros.robot.poses import called
 from pi0_ros.robot.proposal import Wishes, propose
 
@@ -248,6 +251,101 @@ def test_a_recorded_hand_of_twists_has_an_arm_that_is_seen(tmp_path: Path, capsy
     assert limits_of(robot).measured.tolist() == [True, False, False, False]
 
 
+NO_TURN = np.array([0.0, 0.0, 0.0, 1.0])
+
+
+def hand_at(t_s: float) -> np.ndarray:
+    return np.array([0.4, 0.2 * math.sin(t_s), 0.3])
+
+
+def hand_bag(folder: Path, *said: tuple[str, str, Callable[[int, float], object]], led: bool = True) -> Path:
+    """A recording of a hand that is told poses in base_link (where it is `led`), and of what these topics say."""
+    extra: list[tuple[float, str, str, object]] = []
+    for number in range(100):
+        t_s = 0.02 * number
+        ns = START_NS + round(t_s * 1e9)
+        extra += [(t_s, topic, kind, message(ns, t_s)) for topic, kind, message in said]
+        if led or not number:
+            told = pose_message(ns, hand_at(t_s + 0.1), NO_TURN, "base_link")
+            extra.append((t_s, "/target_frame", POSE_TYPES[0], told))
+    nothing = replace(load_robot("demo_arm"), cameras=(), state=(), commands=())
+    return make_bag(folder, nothing, Recipe(seconds=2.0, delay_s=0.0, extra=extra))
+
+
+def transforms(ns: int, t_s: float) -> object:
+    """As drivers publish them: the base's place, a chain's first link, a camera, and the hand directly."""
+    told = [
+        ("odom", "base_link", [t_s, 0, 0]),
+        ("base_link", "shoulder", [0, 0, 0.2]),
+        ("wrist", "hand_eye", [0, 0, 0]),
+    ]
+    told.append(("base_link", "tool0", hand_at(t_s)))
+    return transforms_message(ns, *((frame, child, np.array(place, float), NO_TURN) for frame, child, place in told))
+
+
+def both_hands(ns: int, t_s: float) -> object:
+    """The other hand's pose stands first."""
+    return poses_message(ns, [hand_at(t_s) * [1, 1, 2], hand_at(t_s)], [NO_TURN, NO_TURN], "base_link")
+
+
+def new_hand(capsys: pytest.CaptureFixture, path: Path) -> tuple[Robot, str]:
+    """The robot of the file for a recording, and its text; `pi0 robot check` explains it."""
+    file = path.parent / f"{path.name}.yaml"
+    assert new("--bag", path, "--name", "arm", "--out", file) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["robot", "check", str(file)]) == 0
+    return load_robot(file), " ".join(capsys.readouterr().out.split())
+
+
+def test_a_hand_is_found_among_the_transforms(tmp_path: Path, capsys) -> None:
+    robot, words = new_hand(capsys, hand_bag(tmp_path / "bag", ("/tf", TF, transforms)))
+    (hand,) = robot.state
+    assert (hand.topic, hand.type, hand.child, robot.poses[0].frame) == ("/tf", TF, "tool0", "base_link")
+    assert "its transform to tool0" in words
+    with Bag(tmp_path / "bag") as bag:
+        found = scan(bag, robot)
+        ticks = np.arange(START_NS + 5 * 10**8, START_NS + 15 * 10**8, 10**8)
+        for row in rows(bag, robot, found, ticks, lambda tick: ""):
+            assert row.observation is not None and abs(row.observation.state[1]) <= 0.2, row.problem
+
+
+def test_a_hand_is_found_in_an_array_of_poses(tmp_path: Path, capsys) -> None:
+    robot, words = new_hand(capsys, hand_bag(tmp_path / "bag", ("/poses", POSE_ARRAY, both_hands)))
+    (hand,) = robot.state
+    assert (hand.topic, hand.type, hand.index) == ("/poses", POSE_ARRAY, 1) and "its pose number 1" in words
+    text = (tmp_path / "bag.yaml").read_text()
+    assert "which pose of /poses is hand: number 1 is the nearest to where /target_frame tells it" in text
+    assert "index: 1  # guessed:" in text
+
+
+def test_of_several_who_say_where_a_hand_is_the_plainest_is_taken(tmp_path: Path, capsys) -> None:
+    tcp = ("/tcp_pose", POSE_TYPES[0], lambda ns, t_s: pose_message(ns, hand_at(t_s), NO_TURN, "base_link"))
+    several = ("/tf", TF, transforms), ("/poses", POSE_ARRAY, both_hands)
+    robot, _ = new_hand(capsys, hand_bag(tmp_path / "all", tcp, *several))
+    assert [item.topic for item in robot.state] == ["/tcp_pose"]
+    assert "/poses (geometry_msgs/msg/PoseArray): a pose that no command" in (tmp_path / "all.yaml").read_text()
+    robot, _ = new_hand(capsys, hand_bag(tmp_path / "several", *several))
+    assert robot.state[0].child == "tool0", "its name says so"
+
+
+def test_what_is_no_hand_among_several_poses_is_not_taken(tmp_path: Path, capsys) -> None:
+    """Things on a table, a cloud of a filter's particles, links of a chain, and goals that somebody else told."""
+    far = ("/things", POSE_ARRAY, lambda ns, t_s: poses_message(ns, [np.array([0.9, 0, 0])], [NO_TURN], "base_link"))
+    goals = ("/goal_poses", POSE_ARRAY, both_hands)
+    cloud = (
+        "/amcl/cloud",
+        POSE_ARRAY,
+        lambda ns, t_s: poses_message(ns, [hand_at(t_s)] * 40, [NO_TURN] * 40, "base_link"),
+    )
+    chain = ("/tf", TF, lambda ns, t_s: transforms_message(ns, ("wrist", "tool0", hand_at(t_s), NO_TURN)))
+    robot, _ = new_hand(capsys, hand_bag(tmp_path / "bag", far, goals, cloud, chain))
+    assert [item.topic for item in robot.state] == ["/to_be_found/pose"]
+    text = " ".join((tmp_path / "bag.yaml").read_text().replace("#", " ").split())
+    assert "/tf has tool0 in wrist, /target_frame is in base_link: let a small node look it up" in text
+    silent, _ = new_hand(capsys, hand_bag(tmp_path / "silent", far, goals, led=False))
+    assert [item.topic for item in silent.state] == ["/to_be_found/pose"]
+
+
 def test_a_pose_with_a_covariance_is_seen_of_a_hand() -> None:
     told = TopicFacts("/target_frame", POSE_TYPES[0], listeners=("/controller",))
     for kind in POSE_STATE_TYPES:
@@ -314,6 +412,13 @@ NAMES = st.sampled_from(
     ]
 )
 NUMBERS = st.floats(-400, 400) | st.sampled_from([0.0, 1.0, 1e-9, 1e6, math.nan, math.inf])
+FRAMES = st.sampled_from(["", "base_link", "/base", "the frame: 1", "tool0", "/tool0", "odom", "hand, left", "7"])
+HEADERS = st.builds(SimpleNamespace, frame_id=FRAMES)
+PLACES = st.builds(SimpleNamespace, x=NUMBERS, y=NUMBERS, z=NUMBERS)
+MOVED = st.builds(SimpleNamespace, translation=PLACES)
+TRANSFORMS = st.builds(SimpleNamespace, header=HEADERS, child_frame_id=FRAMES, transform=MOVED)
+POSES = st.builds(SimpleNamespace, position=PLACES)
+SEVERAL = {"header": HEADERS, "poses": st.lists(POSES, max_size=3), "transforms": st.lists(TRANSFORMS, max_size=3)}
 
 
 @st.composite
@@ -321,6 +426,7 @@ def topic_facts(draw: st.DrawFn, number: int) -> TopicFacts:
     """A topic of any type that heard anything."""
     place = draw(
         st.sampled_from(["joint_states", "arm/commands", "leader/joint_states", "image_raw", "wrist/compressed"])
+        | st.sampled_from(["tf", "tool_poses"])
         | st.sampled_from(["servo/delta_twist_cmds", "target_pose", "tcp_pose"])
     )
     facts = TopicFacts(f"/t{number}/{place}", draw(st.sampled_from(LOOKED_AT)))
@@ -336,6 +442,8 @@ def topic_facts(draw: st.DrawFn, number: int) -> TopicFacts:
             message = SimpleNamespace(twist=twist, position=place, linear=twist.linear, angular=twist.angular)
             message.twist = SimpleNamespace(twist=twist, linear=twist.linear, angular=twist.angular)
             message.header = SimpleNamespace(frame_id=draw(st.sampled_from(["", "base_link", "/base", "the frame: 1"])))
+        elif facts.type in SEVERAL_POSES:
+            message = draw(st.builds(SimpleNamespace, **SEVERAL))
         elif facts.type == ARRAY or "Float" in facts.type:
             message = TYPES[ARRAY](layout=None, data=values)
         elif "Trajectory" in facts.type or "Image" in facts.type:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from rclpy.qos import qos_profile_sensor_data
 from spinning import spinning
 
 from pi0_ros.nodes.messages import LATEST, action_class, message_class
+from pi0_ros.robot.message_types import POSE_ARRAY, TF
 
 RATE_HZ, PICTURES_HZ = 50.0, 20.0
 LAG_S = 0.08  # with which a base takes on its speed
@@ -43,6 +44,8 @@ class Living:
     unit: float = 1.0  # of messages in one rad or m
     base: tuple[str, str] | None = None  # topics of TwistStamped and Odometry
     hand: tuple[str, str] | None = None  # topics of the pose that is told and of the one that is said
+    hand_said_by: str = "geometry_msgs/msg/PoseStamped"  # or an array with others in front, or transforms with others
+    twists: str = ""  # topic on which MoveIt Servo is told how fast the hand goes
     servers: dict[str, str] = field(default_factory=dict)  # action -> joint
 
 
@@ -51,6 +54,8 @@ def _arm(prefix: str) -> list[str]:
 
 
 LEFT, RIGHT = _arm("left"), _arm("right")
+SERVO_STOPS_S = 0.1
+TURNED = np.random.default_rng(0).uniform(-0.6, 0.6, (6, 6))  # rad of a servoed arm's joints for one m or rad
 SEVEN = [f"panda_joint{n}" for n in range(1, 8)]
 ROBOTS = {
     "mobile_bimanual": Living(
@@ -105,6 +110,19 @@ ROBOTS = {
         servers={"/gripper_controller/gripper_cmd": "finger_joint"},
     ),
 }
+ROBOTS["servoed_hand"] = Living(
+    urdf=urdf(
+        "servoed", *(f"{name} revolute -3.1 3.1 2.0" for name in ARM_JOINTS), "finger_joint prismatic 0 0.08 0.4"
+    ),
+    positions={**{name: (0.1 * n, 0.2) for n, name in enumerate(ARM_JOINTS)}, "finger_joint": (0.04, 0.03)},
+    commands={"/gripper_controller/commands": (ARRAY, ["finger_joint"])},
+    cameras=("/scene/image_raw",),
+    twists="/servo_node/delta_twist_cmds",
+)
+SEEN_HANDS = {  # how else one learns where the hand of an arm is that is commanded by poses
+    kind: replace(ROBOTS["posed_arm"], hand=("/target_frame", topic), hand_said_by=kind)
+    for kind, topic in ((POSE_ARRAY, "/tracker/poses"), (TF, "/tf"))
+}
 assert list(SO101.positions) == SO101_JOINTS
 
 
@@ -118,6 +136,7 @@ class Driver(Node):
         self.joints = Follower(list(living.positions), middle, 10.0 * living.unit, longest_s=0.1)
         self.speed, self._asked = np.zeros(2), np.zeros(2)  # m/s, rad/s
         self.place, self.turn = np.array([0.4, 0.0, 0.3]), np.array([0.0, 1.0, 0.0, 0.0])
+        self.twist, self._twisted = np.zeros(6), -math.inf
         self.goals: list[float] = []
         self._began = self._moved = time.monotonic()
         state = message_class("sensor_msgs/msg/JointState")
@@ -131,7 +150,15 @@ class Driver(Node):
             self._odometry = self.create_publisher(message_class("nav_msgs/msg/Odometry"), living.base[1], 10)
         if living.hand is not None:
             self._listener(living.hand[0], "geometry_msgs/msg/PoseStamped", self._pose)
-            self._poses = self.create_publisher(message_class("geometry_msgs/msg/PoseStamped"), living.hand[1], 10)
+            self._poses = self.create_publisher(message_class(living.hand_said_by), living.hand[1], 10)
+        if living.twists:
+            servo = Node("servo_node", context=context)
+            servo.declare_parameter("moveit_servo.incoming_command_timeout", SERVO_STOPS_S)
+            kind = message_class("geometry_msgs/msg/TwistStamped")
+            servo.create_subscription(kind, living.twists, self._twist, LATEST)
+            self._led: Any = self.create_publisher(kind, living.twists, 10)
+            self.heard[living.twists] = 0
+            self.controllers.append(servo)
         self._served = [self._server(action, joint) for action, joint in living.servers.items()]
         self.create_timer(1.0 / RATE_HZ, self._feel)
 
@@ -167,6 +194,29 @@ class Driver(Node):
         place, turn = message.pose.position, message.pose.orientation
         self.place, self.turn = np.array([place.x, place.y, place.z]), np.array([turn.x, turn.y, turn.z, turn.w])
 
+    def _twist(self, message: Any) -> None:
+        self.heard[self.living.twists] += 1
+        linear, angular = message.twist.linear, message.twist.angular
+        self.twist = np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
+        self._twisted = time.monotonic()
+
+    def _servo(self, passed: float, t_s: float) -> None:
+        """What Servo makes of the twists: it stops where none comes. A person tells them while the robot swings."""
+        if time.monotonic() - self._twisted > SERVO_STOPS_S:
+            self.twist = np.zeros(6)
+        if self.swings:
+            message = message_class("geometry_msgs/msg/TwistStamped")()
+            message.header.stamp, message.header.frame_id = self.get_clock().now().to_msg(), "base_link"
+            linear, angular = message.twist.linear, message.twist.angular
+            linear.x, linear.z, angular.z = 0.1 * math.sin(t_s), 0.1 * math.cos(t_s), 0.3 * math.sin(2.0 * t_s)
+            self._led.publish(message)
+        else:
+            if self._led is not None:
+                self.destroy_publisher(self._led)
+                self._led = None
+            gone = self.joints.position[:6] + TURNED @ self.twist * passed
+            self.joints.send(ARM_JOINTS, np.clip(gone, -3.0, 3.0).tolist())
+
     def _server(self, action: str, joint: str) -> Any:
         from rclpy.action import ActionServer
 
@@ -190,6 +240,8 @@ class Driver(Node):
             self.joints.send(list(self.living.positions), goal)
             self._asked = np.array([0.2 * math.sin(t_s), 0.3 * math.cos(t_s)])
             self.place = np.array([0.4, 0.1 * math.sin(t_s), 0.3 + 0.05 * math.cos(t_s)])
+        if self.living.twists:
+            self._servo(passed, t_s)
         self.speed = self._asked + (self.speed - self._asked) * math.exp(-passed / LAG_S)
         stamp = self.get_clock().now().to_msg()
         joints = self.joints.move()
@@ -202,12 +254,29 @@ class Driver(Node):
             odometry.twist.twist.linear.x, odometry.twist.twist.angular.z = self.speed.tolist()
             self._odometry.publish(odometry)
         if self.living.hand is not None:
-            pose = message_class("geometry_msgs/msg/PoseStamped")()
-            pose.header.stamp, pose.header.frame_id = stamp, "base_link"
-            said = pose.pose
-            said.position.x, said.position.y, said.position.z = self.place.tolist()
-            said.orientation.x, said.orientation.y, said.orientation.z, said.orientation.w = self.turn.tolist()
-            self._poses.publish(pose)
+            self._poses.publish(self._hands(stamp))
+
+    def _hands(self, stamp: Any) -> Any:
+        """Where the hand is, in the message that its driver has for it."""
+        message = message_class(self.living.hand_said_by)()
+        if self.living.hand_said_by == TF:
+            transform = message_class("geometry_msgs/msg/TransformStamped")
+            for frame, child in (("odom", "base_link"), ("base_link", "shoulder"), ("base_link", "tool0")):
+                one = transform(child_frame_id=child)
+                one.header.stamp, one.header.frame_id = stamp, frame
+                if child == "tool0":
+                    where, turn = one.transform.translation, one.transform.rotation
+                    where.x, where.y, where.z = self.place.tolist()
+                    turn.x, turn.y, turn.z, turn.w = self.turn.tolist()
+                message.transforms.append(one)
+            return message
+        message.header.stamp, message.header.frame_id = stamp, "base_link"
+        if self.living.hand_said_by == POSE_ARRAY:
+            message.poses = [message_class("geometry_msgs/msg/Pose")() for _ in range(2)]  # another hand's first
+        said = message.poses[1] if self.living.hand_said_by == POSE_ARRAY else message.pose
+        said.position.x, said.position.y, said.position.z = self.place.tolist()
+        said.orientation.x, said.orientation.y, said.orientation.z, said.orientation.w = self.turn.tolist()
+        return message
 
     def _see(self, publisher: Any, seen: Iterator[np.ndarray]) -> None:
         publisher.publish(picture_message(self.get_clock().now().to_msg(), next(seen), "raw"))

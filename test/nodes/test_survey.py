@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from living_robots import ROBOTS, SEEN_HANDS, SERVO_STOPS_S, Living, living
 from new_robots import ARM, ARM_JOINTS, DEGREES, SO101, SO101_JOINTS, Driven, driving
 
 from pi0_ros.cli.main import main
 from pi0_ros.robot import Robot, load_robot
+from pi0_ros.robot.message_types import POSE_ARRAY, TF
 
 pytestmark = pytest.mark.dds
 
@@ -59,3 +61,47 @@ def test_a_file_for_living_drivers_passes_check_and_doctor(
     assert text.count("# guessed: ") > 10 and "written:" in said
     assert main(["robot", "new", *known, "--seconds", "6", "--out", str(file)]) == 2
     assert "--overwrite" in capsys.readouterr().err and file.read_text() == text
+
+
+def is_seen_by_transforms(robot: Robot) -> None:
+    (hand,) = [item for item in robot.state if item.pose is not None]
+    assert (hand.topic, hand.type, hand.child, robot.poses[0].frame) == ("/tf", TF, "tool0", "base_link")
+
+
+def is_seen_in_an_array(robot: Robot) -> None:
+    (hand,) = [item for item in robot.state if item.pose is not None]
+    assert (hand.topic, hand.type, hand.index, robot.poses[0].frame) == ("/tracker/poses", POSE_ARRAY, 1, "base_link")
+
+
+def is_servoed(robot: Robot) -> None:
+    """Its arm is only seen; how long Servo waits it says itself."""
+    hand = next(group for group in robot.commands if group.speeds)
+    assert hand.names == ("linear.x", "linear.z", "angular.z") and hand.frame == "base_link"
+    assert hand.max_age_s == SERVO_STOPS_S and robot.seen.joint_names == tuple(ARM_JOINTS)
+
+
+@pytest.mark.parametrize(
+    ("robot", "right"),
+    [
+        (SEEN_HANDS[TF], is_seen_by_transforms),
+        (SEEN_HANDS[POSE_ARRAY], is_seen_in_an_array),
+        (ROBOTS["servoed_hand"], is_servoed),
+    ],
+    ids=["tf", "array", "servoed"],
+)
+def test_a_file_for_a_living_hand_passes_check_and_doctor(
+    robot: Living, right, tmp_path: Path, ros_context, ros_domain, message_package, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(ros_domain))
+    message_package("tf2_msgs")
+    file, shape = tmp_path / "new.yaml", tmp_path / "new.urdf"
+    shape.write_text(robot.urdf)
+    with living(ros_context, robot):
+        told = ["robot", "new", "--urdf", str(shape), "--seconds", "5", "--out", str(file)]
+        assert main(told) == 0, capsys.readouterr().err
+        right(load_robot(file))
+        assert main(["robot", "check", str(file)]) == 0
+        reports: list[str] = []
+        while len(reports) < 3 and main(["doctor", "--robot", str(file), "--live", "--seconds", "3"]) != 0:
+            reports.append(capsys.readouterr().out)
+        assert len(reports) < 3, reports[-1] + file.read_text()
