@@ -1,6 +1,6 @@
 """From a URDF and running topics to a policy that drives the robot, its recording, a dataset and a training run.
 
-Nobody writes a line of a robot file: `pi0 robot new` does, for four robots that differ in everything. It takes a
+Nobody writes a line of a robot file: `pi0 robot new` does, for five robots that differ in everything. It takes a
 quiet machine, so it runs where it is asked for: PI0_ROBOT_SECONDS=30 drives each for so long and prints what was seen.
 """
 
@@ -96,6 +96,11 @@ def pi0(*commands: Sequence[str | Path]) -> str:
     return done.stdout.rpartition("==>")[2]
 
 
+def dimensions(robot: Robot) -> int:
+    """How many numbers its states and actions have: a servoed hand's differ."""
+    return max(len(robot.state_joints), len(robot.action_joints))
+
+
 def checkpoint_of(folder: Path, robot: Robot) -> Path:
     """A tiny policy with random weights: small ways about where the robot is, and any gripper."""
     import torch
@@ -105,20 +110,20 @@ def checkpoint_of(folder: Path, robot: Robot) -> Path:
     from pi0_ros.model.pi0 import Pi0
 
     torch.manual_seed(0)
-    count = len(robot.joints)
     cameras = tuple(camera.slot for camera in robot.cameras)
-    config = replace(tiny_config(horizon=32), action_dim=count, cameras=cameras)
-    spans = np.array([min(joint.span, 2.0) for joint in robot.joints])
-    middle = np.array([0.0 if joint.continuous else (joint.lower + joint.upper) / 2 for joint in robot.joints])
-    mean, std = np.zeros(count), 0.03 * spans
-    for n, joint in enumerate(robot.joints):
+    config = replace(tiny_config(horizon=32), action_dim=dimensions(robot), cameras=cameras)
+    middle = np.array([0.0 if joint.continuous else (joint.lower + joint.upper) / 2 for joint in robot.state_joints])
+    seen = np.array([min(joint.span, 2.0) for joint in robot.state_joints])
+    spans = np.array([min(joint.span, 2.0) for joint in robot.action_joints])
+    mean, std = np.zeros(len(spans)), 0.03 * spans
+    for n, joint in enumerate(robot.action_joints):
         if joint.kind == "gripper":
-            mean[n], std[n] = middle[n], 0.1 * spans[n]
+            mean[n], std[n] = (joint.lower + joint.upper) / 2, 0.1 * spans[n]
         elif joint.speed:
             std[n] = 0.3 * joint.upper
         elif joint.pose is not None:
             mean[n], std[n] = joint.pose.identity[joint.pose.entries.index(joint.name)], 0.03
-    state, actions = (Stats(m, s, m - 2 * s, m + 2 * s) for m, s in ((middle, 0.3 * spans), (mean, std)))
+    state, actions = (Stats(m, s, m - 2 * s, m + 2 * s) for m, s in ((middle, 0.3 * seen), (mean, std)))
     settings = PolicySettings("mean_std", "mean_std", fps=robot.dataset_fps, num_steps=4)
     return save_checkpoint(folder, Pi0(config), config, settings, robot, NormStats(state, actions), TOKENIZER)
 
@@ -212,7 +217,7 @@ def test_a_robot_that_nobody_described_is_driven_recorded_and_learnt(
     dataset = tmp_path / "dataset"
     config = tmp_path / "train.yaml"
     slots = [camera.slot for camera in robot.cameras]
-    config.write_text(CONFIG.format(dims=len(robot.joints), cameras=slots))
+    config.write_text(CONFIG.format(dims=dimensions(robot), cameras=slots))
     convert = ("convert", tmp_path / "bags", dataset, "--robot", file)
     train = ("train", dataset, "--config", config, "--out", tmp_path / "run")
     trained = pi0(convert, ("stats", dataset), train)
@@ -221,9 +226,9 @@ def test_a_robot_that_nobody_described_is_driven_recorded_and_learnt(
     actions = np.concatenate([episode.action for episode in episodes])
     assert len(actions) > 4 * float(SECONDS) and np.isfinite(actions).all()
     varied = int((np.ptp(actions, axis=0) > 1e-5).sum())
-    assert varied >= len(robot.joints) - 1, np.ptp(actions, axis=0)
+    assert varied >= len(robot.action_joints) - 1, np.ptp(actions, axis=0)
     with capsys.disabled():
         if SECONDS:
             last = trained.strip().splitlines()[-1]
             rows = f"{len(actions)} rows in {len(episodes)} episodes"
-            print(f"\n{name}: {len(robot.joints)} dimensions, {seen}, {rows}; {last}")
+            print(f"\n{name}: {dimensions(robot)} dimensions, {seen}, {rows}; {last}")
