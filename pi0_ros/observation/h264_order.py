@@ -30,6 +30,7 @@ class Order:
     def __init__(self) -> None:
         self._sequences: dict[int, Sequence] = {}
         self._pictures: dict[int, int] = {}  # picture parameter set -> sequence parameter set
+        self.ends_in_picture = False  # whether a slice was the last unit, which may have been cut short
         self._last: int | None = None  # frame_num of the last reference picture; None: something is missing
 
     def follows(self, data: bytes) -> bool:
@@ -41,6 +42,7 @@ class Order:
         whole = True
         for unit in units(data):
             kind, reference = unit[0] & 0x1F, unit[0] >> 5 & 3
+            self.ends_in_picture = kind in (SLICE, KEY_SLICE)
             if kind == SEQUENCE:
                 self._sequence(Bits(unit[1:]))
             elif kind == PICTURE:

@@ -6,6 +6,7 @@ distance. One that is not held was lost; decoders make something up for it and s
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 from pi0_ros.observation.stream_units import Bits, UnsupportedStreamError, units
@@ -14,6 +15,7 @@ SEQUENCE, PICTURE = 33, 34  # types of units
 KEYS, FRESH = range(16, 22), (19, 20)  # pictures that build on nothing; and those after which numbers begin anew
 LEADING = range(6, 10)  # shown before the key picture that they come after
 PICTURES = (*range(10), *KEYS)
+STEADY = 5  # pictures of as many slices each: the next has as many, too
 HEAD = 128  # bytes of a slice in which its references are
 LATE = "its pictures come in another order than they are shown: turn B pictures off (x265: tune zerolatency)"
 
@@ -47,17 +49,20 @@ class Order:
         self._sequences: dict[int, Sequence] = {}
         self._pictures: dict[int, Picture] = {}
         self._held: frozenset[int] = frozenset()  # numbers of the pictures that a decoder has, whole ones
+        self._slices: deque[int] = deque(maxlen=STEADY)  # of the last pictures, each
+        self.ends_in_picture = False  # whether a slice was the last unit, which may have been cut short
 
     def follows(self, data: bytes) -> bool:
         """Take one picture's bytes; whether all that it builds on has come. A key picture builds on nothing.
 
         Raises `UnsupportedStreamError`, and `ValueError` for what is no H.265 at all.
         """
-        pictures, whole = 0, True
+        pictures, slices, whole = 0, 0, True
         for unit in units(data):
             if len(unit) < 3 or unit[0] & 1 or unit[1] >> 3:  # of another layer
                 continue
             kind = unit[0] >> 1 & 0x3F
+            self.ends_in_picture = kind in PICTURES
             if kind == SEQUENCE:
                 name, sequence = _sequence(Bits(unit[2:]))
                 self._sequences[name] = sequence
@@ -68,12 +73,15 @@ class Order:
                 self._pictures[name] = Picture(of, bool(bits.take(1)), bits.take(3))
             elif kind in PICTURES:
                 bits = Bits(unit[2 : 2 + HEAD])
+                slices += 1
                 if not bits.take(1):  # not the first slice of its picture
                     continue
                 pictures += 1
                 whole = self._take(bits, kind)
         if pictures > 1:
             raise UnsupportedStreamError("a message holds several pictures: send one in each")
+        if pictures:
+            self._count(slices)
         if not pictures or not whole:
             self.lost()
         return pictures == 1 and whole
@@ -81,6 +89,14 @@ class Order:
     def lost(self) -> None:
         """Something is missing: nothing follows until the next key picture."""
         self._held = frozenset()
+
+    def _count(self, slices: int) -> None:
+        """Where all pictures have so many slices, `ValueError` for one that has fewer: decoders leave the rest as it
+        happens to be."""
+        usual = set(self._slices) if len(self._slices) == STEADY else set()
+        self._slices.append(slices)
+        if len(usual) == 1 and slices < min(usual):
+            raise ValueError(f"{slices} of {min(usual)} slices")
 
     def _take(self, bits: Bits, kind: int) -> bool:
         if kind in LEADING:

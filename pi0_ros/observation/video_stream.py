@@ -24,6 +24,10 @@ CODECS: dict[str, tuple[re.Pattern[str], str, type[Order]]] = {
 LATE = 8  # times the usual period between messages: numbers of so many lost pictures may begin again
 LONG_NS = 100_000_000  # in less the fastest cameras do not send so many
 PERIODS = 15  # of which the usual one is the median
+# Decoders go on behind the end of a picture that was cut short, with zeros, and say nothing: those of H.265 for any
+# length, those of H.264 for two bytes. So each is decoded with ones behind it, too: what is whole looks the same.
+# Arithmetic codes are intervals, so what zeros and ones leave alike is what any other bytes would have given.
+ONES = b"\xff" * 32
 
 
 class VideoStream:
@@ -32,7 +36,7 @@ class VideoStream:
     def __init__(self) -> None:
         self._kind = ""  # which of CODECS it is
         self._order: Order = h264_order.Order()
-        self._codec: Any = None
+        self._codecs: list[Any] = []  # one that is given what came, and one that is given ones behind it
         self._last_ns: int | None = None
         self._periods: list[int] = []
         self.problem = "no key picture has come yet"  # why there is no picture; empty: there was
@@ -42,7 +46,7 @@ class VideoStream:
         builds on is missing (`problem` says so). Raises `ImageError` for streams that are not understood."""
         kind = codec_of(stream_of(msg))
         if kind != self._kind:
-            self._kind, self._order, self._codec = kind, CODECS[kind][2](), None
+            self._kind, self._order, self._codecs = kind, CODECS[kind][2](), []
         self._look_at_time(t_ns)
         data = bytes(msg.data)
         try:
@@ -71,22 +75,27 @@ class VideoStream:
 
     def _decode(self, data: bytes) -> np.ndarray | None:
         av = _library()
-        if self.problem or self._codec is None:  # begins anew, with a key picture
-            self._codec = _decoder(self._kind)
+        if self.problem or not self._codecs:  # begins anew, with a key picture
+            self._codecs = [_decoder(self._kind) for _ in range(2)]
+        more = data + ONES if self._order.ends_in_picture else data
         try:
-            frames = self._codec.decode(av.Packet(data))
+            frames = [codec.decode(av.Packet(part)) for codec, part in zip(self._codecs, (data, more))]
         except av.FFmpegError as error:
             self._lose(f"a picture cannot be decoded ({error})")
             return None
-        if len(frames) != 1 or frames[0].is_corrupt:
+        if any(len(found) != 1 or found[0].is_corrupt for found in frames):
             self._lose("a picture is broken")
             return None
+        (picture,), (other,) = frames
+        if not _same(picture, other):
+            self._lose("a picture was cut short")
+            return None
         self.problem = ""
-        return np.asarray(frames[0].to_ndarray(format="rgb24"))
+        return np.asarray(picture.to_ndarray(format="rgb24"))
 
     def _lose(self, why: str) -> None:
         self._order.lost()
-        self._codec = None
+        self._codecs = []
         self.problem = why
 
 
@@ -111,6 +120,20 @@ def picture_alone(msg: Any) -> np.ndarray:
     if picture is None:
         raise PartError("a part of a video stream, which builds on the pictures before it")
     return picture
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two decoded frames have the same samples."""
+    if (one.format.name, one.width, one.height) != (other.format.name, other.width, other.height):
+        return False
+    return all(np.array_equal(_samples(one, n), _samples(other, n)) for n in range(len(one.planes)))
+
+
+def _samples(frame: Any, number: int) -> np.ndarray:
+    """A plane's bytes without what fills its lines up, uint8 [height, bytes]."""
+    plane, wide = frame.planes[number], (frame.format.components[0].bits + 7) // 8
+    lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    return lines[: plane.height, : plane.width * wide]
 
 
 def _library() -> Any:

@@ -164,6 +164,7 @@ class TopicFacts:
         self._take(dict(zip(named, values)), t_s)
 
     def _take_poses(self, message: Any, t_s: float) -> None:
+        told: list[tuple[str, str, Any, int | None]]  # name, frame, place, index
         if self.type == TF:
             told = [
                 (one.child_frame_id.lstrip("/"), one.header.frame_id, one.transform.translation, None)
