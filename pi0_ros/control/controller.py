@@ -114,8 +114,8 @@ class Controller:
         self.settings = settings
         self._longest = max(STALL_PERIODS * period, STALL_S)  # s without a tick or a command that are no stall
         self.stall_s = self._longest if stall_s is None else stall_s
-        fastest = np.where(limits.speed, np.inf, limits.velocity)  # a base that bumps into something stops at once
-        self.plausibility = Plausibility(limits.names, limits.lower, limits.upper, fastest, limits.space)
+        self._plausibility = _plausibility(limits)
+        self._plausibility_beside = None if beside is None else _plausibility(beside.limits)
         self.feedback = Feedback(limits, max_age, beside)
         self.smoother = Smoother(limits, period)
         allowed = replace(limits, acceleration=self.smoother.acceleration)
@@ -244,14 +244,21 @@ class Controller:
         if not self.feedback.measure(stamp, joints, position):
             return
         self.tracking.measured(stamp, joints, self.feedback.position[joints])
-        if problem := self.plausibility.look(stamp, joints, position):
-            self._nothing_before = max(self._nothing_before, stamp)
-            self.fail(f"{problem}; check the joint states, then call ~/arm to go on")
+        self._believe(self._plausibility, stamp, joints, position)
 
     def see(self, stamp: float, joints: np.ndarray, position: np.ndarray, arrived: bool = False) -> None:
-        """The same of joints that are only seen (indices among them): of these only the age is watched from then on."""
-        if self.feedback.beside is not None and not self._queued(stamp, arrived):
-            self.feedback.beside.measure(stamp, joints, position)
+        """The same of joints that are only seen (indices among them): nobody knows where they should be, but how old
+        they are and whether it can be true."""
+        if self.feedback.beside is None or self._plausibility_beside is None or self._queued(stamp, arrived):
+            return
+        if self.feedback.beside.measure(stamp, joints, position):
+            self._believe(self._plausibility_beside, stamp, joints, position)
+
+    def _believe(self, judge: Plausibility, stamp: float, joints: np.ndarray, position: np.ndarray) -> None:
+        """A fault where positions cannot be true, and what was predicted from them is not followed."""
+        if problem := judge.look(stamp, joints, position):
+            self._nothing_before = max(self._nothing_before, stamp)
+            self.fail(f"{problem}; check the joint states, then call ~/arm to go on")
 
     def _queued(self, stamp: float, arrived: bool) -> bool:
         """Whether what came at `stamp` may have waited for the end of a stall."""
@@ -674,7 +681,7 @@ class Controller:
         """No tick came for a while: the robot stands at the last command, or has been moved. Look before going on."""
         self._axis.restart(now)
         self._forget_chunks()
-        self.plausibility.clear()
+        self._forget_places()
         self.feedback.forget_motion()
         self.limiter.start(self._sent)
         self.smoother.start(self._sent)
@@ -706,7 +713,7 @@ class Controller:
         self._forget_chunks()
         if step < 0:
             self.feedback.clear()
-            self.plausibility.clear()
+            self._forget_places()
             self._nothing_before = self._standing = self._led_until = -np.inf
         if self.state in ARMED:
             way = f"went back by {-step:.3f} s" if step < 0 else f"leapt ahead by {step:.3f} s"
@@ -744,6 +751,12 @@ class Controller:
         self._pending = None
         self._newest_ns = None
 
+    def _forget_places(self) -> None:
+        """What is measured next may be anywhere."""
+        self._plausibility.clear()
+        if self._plausibility_beside is not None:
+            self._plausibility_beside.clear()
+
     def _expiry(self, chunk: ActionChunk) -> float:
         """Time after which `chunk` must not be followed any more."""
         return min(chunk.end, chunk.stamp + self.settings.chunk_timeout_s)
@@ -760,3 +773,9 @@ class Controller:
         elif state is State.STOPPED:
             self._restarting, self._blocked_since = False, np.nan
         self.state, self.reason = state, reason
+
+
+def _plausibility(limits: JointLimits) -> Plausibility:
+    """Who judges what is measured of these joints."""
+    fastest = np.where(limits.speed, np.inf, limits.velocity)  # a base that bumps into something stops at once
+    return Plausibility(limits.names, limits.lower, limits.upper, fastest, limits.space)

@@ -81,6 +81,31 @@ def test_it_brakes_to_zero_when_the_arm_is_not_seen_any_more() -> None:
     np.testing.assert_allclose(hand.step(0.6)[-1].position, [0.1, 0.0], atol=1e-6)
 
 
+@pytest.mark.parametrize(("elbow", "told"), [(2.5, "elbow is said to have moved by 2.5"), (30.0, "far outside")])
+def test_an_arm_that_is_said_to_leap_is_a_fault_at_once(elbow: float, told: str) -> None:
+    hand = Hand()
+    hand.drive()
+    before = hand.now
+    hand.elbow = elbow
+    hand.step(PERIOD)
+    controller = hand.controller
+    assert controller.state is State.DISARMED and told in controller.fault
+    path = np.array([command.position for command in hand.step(1.0)])
+    assert path[0].any() and not path[-1].any(), "it brakes to zero"
+    chunk = chunk_of(before, 0.05, np.tile([0.1, 0.0], (40, 1)), NAMES)
+    assert not controller.accept(chunk, hand.now) and "cannot be true" in controller.last_refusal
+
+
+def test_an_arm_that_went_on_during_a_stall_is_no_leap() -> None:
+    hand = Hand()
+    hand.drive()
+    hand.elbow, hand.heard = 2.95, False  # further than it could have gone while it was watched
+    hand.step(PERIOD, gap=0.25)
+    hand.heard = True
+    hand.step(1.0)
+    assert hand.controller.state is State.HOLDING and not hand.controller.fault
+
+
 def test_disarmed_or_stopped_it_brakes_within_its_limits_to_zero() -> None:
     for end in ("disarm", "estop"):
         hand = Hand()
