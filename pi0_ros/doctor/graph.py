@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from pi0_ros.base.findings import Finding, error, warning
 from pi0_ros.doctor.heard import Endpoint, Heard, Session
+from pi0_ros.doctor.speed_driver import check_driver
 from pi0_ros.doctor.trajectory_controller import check_controller
 from pi0_ros.robot import Camera, CommandGroup
 from pi0_ros.robot.types import Server
@@ -70,6 +71,7 @@ def check_ends(session: Session, heard: Heard) -> Iterator[Finding]:
     if isinstance(heard.item, CommandGroup):
         for node, settings in sorted(heard.settings.items()):
             yield from check_controller(heard.item, node, settings)
+            yield from check_driver(session.robot, heard.item, node, settings)
 
 
 def _server(heard: Heard, server: Server) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from std_msgs.msg import String
 
 from pi0_ros.bags.conventions import PROMPT_TOPIC
 from pi0_ros.base.errors import InputError
+from pi0_ros.doctor import speed_driver
 from pi0_ros.doctor.trajectory_controller import JOINTS, NONZERO
 from pi0_ros.nodes.messages import LATCHED, SENSOR, message_class
 from pi0_ros.nodes.ros import start_ros
@@ -28,9 +29,7 @@ from pi0_ros.robot.message_types import CAMERA_TYPES, COMMAND_TYPES, POSE_TYPES
 NAME = "pi0_robot_new"
 DISCOVERY_S = 5.0  # beyond the time of listening, until the first joint is heard of
 LOOK_AGAIN_S = 0.3  # topics and nodes are found one by one
-SERVO_STOPS, BASE_STOPS = "moveit_servo.incoming_command_timeout", "cmd_vel_timeout"  # s without a command
-PARAMETERS = (JOINTS, NONZERO, SERVO_STOPS, BASE_STOPS)  # read one by one: releases differ in which they have
-LONGEST_S = 10.0  # some drivers count it in ms
+PARAMETERS = (JOINTS, NONZERO, *speed_driver.PARAMETERS)  # read one by one: releases differ in which they have
 HEARS_ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -89,7 +88,7 @@ class Survey:
                     facts.joints_told = tuple(map(str, joints))
                 if isinstance(moving := settings.get(NONZERO), bool):
                     facts.ends_moving = moving
-                if facts.type in SPEEDS and not math.isnan(stops_s := _stops_s(settings)):
+                if facts.type in SPEEDS and not math.isnan(stops_s := speed_driver.stops_after_s(settings)):
                     facts.stops_s = stops_s
         return [t for t in self.topics.values() if t.count or t.listeners or t.unreadable]
 
@@ -107,15 +106,6 @@ class Survey:
         values = future.result().values if future.exception() is None else []
         for value in values:
             self._settings[name][parameter] = parameter_value(value)
-
-
-def _stops_s(settings: Mapping[str, object]) -> float:
-    """How long a driver goes on with its last speed, by its parameters; infinite: for ever, NaN: they do not say."""
-    if settings.get(SERVO_STOPS) == 0.0:
-        return math.inf
-    said = [settings.get(name) for name in (SERVO_STOPS, BASE_STOPS)]
-    known = [value for value in said if isinstance(value, float) and 0 < value <= LONGEST_S]
-    return known[0] if known else math.nan
 
 
 def survey_topics(seconds: float) -> tuple[list[TopicFacts], str, str]:

@@ -17,6 +17,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
+from pi0_ros.doctor import speed_driver
 from pi0_ros.doctor.heard import Heard, Session
 from pi0_ros.doctor.machine import waited_s
 from pi0_ros.doctor.trajectory_controller import PARAMETERS
@@ -101,13 +102,14 @@ class SettingsAsked:
             for info in self._node.get_subscriptions_info_by_topic(heard.topic):
                 name = endpoint(info).node
                 known = name == self._node.get_fully_qualified_name() or (heard.topic, name) in self._clients
-                if heard.item.type == TRAJECTORY and not known:
+                judged = isinstance(heard.item, CommandGroup) and (heard.item.type == TRAJECTORY or heard.item.speeds)
+                if judged and not known:
                     client = self._node.create_client(GetParameters, f"{name}/get_parameters")
                     self._clients[heard.topic, name] = client
         for (topic, name), client in self._clients.items():
             if client is not None and client.service_is_ready():
                 self._clients[topic, name] = None
-                for parameter in PARAMETERS:
+                for parameter in (*PARAMETERS, *speed_driver.PARAMETERS):
                     future = client.call_async(GetParameters.Request(names=[parameter]))
                     settings = session.topics[topic].settings.setdefault(name, {})
                     future.add_done_callback(partial(_answered, settings, parameter))

@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 from seen_arm import BASE, COMMAND, ROBOT, STATE, WRIST, Seed, listened, swapped_names, with_camera
+from servoed_arm import SERVOED
 
 from pi0_ros.base.findings import Finding, error, note, ok, warning
 from pi0_ros.doctor.checkpoint import Facts, check_horizon, check_latency, check_memory
 from pi0_ros.doctor.examination import check_session
 from pi0_ros.doctor.heard import Session
 from pi0_ros.doctor.machine import BUSY, WAITING, Load, Memory, overloaded
+from pi0_ros.doctor.speed_driver import check_driver
 from pi0_ros.doctor.statistics import Range, check_widths
 from pi0_ros.doctor.trajectory_controller import check_controller
+from pi0_ros.robot import robot_from_yaml
 
 SPAN = ROBOT.upper - ROBOT.lower
 STATE_RANGE = Range(ROBOT.lower + 0.05 * SPAN, ROBOT.upper - 0.05 * SPAN)
@@ -227,6 +230,32 @@ def test_a_trajectory_controller_that_would_refuse(group: dict, settings: dict, 
     found = list(check_controller(command, "/arm_controller", settings))
     assert [finding.severity for finding in found] == list(words[:1])
     assert all(word in found[0].what and (words[0] == "ok" or found[0].todo) for word in words[1:])
+
+
+SERVO, BASE_STOPS = "moveit_servo.incoming_command_timeout", "cmd_vel_timeout"
+
+
+@pytest.mark.parametrize(
+    ("key", "settings", "words"),
+    [
+        ("max_age_s: 0.25,", {SERVO: 0.25}, ("ok", "stops 0.25 s after a command")),
+        ("", {SERVO: 0.3}, ("ok",)),  # action.max_age_s
+        ("max_age_s: 0.25,", {BASE_STOPS: 0.5}, ("warning", "stops after 0.25 s", "max_age_s: 0.5 at")),
+        ("max_age_s: 0.25,", {SERVO: 0.0}, ("warning", "for ever", "hold: true in the place of max_age_s")),
+        ("hold: true,", {SERVO: 0.0}, ("ok", "for ever")),
+        ("hold: true,", {SERVO: 0.25}, ("warning", "keeps one for ever", "max_age_s: 0.25 at")),
+        ("max_age_s: 0.1,", {SERVO: 0.1}, ("warning", "may stop in between", "control_rate_hz")),
+        ("max_age_s: 0.04,", {SERVO: 0.04}, ("error", "stops in between")),
+        ("max_age_s: 0.25,", {BASE_STOPS: 250.0}, ()),  # in ms
+        ("max_age_s: 0.25,", {BASE_STOPS: 0.0}, ()),
+        ("max_age_s: 0.25,", {}, ()),
+    ],
+)
+def test_how_long_a_driver_of_speeds_waits_is_compared_with_the_file(key: str, settings: dict, words: tuple) -> None:
+    robot = robot_from_yaml(SERVOED.replace("{name: hand,", f"{{name: hand, {key}"), "servoed.yaml")
+    found = list(check_driver(robot, robot.commands[0], "/servo_node", settings))
+    assert [finding.severity for finding in found] == list(words[:1])
+    assert all(word in f"{found[0].what} {found[0].todo}" for word in words[1:])
 
 
 @pytest.mark.parametrize("live", [True, False])

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.dds
 SOURCE = Path(__file__).parents[1] / "helpers" / "chunk_source.py"
 PERIOD_S = 0.02
 FASTEST = np.array([0.25] * 3 + [1.0] * 3)
+CHANGE = 4.0 * FASTEST / 20.0  # from one twist to the next
 
 
 class Arm(Node):
@@ -89,7 +90,7 @@ class Arm(Node):
 
 def test_however_it_ends_the_last_twist_is_zero(tmp_path, processes, ros_context) -> None:
     path = tmp_path / "servoed.yaml"
-    path.write_text(SERVOED)
+    path.write_text(SERVOED.replace("{name: hand,", "{name: hand, hold: true,"))  # its driver never stops by itself
     names = ",".join(robot_from_yaml(SERVOED, "servoed.yaml").action_names)
     arm = Arm(ros_context)
 
@@ -119,6 +120,16 @@ def test_however_it_ends_the_last_twist_is_zero(tmp_path, processes, ros_context
         assert not arm.ask("estop")
         rests()
         assert not arm.ask("reset")
+
+        drive()
+        wait_until(lambda: abs(arm.last[0]) > 0.12, 30.0, lambda: arm.said)
+        processes.signal("controller_node", signal.SIGSTOP)
+        time.sleep(0.6)  # what had left has come
+        before = len(arm.told)
+        processes.signal("controller_node", signal.SIGCONT)
+        wait_until(lambda: len(arm.told) > before, 30.0, lambda: arm.said)
+        change = np.abs(arm.told[before] - arm.told[before - 1])
+        assert (change <= CHANGE * (1 + 1e-6)).all() and arm.told[before].any(), arm.told[before - 1 :]
 
         drive()
         arm.leaps = 2.0

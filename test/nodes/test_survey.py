@@ -105,3 +105,5 @@ def test_a_file_for_a_living_hand_passes_check_and_doctor(
         while len(reports) < 3 and main(["doctor", "--robot", str(file), "--live", "--seconds", "3"]) != 0:
             reports.append(capsys.readouterr().out)
         assert len(reports) < 3, reports[-1] + file.read_text()
+    said = "stops 0.1 s after a command, as the robot file says" in capsys.readouterr().out
+    assert said == bool(robot.twists), "Servo was asked"
