@@ -1,6 +1,7 @@
 """A joystick's axes and buttons as joint positions: speeds that are added up from where the robot was commanded to.
 
-Arrays are in the robot file's joint order and units, [J].
+Arrays are in the robot file's joint order and units, [J]. A hand that is commanded by poses moves along and turns about
+the axes of its frame: `hand.x`, `hand.angular.x`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pi0_ros.robot import Robot
 class Stick:
     """An axis (-1 .. 1) or a button (0, 1) that moves a joint, `sign` -1 the other way."""
 
-    joint: int
+    joint: int  # where in the vector; of a pose, in a way (`pi0_ros/robot/space.py`)
     number: int
     sign: float
     is_button: bool
@@ -26,21 +27,29 @@ class Stick:
 
 def read_sticks(axes: str, buttons: str, robot: Robot) -> tuple[Stick, ...]:
     """The parameters `axes` and `buttons`: "JOINT=NUMBER -JOINT=NUMBER". Raises InputError naming the wrong word."""
-    sticks = []
+    sticks, known = [], _moves(robot)
     for parameter, text in (("axes", axes), ("buttons", buttons)):
         for word in text.split():
             name, equals, number = word.removeprefix("-").partition("=")
             if not equals or not number.isdecimal():
                 raise InputError(f"{parameter}: {word!r}: write JOINT=NUMBER, or -JOINT=NUMBER the other way")
-            if name not in robot.joint_names:
-                known = ", ".join(robot.joint_names)
-                raise InputError(f"{parameter}: {robot.name} has no joint {name!r}; it has {known}")
+            if name not in known:
+                raise InputError(f"{parameter}: {robot.name} has no joint {name!r}; it has {', '.join(known)}")
             sign = -1.0 if word.startswith("-") else 1.0
-            sticks.append(Stick(robot.joint_names.index(name), int(number), sign, parameter == "buttons"))
+            sticks.append(Stick(known[name], int(number), sign, parameter == "buttons"))
     if not sticks:
-        example = " ".join(f"{name}={number}" for number, name in enumerate(robot.joint_names[:2]))
+        example = " ".join(f"{name}={number}" for number, name in enumerate(list(known)[:2]))
         raise InputError(f'say which axis moves which joint, for example axes:="{example}"')
     return tuple(sticks)
+
+
+def _moves(robot: Robot) -> dict[str, int]:
+    """What a stick can move, and where in a way it is."""
+    found = {joint.name: i for i, joint in enumerate(robot.joints) if not joint.writes_rotation}
+    for place in robot.space.poses:
+        hand = robot.joints[place.at].name.removesuffix(".x")
+        found |= {f"{hand}.angular.{axis}": place.angular.start + n for n, axis in enumerate("xyz")}
+    return found
 
 
 class Joystick:
@@ -50,9 +59,10 @@ class Joystick:
         """`speed`: share of each joint's velocity limit at full deflection; `dead_zone`: share of it that is none."""
         self._sticks, self._dead_zone = tuple(sticks), dead_zone
         self._lower, self._upper, self._speeds = robot.lower, robot.upper, robot.speed_mask
+        self._space = robot.space
         self._forward = speed * np.where(robot.speed_mask, robot.upper, robot.velocity)
         self._backward = speed * np.where(robot.speed_mask, -robot.lower, robot.velocity)
-        self.position = np.where(robot.speed_mask, 0.0, (robot.lower + robot.upper) / 2)
+        self.position = np.array([joint.neutral for joint in robot.joints])
 
     def problem(self, axes: Sequence[float], buttons: Sequence[int]) -> str:
         """Why this joystick is another than the one that was meant; "" where it is not."""
@@ -74,8 +84,10 @@ class Joystick:
             asked[stick.joint] += stick.sign * value
         asked = np.clip(asked, -1.0, 1.0)
         velocity = asked * np.where(asked > 0.0, self._forward, self._backward)
-        moved = np.where(self._speeds, velocity, self.position + velocity * seconds)
-        self.position = np.clip(moved, np.minimum(self._lower, self.position), np.maximum(self._upper, self.position))
+        space, before = self._space, self.position
+        moved = np.where(self._speeds, velocity, space.moved(before, velocity * seconds))
+        within = np.clip(moved, np.minimum(self._lower, before), np.maximum(self._upper, before))
+        self.position = np.where(space.written, moved, within)
         return self.position
 
     def _deflection(self, value: float) -> float:

@@ -1,8 +1,8 @@
 """A person's poses as targets while a policy runs: led to without a jump, and let go of when they end.
 
 At the handover the distance between the last command and the person's pose is kept and faded out, so that the robot
-does not rush to where the leader arm happens to be. A gripper keeps its command until the person moves theirs, lest
-what it holds falls. Steady times in s; J joints.
+does not rush to where the leader arm happens to be: of a hand's pose it is a way and a turn about the frame's axes. A
+gripper keeps its command until the person moves theirs, lest what it holds falls. Steady times in s; J joints.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ class Takeover:
         pose = self._pose(steady)[0]
         self._at_begin[:], self._kept[:] = pose, command
         self._keeps = limits.gripper.copy()
-        self._offset = np.where(limits.gripper | limits.speed, 0.0, command - pose)  # a base obeys the stick at once
-        size = np.abs(self._offset)
+        way = limits.space.way(pose, command)
+        self._offset = np.where(limits.gripper | limits.speed, 0.0, way)  # a base obeys the stick at once
+        size = limits.space.sizes(self._offset)
         slow = PEAK_SPEED * size / (SHARE * limits.velocity)
         soft = np.sqrt(PEAK_ACCELERATION * size / (SHARE * limits.acceleration))
         self._began, self._fade_s = steady, float(max(self._blend_s, slow.max(), soft.max()))
@@ -73,13 +74,16 @@ class Takeover:
         part = min(max((steady - self._began) / self._fade_s, 0.0), 1.0) if self._fade_s > 0 else 1.0
         left = 1.0 - part**3 * (10.0 - 15.0 * part + 6.0 * part**2)
         falling = -30.0 * part**2 * (1.0 - part) ** 2 / self._fade_s if 0.0 < part < 1.0 else 0.0
-        position = np.where(self._keeps, self._kept, pose + left * self._offset)
-        return position, np.where(self._keeps, 0.0, velocity + falling * self._offset)
+        space, offset = self._limits.space, left * self._offset
+        position = np.where(self._keeps, self._kept, space.moved(pose, offset))
+        velocity = space.carried(offset, velocity) + falling * self._offset
+        return position, np.where(self._keeps, 0.0, velocity)
 
     def _pose(self, steady: float) -> tuple[np.ndarray, np.ndarray]:
         """The person's pose and velocity [J]: on the line to the newest, or there."""
         since = steady - self._heard
         if self._takes <= 0.0 or since >= self._takes:
             return self._to, np.zeros_like(self._to)
-        way = self._to - self._from
-        return self._from + way * (max(since, 0.0) / self._takes), way / self._takes
+        space = self._limits.space
+        way = space.way(self._from, self._to)
+        return space.moved(self._from, way * (max(since, 0.0) / self._takes)), way / self._takes

@@ -176,8 +176,6 @@ def _robot(document: Any) -> Robot:
         file.wrong(
             "urdf", "of a robot that is told by a pose its arm's joints are not known, so none is drawn: remove it"
         )
-    if "takeover" in file and any(joint.pose is not None for joint in moved):
-        file.wrong("takeover", "nobody can take over a robot that is commanded by poses yet: remove it")
     fps = file.positive("dataset_fps")
     for key, rate in (("policy_rate_hz", policy_rate), ("dataset_fps", fps)):
         if not LEAST_RATE <= rate <= CONTROL_RATES[1]:
@@ -200,9 +198,7 @@ def _robot(document: Any) -> Robot:
         urdf=file.text("urdf") if "urdf" in file else None,
         released=read_released(file, len(observed), [camera.name for camera in cameras]),
         dataset=read_dataset_names(file, [joint.name for joint in joints], [camera.name for camera in cameras]),
-        takeover=read_takeover(file, [joint.name for joint in moved], streams, are_speeds)
-        if "takeover" in file
-        else NOBODY,
+        takeover=read_takeover(file, moved, streams) if "takeover" in file else NOBODY,
     )
 
 

@@ -162,6 +162,13 @@ def read_pose_command(value: Any, place: Place, joints: Sequence[Joint], hold: b
     return CommandGroup(name, topic, kind, pose.entries, stamp=stamp_of(item), max_age_s=age, hold=hold, pose=pose)
 
 
+def read_pose_topic(value: Any, place: Place, joints: Sequence[Joint]) -> CommandGroup:
+    """An entry of `takeover.topics` whose messages say where a person wants the hand."""
+    item = Section(value, place, ("topic", "type"), ("joints",), HINTS)
+    pose = _pose(item, joints)
+    return CommandGroup("takeover", topic_of(item), item.text("type"), pose.entries, pose=pose)
+
+
 def refuse_pose(value: Any, place: Place, joints: Sequence[Joint]) -> None:
     """Wrong where an entry of another type lists a pose."""
     listed = value.get("joints") if isinstance(value, dict) else None

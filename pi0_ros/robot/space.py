@@ -152,6 +152,15 @@ class Space:
             self.write(found, pose, q, start)
         return found
 
+    def carried(self, way: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+        """How fast goes what stays a constant `way` [J] from a place that moves with this velocity [J]: a pose's turn
+        turns its speed, too."""
+        found = velocity
+        for pose in self.poses:
+            found = found.copy() if found is velocity else found
+            found[pose.angular] = rotations.rotated(rotations.exp(way[pose.angular]), velocity[pose.angular])
+        return found
+
     def partly(self, start: np.ndarray, end: np.ndarray, part: np.ndarray) -> np.ndarray:
         """`part` [..., 1] (0 .. 1) of the way from `start` to `end` [..., J]: lines, and slerp."""
         return self.moved(start, part * self.way(start, end))

@@ -20,6 +20,7 @@ from pi0_ros.robot.rotations import WRITINGS
 from pi0_ros.robot.units import actions_from_counted, actions_from_model, actions_to_model, counted_actions
 from pi0_ros.training.statistics import measure
 
+JOINTS = "sensor_msgs/msg/JointState"
 SEVERAL = ("rot6d", "rot6d_rows", "axis_angle", "quaternion", "euler_xyz")
 
 
@@ -95,7 +96,19 @@ def changed(change: Any) -> str:
         (lambda d: d.update(urdf="arm.urdf"), "urdf: of a robot that is told by a pose its arm's joints are not known"),
         (
             lambda d: d.update(takeover={"topics": [{"topic": "/t", "type": STAMPED}]}),
-            "takeover: nobody can take over a robot that is commanded by poses yet",
+            "takeover.topics: no entry has joint 'gripper'",
+        ),
+        (
+            lambda d: d.update(takeover={"topics": [{"topic": "/t", "type": STAMPED, "scale": [1.0]}]}),
+            "takeover.topics[0].scale: unknown key",
+        ),
+        (
+            lambda d: d.update(takeover={"topics": [{"topic": COMMAND, "type": STAMPED}]}),
+            f"takeover.topics[0].topic: {COMMAND} is one of commands",
+        ),
+        (
+            lambda d: d.update(takeover={"topics": [{"topic": "/t", "type": JOINTS, "joints": ["hand", "gripper"]}]}),
+            f"takeover.topics[0].joints[0]: 'hand' is a pose, and no '{JOINTS}' says one",
         ),
     ],
 )
@@ -103,6 +116,21 @@ def test_every_mistake_has_its_sentence(change: Any, sentence: str) -> None:
     with pytest.raises(RobotFileError) as caught:
         robot_from_yaml(changed(change), "hand.yaml")
     assert sentence in str(caught.value) + (caught.value.details or ""), str(caught.value)
+
+
+def test_a_person_may_lead_by_poses() -> None:
+    topics = [
+        {"topic": "/person/hand", "type": STAMPED},
+        {"topic": "/person/gripper", "type": JOINTS, "joints": ["gripper"]},
+    ]
+    robot = robot_from_yaml(hand_text(takeover={"topics": topics}), "led.yaml")
+    hand, gripper = robot.takeover.topics
+    assert hand.pose == robot.poses[0] and hand.joints == robot.poses[0].entries and gripper.joints == ("gripper",)
+    assert robot_from_yaml(robot_to_yaml(robot), "again") == robot
+    place, turn = (values[0] for values in path(0, np.zeros(1)))
+    np.testing.assert_allclose(decode_command(hand, said(place, -turn)), vectors(robot, [place], [turn])[0][:-1])
+    with pytest.raises(MessageError, match="/person/hand: the pose comes in the frame 'leader'"):
+        decode_command(hand, said(place, turn, "leader"))
 
 
 def test_a_pose_with_a_covariance_is_a_state_and_no_command() -> None:
