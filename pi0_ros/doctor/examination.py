@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
@@ -14,8 +14,9 @@ from pathlib import Path
 from pi0_ros.base.findings import Finding, error, note, ok
 from pi0_ros.doctor.cameras import check_cameras
 from pi0_ros.doctor.checkpoint import Facts, check_latency, check_memory, examine_checkpoint
+from pi0_ros.doctor.following import Following, check_following, moved
 from pi0_ros.doctor.heard import Session
-from pi0_ros.doctor.joints import check_following, check_places, moved
+from pi0_ros.doctor.joints import Series, check_places
 from pi0_ros.doctor.machine import (
     check_profile,
     check_ros,
@@ -85,20 +86,33 @@ def check_session(session: Session, facts: Facts | None = None) -> Iterator[Find
     state, command = session.joints(StateTopic), session.joints(CommandGroup)
     following = check_following(robot, state, command)
     places = check_places(robot, state)
-    yield from [finding for finding in places if not _explained(finding, following)]
-    yield from [finding for finding in following if not _said(finding, places)]
+    yield from [finding for finding in places if not _explained(finding, following.findings)]
+    yield from [finding for finding in following.findings if not _said(finding, places)]
     yield from check_cameras(session)
-    if state and not (moved(robot, state) and command):
-        yield note(
-            "motion",
-            "signs, order, scale and which camera is which were not judged: the arm did not move by commands meanwhile",
-            "teleoperate it while this listens (--seconds 10), or look at a recording with --bag",
-        )
+    yield from _not_judged(robot, state, bool(command), following)
     if facts is not None:
         yield from check_latency(facts, session.latency_p99_s)
         if facts.state is not None and not any(finding.check == "units" for finding in places):
             yield from check_shown(robot, facts.state, state)
     yield from _observation(session, streams)
+
+
+def _not_judged(robot: Robot, state: Mapping[str, Series], commanded: bool, following: Following) -> Iterator[Finding]:
+    """What the motion did not tell, if anything."""
+    still = not any(moved(joint, state[joint.name][1]) for joint in robot.joints if joint.name in state)
+    if state and (still or not commanded):
+        yield note(
+            "motion",
+            "signs, order, scale and which camera is which were not judged: the arm did not move by commands meanwhile",
+            "teleoperate it while this listens (--seconds 10), or look at a recording with --bag",
+        )
+    elif following.unclear:
+        yield note(
+            "motion",
+            f"sign, scale, zero of {', '.join(following.unclear)} were not judged: too short a motion, a pause in it, "
+            "or more than its commands explain (a long lag, an arm that is held or put elsewhere)",
+            "let it move to and fro while this listens (--seconds 10)",
+        )
 
 
 def _explained(place: Finding, following: list[Finding]) -> bool:

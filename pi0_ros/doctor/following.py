@@ -1,0 +1,241 @@
+"""Whether joints do what they are told: their order, signs, scales and zeros, by state against command. numpy alone.
+
+A right joint may be late and slow, a pause may hide a motion, and somebody may put the arm elsewhere. So a fault is
+named only where the state follows the command closely with it, and no right joint would have gone so.
+
+Shapes: N times on one axis, GRID_S apart; NaN where a state or a command was not heard.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pi0_ros.base.findings import Finding, error
+from pi0_ros.doctor.joints import UNITS, Series, scale_by
+from pi0_ros.robot import Joint, Robot
+from pi0_ros.robot.turning import whole_turns
+
+GRID_S = 0.02
+LAGS = range(16)  # of GRID_S: a state that follows closely is this much later
+LEAST_S = 0.8  # that state and command must be known together without a pause
+PERIODS, PAUSE_S = 3.0, 0.2  # a pause is longer than so many usual periods and than this
+MOVES = 0.05  # of a joint's range: less is not judged
+FITS = 0.98  # correlation of a state with the command that it follows closely
+NEAR, FAR = 0.04, 0.1  # of the range: state and command that belong together differ by less than NEAR, others by more
+SLOPES, GRIPPER_SLOPES = (0.5, 2.0), (0.2, 5.0)  # a gripper may be stopped by what it holds
+ZERO, SAG = 0.3, 0.1  # of the range: a wrong zero; and how far a right joint may stand beside its command
+DELAYS = range(0, 31, 3)  # of GRID_S: a right joint on a busy machine may be this much later
+SLOWNESS_S = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)  # and get nearer to its command with these time constants
+PARTS, UNLIKE = 3, 0.4  # parts of the motion, and by what share of it their slopes may differ
+WORSE = 4.0  # times as far from what a right joint would do as from what one with the fault would
+
+
+@dataclass(frozen=True)
+class Following:
+    """What the joints' motion told."""
+
+    findings: list[Finding] = field(default_factory=list)
+    unclear: tuple[str, ...] = ()  # joints that were commanded to move, and whose states did not tell
+
+
+def check_following(robot: Robot, state: Mapping[str, Series], command: Mapping[str, Series]) -> Following:
+    """Order, signs, scales and zeros, by what the joints do when they are commanded; nothing where they are not."""
+    joints = [joint for joint in robot.joints if joint.action != "velocity" or joint.kind == "gripper"]
+    both = [joint for joint in joints if joint.name in state and joint.name in command and not joint.writes_rotation]
+    grid = _grid([state[joint.name] for joint in both] + [command[joint.name] for joint in both])
+    if not both or not len(grid):
+        return Following()
+    told = {joint.name: _on(grid, command[joint.name]) for joint in both}
+    done = {joint.name: _on(grid, state[joint.name]) for joint in both}
+    for joint in both:  # of a continuous joint whole turns between state and command are none
+        apart = done[joint.name] - told[joint.name]
+        way = np.median(apart[np.isfinite(apart)], keepdims=True) if np.isfinite(apart).any() else np.zeros(1)
+        done[joint.name] = done[joint.name] - whole_turns(way, np.array([joint.continuous]))
+    mixed = mixed_up(both, done, told)
+    found, unclear = ([_order(mixed)] if mixed else []), []
+    for joint in both:
+        if joint.name in mixed:
+            continue
+        if not moved(joint, told[joint.name]):
+            continue
+        heard = _longest(np.isfinite(done[joint.name]) & np.isfinite(told[joint.name]))
+        judged = _one(joint, done[joint.name][heard], told[joint.name][heard])
+        if isinstance(judged, Finding):
+            found.append(judged)
+        elif not judged and joint.kind != "gripper":  # which stops at whatever it holds
+            unclear.append(joint.name)
+    return Following(found, tuple(unclear))
+
+
+def moved(joint: Joint, values: np.ndarray) -> bool:
+    """Whether a joint moved, or was to move, by as much as is needed to judge it."""
+    values = values[np.isfinite(values)]
+    return bool(len(values) and np.isfinite(joint.span) and np.ptp(values) >= MOVES * joint.span)
+
+
+def mixed_up(joints: Sequence[Joint], done: Mapping[str, np.ndarray], told: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Joint -> the joint whose command its state follows, for those that follow another's and not their own.
+
+    States and commands are compared as positions, so poses tell as well as motion. Only whole exchanges count, and only
+    where they are seen in motion or all others are where they were told to be: else the arm just does not follow.
+    """
+    places = {
+        joint.name: {other.name: _apart(done[joint.name], told[other.name]) for other in joints} for joint in joints
+    }
+    span = {joint.name: joint.span for joint in joints}
+    found: dict[str, str] = {}
+    for joint in joints:
+        apart = places[joint.name]
+        best = min(apart, key=lambda name: apart[name])
+        if best != joint.name and apart[best] < NEAR * span[best] and apart[joint.name] > FAR * span[joint.name]:
+            found[joint.name] = best
+    if len(found) < 2 or set(found) != set(found.values()):
+        return {}
+    others = [joint.name for joint in joints if joint.name not in found and joint.kind != "gripper"]
+    obeys = bool(others) and all(places[name][name] < NEAR * span[name] for name in others)
+    seen = all(_closest(done[name], told[other])[0] >= FITS for name, other in found.items())
+    return found if obeys or seen else {}
+
+
+def _one(joint: Joint, done: np.ndarray, told: np.ndarray) -> Finding | bool:
+    """What is wrong with how one joint follows its command, [N] each without NaN; else whether that could be told."""
+    if len(told) * GRID_S < LEAST_S or not moved(joint, told):
+        return False
+    close, lag = _closest(done, told)
+    away, lag_away = _closest(-done, told)
+    if max(close, away) < FITS:
+        return False
+    flipped = away > close
+    state, command = _shifted(done, told, lag_away if flipped else lag)
+    slope = float(np.polyfit(command, state, 1)[0])
+    zero = float(np.median(state - command))
+    low, high = GRIPPER_SLOPES if joint.kind == "gripper" else SLOPES
+    if flipped:
+        what = f"{joint.name} moves against its command (correlation {-away:.2f})"
+        todo = "its sign is flipped: `scale: -1` for it in the robot file's state topic, or in its command's"
+        fault = error("sign", what, todo)
+    elif not low < slope < high:
+        fault = _scale(joint, slope)
+    elif joint.kind != "gripper" and abs(zero) > ZERO * joint.span:
+        what = f"{joint.name} is {zero:.3g} {joint.unit} beside its command all the time"
+        todo = "its zero differs: `offset` in the robot file's state topic, or calibrate the arm"
+        fault = error("zero", what, todo)
+    else:
+        return True
+    misfit = float(np.std(state)) * math.sqrt(max(0.0, 1.0 - max(close, away) ** 2))
+    lasts = _alike(joint, state, command, slope) and _beside_right(joint, done, told) > WORSE * misfit
+    return fault if lasts else False
+
+
+def _alike(joint: Joint, state: np.ndarray, command: np.ndarray, slope: float) -> bool:
+    """Whether the state has this slope in every part of the motion, as an arm that was stopped has not."""
+    for part in np.array_split(np.arange(len(state)), PARTS):
+        if moved(joint, command[part]):
+            own = float(np.polyfit(command[part], state[part], 1)[0])
+            if abs(own - slope) > UNLIKE * abs(slope):
+                return False
+    return True
+
+
+def _scale(joint: Joint, slope: float) -> Finding:
+    for unit in UNITS:
+        if joint.unit == unit.of and 0.8 < slope / unit.factor < 1.25:
+            what = f"{joint.name} moves {slope:.3g} for each {unit.of} that is commanded: its state is in {unit.name}"
+            return error("units", what, scale_by(unit))
+    what = f"{joint.name} moves {slope:.3g} {joint.unit} for each {joint.unit} that is commanded"
+    return error("scale", what, f"a wrong scale: `scale: {slope:.3g}` for it in its state topic, or mend the driver")
+
+
+def _order(mixed: Mapping[str, str]) -> Finding:
+    pairs = ", ".join(f"{name} does what {other} is told" for name, other in mixed.items())
+    return error(
+        "order", f"joints are mixed up: {pairs}", "correct the order of `joints` (or `names`) in the robot file"
+    )
+
+
+def _beside_right(joint: Joint, done: np.ndarray, told: np.ndarray) -> float:
+    """How far (rms) the state was from what a right joint would have done, of all the ways in which one may be late:
+    by a delay, slowly, no faster than it was seen to go, beside its command by what it sags. [N] each; 0 where the
+    time is too short to tell."""
+    if len(done) * GRID_S < LEAST_S + DELAYS[-1] * GRID_S:
+        return 0.0
+    step = max(1, round(0.1 / GRID_S))
+    fastest = float(np.max(np.abs(done[step:] - done[:-step]))) / step  # per GRID_S
+    delay, slowness, speed = (
+        values.ravel() for values in np.meshgrid(DELAYS, SLOWNESS_S, (np.inf, fastest), indexing="ij")
+    )
+    share = 1.0 - np.exp(-GRID_S / np.maximum(slowness, 1e-6))  # of its way a joint goes within GRID_S
+    place = np.full(len(delay), done[0])
+    beside = np.full((len(done), len(delay)), np.nan)
+    for now in range(len(done)):
+        begun = now > delay  # before, it did what was commanded before anybody listened
+        toward = told[np.maximum(now - delay, 0)]
+        place = np.where(begun, place + np.clip(share * (toward - place), -speed, speed), done[now])
+        beside[now, begun] = (done[now] - place)[begun]
+    sag = np.clip(np.nanmean(beside, axis=0), -SAG * joint.span, SAG * joint.span)
+    return float(np.sqrt(np.nanmean((beside - sag) ** 2, axis=0)).min())
+
+
+def _grid(series: Sequence[Series]) -> np.ndarray:
+    """The times that all know, [N]; empty where these are too few."""
+    if not series:
+        return np.empty(0)
+    begin, end = max(times[0] for times, _ in series), min(times[-1] for times, _ in series)
+    return np.arange(begin, end, GRID_S) if end - begin >= LEAST_S else np.empty(0)
+
+
+def _on(grid: np.ndarray, series: Series) -> np.ndarray:
+    """The values at these times, NaN within pauses."""
+    times, values = series
+    steps = np.diff(times)
+    pause = max(PAUSE_S, PERIODS * float(np.median(steps))) if len(steps) else math.inf
+    found = np.interp(grid, times, values)
+    for place in np.flatnonzero(steps > pause):
+        found[(grid > times[place]) & (grid < times[place + 1])] = np.nan
+    return found
+
+
+def _longest(heard: np.ndarray) -> slice:
+    """The longest run of what was heard, bool [N]."""
+    ends = np.flatnonzero(np.diff(np.concatenate([[False], heard, [False]]).astype(np.int8)))
+    begins, ends = ends[::2], ends[1::2]
+    if not len(begins):
+        return slice(0, 0)
+    best = int(np.argmax(ends - begins))
+    return slice(int(begins[best]), int(ends[best]))
+
+
+def _shifted(done: np.ndarray, told: np.ndarray, lag: int) -> tuple[np.ndarray, np.ndarray]:
+    """The states and the commands that were `lag` of GRID_S older, of where both were heard."""
+    state, command = done[lag:], told[: len(told) - lag]
+    heard = np.isfinite(state) & np.isfinite(command)
+    return state[heard], command[heard]
+
+
+def _closest(done: np.ndarray, told: np.ndarray) -> tuple[float, int]:
+    """The best correlation of state and command, and at which lag it is."""
+    best, lag = max((_correlation(*_shifted(done, told, lag)), -lag) for lag in LAGS)
+    return best, -lag
+
+
+def _correlation(state: np.ndarray, command: np.ndarray) -> float:
+    if not len(state):
+        return 0.0
+    state, command = state - state.mean(), command - command.mean()
+    size = math.sqrt(float(state @ state) * float(command @ command))
+    return float(state @ command) / size if size > 1e-12 else 0.0
+
+
+def _apart(done: np.ndarray, told: np.ndarray) -> float:
+    """How far (rms) a state is from a command, at the lag that fits best; infinite where both were not heard long
+    enough."""
+    best = math.inf
+    for lag in LAGS:
+        state, command = _shifted(done, told, lag)
+        if len(state) * GRID_S >= LEAST_S:
+            best = min(best, float(np.sqrt(np.mean((state - command) ** 2))))
+    return best
