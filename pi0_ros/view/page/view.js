@@ -462,7 +462,7 @@ function showEvaluation() {
 }
 const worstJoint = (each) => {
   const place = each.by_joint.reduce((best, value, i) => (value !== null && value > (each.by_joint[best] ?? -1) ? i : best), 0);
-  return about.joints[place] ? `most ${about.joints[place].name}` : "";
+  return about.joints[place] ? `farthest off: ${about.joints[place].name}` : "";
 };
 function nearest(at) {
   const index = (each) => about.chunks.findIndex(([number, place]) => number === each.episode && place >= each.frame);
