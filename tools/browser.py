@@ -141,7 +141,9 @@ def browser(screen: Screen = DESK) -> Iterator[Page]:
         command = [program, *OPTIONS, f"--user-data-dir={profile}", size, "about:blank"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            with connect(_address(Path(profile) / "DevToolsActivePort"), max_size=None, open_timeout=START_S) as socket:
+            address = _address(Path(profile) / "DevToolsActivePort")
+            # No pings: a browser that draws a scene without a GPU may not answer them for a while.
+            with connect(address, max_size=None, open_timeout=START_S, ping_interval=None) as socket:
                 page = Page(socket)
                 page.show(screen)
                 yield page
