@@ -46,9 +46,8 @@ def read_sticks(axes: str, buttons: str, robot: Robot) -> tuple[Stick, ...]:
 def _moves(robot: Robot) -> dict[str, int]:
     """What a stick can move, and where in a way it is."""
     found = {joint.name: i for i, joint in enumerate(robot.joints) if not joint.writes_rotation}
-    for place in robot.space.poses:
-        hand = robot.joints[place.at].name.removesuffix(".x")
-        found |= {f"{hand}.angular.{axis}": place.angular.start + n for n, axis in enumerate("xyz")}
+    for pose, place in zip(robot.poses, robot.space.poses, strict=True):
+        found |= {f"{pose.name}.angular.{axis}": place.angular.start + n for n, axis in enumerate("xyz")}
     return found
 
 

@@ -58,9 +58,7 @@ def check_following(robot: Robot, state: Mapping[str, Series], command: Mapping[
     mixed = mixed_up(both, done, told)
     found, unclear = ([_order(mixed)] if mixed else []), []
     for joint in both:
-        if joint.name in mixed:
-            continue
-        if not moved(joint, told[joint.name]):
+        if joint.name in mixed or not moved(joint, told[joint.name]):
             continue
         heard = _longest(np.isfinite(done[joint.name]) & np.isfinite(told[joint.name]))
         judged = _one(joint, done[joint.name][heard], told[joint.name][heard])

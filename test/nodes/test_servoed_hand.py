@@ -152,6 +152,7 @@ def test_however_it_ends_the_last_twist_is_zero(tmp_path, processes, ros_context
         rests()
     told = np.array(arm.told)
     assert arm.frames == {"base_link"} and {0.0, 1.0} <= {*arm.grips}, "it opens and closes"
+    assert min(arm.grips) >= 0.0 and max(arm.grips) <= 1.0
     assert (np.abs(told) <= FASTEST + 1e-9).all() and np.abs(told[:, 0]).max() > 0.1 and not told[:, 2:].any()
     changes = np.abs(np.diff(told[:, 0]))
     most = 1.0 / 20 * (1 + 1e-6)  # a message may be lost on a busy machine: one of fifty may show two periods' change
