@@ -92,11 +92,6 @@ class Heard:
         return (len(self.arrivals) - 1) / span if span > 0 else 0.0
 
     @property
-    def gap_s(self) -> float:
-        """The longest pause between two messages."""
-        return float(np.max(np.diff(self.arrivals))) if len(self.arrivals) > 1 else 0.0
-
-    @property
     def age_s(self) -> float:
         """Median age at arrival; NaN where no message has a stamp that counts."""
         return float(np.median(self.ages)) if self.ages else math.nan

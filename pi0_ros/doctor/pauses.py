@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ros.base.findings import Finding, warning
+from pi0_ros.base.findings import Finding, note, warning
 from pi0_ros.doctor.heard import Heard, Session
 
 PERIODS = 3.0  # a pause is longer than so many of a stream's usual periods
 SHARE = 0.4  # of a pause, for which others must pause to share it
+SHORT = 1.5  # times its limit: so long may one pause be that is worth a word, no warning
+RARE_S = 10.0  # one of them in this time
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Pause:
     topic: str
     began_s: float
     ended_s: float
+    slight: bool = False  # short and rare: every machine has one now and then
 
     @property
     def length_s(self) -> float:
@@ -33,11 +36,20 @@ def pauses_beyond(session: Session, limits: dict[str, float]) -> list[Pause]:
     for heard in session.topics.values():
         if heard.command or len(heard.arrivals) < 2:
             continue
-        longest = int(np.argmax(np.diff(heard.arrivals)))
-        pause = Pause(heard.topic, heard.arrivals[longest], heard.arrivals[longest + 1])
-        if pause.length_s > limits[heard.topic]:
-            found.append(pause)
+        limit, periods = limits[heard.topic], np.diff(heard.arrivals)
+        longest = int(np.argmax(periods))
+        if periods[longest] > limit:
+            rare = int((periods > limit).sum()) <= max(1.0, float(periods.sum()) / RARE_S)
+            slight = bool(rare and periods[longest] <= SHORT * limit)
+            found.append(Pause(heard.topic, heard.arrivals[longest], heard.arrivals[longest + 1], slight))
     return found
+
+
+def own_pause(heard: Heard, pause: Pause, limit_s: float) -> Finding:
+    """A pause of one topic alone."""
+    what = f"{heard.topic}: a pause of {pause.length_s:.2f} s (max_age_s {limit_s:g} s) at {heard.rate_hz:.1f} Hz"
+    todo = "messages get lost: cable, USB bandwidth, Wi-Fi, or a busy machine"
+    return note("rate", what) if pause.slight else warning("rate", what, todo)
 
 
 def shared(session: Session, pauses: Sequence[Pause]) -> list[Pause]:
@@ -56,7 +68,7 @@ def shared_pause(session: Session, pauses: Sequence[Pause]) -> Finding:
     what = f"all {count} topics paused {many}: {longest.topic} for {longest.length_s:.2f} s"
     where = "this machine" if session.live else "the machine that recorded"
     todo = f"{where}, or the network before it, was too busy: end what else runs there, then look or record again"
-    return warning("machine", what, todo)
+    return note("machine", what) if all(pause.slight for pause in pauses) else warning("machine", what, todo)
 
 
 def _pauses(heard: Heard, pause: Pause) -> bool:

@@ -10,7 +10,7 @@ from pi0_ros.base.findings import Finding, error, ok, warning
 from pi0_ros.base.foreign import MAX_LINE_CHARS, shortened
 from pi0_ros.doctor.graph import check_ends
 from pi0_ros.doctor.heard import Heard, Session
-from pi0_ros.doctor.pauses import pauses_beyond, shared, shared_pause
+from pi0_ros.doctor.pauses import Pause, own_pause, pauses_beyond, shared, shared_pause
 from pi0_ros.robot import Camera, CommandGroup, Robot
 
 EARLY_S = 0.05  # a stamp further in the future is another clock's
@@ -30,11 +30,12 @@ def check_streams(session: Session) -> list[Finding]:
             _skew(skew, sum(_off(session.robot, heard) for heard in session.topics.values() if not heard.command))
         )
     limits = {topic: max_age_s(session.robot, topic) for topic in session.topics}
-    if together := shared(session, pauses_beyond(session, limits)):
+    pauses = pauses_beyond(session, limits)
+    if together := shared(session, pauses):
         found.append(shared_pause(session, together))
-    excused = {pause.topic for pause in together}
+    alone = {pause.topic: pause for pause in pauses if pause not in together}
     for heard in session.topics.values():
-        own = [*check_ends(session, heard), *_stream(session, heard, skew, heard.topic in excused)]
+        own = [*check_ends(session, heard), *_stream(session, heard, skew, alone.get(heard.topic))]
         served = heard.item.server if isinstance(heard.item, CommandGroup) else None
         found += own or [ok(served.name if served is not None else heard.topic, _summary(session, heard))]
     return found
@@ -81,8 +82,8 @@ def _skew(offset_s: float, count: int) -> Finding:
     return error("clock", what, "synchronise them (chrony or PTP on both), then look again")
 
 
-def _stream(session: Session, heard: Heard, skew: float | None, excused: bool) -> Iterator[Finding]:
-    """`excused`: why it paused is said elsewhere."""
+def _stream(session: Session, heard: Heard, skew: float | None, pause: Pause | None) -> Iterator[Finding]:
+    """`pause`: its own; one that all topics share is said elsewhere."""
     if not heard.arrivals:
         if heard.publishers and not heard.command:
             yield error(
@@ -105,7 +106,7 @@ def _stream(session: Session, heard: Heard, skew: float | None, excused: bool) -
         return
     if skew is None and _off(session.robot, heard):
         yield _aged(session.robot, heard)
-    yield from _rate(session, heard, excused)
+    yield from _rate(session, heard, pause)
 
 
 def _aged(robot: Robot, heard: Heard) -> Finding:
@@ -122,7 +123,7 @@ def _aged(robot: Robot, heard: Heard) -> Finding:
     return error("age", what, "synchronise the clocks (chrony), stamp at capture, or raise its max_age_s")
 
 
-def _rate(session: Session, heard: Heard, excused: bool) -> Iterator[Finding]:
+def _rate(session: Session, heard: Heard, pause: Pause | None) -> Iterator[Finding]:
     """Too slow for its own age limit, for the policy, or for what datasets are made at; pauses."""
     if len(heard.arrivals) < 2:
         if session.live:
@@ -138,9 +139,8 @@ def _rate(session: Session, heard: Heard, excused: bool) -> Iterator[Finding]:
     elif heard.camera and rate < SLOW * robot.dataset_fps:
         what = f"{heard.topic}: {rate:.1f} Hz, the policy was trained at dataset_fps {robot.dataset_fps:g}"
         yield warning("rate", what, "raise the camera's rate (light, USB bandwidth, image transport)")
-    elif heard.gap_s > limit and not excused:
-        what = f"{heard.topic}: a pause of {heard.gap_s:.2f} s (max_age_s {limit:g} s) at {rate:.1f} Hz"
-        yield warning("rate", what, "messages get lost: cable, USB bandwidth, Wi-Fi, or a busy machine")
+    elif pause is not None:
+        yield own_pause(heard, pause, limit)
 
 
 def _summary(session: Session, heard: Heard) -> str:

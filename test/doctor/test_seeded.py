@@ -183,7 +183,8 @@ def test_a_gripper_that_holds_nothing_is_no_fault() -> None:
     """Demonstrations held a large box, so the hand never closed; between scenes it does."""
     low, high = STATE_RANGE.low.copy(), STATE_RANGE.high.copy()
     low[5], high[5] = 0.0, 0.05
-    closed = Seed(state=lambda position: np.append(position[:5], 1.0), moves=False)
+    ends = iter(np.resize([1.0, 1.0, 0.99, 1.04, 1.0], 1000))  # its fingers meet, and overshoot
+    closed = Seed(state=lambda position: np.append(position[:5], next(ends)), moves=False)
     found = list(check_session(listened(closed), replace(GOOD, state=Range(low, high))))
     assert not [f for f in found if f.severity in ("error", "warning") and f.check == "statistics"], found
     (drawn,) = [f for f in found if f.check == "statistics"]
@@ -271,6 +272,26 @@ def test_a_moment_in_which_everything_paused_is_one_line(live: bool) -> None:
     assert told.check == "rate" and f"{BASE}: a pause of 0.4" in told.what and "cable" in told.todo
     cameras = listened(number=1, live=live, silent=lambda topic, t: topic != STATE and began < t < ended)
     assert [f.check for f in worst(cameras)] == ["rate", "rate"], "the joints spoke all the while"
+
+
+@pytest.mark.parametrize(
+    ("pauses", "severity"),
+    [
+        (((1.0, 1.3),), "note"),  # a fifth beyond what is allowed, once
+        (((1.0, 1.3), (2.0, 2.3)), "warning"),  # again and again
+        (((1.0, 1.5),), "warning"),
+    ],
+)
+@pytest.mark.parametrize("topics", [(BASE,), (BASE, WRIST, STATE)])
+def test_one_short_pause_is_worth_a_word_and_no_warning(pauses: tuple, severity: str, topics: tuple) -> None:
+    def silent(topic: str, t: float) -> bool:
+        share = 0.6 if topic == STATE else 1.0  # its limit is so much shorter
+        return topic in topics and any(began < t < began + share * (ended - began) for began, ended in pauses)
+
+    told = [f for f in check_session(listened(number=1, silent=silent), GOOD) if f.check in ("rate", "machine")]
+    assert {f.severity for f in told} == {severity}
+    assert len(told) == 1 and "pause" in told[0].what
+    assert bool(told[0].todo) == (severity == "warning")
 
 
 def test_a_busy_machine_is_one_cause_and_one_line() -> None:
