@@ -30,8 +30,8 @@ from tqdm import tqdm
 
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.control.chunk import ActionChunk
-from pi0_ros.control.controller import Settings
 from pi0_ros.control.sent import SentLog
+from pi0_ros.control.states import Settings
 from pi0_ros.control.transitions import TRANSITIONS
 from pi0_ros.inference.pace import AUTO, FASTEST, SLOWEST, Pace
 from pi0_ros.inference.prefix import MODES, ActionPrefix, RtcSettings

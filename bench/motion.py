@@ -27,9 +27,10 @@ import numpy as np
 from motion_figures import Figures, Trace, figures, lag
 from motion_recorded import ARM_LAG_S, GRIPPER, JOINTS, Predictor, Reaching
 
-from pi0_ros.control.controller import Controller, Settings, State
+from pi0_ros.control.controller import Controller
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.plan import plan_behind
+from pi0_ros.control.states import Settings, State
 from pi0_ros.control.transitions import TRANSITIONS
 from pi0_ros.inference.prefix import Continuation, RtcSettings
 

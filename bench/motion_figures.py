@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk
-from pi0_ros.control.controller import Command, Controller, State
+from pi0_ros.control.controller import Controller
 from pi0_ros.control.splines import chunk_spline
+from pi0_ros.control.states import Command, State
 
 TRANSITION_S = 0.2  # a transition is looked at for this long, whatever the strategy
 SETTLE_S = 2.0  # after arming: the first motion is no transition

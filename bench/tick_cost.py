@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk
-from pi0_ros.control.controller import Controller, Settings, State
+from pi0_ros.control.controller import Controller
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.plan import rest_of_plan
+from pi0_ros.control.states import Settings, State
 
 
 def costs(rate: float, joints: int, seconds: float, settings: Settings, jerk: float) -> np.ndarray:

@@ -18,8 +18,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
-from pi0_ros.control.controller import Command, Controller, Settings
+from pi0_ros.control.controller import Controller
 from pi0_ros.control.plan import plan_behind, position_along
+from pi0_ros.control.states import Command, Settings
 from pi0_ros.inference.prefix import RtcSettings
 from pi0_ros.policy.policy import Policy
 from pi0_ros.sim.kinematics import forward

@@ -3,91 +3,31 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 
 import numpy as np
 
 from pi0_ros.control.chunk import ActionChunk, ChunkError
+from pi0_ros.control.driver_stops import DriverStops
 from pi0_ros.control.feedback import FUTURE_S, Feedback
 from pi0_ros.control.limits import JointLimits, Limiter
 from pi0_ros.control.plausible import Plausibility
+from pi0_ros.control.reach import check_reach, turned
 from pi0_ros.control.smoothing import Smoother
+from pi0_ros.control.stalls import Stalls
+from pi0_ros.control.states import ARMED, IN_MOTION, Command, Counts, Settings, State
 from pi0_ros.control.takeover import Takeover
 from pi0_ros.control.tick_times import TickAxis
 from pi0_ros.control.timeline import Timeline
 from pi0_ros.control.tracking import Tracking
 from pi0_ros.control.transitions import transition_of
-from pi0_ros.robot.types import DRIVER_WAITS_S, NOBODY, TakeoverTopics
+from pi0_ros.robot.types import NOBODY, TakeoverTopics
 
-
-class State(Enum):
-    """What the controller does with chunks."""
-
-    DISARMED = "DISARMED"  # commands nothing
-    IDLE = "IDLE"  # armed, holds still until the first chunk
-    RUNNING = "RUNNING"  # follows chunks
-    TAKEOVER = "TAKEOVER"  # follows a person, who is in charge instead of the policy
-    HOLDING = "HOLDING"  # decelerated to a hold, goes on with the next chunk
-    STOPPED = "STOPPED"  # emergency stop; needs reset and arm
-
-
-ARMED = (State.IDLE, State.RUNNING, State.TAKEOVER, State.HOLDING)
-IN_MOTION = (State.RUNNING, State.TAKEOVER)
-JUMP_S = 0.1  # a clock that steps back by more than this makes all stamps worthless
-LEAP_S = 0.5  # and so does one that leaps ahead by more than this between two ticks
-STALL_PERIODS = 4.5  # ticks further apart than this, and
-STALL_S = 0.03  # than this: the process stood still, and the robot with it
-LATELY = 32  # ticks whose pace is that of simulated time
-USUAL_GROWS = 1.1  # per tick: the usual time between two is the shortest of the last ones
 HELD_FRACTION = 0.05  # of a gripper's range: one that has moved less than this still holds what it held
 HOLD_FRACTION = 0.5  # a hold decelerates with this fraction of the limits, an emergency stop with all of it
-HEARS_S = 0.1  # behind that so long it is waited for how fast it goes
 ON_ITS_WAY_S = 0.5  # behind its last command a robot may still be about to go there
 QUEUED_S = 0.05  # what arrives so soon after a stall may have waited for its end
 LED_S = 0.2  # while a person leads, what lies ahead is told anew this often
-FAR = 1e6  # no joint without position limits goes this far
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Behaviour that is no property of the robot. Seconds."""
-
-    interpolation: str = "cubic"  # hold, linear, cubic or quintic
-    transition: str = "blend"  # from chunk to chunk: replace, blend, ensemble or rtc
-    blend_s: float = 0.2  # over which the offset between command and new chunk fades; 0 replaces at once
-    ensemble_decay: float = 0.01  # an ensemble weighs a chunk that is one step newer by exp(-this)
-    chunk_timeout_s: float = 2.0  # greatest age of the observation behind the chunk that is followed
-    rearm_after_s: float = 1.0  # a hold that lasts longer disarms
-    idle_timeout_s: float = 60.0  # armed without a first chunk for longer disarms
-    relax_after_s: float = 1.0  # a blocked robot's command goes back to where the robot is after this; 0: never
-    tracking_s: float = 0.15  # a joint may lag by what it goes in this time at its velocity limit; 0: not watched
-
-
-@dataclass(frozen=True)
-class Command:
-    """What the robot shall do now: float64 [J] each, in the robot's units, units/s and units/s^2; the position of a
-    speed is how fast it shall go."""
-
-    position: np.ndarray
-    velocity: np.ndarray
-    acceleration: np.ndarray
-    alone: np.ndarray | None = None  # bool [J]: these joints alone are commanded, of the others nothing is known
-
-
-@dataclass
-class Counts:
-    """Events since the start."""
-
-    chunks: int = 0  # followed
-    refused: int = 0  # bad chunks
-    dropped: int = 0  # chunks that came too late or out of order
-    takeovers: int = 0  # by a person
-    set_aside: int = 0  # chunks of what the policy saw while a person led
-    stale_events: int = 0  # times that motion was interrupted because a chunk ran out or a joint state went stale
-    too_late: int = 0  # commands that were withheld, because the process stood still before they could leave
-    perhaps_late: int = 0  # commands while which were being sent it stood still: they may have left late
 
 
 class Controller:
@@ -112,8 +52,7 @@ class Controller:
         self.limits = limits
         self.period = period
         self.settings = settings
-        self._longest = max(STALL_PERIODS * period, STALL_S)  # s without a tick or a command that are no stall
-        self.stall_s = self._longest if stall_s is None else stall_s
+        self.stalls = Stalls(period, stall_s)
         self._plausibility = _plausibility(limits)
         self._plausibility_beside = None if beside is None else _plausibility(beside.limits)
         self.feedback = Feedback(limits, max_age, beside)
@@ -142,8 +81,6 @@ class Controller:
         self._newest_ns: int | None = None  # stamp of the newest chunk that was taken
         self._nothing_before = -np.inf  # chunks of observations up to this time are not believed
         self._ticked = self._before = np.nan  # steady time of the last tick or publication, and of the one before
-        self._usual = np.inf  # simulated s between two ticks
-        self._lately: deque[tuple[float, float]] = deque(maxlen=LATELY)  # simulated and steady s between the last ones
         self._left_at = np.nan  # when the last command was published, s
         self._previous = np.zeros(len(limits.names))  # sent before the last command
         self._entered = 0.0  # steady time since which IDLE or HOLDING lasts
@@ -159,11 +96,7 @@ class Controller:
         self._led_until = -np.inf  # s; what the policy saw before, it saw while a person led
         self._stop_ticks = 0  # since the stop began that the timeline leads along
         self._adrift = False  # since a stall nobody knows where the joints are: only speeds may be commanded, to zero
-        # Of what is measured it is asked soon, whatever the file says; of what is not the file alone knows.
-        waits = np.where(limits.measured, np.minimum(limits.driver_waits, DRIVER_WAITS_S), limits.driver_waits)
-        self._driver_waits = np.where(limits.speed, waits, np.inf)  # [J]
-        self._doubted = np.zeros(len(limits.names), bool)  # speeds that their driver may have stopped since the stall
-        self._doubted_until = -np.inf  # steady: so long it is waited for how fast a base still is
+        self._drivers = DriverStops(limits)
 
     @property
     def moving(self) -> bool:
@@ -179,6 +112,11 @@ class Controller:
     def steady(self) -> float:
         """Steady time of the last tick, s."""
         return self._ticked
+
+    @property
+    def _here(self) -> np.ndarray:
+        """From where it goes on, float64 [J]: the command, or where the robot is."""
+        return self.limiter.position if self.state in ARMED or self.moving else self.feedback.position
 
     # --- what people ask for
 
@@ -271,9 +209,8 @@ class Controller:
         """
         if not np.isfinite(position).all():
             raise ChunkError("a person's pose has joints that are no numbers")
-        self._check_reach(position[None], "wrong unit? write `scale` into the robot file's takeover")
-        here = self.limiter.position if self.state in ARMED or self.moving else self.feedback.position
-        self.takeover.hear(self.limits.space.nearest(position, here), steady)
+        check_reach(position[None], self.limits, "wrong unit? write `scale` into the robot file's takeover")
+        self.takeover.hear(self.limits.space.nearest(position, self._here), steady)
         if self.state is State.TAKEOVER and steady - self._led >= LED_S:
             self._led = steady
             self.revision += 1
@@ -293,8 +230,8 @@ class Controller:
             raise ChunkError(
                 f"stamped {chunk.stamp - now:.2f} s in the future: do policy and controller share a clock?"
             )
-        chunk = self._turned(chunk, now)
-        self._check_reach(chunk.actions)
+        chunk = turned(chunk, self.limits, now, self._here)
+        check_reach(chunk.actions, self.limits)
         older = self._newest_ns is not None and chunk.stamp_ns <= self._newest_ns
         doubted = chunk.stamp <= self._nothing_before
         if now > self._expiry(chunk) or older or doubted:
@@ -325,12 +262,12 @@ class Controller:
         steady = now if steady is None else steady
         gap, self._before, self._ticked = steady - self._ticked, self._ticked, steady
         step = self._axis.step(now)
-        if gap > self.stall_s or (np.isinf(self.stall_s) and self._passed_over(step, gap)):
-            was_set = step < -JUMP_S or step - gap * self._pace() > LEAP_S
+        if self.stalls.stalled(step, gap):
+            was_set = self.stalls.was_set(step, gap)
             if was_set:
                 self._clock_jumped(step, now)
-            self._stalled(gap if gap > self.stall_s or step < 0 or was_set else step, now)
-        elif not -JUMP_S <= step <= (self._longest if np.isinf(self.stall_s) else LEAP_S):
+            self._stalled(gap if gap > self.stalls.limit_s or step < 0 or was_set else step, now)
+        elif self.stalls.jumped(step):
             self._clock_jumped(step, now)
         regular = self._axis.tick(now)
         if self.state in ARMED:
@@ -370,26 +307,6 @@ class Controller:
             return self._send(now)
         return None
 
-    def _passed_over(self, step: float, gap: float) -> bool:
-        """Whether simulated time, a `step` further after `gap` steady s, went on without ticks. It was merely set where
-        the robot lived less than a stall meanwhile, and stood still where its clock tells so."""
-        usual = STALL_PERIODS * self._usual
-        lived = gap * self._pace() if step < 0.0 or step > self._longest else 0.0
-        if 0.0 < step < LEAP_S and np.isfinite(gap):
-            self._usual = min(self._usual * USUAL_GROWS, step)
-            self._lately.append((step, gap))
-        if step < 0.0:
-            return lived > self._longest
-        return bool(self._longest < step < np.inf and (lived > self._longest or step < min(usual, LEAP_S)))
-
-    def _pace(self) -> float:
-        """How many simulated seconds pass in a steady one, by the last ticks but those that a pause came before."""
-        if not self._lately:
-            return 1.0
-        steps, gaps = np.array(self._lately).T
-        usual = gaps <= STALL_PERIODS * np.median(gaps)
-        return float(steps[usual].sum() / max(gaps[usual].sum(), 1e-9))
-
     def _send(self, now: float) -> Command:
         """The limiter's command after the jerk limits, with its differences over one period."""
         position = self._previous = self._sent.copy()
@@ -415,16 +332,14 @@ class Controller:
         speed, limiter = self.limits.speed, self.limiter
         if not self._drives:
             return None
-        if self._doubted.any():  # its driver may have stopped it meanwhile: no brake starts it again
+        if self._drivers.doubted.any():
             heard = self.feedback.stamp > self._standing  # of what nobody measures that is always so, and zero
-            if self._ticked < self._doubted_until and not heard[self._doubted].all():
+            begin = self._drivers.brake_from(self._sent, self.feedback.position, heard, self._ticked)
+            if begin is None:
                 return None
-            measured, told = self.feedback.position, self._sent.copy()
-            least, most = np.minimum(told, 0.0), np.maximum(told, 0.0)
-            begin = np.where(self._doubted & heard, np.clip(measured, least, most), told)
             limiter.start(begin)
             self.smoother.start(begin)
-            self._sent[:], self._doubted[:] = begin, False
+            self._sent[:] = begin
         position = self._previous = self._sent.copy()
         limiter.brake()
         self.smoother.push(limiter.position, out=self._sent)
@@ -436,17 +351,13 @@ class Controller:
     def published(self, now: float, steady: float) -> None:
         """The command of the last tick has left by this steady time: from then on the robot waits for the next."""
         gap, self._ticked, self._left_at = steady - self._before, steady, now
-        if gap > self.stall_s:  # it stood still in the midst of publishing
+        if gap > self.stalls.limit_s:  # it stood still in the midst of publishing
             self.counts.perhaps_late += 1
             self._stalled(gap, now)
 
     def too_late(self, now: float, steady: float) -> bool:
         """Whether the tick's command would follow the last one that was published as late as after a stall."""
-        if np.isinf(self.stall_s):
-            step, gap = now - self._left_at, steady - self._before
-            lived = step if 0.0 <= step < LEAP_S else gap * self._pace()  # where the clock was set meanwhile
-            return bool(lived > self._longest)
-        return steady - self._before > self.stall_s
+        return self.stalls.too_late(now - self._left_at, steady - self._before)
 
     def withdraw(self, now: float, steady: float, joints: np.ndarray | None = None) -> None:
         """The last tick's command was too late and not published, or not for these `joints` (bool [J]; None: all): they
@@ -616,7 +527,7 @@ class Controller:
         self.tracking.restart()
         self._sent[:], self._sent_velocity[:] = position, 0.0
         self._restarting, self._relaxing, self._blocked_since, self._adrift = False, None, np.nan, False
-        self._doubted[:] = False
+        self._drivers.forget()
         self.revision += 1
 
     def _off_command(self) -> np.ndarray:
@@ -688,8 +599,7 @@ class Controller:
         self._owes_rest |= bool(self._sent_velocity[~self.limits.speed].any())
         self._sent_velocity[:] = 0.0
         self._adrift = True
-        self._doubted |= gap > self._driver_waits
-        self._doubted_until = self._ticked + HEARS_S
+        self._drivers.stalled(gap, self._ticked)
         self.revision += 1
         if self.goes_alone.any():  # the robot went on along its plan: the last command says nothing about where it is
             self.tracking.restart()
@@ -698,10 +608,9 @@ class Controller:
             self._restarting = True
             already = self.state is State.HOLDING
             self.counts.stale_events += self.state is State.RUNNING
-            coarse = np.isinf(self.stall_s) and self._longest < self._usual < np.inf
             rate = f"{1.0 / self.period:g} commands a second"
             told = f"simulated time goes in steps of {gap:.2f} s, too coarse for {rate}: publish /clock more often"
-            self._hold("stall", told if coarse else f"the controller stood still for {gap:.2f} s")
+            self._hold("stall", told if self.stalls.too_coarse else f"the controller stood still for {gap:.2f} s")
             if not already:
                 self._entered = self._ticked - gap  # it began when the ticks ended
 
@@ -718,31 +627,6 @@ class Controller:
         if self.state in ARMED:
             way = f"went back by {-step:.3f} s" if step < 0 else f"leapt ahead by {step:.3f} s"
             self._hold("clock", f"the clock {way}")
-
-    def _turned(self, chunk: ActionChunk, now: float) -> ActionChunk:
-        """`chunk` with its continuous joints the short way round from where they are, and from action to action, and
-        its rotations whole. `ChunkError` where one is none."""
-        space = self.limits.space
-        if space.plain:
-            return chunk
-        actions = space.unwrapped(space.whole(chunk.actions))
-        if (none := ~np.isfinite(actions).all(axis=0)).any():
-            names = ", ".join(np.array(self.limits.names)[none])
-            raise ChunkError(f"no rotation can be made of {names}: their numbers are zero, or say one axis twice")
-        present = actions[int(np.clip(round((now - chunk.stamp) / chunk.dt), 0, len(actions) - 1))]
-        here = self.limiter.position if self.state in ARMED or self.moving else self.feedback.position
-        return replace(chunk, actions=actions + (space.nearest(present, here) - present))
-
-    def _check_reach(self, positions: np.ndarray, perhaps: str = "wrong unit or normalisation statistics?") -> None:
-        """Raise `ChunkError` where one of [H, J] is outside its limits by more than their range: no clamp helps."""
-        lower, upper = np.maximum(self.limits.lower, -FAR), np.minimum(self.limits.upper, FAR)
-        excess = np.maximum(lower - positions, positions - upper) / (upper - lower)
-        i, j = np.unravel_index(int(np.argmax(excess)), excess.shape)
-        if excess[i, j] > 1.0:
-            raise ChunkError(
-                f"{self.limits.names[j]} would go to {positions[i, j]:.4g}, far outside its limits "
-                f"[{lower[j]:.4g}, {upper[j]:.4g}]: {perhaps}"
-            )
 
     def _forget_chunks(self) -> None:
         self.timeline.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pi0_ros.control.controller import State
+from pi0_ros.control.states import State
 
 ASKED = "deadman button"  # a hold whose reason names it was asked for
 AGAIN_S = 30.0  # a hold for the same cause is not kept again within

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pi0_ros.control.controller import Command, Controller, State
+from pi0_ros.control.controller import Controller
 from pi0_ros.control.limits import JointLimits
+from pi0_ros.control.states import Command, State
 from pi0_ros.robot.space import Space
 
 SPACING_S = 0.02  # between two points, or one control period where that is longer

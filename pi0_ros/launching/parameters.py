@@ -18,8 +18,8 @@ import yaml
 
 from pi0_ros.base.choices import IMAGE_CODINGS, RTC_SCHEDULES
 from pi0_ros.base.errors import InputError
-from pi0_ros.control.controller import Settings
 from pi0_ros.control.splines import INTERPOLATIONS
+from pi0_ros.control.states import Settings
 from pi0_ros.control.transitions import TRANSITIONS
 from pi0_ros.inference.options import BACKENDS, DTYPES, MAX_SEED, OPTIONS
 from pi0_ros.inference.pace import AUTO, FASTEST, SLOWEST

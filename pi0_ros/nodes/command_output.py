@@ -19,8 +19,8 @@ from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from pi0_ros.base.errors import InputError
-from pi0_ros.control.controller import Command
 from pi0_ros.control.plan import Plan
+from pi0_ros.control.states import Command
 from pi0_ros.nodes.goals import Changes, GoalSender, tolerance_of
 from pi0_ros.nodes.messages import LATCHED, LATEST, message_class, seconds_to_duration, seconds_to_stamp
 from pi0_ros.observation.joint_messages import pose_parts, to_message_units

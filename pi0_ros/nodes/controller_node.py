@@ -33,11 +33,12 @@ from pi0_ros.base.foreign import shortened
 from pi0_ros.base.middleware import without_shared_memory
 from pi0_ros.control import realtime
 from pi0_ros.control.chunk import ChunkError
-from pi0_ros.control.controller import ARMED, Command, Controller, Settings, State
+from pi0_ros.control.controller import Controller
 from pi0_ros.control.feedback import Feedback
 from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import joint_limits, limits_of
 from pi0_ros.control.pacing import LateFraction, steady_seconds
+from pi0_ros.control.states import ARMED, Command, Settings, State
 from pi0_ros.nodes.arming import Arming
 from pi0_ros.nodes.auto_arm import AutoArm
 from pi0_ros.nodes.command_output import SHADOW, CommandOutput
@@ -323,7 +324,7 @@ class ControllerNode(Node):
             before, now, steady = steady_seconds(), self.now(), steady_seconds()
             if steady - before < TOGETHER_S:
                 break
-        return now if now - due > self.controller.stall_s else due, steady
+        return now if now - due > self.controller.stalls.limit_s else due, steady
 
     def _tick(self, due: float) -> bool:
         """One tick that was `due` (ROS time, s): whether there was a command, sent or too late to be sent."""

@@ -19,8 +19,9 @@ from std_srvs.srv import SetBool
 
 from pi0_ros.base.foreign import shortened
 from pi0_ros.control.chunk import ChunkError
-from pi0_ros.control.controller import ARMED, Controller
+from pi0_ros.control.controller import Controller
 from pi0_ros.control.pacing import steady_seconds
+from pi0_ros.control.states import ARMED
 from pi0_ros.nodes.messages import message_class
 from pi0_ros.observation.joint_messages import MessageError, decode_command
 from pi0_ros.robot import CommandGroup, Robot

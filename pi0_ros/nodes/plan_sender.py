@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pi0_ros.control.controller import ARMED, Command, Controller
+from pi0_ros.control.controller import Controller
 from pi0_ros.control.plan import (
     Plan,
     begun,
@@ -22,6 +22,7 @@ from pi0_ros.control.plan import (
     still_to_come,
     stood_still,
 )
+from pi0_ros.control.states import ARMED, Command
 from pi0_ros.nodes.command_output import CommandOutput
 
 SOON_OVER_S = 0.2  # a plan that ends within this time by itself needs no stop

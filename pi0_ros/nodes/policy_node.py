@@ -31,9 +31,9 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ros.base.errors import InputError, Pi0Error, mendable, report
 from pi0_ros.base.foreign import MAX_LINE_CHARS, check_prompt, shortened
 from pi0_ros.control.chunk import ActionChunk, ChunkError
-from pi0_ros.control.controller import ARMED, State
 from pi0_ros.control.latency import policy_half
 from pi0_ros.control.plausible import Plausibility
+from pi0_ros.control.states import ARMED, State
 from pi0_ros.inference.backend import Backend, HasLink
 from pi0_ros.inference.link import ANSWERS, Link
 from pi0_ros.inference.options import OPTIONS, PolicyOptions

@@ -17,7 +17,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 
-from pi0_ros.control.controller import Settings
+from pi0_ros.control.states import Settings
 from pi0_ros.nodes.messages import message_class, seconds_to_stamp
 from pi0_ros.observation.streams import SECOND, ObservationBuffer, StaleError
 from pi0_ros.robot import Robot

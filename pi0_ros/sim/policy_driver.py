@@ -9,10 +9,11 @@ import numpy as np
 
 from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.control.chunk import ActionChunk, ChunkError
-from pi0_ros.control.controller import ARMED, Command, Controller, Settings, State
+from pi0_ros.control.controller import Controller
 from pi0_ros.control.limits import limits_of
 from pi0_ros.control.plan import plan_behind
 from pi0_ros.control.sent import SentLog
+from pi0_ros.control.states import ARMED, Command, Settings, State
 from pi0_ros.inference.pace import Pace
 from pi0_ros.inference.prefix import ActionPrefix, Continuation, RtcSettings
 from pi0_ros.inference.slowing import Slowing

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pi0_ros.control.controller import Settings
+from pi0_ros.control.states import Settings
 from pi0_ros.inference.pace import Pace
 from pi0_ros.inference.prefix import RtcSettings
 from pi0_ros.policy.policy import Policy

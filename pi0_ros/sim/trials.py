@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pi0_ros.base.errors import InputError
-from pi0_ros.control.controller import Command, Controller
+from pi0_ros.control.controller import Controller
+from pi0_ros.control.states import Command
 from pi0_ros.sim.policy_driver import PolicyDriver
 from pi0_ros.sim.task import Score, prompt
 from pi0_ros.sim.world import CAMERAS, CUBES, IMAGE_EVERY, IMAGE_PHASES, JOINTS_EVERY, TICK, Disturbance, Start, World

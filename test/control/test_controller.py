@@ -10,7 +10,7 @@ from arms import ALL, NAMES, PERIOD, START, Bench, arm_limits, assert_within_lim
 from chunks import chunk_of
 
 from pi0_ros.control.chunk import ChunkError
-from pi0_ros.control.controller import Settings, State
+from pi0_ros.control.states import Settings, State
 
 
 def test_commands_nothing_before_it_is_armed():

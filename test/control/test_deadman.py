@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from arms import Bench, path_chunk
 
-from pi0_ros.control.controller import Settings, State
 from pi0_ros.control.deadman import Deadman
+from pi0_ros.control.states import Settings, State
 
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import given  # noqa: E402

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pi0_ros.control.chunk import ChunkError
-from pi0_ros.control.controller import Settings, State
 from pi0_ros.control.limits import JointLimits, Limiter, limits_of
 from pi0_ros.control.plan import begun, position_along, rest_of_plan
 from pi0_ros.control.splines import INTERPOLATIONS, chunk_spline
+from pi0_ros.control.states import Settings, State
 from pi0_ros.control.transitions import TRANSITIONS
 from pi0_ros.inference.prefix import Continuation, RtcSettings
 from pi0_ros.robot import Robot, rotations

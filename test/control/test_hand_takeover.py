@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from test_hand import assert_judged
 
 from pi0_ros.base.errors import InputError
-from pi0_ros.control.controller import State
 from pi0_ros.control.joystick import Joystick, read_sticks
 from pi0_ros.control.limits import limits_of
+from pi0_ros.control.states import State
 from pi0_ros.control.takeover import Takeover
 from pi0_ros.robot import Robot, rotations
 from pi0_ros.robot.rotations import WRITINGS

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pi0_ros.control.chunk import ActionChunk, ChunkError
-from pi0_ros.control.controller import Settings, State
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.splines import INTERPOLATIONS
+from pi0_ros.control.states import Settings, State
 from pi0_ros.control.transitions import TRANSITIONS, slowing_duration
 
 NAMES = ("a", "b", "c", "g")

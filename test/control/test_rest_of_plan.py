@@ -9,7 +9,7 @@ import pytest
 from arms import Bench, arm_limits
 from chunks import chunk_of
 
-from pi0_ros.control.controller import Command, Controller, Settings, State
+from pi0_ros.control.controller import Controller
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.plan import (
     LONGEST_S,
@@ -22,6 +22,7 @@ from pi0_ros.control.plan import (
     rest_of_plan,
     still_to_come,
 )
+from pi0_ros.control.states import Command, Settings, State
 
 NAMES = ("a", "b")
 ALL = np.arange(2)

@@ -12,10 +12,10 @@ from chunks import chunk_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi0_ros.control.controller import Settings, State
 from pi0_ros.control.limits import JointLimits, Limiter
 from pi0_ros.control.plan import rest_of_plan
 from pi0_ros.control.splines import INTERPOLATIONS
+from pi0_ros.control.states import Settings, State
 from pi0_ros.control.transitions import TRANSITIONS, slowing_duration
 
 NAMES = ("elbow", "forward", "turn")

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pi0_ros.control.chunk import ChunkError
-from pi0_ros.control.controller import Settings, State
 from pi0_ros.control.limits import JointLimits
+from pi0_ros.control.states import Settings, State
 from pi0_ros.control.takeover import Takeover
 from pi0_ros.robot.types import TakeoverTopics
 

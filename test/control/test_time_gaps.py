@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from arms import ALL, PERIOD, Bench, path_chunk
 
-from pi0_ros.control.controller import Settings, State
+from pi0_ros.control.states import Settings, State
 
 
 def moving(**settings: float) -> Bench:
@@ -126,7 +126,7 @@ def test_a_last_word_that_comes_too_late_is_said_again():
 
 def test_simulated_time_may_be_slow_but_leaps_are_stalls():
     bench = moving()
-    bench.controller.stall_s = np.inf
+    bench.controller.stalls.limit_s = np.inf
     for _ in range(50):  # a simulator at a tenth of the speed
         bench.steady += 9 * PERIOD
         bench.controller.accept(path_chunk(bench.now - 0.1), bench.now)
@@ -145,7 +145,7 @@ def test_what_the_robot_lived_tells_a_stall_from_a_clock_that_was_set(pace, set_
 
     def at_this_pace():
         bench = moving()
-        bench.controller.stall_s = np.inf
+        bench.controller.stalls.limit_s = np.inf
         for _ in range(60):
             bench.steady += (1.0 / pace - 1.0) * PERIOD
             bench.controller.accept(path_chunk(bench.now - 0.1), bench.now)
@@ -175,7 +175,7 @@ def test_what_the_robot_lived_tells_a_stall_from_a_clock_that_was_set(pace, set_
 @pytest.mark.parametrize("slower", [0.1, 1.0, 10.0])
 def test_simulated_time_that_jumps_is_no_stall_and_ends_in_a_hold_within_the_limits(by_s, slower):
     bench = moving()
-    bench.controller.stall_s = np.inf
+    bench.controller.stalls.limit_s = np.inf
     for _ in range(50):
         bench.steady += (slower - 1.0) * PERIOD
         bench.controller.accept(path_chunk(bench.now - 0.1), bench.now)
@@ -192,7 +192,7 @@ def test_simulated_time_that_jumps_is_no_stall_and_ends_in_a_hold_within_the_lim
 
 def test_a_leap_beside_a_pause_is_told_as_well():
     bench = moving()
-    bench.controller.stall_s = np.inf
+    bench.controller.stalls.limit_s = np.inf
     chunks(bench, 0.5)
     bench.now += 60.0
     bench.stall(0.2)
@@ -345,7 +345,7 @@ def test_a_command_that_would_leave_too_late_is_withdrawn():
 
 def test_a_simulated_clock_that_is_set_meanwhile_hides_no_command_that_is_too_late():
     bench = moving()
-    bench.controller.stall_s = np.inf
+    bench.controller.stalls.limit_s = np.inf
     chunks(bench, 0.8)
     bench.controller.published(bench.now, bench.steady)
     bench.step()
@@ -370,7 +370,7 @@ def test_joints_whose_command_left_stay_there_when_that_of_others_was_too_late()
 
 def test_simulated_time_that_was_elsewhere_for_a_while_and_came_back_is_a_stall_too():
     bench = moving()
-    bench.controller.stall_s = np.inf
+    bench.controller.stalls.limit_s = np.inf
     chunks(bench, 0.5)
     bench.now += 1e9
     bench.step()
@@ -386,7 +386,7 @@ def test_simulated_time_that_was_elsewhere_for_a_while_and_came_back_is_a_stall_
 def test_simulated_time_in_steps_that_are_too_coarse_holds_and_says_so():
     """A simulator at ten times the speed whose /clock comes a hundred times a second."""
     bench = moving()
-    bench.controller.stall_s = np.inf
+    bench.controller.stalls.limit_s = np.inf
     chunks(bench, 0.5)
     for _ in range(60):
         bench.now += 4 * PERIOD

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from arms import ALL, PERIOD, Bench, arm_limits, assert_within_limits
 
-from pi0_ros.control.controller import Settings, State
+from pi0_ros.control.states import Settings, State
 from pi0_ros.control.tracking import LASTS_S, Tracking
 
 

@@ -10,8 +10,9 @@ from arms import arm_limits
 from chunks import chunk_of
 
 from pi0_ros.control.chunk import ActionChunk
-from pi0_ros.control.controller import Controller, Settings
+from pi0_ros.control.controller import Controller
 from pi0_ros.control.splines import INTERPOLATIONS
+from pi0_ros.control.states import Settings
 from pi0_ros.control.transitions import TRANSITIONS, Ensemble, Transition
 
 REFERENCE = Path(__file__).parents[1] / "fixtures" / "reference" / "lerobot_transforms.npz"

@@ -9,8 +9,8 @@ import pytest
 from arms import NAMES, START, Bench, arm_limits, path
 from chunks import chunk_of
 
-from pi0_ros.control.controller import Settings, State
 from pi0_ros.control.splines import INTERPOLATIONS
+from pi0_ros.control.states import Settings, State
 from pi0_ros.control.transitions import TRANSITIONS
 from pi0_ros.robot.space import Space
 from pi0_ros.robot.turning import TURN

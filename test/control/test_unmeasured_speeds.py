@@ -10,9 +10,10 @@ from arms import PERIOD, START
 from chunks import chunk_of
 from servoed_arm import SERVOED
 
-from pi0_ros.control.controller import Command, Controller, Settings, State
+from pi0_ros.control.controller import Controller
 from pi0_ros.control.feedback import Feedback
 from pi0_ros.control.limits import JointLimits, limits_of
+from pi0_ros.control.states import Command, Settings, State
 from pi0_ros.robot import robot_from_yaml
 from pi0_ros.robot.types import DRIVER_WAITS_S
 

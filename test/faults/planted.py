@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from pi0_ros.control.controller import Command, Controller
+from pi0_ros.control.controller import Controller
+from pi0_ros.control.states import Command
 from pi0_ros.nodes import controller_node
 from pi0_ros.nodes.command_output import CommandOutput
 
@@ -20,7 +21,7 @@ def kept_velocity() -> None:
 
     def init(self: Controller, *args: Any, **kwargs: Any) -> None:
         made(self, *args, **kwargs)
-        self.stall_s = 1e9
+        self.stalls.limit_s = 1e9
 
     Controller.__init__ = init  # type: ignore[method-assign]
 

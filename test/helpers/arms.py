@@ -8,8 +8,9 @@ import numpy as np
 from chunks import chunk_of
 
 from pi0_ros.control.chunk import ActionChunk
-from pi0_ros.control.controller import Command, Controller, Settings
+from pi0_ros.control.controller import Controller
 from pi0_ros.control.limits import JointLimits
+from pi0_ros.control.states import Command, Settings
 from pi0_ros.robot.types import NOBODY, TakeoverTopics
 
 PERIOD = 0.02
@@ -79,7 +80,7 @@ class Bench:
         """Let time pass without a tick, as for a stopped process."""
         self.now += seconds
         self.steady += seconds
-        if seconds + self.period > self.controller.stall_s:
+        if seconds + self.period > self.controller.stalls.limit_s:
             self.stalls.add(len(self.sent))
 
     def arm(self) -> None:

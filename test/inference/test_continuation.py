@@ -18,8 +18,8 @@ from policy_fixtures import observation, tiny_checkpoint, tiny_robot
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
 from pi0_ros.checkpoints.spec import PolicySpec
 from pi0_ros.control.chunk import ActionChunk
-from pi0_ros.control.controller import Settings, State
 from pi0_ros.control.plan import Plan, plan_behind
+from pi0_ros.control.states import Settings, State
 from pi0_ros.inference.prefix import ActionPrefix, Continuation, RtcSettings
 from pi0_ros.inference.slowing import DelayEstimate
 from pi0_ros.model.rtc import CleanPrefix, SoftPrefix, soft_mask

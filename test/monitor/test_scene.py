@@ -17,7 +17,7 @@ from std_msgs.msg import ColorRGBA  # noqa: E402
 from visualization_msgs.msg import Marker  # noqa: E402
 
 from pi0_ros.base.share import share_path  # noqa: E402
-from pi0_ros.control.controller import State  # noqa: E402
+from pi0_ros.control.states import State  # noqa: E402
 from pi0_ros.monitor.drawn_robot import with_shapes  # noqa: E402
 from pi0_ros.monitor.kinematics import UrdfError, parse_urdf  # noqa: E402
 from pi0_ros.monitor.model import robot_model  # noqa: E402

@@ -12,7 +12,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message, serialize_message
 
-from pi0_ros.control.controller import Command
+from pi0_ros.control.states import Command
 from pi0_ros.nodes.command_output import CommandMessage, CommandOutput
 from pi0_ros.nodes.messages import message_class
 from pi0_ros.observation.joint_messages import decode_command

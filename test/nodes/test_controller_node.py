@@ -601,7 +601,7 @@ def test_no_message_silences_the_emergency_stop(arm, start, processes, robot_fil
 
 BROKEN_TICKS = """
 import rclpy
-from pi0_ros.control.controller import State
+from pi0_ros.control.states import State
 from pi0_ros.nodes.controller_node import ControllerNode
 
 rclpy.init()
@@ -701,7 +701,7 @@ def test_a_tick_that_was_suspended_since_it_was_due_is_of_the_present(due: float
     """Else joint states from the beginning of the pause would count as newer than the pause."""
     from pi0_ros.nodes.controller_node import ControllerNode
 
-    node = SimpleNamespace(now=lambda: 100.0, controller=SimpleNamespace(stall_s=0.09))
+    node = SimpleNamespace(now=lambda: 100.0, controller=SimpleNamespace(stalls=SimpleNamespace(limit_s=0.09)))
     now, steady = ControllerNode._instant(node, due)
     assert now == is_at and steady == pytest.approx(steady_seconds(), abs=60.0)
 

@@ -11,9 +11,10 @@ import pytest
 pytest.importorskip("rclpy")
 from chunks import chunk_of
 
-from pi0_ros.control.controller import Controller, Settings, State
+from pi0_ros.control.controller import Controller
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.control.plan import Plan, begun, motion_along
+from pi0_ros.control.states import Settings, State
 from pi0_ros.nodes.plan_sender import Planner
 
 PERIOD = 0.02

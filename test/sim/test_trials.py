@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import pi0_ros
-from pi0_ros.control.controller import Command, Controller, Settings
+from pi0_ros.control.controller import Controller
+from pi0_ros.control.states import Command, Settings
 from pi0_ros.inference.options import PolicyOptions
 from pi0_ros.inference.prefix import RtcSettings
 from pi0_ros.policy.policy import Policy, load_policy
