@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from pi0_ros.control.limits import JointLimits
-from pi0_ros.robot.types import DRIVER_WAITS_S
 
 HEARS_S = 0.1  # behind a stall so long it is waited for how fast a base still goes
 
@@ -14,9 +13,7 @@ class DriverStops:
     """Knows from where a speed is braked behind a stall: no brake may start again what its driver has stopped."""
 
     def __init__(self, limits: JointLimits) -> None:
-        # Of what is measured it is asked soon, whatever the file says; of what is not the file alone knows.
-        waits = np.where(limits.measured, np.minimum(limits.driver_waits, DRIVER_WAITS_S), limits.driver_waits)
-        self._waits = np.where(limits.speed, waits, np.inf)  # [J]
+        self._waits = np.where(limits.speed, limits.driver_waits, np.inf)  # [J]
         self.doubted = np.zeros(len(limits.names), bool)  # speeds that may have been stopped since the stall
         self._until = -np.inf  # steady
 

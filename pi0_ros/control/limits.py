@@ -40,7 +40,7 @@ class JointLimits:
     speed: np.ndarray = field(default_factory=lambda: np.array(False))  # bool [J]: are velocities themselves
     measured: np.ndarray = field(default_factory=lambda: np.array(True))  # bool [J]: the others nobody measures
     driver_waits: np.ndarray = field(default_factory=lambda: np.array(DRIVER_WAITS_S))  # s without a command after
-    # which a speed's driver stops it; infinite: never
+    # which a speed's driver counts as stopped; infinite: never
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper", "velocity", "acceleration"):

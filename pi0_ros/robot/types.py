@@ -449,10 +449,15 @@ class Robot:
 
     @property
     def driver_waits_s(self) -> np.ndarray:
-        """How long without a command each joint's driver keeps a speed before it stops it by itself, float64 [J] s;
-        infinite where it keeps it for ever. Of joints that are no speeds it means nothing."""
+        """Behind how long a pause of the controller it takes each joint's driver for one that has stopped a speed by
+        itself, float64 [J] s; infinite: never. Of joints that are no speeds it means nothing.
+
+        Of what is measured it is asked soon, whatever the file says; of what is not the file alone knows.
+        """
         waits = {joint: group.driver_waits_s for group in self.commands for joint in group.joints}
-        return np.array([waits.get(joint, DRIVER_WAITS_S) for joint in self.joint_names], np.float64)
+        by_file = np.array([waits.get(joint, DRIVER_WAITS_S) for joint in self.joint_names], np.float64)
+        measured = [joint.role != "action" for joint in self.joints]
+        return np.where(measured, np.minimum(by_file, DRIVER_WAITS_S), by_file)
 
     def with_topics(self, name: Callable[[str], str]) -> Robot:
         """This robot with `name(topic)` in the place of every topic: what a namespace and remaps make of it."""

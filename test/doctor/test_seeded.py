@@ -11,6 +11,7 @@ from seen_arm import BASE, COMMAND, ROBOT, STATE, WRIST, Seed, listened, swapped
 from servoed_arm import SERVOED
 
 from pi0_ros.base.findings import Finding, error, note, ok, warning
+from pi0_ros.control.limits import limits_of
 from pi0_ros.doctor.checkpoint import Facts, check_horizon, check_latency, check_memory
 from pi0_ros.doctor.examination import check_session
 from pi0_ros.doctor.heard import Session
@@ -240,7 +241,9 @@ SERVO, BASE_STOPS = "moveit_servo.incoming_command_timeout", "cmd_vel_timeout"
     ("key", "settings", "words"),
     [
         ("max_age_s: 0.25,", {SERVO: 0.25}, ("ok", "stops 0.25 s after a command")),
-        ("", {SERVO: 0.3}, ("ok",)),  # action.max_age_s
+        ("", {SERVO: 0.2}, ("warning", "by the robot file it stops after 0.3 s in recordings", "max_age_s: 0.2 at")),
+        ("", {SERVO: 0.3}, ("warning", "by the robot file it stops after 0.2 s behind a stall", "max_age_s: 0.3 at")),
+        ("", {SERVO: 0.0}, ("warning", "for ever", "behind a stall of the controller and it stops after 0.3 s")),
         ("max_age_s: 0.25,", {BASE_STOPS: 0.5}, ("warning", "stops after 0.25 s", "max_age_s: 0.5 at")),
         ("max_age_s: 0.25,", {SERVO: 0.0}, ("warning", "for ever", "hold: true in the place of max_age_s")),
         ("hold: true,", {SERVO: 0.0}, ("ok", "for ever")),
@@ -257,6 +260,28 @@ def test_how_long_a_driver_of_speeds_waits_is_compared_with_the_file(key: str, s
     found = list(check_driver(robot, robot.commands[0], "/servo_node", settings))
     assert [finding.severity for finding in found] == list(words[:1])
     assert all(word in f"{found[0].what} {found[0].todo}" for word in words[1:])
+
+
+MEASURED = SERVOED.replace("kind: speed, role: action,", "kind: speed,").replace(
+    "commands:\n",
+    "  - {topic: /hand, type: geometry_msgs/msg/TwistStamped, max_age_s: 1.0, joints: [vx, vy, vz, wx, wy, wz],\n"
+    "     names: [linear.x, linear.y, linear.z, angular.x, angular.y, angular.z]}\ncommands:\n",
+)
+
+
+@pytest.mark.parametrize("stops_s", [0.15, 0.2, 0.3, 0.5, 1.0, 0.0])
+@pytest.mark.parametrize("key", ["", "hold: true,", "max_age_s: 0.15,", "max_age_s: 0.3,", "max_age_s: 1.0,"])
+@pytest.mark.parametrize("text", [SERVOED, MEASURED], ids=["told", "measured, too"])
+def test_what_the_doctor_says_of_a_stall_is_what_the_controller_does(text: str, key: str, stops_s: float) -> None:
+    """Its driver has stopped where the controller takes it for stopped; of what is measured it may ask earlier."""
+    robot = robot_from_yaml(text.replace("{name: hand,", f"{{name: hand, {key}"), "servoed.yaml")
+    limits, ends_s = limits_of(robot), stops_s or np.inf
+    wrong = False
+    for gap_s in (0.05, 0.1, 0.16, 0.19, 0.25, 0.35, 0.7, 2.0, 20.0):
+        stopped, taken_for_stopped = gap_s > ends_s, bool(gap_s > limits.driver_waits[0])
+        wrong |= stopped != taken_for_stopped and not (limits.measured[0] and taken_for_stopped)
+    said = " ".join(f.what for f in check_driver(robot, robot.commands[0], "/servo_node", {SERVO: stops_s}))
+    assert ("behind a stall" in said) == wrong, said
 
 
 @pytest.mark.parametrize("live", [True, False])
