@@ -1,6 +1,6 @@
 """A hand that is told by twists, as MoveIt Servo is, over real DDS: however it ends, the last twist is zero.
 
-The arm has no timeout of its own: it would go on for ever with the last twist.
+The arm has no timeout of its own, where a test gives it none: it would go on for ever with the last twist.
 """
 
 from __future__ import annotations
@@ -39,12 +39,15 @@ CHANGE = 4.0 * FASTEST / 20.0  # from one twist to the next
 class Arm(Node):
     """Two joints that the twist moves, a gripper, and what was told."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, stops_after_s: float = np.inf) -> None:
         super().__init__("servo_node", context=context)
         self.told: list[np.ndarray] = []
+        self.goes = np.zeros(6)  # what it makes of that
+        self.jumps: list[np.ndarray] = []  # of what it goes by, with every twist
+        self._stops_after_s, self._told_at = stops_after_s, -np.inf
         self.frames: set[str] = set()
         self.position, self.grip, self.arm_speaks, self.state, self.said = np.zeros(2), 0.0, True, "", ""
-        self.create_subscription(TwistStamped, "/servo_node/delta_twist_cmds", self._on_twist, 10)
+        self.create_subscription(TwistStamped, "/servo_node/delta_twist_cmds", self._on_twist, 500)
         self.create_subscription(Float64MultiArray, "/gripper/commands", self._on_grip, 10)
         self.create_subscription(String, "pi0/state", lambda message: setattr(self, "state", message.data), LATCHED)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
@@ -59,8 +62,15 @@ class Arm(Node):
 
     def _on_twist(self, message: TwistStamped) -> None:
         linear, angular = message.twist.linear, message.twist.angular
+        self._stop()
         self.told.append(np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z]))
+        self.jumps.append(np.abs(self.last - self.goes))
+        self.goes, self._told_at = self.last, time.monotonic()
         self.frames.add(message.header.frame_id)
+
+    def _stop(self) -> None:
+        if time.monotonic() - self._told_at > self._stops_after_s:
+            self.goes = np.zeros(6)
 
     def _on_grip(self, message: Float64MultiArray) -> None:
         self.grip = message.data[0]
@@ -70,7 +80,8 @@ class Arm(Node):
         self.said = next((item.message for item in message.status if "controller" in item.name), self.said)
 
     def _move(self) -> None:
-        self.position += self.last[:2] * PERIOD_S
+        self._stop()
+        self.position += self.goes[:2] * PERIOD_S
         arm = {"elbow": self.position[0], "wrist": self.position[1] + self.leaps} if self.arm_speaks else {}
         joints = {**arm, "grip": self.grip}
         message = JointState(name=list(joints), position=list(map(float, joints.values())))
@@ -157,3 +168,30 @@ def test_however_it_ends_the_last_twist_is_zero(tmp_path, processes, ros_context
     changes = np.abs(np.diff(told[:, 0]))
     most = 1.0 / 20 * (1 + 1e-6)  # a message may be lost on a busy machine: one of fifty may show two periods' change
     assert (changes > most).mean() < 0.02, np.sort(changes)[-5:]
+
+
+@pytest.mark.parametrize(("stops_after_s", "stopped"), [(0.5, True), (30.0, False)], ids=["has stopped", "goes on"])
+def test_behind_a_stall_its_twists_begin_where_its_driver_has_got(
+    stops_after_s: float, stopped: bool, tmp_path, processes, ros_context
+) -> None:
+    """Zero where its own timeout has stopped it, else braked from the last; the next ones rise from there."""
+    path = tmp_path / "servoed.yaml"
+    path.write_text(SERVOED.replace("{name: hand,", f"{{name: hand, max_age_s: {stops_after_s},"))
+    names = ",".join(robot_from_yaml(SERVOED, "servoed.yaml").action_names)
+    arm = Arm(ros_context, stops_after_s)
+    says = lambda: f"{arm.said}\n{processes.tail('controller_node')}"  # noqa: E731
+    fast = lambda: abs(arm.last[0]) > 0.12  # noqa: E731
+    with spinning(ros_context, arm):
+        processes.node("controller_node", robot=str(path), rearm_after_s=20.0, chunk_timeout_s=20.0)
+        processes.start("policy", [sys.executable, str(SOURCE), names, "0.2"])
+        wait_until(lambda: not arm.ask("arm", True), 60.0, says)
+        wait_until(fast, 60.0, says)
+        processes.signal("controller_node", signal.SIGSTOP)
+        time.sleep(1.2)  # what had left has come
+        before = len(arm.told)
+        assert arm.goes.any() != stopped
+        processes.signal("controller_node", signal.SIGCONT)
+        wait_until(lambda: len(arm.told) > before + 2, 30.0, says)
+        assert arm.told[before].any() != stopped, arm.told[before - 1 : before + 3]
+        wait_until(fast, 60.0, says)  # it goes on by itself
+    assert (np.array(arm.jumps) <= CHANGE * (1 + 1e-6)).all(), np.max(arm.jumps, axis=0)
