@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pi0_ros.launching.parameters import policy_yaml, with_tables
+from pi0_ros.launching.parameter_docs import policy_yaml, with_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 

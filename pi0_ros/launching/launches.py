@@ -15,8 +15,10 @@ from typing import Any
 from pi0_ros.base.arguments import NAMESPACE
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.share import config_path, share_path
-from pi0_ros.launching.parameters import RENAMED, Parameter, ParameterError, check_file, from_file, table, yaml_value
-from pi0_ros.launching.parameters import describe as describe_parameter
+from pi0_ros.launching.given_parameters import check_file, from_file
+from pi0_ros.launching.parameter import Parameter, ParameterError, yaml_value
+from pi0_ros.launching.parameter import describe as describe_parameter
+from pi0_ros.launching.parameters import RENAMED, table
 from pi0_ros.launching.rviz import rviz_config
 from pi0_ros.monitor.kinematics import parse_urdf
 from pi0_ros.robot import load_robot

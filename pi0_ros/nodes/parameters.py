@@ -8,7 +8,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from pi0_ros.launching.parameters import NODES, Changes, Parameter, ParameterError, describe, table, unknown
+from pi0_ros.launching.parameter import Changes, Parameter, ParameterError, describe
+from pi0_ros.launching.parameters import NODES, table, unknown
 
 
 def declare(node: Node, name: str) -> dict[str, Any]:

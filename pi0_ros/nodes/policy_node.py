@@ -34,29 +34,28 @@ from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.control.latency import policy_half
 from pi0_ros.control.plausible import Plausibility
 from pi0_ros.control.states import ARMED, State
-from pi0_ros.inference.backend import Backend, HasLink
-from pi0_ros.inference.link import ANSWERS, Link
+from pi0_ros.inference.backend import Backend
 from pi0_ros.inference.options import OPTIONS, PolicyOptions
 from pi0_ros.inference.pace import Pace
 from pi0_ros.inference.prefix import Continuation, RtcSettings, check_trained
-from pi0_ros.inference.runner import RUNNING, STARTING, Health, Runner
+from pi0_ros.inference.runner import Health, Runner
 from pi0_ros.inference.slowing import Slowing
 from pi0_ros.inference.subtask import SubtaskWriter, make_subtask_writer
-from pi0_ros.launching.parameters import Changes, table
+from pi0_ros.launching.parameter import Changes
+from pi0_ros.launching.parameters import table
 from pi0_ros.nodes.messages import (
     LATCHED,
     LATEST,
     chunk_to_message,
     diagnostic_array,
     diagnostic_status,
-    hardware_id,
     message_class,
-    own_name,
     plan_from_message,
     sent_from_message,
     stamp_to_ns,
 )
 from pi0_ros.nodes.parameters import declare
+from pi0_ros.nodes.policy_voice import PolicyVoice, Present
 from pi0_ros.nodes.prompt_listener import PromptListener
 from pi0_ros.nodes.received import state_stamp_ns
 from pi0_ros.nodes.robots import robot_of
@@ -72,7 +71,6 @@ RAW_IMAGE = CAMERA_TYPES[0]
 LATE_DEPTH = 20  # of cameras, where observations are of the past: of two pictures at once it may be the older one
 STATES_ARMED = frozenset(state.value for state in ARMED)
 PERIOD_S = 0.5  # of diagnostics and of looking for publishers
-LOG_AGAIN_S = 5.0  # a lasting problem is logged this often
 
 
 class PolicyNode(LifecycleNode):
@@ -94,16 +92,12 @@ class PolicyNode(LifecycleNode):
         self._timer: Any = None
         self._prompt_of_robot = False  # whether the parameter is the robot file's, because none was given
         self.failure: Exception | None = None  # what the refusal was
-        self._logged_at = 0.0
-        self._prefix_problem = ""  # why chunks do not continue each other
-        self._slowed = ""  # why they are executed slower than recorded, as it was last said
-        self._link_condition = ""  # what was last said of the way to the servers
         super().__init__("policy", **kwargs)
         declare(self, "policy")
         self.add_on_set_parameters_callback(self._parameters_set)
         self._chunks = self.create_lifecycle_publisher(JointTrajectory, "pi0/chunk", LATEST)
         self._subtask = self.create_publisher(String, "pi0/subtask", LATCHED)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._voice = PolicyVoice(self)
         self._latency = self.create_publisher(DiagnosticArray, "pi0/latency", 10)
         self._prompts = PromptListener(self, "~/prompt", self._prompted)
         self.create_timer(PERIOD_S, self._housekeeping, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -393,98 +387,22 @@ class PolicyNode(LifecycleNode):
     def _housekeeping(self) -> None:
         self._follow_publishers()
         self._publish_diagnostics()
-        health = self._health()
-        if health.reason and self._phase == "active" and time.monotonic() - self._logged_at > LOG_AGAIN_S:
-            self._log(health)
-        problem = self._continuation.problem if self._continuation is not None else ""
-        if problem and not self._prefix_problem:  # said once
-            self.get_logger().warning(f"chunks do not continue each other: {problem}")
-        self._prefix_problem = problem
-        self._say_slowed()
-
-    def _say_slowed(self) -> None:
-        """Once for each speed."""
-        slowed = self._continuation.slowed if self._continuation is not None else ""
-        speed, before = slowed.partition(":")[0], self._slowed
-        if speed and speed != before:
-            self.get_logger().warning(f"{slowed}. A number for execution_speed would be obeyed instead")
-        elif before and not speed:
-            self.get_logger().info(f"no longer slowed: execution_speed {self._value('execution_speed')}")
-        self._slowed = speed
+        self._voice.remind(self._present())
 
     def _health_changed(self, health: Health) -> None:
-        self._log(health)
+        self._voice.log(health)
         self._publish_diagnostics()
-
-    def _log(self, health: Health) -> None:
-        self._logged_at = time.monotonic()
-        if health.state == RUNNING:
-            self.get_logger().info("publishing chunks")
-        elif health.state != STARTING:
-            self.get_logger().warning(f"no chunk: {health.reason}")
 
     def _health(self) -> Health:
         return self._runner.health if self._runner is not None else Health()
 
     def _publish_diagnostics(self) -> None:
-        health = self._health()
-        state, reason, slowed, level = self._phase, "", "", DiagnosticStatus.WARN
-        if self.refusal:
-            state, reason, level = "refused", self.refusal, DiagnosticStatus.ERROR
-        elif self._phase == "active":
-            state, reason = health.state, health.reason
-            waiting = DiagnosticStatus.WARN if state in (STARTING, "prompt") else DiagnosticStatus.ERROR
-            slowed = self._continuation.slowed if state == RUNNING and self._continuation is not None else ""
-            level = (DiagnosticStatus.WARN if slowed else DiagnosticStatus.OK) if state == RUNNING else waiting
-        metadata = self._backend.metadata if self._backend is not None else None
-        values: dict[str, object] = {
-            "state": state,
-            "reason": reason,
-            "prompt": self._runner.prompt if self._runner is not None else "",
-            "backend": self._value("backend"),
-            "checkpoint": metadata.checkpoint if metadata is not None else "",
-            "chunks": health.chunks,
-            "latency_p50_ms": health.latency_p50_ms,
-            "latency_p99_ms": health.latency_p99_ms,
-            "stale_events": health.stale_events,
-            "backend_errors": health.backend_errors,
-            **(self._continuation.report() if self._continuation is not None else {}),
-            **{f"age_s {topic}": age for topic, age in health.ages_s.items()},
-        }
-        hardware = hardware_id(self, self._robot.name) if self._robot is not None else ""
-        statuses = [diagnostic_status(own_name(self), level, reason or slowed or state, values, hardware)]
-        backend: object = self._backend
-        if isinstance(backend, HasLink):
-            statuses.append(self._link_status(backend.link, hardware))
-        self._diagnostics.publish(diagnostic_array(self.get_clock().now().to_msg(), statuses))
+        self._voice.publish(self._present())
 
-    def _link_status(self, link: Link, hardware: str) -> DiagnosticStatus:
-        """The way to the servers: WARN where the preferred one does not answer, ERROR where none does."""
-        trouble, level = link.trouble, DiagnosticStatus.OK
-        if trouble:
-            answering = link.server and link.servers[link.server] == ANSWERS
-            level = DiagnosticStatus.WARN if answering or not link.server else DiagnosticStatus.ERROR
-        if link.condition != self._link_condition and len(link.servers) > 1 and self._phase == "active":
-            if trouble:
-                self.get_logger().warning(f"link: {shortened(trouble)}")
-            else:
-                self.get_logger().info(f"link: {link.server} answers")
-        self._link_condition = link.condition
-        values = {
-            "server": link.server,
-            "failovers": link.failovers,
-            "late_answers": link.late_answers,
-            "round_trip_p50_ms": link.round_trip_p50_ms,
-            "round_trip_p99_ms": link.round_trip_p99_ms,
-            "clock_offset_ms": link.offset_ms,
-            "clock_offset_error_ms": link.offset_error_ms,
-            "to_server_ms": link.up_ms,
-            "from_server_ms": link.down_ms,
-            "question_bytes": link.sent_bytes,
-            **{f"server {address}": shortened(state) for address, state in link.servers.items()},
-        }
-        summary = f"{link.server} {link.round_trip_p50_ms:.0f} ms" if link.server else "no server has answered yet"
-        return diagnostic_status(f"{own_name(self)} link", level, shortened(trouble) or summary, values, hardware)
+    def _present(self) -> Present:
+        return Present(
+            self._phase, self.refusal, self._health(), self._runner, self._backend, self._continuation, self._robot
+        )
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)

@@ -18,8 +18,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from pi0_ros.base.errors import InputError, report, take_traceback
+from pi0_ros.launching.given_parameters import check_given
 from pi0_ros.launching.lifeline import Lifeline
-from pi0_ros.launching.parameters import check_given
 from pi0_ros.launching.processes import ENDINGS_OF_ROBOTS
 from pi0_ros.nodes.ros import start_ros
 

@@ -11,19 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pi0_ros.base.share import config_path
-from pi0_ros.launching.parameters import (
-    NODES,
-    RENAMED,
-    Parameter,
-    ParameterError,
-    check_file,
-    from_file,
-    policy_yaml,
-    table,
-    unknown,
-    with_tables,
-    yaml_value,
-)
+from pi0_ros.launching.given_parameters import check_file, from_file
+from pi0_ros.launching.parameter import Parameter, ParameterError, yaml_value
+from pi0_ros.launching.parameter_docs import policy_yaml, with_tables
+from pi0_ros.launching.parameters import NODES, RENAMED, table, unknown
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERY = [(node, parameter) for node, parameters in NODES.items() for parameter in parameters]

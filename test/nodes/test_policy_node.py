@@ -35,7 +35,8 @@ from std_msgs.msg import String  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
 from pi0_ros.launching.launches import ros_arguments  # noqa: E402
-from pi0_ros.launching.parameters import Changes, table  # noqa: E402
+from pi0_ros.launching.parameter import Changes  # noqa: E402
+from pi0_ros.launching.parameters import table  # noqa: E402
 from pi0_ros.nodes.messages import LATCHED, LATEST, diagnostic_values, ns_to_stamp, stamp_to_ns, stamp_to_seconds  # noqa: E402
 from pi0_ros.nodes.policy_node import PolicyNode  # noqa: E402
 from pi0_ros.observation.streams import Observation, ObservationBuffer  # noqa: E402
