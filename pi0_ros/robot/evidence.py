@@ -24,12 +24,12 @@ from pi0_ros.robot.message_types import (
     TRAJECTORY,
 )
 
-JOINT_STATE = "sensor_msgs/msg/JointState"
+JOINT_STATE, JOY = "sensor_msgs/msg/JointState", "sensor_msgs/msg/Joy"
 NAMED_STATES = tuple(kind for kind, what in STATE_TYPES.items() if what.named and not what.speeds)
 JOINT_COMMANDS = tuple(kind for kind, what in COMMAND_TYPES.items() if not what.speeds)
 SPEEDS = tuple(kind for kind, what in (STATE_TYPES | COMMAND_TYPES).items() if what.speeds)
 OF_JOINTS = (*NAMED_STATES, *(kind for kind in JOINT_COMMANDS if kind not in NAMED_STATES))
-LOOKED_AT = (*CAMERA_TYPES, *OF_JOINTS, *SPEEDS, *POSE_STATE_TYPES, *SEVERAL_POSES)
+LOOKED_AT = (*CAMERA_TYPES, *OF_JOINTS, *SPEEDS, *POSE_STATE_TYPES, *SEVERAL_POSES, JOY)
 ACTION = "/action/"  # in the type of what is an action server and no topic; alone where its type is not known
 STEP_S = 0.04  # between the samples of a track: differences of neighbours are motion, not noise
 MOST_SAMPLES = 5000
@@ -104,7 +104,7 @@ class TopicFacts:
     least_changed: float = 1.0  # of the bytes of a raw picture, from one to the next
     stops_s: float = math.nan  # speeds: whoever listens stops so long after a command. inf: never; NaN: nobody said
     points: int = 0  # of a trajectory, at most
-    numbers: int = 0  # in the last message
+    numbers: int = 0  # in the last message; of a joystick its axes
     frame: str = ""  # that its messages name
     tracks: dict[str, Track] = field(default_factory=dict)  # joint, or number ("0", "1", ...) -> its positions
     child: str = ""  # of a part: the frame whose transform it is
@@ -140,6 +140,9 @@ class TopicFacts:
             self._look_at(np.frombuffer(getattr(message, "data", b""), np.uint8))
             return
         self.frame = str(getattr(getattr(message, "header", None), "frame_id", ""))
+        if self.type == JOY:
+            self.numbers = len(getattr(message, "axes", ()))
+            return
         if self.type in POSE_STATE_TYPES:
             pose: Any = getattr(message, "pose", message)
             place = getattr(pose, "pose", pose).position  # with a covariance beside it

@@ -18,12 +18,12 @@ from pi0_ros.robot.propose_commands import (
     ProposedGroup,
     command_lines,
     command_topics,
-    leaders,
     propose_commands,
 )
 from pi0_ros.robot.propose_hands import hand_command_lines, hand_joint_lines, hand_state_lines, propose_hands
 from pi0_ros.robot.propose_joints import ProposedJoint, called_in, outside, propose_joints, state_topics
 from pi0_ros.robot.propose_servers import propose_servers, server_lines
+from pi0_ros.robot.propose_takeover import ProposedTakeover
 from pi0_ros.robot.propose_twists import ProposedTwist, propose_twist, twist_command_lines, twist_joint_lines
 from pi0_ros.robot.proposed_lines import joint_lines, number, state_lines, word
 
@@ -86,6 +86,9 @@ def propose(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishe
     groups = [replace(group, whole=False) for group in groups] if hands else groups
     speeds = (*(twist.joints if twist is not None else ()), *(base.joints if base is not None else ()))
     number_of = len(joints) + len(hands) + len(speeds)
+    moved = [joint for group in groups for joint in group.joints] + [server.joint for server in servers]
+    takeover = ProposedTakeover(topics, moved, hands, twist, base)
+    unknown += takeover.unknown
     rates = [camera.topic.rate_hz for camera in cameras if camera.topic.rate_hz]
     fps = _fps(min(rates)) if rates else 20
     taken: set[str] = set()
@@ -121,7 +124,7 @@ def propose(described: Sequence[JointFacts], topics: Sequence[TopicFacts], wishe
         "",
         "action:",
         *_action_lines(bool(hands or speeds) or any(t.topic.count or t.topic.listeners for t in groups), fps),
-        *(_takeover_lines(topics) if not hands and twist is None else ()),
+        *takeover.lines(),
     ]
     unknown += [f"joint {name} was seen at {where}" for name, where in outside(joints).items()]
     unknown += [
@@ -240,15 +243,3 @@ def _action_lines(told: bool, fps: int) -> Iterator[str]:
     about = "the command topics" if told else f"{MARK} no command topic was found, so the state one row later"
     yield f"  source: {'command' if told else 'next_state'}  {about if about.startswith('#') else f'# {about}'}"
     yield f"  max_age_s: {max(0.25, math.ceil(250 / fps) / 100):g}"
-
-
-def _takeover_lines(topics: Sequence[TopicFacts]) -> Iterator[str]:
-    """A person's topics as a comment: whether they may lead is not the file's to guess."""
-    led = leaders(topics)
-    if led:
-        yield ""
-        yield "# takeover:  # a person may lead by these poses instead of the policy, see docs/takeover.md"
-        yield "#   topics:"
-        for topic in led:
-            yield f"#     - topic: {topic.topic}"
-            yield f"#       type: {topic.type}"

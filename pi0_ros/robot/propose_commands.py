@@ -68,7 +68,7 @@ def propose_commands(
     found = []
     candidates = command_topics(topics, states)
     for topic in candidates:
-        group = _group(topic, left, alone=len(candidates) == 1)
+        group = proposed_group(topic, left, alone=len(candidates) == 1)
         if group is None:
             continue
         left = [joint for joint in left if joint not in group.joints]
@@ -88,7 +88,7 @@ def propose_commands(
     return found
 
 
-def _group(topic: TopicFacts, left: Sequence[ProposedJoint], alone: bool) -> ProposedGroup | None:
+def proposed_group(topic: TopicFacts, left: Sequence[ProposedJoint], alone: bool) -> ProposedGroup | None:
     """What a topic, `alone` or beside others, moves of the joints that are left; None for nothing."""
     if (topic.named and topic.tracks) or topic.joints_told:
         names = list(topic.tracks) if topic.named and topic.tracks else list(topic.joints_told)

@@ -12,7 +12,10 @@ from pi0_ros.robot.evidence import JOINT_STATE, NAMED_STATES, JointFacts, TopicF
 DEGREES, MILLIMETRES, PERCENT = math.degrees(1.0), 1000.0, 100.0
 GRIPPER = re.compile(r"gripper|finger|jaw|claw|knuckle|grasp", re.IGNORECASE)
 TOLD = re.compile(r"command|cmd|goal|target|desired|reference|set_?point", re.IGNORECASE)  # what robots are told
-LED = re.compile(r"leader|teleop|master|pendant|operator", re.IGNORECASE)  # what persons do
+LED = re.compile(  # what persons do, and what they do it with
+    r"leader|teleop|master|pendant|operator|joy|gamepad|space_?(nav|mouse)|haptic|gello|(^|[/_])(vr|vive|quest)([/_]|$)",
+    re.IGNORECASE,
+)
 BEYOND = 1.5  # times its limits: no joint is there, so the number is in another unit
 MANY_TURNS = 8 * math.pi  # rad, of a joint without limits
 SLOWEST = 0.001  # a velocity that a file may have

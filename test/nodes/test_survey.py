@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 from living_robots import ROBOTS, SEEN_HANDS, SERVO_STOPS_S, Living, living
 from new_robots import ARM, ARM_JOINTS, DEGREES, SO101, SO101_JOINTS, Driven, driving
+from spinning import spinning
 
 from pi0_ros.cli.main import main
 from pi0_ros.robot import Robot, load_robot
 from pi0_ros.robot.message_types import POSE_ARRAY, TF
+
+pytest.importorskip("rclpy")
+from rclpy.node import Node
+from sensor_msgs.msg import Joy
 
 pytestmark = pytest.mark.dds
 
@@ -96,10 +101,16 @@ def test_a_file_for_a_living_hand_passes_check_and_doctor(
     message_package("tf2_msgs")
     file, shape = tmp_path / "new.yaml", tmp_path / "new.urdf"
     shape.write_text(robot.urdf)
-    with living(ros_context, robot):
+    person = Node("person", context=ros_context)
+    sticks = person.create_publisher(Joy, "/spacenav/joy", 10)
+    person.create_timer(0.05, lambda: sticks.publish(Joy(axes=[0.0] * 6, buttons=[0, 0])))
+    with living(ros_context, robot), spinning(ros_context, person):
         told = ["robot", "new", "--urdf", str(shape), "--seconds", "5", "--out", str(file)]
         assert main(told) == 0, capsys.readouterr().err
         right(load_robot(file))
+        led = "twist" if robot.twists else "hand"
+        assert f"#     - topic: /person/{led}  # joystick_node says it" in file.read_text()
+        assert "-r joy:=/spacenav/joy" in file.read_text()
         assert main(["robot", "check", str(file)]) == 0
         reports: list[str] = []
         while len(reports) < 3 and main(["doctor", "--robot", str(file), "--live", "--seconds", "3"]) != 0:
