@@ -110,7 +110,7 @@ def checkpoint_of(folder: Path, robot: Robot) -> Path:
     from pi0_ros.model.pi0 import Pi0
 
     torch.manual_seed(0)
-    cameras = tuple(camera.slot for camera in robot.cameras)
+    cameras = tuple(camera.slot for camera in robot.cameras) or ("base_0_rgb",)  # a model has a place for one
     config = replace(tiny_config(horizon=32), action_dim=dimensions(robot), cameras=cameras)
     middle = np.array([0.0 if joint.continuous else (joint.lower + joint.upper) / 2 for joint in robot.state_joints])
     seen = np.array([min(joint.span, 2.0) for joint in robot.state_joints])
