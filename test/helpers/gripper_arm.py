@@ -38,6 +38,11 @@ commands:
 action: {{source: command, max_age_s: 2.0}}
 """
 
+PARALLEL = "control_msgs/action/ParallelGripperCommand"
+OF_PARALLEL = ARM.replace(GRIPPER, f"{PARALLEL}, names: [finger_joint]").replace(
+    "command.max_effort: 20", "command.effort: [20]"
+)
+
 
 def robot(text: str = ARM) -> Robot:
     return robot_from_yaml(text, "arm.yaml")

@@ -27,6 +27,7 @@ class GripperServer(Node):
         super().__init__("gripper_driver", context=context)
         self.goals: list[Any] = []  # those it took
         self.refuses = self.aborts = self.hang = self.refuses_while_it_works = False
+        self.stalls = False  # its results say so: fingers on an object, where the driver counts that as success
         self.answers_after_s, self._works = 0.0, 0
         self.cancelled = 0  # goals that were asked to be cancelled
         self._kind, self._joint = action_class(kind), joint
@@ -61,6 +62,7 @@ class GripperServer(Node):
 
     async def _execute(self, handle: Any) -> Any:
         self._works += 1
+        handle.publish_feedback(self._says(self._kind.Feedback()))
         if self.hang:  # until somebody looks
             waits = Future()
             timer = self.create_timer(0.5, lambda: waits.set_result(None))
@@ -68,7 +70,15 @@ class GripperServer(Node):
             self.destroy_timer(timer)
         self._works -= 1
         handle.abort() if self.aborts else handle.succeed()
-        return self._kind.Result()
+        return self._says(self._kind.Result(stalled=self.stalls, reached_goal=not self.stalls and not self.aborts))
+
+    def _says(self, message: Any) -> Any:
+        """A feedback or a result with where the finger is."""
+        if self._many:
+            message.state = JointState(name=[self._joint], position=[self.position], effort=[3.0])
+        else:
+            message.position, message.effort = self.position, 3.0
+        return message
 
     def _feel(self) -> None:
         joints = self._finger.move()

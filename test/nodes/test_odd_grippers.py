@@ -13,7 +13,7 @@ import pytest
 from conftest import wait_until
 
 pytest.importorskip("rclpy")
-from gripper_arm import ACTION, ARM, GRIPPER, Body
+from gripper_arm import ACTION, ARM, GRIPPER, OF_PARALLEL, PARALLEL, Body
 from gripper_server import GripperServer
 from sensor_msgs.msg import JointState
 from spinning import spinning
@@ -22,10 +22,6 @@ from pi0_ros.nodes.goals import ANSWER_S
 
 pytestmark = pytest.mark.dds
 SOURCE = Path(__file__).parents[1] / "helpers" / "chunk_source.py"
-PARALLEL = "control_msgs/action/ParallelGripperCommand"
-OF_PARALLEL = ARM.replace(GRIPPER, f"{PARALLEL}, names: [finger_joint]").replace(
-    "command.max_effort: 20", "command.effort: [20]"
-)
 
 
 @pytest.mark.parametrize(("text", "kind"), [(ARM, GRIPPER), (OF_PARALLEL, PARALLEL)], ids=["single", "parallel"])
