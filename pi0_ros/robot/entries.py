@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, key_of, nearest
 from pi0_ros.robot.types import CommandGroup, StateTopic
@@ -77,8 +77,11 @@ def joints_of(item: Section, known: Sequence[str]) -> tuple[tuple[str, ...], tup
     return joints, () if names == joints else names
 
 
-def each_joint_once(section: str, groups: Sequence[StateTopic | CommandGroup], known: Sequence[str]) -> None:
-    """Wrong where one of the known joints is in no entry of the section, or in two."""
+def each_joint_once(
+    section: str, groups: Sequence[StateTopic | CommandGroup], known: Sequence[str], perhaps_blind: Collection[str] = ()
+) -> None:
+    """Wrong where one of the known joints is in no entry of the section, or in two; of some it may be that nobody can
+    measure them."""
     seen: dict[str, Place] = {}
     place: Place = tuple(section.split("."))
     for i, group in enumerate(groups):
@@ -90,4 +93,5 @@ def each_joint_once(section: str, groups: Sequence[StateTopic | CommandGroup], k
     missing = [joint for joint in known if joint not in seen]
     if missing:
         message = f"no entry has joint {', '.join(map(repr, missing))}: add it to the `joints` of one of them"
+        message += ", or write `role: action` where nobody measures it" if {*missing} & {*perhaps_blind} else ""
         raise WrongValueError(place, message)

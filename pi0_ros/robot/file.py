@@ -159,7 +159,7 @@ def _robot(document: Any) -> Robot:
         if key != "state" or _first_of_topic(state, i)
     )
     _one_stream_each(state)
-    each_joint_once("state", state, called(observed))
+    each_joint_once("state", state, called(observed), are_speeds)
     each_joint_once("commands", commands, called(moved))
     action = Section(file.value["action"], ("action",), ("source", "max_age_s"), (), HINTS)
     source = action.choice("source", ACTION_SOURCES)
@@ -174,7 +174,7 @@ def _robot(document: Any) -> Robot:
             raise WrongValueError(("commands", i, "points"), message)
     if "urdf" in file and any(joint.pose is not None for joint in joints):
         file.wrong(
-            "urdf", "of a robot that is told by a pose its arm's joints are not known, so none is drawn: remove it"
+            "urdf", "the arm of a robot with a pose is not drawn yet, nor are its joints that are seen: remove it"
         )
     fps = file.positive("dataset_fps")
     for key, rate in (("policy_rate_hz", policy_rate), ("dataset_fps", fps)):
@@ -264,8 +264,9 @@ def _command(value: Any, place: Place, moved: Sequence[Joint]) -> CommandGroup:
     optional = ("joints", "names", "scale", "offset", "points", "stamp", "max_age_s", "hold", "on_change", "frame")
     item = Section(value, place, ("name", "topic", "type"), optional, HINTS)
     joints, names = joints_of(item, known)
+    poses = POSE_TYPES if any(joint.pose is not None for joint in moved) else ()
     kind, points = (
-        item.choice("type", tuple(COMMAND_TYPES)),
+        item.choice("type", (*COMMAND_TYPES, *poses)),
         item.choice("points", COMMAND_POINTS, "one", {"rest": "trajectory"}),
     )
     if "names" in item and not COMMAND_TYPES[kind].named:

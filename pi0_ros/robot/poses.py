@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,20 @@ HINTS = {
     "index": "which pose of its messages it is, from 0 on",
     "child": "the frame (child_frame_id) whose transform in the frame of the pose it is, such as tool0",
 }
+_UNITS = "a pose is in m and unit quaternions, here and in its messages: remove it, and let its driver say it so"
+_LIMITS = "of a pose there are two, m/s and rad/s: write it below linear and angular"
+OF_OTHERS = {  # keys that entries of joints have: what to do about them in those of poses
+    "jerk": "a pose's jerk cannot be limited yet, its acceleration is: remove it",
+    "velocity": _LIMITS,
+    "acceleration": _LIMITS,
+    "unit": "a pose is in m and rad: remove it",
+    "points": "a pose is sent at every tick, whole plans (trajectory) are of joints alone yet: remove it",
+    "scale": _UNITS,
+    "offset": _UNITS,
+    "names": "a message says one pose, and names none: remove it",
+    "names_from": "a message says one pose, and names none: remove it",
+    "on_change": "only grippers are told on change, a pose is sent at every tick: remove it",
+}
 TWISTS = (TWIST, TWIST_STAMPED)
 SEEN_FROM = ("frame", "start")
 
@@ -46,6 +60,7 @@ def is_pose(value: Any) -> bool:
 
 def read_pose(value: Any, place: Place) -> tuple[Joint, ...]:
     """The entries of one pose."""
+    _refuse_keys_of_others(value, place)
     role = value.get("role")
     needed = ("action",) if role != "state" else ()
     item = Section(
@@ -64,9 +79,12 @@ def read_pose(value: Any, place: Place) -> tuple[Joint, ...]:
         item.wrong("seen_from", f"{seen_from} needs actions that start there, too: write the action relative, or frame")
     pose = Pose(item.name("name"), frame_at(item), item.choice("rotation", tuple(WRITINGS), "rot6d"), seen_from)
     writing = WRITINGS[pose.rotation]
+    _refuse_keys_of_others(value["limits"], (*place, "limits"))
     limits = Section(value["limits"], (*place, "limits"), ("position", "linear", "angular"), (), HINTS)
     room = Section(limits.value["position"], (*limits.place, "position"), ("x", "y", "z"), (), HINTS)
     ends = [room.pair(axis, "[lower, upper] in m") for axis in ("x", "y", "z")]
+    for key in ("linear", "angular"):
+        _refuse_keys_of_others(limits.value[key], (*limits.place, key), ("jerk",))
     linear, angular = (
         Section(limits.value[key], (*limits.place, key), ("velocity", "acceleration"), ("tracking",))
         for key in ("linear", "angular")
@@ -139,6 +157,7 @@ def is_pose_state(value: Any, joints: Sequence[Joint]) -> bool:
 
 def read_pose_state(value: Any, place: Place, joints: Sequence[Joint]) -> StateTopic:
     """An entry of `state` whose messages say a pose."""
+    _refuse_keys_of_others(value, place)
     which = tuple(key for kind, key in SEVERAL_POSES.items() if value.get("type") == kind)
     item = Section(value, place, ("topic", "type", "max_age_s", *which), ("joints", "stamp", "latency_s"), HINTS)
     pose, kind, topic = _pose(item, joints), item.text("type"), topic_of(item)
@@ -155,6 +174,7 @@ def read_pose_state(value: Any, place: Place, joints: Sequence[Joint]) -> StateT
 
 def read_pose_command(value: Any, place: Place, joints: Sequence[Joint], hold: bool) -> CommandGroup:
     """An entry of `commands` whose messages say a pose."""
+    _refuse_keys_of_others(value, place)
     item = Section(value, place, ("name", "topic", "type"), ("joints", "stamp", "max_age_s", "hold"), HINTS)
     pose = _pose(item, joints)
     age = item.seconds("max_age_s") if "max_age_s" in item else None
@@ -164,9 +184,17 @@ def read_pose_command(value: Any, place: Place, joints: Sequence[Joint], hold: b
 
 def read_pose_topic(value: Any, place: Place, joints: Sequence[Joint]) -> CommandGroup:
     """An entry of `takeover.topics` whose messages say where a person wants the hand."""
+    _refuse_keys_of_others(value, place)
     item = Section(value, place, ("topic", "type"), ("joints",), HINTS)
     pose = _pose(item, joints)
     return CommandGroup("takeover", topic_of(item), item.text("type"), pose.entries, pose=pose)
+
+
+def _refuse_keys_of_others(value: Any, place: Place, keys: Collection[str] = tuple(OF_OTHERS)) -> None:
+    """Wrong where an entry of a pose has one of these keys, which others have."""
+    for key in value if isinstance(value, dict) else ():
+        if key in keys:
+            raise WrongValueError((*place, key), OF_OTHERS[key])
 
 
 def refuse_pose(value: Any, place: Place, joints: Sequence[Joint]) -> None:

@@ -1,4 +1,5 @@
-"""Whatever is wrong with a robot file, it is refused with file, line and the key that would mend it, or it is read.
+"""Whatever is wrong with a robot file, it is refused with file, line and the key that would mend it, or it is read and
+makes a difference: nothing that is written is passed over.
 
 `PI0_EXAMPLES=N` tries N changes of every robot file that ships, drawn anew; else the same few are tried each time.
 """
@@ -9,6 +10,7 @@ import os
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,6 +25,8 @@ ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "test/fixtures/every_key.yaml", ROOT / "config/robots/ur5e_pose.yaml"]
 SEARCHED = int(os.environ.get("PI0_EXAMPLES", "0"))
 KEY = re.compile(r"(.+?): (?=\S)")
+ABSENT, EQUAL = object(), object()
+DEFAULTS = ("auto", "names", "one", "both", "position", "rot6d", "frame", False, 0.0, [0.0])  # of keys that may lack
 
 
 def changes() -> list[Spoilt]:
@@ -49,6 +53,31 @@ def wrong_with(text: str) -> str:
     return "" if list(explain(robot)) else "it cannot be explained"
 
 
+def passed_over(change: Spoilt) -> bool:
+    """Whether the change is read and makes no difference, though it says something else and is no default."""
+    before = original(change)
+    if change.gone or before is EQUAL or (before is ABSENT and change.value in DEFAULTS):
+        return False
+    try:
+        robot = robot_from_yaml(change.text(), "robot.yaml")
+    except RobotFileError:
+        return False
+    was = robot_from_yaml(yaml.safe_dump(change.document, sort_keys=False, allow_unicode=True), "as it was")
+    return (robot, robot.takeover) == (was, was.takeover)
+
+
+def original(change: Spoilt) -> Any:
+    """What stood where a file was changed: ABSENT, or EQUAL where the change means the same."""
+    holder = change.document
+    for part in change.at[:-1]:
+        holder = holder[part]
+    if isinstance(holder, dict) and change.at[-1] not in holder:
+        return ABSENT
+    old = holder[change.at[-1]]
+    same = not change.raw and change.value == old and isinstance(change.value, bool) == isinstance(old, bool)
+    return EQUAL if same else old
+
+
 def _unclear(sentence: str, text: str) -> str:
     """Why a sentence is not one line with file, line and key."""
     place = re.fullmatch(r"robot\.yaml:(\d+): (.+)", sentence)
@@ -72,6 +101,7 @@ def test_every_change_of_a_robot_file_is_read_or_refused_by_line_and_key() -> No
     for change in changes():
         text = change.text()
         assert not (reason := wrong_with(text)), f"{change.what} at {change.at}: {reason}"
+        assert not passed_over(change), f"{change.what} at {change.at} makes no difference"
 
 
 # Kinds that were wrong once: a traceback, a line without a place, or a value that was taken for another.

@@ -20,7 +20,7 @@ from pi0_ros.robot.rotations import WRITINGS
 from pi0_ros.robot.units import actions_from_counted, actions_from_model, actions_to_model, counted_actions
 from pi0_ros.training.statistics import measure
 
-JOINTS = "sensor_msgs/msg/JointState"
+JOINTS, PLAN = "sensor_msgs/msg/JointState", "trajectory_msgs/msg/JointTrajectory"
 SEVERAL = ("rot6d", "rot6d_rows", "axis_angle", "quaternion", "euler_xyz")
 
 
@@ -73,7 +73,13 @@ def changed(change: Any) -> str:
         (lambda d: d["joints"][0].update(rotation="euler"), "joints[0].rotation: 'euler' is not known"),
         (lambda d: d["joints"][0].update(action="velocity"), "joints[0].action: 'velocity' is not known"),
         (lambda d: d["joints"][0]["limits"].pop("angular"), "joints[0].limits.angular: missing"),
-        (lambda d: d["joints"][0]["limits"]["linear"].update(jerk=1.0), "joints[0].limits.linear.jerk: unknown key"),
+        (lambda d: d["joints"][0]["limits"]["linear"].update(jerk=1.0), "joints[0].limits.linear.jerk: a pose's jerk"),
+        (lambda d: d["joints"][0]["limits"].update(jerk=1.0), "joints[0].limits.jerk: a pose's jerk cannot be limited"),
+        (
+            lambda d: d["joints"][0]["limits"].update(velocity=1.0, acceleration=2.0),
+            "joints[0].limits.acceleration: of a pose there are two, m/s and rad/s: write it below linear and angular",
+        ),
+        (lambda d: d["joints"][0].update(unit="m"), "joints[0].unit: a pose is in m and rad: remove it"),
         (
             lambda d: d["joints"][0]["limits"]["position"].update(z=[1, 0]),
             "joints[0].limits.position.z: 1 is not below",
@@ -81,8 +87,13 @@ def changed(change: Any) -> str:
         (lambda d: d["joints"][1]["limits"].update(jerk=9.0), "joints[1].limits.jerk: no joint beside a pose (hand)"),
         (lambda d: d["state"][1].update(joints=["hand"]), "state[1].joints[0]: 'hand' is a pose"),
         (lambda d: d["state"][0].update(joints=["gripper"]), "state[0].joints[0]: 'gripper' is no pose"),
-        (lambda d: d["state"][0].update(scale=[1000]), "state[0].scale: unknown key"),
-        (lambda d: d["commands"][0].update(points="trajectory"), "commands[0].points: unknown key"),
+        (lambda d: d["state"][0].update(scale=[1000]), "state[0].scale: a pose is in m and unit quaternions"),
+        (lambda d: d["commands"][0].update(points="trajectory"), "commands[0].points: a pose is sent at every tick"),
+        (lambda d: d["commands"][0].update(on_change=0.1), "commands[0].on_change: only grippers are told on change"),
+        (
+            lambda d: d["commands"][0].update(type="trajectory_msgs/msg/MultiDOFJointTrajectory"),
+            f" or geometry_msgs/msg/TwistStamped or {STAMPED} or geometry_msgs/msg/Pose",
+        ),
         (lambda d: d["state"].pop(0), "state: no entry has joint 'hand'"),
         (
             lambda d: d["commands"].append({**d["commands"][0], "name": "b", "topic": "/b"}),
@@ -93,14 +104,14 @@ def changed(change: Any) -> str:
             "commands[1].points: whole plans cannot be sent beside poses yet",
         ),
         (lambda d: (d["joints"].pop(1), d["state"][1].pop("joints")), "state[1].type: it says no pose"),
-        (lambda d: d.update(urdf="arm.urdf"), "urdf: of a robot that is told by a pose its arm's joints are not known"),
+        (lambda d: d.update(urdf="arm.urdf"), "urdf: the arm of a robot with a pose is not drawn yet"),
         (
             lambda d: d.update(takeover={"topics": [{"topic": "/t", "type": STAMPED}]}),
             "takeover.topics: no entry has joint 'gripper'",
         ),
         (
             lambda d: d.update(takeover={"topics": [{"topic": "/t", "type": STAMPED, "scale": [1.0]}]}),
-            "takeover.topics[0].scale: unknown key",
+            "takeover.topics[0].scale: a pose is in m",
         ),
         (
             lambda d: d.update(takeover={"topics": [{"topic": COMMAND, "type": STAMPED}]}),
