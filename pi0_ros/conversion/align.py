@@ -20,7 +20,9 @@ from pi0_ros.bags.conventions import PROMPT_TOPIC, PROMPT_TYPE
 from pi0_ros.bags.reader import Bag, BagError, DamagedError, header_stamp_ns
 from pi0_ros.conversion.clocks import Clock, Recorded, Timeline, timeline
 from pi0_ros.observation.images import is_grey
-from pi0_ros.observation.streams import SECOND, Observation, ObservationBuffer, StaleError, tick_grid
+from pi0_ros.observation.stream_buffer import SECOND
+from pi0_ros.observation.streams import Observation, ObservationBuffer, StaleError
+from pi0_ros.observation.tick_grid import tick_grid
 from pi0_ros.observation.trajectories import lasts_ns
 from pi0_ros.robot import Robot
 from pi0_ros.robot.message_types import TRAJECTORY

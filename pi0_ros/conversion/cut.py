@@ -29,7 +29,7 @@ from pi0_ros.datasets.language import episode_columns
 from pi0_ros.datasets.staged_episode import EpisodeStager
 from pi0_ros.datasets.video import CODECS
 from pi0_ros.observation.images import resize_with_pad
-from pi0_ros.observation.streams import SECOND
+from pi0_ros.observation.stream_buffer import SECOND
 from pi0_ros.robot import Robot
 
 LATE_PROMPT_S = 1.0  # so long after the first row nobody takes the first prompt for one of the beginning

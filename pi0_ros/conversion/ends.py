@@ -13,7 +13,7 @@ import numpy as np
 
 from pi0_ros.conversion.align import Scan, needed_topics
 from pi0_ros.conversion.episodes import Segment
-from pi0_ros.observation.streams import SECOND
+from pi0_ros.observation.stream_buffer import SECOND
 from pi0_ros.robot import Robot
 
 PARTIAL_S = 1.0  # less may be missing at an end: topics are found one after the other when a recorder starts

@@ -29,7 +29,7 @@ from pi0_ros.conversion.annotations import Annotation
 from pi0_ros.conversion.marks import DISCARD, START, STOP, Mark, read_marks, recorded_topic, takes
 from pi0_ros.conversion.options import Options
 from pi0_ros.datasets.language import Label
-from pi0_ros.observation.streams import SECOND
+from pi0_ros.observation.stream_buffer import SECOND
 from pi0_ros.robot import Robot
 
 FOREVER = 2**63 - 1

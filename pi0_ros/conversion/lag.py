@@ -15,7 +15,8 @@ from functools import partial
 
 import numpy as np
 
-from pi0_ros.observation.streams import SECOND, Observation
+from pi0_ros.observation.stream_buffer import SECOND
+from pi0_ros.observation.streams import Observation
 from pi0_ros.robot import Robot
 from pi0_ros.robot.space import Space
 

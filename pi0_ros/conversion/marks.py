@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pi0_ros.bags.reader import Bag
-from pi0_ros.observation.streams import SECOND
+from pi0_ros.observation.stream_buffer import SECOND
 
 START, STOP, DISCARD, SUCCESS, FAILURE = "start", "stop", "discard", "success", "failure"
 WORDS = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pi0_ros.conversion.align import Scan
-from pi0_ros.observation.streams import SECOND
+from pi0_ros.observation.stream_buffer import SECOND
 from pi0_ros.robot import CommandGroup, Robot
 
 

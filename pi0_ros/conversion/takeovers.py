@@ -11,7 +11,7 @@ from pi0_ros.bags.conventions import PERSON
 from pi0_ros.bags.reader import Bag
 from pi0_ros.conversion.align import Scan
 from pi0_ros.conversion.episodes import FOREVER, Segment
-from pi0_ros.observation.streams import SECOND
+from pi0_ros.observation.stream_buffer import SECOND
 
 Span = tuple[int, int]  # first ns, and the one after the last
 

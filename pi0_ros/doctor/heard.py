@@ -14,7 +14,8 @@ from pi0_ros.observation.camera_picture import decoder_of
 from pi0_ros.observation.images import ImageError, PartError
 from pi0_ros.observation.joint_messages import JointsHeard, MessageError, decode_command, leading_header
 from pi0_ros.observation.picture_quality import blocks, contrast, is_black, sharpness
-from pi0_ros.observation.streams import FROZEN_BYTES, SECOND
+from pi0_ros.observation.stream_buffer import SECOND
+from pi0_ros.observation.streams import FROZEN_BYTES
 from pi0_ros.robot import Camera, CommandGroup, Robot, StateTopic
 from pi0_ros.robot.space import space_of
 

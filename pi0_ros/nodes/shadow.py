@@ -19,7 +19,8 @@ from sensor_msgs.msg import JointState
 
 from pi0_ros.control.states import Settings
 from pi0_ros.nodes.messages import message_class, seconds_to_stamp
-from pi0_ros.observation.streams import SECOND, ObservationBuffer, StaleError
+from pi0_ros.observation.stream_buffer import SECOND
+from pi0_ros.observation.streams import ObservationBuffer, StaleError
 from pi0_ros.robot import Robot
 
 ERROR = "pi0/shadow_error"

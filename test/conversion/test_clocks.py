@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pi0_ros.conversion.clocks import Recorded, Timeline, timeline
-from pi0_ros.observation.streams import SECOND
+from pi0_ros.observation.stream_buffer import SECOND
 
 EXAMPLES = int(os.environ.get("PI0_EXAMPLES", "150"))
 START_S = 1_700_000_000

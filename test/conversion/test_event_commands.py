@@ -34,7 +34,8 @@ from pi0_ros.conversion.convert import convert
 from pi0_ros.conversion.report import BagReport
 from pi0_ros.datasets.dataset import Dataset
 from pi0_ros.observation.joint_messages import MessageError, decode_trajectory
-from pi0_ros.observation.streams import SECOND, ObservationBuffer, StaleError
+from pi0_ros.observation.stream_buffer import SECOND
+from pi0_ros.observation.streams import ObservationBuffer, StaleError
 from pi0_ros.observation.trajectories import Trajectory
 from pi0_ros.robot import CommandGroup, Robot, load_robot, robot_from_yaml, robot_to_yaml
 from pi0_ros.robot.types import Server

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pi0_ros.conversion.lag import LagMeter, LagReport
-from pi0_ros.observation.streams import SECOND, Observation
+from pi0_ros.observation.stream_buffer import SECOND
+from pi0_ros.observation.streams import Observation
 from pi0_ros.robot import load_robot
 
 ROBOT = load_robot("demo_arm")

@@ -11,7 +11,7 @@ from bagmaker import START_NS, Recipe, make_bag
 from pi0_ros.bags.reader import BagError
 from pi0_ros.conversion.convert import convert
 from pi0_ros.conversion.timing import camera_fps, hertz, interval_s, jitter_s, missing
-from pi0_ros.observation.streams import SECOND
+from pi0_ros.observation.stream_buffer import SECOND
 from pi0_ros.robot import load_robot
 
 ROBOT = load_robot("demo_arm")

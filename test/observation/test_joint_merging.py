@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi0_ros.observation.streams import SECOND, ObservationBuffer, StaleError, UnreadableError
+from pi0_ros.observation.stream_buffer import SECOND
+from pi0_ros.observation.streams import ObservationBuffer, StaleError, UnreadableError
 from pi0_ros.robot import Robot, RobotFileError, StateTopic, load_robot, robot_from_yaml, robot_to_yaml
 
 MS = 1_000_000

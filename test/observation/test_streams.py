@@ -24,14 +24,8 @@ from pi0_ros.observation.joint_messages import (
     decode_state,
     to_message_units,
 )
-from pi0_ros.observation.streams import (
-    SECOND,
-    FrozenError,
-    ObservationBuffer,
-    StaleError,
-    StreamBuffer,
-    UnreadableError,
-)
+from pi0_ros.observation.stream_buffer import SECOND, StreamBuffer
+from pi0_ros.observation.streams import FrozenError, ObservationBuffer, StaleError, UnreadableError
 from pi0_ros.robot import CommandGroup, Robot, StateTopic, load_robot
 
 MS = 1_000_000

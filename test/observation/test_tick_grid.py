@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi0_ros.observation.streams import SECOND, tick_grid
+from pi0_ros.observation.stream_buffer import SECOND
+from pi0_ros.observation.tick_grid import tick_grid
 
 MS = 1_000_000
 T0 = 1_700_000_000 * SECOND
