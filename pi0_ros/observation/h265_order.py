@@ -6,7 +6,6 @@ distance. One that is not held was lost; decoders make something up for it and s
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 from pi0_ros.observation.stream_units import Bits, UnsupportedStreamError, units
@@ -15,7 +14,7 @@ SEQUENCE, PICTURE = 33, 34  # types of units
 KEYS, FRESH = range(16, 22), (19, 20)  # pictures that build on nothing; and those after which numbers begin anew
 LEADING = range(6, 10)  # shown before the key picture that they come after
 PICTURES = (*range(10), *KEYS)
-STEADY = 5  # pictures of as many slices each: the next has as many, too
+MOST = 16  # pictures that a decoder may hold
 HEAD = 128  # bytes of a slice in which its references are
 LATE = "its pictures come in another order than they are shown: turn B pictures off (x265: tune zerolatency)"
 
@@ -27,6 +26,7 @@ class Sequence:
     """What a sequence parameter set says of the heads of slices."""
 
     number_bits: int  # of a picture's number
+    buffered: int  # pictures that a decoder holds at most
     planes: bool  # each colour is a picture of its own
     references: tuple[References, ...]  # sets that slices choose from
     long_term: bool  # references of another kind may follow
@@ -48,8 +48,9 @@ class Order:
     def __init__(self) -> None:
         self._sequences: dict[int, Sequence] = {}
         self._pictures: dict[int, Picture] = {}
-        self._held: frozenset[int] = frozenset()  # numbers of the pictures that a decoder has, whole ones
-        self._slices: deque[int] = deque(maxlen=STEADY)  # of the last pictures, each
+        self.held: frozenset[int] = frozenset()  # numbers of the pictures that a decoder has, whole ones
+        self.number = 0  # of the last picture
+        self.buffered = 0  # pictures that a decoder holds at most
         self.ends_in_picture = False  # whether a slice was the last unit, which may have been cut short
 
     def follows(self, data: bytes) -> bool:
@@ -57,7 +58,7 @@ class Order:
 
         Raises `UnsupportedStreamError`, and `ValueError` for what is no H.265 at all.
         """
-        pictures, slices, whole = 0, 0, True
+        pictures, whole = 0, True
         for unit in units(data):
             if len(unit) < 3 or unit[0] & 1 or unit[1] >> 3:  # of another layer
                 continue
@@ -73,30 +74,19 @@ class Order:
                 self._pictures[name] = Picture(of, bool(bits.take(1)), bits.take(3))
             elif kind in PICTURES:
                 bits = Bits(unit[2 : 2 + HEAD])
-                slices += 1
                 if not bits.take(1):  # not the first slice of its picture
                     continue
                 pictures += 1
                 whole = self._take(bits, kind)
         if pictures > 1:
             raise UnsupportedStreamError("a message holds several pictures: send one in each")
-        if pictures:
-            self._count(slices)
         if not pictures or not whole:
             self.lost()
         return pictures == 1 and whole
 
     def lost(self) -> None:
         """Something is missing: nothing follows until the next key picture."""
-        self._held = frozenset()
-
-    def _count(self, slices: int) -> None:
-        """Where all pictures have so many slices, `ValueError` for one that has fewer: decoders leave the rest as it
-        happens to be."""
-        usual = set(self._slices) if len(self._slices) == STEADY else set()
-        self._slices.append(slices)
-        if len(usual) == 1 and slices < min(usual):
-            raise ValueError(f"{slices} of {min(usual)} slices")
+        self.held = frozenset()
 
     def _take(self, bits: Bits, kind: int) -> bool:
         if kind in LEADING:
@@ -107,15 +97,16 @@ class Order:
         sequence = None if picture is None else self._sequences.get(picture.sequence)
         if picture is None or sequence is None:  # it began before we listened
             return False
+        self.buffered = sequence.buffered
         bits.take(picture.extra_bits)
         bits.unsigned()
         bits.take(int(picture.output_flag) + 2 * int(sequence.planes))
         if kind in FRESH:
-            self._held = frozenset({0})
+            self.held, self.number = frozenset({0}), 0
             return True
-        number = bits.take(sequence.number_bits)
+        self.number = number = bits.take(sequence.number_bits)
         if kind in KEYS:
-            self._held = frozenset({number})
+            self.held = frozenset({number})
             return True
         return self._references(bits, sequence, number)
 
@@ -137,8 +128,8 @@ class Order:
         numbers = 1 << sequence.number_bits
         needed = {(number + distance) % numbers for distance, used in references if used}
         kept = {(number + distance) % numbers for distance, _ in references}
-        whole = needed <= self._held and bool(self._held)
-        self._held = frozenset((kept & self._held) | {number})
+        whole = needed <= self.held and bool(self.held)
+        self.held = frozenset((kept & self.held) | {number})
         return whole
 
 
@@ -157,8 +148,9 @@ def _sequence(bits: Bits) -> tuple[int, Sequence]:
     for _ in range(2):
         bits.unsigned()
     number_bits = bits.unsigned() + 4
+    buffered = 0
     for _ in range(layers + 1 if bits.take(1) else 1):
-        bits.unsigned()
+        buffered = bits.unsigned() + 1
         if bits.unsigned():
             raise UnsupportedStreamError(LATE)
         bits.unsigned()
@@ -178,7 +170,9 @@ def _sequence(bits: Bits) -> tuple[int, Sequence]:
     for _ in range(count):
         sets = (*sets, _reference_set(bits, len(sets), sets, in_slice=False))
     long_term = bool(bits.take(1))
-    return name, Sequence(number_bits, planes, sets, long_term, bits.unsigned() if long_term else 0)
+    return name, Sequence(
+        number_bits, min(buffered, MOST), planes, sets, long_term, bits.unsigned() if long_term else 0
+    )
 
 
 def _reference_set(bits: Bits, index: int, sets: tuple[References, ...], in_slice: bool) -> References:

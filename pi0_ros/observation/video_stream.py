@@ -13,6 +13,7 @@ import numpy as np
 
 from pi0_ros.observation import h264_order, h265_order
 from pi0_ros.observation.images import DecodedImage, ImageError, PartError, stream_of
+from pi0_ros.observation.rubbish import Rubbish
 from pi0_ros.observation.stream_units import UnsupportedStreamError
 
 Order = h264_order.Order | h265_order.Order
@@ -28,15 +29,19 @@ PERIODS = 15  # of which the usual one is the median
 # length, those of H.264 for two bytes. So each is decoded with ones behind it, too: what is whole looks the same.
 # Arithmetic codes are intervals, so what zeros and ones leave alike is what any other bytes would have given.
 ONES = b"\xff" * 32
+SPARE = 2  # pictures more than a decoder holds: the one that it writes, and the one that was compared
 
 
 class VideoStream:
     """One camera's stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, alone: bool = False) -> None:
+        """`alone`: one picture is taken."""
+        self._alone = alone
         self._kind = ""  # which of CODECS it is
         self._order: Order = h264_order.Order()
         self._codecs: list[Any] = []  # one that is given what came, and one that is given ones behind it
+        self._rubbish: Rubbish | None = None  # into which the second writes
         self._last_ns: int | None = None
         self._periods: list[int] = []
         self.problem = "no key picture has come yet"  # why there is no picture; empty: there was
@@ -46,7 +51,7 @@ class VideoStream:
         builds on is missing (`problem` says so). Raises `ImageError` for streams that are not understood."""
         kind = codec_of(stream_of(msg))
         if kind != self._kind:
-            self._kind, self._order, self._codecs = kind, CODECS[kind][2](), []
+            self._kind, self._order, self._codec = kind, CODECS[kind][2](), []
         self._look_at_time(t_ns)
         data = bytes(msg.data)
         try:
@@ -75,10 +80,13 @@ class VideoStream:
 
     def _decode(self, data: bytes) -> np.ndarray | None:
         av = _library()
-        if self.problem or not self._codecs:  # begins anew, with a key picture
-            self._codecs = [_decoder(self._kind) for _ in range(2)]
-        more = data + ONES if self._order.ends_in_picture else data
+        more, order = data + ONES if self._order.ends_in_picture else data, self._order
         try:
+            if self.problem or not self._codecs:  # begins anew, with a key picture
+                self._codecs, self._rubbish = [_decoder(self._kind) for _ in range(2)], None
+                if isinstance(order, h265_order.Order):
+                    pictures = 1 if self._alone else order.buffered + SPARE
+                    self._rubbish = Rubbish(self._codecs[1], av.Packet(data), pictures)
             frames = [codec.decode(av.Packet(part)) for codec, part in zip(self._codecs, (data, more))]
         except av.FFmpegError as error:
             self._lose(f"a picture cannot be decoded ({error})")
@@ -90,6 +98,8 @@ class VideoStream:
         if not _same(picture, other):
             self._lose("a picture was cut short")
             return None
+        if isinstance(order, h265_order.Order) and self._rubbish is not None:
+            self._rubbish.lend(other, order.number, order.held)
         self.problem = ""
         return np.asarray(picture.to_ndarray(format="rgb24"))
 
@@ -116,7 +126,7 @@ def decoded(stream: VideoStream, msg: Any, t_ns: int) -> DecodedImage | None:
 
 def picture_alone(msg: Any) -> np.ndarray:
     """The picture of a stream's message that builds on no other. Raises `PartError` for others, and `ImageError`."""
-    picture = VideoStream().take(msg, 0)
+    picture = VideoStream(alone=True).take(msg, 0)
     if picture is None:
         raise PartError("a part of a video stream, which builds on the pictures before it")
     return picture

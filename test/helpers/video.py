@@ -15,8 +15,8 @@ COMPRESSED = "sensor_msgs/msg/CompressedImage"
 NAMES = {"libx264": "h264", "libx265": "h265"}  # of encoders -> what messages call their streams
 
 
-def encoded(count: int, key_every: int = 10, codec: str = "libx264", **options: str) -> list[bytes]:
-    """A moving scene as a camera's encoder sends it, one picture in each."""
+def encoded(count: int, key_every: int = 10, codec: str = "libx264", moves: int = 2, **options: str) -> list[bytes]:
+    """A scene that moves by so many pixels a picture, as a camera's encoder sends it, one picture in each."""
     stream = av.CodecContext.create(codec, "w")
     stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
     stream.time_base, stream.framerate = Fraction(1, 30), Fraction(30)
@@ -29,7 +29,7 @@ def encoded(count: int, key_every: int = 10, codec: str = "libx264", **options: 
     scene = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
     packets = []
     for number in range(count):
-        frame = av.VideoFrame.from_ndarray(np.roll(scene, 2 * number, axis=1), format="rgb24")
+        frame = av.VideoFrame.from_ndarray(np.roll(scene, moves * number, axis=1), format="rgb24")
         frame.pts = number
         packets += stream.encode(frame)
     return [bytes(packet) for packet in packets + stream.encode(None)]

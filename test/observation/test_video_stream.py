@@ -136,11 +136,36 @@ def test_a_picture_that_was_cut_short_is_named(codec: str) -> None:
     assert stream.problem in ("a picture was cut short", "a picture is broken") or "cannot be decoded" in stream.problem
 
 
+def slices_of(data: bytes) -> list[int]:
+    """Where the slices of an H.265 message begin."""
+    starts = [found.start() for found in re.finditer(rb"\x00\x00\x01", data)]
+    return [at for at in starts if data[at + 3] >> 1 & 0x3F in (*range(10), *range(16, 22))]
+
+
 def test_an_encoder_of_slices_of_a_size_is_no_stream_of_cut_pictures() -> None:
-    """As many as a picture needs: the first with fewer is taken for one that was cut, until the next key picture."""
     sixty("libx265")
     sent = [*encoded(20, 10, "libx265", **{"x265-params": "slices=2"}), *encoded(20, 10, "libx265")]
-    assert sorted(shown(list(enumerate(sent)), "hevc")) == [*range(20), *range(30, 40)]
+    assert {len(slices_of(data)) for data in sent} == {1, 2}
+    assert sorted(shown(list(enumerate(sent)), "hevc")) == list(range(40))
+
+
+@pytest.mark.parametrize("own", ["slices=2", "slices=4:ctu=16", "slices=4:ctu=16:ref=4", "slices=3:ctu=16:ref=1"])
+def test_a_picture_that_ends_just_between_two_slices_is_not_shown(own: str) -> None:
+    """From the first picture on, however many slices those before it had, and where nothing moves."""
+    sixty("libx265")
+    for still in (False, True):
+        sent = encoded(14, 7, "libx265", moves=0 if still else 2, **{"x265-params": own})
+        whole = shown(list(enumerate(sent)), "hevc")
+        assert sorted(whole) == list(range(14))
+        for number in range(14):
+            starts = slices_of(sent[number])
+            assert len(starts) > 1
+            for end in starts[1:]:
+                parts = [(n, data[:end] if n == number else data) for n, data in enumerate(sent)]
+                pictures = shown(parts, "hevc")
+                assert sorted(pictures) == [*range(number), *range(7, 14 if number < 7 else 7)], (number, end)
+                for n, picture in pictures.items():
+                    np.testing.assert_array_equal(picture, whole[n])
 
 
 @settings(max_examples=40)
