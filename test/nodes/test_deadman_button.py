@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 rclpy = pytest.importorskip("rclpy")
+from controlled_arm import arm, robot_file, start, start_chunks  # noqa: E402, F401
 from rclpy.node import Node  # noqa: E402
 from sensor_msgs.msg import Joy  # noqa: E402
 from spinning import spinning  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
-from test_controller_node import arm, robot_file, start, start_chunks  # noqa: E402, F401
 
 pytestmark = pytest.mark.dds
 PATIENT = {"rearm_after_s": 600.0, "chunk_timeout_s": 600.0, "deadman_timeout_s": 5.0}
