@@ -16,6 +16,7 @@ from bagmaker import (
     START_NS,
     TYPES,
     Recipe,
+    header,
     joint_message,
     make_bag,
     odometry_message,
@@ -167,6 +168,17 @@ def test_what_tells_of_no_joint_is_refused(tmp_path: Path, capsys) -> None:
     assert new("--bag", make_bag(tmp_path / "bag", robot, Recipe(seconds=0.5))) == 2
     error = capsys.readouterr().err
     assert "give --urdf" in error and robot.cameras[0].topic in error
+
+
+def test_a_recorded_joystick_is_proposed_as_who_may_lead(tmp_path: Path, capsys) -> None:
+    joy, demo = "sensor_msgs/msg/Joy", load_robot("demo_arm")
+    stick = TYPES[joy](header=header(START_NS), axes=np.zeros(4, np.float32), buttons=np.zeros(2, np.int32))
+    path = make_bag(tmp_path / "bag", demo, Recipe(seconds=1.0, extra=[(0.5, "/spacenav/joy", joy, stick)]))
+    assert new("--bag", path, "--urdf", DEMO_URDF) == 0, capsys.readouterr().err
+    text = capsys.readouterr().out
+    assert "#     - topic: /person/joints  # joystick_node says it, see below" in text
+    first = " ".join(f"{name}={n}" for n, name in enumerate(robot_from_yaml(text, "printed").joint_names[:4]))
+    assert f'#   -p axes:="{first}" -p hold_button:=0 -r joy:=/spacenav/joy' in text
 
 
 def test_a_recorded_base_has_the_speeds_that_it_uses(tmp_path: Path, capsys) -> None:
