@@ -51,7 +51,7 @@ class VideoStream:
         builds on is missing (`problem` says so). Raises `ImageError` for streams that are not understood."""
         kind = codec_of(stream_of(msg))
         if kind != self._kind:
-            self._kind, self._order, self._codec = kind, CODECS[kind][2](), []
+            self._kind, self._order, self._codecs = kind, CODECS[kind][2](), []
         self._look_at_time(t_ns)
         data = bytes(msg.data)
         try:

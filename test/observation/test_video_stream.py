@@ -197,6 +197,14 @@ def test_what_is_lost_makes_no_picture_wrong(lost: set[int], spoilt: set[int], c
         assert not set(range(until, key + 10)) & pictures.keys()
 
 
+def test_a_camera_that_is_set_to_another_codec_is_decoded_by_that() -> None:
+    stream, parts = VideoStream(), [("libx264", 0), ("libx264", 1), ("libx265", 0), ("libx265", 1), ("libx264", 10)]
+    for n, (codec, number) in enumerate(parts):
+        picture = stream.take(message(sixty(codec)[number], NAMES[codec]), n * PERIOD_NS)
+        assert picture is not None, stream.problem
+        np.testing.assert_array_equal(picture, whole_of(codec)[number])
+
+
 def test_so_many_lost_that_the_numbers_begin_again() -> None:
     sent = encoded(200, key_every=1000)
     whole = shown(list(enumerate(sent)))
