@@ -63,7 +63,12 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=[NAME, f"{NAME}.*"]), *TRAINING],
     package_dir=TRAINING,
-    package_data={NAME: ["py.typed"], f"{NAME}.sim": ["checkpoint/*", "*.xml"], f"{NAME}.view": ["page/*"]},
+    package_data={
+        NAME: ["py.typed"],
+        f"{NAME}.sim": ["checkpoint/*", "*.xml"],
+        f"{NAME}.view": ["page/*"],
+        f"{NAME}.monitor": ["*.html"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

@@ -19,7 +19,7 @@ PLANNED = np.array(  # soon -> replaced by the next chunk -> what is seldom reac
     [[0.0, 0.9, 1.0, 1.0], [0.4, 0.3, 1.0, 1.0], [1.0, 0.0, 0.6, 0.45], [1.0, 0.0, 0.6, 0.25], [1.0, 0.0, 0.6, 0.1]]
 )
 EXECUTED = np.array([[1.0, 0.6, 0.0, 0.05], [1.0, 0.6, 0.0, 0.9]])  # long ago -> just now
-COMMANDED = np.array([1.0, 1.0, 1.0, 0.9])
+COMMANDED = np.array([0.2, 0.75, 0.25, 0.9])  # green: legible on light and on dark ground
 
 
 def gradient(stops: np.ndarray, fractions: np.ndarray) -> np.ndarray:

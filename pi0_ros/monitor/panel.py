@@ -1,35 +1,52 @@
-"""The panel beside the browser's scene: camera images, instructions, safety buttons, recording and health."""
+"""The panel beside the browser's scene: buttons, camera images, instructions, recording and health.
+
+State and emergency stop are not here but in the bar above it (`top_bar.py`): a panel can be folded.
+"""
 
 from __future__ import annotations
 
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import viser
 
+from pi0_ros.monitor.offers import Offer
 from pi0_ros.monitor.panel_text import (
     LARGE,
     STYLE,
     Health,
     JointRow,
     StreamRow,
+    as_text,
     headline,
     health_lines,
     joint_table,
     legend,
     log_lines,
+    padded,
     stream_table,
 )
+from pi0_ros.monitor.recording_text import recording_lines
 
 COLOURS = ("red", "green", "blue")
 IMAGE_HEIGHT = 192  # pixels; small camera images are enlarged to it without smoothing
 LARGE_HEIGHT = 480  # the same, of enlarged ones
 LOG_LINES = 12
-STOP_KEY = "S"  # with Shift
+TWICE_S = 3.0  # within which an episode is discarded by a second press
+MOTION = {"arm": "green", "disarm": None, "reset": None, "take over": "violet", "hand back": None}
+RECORDING = {"start": "red", "success": "green", "failure": None, "discard": None}
+LABELS = {
+    **{name: name.capitalize() for name in MOTION},
+    "start": "Start an episode",
+    "success": "Save as success",
+    "failure": "Save as failure",
+    "discard": "Discard",
+}
+AGAIN = "Discard: press again"
 
 
 @dataclass(frozen=True)
@@ -37,7 +54,7 @@ class Actions:
     """What the panel's buttons do. Called from threads of the web server."""
 
     instruct: Callable[[str], None]
-    control: Callable[[str], None]  # estop | arm | disarm | reset | take over | hand back | new scene
+    control: Callable[[str], None]  # arm | disarm | reset | take over | hand back | new scene
     record: Callable[[str], None]  # start | success | failure | discard
     show: Callable[[str, bool], None]  # ghost | planned | executed | commanded, visible
 
@@ -50,6 +67,23 @@ def prompt_choices(prompt: str) -> list[str]:
     return [pattern.sub(colour, prompt, count=1) for colour in COLOURS]
 
 
+class Buttons:
+    """Buttons of which those are shown that can do something now."""
+
+    def __init__(self, gui: viser.GuiApi, colours: Mapping[str, str | None], press: Callable[[str], None]) -> None:
+        self.handles: dict[str, viser.GuiButtonHandle] = {}
+        for name, colour in colours.items():
+            button = gui.add_button(LABELS[name], color=colour, visible=False)
+            button.on_click(lambda _, name=name: press(name))
+            self.handles[name] = button
+
+    def show(self, names: Collection[str]) -> None:
+        """Show these and no others."""
+        for name, button in self.handles.items():
+            if button.visible != (name in names):
+                button.visible = name in names
+
+
 class Panel:
     """The controls. Methods may be called from any one thread."""
 
@@ -60,33 +94,18 @@ class Panel:
         prompts: Sequence[str],
         actions: Actions,
         new_scene: bool = False,
-        takeover: bool = False,
     ) -> None:
         gui = server.gui
+        # Light or dark says the page (`top_bar.html`): dark_mode here would be so in every browser.
         gui.configure_theme(
-            control_width="medium",
-            dark_mode=True,
-            show_logo=False,
-            show_share_button=False,
-            brand_color=(20, 160, 190),
+            control_width="medium", show_logo=False, show_share_button=False, brand_color=(20, 130, 155)
         )
         gui.set_panel_label(title)
         gui.main_panel.dock_right()
         with gui.add_folder("Controller"):
-            gui.add_html(STYLE)  # keeps this folder in sight
-            self._headline = gui.add_html(headline("waiting for the robot", "", ""))
-            gui.add_button("EMERGENCY STOP", color="red", hint=f"Shift + {STOP_KEY}").on_click(
-                lambda _: actions.control("estop")
-            )
-            stop = gui.add_command("EMERGENCY STOP", hotkey=STOP_KEY, modifier="shift")
-            stop.on_trigger(lambda _: actions.control("estop"))
-            controls = gui.add_button_group("motion", ("arm", "disarm", "reset"), hint="reset: after a stop, then arm")
-            controls.on_click(lambda event: actions.control(event.target.value))
-            if takeover:
-                lead = gui.add_button_group(
-                    "lead", ("take over", "hand back"), hint="by your own poses; then the policy"
-                )
-                lead.on_click(lambda event: actions.control(event.target.value))
+            gui.add_html(STYLE)
+            self._headline = gui.add_html(headline("", "", ""))
+            self._motion = Buttons(gui, MOTION, actions.control)
         with gui.add_folder("Cameras"):
             self._images = gui.add_image(np.full((IMAGE_HEIGHT, 2 * IMAGE_HEIGHT, 3), 30, np.uint8), format="jpeg")
             gui.add_button("Enlarge").on_click(lambda event: self._enlarge(event.client))
@@ -102,9 +121,9 @@ class Panel:
             if new_scene:
                 gui.add_button("New scene").on_click(lambda _: actions.control("new scene"))
         with gui.add_folder("Recording", visible=False) as self._recording:
-            for label, options in (("episode", ("start", "discard")), ("save as", ("success", "failure"))):
-                group = gui.add_button_group(label, options)
-                group.on_click(lambda event: actions.record(event.target.value))
+            self._recorded = gui.add_html("")
+            self._record = Buttons(gui, RECORDING, lambda what: self._pressed(what, actions.record))
+            self._cannot = gui.add_html("", visible=False)
         with gui.add_folder("Health"):
             self._health = gui.add_html(log_lines([("", "nothing on /diagnostics yet")]))
             self._streams = gui.add_html("")
@@ -119,6 +138,7 @@ class Panel:
                 box.on_update(lambda event, what=what: actions.show(what, event.target.value))
         self._log: deque[tuple[str, str]] = deque(maxlen=LOG_LINES)
         self._said: dict[str, str] = {}  # the newest word on each subject of the log
+        self._sure_until = 0.0  # a second press until then discards an episode
         self._large: dict[int, viser.GuiImageHandle] = {}  # of each client that enlarged the cameras
         self._server = server
 
@@ -138,6 +158,15 @@ class Panel:
             modal.close()
 
         close.on_click(end)
+
+    def _pressed(self, what: str, record: Callable[[str], None]) -> None:
+        """A recording button; an episode is discarded by two presses."""
+        if what == "discard" and time.monotonic() > self._sure_until:
+            self._sure_until = time.monotonic() + TWICE_S
+            self._record.handles[what].label = AGAIN
+            return
+        self._sure_until = 0.0
+        record(what)
 
     def log(self, subject: str, text: str) -> None:
         """A line of the log, where it is not the last word on its subject."""
@@ -165,9 +194,10 @@ class Panel:
             else:  # they left with it open
                 self._large.pop(client, None)
 
-    def show_headline(self, state: str, prompt: str, notice: str) -> None:
-        """Show the controller's state, the instruction, and what the last button did, on top of the panel."""
-        content = headline(state, prompt, notice)
+    def show_headline(self, prompt: str, notice: str, offer: Offer) -> None:
+        """Show the instruction, what the last button did, and the motion buttons that do something now."""
+        self._motion.show(offer.buttons)
+        content = headline(prompt, notice, offer.why)
         if self._headline.content != content:
             self._headline.content = content
 
@@ -177,10 +207,18 @@ class Panel:
         if rows and self._health.content != content:
             self._health.content = content
 
-    def show_recording(self, visible: bool) -> None:
-        """Show the recording buttons once a recorder was heard."""
-        if self._recording.visible != visible:
-            self._recording.visible = visible
+    def show_recording(self, status: Mapping[str, str], in_charge: str, offer: Offer) -> None:
+        """Show what a recorder said last, once one was heard, and the buttons that do something now."""
+        self._recording.visible = True
+        content = recording_lines(status, in_charge)
+        if self._recorded.content != content:
+            self._recorded.content = content
+        self._record.show(offer.buttons)
+        discard = self._record.handles["discard"]
+        if time.monotonic() > self._sure_until and discard.label != LABELS["discard"]:
+            discard.label = LABELS["discard"]
+        self._cannot.visible = bool(offer.why)
+        self._cannot.content = padded(as_text(offer.why))
 
 
 def side_by_side(images: Mapping[str, np.ndarray], height: int) -> np.ndarray:

@@ -18,24 +18,24 @@ STATE_COLOURS = {  # of the headline, dark enough for white words
 }
 SHOWN = 500  # characters of a foreign text
 LEVELS = ("", " (warning)", " (error)", " (stale)")  # OK, WARN, ERROR, STALE
-TOP = "pi0-headline"  # the class by which the style below finds state and emergency stop
-LARGE = "pi0-large"  # and that by which it finds enlarged cameras
-# They stay in sight while the rest scrolls: their folder sticks to the top of what scrolls. The parts in between hide
-# what flows out of them, and would so be what scrolls; to clip does the same without that.
+OTHER_COLOUR = "#333"  # of a state that is none of these
+LARGE = "pi0-large"  # the class by which the style below finds enlarged cameras
+# Colours of the panel's own marks on light and on dark ground.
 STYLE = f"""<style>
-.mantine-ScrollArea-content div[style*="overflow"]:has(.{TOP}) {{ overflow: clip !important; }}
-.mantine-ScrollArea-content .mantine-Paper-root:has(.{TOP}) {{
-  position: sticky !important; top: 9px; z-index: 50; background: var(--mantine-color-body);
-  box-shadow: 0 -10px 0 var(--mantine-color-body); }}
+:root {{ --pi0-bad: #b3261e; --pi0-track: #d5d8de; --pi0-is: #1c6fd1; --pi0-sent: #d9730d; }}
+:root[data-mantine-color-scheme="dark"] {{
+  --pi0-bad: #ff8a80; --pi0-track: #444; --pi0-is: #4dabf7; --pi0-sent: #ffa94d; }}
 .mantine-Modal-content:has(.{LARGE}) {{ flex-basis: 95vw; }}
 .mantine-Modal-content:has(.{LARGE}) img {{ width: 100%; max-height: 75vh; object-fit: contain; }}
 </style>"""
 PAD = 'style="padding:0 10px;overflow-wrap:anywhere"'
+TRACK = "position:relative;height:10px;min-width:70px;background:var(--pi0-track);border-radius:2px"
+SMALL = "font-size:12px;border-spacing:0"
 CELL = "padding:1px 6px 1px 0;vertical-align:top"
 LEGEND = (
     ("linear-gradient(90deg,#00e6ff,#664dff,#ff0099)", "planned: now, later, where the next chunk takes over"),
     ("#ff9900", "executed: where the hand has been"),
-    ("#fff", "commanded: where it is sent now"),
+    ("#33bf40", "commanded: where it is sent now"),
     ("#e600a0", "ghost: where the chunk ends"),
 )
 NUMBERS = {  # of the statuses: what the number is called, and its unit
@@ -89,13 +89,11 @@ def as_text(text: str) -> str:
     return html.escape(text if len(text) <= SHOWN else f"{text[:SHOWN]} ...")
 
 
-def headline(state: str, prompt: str, notice: str) -> str:
-    """The top of the panel as HTML, all three shown as text; the state also in colour, by its first known word."""
-    word = next((word for word in state.split() if word in STATE_COLOURS), "")
-    paint = f"background:{STATE_COLOURS.get(word, '#555')};color:#fff;padding:6px 10px;border-radius:4px;margin:8px 0"
-    said = f'<p style="margin:4px 0"><i>{as_text(notice)}</i></p>' if notice else ""
-    told = f'<p style="margin:4px 0">{as_text(prompt)}</p>'
-    return f'<div class="{TOP}" {PAD}><h3 style="{paint}" role="status">{as_text(state)}</h3>{told}{said}</div>'
+def headline(prompt: str, notice: str, why: str = "") -> str:
+    """The instruction in force, what the last button did, and why buttons are missing, all three as text."""
+    told = f"<b>instruction</b> {as_text(prompt)}" if prompt else "no instruction yet"
+    lines = [told, *(f"<i>{as_text(text)}</i>" for text in (notice, why) if text)]
+    return padded("".join(f'<p style="margin:4px 0">{line}</p>' for line in lines))
 
 
 def health_lines(rows: Iterable[Health]) -> str:
@@ -104,7 +102,7 @@ def health_lines(rows: Iterable[Health]) -> str:
         f'<p style="margin:4px 0"><b>{as_text(row.name)}</b>{LEVELS[min(row.level, 3)]} {as_text(row.text)}</p>'
         for row in rows
     )
-    return _padded("".join(lines))
+    return padded("".join(lines))
 
 
 def numbers(values: Mapping[str, str]) -> str:
@@ -127,18 +125,19 @@ def rounded(value: str) -> str:
 
 def joint_table(rows: Sequence[JointRow]) -> str:
     """Each joint between its limits: blue where it is, orange where it is sent, and the number."""
-    return _padded(f'<table style="width:100%;font-size:12px;border-spacing:0">{"".join(map(_joint, rows))}</table>')
+    return padded(f'<table style="width:100%;{SMALL}">{"".join(map(_joint, rows))}</table>')
 
 
 def _joint(row: JointRow) -> str:
     outside = np.isfinite(row.measured) and not row.lower <= row.measured <= row.upper
     number = f"{row.measured:.2f}" if np.isfinite(row.measured) else "?"
     unit = "" if row.unit == "normalized" else f" {row.unit}"
-    paint = "color:#ff6b6b" if outside else ""
+    paint = "color:var(--pi0-bad)" if outside else ""
     marks = "".join(
-        _mark(row, value, colour) for value, colour in ((row.measured, "#4dabf7"), (row.commanded, "#ffa94d"))
+        _mark(row, value, colour)
+        for value, colour in ((row.measured, "var(--pi0-is)"), (row.commanded, "var(--pi0-sent)"))
     )
-    bar = f'<div style="position:relative;height:10px;min-width:70px;background:#444;border-radius:2px">{marks}</div>'
+    bar = f'<div style="{TRACK}">{marks}</div>'
     return (
         f'<tr><td style="{CELL}">{as_text(row.name)}</td><td style="{CELL};width:40%">{bar}</td>'
         f'<td style="{CELL};text-align:right;white-space:nowrap;{paint}">{number}{as_text(unit)}'
@@ -163,11 +162,19 @@ def stream_table(rows: Sequence[StreamRow]) -> str:
         age = f"{row.age_s * 1e3:.0f} ms" if row.age_s < 1 else f"{row.age_s:.0f} s"
         old = row.age_s > row.limit_s
         said = "nothing yet" if np.isinf(row.age_s) else f"{age} old{', too old' if old else ''}"
-        paint = ";color:#ff6b6b" if old else ""
-        rate = f'<td style="{CELL};text-align:right">{row.rate_hz:.0f} Hz</td>'
-        told = f'<td style="{CELL};text-align:right{paint}">{said}</td>'
-        lines.append(f'<tr><td style="{CELL}">{as_text(row.name)}</td>{rate}{told}</tr>')
-    return _padded(f'<table style="width:100%;font-size:12px;border-spacing:0">{"".join(lines)}</table>')
+        told = f'<span style="color:var(--pi0-bad)">{said}</span>' if old else said
+        lines.append([as_text(row.name), f"{row.rate_hz:.0f} Hz", told])
+    return padded(table(lines))
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells of HTML: the first column to the left, numbers to the right."""
+    lines = (
+        "".join(f'<td style="{CELL}{";text-align:right;white-space:nowrap" if n else ""}">{cell}</td>'
+                for n, cell in enumerate(row))
+        for row in rows
+    )  # fmt: skip
+    return f'<table style="width:100%;{SMALL}">{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
 
 
 def log_lines(lines: Iterable[tuple[str, str]]) -> str:
@@ -176,14 +183,15 @@ def log_lines(lines: Iterable[tuple[str, str]]) -> str:
         f'<div style="margin:2px 0;font-size:12px"><b>{as_text(clock)}</b> {as_text(text)}</div>'
         for clock, text in lines
     )
-    return _padded(said or "nothing yet")
+    return padded(said or "nothing yet")
 
 
 def legend() -> str:
     """The colours of the scene, in words."""
     swatch = "display:inline-block;width:28px;height:8px;border-radius:2px;margin-right:6px;background:"
-    return _padded("".join(f'<div><span style="{swatch}{paint}"></span>{text}</div>' for paint, text in LEGEND))
+    return padded("".join(f'<div><span style="{swatch}{paint}"></span>{text}</div>' for paint, text in LEGEND))
 
 
-def _padded(content: str) -> str:
+def padded(content: str) -> str:
+    """HTML with the panel's distance from its edges."""
     return f"<div {PAD}>{content}</div>"

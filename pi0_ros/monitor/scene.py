@@ -14,6 +14,7 @@ from pi0_ros.monitor.drawn_robot import DrawnRobot, seen_from, with_shapes
 from pi0_ros.monitor.model import RobotModel
 
 GHOST = (230, 0, 160, 0.22)  # RGB and opacity: the colour of the late end of the planned path
+MIDDLE = (128, 132, 140)  # RGB of what must be seen on light and on dark ground
 APART_M = 0.01  # nearer to its arm than that, a ghost is not drawn
 
 
@@ -34,12 +35,12 @@ class Scene:
             3.0,
             cell_size=0.1,
             cell_thickness=0.6,
-            cell_color=(84, 88, 98),
+            cell_color=MIDDLE,  # legible on light and on dark ground, and both are seen through it
             section_size=0.5,
-            section_color=(112, 118, 130),
-            plane_color=(52, 55, 62),
-            plane_opacity=1.0,
-            shadow_opacity=0.4,
+            section_color=MIDDLE,
+            section_thickness=1.4,
+            plane_opacity=0.0,
+            shadow_opacity=0.25,
             position=(0.0, 0.0, -0.001),
         )
         server.initial_camera.fov = float(np.deg2rad(45))
@@ -155,12 +156,13 @@ def _rgb(colour: Any) -> tuple[int, int, int]:
 def _segments(marker: Marker) -> tuple[np.ndarray, np.ndarray]:
     """Points float32 [N, 2, 3] and colours uint8 [N, 2, 3] of a line marker.
 
-    The browser's lines are opaque: alpha becomes darkness instead, as on a dark background.
+    The browser's lines are opaque: the less alpha, the nearer to the grid's colour, on light and on dark ground.
     """
     points = np.array([[point.x, point.y, point.z] for point in marker.points], np.float32).reshape(-1, 3)
     given = marker.colors if len(marker.colors) == len(points) else [marker.color] * len(points)
     rgba = np.array([[colour.r, colour.g, colour.b, colour.a] for colour in given], np.float64).reshape(-1, 4)
-    colours = np.round(255 * np.clip(rgba[:, :3] * rgba[:, 3:], 0, 1)).astype(np.uint8)
+    opacity = rgba[:, 3:]
+    colours = np.round(255 * rgba[:, :3] * opacity + np.array(MIDDLE) * (1 - opacity)).clip(0, 255).astype(np.uint8)
     if marker.type == Marker.LINE_STRIP:
         return np.stack([points[:-1], points[1:]], axis=1), np.stack([colours[:-1], colours[1:]], axis=1)
     even = len(points) // 2 * 2

@@ -4,6 +4,7 @@ A browser lets every page of the web open a WebSocket to this machine, and a rob
 must name this server in `Host` (a foreign name that resolves to us is refused), each WebSocket must come from our own
 page (`Origin`), and both carry a cookie that a foreign page can neither read nor send. On loopback the page itself
 hands the cookie out; when it is served to the network, the address must carry the token once: `http://HOST:PORT/?token=...`.
+The bar on top of the page (`top_bar.py`) asks by requests with that cookie and a header that no foreign page can send.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from pi0_ros.monitor.top_bar import TopBar, with_bar
+
 COOKIE = "pi0_view"
+HEADER = ("X-Pi0", "view")  # of the bar's requests: a foreign page must ask before it sends such, and gets no answer
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PATCHING = threading.Lock()  # viser offers no hook: its `serve` is wrapped while it starts
 
@@ -50,6 +54,10 @@ class Guard:
             return f"this view is not called {host[:100]!r}: open it under localhost or this machine's name or address"
         if not self.is_local and not (self._has_cookie(headers) or self._has_token(path)):
             return "open the address that the viewer printed, with its token"
+        if path.startswith("/pi0/") and headers.get(HEADER[0]) != HEADER[1]:
+            return "only the view's own page may ask this"
+        if path.startswith("/pi0/") and not self._has_cookie(headers):
+            return "the page is of an earlier run: load it again"
         if (headers.get("Upgrade") or "").lower() == "websocket":
             origin = urlsplit(headers.get("Origin") or "")
             if origin.scheme not in ("http", "https") or origin.netloc != host:
@@ -92,14 +100,14 @@ def _name(host: str) -> str:
 
 
 @contextlib.contextmanager
-def guarded(guard: Guard) -> Iterator[None]:
-    """Whatever viser server starts inside this block asks `guard` about every request."""
+def guarded(guard: Guard, bar: TopBar) -> Iterator[None]:
+    """Whatever viser server starts inside this block asks `guard` about every request; `bar` is in its page."""
     import websockets.asyncio.server as server
 
     original = server.serve
 
     def serve(handler: Any, *args: Any, process_request: Any = None, **options: Any) -> Any:
-        return original(handler, *args, process_request=_asking(guard, process_request), **options)
+        return original(handler, *args, process_request=_asking(guard, bar, process_request), **options)
 
     with _PATCHING:
         server.serve = serve  # type: ignore[assignment,misc]
@@ -109,8 +117,8 @@ def guarded(guard: Guard) -> Iterator[None]:
             server.serve = original  # type: ignore[misc]
 
 
-def _asking(guard: Guard, page: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
-    """`process_request` of websockets: the guard first, then viser's own `page`."""
+def _asking(guard: Guard, bar: TopBar, page: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
+    """`process_request` of websockets: the guard first, then the bar, then viser's own `page`."""
 
     def process(connection: Any, request: Any) -> Any:
         try:
@@ -119,8 +127,18 @@ def _asking(guard: Guard, page: Callable[[Any, Any], Any] | None) -> Callable[[A
             reason = f"the request is ambiguous: {error}"
         if reason is not None:
             return connection.respond(http.HTTPStatus.FORBIDDEN, f"{reason}\n")
+        if (answer := bar.answer(request.path)) is not None:
+            response = connection.respond(http.HTTPStatus.OK, answer)
+            response.headers["Cache-Control"] = "no-store"
+            return response
+        if "Accept-Encoding" in request.headers:  # the bar is written into plain text
+            del request.headers["Accept-Encoding"]
         response = page(connection, request) if page is not None else None
         if response is not None:
+            if response.headers.get("Content-Type", "").startswith("text/html"):
+                response.body = with_bar(response.body.decode()).encode()
+                del response.headers["Content-Length"]
+                response.headers["Content-Length"] = str(len(response.body))
             response.headers["Set-Cookie"] = guard.cookie()
             response.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
             response.headers["X-Frame-Options"] = "DENY"

@@ -228,25 +228,28 @@ class Recorder:
         heard = {topic: max(self.meters[topic].heard_s or 0.0, self._started) for topic in sensors}
         return [topic for topic in sensors if now - heard[topic] > SILENT_AFTER_S]
 
+    def obstacle(self, prompt: str = "") -> str:
+        """Why no episode can begin now with this prompt ("": the robot file's); "" where one can."""
+        if self._episode is not None:
+            return f"already recording {self._episode.path.name}: stop or discard it first"
+        if not (prompt.strip() or self.robot.prompt.strip()):
+            return "no prompt: give one, or set `prompt` in the robot file"
+        commands = {group.topic for group in self.robot.commands}
+        absent = [topic for topic in self.missing() if topic not in commands]
+        if absent and not self.options.incomplete:
+            return f"nothing publishes {', '.join(map(self.resolved, absent))}: start the robot's drivers first"
+        problem = self._disk_problem()
+        return f"{problem}: free the disk or record elsewhere (out_dir)" if problem else ""
+
     def start(self, prompt: str = "", extra: Mapping[str, str] | None = None) -> Path:
         """Begin an episode and return its future folder; `extra` (say, a seed) goes to the bag's custom data.
 
         Raises RecorderError while recording, without a prompt, while a camera or state topic has no publisher, or
         where the disk is nearly full.
         """
-        if self._episode is not None:
-            raise RecorderError(f"already recording {self._episode.path.name}: stop or discard it first")
         prompt = prompt.strip() or self.robot.prompt.strip()
-        if not prompt:
-            raise RecorderError("no prompt: give one, or set `prompt` in the robot file")
-        commands = {group.topic for group in self.robot.commands}
-        absent = [topic for topic in self.missing() if topic not in commands]
-        if absent and not self.options.incomplete:
-            raise RecorderError(
-                f"nothing publishes {', '.join(map(self.resolved, absent))}: start the robot's drivers first"
-            )
-        if problem := self._disk_problem():
-            raise RecorderError(f"{problem}: free the disk or record elsewhere (out_dir)")
+        if obstacle := self.obstacle(prompt):
+            raise RecorderError(obstacle)
         path = self.out_dir / f"episode_{next_index(self.out_dir):06d}"
         self._custom_data = {
             **(extra or {}),

@@ -174,6 +174,7 @@ class RecorderNode(Node):
             "saved": recorder.saved,
             "discarded": recorder.discarded,
             "problem": recorder.problem,
+            "refuses": "" if recorder.recording else recorder.obstacle(self._prompt),
             **self._stream_values(),
         }
         status = diagnostic_status(own_name(self), level, text, values, hardware_id(self, recorder.robot.name))

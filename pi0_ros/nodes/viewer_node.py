@@ -38,11 +38,13 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from pi0_ros.base.share import share_path
 from pi0_ros.control.chunk import ChunkError
+from pi0_ros.monitor import offers
 from pi0_ros.monitor.kinematics import UrdfError, parse_urdf
 from pi0_ros.monitor.model import RobotModel, robot_model
 from pi0_ros.monitor.panel import Actions, Panel, prompt_choices
 from pi0_ros.monitor.panel_text import Health, JointRow, StreamRow, numbers
 from pi0_ros.monitor.scene import Scene
+from pi0_ros.monitor.top_bar import Standing, TopBar
 from pi0_ros.monitor.web_guard import Guard, guarded
 from pi0_ros.nodes.messages import (
     LATCHED,
@@ -71,6 +73,7 @@ TABLE_PERIOD_S = 0.5
 HEALTH_STALE_S = 5.0
 GHOST_STALE_S = 1.0
 RATE_OVER = 30  # messages
+NO_CONTROLLER = "NO CONTROLLER"
 OUTCOME_S = 0.5  # longest wait for the recorder to have the outcome
 
 
@@ -116,7 +119,8 @@ class ViewerNode(Node):
             **({"new scene": self.create_client(Trigger, scene_service)} if scene_service else {}),
         }
         guard = Guard(host)
-        with contextlib.redirect_stdout(io.StringIO()), guarded(guard):  # viser's banner
+        bar = TopBar(self._standing, lambda: self._later(lambda: self._control("estop")))
+        with contextlib.redirect_stdout(io.StringIO()), guarded(guard, bar):  # viser's banner
             self.server = viser.ViserServer(host=host, port=port, verbose=False)
         self.scene = Scene(self.server)
         self._closed_at, self._urdf_text = closed_at, ""
@@ -129,8 +133,8 @@ class ViewerNode(Node):
             show=lambda what, on: self._later(lambda: self._show(what, on)),
         )
         choices = [prompt for prompt in prompts if prompt] or prompt_choices(self.robot.prompt)
-        by_switch = bool(self.robot.takeover.topics) and self.robot.takeover.begins == "switch"
-        self.panel = Panel(self.server, self.robot.name, choices, self.actions, bool(scene_service), by_switch)
+        self._by_switch = bool(self.robot.takeover.topics) and self.robot.takeover.begins == "switch"
+        self.panel = Panel(self.server, self.robot.name, choices, self.actions, bool(scene_service))
 
         for camera in self.robot.cameras:
             store = partial(self._on_picture, camera.name)
@@ -288,22 +292,35 @@ class ViewerNode(Node):
             )
             rows.append(Health(name, 3 if silent else ord(status.level), text))
         self.panel.show_health(rows)
-        self.panel.show_recording("recorder" in self._health)
-        state = self._status_value("controller", "state", now) or "no controller"
-        if who := self._status_value("controller", "in_charge", now):
-            state = f"{state} ({who} in charge)"
-        prompt = self._status_value("policy", "prompt", now) or self._prompt
-        self.panel.show_headline(state, prompt, self._notice)
-        self.panel.log("state", state)
+        controller, recorder = self._values("controller", now), self._values("recorder", now)
+        if "recorder" in self._health:
+            last = diagnostic_values(self._health["recorder"][1])
+            who = (controller or {}).get("in_charge", "")
+            self.panel.show_recording(last, who, offers.recording(recorder))
+        prompt = (self._values("policy", now) or {}).get("prompt") or self._prompt
+        self.panel.show_headline(prompt, self._notice, offers.motion(controller, self._by_switch))
+        self.panel.log("state", controller["state"] if controller else NO_CONTROLLER)
         self.panel.log("prompt", f"told: {prompt}" if prompt else "")
         self.panel.log("notice", self._notice)
         for row in rows:
             self.panel.log(row.name, f"{row.name}: {row.text.partition(' (')[0]}" if row.level else "")
 
-    def _status_value(self, name: str, key: str, now: float) -> str | None:
-        """A value of the status of our policy, controller or recorder, None unless it was heard of late."""
+    def _standing(self) -> Standing:
+        """What the bar says; called from threads of the web server."""
+        now = time.monotonic()
+        controller, recorder = self._values("controller", now), self._values("recorder", now) or {}
+        details = [f"recording {recorder.get('duration_s')} s"] if recorder.get("state") == "recording" else []
+        if controller is None:
+            return Standing(NO_CONTROLLER, ", ".join([*details, "none is heard: nothing is known of its state"]))
+        who = controller.get("in_charge", "")
+        details += [f"{who} in charge"] if who else []
+        details += [controller["reason"]] if controller.get("reason") else []
+        return Standing(controller.get("state", "?"), " · ".join(details), self._notice)
+
+    def _values(self, name: str, now: float) -> dict[str, str] | None:
+        """The values of the status of our policy, controller or recorder, None unless it was heard of late."""
         heard, status = self._health.get(name, (-np.inf, None))
-        return diagnostic_values(status).get(key) if status and now - heard <= HEALTH_STALE_S else None
+        return diagnostic_values(status) if status and now - heard <= HEALTH_STALE_S else None
 
     # --------------------------------------------------------------------------------------------------------- buttons
 

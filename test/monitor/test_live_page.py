@@ -1,4 +1,4 @@
-"""The live view's panel in a real browser: what must be in sight is, on a phone too, and keys do what buttons do."""
+"""The live view in a real browser: what must be in sight is, whatever the page shows, and keys do what buttons do."""
 
 from __future__ import annotations
 
@@ -17,21 +17,52 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import browser as chromium  # noqa: E402
 from browser import DESK, PHONE, Page, Screen  # noqa: E402
 
-from pi0_ros.monitor.panel import Actions, Panel  # noqa: E402
+from pi0_ros.monitor import offers  # noqa: E402
+from pi0_ros.monitor.panel import LABELS, Actions, Panel  # noqa: E402
 from pi0_ros.monitor.panel_text import Health, JointRow, StreamRow  # noqa: E402
+from pi0_ros.monitor.scene import Scene  # noqa: E402
+from pi0_ros.monitor.top_bar import Standing, TopBar  # noqa: E402
+from pi0_ros.monitor.web_guard import Guard, guarded  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(chromium.found() is None, reason="needs chromium")]
-STOP = "[...document.querySelectorAll('button')].find(one => one.textContent === 'EMERGENCY STOP')"
-SCROLLED = "document.querySelector('.mantine-ScrollArea-viewport:has(.pi0-headline)')"
+STOP, STATE = "document.getElementById('pi0-stop')", "document.querySelector('#pi0-state b')"
+SCREENS = {
+    "small phone": Screen(360, 640, phone=True),
+    "phone": PHONE,
+    "lying phone": Screen(640, 360, dark=True, phone=True),
+    "tablet": Screen(768, 1024),
+    "desk": DESK,
+    "low": Screen(1280, 500, dark=True),
+}
+LONG = "no fresh chunk for 2.1 s, and its text goes on and on " * 20
+FOLD = "[aria-label='Collapse panel area']"  # of a docked panel; on a phone its heading folds it
+HEADING = "[...document.querySelectorAll('.mantine-ScrollArea-root div')].find(one => one.style.height === '3.5em')"
+BUTTON = "[...document.querySelectorAll('button')].find(one => one.textContent === {!r})"
+RECORDER = {
+    "state": "recording",
+    "episode": "/bags/episode_000003",
+    "duration_s": "12.3",
+    "saved": "2",
+    "discarded": "1",
+    "prompt": "fold it",
+    "queue_mb": "0.3",
+    "free_gb": "120.11",
+    "rate_hz /base": "29.9",
+    "age_s /base": "0.031",
+    "messages /base": "360",
+    "lost /base": "7",
+    "rate_hz /joint_states": "0.0",
+    "age_s /joint_states": "",
+    "messages /joint_states": "0",
+}
 
 
-def in_sight(element: str) -> str:
-    """Whether the middle of an element lies within the window, with nothing above it."""
-    return (
-        f"(() => {{ const one = {element}; const box = one.getBoundingClientRect();"
-        "const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);"
-        "return box.x >= 0 && box.right <= innerWidth && !!top && (one.contains(top) || top.contains(one)); })()"
-    )
+class Robot:
+    """What the view is told about a robot, and what it was asked for."""
+
+    def __init__(self) -> None:
+        self.standing = Standing("RUNNING", "policy in charge")
+        self.told: list[Any] = []
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +71,21 @@ def page() -> Iterator[Page]:
         yield page
 
 
-@pytest.fixture
-def told() -> list[Any]:
-    return []
+@pytest.fixture(scope="module")
+def robot() -> Robot:
+    return Robot()
 
 
-@pytest.fixture
-def panel(told: list[Any]) -> Iterator[Panel]:
-    server = viser.ViserServer(host="127.0.0.1", port=18090, verbose=False)
+@pytest.fixture(scope="module")
+def panel(robot: Robot) -> Iterator[Panel]:
+    bar = TopBar(lambda: robot.standing, lambda: robot.told.append("estop"))
+    with guarded(Guard(), bar):
+        server = viser.ViserServer(host="127.0.0.1", port=18090, verbose=False)
+    Scene(server)
+    told = robot.told
     actions = Actions(told.append, told.append, told.append, lambda what, on: told.append((what, on)))
-    panel = Panel(server, "arm", ["put the red cube in the tray"], actions, new_scene=True, takeover=True)
-    panel.show_headline("RUNNING (policy in charge)", "put the red cube in the tray", "")
+    panel = Panel(server, "arm", ["put the red cube in the tray"], actions, new_scene=True)
+    panel.show_headline("put the red cube in the tray", "", offers.motion({"state": "RUNNING"}, True))
     panel.show_images({"base": np.zeros((96, 96, 3), np.uint8), "wrist": np.zeros((96, 96, 3), np.uint8)})
     panel.show_health([Health("policy", 0, "fine"), Health("controller", 1, "HOLDING")])
     panel.show_joints([JointRow(f"joint {n}", "rad", -1.0, 1.0, 0.1 * n, np.nan) for n in range(14)])
@@ -61,10 +96,33 @@ def panel(told: list[Any]) -> Iterator[Panel]:
     server.stop()
 
 
+@pytest.fixture(autouse=True)
+def anew(robot: Robot) -> None:
+    robot.standing = Standing("RUNNING", "policy in charge")
+    robot.told.clear()
+
+
+def in_sight(element: str) -> str:
+    """Whether the middle and the corners of an element lie within the window, with nothing above them."""
+    return (
+        f"(() => {{ const one = {element}, box = one.getBoundingClientRect();"
+        "const seen = (x, y) => x >= 0 && y >= 0 && x <= innerWidth && y <= innerHeight"
+        " && one.contains(document.elementFromPoint(x, y));"
+        "return box.width > 20 && [[0.5, 0.5], [0.1, 0.2], [0.9, 0.2], [0.1, 0.8], [0.9, 0.8]]"
+        ".every(([x, y]) => seen(box.x + x * box.width, box.y + y * box.height)); })()"
+    )
+
+
 def opened(page: Page, panel: Panel, screen: Screen) -> None:
     page.show(screen)
     page.open(f"http://127.0.0.1:{panel._server.get_port()}")
-    page.wait(f"!!({STOP}) && document.body.innerText.includes('state 19')", 120.0)
+    page.wait("document.body.innerText.includes('state 19')", 120.0)
+
+
+def press(page: Page, element: str) -> None:
+    page.wait(f"(() => {{ const one = {element}; one?.setAttribute('data-press', ''); return !!one; }})()")
+    page.click("[data-press]")
+    page.run("document.querySelector('[data-press]')?.removeAttribute('data-press')")
 
 
 def until(done: Callable[[], bool], what: str) -> None:
@@ -74,31 +132,173 @@ def until(done: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("screen", [DESK, PHONE, Screen(1280, 500)], ids=["desk", "phone", "low"])
-def test_state_and_emergency_stop_stay_in_sight_and_work(
-    page: Page, panel: Panel, told: list[Any], screen: Screen
+def stops(page: Page, robot: Robot, state: str, where: str) -> None:
+    """State and stop are in sight, and a click on the stop reaches the robot."""
+    page.wait(f"{STATE}.textContent === {state!r}", 30.0)
+    for what, element in (("stop", STOP), ("state", STATE)):
+        assert page.run(in_sight(element)), f"the {what} is not in sight: {where}"
+    assert page.run(f"{STATE}.scrollWidth <= {STATE}.clientWidth"), f"the state is cut: {where}"
+    robot.told.clear()
+    page.click("#pi0-stop")
+    until(lambda: robot.told == ["estop"], f"the stop reached the robot ({where}): {robot.told}")
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_state_and_stop_are_in_sight_and_work_whatever_the_page_shows(
+    page: Page, panel: Panel, robot: Robot, name: str
 ) -> None:
-    opened(page, panel, screen)
-    scrolls = page.run(f"{SCROLLED}.scrollHeight - {SCROLLED}.clientHeight")
-    assert scrolls > 100 or screen is DESK, "else nothing is tested"
-    for share in (0.0, 0.5, 1.0):
-        page.run(f"{SCROLLED}.scrollTop = {share} * {SCROLLED}.scrollHeight")
-        for element in (STOP, "document.querySelector('.pi0-headline h3')"):
-            page.wait(in_sight(element), 30.0)
-    page.run(f"{STOP}.id = 'stop'")
-    told.clear()
-    page.run("(() => { window.before = scrollY; })()")
-    place = page.run("(() => { const b = document.getElementById('stop').getBoundingClientRect();"
-                     "return [b.x + b.width / 2, b.y + b.height / 2]; })()")  # fmt: skip
-    for kind in ("mousePressed", "mouseReleased"):
-        page.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", buttons=1, clickCount=1)
-    until(lambda: told == ["estop"], f"the stop, told {told}")
-    assert page.run("document.documentElement.scrollWidth") <= screen.width
+    opened(page, panel, SCREENS[name])
+    sheet = page.run(f"!document.querySelector({FOLD!r})")
+    fold = HEADING if sheet else f"document.querySelector({FOLD!r})"
+    standings = (robot.standing, Standing("SHADOW DISARMED", LONG), Standing("NO CONTROLLER", LONG, LONG))
+
+    for standing in standings:
+        robot.standing = standing
+        stops(page, robot, standing.state, f"{name}, unfolded")
+    for share in (0.5, 1.0):
+        page.run(
+            "document.querySelectorAll('.mantine-ScrollArea-viewport')"
+            f".forEach(one => {{ one.scrollTop = {share} * one.scrollHeight; }})"
+        )
+        stops(page, robot, robot.standing.state, f"{name}, scrolled")
+    page.run(f"{BUTTON.format('Enlarge')}.click()")
+    page.wait("!!document.querySelector('.mantine-Modal-content')")
+    time.sleep(0.5)  # it slides in
+    stops(page, robot, robot.standing.state, f"{name}, with a dialog")
+    page.press("S", shift=True)
+    until(lambda: len(robot.told) == 2, "the key in a dialog")
+    page.run(f"{BUTTON.format('Close')}.click()")
+    page.wait("!document.querySelector('.mantine-Modal-content')")
+    height = f"{BUTTON.format('Enlarge')}.getBoundingClientRect().height"
+    press(page, fold)
+    page.wait(f"!{BUTTON.format('Enlarge')} || {height} === 0 || !({in_sight(BUTTON.format('Enlarge'))})")
+    for standing in standings:
+        robot.standing = standing
+        stops(page, robot, standing.state, f"{name}, folded")
+    assert page.run("document.documentElement.scrollWidth") <= SCREENS[name].width
 
 
-def test_keys_do_what_buttons_do(page: Page, panel: Panel, told: list[Any]) -> None:
+def test_the_bar_says_what_became_of_the_stop(page: Page, panel: Panel, robot: Robot) -> None:
     opened(page, panel, DESK)
-    told.clear()
+    robot.standing = Standing("RUNNING", "policy in charge", "estop: nobody offers /controller/estop")
+    page.click("#pi0-stop")
+    page.wait(f"{STOP}.textContent.startsWith('NOT STOPPED')", 30.0)
+    page.wait("document.getElementById('pi0-state').textContent.includes('nobody offers /controller/estop')")
+    robot.standing = Standing("STOPPED", "by the view")
+    page.wait(f"{STOP}.textContent === 'EMERGENCY STOP' && {STATE}.textContent === 'STOPPED'", 30.0)
+    assert page.run("getComputedStyle(document.getElementById('pi0-state')).backgroundColor") == "rgb(179, 38, 30)"
+
+
+def test_the_bar_says_when_the_view_is_gone(page: Page) -> None:
+    bar = TopBar(lambda: Standing("RUNNING"), lambda: None)
+    with guarded(Guard(), bar):
+        server = viser.ViserServer(host="127.0.0.1", port=18190, verbose=False)
+    page.show(DESK)
+    page.open(f"http://127.0.0.1:{server.get_port()}")
+    page.wait(f"{STATE}.textContent === 'RUNNING'", 60.0)
+    server.stop()
+    page.wait(f"{STATE}.textContent === 'NOT CONNECTED'", 60.0)
+    page.click("#pi0-stop")
+    page.wait(f"{STOP}.textContent === 'STOP NOT SENT'", 60.0)
+
+
+def luminance(colour: str) -> float:
+    """Of a CSS colour `rgb(r, g, b)`, as WCAG counts it."""
+    parts = np.array([float(part) for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_light_and_dark_as_the_browser_says_and_as_chosen(page: Page, panel: Panel) -> None:
+    """Words and marks stand out from their ground; the choice lasts over a reload."""
+    panel.show_joints([JointRow("far", "rad", -1.0, 1.0, 2.0, 0.5)])
+    panel.show_recording(RECORDER, "policy", offers.recording(RECORDER))
+    style = "getComputedStyle({})[{!r}]"
+    ground = "document.querySelector('.mantine-ScrollArea-viewport .mantine-Paper-root')"
+    marks = "[...document.querySelectorAll('span')].filter(one => one.style.color.includes('--pi0-bad'))"
+    for screen, dark in ((Screen(dark=True), True), (Screen(), False)):
+        opened(page, panel, screen)
+        page.wait("!!document.querySelector('canvas[data-engine]')", 60.0)
+
+        def looks() -> list[str]:
+            return [
+                page.run(style.format("document.querySelector('canvas[data-engine]')", "backgroundColor")),
+                page.run(style.format("document.getElementById('pi0-bar')", "backgroundColor")),
+                page.run(style.format("document.body", "backgroundColor")),
+            ]  # fmt: skip
+
+        def check(dark: bool) -> None:
+            for colour in looks():
+                assert (luminance(colour) < 0.05) == dark and (luminance(colour) > 0.7) != dark, colour
+            body = page.run(style.format("document.body", "backgroundColor"))
+            assert contrast(page.run(style.format("document.body", "color")), body) > 7
+            assert page.run(f"{marks}.length") > 0
+            for colour in page.run(f"{marks}.map(one => getComputedStyle(one).color)"):
+                assert contrast(colour, body) > 4.5, f"what is wrong, {colour} on {body}"
+            for mark in ("is", "sent"):
+                found = f"getComputedStyle(document.documentElement).getPropertyValue('--pi0-{mark}')"
+                track = "getComputedStyle(document.documentElement).getPropertyValue('--pi0-track')"
+                assert contrast(rgb(page.run(found)), rgb(page.run(track))) > 1.9, mark
+
+        check(dark)
+        page.click("#pi0-scheme")
+        check(not dark)
+        opened(page, panel, screen)
+        check(not dark)
+        page.click("#pi0-scheme")
+        check(dark)
+        page.run("localStorage.removeItem('pi0-scheme')")
+    assert page.run(f"!!{ground}")
+
+
+def rgb(colour: str) -> str:
+    """`#rrggbb` or `#rgb` as `rgb(r, g, b)`."""
+    digits = colour.strip().lstrip("#")
+    digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
+    return f"rgb({', '.join(str(int(digits[n : n + 2], 16)) for n in (0, 2, 4))})"
+
+
+def test_while_recording_it_says_rates_and_losses_and_offers_no_dead_button(
+    page: Page, panel: Panel, robot: Robot
+) -> None:
+    opened(page, panel, DESK)
+
+    def shown(name: str) -> str:
+        return f"!!({BUTTON.format(LABELS[name])})"
+
+    panel.show_recording(RECORDER, "policy", offers.recording(RECORDER))
+    page.wait(f"{shown('success')} && !{shown('start')}")
+    text = page.run("document.body.innerText")
+    for said in ("episode_000003 12.3 s, led by policy", "fold it", "120.11 GB free, 0.3 MB wait", "29.9", "31 ms"):
+        assert said in text, said
+    assert "360" in text and "never" in text and "7" in text
+    press(page, BUTTON.format("Discard"))
+    page.wait(f"!!({BUTTON.format('Discard: press again')})")
+    assert robot.told == []
+    press(page, BUTTON.format("Discard: press again"))
+    until(lambda: robot.told == ["discard"], f"discarded by the second press: {robot.told}")
+    press(page, BUTTON.format(LABELS["success"]))
+    until(lambda: robot.told == ["discard", "success"], f"saved: {robot.told}")
+
+    refused = {**RECORDER, "state": "idle", "refuses": "nothing publishes /base: start the robot's drivers first"}
+    panel.show_recording(refused, "", offers.recording(refused))
+    page.wait("document.body.innerText.includes('cannot start: nothing publishes /base')")
+    assert not any(page.run(shown(name)) for name in ("start", "success", "failure"))
+    ready = {**refused, "refuses": ""}
+    panel.show_recording(ready, "", offers.recording(ready))
+    page.wait(f"{shown('start')} && !document.body.innerText.includes('cannot start')")
+    panel.show_recording(ready, "", offers.recording(None))
+    page.wait(f"!{shown('start')} && document.body.innerText.includes('the recorder is silent')")
+
+
+def test_keys_do_what_buttons_do(page: Page, panel: Panel, robot: Robot) -> None:
+    opened(page, panel, DESK)
+    told = robot.told
     page.press("S", shift=True)
     until(lambda: told == ["estop"], f"Shift+S stops, told {told}")
     told.clear()
@@ -115,14 +315,13 @@ def test_keys_do_what_buttons_do(page: Page, panel: Panel, told: list[Any]) -> N
 
 def test_cameras_are_enlarged_and_closed(page: Page, panel: Panel) -> None:
     opened(page, panel, DESK)
-    button = "[...document.querySelectorAll('button')].find(one => one.textContent === {!r})"
     shown = "Math.max(...[...document.images].map(one => one.getBoundingClientRect().width))"
     small = page.run(shown)
-    page.run(f"{button.format('Enlarge')}.click()")
+    page.run(f"{BUTTON.format('Enlarge')}.click()")
     page.wait(f"{shown} > 1.3 * {small}")
     panel.show_images({"base": np.full((96, 96, 3), 255, np.uint8), "wrist": np.zeros((96, 96, 3), np.uint8)})
     assert len(panel._large) == 1
-    page.run(f"{button.format('Close')}.click()")
+    page.run(f"{BUTTON.format('Close')}.click()")
     until(lambda: not panel._large, "closed")
 
 

@@ -18,12 +18,15 @@ from visualization_msgs.msg import Marker  # noqa: E402
 
 from pi0_ros.base.share import share_path  # noqa: E402
 from pi0_ros.control.states import State  # noqa: E402
+from pi0_ros.monitor import offers  # noqa: E402
 from pi0_ros.monitor.drawn_robot import with_shapes  # noqa: E402
 from pi0_ros.monitor.kinematics import UrdfError, parse_urdf  # noqa: E402
 from pi0_ros.monitor.model import robot_model  # noqa: E402
+from pi0_ros.monitor.offers import Offer  # noqa: E402
 from pi0_ros.monitor.panel import Actions, Panel, enlarge, prompt_choices  # noqa: E402
-from pi0_ros.monitor.panel_text import Health, headline  # noqa: E402
-from pi0_ros.monitor.scene import Scene  # noqa: E402
+from pi0_ros.monitor.panel_text import Health  # noqa: E402
+from pi0_ros.monitor.scene import MIDDLE, Scene  # noqa: E402
+from pi0_ros.monitor.top_bar import Standing, said  # noqa: E402
 from pi0_ros.robot import load_robot  # noqa: E402
 
 
@@ -82,7 +85,7 @@ def test_lines_change_in_place_and_fade_with_alpha(server: Any) -> None:
     scene.draw(line(5), 0.0)
     ribbon = drawn(server, "planned/hand")
     assert ribbon.points.shape == (4, 2, 3)
-    np.testing.assert_array_equal(ribbon.colors[0, 0], [0, 0, 0])
+    np.testing.assert_array_equal(ribbon.colors[0, 0], MIDDLE)
     np.testing.assert_array_equal(ribbon.colors[-1, 1], [255, 128, 0])
     scene.draw(line(3), 0.1)
     assert drawn(server, "planned/hand") is ribbon and ribbon.points.shape == (2, 2, 3)
@@ -138,16 +141,24 @@ def test_the_panel_shows_cameras_side_by_side_and_health(server: Any) -> None:
     assert re.findall(r"<b>(\w+)</b>([^<]*)<", panel._health.content) == [
         ("policy", " fine"), ("controller", " (warning) HOLDING")
     ]  # fmt: skip
-    panel.show_recording(True)
-    panel.show_headline("RUNNING", "fold <b>it</b>", "")
-    assert panel._recording.visible
-    assert re.search(r">RUNNING</h3><p [^>]*>fold &lt;b&gt;it&lt;/b&gt;</p>", panel._headline.content)
+    panel.show_headline("fold <b>it</b>", "", Offer(("arm",), "<i>why</i>"))
+    assert "fold &lt;b&gt;it&lt;/b&gt;" in panel._headline.content and "&lt;i&gt;why" in panel._headline.content
+    assert [name for name, button in panel._motion.handles.items() if button.visible] == ["arm"]
 
 
-def test_every_state_of_the_controller_has_a_colour_of_its_own() -> None:
-    painted = {state: re.findall(r"background:([^;]+);", headline(f"SHADOW {state.value}", "", "")) for state in State}
-    assert len({colour for (colour,) in painted.values()}) == len(State)
-    assert re.findall(r"background:([^;]+);", headline('no";x:y <b>', "", "")) == ["#555"]
+def test_every_state_of_the_controller_has_a_colour_of_its_own_and_buttons_that_do_something() -> None:
+    painted = {said(Standing(f"SHADOW {state.value}"))["colour"] for state in State}
+    assert len(painted) == len(State) and said(Standing('no";x:y <b>'))["colour"] not in painted
+    assert [state for state in State if said(Standing(state.value))["stopped"]] == [State.STOPPED]
+    for state in State:
+        for by_switch in (True, False):
+            assert offers.motion({"state": state.value}, by_switch).buttons, state
+    assert offers.motion({"state": "DISARMED", "fault": "joint 3 leapt"}, False) == Offer(
+        ("arm", "reset"), "fault: joint 3 leapt"
+    )
+    assert offers.motion({"state": "TAKEOVER"}, True).buttons == ("disarm", "hand back")
+    nobody = offers.motion(None, True)
+    assert not nobody.buttons and nobody.why
 
 
 def test_enlarging_keeps_pixels_and_aspect() -> None:

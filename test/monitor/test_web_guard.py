@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import shutil
 import subprocess
 import threading
@@ -19,8 +20,10 @@ viser = pytest.importorskip("viser")
 from websockets.exceptions import InvalidStatus  # noqa: E402
 from websockets.sync.client import connect  # noqa: E402
 
+from pi0_ros.monitor.offers import Offer  # noqa: E402
 from pi0_ros.monitor.panel import Actions, Health, Panel  # noqa: E402
 from pi0_ros.monitor.panel_text import SHOWN, as_text  # noqa: E402
+from pi0_ros.monitor.top_bar import STATE_PATH, STOP_PATH, Standing, TopBar, with_bar  # noqa: E402
 from pi0_ros.monitor.web_guard import COOKIE, Guard, guarded  # noqa: E402
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
@@ -40,7 +43,7 @@ def pressed() -> list[str]:
 @pytest.fixture
 def view(pressed: list[str]) -> Iterator[tuple[viser.ViserServer, Panel, Guard]]:
     guard = Guard()
-    with guarded(guard):
+    with guarded(guard, TopBar(lambda: Standing("RUNNING"), lambda: pressed.append("estop"))):
         server = viser.ViserServer(host="127.0.0.1", port=18200, verbose=False)
     actions = Actions(pressed.append, pressed.append, pressed.append, lambda what, on: None)
     yield server, Panel(server, "arm", ["fold it"], actions), guard
@@ -91,6 +94,29 @@ def test_the_page_is_served_under_this_machines_names_only(view: tuple[viser.Vis
     assert answer.getheader("X-Frame-Options") == "DENY"
     refusal = get(port, Host="evil.example")
     assert refusal.status == 403 and b"open it under localhost" in refusal.read()
+
+
+def test_only_its_own_page_may_stop_the_robot_or_ask_how_it_stands(
+    view: tuple[viser.ViserServer, Panel, Guard], pressed: list[str]
+) -> None:
+    port, ours = view[0].get_port(), {"Cookie": f"{COOKIE}={view[2].token}", "X-Pi0": "view"}
+    for path in (STATE_PATH, STOP_PATH, f"{STOP_PATH}?x=1"):
+        for missing in ({}, {"X-Pi0": "view"}, {"Cookie": ours["Cookie"]}, {**ours, "Cookie": f"{COOKIE}=guessed"}):
+            assert get(port, path, **missing).status == 403, (path, missing)
+    assert get(port, STOP_PATH, Host="evil.example", **ours).status == 403
+    assert pressed == []
+    assert json.loads(get(port, STATE_PATH, **ours).read())["state"] == "RUNNING"
+    assert get(port, STOP_PATH, **ours).status == 200 and pressed == ["estop"]
+    assert get(port, "/pi0/else", **ours).status == 404
+
+
+def test_the_bar_is_in_the_page_whatever_the_browser_can_unpack(view: tuple[viser.ViserServer, Panel, Guard]) -> None:
+    answer = get(view[0].get_port(), "/", **{"Accept-Encoding": "gzip, br"})
+    page = answer.read().decode()
+    assert 'id="pi0-stop"' in page.partition("<body>")[2] and len(page.encode()) == int(
+        answer.getheader("Content-Length") or 0
+    )
+    assert 'id="pi0-stop"' in with_bar("a page without a body")
 
 
 def test_beyond_this_machine_the_address_carries_a_token() -> None:
@@ -149,7 +175,7 @@ def test_a_browser_runs_no_text_that_is_shown(
     text: str, view: tuple[viser.ViserServer, Panel, Guard], tmp_path: Path
 ) -> None:
     server, panel, _ = view
-    panel.show_headline(text, text, text)
+    panel.show_headline(text, text, Offer((), text))
     panel.show_health([Health(text, 2, text)])
     server.gui.add_button(text)  # a prompt of the robot file
     page_of(f"http://127.0.0.1:{server.get_port()}", tmp_path / "profile", drawn="fold it")
@@ -159,7 +185,9 @@ FOREIGN = """<!doctype html><title>waiting</title><script>
 const socket = new WebSocket("ws://127.0.0.1:{port}", ["viser-v{version}"]);
 socket.onopen = () => document.title = "OPENED";
 socket.onerror = () => document.title = "REFUSED";
-</script><iframe src="http://127.0.0.1:{port}/"></iframe>"""
+fetch("http://127.0.0.1:{port}/pi0/stop", {{headers: {{"X-Pi0": "view"}}, credentials: "include"}});
+fetch("http://127.0.0.1:{port}/pi0/stop", {{mode: "no-cors", credentials: "include"}});
+</script><img src="http://127.0.0.1:{port}/pi0/stop"><iframe src="http://127.0.0.1:{port}/"></iframe>"""
 
 
 @pytest.mark.slow
