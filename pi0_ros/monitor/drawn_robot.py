@@ -116,7 +116,11 @@ def seen_from(model: RobotModel) -> tuple[np.ndarray, np.ndarray]:
         for joint in urdf.free_joints
     }
     places = np.array([pose[:3, 3] for link, pose in urdf.poses(inside).items() if link in shown])
-    low, high = places.min(axis=0), places.max(axis=0)
+    return seen_box(places.min(axis=0), places.max(axis=0))
+
+
+def seen_box(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same of a box, by its lowest and highest corner [3] (m)."""
     radius = max(0.3, float(np.linalg.norm(high - low)) / 2)
     look_at = (low + high) / 2 + radius * np.array([0.2, 0.0, 0.0])
     away = np.array([0.76, -0.52, 0.39])

@@ -21,6 +21,8 @@ PLANNED = np.array(  # soon -> replaced by the next chunk -> what is seldom reac
 EXECUTED = np.array([[1.0, 0.6, 0.0, 0.05], [1.0, 0.6, 0.0, 0.9]])  # long ago -> just now
 COMMANDED = np.array([0.2, 0.75, 0.25, 0.9])  # green: legible on light and on dark ground
 
+AXES = np.array([[0.85, 0.15, 0.15], [0.15, 0.65, 0.15], [0.2, 0.4, 0.95]])
+
 
 def gradient(stops: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     """Colours [N, 4] at `fractions` [N] (0 .. 1) along the rows of `stops` [S, 4]."""
@@ -54,6 +56,18 @@ def sphere(
     marker.pose.position = _point(centre)
     marker.scale.x = marker.scale.y = marker.scale.z = diameter
     marker.color.r, marker.color.g, marker.color.b, marker.color.a = colour.tolist()
+    return marker
+
+
+def axes(header: Header, namespace: str, pose: np.ndarray, length: float, opacity: float, lifetime_s: float) -> Marker:
+    """The axes of a `pose` [4, 4]: x red, y green, z blue, each `length` m long."""
+    marker = _marker(header, namespace, Marker.LINE_LIST, lifetime_s)
+    marker.scale.x = length / 12
+    marker.color.a = 1.0
+    for axis, colour in zip(pose[:3, :3].T, AXES):
+        r, g, b = colour.tolist()
+        marker.points += [_point(pose[:3, 3]), _point(pose[:3, 3] + length * axis)]
+        marker.colors += [ColorRGBA(r=r, g=g, b=b, a=opacity)] * 2
     return marker
 
 

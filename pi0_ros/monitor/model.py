@@ -22,6 +22,15 @@ class RobotModel:
     tips: tuple[str, ...]  # links whose path is drawn
     unmatched: tuple[str, ...] = ()  # grippers that the URDF does not name: they are drawn as they stand in it
 
+    @property
+    def seen(self) -> np.ndarray:
+        """Which joints (intp) must have been heard before it is known where the robot is: all."""
+        return np.arange(len(self.joints))
+
+    def frame(self, tip: str) -> str:
+        """In which a tip's poses are."""
+        return self.urdf.root
+
     def urdf_positions(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         """Robot positions [..., J] as URDF joint name -> rad or m [...]."""
         values = np.asarray(positions, np.float64) * self.scale + self.offset

@@ -56,7 +56,7 @@ class Actions:
     instruct: Callable[[str], None]
     control: Callable[[str], None]  # arm | disarm | reset | take over | hand back | new scene
     record: Callable[[str], None]  # start | success | failure | discard
-    show: Callable[[str, bool], None]  # ghost | planned | executed | commanded, visible
+    show: Callable[[str, bool], None]  # ghost | planned | executed | commanded | hand, visible
 
 
 def prompt_choices(prompt: str) -> list[str]:
@@ -94,6 +94,7 @@ class Panel:
         prompts: Sequence[str],
         actions: Actions,
         new_scene: bool = False,
+        hands: bool = False,
     ) -> None:
         gui = server.gui
         # Light or dark says the page (`top_bar.html`): dark_mode here would be so in every browser.
@@ -106,6 +107,8 @@ class Panel:
             gui.add_html(STYLE)
             self._headline = gui.add_html(headline("", "", ""))
             self._motion = Buttons(gui, MOTION, actions.control)
+        with gui.add_folder("Not drawn", visible=False) as self._undrawn:
+            self._undrawn_text = gui.add_html("")
         with gui.add_folder("Cameras"):
             self._images = gui.add_image(np.full((IMAGE_HEIGHT, 2 * IMAGE_HEIGHT, 3), 30, np.uint8), format="jpeg")
             gui.add_button("Enlarge").on_click(lambda event: self._enlarge(event.client))
@@ -132,8 +135,8 @@ class Panel:
         with gui.add_folder("Joints: blue is, orange is sent", expand_by_default=False):
             self._joints = gui.add_html("")
         with gui.add_folder("Show", expand_by_default=False):
-            gui.add_html(legend())
-            for what in ("planned", "executed", "commanded", "ghost"):
+            gui.add_html(legend(hands))
+            for what in ("planned", "executed", "commanded", "hand" if hands else "ghost"):
                 box = gui.add_checkbox(what, True)
                 box.on_update(lambda event, what=what: actions.show(what, event.target.value))
         self._log: deque[tuple[str, str]] = deque(maxlen=LOG_LINES)
@@ -174,6 +177,11 @@ class Panel:
             self._said[subject] = text
             self._log.appendleft((time.strftime("%H:%M:%S"), text))
             self._log_shown.content = log_lines(self._log)
+
+    def show_undrawn(self, text: str) -> None:
+        """Say what of the robot is not drawn, and what to do."""
+        self._undrawn.visible = bool(text)
+        self._undrawn_text.content = padded(as_text(text))
 
     def show_joints(self, rows: Sequence[JointRow]) -> None:
         """Show where each joint is and is sent."""

@@ -38,6 +38,10 @@ LEGEND = (
     ("#33bf40", "commanded: where it is sent now"),
     ("#e600a0", "ghost: where the chunk ends"),
 )
+AXES = (
+    "linear-gradient(90deg,#d92626 33%,#26a626 33% 66%,#3366f2 66%)",
+    "hand: its axes x, y, z; pale: where the chunk ends",
+)
 NUMBERS = {  # of the statuses: what the number is called, and its unit
     "execution_speed": ("speed", ""),
     "latency_p50_ms": ("picture to chunk, median", "ms"),
@@ -186,10 +190,11 @@ def log_lines(lines: Iterable[tuple[str, str]]) -> str:
     return padded(said or "nothing yet")
 
 
-def legend() -> str:
-    """The colours of the scene, in words."""
+def legend(hands: bool = False) -> str:
+    """The colours of the scene, in words; `hands`: of a robot that is commanded by poses, which has no ghost."""
     swatch = "display:inline-block;width:28px;height:8px;border-radius:2px;margin-right:6px;background:"
-    return padded("".join(f'<div><span style="{swatch}{paint}"></span>{text}</div>' for paint, text in LEGEND))
+    entries = (*LEGEND[:-1], AXES) if hands else LEGEND
+    return padded("".join(f'<div><span style="{swatch}{paint}"></span>{text}</div>' for paint, text in entries))
 
 
 def padded(content: str) -> str:

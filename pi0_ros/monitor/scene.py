@@ -10,7 +10,7 @@ import numpy as np
 import viser
 from visualization_msgs.msg import Marker
 
-from pi0_ros.monitor.drawn_robot import DrawnRobot, seen_from, with_shapes
+from pi0_ros.monitor.drawn_robot import DrawnRobot, seen_box, seen_from, with_shapes
 from pi0_ros.monitor.model import RobotModel
 
 GHOST = (230, 0, 160, 0.22)  # RGB and opacity: the colour of the late end of the planned path
@@ -59,9 +59,16 @@ class Scene:
             for tip, links in model.arms().items()
         }
         self._place_ghosts()
-        camera = self._server.initial_camera
-        camera.position, camera.look_at = seen_from(model)
+        self._look(*seen_from(model))
         return found
+
+    def look_into(self, room: np.ndarray) -> None:
+        """Look at a box, by its lowest and highest corner [2, 3] (m)."""
+        self._look(*seen_box(*room))
+
+    def _look(self, position: np.ndarray, look_at: np.ndarray) -> None:
+        camera = self._server.initial_camera
+        camera.position, camera.look_at = position, look_at
 
     def move_robot(self, positions: Mapping[str, float]) -> None:
         """Put the robot's joints (URDF name -> rad or m) where they are."""

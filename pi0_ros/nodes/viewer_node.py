@@ -39,6 +39,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from pi0_ros.base.share import share_path
 from pi0_ros.control.chunk import ChunkError
 from pi0_ros.monitor import offers
+from pi0_ros.monitor.hands import HandsModel, undrawn
 from pi0_ros.monitor.kinematics import UrdfError, parse_urdf
 from pi0_ros.monitor.model import RobotModel, robot_model
 from pi0_ros.monitor.panel import Actions, Panel, prompt_choices
@@ -125,7 +126,6 @@ class ViewerNode(Node):
         self.scene = Scene(self.server)
         self._closed_at, self._urdf_text = closed_at, ""
         self.model: RobotModel | None = None
-        self._load_model()
         self.actions = Actions(
             instruct=lambda text: self._later(lambda: self._instruct(text)),
             control=lambda what: self._later(lambda: self._control(what)),
@@ -134,7 +134,10 @@ class ViewerNode(Node):
         )
         choices = [prompt for prompt in prompts if prompt] or prompt_choices(self.robot.prompt)
         self._by_switch = bool(self.robot.takeover.topics) and self.robot.takeover.begins == "switch"
-        self.panel = Panel(self.server, self.robot.name, choices, self.actions, bool(scene_service))
+        by_poses = bool(self.robot.poses)
+        self.panel = Panel(self.server, self.robot.name, choices, self.actions, bool(scene_service), by_poses)
+        self._frame: str | None = None  # in which markers must be; None: any
+        self._load_model()
 
         for camera in self.robot.cameras:
             store = partial(self._on_picture, camera.name)
@@ -164,7 +167,13 @@ class ViewerNode(Node):
         if self.robot.urdf is not None:
             path = Path(share_path().joinpath(self.robot.urdf))
             self._build_model(path.read_text("utf8"), str(path), path.parent)
-        if not self.robot.poses:
+        else:
+            self.panel.show_undrawn(undrawn(self.robot, drawn=False))
+        if self.robot.poses:
+            hands = HandsModel(self.robot)
+            self._frame = hands.frame(hands.tips[0])
+            self.scene.look_into(hands.room())
+        else:
             self.create_subscription(String, "robot_description", self._on_description, LATCHED)
 
     def _build_model(self, text: str, origin: str, folder: Path) -> None:
@@ -172,7 +181,8 @@ class ViewerNode(Node):
         model = robot_model(self.robot, parse_urdf(text, origin), closed_at=self._closed_at)
         if not self.scene.add_robot(model, text, folder):
             self.get_logger().warning(f"{origin}: none of its shapes is found here: the robot is drawn as sticks")
-        self.model = model
+        self.model, self._frame = model, model.urdf.root
+        self.panel.show_undrawn(undrawn(self.robot, True, model.unmatched))
 
     def _on_description(self, message: String) -> None:
         if message.data == self._urdf_text:
@@ -204,9 +214,9 @@ class ViewerNode(Node):
 
     def _on_markers(self, array: MarkerArray) -> None:
         for marker in array.markers:
-            root = self.model.urdf.root if self.model else marker.header.frame_id
-            if marker.header.frame_id.rpartition("/")[2] not in (root, ""):
-                text = f"marker {marker.ns} in frame {marker.header.frame_id} not drawn: only {root} is known here"
+            frame = marker.header.frame_id
+            if self._frame is not None and frame.rpartition("/")[2] not in (self._frame, ""):
+                text = f"marker {marker.ns} in frame {frame} not drawn: only {self._frame} is known here"
                 self.get_logger().warning(text, throttle_duration_sec=10.0)
             else:
                 self._markers[marker.ns, marker.id] = marker
@@ -250,9 +260,12 @@ class ViewerNode(Node):
     def _draw_tables(self, now: float) -> None:
         """Every joint between its limits, and how old every stream is."""
         joints = zip(self.robot.joints, self._state, self._commanded, strict=True)
-        self.panel.show_joints(
-            [JointRow(j.name, j.unit, j.lower, j.upper, float(is_at), float(sent)) for j, is_at, sent in joints]
-        )
+        rows = [
+            JointRow(joint.name, joint.unit, joint.lower, joint.upper, float(is_at), float(sent))
+            for joint, is_at, sent in joints
+            if not joint.writes_rotation  # its numbers mean nothing alone: the axes in the scene show it
+        ]
+        self.panel.show_joints(rows)
         limits = {item.topic: item.max_age_s for item in self.robot.state}
         limits |= {camera.name: camera.max_age_s for camera in self.robot.cameras}
         self.panel.show_streams([self._stream(name, limits[name], now) for name in self._arrivals])
