@@ -108,4 +108,4 @@ def _live(args: argparse.Namespace) -> int:
 
     load_robot(args.robot)
     parameters = {"robot": args.robot, "host": args.host, "port": args.port or LIVE_PORT}
-    return main(ros_arguments(parameters))
+    return main(["pi0", *ros_arguments(parameters)])  # a node reads the program first

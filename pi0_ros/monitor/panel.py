@@ -30,13 +30,14 @@ from pi0_ros.monitor.panel_text import (
     padded,
     stream_table,
 )
-from pi0_ros.monitor.recording_text import recording_lines
+from pi0_ros.monitor.recording_text import recorded_streams, recording_lines
 
 COLOURS = ("red", "green", "blue")
 IMAGE_HEIGHT = 192  # pixels; small camera images are enlarged to it without smoothing
 LARGE_HEIGHT = 480  # the same, of enlarged ones
 LOG_LINES = 12
-TWICE_S = 3.0  # within which an episode is discarded by a second press
+NOTHING_SILENT: Mapping[str, float] = {}
+TWICE_S = 5.0  # within which an episode is discarded by a second press
 MOTION = {"arm": "green", "disarm": None, "reset": None, "take over": "violet", "hand back": None}
 RECORDING = {"start": "red", "success": "green", "failure": None, "discard": None}
 LABELS = {
@@ -110,8 +111,12 @@ class Panel:
         with gui.add_folder("Not drawn", visible=False) as self._undrawn:
             self._undrawn_text = gui.add_html("")
         with gui.add_folder("Cameras"):
-            self._images = gui.add_image(np.full((IMAGE_HEIGHT, 2 * IMAGE_HEIGHT, 3), 30, np.uint8), format="jpeg")
-            gui.add_button("Enlarge").on_click(lambda event: self._enlarge(event.client))
+            self._no_picture = gui.add_html(padded("no picture yet"))
+            self._images = gui.add_image(
+                np.zeros((IMAGE_HEIGHT, IMAGE_HEIGHT, 3), np.uint8), format="jpeg", visible=False
+            )
+            self._enlarging = gui.add_button("Enlarge", visible=False)
+            self._enlarging.on_click(lambda event: self._enlarge(event.client))
         with gui.add_folder("Instruction"):
             for prompt in prompts:
                 colour = next((colour for colour in COLOURS if re.search(rf"\b{colour}\b", prompt)), None)
@@ -127,6 +132,7 @@ class Panel:
             self._recorded = gui.add_html("")
             self._record = Buttons(gui, RECORDING, lambda what: self._pressed(what, actions.record))
             self._cannot = gui.add_html("", visible=False)
+            self._recorded_streams = gui.add_html("")
         with gui.add_folder("Health"):
             self._health = gui.add_html(log_lines([("", "nothing on /diagnostics yet")]))
             self._streams = gui.add_html("")
@@ -191,10 +197,16 @@ class Panel:
         """Show how old each stream is."""
         self._streams.content = stream_table(rows)
 
-    def show_images(self, images: Mapping[str, np.ndarray]) -> None:
-        """Show camera images (name -> uint8 [H, W, 3]) side by side, in the given order."""
+    def show_images(self, images: Mapping[str, np.ndarray], silent: Mapping[str, float] = NOTHING_SILENT) -> None:
+        """Show camera images (name -> uint8 [H, W, 3]) side by side, in the given order; of those that are `silent`
+        for so long (s) it is said."""
         self._images.image = side_by_side(images, IMAGE_HEIGHT)
-        self._images.label = "  |  ".join(images)
+        self._images.label = "  |  ".join(
+            f"{name} (silent for {silent[name]:.0f} s)" if name in silent else name for name in images
+        )
+        if not self._images.visible:
+            self._images.visible = self._enlarging.visible = True
+            self._no_picture.visible = False
         here = self._server.get_clients()
         for client, large in list(self._large.items()):
             if client in here:
@@ -202,10 +214,11 @@ class Panel:
             else:  # they left with it open
                 self._large.pop(client, None)
 
-    def show_headline(self, prompt: str, notice: str, offer: Offer) -> None:
-        """Show the instruction, what the last button did, and the motion buttons that do something now."""
+    def show_headline(self, prompt: str, notice: str, offer: Offer, heeded: bool = True) -> None:
+        """Show the instruction, and whether a policy is there to heed it, what the last button did, and the motion
+        buttons that do something now."""
         self._motion.show(offer.buttons)
-        content = headline(prompt, notice, offer.why)
+        content = headline(prompt, notice, offer.why, heeded)
         if self._headline.content != content:
             self._headline.content = content
 
@@ -217,16 +230,21 @@ class Panel:
 
     def show_recording(self, status: Mapping[str, str], in_charge: str, offer: Offer) -> None:
         """Show what a recorder said last, once one was heard, and the buttons that do something now."""
-        self._recording.visible = True
-        content = recording_lines(status, in_charge)
-        if self._recorded.content != content:
-            self._recorded.content = content
+        if not self._recording.visible:
+            self._recording.visible = True
+        for shown, content in (
+            (self._recorded, recording_lines(status, in_charge)),
+            (self._cannot, padded(as_text(offer.why))),
+            (self._recorded_streams, recorded_streams(status)),
+        ):
+            if shown.content != content:
+                shown.content = content
         self._record.show(offer.buttons)
         discard = self._record.handles["discard"]
         if time.monotonic() > self._sure_until and discard.label != LABELS["discard"]:
             discard.label = LABELS["discard"]
-        self._cannot.visible = bool(offer.why)
-        self._cannot.content = padded(as_text(offer.why))
+        if self._cannot.visible != bool(offer.why):
+            self._cannot.visible = bool(offer.why)
 
 
 def side_by_side(images: Mapping[str, np.ndarray], height: int) -> np.ndarray:

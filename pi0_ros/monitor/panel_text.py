@@ -93,9 +93,10 @@ def as_text(text: str) -> str:
     return html.escape(text if len(text) <= SHOWN else f"{text[:SHOWN]} ...")
 
 
-def headline(prompt: str, notice: str, why: str = "") -> str:
-    """The instruction in force, what the last button did, and why buttons are missing, all three as text."""
+def headline(prompt: str, notice: str, why: str = "", heeded: bool = True) -> str:
+    """The instruction, what the last button did, and why buttons are missing, all as text; `heeded`: by a policy."""
     told = f"<b>instruction</b> {as_text(prompt)}" if prompt else "no instruction yet"
+    told += "" if heeded else " (no policy is heard)"
     lines = [told, *(f"<i>{as_text(text)}</i>" for text in (notice, why) if text)]
     return padded("".join(f'<p style="margin:4px 0">{line}</p>' for line in lines))
 

@@ -10,8 +10,16 @@ LOST_AT_ALL = 'style="color:var(--pi0-bad);font-weight:600"'
 
 
 def recording_lines(status: Mapping[str, str], in_charge: str = "") -> str:
-    """Which episode, whose, for how long; the disk; and every stream's rate, age, messages and losses."""
-    return padded("".join([*_heading(status, in_charge), _disk(status), *_problems(status), _streams(status)]))
+    """Which episode, whose, for how long, and the disk."""
+    return padded("".join([*_heading(status, in_charge), _disk(status), *_problems(status)]))
+
+
+def recorded_streams(status: Mapping[str, str]) -> str:
+    """Every stream's rate and age, and while recording how many messages came and how many were lost."""
+    topics = [key.partition(" ")[2] for key in status if key.startswith("rate_hz ")]
+    columns = ["topic", "Hz", "age", "messages", "lost"][: 5 if status.get("state") == "recording" else 3]
+    rows = [_stream(status, topic)[: len(columns)] for topic in topics]
+    return padded(table([columns, *rows])) if topics else ""
 
 
 def _heading(status: Mapping[str, str], in_charge: str) -> list[str]:
@@ -38,21 +46,12 @@ def _problems(status: Mapping[str, str]) -> list[str]:
     return [_line(f"<span {LOST_AT_ALL}>{as_text(line)}</span>") for line in status.get("problem", "").splitlines()]
 
 
-def _streams(status: Mapping[str, str]) -> str:
-    topics = [key.partition(" ")[2] for key in status if key.startswith("rate_hz ")]
-    rows = [["topic", "Hz", "age", "messages", "lost"]]
-    return table([*rows, *(_stream(status, topic) for topic in topics)]) if topics else ""
-
-
 def _stream(status: Mapping[str, str], topic: str) -> list[str]:
     lost = status.get(f"lost {topic}", "")
-    painted = lost if lost in ("", "0", "unknown") else f"<span {LOST_AT_ALL}>{as_text(lost)}</span>"
-    rate = as_text(status[f"rate_hz {topic}"])
-    return [as_text(topic), rate, _age(status.get(f"age_s {topic}", "")), _count(status, topic), painted]
-
-
-def _count(status: Mapping[str, str], topic: str) -> str:
-    return as_text(status.get(f"messages {topic}", ""))
+    painted = as_text(lost) if lost in ("", "0", "unknown") else f"<span {LOST_AT_ALL}>{as_text(lost)}</span>"
+    count, rate = as_text(status.get(f"messages {topic}", "")), as_text(status[f"rate_hz {topic}"])
+    name = as_text(topic).replace("/", "/<wbr>").replace("_", "_<wbr>")  # lines break there
+    return [name, rate, _age(status.get(f"age_s {topic}", "")), count, painted]
 
 
 def _age(age: str) -> str:

@@ -73,6 +73,7 @@ IMAGE_PERIOD_S = 0.1
 TABLE_PERIOD_S = 0.5
 HEALTH_STALE_S = 5.0
 GHOST_STALE_S = 1.0
+SILENT_S = 2.0  # a picture older than that says so
 RATE_OVER = 30  # messages
 NO_CONTROLLER = "NO CONTROLLER"
 OUTCOME_S = 0.5  # longest wait for the recorder to have the outcome
@@ -245,7 +246,7 @@ class ViewerNode(Node):
             self.scene.forget_expired(now)
         if now - self._images_shown >= IMAGE_PERIOD_S and self._images:
             self._images_shown = now
-            self._draw_images()
+            self._draw_images(now)
         self._draw_health(now)
         if now - self._tables_shown >= TABLE_PERIOD_S:
             self._tables_shown = now
@@ -285,7 +286,7 @@ class ViewerNode(Node):
         if message is not None:
             self._images[camera] = message
 
-    def _draw_images(self) -> None:
+    def _draw_images(self, now: float) -> None:
         images = {}
         for camera in self.robot.cameras:
             if camera.name in self._images:
@@ -294,7 +295,8 @@ class ViewerNode(Node):
                 except ImageError as error:
                     self.get_logger().warning(f"{camera.topic} not drawn: {error}", throttle_duration_sec=5.0)
         if images:
-            self.panel.show_images(images)
+            ages = {name: now - self._arrivals[name][-1] for name in images}
+            self.panel.show_images(images, {name: age for name, age in ages.items() if age > SILENT_S})
 
     def _draw_health(self, now: float) -> None:
         rows = []
@@ -310,8 +312,10 @@ class ViewerNode(Node):
             last = diagnostic_values(self._health["recorder"][1])
             who = (controller or {}).get("in_charge", "")
             self.panel.show_recording(last, who, offers.recording(recorder))
-        prompt = (self._values("policy", now) or {}).get("prompt") or self._prompt
-        self.panel.show_headline(prompt, self._notice, offers.motion(controller, self._by_switch))
+        policy = self._values("policy", now)
+        prompt = (policy or {}).get("prompt") or self._prompt
+        offer = offers.motion(controller, self._by_switch)
+        self.panel.show_headline(prompt, self._notice, offer, heeded=policy is not None)
         self.panel.log("state", controller["state"] if controller else NO_CONTROLLER)
         self.panel.log("prompt", f"told: {prompt}" if prompt else "")
         self.panel.log("notice", self._notice)
