@@ -1,7 +1,7 @@
 """Take the pictures of browser pages for the docs: a running view's address, or a path for `pi0 view`, in; PNGs out.
 
     python tools/screenshot.py http://localhost:8080 docs/images/demo.png                     the running demo
-    python tools/screenshot.py http://localhost:8080 docs/images/takeover.png --press "take over"
+    python tools/screenshot.py http://localhost:8080 docs/images/takeover.png --press "Take over"
     python tools/screenshot.py datasets/demo docs/images/view_dataset.png --at "episode=1&frame=40" --dark --phone
 
 --dark and --phone write further pictures beside it, view_dataset_dark.png and view_dataset_phone.png. Needs Chromium

@@ -25,7 +25,7 @@ from pi0_ros.monitor.model import robot_model  # noqa: E402
 from pi0_ros.monitor.offers import Offer  # noqa: E402
 from pi0_ros.monitor.panel import Actions, Panel, enlarge, prompt_choices  # noqa: E402
 from pi0_ros.monitor.panel_text import Health  # noqa: E402
-from pi0_ros.monitor.scene import MIDDLE, Scene  # noqa: E402
+from pi0_ros.monitor.scene import MIDDLE, Scene, as_light  # noqa: E402
 from pi0_ros.monitor.top_bar import Standing, said  # noqa: E402
 from pi0_ros.robot import load_robot  # noqa: E402
 
@@ -85,8 +85,8 @@ def test_lines_change_in_place_and_fade_with_alpha(server: Any) -> None:
     scene.draw(line(5), 0.0)
     ribbon = drawn(server, "planned/hand")
     assert ribbon.points.shape == (4, 2, 3)
-    np.testing.assert_array_equal(ribbon.colors[0, 0], MIDDLE)
-    np.testing.assert_array_equal(ribbon.colors[-1, 1], [255, 128, 0])
+    for there, colour in ((ribbon.colors[0, 0], np.array(MIDDLE) / 255), (ribbon.colors[-1, 1], [1.0, 0.5, 0.0])):
+        np.testing.assert_array_equal(there, np.round(255 * as_light(np.array(colour))))
     scene.draw(line(3), 0.1)
     assert drawn(server, "planned/hand") is ribbon and ribbon.points.shape == (2, 2, 3)
 
