@@ -71,7 +71,7 @@ FLOORS = {
         {"numpy", "viser", "yourdfpy", "PIL"} | ROS,
         late={"websockets", "matplotlib", "ament_index_python"},
     ),
-    "view": Floor(GROUND | {"bags", "datasets", "conversion", "training", "monitor"}, {"numpy", "pyarrow"}),
+    "view": Floor(GROUND | {"control", "bags", "datasets", "conversion", "training", "monitor"}, {"numpy", "pyarrow"}),
     "launching": Floor(GROUND | {"control", "inference", "monitor"}, {"yaml"}, late={"launch", "launch_ros"}),
 }
 # Still to be mended: each line is a wall that is not yet where it belongs.

@@ -51,19 +51,30 @@ class Page:
 
     def __init__(self, socket: Connection) -> None:
         self._socket, self._numbers = socket, itertools.count(1)
+        self.complaints: list[str] = []  # errors that the page's console showed, and exceptions that nobody caught
         self.call("Page.enable")
         self.call("Runtime.enable")
         self.call("Network.enable")
+        self.call("Log.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """A DevTools command's answer. Raises RuntimeError where the browser refuses it."""
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while (answer := json.loads(self._socket.recv(timeout=ANSWER_S))).get("id") != number:
-            pass
+            self._hear(answer)
         if "error" in answer:
             raise RuntimeError(f"{method}: {answer['error']['message']}")
         return dict(answer.get("result", {}))
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        told = event.get("params", {})
+        if event.get("method") == "Runtime.exceptionThrown":
+            self.complaints.append(str(told["exceptionDetails"].get("exception", told["exceptionDetails"])))
+        elif event.get("method") == "Runtime.consoleAPICalled" and told["type"] in ("error", "assert"):
+            self.complaints.append(str(told["args"]))
+        elif event.get("method") == "Log.entryAdded" and told["entry"]["level"] == "error":
+            self.complaints.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
 
     def show(self, screen: Screen) -> None:
         """Draw for this screen."""

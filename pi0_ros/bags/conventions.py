@@ -11,6 +11,8 @@ PERSON = "person"  # a text on it; policy and nobody are others
 SUBTASK_TOPIC = "/pi0/subtask"  # String: a label finer than the prompt
 PROMPT_KEYS = ("prompt", "task", "instruction")  # of `custom_data`; ours is the first
 ROBOT_KEY, ROBOT_FILE_KEY = "robot", "robot_file"  # of `custom_data`: its name, and the text of the whole file
+REASONS_KEY, REASON_KEY = "reasons", "reason"  # of `custom_data`: why the flight recorder kept it, a line each
+INCIDENT = "incident"  # the outcome of what it kept
 FAILED_OUTCOMES = ("failure", "failed", "fail")
 YES, NO = ("true", "1", "yes"), ("false", "0", "no")
 
@@ -18,6 +20,11 @@ YES, NO = ("true", "1", "yes"), ("false", "0", "no")
 def recorded_prompt(data: dict[str, str]) -> str:
     """The prompt in custom data; empty without one."""
     return next((data[key] for key in PROMPT_KEYS if data.get(key)), "")
+
+
+def kept_because(data: dict[str, str]) -> list[str]:
+    """Why the flight recorder kept a recording; empty for any other."""
+    return [line for line in (data.get(REASONS_KEY) or data.get(REASON_KEY, "")).splitlines() if line.strip()]
 
 
 def is_discarded(data: dict[str, str]) -> bool:

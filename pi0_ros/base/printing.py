@@ -43,6 +43,17 @@ def size(count: float) -> str:
     return f"{count / {'GiB': 2**30, 'MiB': 2**20, 'KiB': 2**10}[unit]:.1f} {unit}"
 
 
+def duration(seconds: float) -> str:
+    """A length of time for people: `9.5 s`, `4 min 10 s`, `1 h 41 min`."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
 def value(content: object) -> str:
     """A setting for people: lists without brackets."""
     return " ".join(map(str, content)) if isinstance(content, tuple | list) else str(content)

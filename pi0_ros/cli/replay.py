@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,11 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`pi0 replay`: 0 within the limits, 1 when one is exceeded."""
+    from pi0_ros.bags.conventions import kept_because
+    from pi0_ros.bags.reader import Bag
     from pi0_ros.conversion.robots import robot_of_bag
     from pi0_ros.launching.processes import private_domain, ros_environment
     from pi0_ros.monitor.replay import Limits, draw, measure
     from pi0_ros.monitor.replay import table as rows_of
     from pi0_ros.nodes.replay import play, truth_of
+    from pi0_ros.view.incidents import incidents_of
 
     for checkpoint in args.checkpoint:
         if not checkpoint.exists():
@@ -80,7 +84,12 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"{file}: there is no folder {file.absolute().parent}")
     robot = robot_of_bag(args.bag, args.robot).recorded
     truth = truth_of(args.bag, robot)
+    with Bag(args.bag) as bag:
+        marks, reasons = incidents_of(bag), kept_because(bag.info.custom_data)
+    incidents = [(mark.at_s, mark.text) for mark in marks]
+    kept = [f"kept by the flight recorder: {reason}" for reason in reasons]
     environment = ros_environment(localhost=True, domain_id=private_domain())
+    os.environ.update(environment)  # this process plays and listens: it must be in the domain of those it starts
     options = {name: getattr(args, name) for name in OPTIONS}
     played, reports = [], []
     for name, checkpoint in zip(names(args.checkpoint), args.checkpoint, strict=True):
@@ -103,21 +112,24 @@ def run(args: argparse.Namespace) -> int:
     exceeded += [f"{report.name}: no chunk came during the recording" for report in reports if not report.chunks]
     replays = list(zip(reports, played, strict=True))
     if args.png is not None:
-        draw(args.png, robot, truth, replays)
+        draw(args.png, robot, truth, replays, [at for at, _ in incidents])
     if args.html is not None:
-        _page(args.html, args.bag, robot, truth, replays, exceeded)
+        _page(args.html, args.bag, robot, truth, replays, exceeded, incidents, kept)
     if args.json:
-        content = {"bag": str(args.bag), "replays": [report.to_dict() for report in reports], "exceeded": exceeded}
+        told = [report.to_dict() for report in reports]
+        happened = [{"at_s": at, "what": text} for at, text in incidents]
+        content = {"bag": str(args.bag), "replays": told, "exceeded": exceeded, "kept": reasons, "incidents": happened}
         print(json.dumps(content, indent=2, ensure_ascii=False))
     else:
-        print("\n".join(table(rows_of(reports))))
+        print("\n".join([*table(rows_of(reports)), *kept]))
         print("\n".join(exceeded) if exceeded else "No limit is exceeded.")
     return int(bool(exceeded))
 
 
 def names(checkpoints: list[Path]) -> list[str]:
-    """A short name for each: the last part of its path that tells it from the others."""
-    for depth in range(1, max(len(path.absolute().parts) for path in checkpoints) + 1):
+    """A short name for each: the end of its path that tells it from the others; `checkpoint` alone tells nothing."""
+    least = 2 if any(path.name == "checkpoint" for path in checkpoints) else 1
+    for depth in range(least, max(len(path.absolute().parts) for path in checkpoints) + 1):
         short = ["/".join(path.absolute().parts[-depth:]) for path in checkpoints]
         if len(set(short)) == len(short):
             return short
@@ -125,27 +137,46 @@ def names(checkpoints: list[Path]) -> list[str]:
 
 
 def _page(
-    path: Path, bag: Path, robot: Robot, truth: Truth, replays: list[tuple[Report, Played]], exceeded: list[str]
+    path: Path,
+    bag: Path,
+    robot: Robot,
+    truth: Truth,
+    replays: list[tuple[Report, Played]],
+    exceeded: list[str],
+    incidents: list[tuple[float, str]],
+    kept: list[str],
 ) -> None:
     """The report as one file."""
+    import numpy as np
+
     from pi0_ros.datasets.html_report import Part, Picture, Table, write_page
     from pi0_ros.monitor.replay import draw
     from pi0_ros.monitor.replay import table as rows_of
 
     with tempfile.TemporaryDirectory() as folder:
-        draw(Path(folder) / "joints.png", robot, truth, replays)
+        draw(Path(folder) / "joints.png", robot, truth, replays, [at for at, _ in incidents])
         picture = (Path(folder) / "joints.png").read_bytes()
     head, *rows = rows_of([report for report, _ in replays])
     verdict = "; ".join(exceeded) if exceeded else "No limit is exceeded."
-    said = "Black: what the operator commanded. Blue: what the controller sent. Orange: every chunk of the policy."
+    said = (
+        "Black: what the operator commanded. Blue: what the controller sent. Orange: every chunk of the policy. Grey: "
+        "the controller held or was not running. Dashed red: what the recording was kept for."
+    )
+    happened = Table(("at s", "in the recording"), [(f"{at:.2f}", text) for at, text in incidents])
     parts = [
-        Part("What it would have done", [verdict, Table(head, rows)]),
+        Part("What it would have done", [*kept, *([happened] if incidents else []), verdict, Table(head, rows)]),
         Part("Joints over time", [said, Picture(picture, "joints over time", heading=False)]),
     ]
     for report, _ in replays:
         states = [(f"{max(at, 0.0):.2f}", state, reason) for at, state, reason in report.states]
         steps = [(number + 1, f"{error:.2%}") for number, error in enumerate(report.by_step)]
-        told = Table(("s", "state", "reason"), states or [("0.00", "RUNNING", "all the time")])
+        told = Table(("at s", "state", "reason"), states or [("0.00", "RUNNING", "all the time")])
         errors = Table(("action", "of range"), steps)
-        parts.append(Part(report.name, ["The controller:", told, "Mean error of the n-th action of a chunk:", errors]))
+        worst = sorted(report.joints, key=lambda joint: -np.nan_to_num(joint.worst / joint.span, nan=-1.0))
+        farthest = Table(
+            ("joint", "unit", "farthest off", "of range", "at s"),
+            [(j.joint, j.unit, f"{j.worst:.3g}", f"{j.worst / j.span:.1%}", f"{j.worst_at:.2f}") for j in worst],
+        )
+        content = ["Where each joint's action was farthest from the operator:", farthest, "The controller:", told]
+        parts.append(Part(report.name, [*content, "Mean error of the n-th action of a chunk:", errors]))
     write_page(path, f"Replay of {bag.name}", parts)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.base.printing import size
+from pi0_ros.base.printing import duration, size
 from pi0_ros.datasets.folder import COUNTING, DatasetFolder
 from pi0_ros.datasets.layout import ACTION, STATE, STATUSES
 
@@ -93,7 +93,7 @@ def facts(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "robot", f"{summary['robot'] or 'not said'}{own}"
     counts = f"{summary['episodes']} episodes, {summary['frames']} frames at {summary['fps']:g} fps"
     each = f"an episode lasts {median:.1f} s ({shortest:.1f} to {longest:.1f})"
-    yield "content", f"{counts}, {summary['hours']:.2f} hours; {each}"
+    yield "content", f"{counts}, {duration(summary['frames'] / summary['fps'])}; {each}"
     shapes = (
         f"{key} {feature['dtype']} {'x'.join(map(str, feature['shape']))}"
         for key, feature in summary["features"].items()

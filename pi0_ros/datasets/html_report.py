@@ -9,26 +9,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 STYLE = """
-:root { --ink: #1d2733; --soft: #5c6b7a; --line: #dde3ea; --paper: #ffffff; --shade: #f4f6f9; --mark: #0072B2; }
+:root { color-scheme: light dark; --ink: #1d2733; --soft: #55636f; --line: #dde3ea; --paper: #ffffff; --shade: #f4f6f9;
+  --mark: #0072B2; --bad: #b02a00; --warn: #7d5200; --good: #00704F; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6ebf0; --soft: #a3b0bc; --line: #37424e; --paper: #1a2129; --shade: #11161c;
+    --mark: #56b4e9; --bad: #ff9a75; --warn: #f0ac3c; --good: #35c49a; }
+}
 * { box-sizing: border-box; }
 body { margin: 0; color: var(--ink); background: var(--shade); font: 15px/1.5 system-ui, sans-serif; }
 main { max-width: 1180px; margin: 0 auto; padding: 24px; }
 section { background: var(--paper); border: 1px solid var(--line); border-radius: 8px; }
 section { padding: 16px 22px; margin: 0 0 18px; }
-h1 { font-size: 24px; margin: 4px 0 16px; overflow-wrap: anywhere; }
+h1, h2, h3, p, td { overflow-wrap: anywhere; unicode-bidi: plaintext; }
+h1 { font-size: 24px; margin: 4px 0 16px; }
 h2 { font-size: 18px; margin: 4px 0 10px; }
 h3 { font-size: 14px; margin: 16px 0 4px; color: var(--soft); font-weight: 600; }
 p.note { color: var(--soft); margin: 4px 0 10px; }
-img { max-width: 100%; height: auto; display: block; }
-.scroll { overflow-x: auto; max-height: 480px; overflow-y: auto; }
-table { border-collapse: collapse; font-size: 14px; min-width: 50%; }
+img { max-width: 100%; height: auto; display: block; background: #fff; border-radius: 4px; }
+.scroll { overflow-x: auto; margin-bottom: 12px; } .long { max-height: 80vh; overflow-y: auto; }
+table { border-collapse: collapse; font-size: 14px; }
 th, td { text-align: left; padding: 3px 14px 3px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; position: sticky; top: 0; background: var(--paper); }
-td:first-child { white-space: nowrap; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td { min-width: 5em; } td:first-child { min-width: 8em; max-width: 30em; } td:empty { min-width: 0; }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.number { min-width: 0; }
 a { color: var(--mark); text-decoration: none; } a:hover { text-decoration: underline; }
-.error, .rejected { color: #B23A00; font-weight: 600; } .warning, .skipped { color: #8A5A00; font-weight: 600; }
-.converted, .good { color: #00704F; } .top { float: right; font-size: 13px; }
+:focus-visible { outline: 3px solid var(--mark); outline-offset: 1px; }
+.error, .rejected { color: var(--bad); font-weight: 600; } .warning, .skipped { color: var(--warn); font-weight: 600; }
+.converted, .good { color: var(--good); } .top { float: right; font-size: 13px; margin-left: 12px; }
+@media (max-width: 820px) {
+  main { padding: 10px; } section { padding: 12px; } .scroll > img { max-width: none; width: max(100%, 720px); }
+}
 """
 
 
@@ -47,6 +58,9 @@ class Marked:
     text: str
 
 
+MOST_ROWS = 40  # of a table that is not scrolled
+
+
 Cell = str | int | Link | Marked
 
 
@@ -61,7 +75,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """A head and rows; numbers, formatted ones too, stand to the right."""
+    """A head and rows; columns of numbers, formatted ones too, stand to the right."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -105,24 +119,45 @@ def _item(item: str | Table | Picture) -> Iterator[str]:
         kind = "png" if item.data.startswith(b"\x89PNG") else "jpeg"
         data = base64.b64encode(item.data).decode("ascii")
         yield f"<h3>{_text(item.title)}</h3>\n" if item.heading else ""
-        yield f'<img alt="{_text(item.title)}" src="data:image/{kind};base64,{data}">\n'
+        yield _scroll(item.title)
+        yield f'<img alt="{_text(item.title)}" src="data:image/{kind};base64,{data}"></div>\n'
     else:
-        yield '<div class="scroll"><table>\n<tr>'
-        yield "".join(f"<th>{_text(name)}</th>" for name in item.head) + "</tr>\n"
+        numbers = [_are_numbers([row[place] for row in item.rows]) for place in range(len(item.head))]
+        yield _scroll(next(filter(None, item.head), "table"), "scroll long" if len(item.rows) > MOST_ROWS else "scroll")
+        yield "<table>\n"
+        if any(item.head):
+            heads = zip(item.head, numbers)
+            yield "<tr>" + "".join(f"<th{_class(right)}>{_text(name)}</th>" for name, right in heads) + "</tr>\n"
         for row in item.rows:
-            yield "<tr>" + "".join(map(_cell, row)) + "</tr>\n"
+            yield "<tr>" + "".join(_cell(cell, right) for cell, right in zip(row, numbers, strict=True)) + "</tr>\n"
         yield "</table></div>\n"
 
 
-def _cell(cell: Cell) -> str:
+def _scroll(name: str, kind: str = "scroll") -> str:
+    """A box that is scrolled where it is too narrow, by keys, too."""
+    return f'<div class="{kind}" tabindex="0" role="region" aria-label="{_text(name)}">'
+
+
+def _class(right: bool) -> str:
+    return ' class="number"' if right else ""
+
+
+def _cell(cell: Cell, right: bool) -> str:
     if isinstance(cell, Link):
-        return f'<td><a href="#{_text(cell.anchor)}">{_text(cell.text)}</a></td>'
+        return f'<td{_class(right)}><a href="#{_text(cell.anchor)}">{_text(cell.text)}</a></td>'
     if isinstance(cell, Marked):
         return f'<td class="{_text(cell.text)}">{_text(cell.text)}</td>'
-    return f'<td class="number">{cell}</td>' if _is_number(cell) else f"<td>{_text(cell)}</td>"
+    return f"<td{_class(right)}>{_text(cell)}</td>"
 
 
-def _is_number(cell: str | int) -> bool:
+def _are_numbers(cells: Sequence[Cell]) -> bool:
+    """Whether a column holds numbers only: then it stands to the right."""
+    texts = [cell.text if isinstance(cell, Link) else cell for cell in cells]
+    told = [text for text in texts if text != ""]
+    return bool(told) and not any(isinstance(text, Marked) for text in told) and all(map(_is_number, told))
+
+
+def _is_number(cell: object) -> bool:
     """Whether a cell is a number, formatted or not."""
     try:
         float(str(cell).removesuffix("%"))

@@ -22,13 +22,21 @@ def contact_sheet(pictures: Sequence[np.ndarray], labels: Sequence[str], columns
     cell = max(1, round(height * shrink)), max(1, round(width * shrink))
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * (cell[1] + GAP) + GAP, rows * (cell[0] + LABEL + GAP) + GAP), (255, 255, 255))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    draw, font = ImageDraw.Draw(sheet), _font()
     for number, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
         x = GAP + number % columns * (cell[1] + GAP)
         y = GAP + number // columns * (cell[0] + LABEL + GAP)
         sheet.paste(Image.fromarray(resize_with_pad(picture, *cell)), (x, y))
         draw.text((x + 2, y + cell[0] + 3), label, fill=(60, 60, 60), font=font)
     return sheet
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Large enough to be read where a page shows the sheet smaller than it is; older Pillows have one size only."""
+    try:
+        return ImageFont.load_default(size=LABEL - 3)
+    except TypeError:
+        return ImageFont.load_default()
 
 
 def jpeg_file(pixels: np.ndarray, longest_side: int | None = None) -> bytes:

@@ -9,6 +9,8 @@ import numpy as np
 
 from pi0_ros.datasets.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, new_figure, png
 
+MARK = "#9A6700"  # ORANGE, dark enough for a text
+
 
 @dataclass(frozen=True)
 class Span:
@@ -44,7 +46,7 @@ def draw_streams(view: TimelineView) -> bytes:
             axes.axvspan(span.start_s, max(span.stop_s, span.start_s + 0.002 * view.length_s), color=colour, alpha=0.18)
     for at, text in view.marks:
         axes.axvline(at, color=ORANGE, linewidth=1.2)
-        axes.annotate(text, (at, len(rows) - 0.4), fontsize="x-small", color=ORANGE, rotation=20, clip_on=False)
+        axes.annotate(text, (at, len(rows) - 0.15), fontsize="x-small", color=MARK, rotation=20, annotation_clip=False)
     axes.set_yticks(range(len(rows)), [topic for topic, _ in reversed(rows)], fontsize="small")
     axes.set_xlim(0, max(view.length_s, 1e-3))
     axes.set_ylim(-0.6, len(rows) - 0.2)
@@ -60,6 +62,7 @@ def draw_delays(view: TimelineView) -> bytes:
     for axes, (topic, (times, delay)) in zip(grid, rows):
         axes.plot(times, delay * 1e3, ".", color=BLUE, markersize=2)
         axes.axhline(0, color=GREY, linewidth=0.6)
+        axes.margins(y=0.15)
         axes.set_title(topic, fontsize="small", loc="left", pad=2)
         axes.set_ylabel("ms", fontsize="small")
         axes.tick_params(labelsize="small")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 
 from pi0_ros.base.errors import InputError
 
@@ -159,25 +160,37 @@ def _settings(stream: av.VideoStream) -> tuple[object, ...]:
 def read_frames(path: Path, start: int, count: int, fps: int) -> np.ndarray:
     """Frames `start` to `start + count` of the video at `path`: uint8 [count, H, W, 3] RGB.
 
-    Raises `VideoError` when there are fewer.
+    Raises `VideoError` when there are fewer, or it can't be read.
     """
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        context = stream.codec_context
-        context.thread_count = 1
-        frames = np.empty((count, context.height, context.width, 3), np.uint8)
-        if start:
-            assert stream.time_base is not None
-            container.seek(int(Fraction(start, fps) / stream.time_base), stream=stream, backward=True)
-        filled = 0
-        for frame in container.decode(stream):
-            index = round(frame.time * fps) - start
-            if index < 0:
-                continue
-            if index != filled or filled == count:
-                break
-            frames[index] = frame.to_ndarray(format="rgb24")
-            filled += 1
+    try:
+        with av.open(str(path)) as container:
+            frames, filled = _decoded(container, start, count, fps)
+    except FileNotFoundError:
+        raise
+    except (av.FFmpegError, IndexError) as error:  # IndexError: no video in it
+        why = getattr(error, "strerror", None) or "no video in it"
+        raise VideoError(f"{path}: can't be read: {why}; `pi0 dataset check` says what else is broken") from error
     if filled < count:
         raise VideoError(f"{path}: frames {start} to {start + count} wanted, {filled} there")
     return frames
+
+
+def _decoded(container: InputContainer, start: int, count: int, fps: int) -> tuple[np.ndarray, int]:
+    """Room for the frames, uint8 [count, H, W, 3], and how many are there."""
+    stream = container.streams.video[0]
+    context = stream.codec_context
+    context.thread_count = 1
+    frames = np.empty((count, context.height, context.width, 3), np.uint8)
+    if start:
+        assert stream.time_base is not None
+        container.seek(int(Fraction(start, fps) / stream.time_base), stream=stream, backward=True)
+    filled = 0
+    for frame in container.decode(stream):
+        index = round(frame.time * fps) - start
+        if index < 0:
+            continue
+        if index != filled or filled == count:
+            break
+        frames[index] = frame.to_ndarray(format="rgb24")
+        filled += 1
+    return frames, filled

@@ -19,6 +19,9 @@ from pi0_ros.robot import Robot
 from pi0_ros.robot.space import Space
 
 SECOND = 1_000_000_000
+RUNNING = "RUNNING"
+CHUNKS = "#D98200"
+LEAST = 0.1  # of a joint's range is drawn at least
 CLAMPS = ("position", "velocity", "acceleration", "gripper")
 
 
@@ -76,6 +79,8 @@ class JointErrors:
     span: float  # between its limits
     mean: float  # absolute error of all actions of all chunks
     p95: float
+    worst: float  # the largest error of any action
+    worst_at: float  # when that action was to be executed, s from the beginning; both NaN where nothing is compared
     command: float  # mean absolute error of what the controller sent
     disagreement: float  # mean absolute difference of neighbouring chunks where both have an action
 
@@ -153,6 +158,7 @@ def measure(name: str, robot: Robot, truth: Truth, played: Played) -> Report:
     truth = replace(truth, actions=space.unwrapped(truth.actions), space=space)
     inside = [chunk for chunk in played.chunks if begin <= chunk.stamp_ns <= end]
     errors = [chunk_errors(chunk, truth, space) for chunk in inside]
+    times = [(_times_ns(chunk) - begin) / SECOND for chunk in inside]
     apart = [disagreement(one, other, space) for one, other in zip(inside, inside[1:])]
     command_ns, commands = played.sent
     sent = (command_ns >= begin) & (command_ns <= end)
@@ -165,6 +171,7 @@ def measure(name: str, robot: Robot, truth: Truth, played: Played) -> Report:
             float(spans[place]),
             _mean([error[:, place] for error in errors]),
             _quantile([error[:, place] for error in errors], 0.95),
+            *_worst([error[:, place] for error in errors], times),
             _mean([commanded[:, place]]),
             _mean([difference[:, place] for difference in apart]),
         )
@@ -189,8 +196,12 @@ def measure(name: str, robot: Robot, truth: Truth, played: Played) -> Report:
 
 def chunk_errors(chunk: ActionChunk, truth: Truth, space: Space) -> np.ndarray:
     """|action - operator's action at that time|, float64 [H, A]; NaN where there was none."""
-    times = chunk.stamp_ns + chunk.dt_ns * np.arange(len(chunk.actions))
-    return np.asarray(np.abs(space.short_way(chunk.actions, truth.at(times))))
+    return np.asarray(np.abs(space.short_way(chunk.actions, truth.at(_times_ns(chunk)))))
+
+
+def _times_ns(chunk: ActionChunk) -> np.ndarray:
+    """When each action is to be executed, int64 [H]."""
+    return np.asarray(chunk.stamp_ns + chunk.dt_ns * np.arange(len(chunk.actions)))
 
 
 def disagreement(one: ActionChunk, other: ActionChunk, space: Space | None = None) -> np.ndarray:
@@ -233,8 +244,14 @@ def table(reports: Sequence[Report]) -> list[tuple[str, ...]]:
     return rows
 
 
-def draw(path: Path, robot: Robot, truth: Truth, replays: Sequence[tuple[Report, Played]]) -> None:
-    """Every joint over time, a column for each replay, as a PNG."""
+def draw(
+    path: Path,
+    robot: Robot,
+    truth: Truth,
+    replays: Sequence[tuple[Report, Played]],
+    incidents: Sequence[float] = (),
+) -> None:
+    """Every joint over time, a column for each replay, as a PNG. `incidents`: s from the beginning of the recording."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -248,30 +265,59 @@ def draw(path: Path, robot: Robot, truth: Truth, replays: Sequence[tuple[Report,
         seconds = (truth.times_ns - begin_ns) / SECOND
         axes[0, column].set_title(f"{report.name}: error {_percent(report.error)}", fontsize=10)
         sent_s = (command_ns - begin_ns) / SECOND
+        held = [(at, end) for at, end, state in _states(report) if state != RUNNING]
         for place, joint in enumerate(joints):
             panel = axes[place, column]
+            for number, (at, end) in enumerate(held):
+                panel.axvspan(at, end, color="#999999", alpha=0.25, linewidth=0, label="held" if number == 0 else None)
+            for number, at in enumerate(incidents):
+                label = "incident" if number == 0 else None
+                panel.axvline(at, color="#B02A00", linewidth=1.2, linestyle="--", label=label)
             inside = [chunk for chunk in played.chunks if chunk.stamp_ns >= begin_ns]
             for number, chunk in enumerate(inside):
                 times = (chunk.stamp_ns - begin_ns + chunk.dt_ns * np.arange(len(chunk.actions))) / SECOND
                 label = "chunks" if number == 0 else None
-                panel.plot(times, chunk.actions[:, place], color="#E69F00", linewidth=0.7, alpha=0.6, label=label)
+                panel.plot(times, chunk.actions[:, place], color=CHUNKS, linewidth=0.9, alpha=0.75, label=label)
             panel.plot(sent_s, commands[:, place], color="#0072B2", linewidth=1.2, label="command")
             panel.plot(seconds, truth.actions[:, place], color="black", linewidth=1.2, label="operator")
             panel.set_xlim(0, max(report.seconds, 1e-3))
+            _at_least(panel, LEAST * joint.span)
             panel.grid(color="#e5e5e5", linewidth=0.6)
             if column == 0:
-                panel.set_ylabel(f"{joint.name}\n{joint.unit}", fontsize=9)
-        axes[-1, column].set_xlabel("s")
+                panel.set_ylabel(f"{joint.name}\n({joint.unit})", fontsize=9)
+        axes[-1, column].set_xlabel("time (s)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
+
+
+def _states(report: Report) -> list[tuple[float, float, str]]:
+    """From when to when (s) the controller was in which state."""
+    ends = [at for at, _, _ in report.states[1:]] + [report.seconds]
+    return [(at, end, state) for (at, state, _), end in zip(report.states, ends)]
+
+
+def _at_least(panel: Any, height: float) -> None:
+    """Widen the vertical axis to `height` where it shows less: a joint that hardly moves looks so."""
+    low, high = panel.get_ylim()
+    if high - low < height:
+        panel.set_ylim((low + high - height) / 2, (low + high + height) / 2)
 
 
 def _mean(parts: Sequence[Any]) -> float:
     values = np.concatenate([np.ravel(part) for part in parts]) if len(parts) else np.empty(0)
     values = values[np.isfinite(values)]
     return float(values.mean()) if len(values) else float("nan")
+
+
+def _worst(errors: Sequence[np.ndarray], times: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The largest of all errors and its time; both NaN where nothing is compared."""
+    values = np.concatenate(errors) if len(errors) else np.empty(0)
+    if not np.isfinite(values).any():
+        return float("nan"), float("nan")
+    place = int(np.nanargmax(values))
+    return float(values[place]), float(np.concatenate(times)[place])
 
 
 def _quantile(parts: Sequence[Any], share: float) -> float:

@@ -24,6 +24,7 @@ from pi0_ros.bags.conventions import (
     PROMPT_TYPE,
     SUBTASK_TOPIC,
     is_discarded,
+    kept_because,
     recorded_prompt,
     success_of,
 )
@@ -37,6 +38,7 @@ from pi0_ros.observation.joint_messages import MessageError, decode_command, dec
 from pi0_ros.observation.video_stream import VideoStream
 from pi0_ros.robot import Robot
 from pi0_ros.robot.message_types import CAMERA_TYPES, TRAJECTORY
+from pi0_ros.view.incidents import Reports, told_by, topics_of
 from pi0_ros.view.kinds import MOST_SAID
 from pi0_ros.view.source import LONGEST_SIDE, Band, Curve, Episode, Listed, Mark, NoFiles, Shown, Trace, said
 
@@ -145,9 +147,12 @@ class BagSource(NoFiles):
         notes += [f"camera {name}: no picture in the recording" for name in absent]
         outcome = {True: "success", False: "failure", None: "nobody said"}[success_of(info.custom_data)]
         prompt = recorded_prompt(info.custom_data) or next((m.text for m in heard.marks if m.kind == "prompt"), "")
+        why = kept_because(info.custom_data)
+        incidents = told_by(heard.reports.marks, why)
+        outcome = "discarded" if is_discarded(info.custom_data) else "an incident" if why else outcome
         facts = [
             ("prompt", prompt or "none"),
-            ("outcome", "discarded" if is_discarded(info.custom_data) else outcome),
+            ("outcome", outcome),
             ("length", f"{info.duration_s:.2f} s"),
             ("robot file", told),
             ("files", ", ".join(file.name for file in info.files)),
@@ -160,10 +165,15 @@ class BagSource(NoFiles):
             fps,
             [camera.name for camera in cameras],
             list(heard.traces(robot)),
-            [*heard.bands(info.duration_s), *_gaps(heard.arrivals, info, robot)],
-            heard.marks,
+            [
+                *heard.bands(info.duration_s),
+                *heard.reports.bands(info.duration_s),
+                *_gaps(heard.arrivals, info, robot),
+            ],
+            sorted([*heard.marks, *incidents], key=lambda mark: mark.at_s),
             facts,
             notes,
+            [f"kept by the flight recorder: {reason}{_when(reason, incidents)}" for reason in why],
         ).to_dict()
 
     def _picture(self, number: int, camera: int, frame: int) -> Shown:
@@ -210,13 +220,14 @@ class _Heard:
     lines: dict[str, dict[str, _Line]] = field(default_factory=dict)  # joint -> state | action -> curve
     marks: list[Mark] = field(default_factory=list)
     led: list[tuple[float, str]] = field(default_factory=list)  # since when who was in charge
+    reports: Reports = field(default_factory=Reports)  # of the controller
     notes: list[str] = field(default_factory=list)
 
     def traces(self, robot: Robot | None) -> Iterator[Trace]:
         joints = {joint.name: joint for joint in robot.joints} if robot is not None else {}
         for name, lines in self.lines.items():
             joint = joints.get(name)
-            curves = [Curve(what, np.array(line.times), np.array(line.values)) for what, line in lines.items()]
+            curves = [Curve(what, *_broken(line)) for what, line in lines.items()]
             ends = (joint.lower, joint.upper) if joint else (None, None)
             yield Trace(name, joint.unit if joint else "", curves, *ends)
 
@@ -238,11 +249,11 @@ def _listen(bag: Bag, robot: Robot | None, cameras: set[str]) -> _Heard:
         for topic, kind in ((PROMPT_TOPIC, "prompt"), (SUBTASK_TOPIC, "label"), (IN_CHARGE_TOPIC, "led"))
         if topic in info.topics and info.topics[topic].type in (PROMPT_TYPE, IN_CHARGE_TYPE)
     }
-    readers = _readers(info, robot)
+    readers, reports = _readers(info, robot), topics_of(bag)
     times = {topic: array("q") for topic in (cameras | set(readers)) & set(info.topics)}
     wrong: dict[str, str] = {}
     try:
-        for topic, received_ns, data in bag.raw({*times, *said_on}):
+        for topic, received_ns, data in bag.raw({*times, *said_on, *reports}):
             at_s = (received_ns - info.start_ns) / SECOND
             if topic in times:
                 times[topic].append(received_ns)
@@ -252,6 +263,8 @@ def _listen(bag: Bag, robot: Robot | None, cameras: set[str]) -> _Heard:
                 message = bag.decode(topic, data)
                 if topic in said_on:
                     _heed(heard, said_on[topic], at_s, str(message.data).strip())
+                if topic in reports:
+                    heard.reports.take(reports[topic], message, at_s)
                 for what, name, value in readers[topic](message) if topic in readers else ():
                     lines = heard.lines.setdefault(name, {})
                     lines.setdefault(what, _Line()).add(at_s, value)
@@ -268,6 +281,15 @@ def _listen(bag: Bag, robot: Robot | None, cameras: set[str]) -> _Heard:
         heard.notes.append(f"{len(heard.lines)} joints: the first {MOST_JOINTS} are drawn")
         heard.lines = dict(list(heard.lines.items())[:MOST_JOINTS])
     return heard
+
+
+def _broken(line: _Line) -> tuple[np.ndarray, np.ndarray]:
+    """Times and values, with a NaN where the next one was due and did not come: no line is drawn over a gap."""
+    times, values = np.array(line.times), np.array(line.values)
+    steps = np.diff(times)
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    gaps = np.flatnonzero(steps > PAUSE * usual) if usual > 0 else np.zeros(0, int)
+    return np.insert(times, gaps + 1, times[gaps] + usual), np.insert(values, gaps + 1, np.nan)
 
 
 def _heed(heard: _Heard, kind: str, at_s: float, text: str) -> None:
@@ -309,6 +331,10 @@ def _readers(info: BagInfo, robot: Robot | None) -> Read:
                 for name, value in zip(group.joints, decode_command(group, m), strict=True)
             )
     return found
+
+
+def _when(reason: str, incidents: Sequence[Mark]) -> str:
+    return next((f" (at {mark.at_s:.2f} s)" for mark in incidents if mark.text == reason), "")
 
 
 def _stream(arrivals: np.ndarray) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pi0_ros.base.errors import InputError
+from pi0_ros.base.printing import duration
 from pi0_ros.datasets.folder import COUNTING, NUMBERS, DatasetFolder, Entry, numeric
 from pi0_ros.datasets.language import PERSISTENT, TAKEOVER, labels_of
 from pi0_ros.datasets.layout import ACTION, IMAGE_PREFIX, STATE, DatasetError
@@ -52,7 +53,7 @@ class DatasetSource(NoFiles):
         facts = [
             ("robot", str(folder.info.get("robot_type") or "not said")),
             ("limits from", f"the robot file {self._robot.name}" if self._robot else "nobody: give --robot"),
-            ("episodes", f"{len(lengths)}, {frames} frames at {folder.fps:g} fps, {frames / folder.fps / 60:.1f} min"),
+            ("episodes", f"{len(lengths)}, {frames} frames at {folder.fps:g} fps, {duration(frames / folder.fps)}"),
             ("cameras", ", ".join(key.removeprefix(IMAGE_PREFIX) for key in folder.camera_keys) or "none"),
             ("format", f"LeRobotDataset {folder.version}"),
         ]

@@ -23,11 +23,9 @@ from pi0_ros.monitor.web_guard import Guard
 from pi0_ros.view.source import PAGE, Shown, Source
 
 FOLDER = Path(__file__).parent / "page"
-OWN = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/view.js": ("view.js", "text/javascript; charset=utf-8"),
-    "/view.css": ("view.css", "text/css; charset=utf-8"),
-}
+TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+OWN = {f"/{path.name}": path for path in FOLDER.iterdir() if path.suffix in TYPES and path.name != "index.html"}
+OWN["/"] = FOLDER / "index.html"
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -127,8 +125,7 @@ class Handler(BaseHTTPRequestHandler):
             try:
                 self._answer()
             except (InputError, OSError, ValueError, KeyError) as error:
-                known = str(error) if isinstance(error, InputError) else f"can't be read: {error!r}"
-                self._json({"error": known[:2000]}, HTTPStatus.UNPROCESSABLE_ENTITY)
+                self._json({"error": _in_words(error)[:2000]}, HTTPStatus.UNPROCESSABLE_ENTITY)
 
     def do_HEAD(self) -> None:
         """The same without its body."""
@@ -146,8 +143,8 @@ class Handler(BaseHTTPRequestHandler):
         asked = {key: values[0] for key, values in parse_qs(address.query).items()}
         source, server = self.server.source, self.server
         if address.path in OWN:
-            name, kind = OWN[address.path]
-            self._send(HTTPStatus.OK, (FOLDER / name).read_bytes(), kind)
+            path = OWN[address.path]
+            self._send(HTTPStatus.OK, path.read_bytes(), f"{TYPES[path.suffix]}; charset=utf-8")
         elif address.path == "/api/about":
             with server.reading:
                 found = source.about()
@@ -201,6 +198,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: a scrub asks hundreds of times."""
+
+
+def _in_words(error: Exception) -> str:
+    """What a person is told: our sentences as they are, of others what is wrong and with which file."""
+    if isinstance(error, InputError):
+        return str(error)
+    if why := getattr(error, "strerror", None):  # of the system, and of FFmpeg
+        name = getattr(error, "filename", None)
+        return f"{name}: can't be read: {why}" if name else f"can't be read: {why}"
+    return f"can't be read: {error!r}"
 
 
 def _whole(asked: dict[str, str], name: str) -> int:

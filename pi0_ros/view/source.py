@@ -80,7 +80,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Band:
-    """A stretch of time of a kind: idle, takeover, gap, left out, or what a column is called."""
+    """A stretch of time of a kind: idle, takeover, gap, left out, hold, stopped, or what a column is called."""
 
     kind: str
     start_s: float
@@ -90,9 +90,9 @@ class Band:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something said at a time: a prompt or a label."""
+    """Something said at a time: a prompt, a label, or what went wrong."""
 
-    kind: str  # prompt | label
+    kind: str  # prompt | label | incident
     at_s: float
     text: str
 
@@ -111,6 +111,7 @@ class Episode:
     marks: Sequence[Mark] = ()
     facts: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
+    alerts: Sequence[str] = ()  # what one must not miss
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -141,6 +142,7 @@ class Episode:
             "marks": [{"kind": m.kind, "at": m.at_s, "text": shortened(m.text)} for m in self.marks],
             "facts": said(self.facts),
             "notes": [shortened(note) for note in notes],
+            "alerts": [shortened(alert) for alert in self.alerts],
             **self.more,
         }
 
@@ -155,14 +157,17 @@ def _curve(curve: Curve, fps: float) -> dict[str, Any]:
 
 
 def extremes(values: np.ndarray, most: int) -> np.ndarray:
-    """Places of the least and the greatest value of each of `most` / 2 equal stretches, rising, int64 [<= most]."""
-    edges = np.linspace(0, len(values), most // 2 + 1).astype(int)
+    """Places of the least and the greatest value of each of `most` / 3 equal stretches, and of the first that is no
+    number, so that a line stays broken there; rising, int64 [<= most]."""
+    edges = np.linspace(0, len(values), most // 3 + 1).astype(int)
     low = np.where(np.isfinite(values), values, np.inf)
     high = np.where(np.isfinite(values), values, -np.inf)
     found = []
     for start, stop in zip(edges[:-1], edges[1:]):
         if stop > start:
+            absent = ~np.isfinite(values[start:stop])
             found += [start + int(low[start:stop].argmin()), start + int(high[start:stop].argmax())]
+            found += [start + int(absent.argmax())] if absent.any() else []
     return np.unique(np.array(found, np.int64))
 
 

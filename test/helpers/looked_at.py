@@ -7,14 +7,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import motion
 import numpy as np
-from bagmaker import Recipe, make_bag, string_message
+from bagmaker import STORE, Recipe, header, make_bag, string_message
 from motion import FPS
 
 from pi0_ros.cli.view import open_source
-from pi0_ros.robot import load_robot, robot_to_yaml
+from pi0_ros.datasets.language import episode_columns
+from pi0_ros.datasets.staged_episode import EpisodeStager
+from pi0_ros.datasets.video import CODECS
+from pi0_ros.datasets.writer_v30 import write_dataset
+from pi0_ros.robot import Joint, load_robot, robot_to_yaml
 from pi0_ros.training.evaluation import Predictions
 from pi0_ros.training.loader import load_data
 from pi0_ros.training.moments import write_moments
@@ -66,6 +71,88 @@ def recordings(folder: Path, hostile: bool = False) -> Path:
     make_bag(folder / "a", ROBOT, first)
     make_bag(folder / "b<i>", ROBOT, Recipe(seconds=1.0))
     return folder
+
+
+OLD, STOPPED = "picture is 0.31 s old", "emergency stop: emergency stop by ~/estop"
+
+
+def incident(folder: Path) -> Path:
+    """A flight recorder's file: the controller holds at 1.0 s for too old a picture, goes on at 1.6, is stopped at 2.4;
+    only the stop is the reason why it was kept."""
+    told = [(0.2, "RUNNING", "following chunks"), (1.0, "HOLDING", OLD), (1.6, "RUNNING", "following chunks")]
+    told += [(at, "STOPPED", "emergency stop by ~/estop") for at in (2.4, 2.9)]
+    extra = [
+        (at, "/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", diagnostics(state=state, reason=reason, fault=""))
+        for at, state, reason in told
+    ]
+    custom = {"reason": STOPPED, "reasons": STOPPED, "outcome": "incident", "robot_file": robot_to_yaml(ROBOT)}
+    return make_bag(folder, ROBOT, Recipe(custom_data=custom, extra=extra))
+
+
+def diagnostics(name: str = "pi0_ros: controller", **values: str) -> Any:
+    types = STORE.types
+    pairs = [types["diagnostic_msgs/msg/KeyValue"](key=key, value=value) for key, value in values.items()]
+    status = types["diagnostic_msgs/msg/DiagnosticStatus"](level=0, name=name, message="", hardware_id="", values=pairs)
+    return types["diagnostic_msgs/msg/DiagnosticArray"](header=header(0), status=[status])
+
+
+def many_joints(folder: Path) -> Path:
+    """A dataset of two arms on a base: 17 joints, three cameras, one joint far outside its limits for half a second."""
+    robot = load_robot("mobile_bimanual")
+    writer = EpisodeStager(folder.with_name(f"{folder.name}-part"), FPS, CODECS["h264"])
+    for number in range(60):
+        at = number / FPS
+        state, action = (
+            np.array([_within(joint, at + lag) for joint in joints])
+            for joints, lag in ((robot.state_joints, 0.0), (robot.action_joints, 0.1))
+        )
+        state[3] += 9.0 if 20 <= number < 30 else 0.0
+        writer.add(state, action, {c.name: motion.picture(number, 0, k % 3) for k, c in enumerate(robot.cameras)})
+    part = writer.close("carry the box to the table", episode_columns(np.arange(60) < 6, [(1.0, "lift")]))
+    write_dataset(folder, [part], robot, FPS, CODECS["h264"], {"robot": robot.name, "fps": FPS, "bags": []})
+    return folder
+
+
+def _within(joint: Joint, at: float) -> float:
+    lower, upper = (joint.lower, joint.upper) if np.isfinite(joint.upper - joint.lower) else (-1.0, 1.0)
+    return float((lower + upper) / 2 + 0.4 * (upper - lower) * np.sin(at + len(joint.name)))
+
+
+def without_cameras(folder: Path) -> Path:
+    """A dataset of numbers only."""
+    dataset(folder)
+    info = json.loads((folder / "meta/info.json").read_text())
+    info["features"] = {key: value for key, value in info["features"].items() if value["dtype"] != "video"}
+    (folder / "meta/info.json").write_text(json.dumps(info))
+    return folder
+
+
+def diverged(folder: Path) -> Path:
+    """A run whose loss is no number from step 610 on."""
+    training_run(folder)
+    with (folder / "progress.csv").open("a") as file:
+        file.write('"last",610,61,800,1e-4,nan,nan,nan,nan,111,\n')
+    return folder
+
+
+def pages(place: Path) -> dict[str, Path]:
+    """Every kind of page in every state that looks different: what it is, and where it lies."""
+    found = {}
+    for name, hostile in (("good", False), ("hostile", True)):
+        data = dataset(place / name / "dataset", hostile)
+        found |= {f"{name} dataset": data, f"{name} recordings": recordings(place / name / "bag", hostile)}
+        harmless = place / "good" / "dataset"
+        found[f"{name} evaluation"] = evaluation(place / name / "evaluation", harmless, hostile)
+        found[f"{name} run"] = training_run(place / name / "run", hostile)
+    words = ("put the red cube in the tray " * 40, "🤖 fold the towel " + 300 * "x", "ضع المكعب الأحمر في الصينية <b>")
+    motion.make(place / "words", prompts=words)
+    return found | {
+        "long prompt": place / "words",
+        "incident": incident(place / "incident"),
+        "many joints": many_joints(place / "many"),
+        "no cameras": without_cameras(place / "blind"),
+        "diverged run": diverged(place / "diverged"),
+    }
 
 
 def evaluation(folder: Path, data: Path, hostile: bool = False) -> Path:

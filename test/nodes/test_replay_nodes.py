@@ -69,6 +69,7 @@ def assert_of_the_recording(bag: Path, robot: Robot, checkpoint: Path, played: P
 
 
 def test_a_recording_is_played_through_the_nodes(ros_domain, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.delenv("ROS_DOMAIN_ID")  # as most users start it: in a domain of its own
     robot = tiny_robot()
     robot = replace(robot, joints=tuple(replace(joint, lower=-2.0, upper=2.0) for joint in robot.joints))
     bag = make_bag(tmp_path / "bag", robot, Recipe(seconds=1.0, custom_data={"robot_file": robot_to_yaml(robot)}))
@@ -199,6 +200,7 @@ def stepped(bag: Path, robot: Robot, checkpoint: Path, shadow: bool, logs: Path)
 
 def test_a_shadow_agrees_with_the_live_run_chunk_by_chunk(ros_domain, tmp_path) -> None:
     """The same recording, once with the robot in the policy's hands and once in the operator's."""
+    monkeypatch.delenv("ROS_DOMAIN_ID")  # as most users start it: in a domain of its own
     robot = tiny_robot()
     robot = replace(robot, joints=tuple(replace(joint, lower=-2.0, upper=2.0) for joint in robot.joints))
     bag = make_bag(tmp_path / "bag", robot, Recipe(seconds=1.2, prompts=((0.0, robot.prompt),)))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import looked_at
@@ -17,12 +19,14 @@ from looked_at import FPS, ROBOT
 from PIL import Image
 from rosbags.rosbag2 import StoragePlugin
 
+from pi0_ros.bags.reader import Bag
 from pi0_ros.base.errors import InputError
 from pi0_ros.cli.view import open_source
 from pi0_ros.conversion.convert import convert
 from pi0_ros.conversion.options import Options
 from pi0_ros.datasets.folder import DatasetFolder
 from pi0_ros.training.moments import worst
+from pi0_ros.view.incidents import incidents_of
 from pi0_ros.view.source import MOST_POINTS, Shown, extremes
 
 
@@ -217,10 +221,50 @@ def test_a_run_shows_its_curves_also_while_it_writes(place: Path, tmp_path: Path
     assert ["checkpoint", "2.0 KiB"] in about["facts"] and source.file("first_batch.png").kind == "image/png"
     with (tmp_path / "run" / "progress.csv").open("a") as file:
         file.write("last,610,61,800,1e-4,0.5,")  # not yet whole
-    assert source.about() == about
+    assert source.about() | {"state": ""} == about | {"state": ""}
     (tmp_path / "run" / "progress.csv").write_text("stage,step,loss\nall,one,2\n")
     with pytest.raises(InputError, match=r"progress\.csv: not what `pi0 train` writes"):
         source.about()
+
+
+def test_a_run_says_whether_it_goes_on_and_whether_it_learns(place: Path, tmp_path: Path) -> None:
+    """A report came every second: after a minute without any, it is not taken for one that goes on."""
+    run = looked_at.diverged(tmp_path / "run")
+    about = open_source(run, None, None).about()
+    assert about["state"].startswith("goes on, last report")
+    assert about["alerts"][0].startswith("the loss is nan since step 610")
+    for age_s, said in ((50, "goes on"), (600, "no report for 10 min 0 s, one came every 1 s: stopped or killed?")):
+        then = time.time() - age_s
+        os.utime(run / "progress.csv", (then, then))
+        assert open_source(run, None, None).about()["state"].startswith(said)
+    training = {"recipe": {"stages": [{"steps": 400}, {"steps": 300}]}, "finished": True}
+    (run / "checkpoint" / "config.json").write_text(json.dumps({"training": training}))
+    about = open_source(run, None, None).about()
+    assert about["state"] == "finished" and ["steps", "610 of 700"] in about["facts"]
+    assert open_source(place / "run", None, None).about()["alerts"] == []
+
+
+def test_a_flight_recorders_file_says_why_it_was_kept_and_where_that_is(tmp_path: Path) -> None:
+    bag = looked_at.incident(tmp_path / "flight")
+    shown = open_source(bag, None, None).episode(0)
+    assert shown["alerts"] == [f"kept by the flight recorder: {looked_at.STOPPED} (at 2.40 s)"]
+    (mark,) = [mark for mark in shown["marks"] if mark["kind"] == "incident"]  # not the hold, which was no reason
+    assert (mark["at"], mark["text"]) == (pytest.approx(2.4), looked_at.STOPPED)
+    bands = [(band["kind"], band["start"], band["stop"], band["text"]) for band in shown["bands"]]
+    assert ("hold", pytest.approx(1.0), pytest.approx(1.6), looked_at.OLD) in bands
+    assert ("stopped", pytest.approx(2.4), pytest.approx(3.0, abs=0.02), "emergency stop by ~/estop") in bands
+    assert dict(shown["facts"])["outcome"] == "an incident"
+    with Bag(bag) as opened:
+        assert [(found.at_s, found.text) for found in incidents_of(opened)] == [(pytest.approx(2.4), looked_at.STOPPED)]
+
+
+def test_no_line_is_drawn_where_nothing_was_received(place: Path) -> None:
+    """The joints are silent from 2.1 to 2.5 s, their commands are not."""
+    for trace in open_source(place / "bags", None, None).episode(0)["traces"]:
+        lines = {curve["what"]: dict(zip(curve["t"], curve["v"], strict=True)) for curve in trace["curves"]}
+        broken = [at for at, value in lines["state"].items() if value is None]
+        assert len(broken) == 1 and 2.1 < broken[0] < 2.16
+        assert None not in lines["action"].values()
 
 
 def test_an_older_evaluation_says_what_it_lacks(place: Path, tmp_path: Path) -> None:
@@ -252,5 +296,6 @@ def test_a_thinned_curve_keeps_its_extremes(length: int, seed: int) -> None:
     values[::7] = np.nan
     kept = extremes(values, MOST_POINTS)
     assert len(kept) <= MOST_POINTS and (np.diff(kept) > 0).all()
+    assert length == 0 or np.isnan(values[kept]).any(), "a line that is broken stays broken"
     if np.isfinite(values).any():
         assert np.nanmin(values[kept]) == np.nanmin(values) and np.nanmax(values[kept]) == np.nanmax(values)
