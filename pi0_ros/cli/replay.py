@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     if args.png is not None:
         draw(args.png, robot, truth, replays, [at for at, _ in incidents])
     if args.html is not None:
-        _page(args.html, args.bag, robot, truth, replays, exceeded, incidents, kept)
+        write_replay_page(args.html, args.bag, robot, truth, replays, exceeded, incidents, kept)
     if args.json:
         told = [report.to_dict() for report in reports]
         happened = [{"at_s": at, "what": text} for at, text in incidents]
@@ -136,7 +136,7 @@ def names(checkpoints: list[Path]) -> list[str]:
     return [f"{path.name} ({number + 1})" for number, path in enumerate(checkpoints)]
 
 
-def _page(
+def write_replay_page(
     path: Path,
     bag: Path,
     robot: Robot,

@@ -40,7 +40,19 @@ from pi0_ros.robot import Robot
 from pi0_ros.robot.message_types import CAMERA_TYPES, TRAJECTORY
 from pi0_ros.view.incidents import Reports, told_by, topics_of
 from pi0_ros.view.kinds import MOST_SAID
-from pi0_ros.view.source import LONGEST_SIDE, Band, Curve, Episode, Listed, Mark, NoFiles, Shown, Trace, said
+from pi0_ros.view.source import (
+    LONGEST_SIDE,
+    Band,
+    Curve,
+    Episode,
+    Listed,
+    Mark,
+    NoFiles,
+    NoPictureYetError,
+    Shown,
+    Trace,
+    said,
+)
 
 SECOND = 1_000_000_000
 JOINTS = "sensor_msgs/msg/JointState"
@@ -190,7 +202,7 @@ class BagSource(NoFiles):
         asked_ns = bag.info.start_ns + round(frame * SECOND / fps)
         place = int(np.searchsorted(arrivals, asked_ns, side="right")) - 1
         if place < 0:
-            raise InputError("no picture yet")
+            raise NoPictureYetError("no picture yet")
         taken_ns = int(arrivals[place])
         return Shown(jpeg_file(_decoded(bag, chosen, taken_ns), LONGEST_SIDE), age_s=(asked_ns - taken_ns) / SECOND)
 

@@ -20,10 +20,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.monitor.web_guard import Guard
-from pi0_ros.view.source import PAGE, Shown, Source
+from pi0_ros.view.source import PAGE, NoPictureYetError, Shown, Source
 
 FOLDER = Path(__file__).parent / "page"
-TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 OWN = {f"/{path.name}": path for path in FOLDER.iterdir() if path.suffix in TYPES and path.name != "index.html"}
 OWN["/"] = FOLDER / "index.html"
 HEADERS = {
@@ -124,6 +124,8 @@ class Handler(BaseHTTPRequestHandler):
                 return
             try:
                 self._answer()
+            except NoPictureYetError as nothing:
+                self._json({"error": str(nothing)})
             except (InputError, OSError, ValueError, KeyError) as error:
                 self._json({"error": _in_words(error)[:2000]}, HTTPStatus.UNPROCESSABLE_ENTITY)
 

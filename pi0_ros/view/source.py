@@ -30,6 +30,10 @@ class Shown:
     age_s: float | None = None
 
 
+class NoPictureYetError(InputError):
+    """A camera had sent nothing at that time: as it is in every recording, so no failure."""
+
+
 @dataclass(frozen=True)
 class Listed:
     """An episode in the list."""

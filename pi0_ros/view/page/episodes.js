@@ -151,7 +151,7 @@ class Camera {
       this.loading = this.wanted;
       try {
         const answer = await fetch(`/picture?n=${mine.number}&camera=${this.place}&frame=${this.loading}`).catch(() => { throw new Error("the server is gone: start `pi0 view` again"); });
-        if (!answer.ok) throw new Error((await answer.json()).error);
+        if (answer.headers.get("Content-Type").startsWith("application/json")) throw new Error((await answer.json()).error);
         const age = answer.headers.get("X-Age-S"), address = URL.createObjectURL(await answer.blob()), before = this.image.src;
         if (mine !== episode) { URL.revokeObjectURL(address); return; }
         this.image.src = address;
