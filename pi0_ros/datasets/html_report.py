@@ -20,7 +20,8 @@ body { margin: 0; color: var(--ink); background: var(--shade); font: 15px/1.5 sy
 main { max-width: 1180px; margin: 0 auto; padding: 24px; }
 section { background: var(--paper); border: 1px solid var(--line); border-radius: 8px; }
 section { padding: 16px 22px; margin: 0 0 18px; }
-h1, h2, h3, p, td { overflow-wrap: anywhere; unicode-bidi: plaintext; }
+h1, h2, h3, p { overflow-wrap: anywhere; } td { overflow-wrap: break-word; }
+h1, h2, h3, p, td { unicode-bidi: plaintext; }
 h1 { font-size: 24px; margin: 4px 0 16px; }
 h2 { font-size: 18px; margin: 4px 0 10px; }
 h3 { font-size: 14px; margin: 16px 0 4px; color: var(--soft); font-weight: 600; }
@@ -30,9 +31,8 @@ img { max-width: 100%; height: auto; display: block; background: #fff; border-ra
 table { border-collapse: collapse; font-size: 14px; }
 th, td { text-align: left; padding: 3px 14px 3px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; position: sticky; top: 0; background: var(--paper); }
-td { min-width: 5em; } td:first-child { min-width: 8em; max-width: 30em; } td:empty { min-width: 0; }
+td.text { min-width: 16em; } td:first-child { max-width: 24em; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.number { min-width: 0; }
 a { color: var(--mark); text-decoration: none; } a:hover { text-decoration: underline; }
 :focus-visible { outline: 3px solid var(--mark); outline-offset: 1px; }
 .error, .rejected { color: var(--bad); font-weight: 600; } .warning, .skipped { color: var(--warn); font-weight: 600; }
@@ -59,6 +59,7 @@ class Marked:
 
 
 MOST_ROWS = 40  # of a table that is not scrolled
+LONG = 40  # characters of a text that wants a wide column
 
 
 Cell = str | int | Link | Marked
@@ -147,7 +148,8 @@ def _cell(cell: Cell, right: bool) -> str:
         return f'<td{_class(right)}><a href="#{_text(cell.anchor)}">{_text(cell.text)}</a></td>'
     if isinstance(cell, Marked):
         return f'<td class="{_text(cell.text)}">{_text(cell.text)}</td>'
-    return f"<td{_class(right)}>{_text(cell)}</td>"
+    long = ' class="text"' if len(str(cell)) > LONG else ""
+    return f"<td{_class(right) or long}>{_text(cell)}</td>"
 
 
 def _are_numbers(cells: Sequence[Cell]) -> bool:

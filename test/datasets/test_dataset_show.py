@@ -41,6 +41,26 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return motion.make(tmp_path_factory.mktemp("show") / "towels", bags=BAGS)
 
 
+def test_a_broken_video_is_one_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = shutil.copytree(dataset, tmp_path / "broken")
+    video = next((broken / "videos").rglob("*.mp4"))
+    for left in (video.read_bytes()[:3000], b""):
+        video.write_bytes(left)
+        assert main(["dataset", "plot", str(broken), "--out", str(tmp_path / "out")]) == 2
+        said = capsys.readouterr().err
+        assert str(video) in said and "can't be read: Invalid data found" in said and "`pi0 dataset check`" in said
+
+
+def test_a_column_of_numbers_stands_to_the_right_with_its_head_and_no_other(tmp_path: Path) -> None:
+    rows = [("yaw", "0.5", "15"), ("roll", "-1.2e-3", "no chunk"), ("grip", "", "3")]
+    write_page(tmp_path / "page.html", "t", [Part("p", [Table(("joint", "error", "chunks"), rows)])])
+    page = (tmp_path / "page.html").read_text()
+    assert (
+        '<th class="number">error' in page and '<td class="number">0.5' in page and '<td class="number">-1.2e-3' in page
+    )
+    assert "<th>chunks" in page and "<td>15" in page and "<td>3" in page
+
+
 def test_info(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dataset", "info", str(dataset)]) == 0
     said = capsys.readouterr().out

@@ -47,6 +47,9 @@ def test_errors_disagreement_and_counts_are_those_that_were_made() -> None:
     assert report.error == pytest.approx(0.03 + 0.01, abs=1e-6)
     assert report.disagreement == pytest.approx(0.02, abs=1e-6)
     assert all(joint.command == pytest.approx(0.03 * joint.span, abs=1e-6) for joint in report.joints)
+    for joint in report.joints:
+        assert joint.worst == pytest.approx(0.05 * joint.span, abs=1e-6)
+        assert joint.worst_at % 0.8 == pytest.approx(0.4, abs=1.0), "of a second chunk"
     assert np.allclose(report.by_step, 0.04, atol=1e-6) and len(report.by_step) == 20
     assert (report.clamps["velocity"], report.holds, report.refused) == (7, 2, 2)
 

@@ -200,7 +200,6 @@ def stepped(bag: Path, robot: Robot, checkpoint: Path, shadow: bool, logs: Path)
 
 def test_a_shadow_agrees_with_the_live_run_chunk_by_chunk(ros_domain, tmp_path) -> None:
     """The same recording, once with the robot in the policy's hands and once in the operator's."""
-    monkeypatch.delenv("ROS_DOMAIN_ID")  # as most users start it: in a domain of its own
     robot = tiny_robot()
     robot = replace(robot, joints=tuple(replace(joint, lower=-2.0, upper=2.0) for joint in robot.joints))
     bag = make_bag(tmp_path / "bag", robot, Recipe(seconds=1.2, prompts=((0.0, robot.prompt),)))

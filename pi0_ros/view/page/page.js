@@ -14,7 +14,7 @@ export const el = (tag, attributes = {}, ...children) => {
   return made;
 };
 export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-const KINDS = { idle: "idle", takeover: "takeover", gap: "gap", "left out": "gap", hold: "hold", stopped: "bad", label: "label", prompt: "other", incident: "bad" };
+const KINDS = { idle: "idle", takeover: "takeover", gap: "gap", "left out": "gap", hold: "hold", stopped: "ink", label: "label", prompt: "other", incident: "bad" };
 export const known = (kind) => KINDS[kind] || "other"; // the colour of a kind of band or mark
 
 // ------------------------------------------------------------------------------------------------------- numbers
