@@ -177,6 +177,7 @@ def write_replay_page(
             ("joint", "unit", "farthest off", "of range", "at s"),
             [(j.joint, j.unit, f"{j.worst:.3g}", f"{j.worst / j.span:.1%}", f"{j.worst_at:.2f}") for j in worst],
         )
-        content = ["Where each joint's action was farthest from the operator:", farthest, "The controller:", told]
-        parts.append(Part(report.name, [*content, "Mean error of the n-th action of a chunk:", errors]))
+        content: list[str | Table] = ["Where each joint's action was farthest from the operator:", farthest]
+        content += ["The controller:", told, "Mean error of the n-th action of a chunk:", errors]
+        parts.append(Part(report.name, content))
     write_page(path, f"Replay of {bag.name}", parts)

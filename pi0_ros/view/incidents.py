@@ -11,8 +11,8 @@ from typing import Any
 
 from pi0_ros.bags.conventions import kept_because
 from pi0_ros.bags.reader import Bag
-from pi0_ros.control.controller import State
 from pi0_ros.control.incidents import Incidents
+from pi0_ros.control.states import State
 from pi0_ros.view.source import Band, Mark
 
 DIAGNOSTICS, DIAGNOSTICS_TYPE = "/diagnostics", "diagnostic_msgs/msg/DiagnosticArray"
