@@ -92,7 +92,7 @@ setup(
     entry_points={
         "console_scripts": [
             f"pi0 = {NAME}.cli.main:main",
-            *(f"{node}_node = {NAME}.nodes.{node}_node:main" for node in NODES),
+            *(f"{node}_node = {NAME}.nodes.start:{node}" for node in NODES),
         ]
     },
     zip_safe=False,

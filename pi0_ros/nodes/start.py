@@ -13,13 +13,17 @@ import signal
 import sys
 from functools import partial
 
-from pi0_ros.base.errors import report
+from pi0_ros.base.errors import InputError, report
 
 
 def run(node: str, args: list[str] | None = None) -> int:
     """Run the node's module; its exit status."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
+        from pi0_ros.launching.parameters import NODES  # takes a moment, in which a signal is answered already
+
+        if node not in NODES:
+            raise InputError(f"no node is called {node!r}: there are {', '.join(NODES)}")
         module = importlib.import_module(f"pi0_ros.nodes.{node}_node")
     except Exception as error:
         return report(error, f"{node}_node")
@@ -38,5 +42,6 @@ demonstrator = partial(run, "demonstrator")
 
 
 if __name__ == "__main__":
-    name, sys.argv = sys.argv[1], [f"{sys.argv[1]}_node", *sys.argv[2:]]
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    sys.argv = [f"{name}_node", *sys.argv[2:]]
     sys.exit(run(name))
