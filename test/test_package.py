@@ -95,6 +95,14 @@ def test_every_command_has_help_with_examples(command: str) -> None:
         assert callable(runner.add_arguments)
 
 
+def test_every_script_reads_its_arguments() -> None:
+    """One that reads none runs, and writes files, when somebody asks for its --help."""
+    scripts = [path for folder in ("tools", "bench") for path in sorted((ROOT / folder).glob("*.py"))]
+    begun = {path.name: text for path in scripts if "__main__" in (text := path.read_text(encoding="utf-8"))}
+    deaf = [name for name, text in begun.items() if "ArgumentParser(" not in text]
+    assert deaf == ["typecheck.py"], "which gives them to mypy"
+
+
 def test_every_process_of_a_launch_file_is_a_console_script() -> None:
     scripts = _console_scripts()
     for launch in launches.LAUNCHES.values():

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from pathlib import Path
@@ -42,8 +43,11 @@ def as_rst(text: str) -> str:
 
 def main() -> int:
     """Write or check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, compare")
+    args = parser.parse_args()
     wanted, path = as_rst((ROOT / "CHANGELOG.md").read_text(encoding="utf-8")), ROOT / "CHANGELOG.rst"
-    if "--check" in sys.argv[1:]:
+    if args.check:
         if path.is_file() and path.read_text(encoding="utf-8") == wanted:
             return 0
         print("CHANGELOG.rst is not what CHANGELOG.md says: run python tools/changelog.py", file=sys.stderr)

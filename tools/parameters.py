@@ -5,6 +5,7 @@ python tools/parameters.py                      after a change of pi0_ros/launch
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from pi0_ros.launching.parameter_docs import policy_yaml, with_tables
@@ -14,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main() -> None:
     """Write both files."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     (ROOT / "config" / "policy.yaml").write_text(policy_yaml(), encoding="utf-8")
     page = ROOT / "docs" / "reference.md"
     page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -5,6 +5,7 @@ python tools/recipes_page.py            writes the page; a test compares it
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -52,4 +53,5 @@ def page() -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     PAGE.write_text(page())

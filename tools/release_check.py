@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -63,6 +64,7 @@ def source() -> Path:
 
 def main() -> int:
     """All checks; 0 when every one passed."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
     version = re.findall(r'version="([^"]+)"', (ROOT / "setup.py").read_text())[0]

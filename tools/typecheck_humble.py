@@ -12,6 +12,7 @@ is not.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -106,7 +107,10 @@ def describe(package: Path, out: Path) -> None:
 
 def main() -> int:
     """Lay out our package, Humble's rclpy and stubs of its messages side by side, and run mypy there."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(os.path.relpath(WORK / "sources"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(os.path.relpath(WORK / "sources")))
+    args, for_mypy = parser.parse_known_args()
+    folder = args.folder
     missing = [name for name in NEEDED if not (folder / name).is_dir()]
     if missing:
         clones = "".join(f"\n  git clone -b humble https://github.com/ros2/{name} {folder / name}" for name in missing)
@@ -123,7 +127,7 @@ def main() -> int:
     command = [sys.executable, "-m", "mypy", "--config-file", str(config), "--cache-dir", str(WORK / "cache")]
     command += [word for room in ROOMS for word in ("-p", room)]
     environment = {**os.environ, "MYPYPATH": str(tree), "PYTHONPATH": ""}
-    return subprocess.run([*command, *sys.argv[2:]], cwd=tree, env=environment, check=False).returncode
+    return subprocess.run([*command, *for_mypy], cwd=tree, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Parse `argv` (default: the process's arguments), run the chosen command and return its exit status."""
     argv = take_traceback(sys.argv[1:] if argv is None else argv)
-    listing = "\n".join(f"  {name:12s} {summary}" for name, (_, summary) in COMMANDS.items())
+    listing = "\n".join(f"  {name:14s} {summary}" for name, (_, summary) in COMMANDS.items())
     overview = Parser(
         prog="pi0",
         description=f"{sys.modules['pi0_ros'].__doc__}\n\ncommands:\n{listing}",

@@ -20,6 +20,9 @@ def check_given(node: str, words: Sequence[str]) -> None:
     """
     ros, others = _split(words[1:])
     if others:
+        if others[0] in ("-h", "--help"):
+            names = ", ".join(table(node))
+            raise ParameterError(f"{node} takes --ros-args -p NAME:=VALUE (docs/reference.md says more) of {names}")
         hint = f": write --ros-args -p {others[0]}" if ":=" in others[0] else ""
         raise ParameterError(f"argument {others[0]!r} says nothing to {node}{hint}")
     given: dict[str, str] = {}

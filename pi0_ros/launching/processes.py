@@ -80,7 +80,7 @@ def ros_environment(localhost: bool = False, domain_id: int | None = None) -> di
 
 def private_domain() -> int:
     """The ROS_DOMAIN_ID that the user chose, else one of this process's own, so that a demo disturbs no robot."""
-    return domain_of(os.environ) or 50 + os.getpid() % 50
+    return domain_of(os.environ) if os.environ.get("ROS_DOMAIN_ID") else 50 + os.getpid() % 50
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pi0_ros.base.middleware import without_shared_memory
 from pi0_ros.base.share import config_path
 from pi0_ros.cli.up import watch
 from pi0_ros.launching import launches
-from pi0_ros.launching.processes import ENDINGS, ProcessGroup, ros_environment
+from pi0_ros.launching.processes import ENDINGS, ProcessGroup, private_domain, ros_environment
 
 STUBBORN = (
     "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('ready', flush=True)\ntime.sleep(60)\n"
@@ -122,6 +122,14 @@ def test_ros_environment_respects_the_users_choice(monkeypatch) -> None:
     monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE")
     assert "FASTDDS_DEFAULT_PROFILES_FILE" in ros_environment(localhost=True, domain_id=42)
     assert ros_environment(localhost=True, domain_id=42)["ROS_DOMAIN_ID"] == "42"
+
+
+@pytest.mark.parametrize("given", ["0", "7"])
+def test_a_demo_is_in_the_domain_that_was_asked_for(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", given)
+    assert private_domain() == int(given)
+    monkeypatch.delenv("ROS_DOMAIN_ID")
+    assert 50 <= private_domain() < 100
 
 
 @pytest.mark.parametrize(

@@ -56,3 +56,8 @@ def test_every_console_script_of_a_node_says_what_is_missing(tmp_path: Path, mon
 @pytest.mark.parametrize("given", [[], ["nobody"], ["--help"]])
 def test_an_unknown_node_is_answered_with_those_there_are(given: list[str], tmp_path: Path) -> None:
     assert_one_line([sys.executable, "-m", "pi0_ros.nodes.start", *given], tmp_path, "there are policy, controller")
+
+
+def test_help_of_a_node_names_its_parameters(tmp_path: Path) -> None:
+    pytest.importorskip("rclpy")
+    assert_one_line([sys.executable, "-m", "pi0_ros.nodes.start", "sim", "--help"], tmp_path, "of seed, speed, clock")
