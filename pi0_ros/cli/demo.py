@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 FIRST = ("server", "policy", "sim")  # their delays are seen at once
 NICENESS = -10
+VIEW_S = 20.0  # within which the view says its address
 CHECKPOINT = Path(__file__).parents[1] / "sim" / "checkpoint"
 
 
@@ -114,8 +116,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             stage.wait_until_ready()
             if not args.headless:
-                lines = [line for line in group.output("viewer").splitlines() if "http" in line]
-                print(lines[-1] if lines else f"browser view: see {group.log_dir}/viewer.log", flush=True)
+                print(_view_address(group), flush=True)
             if args.corrections:
                 return _correct(args, executor, stage)
             episodes = []
@@ -131,6 +132,16 @@ def run(args: argparse.Namespace) -> int:
             if line is not None:
                 line.close()
     return 0 if sum(episode.success for episode in episodes) >= args.require * len(episodes) else 1
+
+
+def _view_address(group: ProcessGroup) -> str:
+    """What the viewer says of its page: of the processes it may be the last that is ready."""
+    end = time.monotonic() + VIEW_S
+    while group.is_running("viewer") and time.monotonic() < end:
+        if lines := [line for line in group.output("viewer").splitlines() if "http" in line]:
+            return lines[-1]
+        time.sleep(0.1)
+    return f"browser view: see {group.log_dir}/viewer.log"
 
 
 def _correct(args: argparse.Namespace, executor: Executor, stage: Stage) -> int:
