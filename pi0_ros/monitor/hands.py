@@ -55,8 +55,7 @@ def undrawn(robot: Robot, drawn: bool, unmatched: tuple[str, ...] = ()) -> str:
     if robot.poses:
         frames = dict.fromkeys(pose.frame for pose in robot.poses)
         said.append(
-            f"no arm is drawn, only hands, as axes in the frame {', '.join(frames)}: the robot file commands them by "
-            "poses and names no joints of the arm"
+            f"no arm is drawn, only hands, as axes in the frame {', '.join(frames)}: they are commanded by poses"
         )
         if len(frames) > 1:
             said.append(f"the browser shows what is in the frame {next(iter(frames))} alone")
