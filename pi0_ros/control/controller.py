@@ -417,6 +417,7 @@ class Controller:
             "fault": self.fault,
             "last_hold": self._began,  # also of one that was over before anybody looked
             "in_charge": self.in_charge,
+            "person": "wanted" if self.takeover.on else "",  # the switch is on, also where nobody is heard
             "takeovers": self.counts.takeovers,
             "set_aside": self.counts.set_aside,
             "chunks": self.counts.chunks,

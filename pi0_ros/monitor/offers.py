@@ -25,12 +25,13 @@ def motion(controller: Mapping[str, str] | None, by_switch: bool) -> Offer:
     if word == "STOPPED":
         return Offer(("reset",), "stopped: reset, then arm")
     if word == "DISARMED":
-        fault = controller.get("fault", "")
-        return Offer(("arm", "reset"), f"fault: {fault}") if fault else Offer(("arm",))
-    if word == "TAKEOVER":
-        return Offer(("disarm", "hand back") if by_switch else ("disarm",))
+        fault, itself = controller.get("fault", ""), controller.get("auto_arm", "")
+        waits = itself.startswith("waits")  # it would arm by itself: disarming ends that
+        buttons = ("arm", *(("disarm",) if waits else ()), *(("reset",) if fault else ()))
+        return Offer(buttons, f"fault: {fault}" if fault else f"auto_arm {itself}" if waits else "")
     if by_switch:
-        return Offer(("disarm", "take over"))
+        switched = word == "TAKEOVER" or controller.get("person") == "wanted"
+        return Offer(("disarm", "hand back" if switched else "take over"))
     return Offer(("disarm",))
 
 

@@ -98,7 +98,7 @@ class ViewerNode(Node):
         self._state = np.where(self.robot.speed_mask, 0.0, np.nan)  # [J]; a speed moves nothing that is drawn
         self._ghost: dict[str, float] = {}  # where the plan ends: URDF joint -> rad or m
         self._ghost_heard = -np.inf
-        self._images: dict[str, Any] = {}
+        self._images: dict[str, tuple[float, Any]] = {}  # camera -> when its newest picture came, steady s, and it
         self._videos = {camera.name: VideoStream() for camera in self.robot.cameras}  # of those that send streams
         self._decoders = {camera.name: decoder_of(camera) for camera in self.robot.cameras}
         self._markers: dict[tuple[str, int], Marker] = {}
@@ -284,18 +284,18 @@ class ViewerNode(Node):
             with contextlib.suppress(ImageError):  # drawing the message says so
                 message = decoded(self._videos[camera], message, time.monotonic_ns())
         if message is not None:
-            self._images[camera] = message
+            self._images[camera] = time.monotonic(), message
 
     def _draw_images(self, now: float) -> None:
         images = {}
         for camera in self.robot.cameras:
             if camera.name in self._images:
                 try:
-                    images[camera.name] = self._decoders[camera.name](self._images[camera.name])
+                    images[camera.name] = self._decoders[camera.name](self._images[camera.name][1])
                 except ImageError as error:
                     self.get_logger().warning(f"{camera.topic} not drawn: {error}", throttle_duration_sec=5.0)
         if images:
-            ages = {name: now - self._arrivals[name][-1] for name in images}
+            ages = {name: now - self._images[name][0] for name in images}  # messages of a stream may come without any
             self.panel.show_images(images, {name: age for name, age in ages.items() if age > SILENT_S})
 
     def _draw_health(self, now: float) -> None:
@@ -328,7 +328,8 @@ class ViewerNode(Node):
         controller, recorder = self._values("controller", now), self._values("recorder", now) or {}
         details = [f"recording {recorder.get('duration_s')} s"] if recorder.get("state") == "recording" else []
         if controller is None:
-            return Standing(NO_CONTROLLER, ", ".join([*details, "none is heard: nothing is known of its state"]))
+            details.append("none is heard: nothing is known of its state")
+            return Standing(NO_CONTROLLER, ", ".join(details), self._notice)
         who = controller.get("in_charge", "")
         details += [f"{who} in charge"] if who else []
         details += [controller["reason"]] if controller.get("reason") else []

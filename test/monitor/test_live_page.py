@@ -202,6 +202,37 @@ def test_the_bar_says_when_the_view_is_gone(page: Page) -> None:
     page.wait(f"{STOP}.textContent === 'STOP NOT SENT'", 60.0)
 
 
+@pytest.mark.parametrize(
+    ("key", "code", "stops"),
+    [("S", "KeyS", True), ("s", "KeyS", True), ("Ы", "KeyS", True), ("s", "Semicolon", True), ("O", "KeyS", False)],
+)
+def test_the_stop_is_a_key_with_caps_lock_and_on_other_keyboards_too(
+    page: Page, panel: Panel, robot: Robot, key: str, code: str, stops: bool
+) -> None:
+    opened(page, panel, DESK)
+    about = f"{{key: {key!r}, code: {code!r}, shiftKey: true, bubbles: true}}"
+    page.run(f"document.body.dispatchEvent(new KeyboardEvent('keydown', {about})), 0")
+    page.wait(f"{STOP}.textContent === {'STOPPING' if stops else 'EMERGENCY STOP'!r}", 10.0)
+    until(lambda: robot.told == ["estop"] * stops, f"told {robot.told}")
+
+
+def test_old_news_is_called_old_and_a_stop_that_failed_stays_so(page: Page, panel: Panel, robot: Robot) -> None:
+    opened(page, panel, DESK)
+    ask = "window.asked ??= window.fetch; window.fetch = "
+    page.run(f"{ask} () => new Promise(() => 0), 0")  # a server that hangs
+    page.wait("document.getElementById('pi0-state').textContent.includes('no news for')", 30.0)
+    page.click("#pi0-stop")
+    page.wait(f"{STOP}.textContent.startsWith('NOT STOPPED')", 10.0)
+    opened(page, panel, DESK)
+    refused = "(path, given) => path === '/pi0/stop' ? Promise.reject(new Error('no')) : window.asked(path, given)"
+    page.run(f"{ask} {refused}, 0")
+    page.click("#pi0-stop")
+    time.sleep(1.5)  # in which it is told again and again that the robot runs
+    assert page.run(f"[{STOP}.textContent, {STATE}.textContent]") == ["STOP NOT SENT", "RUNNING"]
+    robot.standing = Standing("STOPPED", "by somebody else")
+    page.wait(f"{STOP}.textContent === 'EMERGENCY STOP'", 10.0)
+
+
 def luminance(colour: str) -> float:
     """Of a CSS colour `rgb(r, g, b)`, as WCAG counts it."""
     parts = np.array([float(part) for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]) / 255

@@ -157,6 +157,11 @@ def test_every_state_of_the_controller_has_a_colour_of_its_own_and_buttons_that_
         ("arm", "reset"), "fault: joint 3 leapt"
     )
     assert offers.motion({"state": "TAKEOVER"}, True).buttons == ("disarm", "hand back")
+    unheard = {"state": "HOLDING", "person": "wanted"}
+    assert offers.motion(unheard, True).buttons == ("disarm", "hand back")
+    waits = {"state": "DISARMED", "auto_arm": "waits for: no chunk has come"}
+    assert offers.motion(waits, True).buttons == ("arm", "disarm") and "waits for" in offers.motion(waits, True).why
+    assert offers.motion({**waits, "auto_arm": "off"}, True) == Offer(("arm",))
     nobody = offers.motion(None, True)
     assert not nobody.buttons and nobody.why
 
