@@ -14,6 +14,13 @@ import numpy as np
 RUBBISH = np.random.default_rng(0).integers(0, 256, 1 << 16, np.uint8)
 
 
+def samples(frame: Any, number: int) -> np.ndarray:
+    """A plane's bytes without what fills its lines up, uint8 [height, bytes]: all that is surely the picture's own."""
+    plane, wide = frame.planes[number], (frame.format.components[0].bits + 7) // 8
+    lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    return lines[: plane.height, : plane.width * wide]
+
+
 class Rubbish:
     """Spoils the memory of one decoder's pictures as soon as no other builds on them: it writes the next ones there."""
 
@@ -32,8 +39,7 @@ class Rubbish:
 
     def _take_back(self, held: Collection[int]) -> None:
         for number, frame in self._lent:
-            for plane in () if number in held else frame.planes:
-                memory = np.frombuffer(plane, np.uint8)
-                for at in range(0, memory.size, RUBBISH.size):
-                    memory[at : at + RUBBISH.size] = RUBBISH[: memory.size - at]
+            for place in () if number in held else range(len(frame.planes)):
+                lines = samples(frame, place)
+                lines[:] = RUBBISH[: lines.shape[1]]
         self._lent = [(number, frame) for number, frame in self._lent if number in held]

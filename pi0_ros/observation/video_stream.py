@@ -13,7 +13,7 @@ import numpy as np
 
 from pi0_ros.observation import h264_order, h265_order
 from pi0_ros.observation.images import DecodedImage, ImageError, PartError, stream_of
-from pi0_ros.observation.rubbish import Rubbish
+from pi0_ros.observation.rubbish import Rubbish, samples
 from pi0_ros.observation.stream_units import UnsupportedStreamError
 
 Order = h264_order.Order | h265_order.Order
@@ -136,14 +136,7 @@ def _same(one: Any, other: Any) -> bool:
     """Whether two decoded frames have the same samples."""
     if (one.format.name, one.width, one.height) != (other.format.name, other.width, other.height):
         return False
-    return all(np.array_equal(_samples(one, n), _samples(other, n)) for n in range(len(one.planes)))
-
-
-def _samples(frame: Any, number: int) -> np.ndarray:
-    """A plane's bytes without what fills its lines up, uint8 [height, bytes]."""
-    plane, wide = frame.planes[number], (frame.format.components[0].bits + 7) // 8
-    lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-    return lines[: plane.height, : plane.width * wide]
+    return all(np.array_equal(samples(one, n), samples(other, n)) for n in range(len(one.planes)))
 
 
 def _library() -> Any:
