@@ -73,6 +73,7 @@ class _Camera:
 class _Line:
     """A curve while it grows."""
 
+    allowed_s: float = 0.0  # a value counts so long, though no message comes
     times: array[float] = field(default_factory=lambda: array("d"))
     values: array[float] = field(default_factory=lambda: array("d"))
 
@@ -262,6 +263,7 @@ def _listen(bag: Bag, robot: Robot | None, cameras: set[str]) -> _Heard:
         if topic in info.topics and info.topics[topic].type in (PROMPT_TYPE, IN_CHARGE_TYPE)
     }
     readers, reports = _readers(info, robot), topics_of(bag)
+    ages = robot.max_ages_s if robot is not None else {}
     times = {topic: array("q") for topic in (cameras | set(readers)) & set(info.topics)}
     wrong: dict[str, str] = {}
     try:
@@ -279,7 +281,7 @@ def _listen(bag: Bag, robot: Robot | None, cameras: set[str]) -> _Heard:
                     heard.reports.take(reports[topic], message, at_s)
                 for what, name, value in readers[topic](message) if topic in readers else ():
                     lines = heard.lines.setdefault(name, {})
-                    lines.setdefault(what, _Line()).add(at_s, value)
+                    lines.setdefault(what, _Line(ages.get(topic, 0.0))).add(at_s, value)
             except (BagError, MessageError) as error:
                 wrong.setdefault(topic, str(error))
     except BagError as error:  # damaged: what came before is good
@@ -300,7 +302,7 @@ def _broken(line: _Line) -> tuple[np.ndarray, np.ndarray]:
     times, values = np.array(line.times), np.array(line.values)
     steps = np.diff(times)
     usual = float(np.median(steps)) if len(steps) else 0.0
-    gaps = np.flatnonzero(steps > PAUSE * usual) if usual > 0 else np.zeros(0, int)
+    gaps = np.flatnonzero(steps > max(PAUSE * usual, line.allowed_s)) if usual > 0 else np.zeros(0, int)
     return np.insert(times, gaps + 1, times[gaps] + usual), np.insert(values, gaps + 1, np.nan)
 
 

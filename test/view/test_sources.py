@@ -26,6 +26,7 @@ from pi0_ros.conversion.convert import convert
 from pi0_ros.conversion.options import Options
 from pi0_ros.datasets.folder import DatasetFolder
 from pi0_ros.training.moments import worst
+from pi0_ros.view.bag_source import _broken, _Line
 from pi0_ros.view.incidents import incidents_of
 from pi0_ros.view.source import MOST_POINTS, Shown, extremes
 
@@ -151,6 +152,15 @@ def test_a_recording_shows_what_was_received_when(tmp_path: Path, storage: Stora
         assert np.abs(pixels(found) - image_at(number)).mean() < 3
     with pytest.raises(InputError, match="no picture yet"):
         source.picture(0, 0, 0)
+
+
+@pytest.mark.parametrize(("allowed_s", "broken"), [(0.0, True), (0.5, True), (2.0, False), (np.inf, False)])
+def test_a_curve_is_broken_where_what_was_said_last_no_longer_counts(allowed_s: float, broken: bool) -> None:
+    line = _Line(allowed_s)
+    for at_s in (0.0, 0.05, 0.1, 0.15, 1.15, 1.2):  # 1 s without a word
+        line.add(at_s, 7.0)
+    times, values = _broken(line)
+    assert np.isnan(values).any() == broken and (np.diff(times) > 0).all()
 
 
 def test_a_recording_shows_who_led_and_where_it_was_silent(place: Path) -> None:

@@ -5,7 +5,7 @@ import { Chart, dropCharts, showCursor } from "./chart.js";
 import { Timeline } from "./timeline.js";
 import { momentsOf } from "./moments.js";
 
-let about = null, episode = null, frame = 0, cameras = [], wanted = 0, timeline = null, moments = [];
+let about = null, episode = null, frame = 0, cameras = [], wanted = 0, timeline = null, moments = [], written = 0;
 
 export async function start(found, asked) {
   about = found;
@@ -130,7 +130,11 @@ function show(number) {
   timeline.show(frame);
   for (const camera of cameras) camera.show(frame);
   showCursor(frame / episode.fps);
-  history.replaceState(null, "", `#episode=${episode.number}&frame=${frame}`);
+  const address = `#episode=${episode.number}&frame=${frame}`;
+  const write = () => history.replaceState(null, "", address);
+  clearTimeout(written);
+  if (timeline.playing === null) write();
+  else written = setTimeout(write, 200); // browsers refuse an address that changes with every frame that is played
 }
 
 class Camera {

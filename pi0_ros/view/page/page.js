@@ -20,7 +20,7 @@ export const known = (kind) => KINDS[kind] || "other"; // the colour of a kind o
 // ------------------------------------------------------------------------------------------------------- numbers
 
 const worded = (text) => (Number(text) === 0 ? text.replace("-", "") : text); // no -0.000
-export const trimmed = (value) => (Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(0) : String(Number(value.toPrecision(6))));
+export const trimmed = (value) => (Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3) ? Number(value.toPrecision(4)).toExponential() : String(Number(value.toPrecision(6))));
 export const short = (value) => { // three digits that say something
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
@@ -33,10 +33,10 @@ export const within = (span) => { // values of something that goes as far as `sp
 };
 export const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %`);
 export const clock = (seconds) => {
-  const round = (value) => String(Number(value.toFixed(1)));
-  if (seconds < 60) return `${seconds.toFixed(2)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${round(seconds % 60)} s`;
-  return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
+  if (seconds < 59.995) return `${seconds.toFixed(2)} s`;
+  const tenths = Math.round(10 * seconds), minutes = Math.round(seconds / 60);
+  if (tenths < 36000) return `${Math.floor(tenths / 600)} min ${(tenths % 600) / 10} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 };
 
 // --------------------------------------------------------------------------------------------------------- texts
