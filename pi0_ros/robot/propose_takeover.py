@@ -65,9 +65,11 @@ class ProposedTakeover:
             moves += [name for speeds in (self._twist, self._base) if speeds is not None for name in speeds.joints]
             moves += [joint.name for joint in self._joints]
             axes = " ".join(f"{name}={n}" for n, name in enumerate(islice(moves, max(self._joy.numbers, 1))))
-            heard = "" if self._joy.topic == "/joy" else f" -r joy:={self._joy.topic}"
-            yield f"# {self._joy.topic} is a joystick's: ros2 run pi0_ros joystick_node --ros-args -p robot:=THIS_FILE"
-            yield f'#   -p axes:="{axes}" -p hold_button:=0{heard}'
+            topic = self._joy.topic
+            heard = "" if topic == "/joy" else f" -r joy:={topic}"
+            # A comment within the comment: whoever takes the `# ` from every line keeps it as one.
+            yield f"# # {topic} is a joystick's: ros2 run pi0_ros joystick_node --ros-args -p robot:=THIS_FILE"
+            yield f'# #   -p axes:="{axes}" -p hold_button:=0{heard}'
 
     def _entries(self, led: Sequence[TopicFacts]) -> Iterator[str]:
         """The entries of `topics`, by those who were heard."""

@@ -38,10 +38,9 @@ def listened(topic: str, kind: str, **more: object) -> TopicFacts:
 
 
 def uncommented(text: str) -> str:
-    """The file with what is proposed about a takeover in force."""
+    """The file with what is proposed about a takeover in force: `# ` is taken from every line."""
     head, begin, proposed = text.partition("# takeover:")
-    lines = [line for line in proposed.splitlines() if line.startswith("#   ") and not line.startswith("#   -p")]
-    return f"{head}takeover:\n" + "\n".join(line[2:] for line in lines) + "\n" if begin else text
+    return f"{head}takeover:" + "\n".join(line.removeprefix("# ") for line in proposed.split("\n")) if begin else text
 
 
 def proposed(joints: list[JointFacts], *topics: TopicFacts) -> tuple[Robot, str]:
