@@ -13,6 +13,7 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy")
 from chunks import chunk_of  # noqa: E402
+from marked import points  # noqa: E402
 from nav_msgs.msg import Path as PathMessage  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
@@ -120,10 +121,6 @@ def desk(ros_context: Any, tmp_path: Path) -> Iterator[Callable[..., Desk]]:
     yield make
     for made in desks:
         made.close()
-
-
-def points(marker: Marker) -> np.ndarray:
-    return np.array([[point.x, point.y, point.z] for point in marker.points])
 
 
 def test_the_planned_path_ends_where_the_last_action_puts_the_tip(desk: Callable[..., Desk]) -> None:

@@ -15,6 +15,7 @@ pytest.importorskip("viser")
 from chunks import chunk_of  # noqa: E402
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion  # noqa: E402
 from hand import FRAME, STATE, hand_robot, hand_text, path, vectors  # noqa: E402
+from marked import points  # noqa: E402
 from nav_msgs.msg import Path as PathMessage  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
@@ -83,10 +84,6 @@ def watch(ros_context: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     yield make
     for watched in made:
         watched.close()
-
-
-def points(marker: Marker) -> np.ndarray:
-    return np.array([[point.x, point.y, point.z] for point in marker.points])
 
 
 @pytest.mark.parametrize("rotation", ROTATIONS)
