@@ -98,16 +98,13 @@ def headline(prompt: str, notice: str, why: str = "", heeded: bool = True) -> st
     told = f"<b>instruction</b> {as_text(prompt)}" if prompt else "no instruction yet"
     told += "" if heeded else " (no policy is heard)"
     lines = [told, *(f"<i>{as_text(text)}</i>" for text in (notice, why) if text)]
-    return padded("".join(f'<p style="margin:4px 0">{line}</p>' for line in lines))
+    return padded("".join(map(paragraph, lines)))
 
 
 def health_lines(rows: Iterable[Health]) -> str:
     """One line per row."""
-    lines = (
-        f'<p style="margin:4px 0"><b>{as_text(row.name)}</b>{LEVELS[min(row.level, 3)]} {as_text(row.text)}</p>'
-        for row in rows
-    )
-    return padded("".join(lines))
+    lines = (f"<b>{as_text(row.name)}</b>{LEVELS[min(row.level, 3)]} {as_text(row.text)}" for row in rows)
+    return padded("".join(map(paragraph, lines)))
 
 
 def numbers(values: Mapping[str, str]) -> str:
@@ -164,7 +161,7 @@ def stream_table(rows: Sequence[StreamRow]) -> str:
     """How old each stream is, and in words where that is too old."""
     lines = []
     for row in rows:
-        age = f"{row.age_s * 1e3:.0f} ms" if row.age_s < 1 else f"{row.age_s:.0f} s"
+        age = age_words(row.age_s)
         old = row.age_s > row.limit_s
         said = "nothing yet" if np.isinf(row.age_s) else f"{age} old{', too old' if old else ''}"
         told = f'<span style="color:var(--pi0-bad)">{said}</span>' if old else said
@@ -201,3 +198,13 @@ def legend(hands: bool = False) -> str:
 def padded(content: str) -> str:
     """HTML with the panel's distance from its edges."""
     return f"<div {PAD}>{content}</div>"
+
+
+def paragraph(content: str) -> str:
+    """HTML as a paragraph of the panel."""
+    return f'<p style="margin:4px 0">{content}</p>'
+
+
+def age_words(seconds: float) -> str:
+    """`31 ms`, `4 s`."""
+    return f"{seconds * 1e3:.0f} ms" if seconds < 1 else f"{seconds:.0f} s"

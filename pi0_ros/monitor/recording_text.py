@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pi0_ros.monitor.panel_text import as_text, padded, table
+from pi0_ros.monitor.panel_text import age_words, as_text, padded, paragraph, table
 
 LOST_AT_ALL = 'style="color:var(--pi0-bad);font-weight:600"'
 
@@ -25,25 +25,25 @@ def recorded_streams(status: Mapping[str, str]) -> str:
 def _heading(status: Mapping[str, str], in_charge: str) -> list[str]:
     saved = f"{status.get('saved', '?')} saved, {status.get('discarded', '?')} discarded since the recorder's start"
     if status.get("state") != "recording":
-        return [_line(f"<b>not recording</b>: {as_text(saved)}")]
+        return [paragraph(f"<b>not recording</b>: {as_text(saved)}")]
     name = status.get("episode", "").rpartition("/")[2]
     whose = f", led by {as_text(in_charge)}" if in_charge else ""
     marked = f", marked {as_text(status['outcome'])}" if status.get("outcome") else ""
     dot = '<span style="color:var(--pi0-bad)">&#9679;</span>'
     return [
-        _line(f"{dot} <b>{as_text(name)}</b> {as_text(status.get('duration_s', '?'))} s{whose}{marked}"),
-        _line(f"<i>{as_text(status.get('prompt', ''))}</i>"),
-        _line(as_text(saved)),
+        paragraph(f"{dot} <b>{as_text(name)}</b> {as_text(status.get('duration_s', '?'))} s{whose}{marked}"),
+        paragraph(f"<i>{as_text(status.get('prompt', ''))}</i>"),
+        paragraph(as_text(saved)),
     ]
 
 
 def _disk(status: Mapping[str, str]) -> str:
     waits = f", {status['queue_mb']} MB wait for it" if status.get("queue_mb") else ""
-    return _line(f"disk: {as_text(status.get('free_gb', '?'))} GB free{as_text(waits)}")
+    return paragraph(f"disk: {as_text(status.get('free_gb', '?'))} GB free{as_text(waits)}")
 
 
 def _problems(status: Mapping[str, str]) -> list[str]:
-    return [_line(f"<span {LOST_AT_ALL}>{as_text(line)}</span>") for line in status.get("problem", "").splitlines()]
+    return [paragraph(f"<span {LOST_AT_ALL}>{as_text(line)}</span>") for line in status.get("problem", "").splitlines()]
 
 
 def _stream(status: Mapping[str, str], topic: str) -> list[str]:
@@ -57,11 +57,6 @@ def _stream(status: Mapping[str, str], topic: str) -> list[str]:
 def _age(age: str) -> str:
     """`0.031` -> `31 ms`; nothing came yet: `never`."""
     try:
-        seconds = float(age)
+        return age_words(float(age))
     except ValueError:
         return "never"
-    return f"{seconds * 1e3:.0f} ms" if seconds < 1 else f"{seconds:.0f} s"
-
-
-def _line(content: str) -> str:
-    return f'<p style="margin:4px 0">{content}</p>'
