@@ -72,8 +72,7 @@ def _frozen(robot: Robot, heard: Heard, joints: Mapping[str, Series]) -> Iterato
         yield error("frozen", f"{what}, limit {limit:g} s", todo)
     elif limit is None and len(heard.looks) > 2:
         span = heard.looks[-1].t_s - heard.looks[0].t_s
-        begin, end = heard.looks[0].t_s, heard.looks[-1].t_s
-        if heard.same_s >= 0.9 * span and _motion(robot, joints, begin, end) > STEP:
+        if heard.same_s >= 0.9 * span and _motion(robot, joints, *heard.same) > STEP:
             yield error("frozen", f"{what} while the arm moved", todo)
 
 

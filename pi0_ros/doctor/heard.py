@@ -66,7 +66,7 @@ class Heard:
     unreadable: int = 0
     complaints: list[str] = field(default_factory=list)  # why messages could not be read, a few
     looks: list[Look] = field(default_factory=list)
-    same_s: float = 0.0  # the longest time with one and the same picture
+    same: tuple[float, float] = (0.0, 0.0)  # the longest stretch with one and the same picture: since when, until when
 
     @property
     def topic(self) -> str:
@@ -91,6 +91,11 @@ class Heard:
         """Mean rate of arrival; 0 where there are not two messages."""
         span = self.arrivals[-1] - self.arrivals[0] if len(self.arrivals) > 1 else 0.0
         return (len(self.arrivals) - 1) / span if span > 0 else 0.0
+
+    @property
+    def same_s(self) -> float:
+        """How long it was one and the same picture, at most."""
+        return self.same[1] - self.same[0]
 
     @property
     def age_s(self) -> float:
@@ -182,7 +187,8 @@ class Session:
         before, since = self._pictures.get(heard.topic, (-1, t_s))
         if mark != before or t_s < since:
             self._pictures[heard.topic], since = (mark, t_s), t_s
-        heard.same_s = max(heard.same_s, t_s - since)
+        if t_s - since > heard.same_s:
+            heard.same = since, t_s
         last = heard.looks[-1].t_s if heard.looks else -math.inf
         if 0 <= t_s - last < PICTURE_S or len(heard.looks) >= MOST_PICTURES:
             return

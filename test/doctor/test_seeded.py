@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -282,6 +283,25 @@ def test_what_the_doctor_says_of_a_stall_is_what_the_controller_does(text: str, 
         wrong |= stopped != taken_for_stopped and not (limits.measured[0] and taken_for_stopped)
     said = " ".join(f.what for f in check_driver(robot, robot.commands[0], "/servo_node", {SERVO: stops_s}))
     assert ("behind a stall" in said) == wrong, said
+
+
+def test_a_picture_that_stays_while_the_arm_rests_is_not_frozen() -> None:
+    """It rests, and a new scene puts it elsewhere just before the end; or it moves all the while."""
+    for rests in (True, False):
+        kept: dict[str, np.ndarray] = {}
+        still = 0.2 * SPAN
+        said = iter(range(10**6))
+
+        def state(
+            position: np.ndarray, rests: bool = rests, said: Iterator[int] = said, still: np.ndarray = still
+        ) -> np.ndarray:
+            return still if rests and next(said) < 130 else position + still
+
+        def picture(topic: str, pixels: np.ndarray, number: int, kept: dict = kept) -> np.ndarray:
+            return kept.setdefault(topic, pixels) if topic == BASE and number < 52 else pixels
+
+        found = check_session(listened(Seed(state=state, picture=picture)), GOOD)
+        assert [f.check for f in found if f.check == "frozen"] == ([] if rests else ["frozen"])
 
 
 @pytest.mark.parametrize("live", [True, False])
