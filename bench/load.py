@@ -51,7 +51,7 @@ def synthetic(gigabytes: float, dtype: str) -> ModelConfig:
 def write(config: ModelConfig, path: Path) -> None:
     """Write random weights of these sizes."""
     weights = named_weights(meta_model(config))
-    infos = {name: TensorInfo(tuple(weight.shape), weight.dtype) for name, weight in weights.items()}
+    infos = {name: TensorInfo.of(weight) for name, weight in weights.items()}
     noise = torch.randn(_PIECE) * 0.01
 
     def pieces(name: str) -> Iterator[torch.Tensor]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pi0_ros.base.strict_yaml import nearest
-from pi0_ros.checkpoints.load import describe_checkpoint
+from pi0_ros.checkpoints.describe import describe_checkpoint
 from pi0_ros.checkpoints.norm_stats import normalize
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.checkpoints.settings import PolicySettings

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pi0_ros.base.strict_yaml import nearest
 from pi0_ros.checkpoints.load import load_model
 from pi0_ros.checkpoints.safetensors_files import TensorInfo, write_safetensors
-from pi0_ros.checkpoints.weights import disk_name
+from pi0_ros.checkpoints.sources import disk_name
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.fast import Pi0Fast, build_model
 from pi0_ros.model.init import sine_position_init
@@ -122,7 +122,7 @@ def finished_weights(
     """
     changes = {f"{name}.weight": (name, layer.change) for name, layer in lora_layers(model).items()}
     own = {disk_name(name): name for name in tensors if ".lora_" not in name}
-    infos = {disk: TensorInfo(tuple(tensors[name].shape), stored_dtype(name, dtype)) for disk, name in own.items()}
+    infos = {disk: TensorInfo.of(tensors[name], stored_dtype(name, dtype)) for disk, name in own.items()}
 
     def tensor(disk: str) -> Tensor:
         name = own[disk]

@@ -5,8 +5,8 @@
 is this package's own folder, whole in itself. Checkpoints of LeRobot and openpi are read as they are; they lack the
 robot file, which is then given, and perhaps the tokenizer. Four layers, each on the one before:
 
-    describe          what its files say, no weights        `Description`
-    load_spec         that, fitted to one robot             `PolicySpec`
+    describe.describe what its files say, no weights        `Description`
+    describe.load_spec  that, fitted to one robot           `PolicySpec`
     load.load_model   what its files say, and the network   `LoadedModel`
     load_checkpoint   both                                  `Checkpoint`
 """
@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
-from pi0_ros.checkpoints.description import Description
+from pi0_ros.checkpoints.describe import describe
 from pi0_ros.checkpoints.folders import new_folder, write_json
-from pi0_ros.checkpoints.load import describe_checkpoint, load_model
+from pi0_ros.checkpoints.load import load_model
 from pi0_ros.checkpoints.norm_stats import NormStats, save_norm_stats
 from pi0_ros.checkpoints.own import CONFIG, ROBOT, STATS, TOKENIZER, WEIGHTS, own_config
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
@@ -108,34 +108,3 @@ def load_checkpoint(
     if isinstance(loaded.model, Pi0Fast):
         loaded.model.codec = codec
     return Checkpoint(loaded.path, replace(spec, config=loaded.config), loaded.model, loaded.training)
-
-
-def load_spec(
-    folder: Path | str,
-    *,
-    robot: Robot | None = None,
-    tokenizer: Path | str = "",
-    config: Mapping[str, Any] | None = None,
-) -> PolicySpec:
-    """Everything of a checkpoint but the weights, as `load_checkpoint` reads it; cheap."""
-    return policy_spec(describe(folder, robot, config), robot, tokenizer)
-
-
-def describe(
-    folder: Path | str,
-    robot: Robot | None = None,
-    config: Mapping[str, Any] | None = None,
-    *,
-    asset_id: str | None = None,
-    base: Path | str | None = None,
-    lerobot_release: str | None = None,
-) -> Description:
-    """Sizes that nothing in a foreign checkpoint tells are those that the robot file knows of released ones."""
-    more: dict[str, Any] = {"asset_id": asset_id, "base": base, "lerobot_release": lerobot_release}
-    description = describe_checkpoint(folder, config=config, **more)
-    if description.robot is None and robot is not None:
-        known = robot.released.sizes(description.config.model)
-        sizes = {key: value for key, value in known.items() if key in description.assumed}
-        if sizes:
-            return describe_checkpoint(folder, config={**(config or {}), **sizes}, **more)
-    return description

@@ -10,37 +10,28 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
+from pi0_ros.checkpoints.describe import Sizes, open_checkpoint
 from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.folders import new_folder, write_json
 from pi0_ros.checkpoints.formats import FORMATS
 from pi0_ros.checkpoints.lerobot_files import TOKENIZER as TOKENIZER_FOLDER
 from pi0_ros.checkpoints.lerobot_files import tokenizer_files, write_lerobot_files
-from pi0_ros.checkpoints.load import Sizes, open_checkpoint
 from pi0_ros.checkpoints.locate import locate
 from pi0_ros.checkpoints.norm_stats import NormStats, save_norm_stats
 from pi0_ros.checkpoints.openpi import ASSETS, default_settings
 from pi0_ros.checkpoints.own import CONFIG, ROBOT, STATS, WEIGHTS, own_config
 from pi0_ros.checkpoints.renormalize import renormalize
-from pi0_ros.checkpoints.safetensors_files import CheckpointError, TensorInfo, write_safetensors
-from pi0_ros.checkpoints.weights import (
-    EMBEDDING,
-    TIED_HEAD,
-    UNUSED_HEAD,
-    Source,
-    TorchSource,
-    equals_embedding,
-    meta_model,
-    named_weights,
-)
+from pi0_ros.checkpoints.safetensors_files import CheckpointError, TensorInfo, dtype_name, write_safetensors
+from pi0_ros.checkpoints.sources import EMBEDDING, TIED_HEAD, UNUSED_HEAD, Source, TorchSource, equals_embedding
 from pi0_ros.model.config import DTYPES, ModelConfig
 from pi0_ros.robot import Robot, robot_to_yaml
 from pi0_ros.tokens.action_tokens import FOLDER as ACTION_TOKENS
 from pi0_ros.tokens.subwords import TokenizerError, file_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Progress = Callable[[int, int], None]  # bytes written, bytes in all
 _PIECE = 2**24  # elements
@@ -56,7 +47,7 @@ def convert_checkpoint(
     asset_id: str | None = None,
     tokenizer: Path | None = None,
     base: Path | str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: str | None = None,
     lerobot_release: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -81,7 +72,7 @@ def plan_conversion(
     asset_id: str | None = None,
     tokenizer: Path | None = None,
     base: Path | str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: str | None = None,
     lerobot_release: str | None = None,
 ) -> Conversion:
     """Prepare `convert_checkpoint`: everything is checked, no weight is read and nothing written."""
@@ -157,7 +148,7 @@ class _Weights:
     metadata: Mapping[str, str]
 
     @staticmethod
-    def of(description: Description, source: Source, to: str, dtype: torch.dtype | None) -> _Weights:
+    def of(description: Description, source: Source, to: str, dtype: str | None) -> _Weights:
         """Plan the file. The heads, which no model reads, come as the target's own files have them:
 
         ours     as the source has them, but a head that equals the embedding table is left out
@@ -205,7 +196,7 @@ class _Weights:
             nonlocal done
             for piece in self.pieces(name):
                 yield piece
-                done += piece.numel() * self.tensors[name].dtype.itemsize
+                done += piece.numel() * self.tensors[name].item_bytes
                 if progress is not None:
                     progress(done, total)
 
@@ -225,24 +216,28 @@ def _check_asset(name: str) -> None:
         raise CheckpointError(f"{name!r} cannot be the id of statistics: write a name, such as trossen")
 
 
-def _with_dtype(config: ModelConfig, dtype: torch.dtype) -> ModelConfig:
-    name = str(dtype).removeprefix("torch.")
-    if name not in DTYPES:
+def _with_dtype(config: ModelConfig, dtype: str) -> ModelConfig:
+    if dtype not in DTYPES:
         raise CheckpointError(f"dtype is {dtype}; checkpoints are written in {' or '.join(DTYPES)}, or as they are")
-    return replace(config, dtype=name)
+    return replace(config, dtype=dtype)
 
 
-def _dtypes(config: ModelConfig, dtype: torch.dtype | None) -> Mapping[str, torch.dtype]:
+def _dtypes(config: ModelConfig, dtype: str | None) -> Mapping[str, str]:
     """The dtype of every tensor a model of `dtype` has; empty: as they are."""
     if dtype is None:
         return {}
-    return {name: weight.dtype for name, weight in named_weights(meta_model(_with_dtype(config, dtype))).items()}
+    from pi0_ros.checkpoints.weights import meta_model, named_weights
+
+    weights = named_weights(meta_model(_with_dtype(config, dtype)))
+    return {name: dtype_name(weight.dtype) for name, weight in weights.items()}
 
 
 def _zeros(info: TensorInfo) -> Iterable[Tensor]:
-    left = info.nbytes // info.dtype.itemsize
+    import torch
+
+    left, dtype = info.nbytes // info.item_bytes, getattr(torch, info.dtype)
     while left > 0:
-        yield torch.zeros(min(left, _PIECE), dtype=info.dtype)
+        yield torch.zeros(min(left, _PIECE), dtype=dtype)
         left -= _PIECE
 
 

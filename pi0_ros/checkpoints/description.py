@@ -1,4 +1,4 @@
-"""What is known of a checkpoint: without its weights (`Description`) and with them (`LoadedModel`)."""
+"""What is known of a checkpoint without its weights."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from pi0_ros.checkpoints.norm_stats import NormStats
 from pi0_ros.checkpoints.safetensors_files import TensorInfo
 from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.model.config import ModelConfig
-from pi0_ros.model.fast import Pi0Fast
-from pi0_ros.model.pi0 import Pi0
 from pi0_ros.robot import Robot
-from pi0_ros.tokens.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -53,11 +50,3 @@ class Description:
     merged: int  # tensors into which low-rank factors (LoRA) are merged when they are read
     assumed: tuple[str, ...]  # keys of the config that nothing in the checkpoint tells: the released models' values
     undecided: str  # what no file decides though robots would move differently, and how to say it; else empty
-
-
-@dataclass(frozen=True)
-class LoadedModel(Description):
-    """A checkpoint with its network, on its device and in evaluation mode."""
-
-    model: Pi0 | Pi0Fast
-    tokenizer: Tokenizer | None

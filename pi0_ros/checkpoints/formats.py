@@ -19,7 +19,7 @@ from pi0_ros.checkpoints.own import read_own
 from pi0_ros.checkpoints.peft import ADAPTER, AdapterSource, base_folder
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.checkpoints.sizes import model_of
-from pi0_ros.checkpoints.weights import Source, TorchSource
+from pi0_ros.checkpoints.sources import Source, TorchSource
 
 
 @dataclass(frozen=True)

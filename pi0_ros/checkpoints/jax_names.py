@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from pi0_ros.checkpoints.lora import check_factors, factor_names, merge_leaf
 from pi0_ros.checkpoints.orbax import OrbaxLeaves
 from pi0_ros.checkpoints.safetensors_files import TensorInfo
-from pi0_ros.checkpoints.weights import disk_name
+from pi0_ros.checkpoints.sources import disk_name
 
-Turn = Callable[[Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Turn = Callable[[np.ndarray], np.ndarray]
 _ROWS = 64 * 2**20  # bytes of a large table that are read at once
 
 
@@ -40,40 +43,41 @@ class _Slice:
     factors: tuple[str, str] | None  # LoRA leaves to merge
 
 
-def _same(x: Tensor) -> Tensor:
+def _same(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def _transposed(x: Tensor) -> Tensor:
+def _transposed(x: np.ndarray) -> np.ndarray:
     return x.T
 
 
-def _kernel(x: Tensor) -> Tensor:
+def _kernel(x: np.ndarray) -> np.ndarray:
     """[height, width, in, out] -> [out, in, height, width]"""
-    return x.permute(3, 2, 0, 1)
+    return x.transpose(3, 2, 0, 1)
 
 
-def _positions(x: Tensor) -> Tensor:
-    return x[0]
+def _positions(x: np.ndarray) -> np.ndarray:
+    positions: np.ndarray = x[0]
+    return positions
 
 
-def _flat(x: Tensor) -> Tensor:
+def _flat(x: np.ndarray) -> np.ndarray:
     return x.reshape(-1)
 
 
-def _into_heads(x: Tensor) -> Tensor:
+def _into_heads(x: np.ndarray) -> np.ndarray:
     """[width, heads, head_dim] -> [heads * head_dim, width]"""
-    return x.flatten(1).T
+    return x.reshape(len(x), -1).T
 
 
-def _each_head(x: Tensor) -> Tensor:
+def _each_head(x: np.ndarray) -> np.ndarray:
     """[heads, width, head_dim] -> [heads * head_dim, width]"""
-    return x.permute(0, 2, 1).flatten(0, 1)
+    return x.transpose(0, 2, 1).reshape(-1, x.shape[1])
 
 
-def _out_of_heads(x: Tensor) -> Tensor:
+def _out_of_heads(x: np.ndarray) -> np.ndarray:
     """[heads, head_dim, width] -> [width, heads * head_dim]"""
-    return x.flatten(0, 1).T
+    return x.reshape(-1, x.shape[-1]).T
 
 
 def _vision_rules() -> Iterator[tuple[str, Rule]]:
@@ -152,7 +156,7 @@ class JaxSource:
         self.leftovers: Mapping[str, str] = {}
         self.tensors: dict[str, TensorInfo] = {}
         self._slices: dict[str, _Slice] = {}
-        self._factors: tuple[str, list[Tensor]] = "", []
+        self._factors: tuple[str, list[np.ndarray]] = "", []
         leaves = params.leaves
         merged = {leaf: pair for leaf in leaves if (pair := factor_names(leaf)) and {*pair} <= leaves.keys()}
         factors = {name for pair in merged.values() for name in pair}
@@ -192,19 +196,19 @@ class JaxSource:
         if piece.turn is _same and not piece.index and info.nbytes > _ROWS:
             rows = max(1, _ROWS * info.shape[0] // info.nbytes)
             for start in range(0, info.shape[0], rows):
-                yield self._params.read(piece.leaf, slice(start, min(start + rows, info.shape[0])))
+                yield _tensor(self._params.read(piece.leaf, slice(start, min(start + rows, info.shape[0]))))
             return
         if piece.factors is None:
-            yield piece.turn(self._params.read(piece.leaf, *piece.index))
+            yield _tensor(piece.turn(self._params.read(piece.leaf, *piece.index)))
             return
         if self._factors[0] != piece.leaf:  # whole, and before the weight: reading takes turns leaf by leaf
             self._factors = piece.leaf, [self._params.read(factor) for factor in piece.factors]
         a, b = (factor[piece.index] for factor in self._factors[1])
-        yield piece.turn(merge_leaf(piece.leaf, self._params.read(piece.leaf, *piece.index), a, b))
+        yield _tensor(piece.turn(merge_leaf(piece.leaf, self._params.read(piece.leaf, *piece.index), a, b)))
 
     def _add(self, leaf: str, info: TensorInfo, factors: tuple[str, str] | None) -> bool:
         """Enter the tensors of a leaf; False when it is unknown, has other axes than it should or repeats another."""
-        dtype = torch.float32 if factors else info.dtype
+        dtype = "float32" if factors else info.dtype
         found: dict[str, tuple[TensorInfo, _Slice]] = {}
         stacked = any("{i}" in rule.target for rule in RULES.get(leaf, ()))
         shared = sum(rule.part is not None for rule in RULES.get(leaf, ()))
@@ -213,10 +217,10 @@ class JaxSource:
         for layer in range(info.shape[0] if stacked and info.shape else 1):
             for rule in RULES.get(leaf, ()):
                 index = ((layer,) if stacked else ()) + (() if rule.part is None else (rule.part,))
-                blank = torch.zeros(()).expand(info.shape)  # has the shape, but no memory
+                blank = np.broadcast_to(np.zeros((), np.float32), info.shape)  # has the shape, but no memory
                 try:
                     shape = tuple(rule.turn(blank[index]).shape)
-                except (IndexError, RuntimeError):
+                except (IndexError, ValueError):
                     return False
                 name = disk_name(rule.target.format(i=layer))
                 found[name] = TensorInfo(shape, dtype), _Slice(leaf, index, rule.turn, factors)
@@ -225,3 +229,12 @@ class JaxSource:
         self.tensors |= {name: info for name, (info, _) in found.items()}
         self._slices |= {name: piece for name, (_, piece) in found.items()}
         return bool(found)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """The array as a tensor in the same memory."""
+    import torch
+
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view("int16")).view(torch.bfloat16)
+    return torch.from_numpy(array)

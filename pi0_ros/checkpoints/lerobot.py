@@ -23,11 +23,11 @@ from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.description import Sidecar
 from pi0_ros.checkpoints.folders import read_json
 from pi0_ros.checkpoints.lerobot_keys import NEWEST, trained_by_a_newer_one, unknown_keys
-from pi0_ros.checkpoints.lerobot_steps import ACTION, PADDED_TO, PREPROCESSOR, STATE, Program, read_program, whole_array
+from pi0_ros.checkpoints.lerobot_steps import ACTION, PADDED_TO, PREPROCESSOR, STATE, Program, read_program
 from pi0_ros.checkpoints.norm_stats import FIELDS, NormStats, Stats
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
 from pi0_ros.checkpoints.settings import PolicySettings
-from pi0_ros.checkpoints.weights import Stored
+from pi0_ros.checkpoints.sources import Stored
 from pi0_ros.robot import Robot, load_robot
 from pi0_ros.tokens.subwords import file_in
 
@@ -214,7 +214,7 @@ def _buffers(statistics: Mapping[str, Stored]) -> dict[str, np.ndarray]:
     for name, (file, stored) in statistics.items():
         feature, _, field = name.removeprefix("model.").rpartition(".")
         if feature in wanted:
-            found[f"{wanted[feature]}.{field}"] = whole_array(file, stored)
+            found[f"{wanted[feature]}.{field}"] = file.numbers(stored)
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.folders import write_json
@@ -163,7 +163,7 @@ def _relative(description: Description) -> dict[str, Any]:
     )
 
 
-def _statistics(description: Description) -> dict[str, torch.Tensor]:
+def _statistics(description: Description) -> dict[str, np.ndarray]:
     if description.robot is not None and description.robot.has_places:
         raise CheckpointError(
             f"{description.path}: its robot's joints have a model_index, LeRobot's files put joints in their order: "
@@ -172,14 +172,13 @@ def _statistics(description: Description) -> dict[str, torch.Tensor]:
     if description.norm_stats is None:
         return {}
     settings, (state, action) = description.settings, _dims(description)
-    found: dict[str, torch.Tensor] = {}
+    found: dict[str, np.ndarray] = {}
     for feature, stats, kind, dim in (
         (STATE, description.norm_stats.state, settings.state_normalization, state),
         (ACTION, description.norm_stats.actions, settings.action_normalization, action),
     ):
         said: Stats = renormalize(stats, kind, MODES[_MODE_OF[kind]], dim)
-        arrays = {f"{feature}.{field}": array[:dim] for field, array in said.present().items()}
-        found |= {name: torch.from_numpy(array).float() for name, array in arrays.items()}
+        found |= {f"{feature}.{field}": array[:dim].astype(np.float32) for field, array in said.present().items()}
     return found
 
 
@@ -215,16 +214,18 @@ def tokenizer_files(path: Path) -> dict[str, Path]:
 
 
 def _write_processor(
-    path: Path, steps: Sequence[tuple[str, dict[str, Any]]], stats: Mapping[str, torch.Tensor], tokenizer: bool
+    path: Path, steps: Sequence[tuple[str, dict[str, Any]]], stats: Mapping[str, np.ndarray], tokenizer: bool
 ) -> None:
     """Write a processor; the step that normalises keeps all statistics in a file of its own."""
+    from torch import from_numpy
+
     entries = []
     for index, (name, config) in enumerate(steps):
         entry: dict[str, Any] = {"registry_name": name, "config": config}
         if name.endswith("normalizer_processor") and stats:
             entry["state_file"] = f"{path.stem}_step_{index}_{name}.safetensors"
-            infos = {key: TensorInfo(tuple(value.shape), value.dtype) for key, value in stats.items()}
-            write_safetensors(path.with_name(entry["state_file"]), infos, lambda key: [stats[key]])
+            infos = {key: TensorInfo(array.shape, "float32") for key, array in stats.items()}
+            write_safetensors(path.with_name(entry["state_file"]), infos, lambda key: [from_numpy(stats[key])])
         if name == "tokenizer_processor" and tokenizer:
             entry["artifacts"] = {"tokenizer_name": TOKENIZER}
         entries.append(entry)

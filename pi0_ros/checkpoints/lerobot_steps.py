@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import torch
 
 from pi0_ros.checkpoints.folders import read_json
 from pi0_ros.checkpoints.safetensors_files import CheckpointError, SafetensorsFile
@@ -280,12 +279,6 @@ class _Run:
         return enabled, words, tuple(map(str, names)) if names else None
 
 
-def whole_array(file: SafetensorsFile, name: str) -> np.ndarray:
-    """A small tensor of a file, float64, flat."""
-    pieces = [piece.double() for piece in file.pieces(name)]
-    return torch.cat(pieces).numpy() if pieces else np.zeros(0)
-
-
 def _stats_of(step: Step, feature: str) -> dict[str, np.ndarray]:
     return {key: value for key, value in step.stats.items() if key.rpartition(".")[0] == feature}
 
@@ -328,7 +321,7 @@ def _read_steps(path: Path) -> list[Step]:
         stats = {}
         if state_file := entry.get("state_file"):
             file = SafetensorsFile(path.parent / state_file)
-            stats = {key: whole_array(file, key) for key in file.tensors}
+            stats = {key: file.numbers(key) for key in file.tensors}
         step = Step(path, index, name, config, stats, artifacts)
         _check_keys(step)
         found.append(step)

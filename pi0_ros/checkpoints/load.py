@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from pi0_ros.checkpoints.description import Description, LoadedModel
-from pi0_ros.checkpoints.formats import Asked, open_source, read_around
-from pi0_ros.checkpoints.lerobot import RELEASES
-from pi0_ros.checkpoints.locate import CONFIG, Located, locate
-from pi0_ros.checkpoints.peft import ADAPTER, AdapterSource, base_folder
+from pi0_ros.checkpoints.describe import Sizes, open_checkpoint
+from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
-from pi0_ros.checkpoints.sizes import infer_config
-from pi0_ros.checkpoints.weights import TIED_HEAD, Source, TorchSource, equals_embedding, filled_model
-from pi0_ros.model.config import DTYPES, ModelConfig
+from pi0_ros.checkpoints.weights import filled_model
+from pi0_ros.model.config import DTYPES
 from pi0_ros.model.fast import Pi0Fast
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.tokens.action_tokens import FOLDER as ACTION_TOKENS
@@ -28,7 +23,13 @@ from pi0_ros.tokens.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-Sizes = ModelConfig | Mapping[str, Any] | None
+
+@dataclass(frozen=True)
+class LoadedModel(Description):
+    """A checkpoint with its network, on its device and in evaluation mode."""
+
+    model: Pi0 | Pi0Fast
+    tokenizer: Tokenizer | None
 
 
 def load_model(
@@ -72,75 +73,6 @@ def load_model(
     return LoadedModel(**known, model=model, tokenizer=tokenizer)
 
 
-def describe_checkpoint(
-    path: Path | str,
-    *,
-    config: Sizes = None,
-    asset_id: str | None = None,
-    base: Path | str | None = None,
-    lerobot_release: str | None = None,
-) -> Description:
-    """Return everything but the weights, whose names, shapes and dtypes are checked all the same; cheap.
-
-    Of pi0-FAST alone two tables are read, see `check_head`.
-    """
-    return open_checkpoint(path, config=config, asset_id=asset_id, base=base, lerobot_release=lerobot_release)[0]
-
-
-def open_checkpoint(
-    path: Path | str,
-    *,
-    config: Sizes = None,
-    asset_id: str | None = None,
-    base: Path | str | None = None,
-    lerobot_release: str | None = None,
-) -> tuple[Description, Source]:
-    """Return the description of a checkpoint and its weights, ready to be read."""
-    if lerobot_release not in (None, *RELEASES):
-        raise CheckpointError(f"lerobot_release is {lerobot_release!r}, expected one of {', '.join(RELEASES)}")
-    located = locate(path)
-    asked = Asked(asset_id, base, lerobot_release)
-    source = open_source(located, asked)
-    around = read_around(_sidecar_of(located, base), source, asked)
-    model_config, assumed = infer_config(source, around.stated, config)
-    check_head(model_config, source)
-    description = Description(
-        path=located.path,
-        format=located.format,
-        config=model_config,
-        settings=around.settings,
-        norm_stats=around.norm_stats,
-        assets=around.assets,
-        robot=around.robot,
-        tokenizer_path=around.tokenizer_path,
-        state_dim=around.state_dim,
-        action_dim=around.action_dim,
-        training=around.training,
-        tensors=source.tensors,
-        leftovers=source.leftovers,
-        merged=source.merged,
-        assumed=assumed,
-        undecided=around.undecided,
-    )
-    return description, source
-
-
-def check_head(config: ModelConfig, source: Source) -> None:
-    """Refuse a pi0-FAST whose output head went its own way: this package's writes through the embedding table.
-
-    For the other models the head says nothing about actions.
-    """
-    while isinstance(source, AdapterSource):
-        source = source.base
-    if not config.is_fast or not isinstance(source, TorchSource) or TIED_HEAD not in source.unused():
-        return
-    if not equals_embedding(source, TIED_HEAD):
-        raise CheckpointError(
-            f"{source.path}: its output head {TIED_HEAD} is not the embedding table (LeRobot trains them apart); "
-            "pi0-FAST models whose head is a weight of its own cannot be run"
-        )
-
-
 def check_device(device: torch.device | str) -> torch.device:
     """Return a device that works; CheckpointError where it does not exist here."""
     try:
@@ -157,13 +89,6 @@ def warn_of_tf32(device: str, dtype: str) -> None:
             "torch.set_float32_matmul_precision('highest') makes them exact",
             torch.get_float32_matmul_precision(),
         )
-
-
-def _sidecar_of(located: Located, base: Path | str | None) -> Located:
-    """Where the other files are: an adapter that was saved without them has those of its base."""
-    if located.weights.name == ADAPTER and not (located.path / CONFIG).is_file():
-        return locate(base_folder(located.path, base))
-    return located
 
 
 def _tokenizer(path: Path | None) -> Tokenizer | None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from pi0_ros.checkpoints.safetensors_files import TensorInfo, WeightsError
 
@@ -33,13 +32,14 @@ def check_factors(path: Path, leaf: str, leaves: Mapping[str, TensorInfo], pair:
         raise WeightsError(f"{path}: LoRA factors {list(a)} and {list(b)} do not belong to {leaf} {list(weight)}")
 
 
-def merge_leaf(leaf: str, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def merge_leaf(leaf: str, weight: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the weight with its factors merged, in float32; all three are the same slice of their leaves.
 
     The output projection [heads, head_dim, width] is special: the einsum that applies its factors sums over the heads
     in both of them, so every head gets the second factor of all heads together.
     """
-    weight, a, b = weight.float(), a.float(), b.float()
+    weight, a, b = (array.astype(np.float32) for array in (weight, a, b))
     if f"/{_OUTPUT_PROJECTION}" in leaf:
-        return weight + torch.einsum("nhr,rd->nhd", a, b.sum(0))
-    return weight + a @ b
+        b = b.sum(0)
+    merged: np.ndarray = weight + a @ b
+    return merged

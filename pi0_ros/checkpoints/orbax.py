@@ -10,15 +10,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from pi0_ros.checkpoints.folders import read_json
 from pi0_ros.checkpoints.safetensors_files import DTYPES, TensorInfo, WeightsError
 
 _CACHE_SPARE = 2**26  # bytes; a cache of exactly the chunk's size keeps nothing
 METADATA, MANIFEST = "_METADATA", "manifest.ocdbt"
-_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values()}
 
 
 class OrbaxLeaves:
@@ -32,20 +30,21 @@ class OrbaxLeaves:
         self.leaves = {leaf: _info(path, leaf, self._store(leaf)) for leaf in self._arrays}
         self._open = "", None
 
-    def read(self, leaf: str, *index: int | slice) -> Tensor:
-        """Return `leaf[index]` in memory of its own. Ask for the slices of one leaf one after the other."""
+    def read(self, leaf: str, *index: int | slice) -> np.ndarray:
+        """Return `leaf[index]` in memory of its own, bfloat16 as `ml_dtypes` has it.
+
+        Ask for the slices of one leaf one after the other.
+        """
         if self._open[0] != leaf:
             self._open = "", None  # give back the chunks of the leaf before
             self._open = leaf, self._store(leaf, cached=len(index))
         try:
-            array = self._open[1][index or ...].read().result()
+            array: np.ndarray = self._open[1][index or ...].read().result()
         except ValueError as error:
             raise WeightsError(
                 f"{self.path}: {leaf} cannot be read, is the folder complete? ({_reason(error)}); copy it again"
             ) from error
-        if array.dtype.name == "bfloat16":
-            return torch.from_numpy(array.view("int16")).view(torch.bfloat16)
-        return torch.from_numpy(array)
+        return array
 
     def _store(self, leaf: str, cached: int = 0) -> Any:
         """Open a leaf's array; chunks that overlap a slice along the first `cached` axes stay decoded."""
@@ -104,9 +103,9 @@ def _array_names(path: Path, metadata: dict[str, Any]) -> dict[str, str]:
 
 def _info(path: Path, leaf: str, store: Any) -> TensorInfo:
     name = store.dtype.name
-    if name not in _DTYPES:
-        raise WeightsError(f"{path}: {leaf} has dtype {name}, weights must be one of {', '.join(_DTYPES)}")
-    return TensorInfo(tuple(store.shape), _DTYPES[name])
+    if name not in DTYPES.values():
+        raise WeightsError(f"{path}: {leaf} has dtype {name}, weights must be one of {', '.join(DTYPES.values())}")
+    return TensorInfo(tuple(store.shape), name)
 
 
 def _reason(error: Exception) -> str:

@@ -6,14 +6,14 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from pi0_ros.checkpoints.folders import read_json
 from pi0_ros.checkpoints.safetensors_files import SafetensorsFile, TensorInfo, WeightsError
-from pi0_ros.checkpoints.weights import Source, canonical_name, whole
+from pi0_ros.checkpoints.sources import Source, canonical_name, whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _FACTOR = re.compile(r"(.+)\.lora_(A|B)(?:\.default)?\.weight")
@@ -70,7 +70,7 @@ class AdapterSource:
         self.tensors: dict[str, TensorInfo] = dict(base.tensors)
         self._check()
         for name in self._factors:
-            self.tensors[name] = TensorInfo(self.tensors[name].shape, torch.float32)
+            self.tensors[name] = TensorInfo(self.tensors[name].shape, "float32")
         for name, stored in self._replaced.items():
             self.tensors[name] = self._file.tensors[stored]
 
@@ -86,7 +86,7 @@ class AdapterSource:
 
     def _factor(self, name: str, side: str) -> Tensor:
         stored = self._factors[name][side]
-        return torch.cat([p.float() for p in self._file.pieces(stored)]).view(self._file.tensors[stored].shape)
+        return self._file.tensor(stored).float()
 
     def _check(self) -> None:
         """Every tensor of the adapter must belong to one of the base, and low-rank factors must come in pairs."""

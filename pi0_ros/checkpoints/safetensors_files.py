@@ -3,6 +3,8 @@
 Layout: eight bytes (length of the header, little endian), the header (JSON: name -> dtype, shape, data_offsets), the
 data. Reading goes through pieces of bounded size whose pages are given back at once, so that loading a model holds the
 model and nothing else: a plain mapping would count every page of the file a second time.
+
+What a file says of its tensors is read without torch, which only those need who want the tensors themselves.
 """
 
 from __future__ import annotations
@@ -15,16 +17,19 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from pi0_ros.base.errors import InputError
 
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-_COUNTS = {"I64": torch.int64}  # of buffers that older files carry, never of weights
-_WRITTEN = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DTYPES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_COUNTS = {"I64": "int64"}  # of buffers that older files carry, never of weights
+_WRITTEN = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+_ITEM_BYTES = {"float64": 8, "int64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 _PIECE = 16 * 2**20  # bytes
 _MAX_HEADER = 100 * 2**20  # bytes; the format's own limit
 
@@ -42,11 +47,26 @@ class TensorInfo:
     """What a file says of a tensor before it is read."""
 
     shape: tuple[int, ...]
-    dtype: torch.dtype
+    dtype: str  # as torch names it, such as "bfloat16"
+
+    @property
+    def item_bytes(self) -> int:
+        """The size of one number."""
+        return _ITEM_BYTES[self.dtype]
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
+        return math.prod(self.shape) * self.item_bytes
+
+    @staticmethod
+    def of(tensor: Tensor, dtype: object = None) -> TensorInfo:
+        """What a file says of `tensor` when it is written as `dtype`, a torch dtype (None: its own)."""
+        return TensorInfo(tuple(tensor.shape), dtype_name(dtype or tensor.dtype))
+
+
+def dtype_name(dtype: object) -> str:
+    """torch.bfloat16 -> "bfloat16"."""
+    return str(dtype).removeprefix("torch.")
 
 
 class SafetensorsFile:
@@ -75,25 +95,38 @@ class SafetensorsFile:
 
     def pieces(self, name: str) -> Iterator[Tensor]:
         """Yield the flattened tensor in pieces of at most 16 MiB: views of the mapping; pages go back after use."""
+        import torch
+
         info, offset = self.tensors[name], self._offsets[name]
-        end = offset + info.nbytes
+        end, dtype = offset + info.nbytes, getattr(torch, info.dtype)
         while offset < end:
-            count = min(_PIECE, end - offset) // info.dtype.itemsize
-            yield torch.frombuffer(self._map, dtype=info.dtype, count=count, offset=offset)
-            done = offset + count * info.dtype.itemsize
+            count = min(_PIECE, end - offset) // info.item_bytes
+            yield torch.frombuffer(self._map, dtype=dtype, count=count, offset=offset)
+            done = offset + count * info.item_bytes
             first = offset - offset % mmap.PAGESIZE
             self._map.madvise(mmap.MADV_DONTNEED, first, done - first)
             offset = done
 
     def tensor(self, name: str) -> Tensor:
         """A copy of the whole tensor, in its shape and dtype; KeyError where the file has none of this name."""
+        import torch
+
         info = self.tensors[name]
-        whole = torch.empty(info.shape, dtype=info.dtype)
+        whole = torch.empty(info.shape, dtype=getattr(torch, info.dtype))
         flat, at = whole.view(-1), 0
         for piece in self.pieces(name):
             flat[at : at + len(piece)] = piece
             at += len(piece)
         return whole
+
+    def numbers(self, name: str) -> np.ndarray:
+        """A small tensor's values, float64 and flat; KeyError where the file has none of this name."""
+        info, offset = self.tensors[name], self._offsets[name]
+        stored = "<u2" if info.dtype == "bfloat16" else info.dtype
+        found = np.frombuffer(self._map, stored, info.nbytes // info.item_bytes, offset)
+        if info.dtype == "bfloat16":  # the upper half of a float32
+            found = (found.astype(np.uint32) << 16).view(np.float32)
+        return found.astype(np.float64)
 
 
 def _read_header(path: Path, start: bytes, file: Any) -> tuple[dict[str, Any], int]:
@@ -149,10 +182,12 @@ def write_safetensors(
     Pieces are the tensor's parts in order, in any shape and float dtype. An existing file is replaced only once the
     new one is whole.
     """
+    import torch
+
     path = Path(path)
-    if other := {str(info.dtype) for info in tensors.values() if info.dtype not in _WRITTEN}:
-        raise WeightsError(f"{path}: cannot write weights as {', '.join(sorted(other))}; cast them to torch.float32")
-    layout = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # widest first keeps all aligned
+    if other := {info.dtype for info in tensors.values() if info.dtype not in _WRITTEN}:
+        raise WeightsError(f"{path}: cannot write weights as {', '.join(sorted(other))}; cast them to float32")
+    layout = sorted(tensors, key=lambda name: (-tensors[name].item_bytes, name))  # widest first keeps all aligned
     header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     offsets, end = {}, 0
     for name in layout:
@@ -171,8 +206,9 @@ def write_safetensors(
             file.write(struct.pack("<Q", len(encoded)) + encoded)
             for name, info in tensors.items():
                 file.seek(8 + len(encoded) + offsets[name])
+                dtype = getattr(torch, info.dtype)
                 for piece in pieces(name):
-                    data = piece.detach().to("cpu", info.dtype).contiguous().reshape(-1).view(torch.uint8)
+                    data = piece.detach().to("cpu", dtype).contiguous().reshape(-1).view(torch.uint8)
                     file.write(data.numpy().data)
                 if file.tell() != 8 + len(encoded) + offsets[name] + info.nbytes:
                     raise WeightsError(f"{path}: the parts of {name} are not a tensor of shape {list(info.shape)}")

@@ -11,10 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
-from pi0_ros.checkpoints.weights import Source, check_tensors, disk_name, model_shapes
+from pi0_ros.checkpoints.sources import Source, check_tensors, disk_name, model_shapes
 from pi0_ros.model.config import ConfigError, ModelConfig
 
 # Size -> parameters that show it and on which axis; {i} is any layer.
@@ -175,10 +173,10 @@ def _heads(
 
 def _dtype(source: Source) -> str:
     """The dtype of most weights; everything but bfloat16 counts as float32."""
-    sizes: Counter[torch.dtype] = Counter()
+    sizes: Counter[str] = Counter()
     for info in source.tensors.values():
         sizes[info.dtype] += math.prod(info.shape)
-    return "bfloat16" if sizes.most_common(1)[0][0] is torch.bfloat16 else "float32"
+    return "bfloat16" if sizes.most_common(1)[0][0] == "bfloat16" else "float32"
 
 
 def _flat(values: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import torch
 
 from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.norm_stats import NORMALIZATIONS, Stats
@@ -21,7 +20,7 @@ _MOST_RADIANS = 10.0  # no joint turns further, so larger numbers are degrees, p
 def summarize(description: Description) -> dict[str, Any]:
     """All facts but those of the robot file; JSON values."""
     config, settings, stats = description.config, description.settings, description.norm_stats
-    counts = Counter[torch.dtype]()
+    counts = Counter[str]()
     for info in description.tensors.values():
         counts[info.dtype] += math.prod(info.shape)
     return {
@@ -29,7 +28,7 @@ def summarize(description: Description) -> dict[str, Any]:
         "format": description.format,
         "model": config.model,
         "parameters": sum(counts.values()),
-        "dtypes": {str(dtype).removeprefix("torch."): count for dtype, count in counts.most_common()},
+        "dtypes": dict(counts.most_common()),
         "bytes": sum(info.nbytes for info in description.tensors.values()),
         "bytes_on_disk": bytes_on_disk(description),
         "config": config.to_dict(),

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pi0_ros.checkpoints.describe import Sizes, open_checkpoint
 from pi0_ros.checkpoints.description import Description
-from pi0_ros.checkpoints.load import Sizes, check_device, load_model, open_checkpoint
+from pi0_ros.checkpoints.load import check_device, load_model
 from pi0_ros.checkpoints.norm_stats import Stats, unnormalize
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
-from pi0_ros.checkpoints.weights import Source, whole
+from pi0_ros.checkpoints.sources import Source, whole
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.model.pi0 import Pi0

@@ -135,7 +135,7 @@ def _asked(args: argparse.Namespace) -> Asked:
 
 def _local(options: PolicyOptions, robot: Robot | None) -> tuple[Robot, str, str]:
     """The robot that a checkpoint drives, what tells it from others, and its name; reads no weights."""
-    from pi0_ros.checkpoints.checkpoint import describe, load_spec
+    from pi0_ros.checkpoints.describe import describe, load_spec
     from pi0_ros.checkpoints.load import check_device
     from pi0_ros.checkpoints.robot_file import fits
     from pi0_ros.policy.policy import pick_device

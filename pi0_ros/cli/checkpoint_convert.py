@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from pi0_ros.base.printing import labelled, size, value
@@ -66,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         asset_id=args.asset or asset_id(description),
         tokenizer=args.tokenizer,
         base=args.base,
-        dtype=getattr(torch, args.dtype) if args.dtype else None,
+        dtype=args.dtype,
         lerobot_release=args.lerobot_release,
     )
     dst = plan.check_target(args.dst, args.overwrite)

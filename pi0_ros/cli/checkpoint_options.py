@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from pi0_ros.base.errors import InputError
-from pi0_ros.checkpoints.checkpoint import describe
+from pi0_ros.checkpoints.describe import describe
 from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.locate import locate
 from pi0_ros.checkpoints.peft import ADAPTER

@@ -16,16 +16,18 @@ import contextlib
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from pi0_ros.base.arguments import count, positive, whole
 from pi0_ros.base.printing import labelled, value
-from pi0_ros.checkpoints.checkpoint import describe
+from pi0_ros.checkpoints.describe import describe
 from pi0_ros.checkpoints.lerobot import RELEASES
-from pi0_ros.checkpoints.verify import Differences, Progress, verify_checkpoints
 from pi0_ros.cli.checkpoint_options import BASE_HELP, CONFIG_HELP, RELEASE_HELP, check_asset, check_base, read_config
+
+if TYPE_CHECKING:
+    from pi0_ros.checkpoints.verify import Differences, Progress
 
 INDENT = 12
 SAME_STATISTICS = 1e-5  # model units: formats round statistics and add epsilons of their own
@@ -52,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`pi0 checkpoint verify`: 0 when they act the same, 1 when they do not."""
+    from pi0_ros.checkpoints.verify import verify_checkpoints
+
     check_base(args.base, args.a, args.b)
     config = read_config(args.config)
     if args.asset is not None:

@@ -33,9 +33,9 @@ class Facts:
 
 
 def examine_checkpoint(robot: Robot, folder: Path, tokenizer: str = "") -> tuple[list[Finding], Facts | None]:
-    """What is wrong with the checkpoint, and its facts where it can be read. Imports torch."""
+    """What is wrong with the checkpoint, and its facts where it can be read."""
     try:
-        from pi0_ros.checkpoints.checkpoint import load_spec
+        from pi0_ros.checkpoints.describe import load_spec
         from pi0_ros.inference.metadata import Metadata, check_robot
     except ImportError as problem:
         todo = "run this on the machine of the policy process"

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
-from multiprocessing import get_context
 from pathlib import Path
 
 from pi0_ros.base.findings import Finding, error, note, ok
@@ -30,9 +26,6 @@ from pi0_ros.doctor.statistics import check_shown
 from pi0_ros.doctor.streams import SLOW, check_streams
 from pi0_ros.robot import Camera, CommandGroup, Robot, RobotFileError, StateTopic, load_robot
 
-NICENESS = 5  # of the process that reads the checkpoint
-Examined = tuple[list[Finding], "Facts | None"]
-
 
 def examine(
     robot_name: str,
@@ -40,7 +33,7 @@ def examine(
     tokenizer: str = "",
     listen: Callable[[Robot], Session] | None = None,
 ) -> Iterator[Finding]:
-    """All findings. `listen`, if any, hears the robot's topics for a while, and meanwhile the checkpoint is read."""
+    """All findings. `listen`, if any, hears the robot's topics for a while."""
     try:
         robot = load_robot(robot_name)
     except RobotFileError as problem:
@@ -56,13 +49,11 @@ def examine_robot(
     """The same for a robot file that was read."""
     cameras = ", ".join(f"{camera.name} ({camera.slot})" for camera in robot.cameras) or "none"
     yield ok("robot file", f"{robot.name}: {len(robot.joints)} joints; cameras {cameras}")
-    with ExitStack() as stack:
-        waiting = _begin(stack, robot, checkpoint, tokenizer) if checkpoint is not None and listen is not None else None
-        session = listen(robot) if listen is not None else None
-        facts: Facts | None = None
-        if checkpoint is not None:
-            found, facts = waiting.result() if waiting else examine_checkpoint(robot, checkpoint, tokenizer)
-            yield from found
+    facts: Facts | None = None
+    if checkpoint is not None:  # before listening: reading would keep messages waiting
+        found, facts = examine_checkpoint(robot, checkpoint, tokenizer)
+        yield from found
+    session = listen(robot) if listen is not None else None
     gpu = gpu_memory()
     yield check_torch(gpu, facts.weights_bytes if facts is not None else 0)
     if facts is not None:
@@ -141,15 +132,3 @@ def _observation(session: Session, streams: list[Finding]) -> Iterator[Finding]:
         yield ok("observation", "complete: this is what the policy will see")
     elif not any(finding.severity == "error" for finding in streams):  # else they have said why
         yield error("observation", "; ".join(session.problems), "the policy would wait for this")
-
-
-def _begin(stack: ExitStack, robot: Robot, checkpoint: Path, tokenizer: str) -> Future[Examined]:
-    """Read the checkpoint in a process of its own: importing torch would keep messages waiting."""
-    pool = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin_quietly))
-    return pool.submit(examine_checkpoint, robot, checkpoint, tokenizer)
-
-
-def _begin_quietly() -> None:
-    """Of the process that reads: what drives the robot goes first; and taking torch apart at its end takes a second."""
-    os.nice(NICENESS)
-    atexit.register(os._exit, 0)

@@ -12,7 +12,8 @@ import torch
 from policy_fixtures import TOKENIZER, tiny_checkpoint, tiny_config, tiny_robot, tiny_stats
 
 from pi0_ros.checkpoints import folders as module
-from pi0_ros.checkpoints.checkpoint import CheckpointError, load_checkpoint, load_spec, save_checkpoint
+from pi0_ros.checkpoints.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from pi0_ros.checkpoints.describe import load_spec
 from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.model.pi0 import Pi0
 

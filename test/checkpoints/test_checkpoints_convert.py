@@ -14,12 +14,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pi0_ros.checkpoints.convert import convert_checkpoint
-from pi0_ros.checkpoints.load import describe_checkpoint, load_model
+from pi0_ros.checkpoints.describe import describe_checkpoint
+from pi0_ros.checkpoints.load import load_model
 from pi0_ros.checkpoints.norm_stats import NORMALIZATIONS, NormStats, Stats, normalize, unnormalize
 from pi0_ros.checkpoints.renormalize import renormalize
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
+from pi0_ros.checkpoints.sources import EMBEDDING, TIED_HEAD, UNUSED_HEAD
 from pi0_ros.checkpoints.verify import verify_checkpoints
-from pi0_ros.checkpoints.weights import EMBEDDING, TIED_HEAD, UNUSED_HEAD, save_model
+from pi0_ros.checkpoints.weights import save_model
 from pi0_ros.model.pi0 import Pi0
 from pi0_ros.robot import load_robot
 from pi0_ros.tokens.tokenizer import Tokenizer

@@ -13,11 +13,13 @@ from orbax_files import read_orbax, write_orbax
 from safetensors.torch import load_file, save_file
 
 from pi0_ros.checkpoints.convert import convert_checkpoint
-from pi0_ros.checkpoints.load import describe_checkpoint, load_model
+from pi0_ros.checkpoints.describe import describe_checkpoint
+from pi0_ros.checkpoints.load import load_model
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
+from pi0_ros.checkpoints.sources import EMBEDDING, TIED_HEAD
 from pi0_ros.checkpoints.spec import policy_spec
 from pi0_ros.checkpoints.verify import verify_checkpoints as verify
-from pi0_ros.checkpoints.weights import EMBEDDING, TIED_HEAD, named_weights
+from pi0_ros.checkpoints.weights import named_weights
 from pi0_ros.model.fast import Pi0Fast
 from pi0_ros.robot import load_robot
 

@@ -15,14 +15,14 @@ import reference
 import torch
 from safetensors.torch import load_file, save_file
 
-from pi0_ros.checkpoints.checkpoint import load_spec
 from pi0_ros.checkpoints.convert import convert_checkpoint, plan_conversion
+from pi0_ros.checkpoints.describe import describe_checkpoint, load_spec, open_checkpoint
 from pi0_ros.checkpoints.lerobot import feature_of
 from pi0_ros.checkpoints.lerobot_keys import OF_RUNNING, OF_TRAINING
 from pi0_ros.checkpoints.lerobot_steps import STATE
-from pi0_ros.checkpoints.load import describe_checkpoint, load_model, open_checkpoint
+from pi0_ros.checkpoints.load import load_model
 from pi0_ros.checkpoints.safetensors_files import CheckpointError
-from pi0_ros.checkpoints.weights import whole
+from pi0_ros.checkpoints.sources import whole
 from pi0_ros.robot import file as robots
 from pi0_ros.robot import load_robot, robot_from_yaml
 

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pi0_ros.checkpoints.load import load_model
-from pi0_ros.checkpoints.weights import EMBEDDING, TIED_HEAD, UNUSED_HEAD, named_weights
+from pi0_ros.checkpoints.sources import EMBEDDING, TIED_HEAD, UNUSED_HEAD
+from pi0_ros.checkpoints.weights import named_weights
 from pi0_ros.model.paligemma import ModelInput
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0}

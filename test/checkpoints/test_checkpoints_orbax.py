@@ -15,13 +15,14 @@ import torch
 from orbax_files import read_orbax, write_orbax
 from safetensors.torch import load_file
 
+from pi0_ros.checkpoints.describe import describe_checkpoint, open_checkpoint
 from pi0_ros.checkpoints.jax_names import JaxSource
-from pi0_ros.checkpoints.load import describe_checkpoint, load_model, open_checkpoint
+from pi0_ros.checkpoints.load import load_model
 from pi0_ros.checkpoints.lora import merge_leaf
 from pi0_ros.checkpoints.orbax import OrbaxLeaves
 from pi0_ros.checkpoints.safetensors_files import CheckpointError, TensorInfo
 from pi0_ros.checkpoints.sizes import infer_config
-from pi0_ros.checkpoints.weights import model_shapes, whole
+from pi0_ros.checkpoints.sources import model_shapes, whole
 from pi0_ros.model.config import ModelConfig
 
 both_models = pytest.mark.parametrize("name", reference.MODELS)
@@ -132,7 +133,7 @@ def test_merged_attention_computes_what_the_reference_layer_does(kind, leaf, ein
     weight, a, b = (blocks[f"lora_{kind}_{part}"] for part in ("w", "lora_a", "lora_b"))
     if kind == "kv":
         weight, a, b = (x[:, None] if x.ndim == 3 else x for x in (weight, a, b))
-    merged = merge_leaf(f"PaliGemma/llm/layers/{leaf}", weight, a, b)
+    merged = torch.from_numpy(merge_leaf(f"PaliGemma/llm/layers/{leaf}", *(x.numpy() for x in (weight, a, b))))
     torch.testing.assert_close(
         torch.einsum(einsum, blocks[f"lora_{kind}_x"], merged), blocks[f"lora_{kind}_y"], atol=1e-4, rtol=0
     )
@@ -141,7 +142,12 @@ def test_merged_attention_computes_what_the_reference_layer_does(kind, leaf, ein
 def test_merged_feed_forward_computes_what_the_reference_layer_does(blocks):
     part = {key.removeprefix("lora_ffn_"): value for key, value in blocks.items()}
     gating, linear = (
-        merge_leaf(f"PaliGemma/llm/layers/mlp/{key}", part[key], part[f"{key}_lora_a"], part[f"{key}_lora_b"])
+        torch.from_numpy(
+            merge_leaf(
+                f"PaliGemma/llm/layers/mlp/{key}",
+                *(part[name].numpy() for name in (key, f"{key}_lora_a", f"{key}_lora_b")),
+            )
+        )
         for key in ("gating_einsum", "linear")
     )
     gate = torch.nn.functional.gelu(part["x"] @ gating[0], approximate="tanh")
@@ -200,7 +206,7 @@ class Shapes:
     def __init__(self, name: str, extra: dict[str, list[int]] | None = None) -> None:
         shapes = json.loads((reference.ROOT.parent / "keys" / f"{name}_jax.json").read_text()) | (extra or {})
         self.path = Path(name)
-        self.leaves = {leaf: TensorInfo(tuple(shape), torch.float32) for leaf, shape in shapes.items()}
+        self.leaves = {leaf: TensorInfo(tuple(shape), "float32") for leaf, shape in shapes.items()}
 
 
 @both_models

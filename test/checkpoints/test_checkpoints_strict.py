@@ -16,10 +16,12 @@ import reference
 import torch
 from safetensors.torch import load_file, save_file
 
-from pi0_ros.checkpoints.load import describe_checkpoint, load_model, open_checkpoint, warn_of_tf32
+from pi0_ros.checkpoints.describe import describe_checkpoint, open_checkpoint
+from pi0_ros.checkpoints.load import load_model, warn_of_tf32
 from pi0_ros.checkpoints.safetensors_files import CheckpointError, TensorInfo
 from pi0_ros.checkpoints.sizes import infer_config
-from pi0_ros.checkpoints.weights import EMBEDDING, TIED_HEAD, UNUSED_HEAD, canonical_name, save_model, whole
+from pi0_ros.checkpoints.sources import EMBEDDING, TIED_HEAD, UNUSED_HEAD, canonical_name, whole
+from pi0_ros.checkpoints.weights import save_model
 from pi0_ros.model.config import Expert, ModelConfig
 from pi0_ros.model.pi0 import Pi0
 
@@ -58,9 +60,7 @@ class Shapes:
         heads = (TIED_HEAD, UNUSED_HEAD)
         self.path = Path(name)
         self.tensors = {
-            key: TensorInfo(tuple(entry[0]), getattr(torch, entry[column]))
-            for key, entry in keys.items()
-            if key not in heads
+            key: TensorInfo(tuple(entry[0]), entry[column]) for key, entry in keys.items() if key not in heads
         }
 
 

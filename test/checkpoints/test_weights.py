@@ -13,15 +13,9 @@ import reference
 import torch
 from safetensors.torch import load_file, save_file
 
-from pi0_ros.checkpoints.weights import (
-    EMBEDDING,
-    TIED_HEAD,
-    UNUSED_HEAD,
-    WeightsError,
-    load_model,
-    named_weights,
-    save_model,
-)
+from pi0_ros.checkpoints.safetensors_files import WeightsError
+from pi0_ros.checkpoints.sources import EMBEDDING, TIED_HEAD, UNUSED_HEAD
+from pi0_ros.checkpoints.weights import load_model, named_weights, save_model
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.pi0 import Pi0
 
@@ -134,5 +128,5 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_a_dtype_that_checkpoints_do_not_have_is_refused(tmp_path):
     model = reference.model("pi0").double()
-    with pytest.raises(WeightsError, match="cannot write weights as torch.float64"):
+    with pytest.raises(WeightsError, match="cannot write weights as float64"):
         save_model(model, tmp_path / "model.safetensors")

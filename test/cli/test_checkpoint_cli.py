@@ -25,12 +25,12 @@ pytest.importorskip("tensorstore")
 from conftest import wait_until
 
 from pi0_ros.checkpoints import robot_file, summary
+from pi0_ros.checkpoints.describe import describe_checkpoint
 from pi0_ros.checkpoints.lerobot_files import write_lerobot_files
-from pi0_ros.checkpoints.load import describe_checkpoint
 from pi0_ros.checkpoints.norm_stats import Stats
 from pi0_ros.checkpoints.orbax import OrbaxLeaves
 from pi0_ros.checkpoints.safetensors_files import CheckpointError, SafetensorsFile
-from pi0_ros.checkpoints.weights import TorchSource
+from pi0_ros.checkpoints.sources import TorchSource
 from pi0_ros.cli.checkpoint_options import describe_for
 from pi0_ros.cli.main import main
 from pi0_ros.robot import load_robot, robot_from_yaml
@@ -399,7 +399,7 @@ def test_the_command_that_says_the_release_runs_as_printed(tmp_path: Path, capsy
 
 _SLOWLY = """
 import sys, time
-from pi0_ros.checkpoints.weights import TorchSource
+from pi0_ros.checkpoints.sources import TorchSource
 from pi0_ros.cli.main import main
 read = TorchSource.pieces
 def pieces(self, name):

@@ -14,7 +14,8 @@ from policy_fixtures import TOKENIZER
 from reference import ROOT as REFERENCE
 from reference import case
 
-from pi0_ros.checkpoints.checkpoint import CheckpointError, describe, load_checkpoint, load_spec
+from pi0_ros.checkpoints.checkpoint import CheckpointError, load_checkpoint
+from pi0_ros.checkpoints.describe import describe, load_spec
 from pi0_ros.observation.streams import Observation
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.transforms import make_inputs

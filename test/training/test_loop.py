@@ -20,7 +20,8 @@ from synthetic import ROBOT, TINY, make_data, make_source
 
 from pi0_ros.base.errors import InputError
 from pi0_ros.checkpoints.checkpoint import load_checkpoint
-from pi0_ros.checkpoints.weights import disk_name, load_model
+from pi0_ros.checkpoints.sources import disk_name
+from pi0_ros.checkpoints.weights import load_model
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.paligemma import ModelInput
 from pi0_ros.model.pi0 import Pi0

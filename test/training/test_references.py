@@ -18,7 +18,8 @@ from synthetic import ROBOT, TINY, make_data, make_source
 from torch import Tensor
 
 from pi0_ros.checkpoints.jax_names import _rules
-from pi0_ros.checkpoints.weights import disk_name, load_model, named_weights
+from pi0_ros.checkpoints.sources import disk_name
+from pi0_ros.checkpoints.weights import load_model, named_weights
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.model.fast import Pi0Fast
 from pi0_ros.model.lora import add_lora, lora_layers, unreached

@@ -74,6 +74,10 @@ def test_frozen_parts_are_bfloat16_only_where_the_reference_has_them_so() -> Non
     assert all(p.dtype == torch.float32 for p in build(small("pi05", trainable="expert_only")).parameters())
 
 
+def _merged(leaf: str, *parts: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(merge_leaf(leaf, *(part.detach().numpy() for part in parts)))
+
+
 def test_factors_in_the_form_of_openpi_merge_as_its_leaves() -> None:
     """Against the rule by which released LoRA checkpoints are read, for every kind of projection."""
     config = ModelConfig.from_dict({**ModelConfig.preset("demo").to_dict(), **TINY})
@@ -83,14 +87,14 @@ def test_factors_in_the_form_of_openpi_merge_as_its_leaves() -> None:
     layers = lora_layers(model)
     q, o, down = (layers[f"vlm.layers.0.{name}"] for name in ("self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj"))
     weight = q.weight.detach().unflatten(0, (heads, dim)).transpose(1, 2)  # [heads, width, head_dim]
-    merged = merge_leaf("attn/q_einsum/w", weight, q.lora_a.detach(), q.lora_b.detach())
+    merged = _merged("attn/q_einsum/w", weight, q.lora_a, q.lora_b)
     wanted = merged.transpose(1, 2).flatten(0, 1)
     torch.testing.assert_close(q.weight.detach() + q.change.delta(q.lora_a, q.lora_b).detach(), wanted)
     weight = o.weight.detach().T.unflatten(0, (heads, dim))  # [heads, head_dim, width]
     a = o.lora_a.detach()[0].unflatten(0, (heads, dim))
-    wanted = merge_leaf("attn/attn_vec_einsum/w", weight, a, o.lora_b.detach()).flatten(0, 1).T
+    wanted = _merged("attn/attn_vec_einsum/w", weight, a, o.lora_b).flatten(0, 1).T
     torch.testing.assert_close(o.weight.detach() + o.change.delta(o.lora_a, o.lora_b).detach(), wanted)
-    wanted = merge_leaf("mlp/linear", down.weight.detach().T, down.lora_a.detach()[0], down.lora_b.detach()[0]).T
+    wanted = _merged("mlp/linear", down.weight.T, down.lora_a[0], down.lora_b[0]).T
     torch.testing.assert_close(down.weight.detach() + down.change.delta(down.lora_a, down.lora_b).detach(), wanted)
     assert down.change.scale == 1.0 and layers["expert.layers.1.mlp.up_proj"].lora_a.shape[-1] == 3
     assert "vlm.layers.1.self_attn.q_proj" not in layers and "vlm.layers.1.self_attn.k_proj" in layers

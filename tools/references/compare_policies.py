@@ -155,7 +155,7 @@ def cameras_of(arrays: dict[str, np.ndarray]) -> list[str]:
 
 def lerobot_row(case: dict[str, Any], folder: Path, arrays: dict[str, np.ndarray], words: Path) -> dict[str, float]:
     """Compare a batch of observations through a policy of LeRobot and its processors."""
-    from pi0_ros.checkpoints.load import describe_checkpoint
+    from pi0_ros.checkpoints.describe import describe_checkpoint
 
     description = describe_checkpoint(folder / "checkpoint", config=unsaid(case))
     robot = lerobot_robot(case, arrays, description.settings.relative_actions)
