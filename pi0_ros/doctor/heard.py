@@ -113,6 +113,7 @@ class Session:
     other_nodes: tuple[str, ...] = ()  # of the domain; live only
     domain: str = "0"
     latency_p99_s: float = math.nan  # of the policy that runs, where one does
+    deaf: list[tuple[float, float]] = field(default_factory=list)  # when nobody listened, on the steady clock
     waited_share: float = 0.0  # of the time of listening in which something waited for a core of this machine
     problems: list[str] = field(default_factory=list)  # why no observation could be made at the end
 

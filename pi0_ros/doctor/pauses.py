@@ -23,11 +23,18 @@ class Pause:
     topic: str
     began_s: float
     ended_s: float
+    length_s: float  # of it, in which a message could have been heard
     slight: bool = False  # short and rare: every machine has one now and then
 
-    @property
-    def length_s(self) -> float:
-        return self.ended_s - self.began_s
+
+def silences(session: Session, heard: Heard) -> np.ndarray:
+    """The times between arrivals, less those in which nobody listened; s, float64 [N - 1]."""
+    arrivals = np.array(heard.arrivals)
+    begins, ends = arrivals[:-1], arrivals[1:]
+    found: np.ndarray = ends - begins
+    for began, ended in session.deaf:
+        found = found - np.clip(np.minimum(ends, ended) - np.maximum(begins, began), 0.0, None)
+    return found
 
 
 def pauses_beyond(session: Session, limits: dict[str, float]) -> list[Pause]:
@@ -36,12 +43,13 @@ def pauses_beyond(session: Session, limits: dict[str, float]) -> list[Pause]:
     for heard in session.topics.values():
         if heard.command or len(heard.arrivals) < 2:
             continue
-        limit, periods = limits[heard.topic], np.diff(heard.arrivals)
+        limit, periods = limits[heard.topic], silences(session, heard)
         longest = int(np.argmax(periods))
         if periods[longest] > limit:
             rare = int((periods > limit).sum()) <= max(1.0, float(periods.sum()) / RARE_S)
-            slight = bool(rare and periods[longest] <= SHORT * limit)
-            found.append(Pause(heard.topic, heard.arrivals[longest], heard.arrivals[longest + 1], slight))
+            length = float(periods[longest])
+            began, ended = heard.arrivals[longest : longest + 2]
+            found.append(Pause(heard.topic, began, ended, length, slight=rare and length <= SHORT * limit))
     return found
 
 
@@ -57,7 +65,7 @@ def shared(session: Session, pauses: Sequence[Pause]) -> list[Pause]:
     streams = [heard for heard in session.topics.values() if not heard.command and len(heard.arrivals) > 2]
     if len(streams) < 2:
         return []
-    return [pause for pause in pauses if all(_pauses(heard, pause) for heard in streams)]
+    return [pause for pause in pauses if all(_pauses(session, heard, pause) for heard in streams)]
 
 
 def shared_pause(session: Session, pauses: Sequence[Pause]) -> Finding:
@@ -71,10 +79,19 @@ def shared_pause(session: Session, pauses: Sequence[Pause]) -> Finding:
     return note("machine", what) if all(pause.slight for pause in pauses) else warning("machine", what, todo)
 
 
-def _pauses(heard: Heard, pause: Pause) -> bool:
+def deafness(session: Session, limits: dict[str, float]) -> list[Finding]:
+    """A note where this process itself got no time for so long that a topic may have paused unheard."""
+    longest = max((ended - began for began, ended in session.deaf), default=0.0)
+    if longest <= min((limits[heard.topic] for heard in session.topics.values() if not heard.command), default=0.0):
+        return []
+    what = f"the doctor itself got no time for {longest:.2f} s: whether a topic paused meanwhile was not judged"
+    return [note("machine", what)]
+
+
+def _pauses(session: Session, heard: Heard, pause: Pause) -> bool:
     """Whether this topic, too, was silent for unusually long during the pause."""
     arrivals = np.array(heard.arrivals)
-    periods = np.diff(arrivals)
+    periods = silences(session, heard)
     meets = (arrivals[1:] > pause.began_s) & (arrivals[:-1] < pause.ended_s)
     longest = float(periods[meets].max()) if meets.any() else 0.0
     return longest >= max(PERIODS * float(np.median(periods)), SHARE * pause.length_s)

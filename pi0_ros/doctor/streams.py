@@ -10,7 +10,7 @@ from pi0_ros.base.findings import Finding, error, ok, warning
 from pi0_ros.base.foreign import MAX_LINE_CHARS, shortened
 from pi0_ros.doctor.graph import check_ends
 from pi0_ros.doctor.heard import Heard, Session
-from pi0_ros.doctor.pauses import Pause, own_pause, pauses_beyond, shared, shared_pause
+from pi0_ros.doctor.pauses import Pause, deafness, own_pause, pauses_beyond, shared, shared_pause
 from pi0_ros.robot import Camera, CommandGroup, Robot
 
 EARLY_S = 0.05  # a stamp further in the future is another clock's
@@ -33,6 +33,7 @@ def check_streams(session: Session) -> list[Finding]:
     pauses = pauses_beyond(session, limits)
     if together := shared(session, pauses):
         found.append(shared_pause(session, together))
+    found += deafness(session, limits)
     alone = {pause.topic: pause for pause in pauses if pause not in together}
     for heard in session.topics.values():
         own = [*check_ends(session, heard), *_stream(session, heard, skew, alone.get(heard.topic))]

@@ -32,6 +32,8 @@ NAME = "pi0_doctor"
 DISCOVERY_S = 1.2  # beyond the time of listening: publishers that are found late
 LOOKS_EVERY_S = 0.2  # for new listeners to commands
 LEAST_S = 1.0  # of a topic that was found late
+TURN_S = 0.05  # so long it waits for a message at once
+DEAF_S = 0.1  # a turn that takes longer was not ours: another process had the core, or the middleware held us up
 HEARS_ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)  # commands, of whatever publisher
 
 
@@ -60,9 +62,12 @@ def _listen(node: Node, executor: SingleThreadedExecutor, robot: Robot, seconds:
         _subscribe(node, session, heard, buffer)
     node.create_subscription(DiagnosticArray, "/diagnostics", partial(_diagnosed, session), 10)
     began, waited_before = time.monotonic(), waited_s()
-    found_at = dict.fromkeys(session.topics, math.inf)
+    found_at, turn = dict.fromkeys(session.topics, math.inf), began
     while (now := time.monotonic()) < began + seconds + discovery_s:
-        executor.spin_once(timeout_sec=0.05)
+        if now - turn > TURN_S + DEAF_S:
+            session.deaf.append((turn, now))
+        turn = now
+        executor.spin_once(timeout_sec=TURN_S)
         asked.ask(session)
         for topic, heard in session.topics.items():
             if found_at[topic] == math.inf and (heard.arrivals or _ends(node, heard)):

@@ -339,6 +339,17 @@ def test_one_short_pause_is_worth_a_word_and_no_warning(pauses: tuple, severity:
     assert bool(told[0].todo) == (severity == "warning")
 
 
+def test_what_paused_while_the_doctor_got_no_time_is_no_pause() -> None:
+    """Nobody listened: that is said in a note. What paused longer than that did pause."""
+    session = listened(number=1, silent=lambda topic, t: 1.2 < t < 1.8)
+    session.deaf.append((1.22, 1.77))
+    told = [f for f in check_session(session, GOOD) if f.check in ("rate", "machine")]
+    assert [f.severity for f in told] == ["note"] and "no time for 0.55 s" in told[0].what
+    session.deaf[:] = [(1.22, 1.5)]
+    told = [f for f in check_session(session, GOOD) if f.check in ("rate", "machine")]
+    assert [f.severity for f in told] == ["warning", "note"] and "all 3 topics paused" in told[0].what
+
+
 def test_a_busy_machine_is_one_cause_and_one_line() -> None:
     slow = [
         warning("rate", f"/camera_{n}: 6 Hz, the policy was trained at dataset_fps 20", "raise it") for n in range(2)
