@@ -30,6 +30,10 @@ READ_WITH: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "checkpoint": ("policy", "backend", ("local",)),
     "device": ("policy", "backend", ("local",)),
     "server": ("policy", "backend", ("zmq", "openpi")),
+    "tokenizer": ("policy", "backend", ("local",)),
+    "keys": ("policy", "backend", ("zmq",)),
+    "image_coding": ("policy", "backend", ("zmq",)),
+    "token_file": ("policy", "backend", ("openpi",)),
     "deadman_button": ("controller", "deadman_topic", ()),
     "rviz_config": ("", "rviz", ("true",)),
 }
@@ -154,6 +158,10 @@ POLICY = (
     _of("policy", "server"),
     PROMPT,
     _of("policy", "device"),
+    _of("policy", "tokenizer"),
+    _of("policy", "keys"),
+    _of("policy", "image_coding"),
+    _of("policy", "token_file"),
 )
 TRANSITION = _of("controller", "transition")
 RTC = _of("policy", "rtc.mode")

@@ -32,6 +32,12 @@ def look_up(commands: Iterable[Command]) -> None:
         problems += missing(command.node, local)
         if command.node == "policy" and local:
             problems += _checkpoint(str(value["checkpoint"]))
+        if command.node == "policy":
+            problems += [
+                f"{name}:={value[name]}: there is no such {kind}"
+                for name, kind in (("tokenizer", "file or folder"), ("keys", "folder"), ("token_file", "file"))
+                if value[name] and not Path(str(value[name])).expanduser().exists()
+            ]
         if command.node == "recorder":
             check_folder(Path(str(value["out_dir"])).expanduser().resolve())
         if command.node == "policy" and not problems:

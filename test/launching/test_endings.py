@@ -183,6 +183,7 @@ def test_a_killed_policy_leaves_a_controller_that_holds(kind: str, attempt: int,
     [
         ("policy", ["robot:=demoarm", "backend:=zmq"], "no robot is called 'demoarm'"),
         ("policy", ["robot:=demo_arm", "checkpoint:=/nowhere"], "there is no such checkpoint"),
+        ("policy", ["robot:=demo_arm", "backend:=zmq", "keys:=/nowhere"], "keys:=/nowhere: there is no such folder"),
         ("policy", ["robot:=demo_arm"], "no checkpoint is given"),
         ("policy", ["robot:=demo_arm", "backend:=zmq", "transition:=soft"], "transition:=soft: this argument takes"),
         ("policy", ["robot:=demo_arm", "backend:=zmq", "seam:=blend"], "is called 'transition' now"),

@@ -176,6 +176,8 @@ def test_launch_arguments_become_typed_parameters() -> None:
         (["robot:=demo_arm", "server:=a", "server:=b"], "argument 'server' is given twice"),
         (["robot:=demo_arm", "backend:=zmq", "checkpoint:=x"], "checkpoint:=x is read with backend:=local only"),
         (["robot:=demo_arm", "checkpoint:=x", "server:=a"], "server:=a is read with backend:=zmq or openpi only"),
+        (["robot:=demo_arm", "checkpoint:=x", "keys:=a"], "keys:=a is read with backend:=zmq only"),
+        (["robot:=demo_arm", "backend:=zmq", "token_file:=a"], "token_file:=a is read with backend:=openpi only"),
         (["robot:=demo_arm", "checkpoint:=x", "deadman_button:=4"], "is read with deadman_topic:=... only"),
     ],
 )
