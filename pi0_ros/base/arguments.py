@@ -1,11 +1,27 @@
-"""Numbers on a command line, checked while the arguments are read: argparse names the option that is wrong."""
+"""Numbers and ROS names on a command line, checked while it is read: argparse names the option that is wrong."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import re
 
-NAMESPACE = r"([A-Za-z_]\w*(/[A-Za-z_]\w*)*)?"  # of nodes, without the slashes around it; also none
+_NAME = "[A-Za-z_][A-Za-z0-9_]*"
+NAMESPACE = f"({_NAME}(/{_NAME})*)?"  # of nodes, without the slashes around it; also none
+
+
+def namespace(text: str) -> str:
+    """A namespace of ROS nodes, such as left or /lab/left; "" for none."""
+    if not re.fullmatch(NAMESPACE, text.strip("/")):
+        raise argparse.ArgumentTypeError(f"{text!r}: write letters, digits and _ only, for example left")
+    return text
+
+
+def ros_name(text: str) -> str:
+    """The name of a ROS topic or node, with or without a slash before it."""
+    if not re.fullmatch(f"/?{_NAME}(/{_NAME})*", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: ROS names are of letters, digits and _, with / between them")
+    return text
 
 
 def count(text: str) -> int:

@@ -15,7 +15,7 @@ from pi0_ros.cli.operator_options import add_operator_arguments, as_status
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 estop`."""
-    add_operator_arguments(parser)
+    add_operator_arguments(parser, timeout_s=10.0)  # rather late than not at all
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pi0_ros.base.arguments import positive
+from pi0_ros.base.arguments import positive, ros_name
 from pi0_ros.base.errors import InputError
 from pi0_ros.control.latency import Traces, advice, summarise, table
 
@@ -24,16 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=positive, default=10.0, help="how long to listen (default %(default)s)")
     parser.add_argument("--bag", type=Path, help="read this recording instead of listening")
     parser.add_argument("--plot", type=Path, help="write a picture (PNG) of all chunks")
-    parser.add_argument("--topic", default=TOPIC, help="for another namespace (default %(default)s)")
+    parser.add_argument("--topic", type=ros_name, default=TOPIC, help="for another namespace (default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
     traces = _recorded(args.bag, args.topic) if args.bag else _heard(args.seconds, args.topic)
     if len(traces.complete) < 2:
         where = str(args.bag) if args.bag else f"{args.seconds:g} s"
+        todo = "run policy and controller, and arm the controller"
+        if args.bag and not traces.published:
+            todo = f"record with `extra_topics: [{args.topic}]` while the policy drives, or listen to it without --bag"
         raise InputError(
             f"{where}: {traces.published} chunks on {args.topic}, {len(traces.complete)} of them followed, but at "
-            "least 2 are needed: run policy and controller, and arm the controller"
+            f"least 2 are needed: {todo}"
         )
     summary = summarise(traces.complete)
     print(f"{summary.traces} chunks, {summary.rate_hz:.1f} per second\n\n{table(summary)}\n")

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 
-from pi0_ros.base.arguments import NAMESPACE
+from pi0_ros.base.arguments import namespace
 from pi0_ros.base.errors import InputError
 from pi0_ros.monitor.layouts import foxglove, plotjuggler
 from pi0_ros.robot import load_robot
@@ -25,15 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 layout`."""
     parser.add_argument("viewer", choices=("foxglove", "plotjuggler"), help="the program that shall read it")
     parser.add_argument("--robot", required=True, help="robot file, by name or path")
-    parser.add_argument("--namespace", default="", help="where the robot's nodes are (default: nowhere)")
+    parser.add_argument(
+        "--namespace", type=namespace, default="", help="where the robot's nodes are (default: nowhere)"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to (default: printed)")
 
 
 def run(args: argparse.Namespace) -> int:
     """`pi0 layout`."""
     robot = load_robot(args.robot)
-    if not re.fullmatch(NAMESPACE, args.namespace.strip("/")):
-        raise InputError(f"--namespace {args.namespace!r}: write letters, digits and _ only, for example left")
     if args.viewer == "foxglove":
         text = json.dumps(foxglove(robot, args.namespace), indent=1) + "\n"
     else:

@@ -16,12 +16,15 @@ from __future__ import annotations
 import argparse
 import sys
 
+from pi0_ros.base.arguments import ros_name
 from pi0_ros.base.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `pi0 record`."""
-    parser.add_argument("--recorder", default="recorder", help="name of the recorder node (default recorder)")
+    parser.add_argument(
+        "--recorder", type=ros_name, default="recorder", help="name of the recorder node (default recorder)"
+    )
     parser.add_argument("--prompt", help="what the next episodes show, in words")
 
 
@@ -38,8 +41,9 @@ def run(args: argparse.Namespace) -> int:
 
     from pi0_ros.monitor.recorder_desk import Desk
     from pi0_ros.nodes.recorder_client import RecorderClient
-    from pi0_ros.nodes.ros import start_ros
+    from pi0_ros.nodes.ros import find_quickly, start_ros
 
+    find_quickly()
     start_ros()
     executor, node = SingleThreadedExecutor(), Node("record_keys")
     executor.add_node(node)

@@ -9,6 +9,7 @@ The exit status is 1 when one of them reports an error, or when nobody is heard.
 from __future__ import annotations
 
 import argparse
+import os
 
 from pi0_ros.cli.operator_options import add_operator_arguments
 
@@ -21,12 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`pi0 state`: 0, 1 when one of them has an error or nobody is heard."""
+    from pi0_ros.base.middleware import domain_of
     from pi0_ros.nodes.operator import operator
 
     with operator(args.namespace, args.timeout) as robot:
         heard = robot.statuses(1.2)  # they speak twice a second
     if not heard:
-        print("nobody is heard on /diagnostics: is it running, in this ROS_DOMAIN_ID?")
+        where = f"in ROS_DOMAIN_ID {domain_of(os.environ)}" + (
+            f" and namespace {args.namespace}" * bool(args.namespace)
+        )
+        print(f"nobody is heard on /diagnostics: is a robot running, {where}?")
         return 1
     for name, level, message, values in heard:
         who = f" (in charge: {values['in_charge']})" if "in_charge" in values else ""

@@ -13,11 +13,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from pi0_ros.base.middleware import profiles_variable
-from pi0_ros.launching.processes import ros_environment
 from pi0_ros.launching.surroundings import Surroundings
 from pi0_ros.nodes.messages import LATCHED
-from pi0_ros.nodes.ros import start_ros
+from pi0_ros.nodes.ros import find_quickly, start_ros
 
 LOOK_S = 1.0  # nodes are found one by one
 ANSWER_S = 2.0  # a living node that is not at work answers within
@@ -25,9 +23,7 @@ ANSWER_S = 2.0  # a living node that is not at work answers within
 
 def look_around(namespace: str, names: Iterable[str]) -> Surroundings:
     """What runs in `namespace` ("": none) under these names; takes `LOOK_S`, more where somebody has one of them."""
-    environment = ros_environment()
-    profiles = profiles_variable(environment)
-    os.environ.setdefault(profiles, environment[profiles])  # finds others quickly
+    find_quickly()
     context = rclpy.Context()
     start_ros(context=context)
     node = Node(

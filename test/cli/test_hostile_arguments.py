@@ -23,7 +23,8 @@ from pi0_ros.robot import load_robot
 SHIPPED = Path(__file__).parents[2] / "pi0_ros" / "sim" / "checkpoint"
 LIMIT_S = 20
 # What stands behind an argument, by its name in the program: something that must exist ("in"), a name among known
-# ones ("name"), a place to write ("out"), or any text ("text"). Numbers and choices are known by themselves.
+# ones ("name"), a name in ROS ("ros"), a place to write ("out"), or any text ("text"). Numbers and choices are known
+# by themselves.
 KINDS = {
     **dict.fromkeys(
         ("bags", "bag", "src", "path", "a", "b", "sources", "source", "dataset", "datasets", "stats"), "in"
@@ -38,10 +39,11 @@ KINDS = {
     **dict.fromkeys(("fps", "ray_address", "gpu", "websocket", "metrics", "status", "weights", "host"), "name"),
     **dict.fromkeys(("out", "dst", "plots", "plot", "log_dir", "page", "folder", "html", "png"), "out"),
     **dict.fromkeys(
-        ("prompt", "task", "recorder", "topic", "prompt_topic", "subtask_topic", "namespace", "text", "words", "names"),
+        ("prompt", "task", "prompt_topic", "subtask_topic", "text", "words", "names"),
         "text",
     ),
     **dict.fromkeys(("start_topic", "stop_topic", "discard_topic"), "text"),
+    **dict.fromkeys(("namespace", "recorder", "topic"), "ros"),
     **dict.fromkeys(("urdf",), "in"),
     **dict.fromkeys(("gripper", "without", "backend", "server", "keys", "token_file"), "name"),
 }
@@ -92,7 +94,7 @@ def kind_of(action: argparse.Action) -> str:
         return "choice"
     if action.type in (None, Path, str):
         return KINDS.get(action.dest, "")
-    return "name" if action.dest in KINDS else "number"
+    return KINDS.get(action.dest, "number")
 
 
 ALL = [(words, parser, action) for words, parser in parsers() for action in arguments(parser)]
@@ -123,6 +125,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 WRONG = {
     "in": ("no_such_thing", "empty_folder", "garbage.bin", "text.yaml", "odd.json", "odd_folder"),
     "name": ("no_such_name", "no_such_thing/robot.yaml", "garbage.bin", "::::"),
+    "ros": ("9left", "a b", "a//b", "lärm"),
     "out": ("garbage.bin/below_a_file",),
     "number": NUMBERS,
     "choice": ("no_such_choice",),
