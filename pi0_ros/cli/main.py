@@ -68,18 +68,10 @@ class Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Parse `argv` (default: the process's arguments), run the chosen command and return its exit status."""
     argv = take_traceback(sys.argv[1:] if argv is None else argv)
-    listing = "\n".join(f"  {name:14s} {summary}" for name, (_, summary) in COMMANDS.items())
-    overview = Parser(
-        prog="pi0",
-        description=f"{sys.modules['pi0_ros'].__doc__}\n\ncommands:\n{listing}",
-        epilog=f"`pi0 COMMAND --help` shows a command's options and examples. {TRACEBACK_HELP}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    overview.add_argument("--version", action="version", version=f"pi0_ros {version()}")
-    overview.add_argument("command", metavar="COMMAND")
     chosen = argv[0] if argv else ""
     try:
         try:
+            overview = _overview()
             chosen = overview.parse_args(argv[:1]).command
             if chosen not in COMMANDS:
                 near = difflib.get_close_matches(chosen, COMMANDS, 1)
@@ -98,6 +90,20 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except Exception as error:
         return report(error, f"pi0 {chosen}")
+
+
+def _overview() -> Parser:
+    """The parser of the first word."""
+    listing = "\n".join(f"  {name:14s} {summary}" for name, (_, summary) in COMMANDS.items())
+    overview = Parser(
+        prog="pi0",
+        description=f"{sys.modules['pi0_ros'].__doc__}\n\ncommands:\n{listing}",
+        epilog=f"`pi0 COMMAND --help` shows a command's options and examples. {TRACEBACK_HELP}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    overview.add_argument("--version", action="version", version=f"pi0_ros {version()}")
+    overview.add_argument("command", metavar="COMMAND")
+    return overview
 
 
 def version() -> str:

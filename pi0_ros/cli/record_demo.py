@@ -16,13 +16,14 @@ import argparse
 import multiprocessing
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pi0_ros.base.arguments import count, positive, span, whole
 from pi0_ros.base.errors import InputError
+from pi0_ros.base.workers import end_with_parent
 from pi0_ros.sim.plans import KINDS, LATENCY_S
 
 if TYPE_CHECKING:
@@ -87,10 +88,13 @@ def _in_process(args: argparse.Namespace) -> int:
                 failures += not _record_one(*job)
                 bar.update()
         else:
-            with ProcessPoolExecutor(args.workers, multiprocessing.get_context("spawn")) as pool:
-                for success in pool.map(_record_one, *zip(*jobs, strict=True), chunksize=4) if jobs else ():
-                    failures += not success
+            pool = ProcessPoolExecutor(args.workers, multiprocessing.get_context("spawn"), end_with_parent)
+            try:
+                for done in as_completed([pool.submit(_record_one, *job) for job in jobs]):
+                    failures += not done.result()
                     bar.update()
+            finally:
+                pool.shutdown(cancel_futures=True)
     return failures
 
 

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pi0_ros.base.workers import end_with_parent
 from pi0_ros.conversion.cut import convert_bag
 from pi0_ros.conversion.options import Options
 from pi0_ros.conversion.report import BagReport
@@ -109,16 +109,4 @@ def _begin_worker(lines: Any) -> None:
     with lines:
         lines.value += 1
         _line = lines.value
-    _end_with_parent()
-
-
-def _end_with_parent() -> None:
-    """Have this worker process end when the process that started it is killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    end_with_parent()

@@ -24,11 +24,15 @@ def write_episode(session: Session, path: Path, extra: dict[str, str], took_over
     def put(topic: str, message: Any, stamp_ns: int) -> None:
         writer.put(Message(topic, stamp_ns, to_cdr(message, kinds[topic])))
 
-    put(PROMPT_TOPIC, String(data=plan.text), session.began_ns)
-    if took_over:
-        put(IN_CHARGE_TOPIC, String(data=PERSON), session.began_ns)
-    for reading in session.readings:
-        put(*_message(robot, reading), reading.stamp_ns)
+    try:
+        put(PROMPT_TOPIC, String(data=plan.text), session.began_ns)
+        if took_over:
+            put(IN_CHARGE_TOPIC, String(data=PERSON), session.began_ns)
+        for reading in session.readings:
+            put(*_message(robot, reading), reading.stamp_ns)
+    except BaseException:  # Ctrl-C: it is simulated again
+        writer.discard()
+        raise
     writer.close({**said, "outcome": "success" if session.done else "failure", "lost": "{}"})
     return session.done
 

@@ -10,6 +10,7 @@ weights are the `init` of `pi0 train`.
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,12 +123,20 @@ def pretrain(out: Path, scenes: int, steps: int, batch: int, peak: float, seed: 
 
     `seed` is that of the first scene.
     """
+    with tempfile.TemporaryDirectory() as place:
+        return _pretrain(out, Path(place) / "tokenizer.model", scenes, steps, batch, peak, seed)
+
+
+def _pretrain(
+    out: Path, tokenizer: Path, scenes: int, steps: int, batch: int, peak: float, seed: int
+) -> dict[str, float]:
+    """`pretrain` with a place for the tokenizer until the checkpoint has it."""
     from tqdm import tqdm
 
     robot, config = load_robot("demo_arm"), ModelConfig.preset("demo")
     out.parent.mkdir(parents=True, exist_ok=True)
     wordings = [prompt(colour, k) for colour in CUBES for k in range(len(WORDINGS))]
-    tokenizer = make_tokenizer(wordings, out.with_name(f"{out.name}_tokenizer.model"), config.vocab_size)
+    make_tokenizer(wordings, tokenizer, config.vocab_size)
     settings = PolicySettings("mean_std", "mean_std", robot.dataset_fps)
     side = config.vision.image_size // config.vision.patch_size
     with tqdm(total=scenes, unit="scene", desc="render") as bar:
