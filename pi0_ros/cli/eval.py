@@ -44,7 +44,7 @@ def open_data(
     if len(sources) == 1 and (sources[0] / "meta" / "info.json").is_file():
         data = load_data(Dataset(sources[0], robot, names), size, labels)
     else:
-        print(convert(sources, scratch / "dataset", robot, fps=checkpoint.spec.fps).summary())
+        print(convert(sources, scratch / "dataset", robot, fps=checkpoint.spec.fps).summary(kept=False))
         data = load_data(scratch / "dataset", size, labels)
     widths, joints = (data.state.shape[1], data.action.shape[1]), (len(robot.state_names), len(robot.action_names))
     if widths != joints or set(data.frames) != {camera.name for camera in robot.cameras}:

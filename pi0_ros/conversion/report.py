@@ -114,8 +114,9 @@ class Report:
         """Number of episodes."""
         return sum(len(bag.episodes) for bag in self.bags)
 
-    def summary(self) -> str:
-        """A text for people: the streams over all bags, every bag that is not simply whole, and the totals."""
+    def summary(self, kept: bool = True) -> str:
+        """A text for people: the streams over all bags, every bag that is not simply whole, the totals, and the dataset
+        where it is `kept`."""
         lines = _stream_table([bag for bag in self.bags if bag.status == "converted"])
         for bag in self.bags:
             if bag.status != "converted":
@@ -138,7 +139,8 @@ class Report:
             lines.append(
                 f"{recorded:.1f} s of recordings in {self.seconds:.1f} s: {recorded / self.seconds:.1f} x real time"
             )
-        lines.append(f"dataset: {self.out}" if self.out else "dry run: nothing was written")
+        if kept:
+            lines.append(f"dataset: {self.out}" if self.out else "dry run: nothing was written")
         return "\n".join(lines)
 
 

@@ -52,6 +52,9 @@ def merge(
     """
     if out.exists():
         raise DatasetError(f"{out} exists: choose another folder or remove it")
+    places = [path.resolve() for path in sources]
+    if twice := next((path for path, place in zip(sources, places) if places.count(place) > 1), None):
+        raise DatasetError(f"{twice} is given twice, and each of its episodes would be there twice: give it once")
     folders = [DatasetFolder(path) for path in sources]
     _complete(folders)
     for folder in folders[1:]:

@@ -156,6 +156,13 @@ def test_nothing_is_left_of_a_merge_that_fails(sources: tuple[Path, Path], tmp_p
         merge(tmp_path / "out", sources)
 
 
+def test_one_dataset_under_two_names_is_refused(sources: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "again").symlink_to(sources[0])
+    with pytest.raises(DatasetError, match="is given twice"):
+        merge(tmp_path / "out", [sources[0], tmp_path / "again"])
+    assert not (tmp_path / "out").exists()
+
+
 def test_links_of_a_cache_are_followed(tmp_path: Path) -> None:
     """In the Hugging Face cache every file is a relative link into a folder of blobs."""
     source, cache = motion.make(tmp_path / "source"), tmp_path / "cache"
