@@ -308,7 +308,7 @@ def test_every_launch_argument_and_parameter_of_the_documents_exists(page: Path)
     known = {argument.name for launch in launches.LAUNCHES.values() for argument in launch.arguments}
     known |= {parameter.name for parameters in NODES.values() for parameter in parameters}
     named = set(re.findall(r"(?<![\w.~])([a-z][\w.]*):=", page.read_text(encoding="utf-8")))
-    assert named - known <= {"argument", "name"}
+    assert named - known <= {"argument", "name", "joy"}  # two that stand for others, and a topic that is remapped
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from pi0_ros.base.arguments import positive
 from pi0_ros.base.errors import InputError
+from pi0_ros.base.middleware import domain_of
 from pi0_ros.monitor.kinematics import Urdf, parse_urdf
 from pi0_ros.robot import robot_from_yaml
 from pi0_ros.robot.cameras import SLOT_PATTERN
@@ -104,9 +106,13 @@ def _survey(args: argparse.Namespace) -> tuple[list[TopicFacts], str, str]:
         from pi0_ros.bags.survey import survey_bag
 
         return survey_bag(args.bag)
-    from pi0_ros.nodes.survey import survey_topics
+    from pi0_ros.nodes.survey import DISCOVERY_S, survey_topics
 
-    return survey_topics(args.seconds or SECONDS)
+    seconds, domain = args.seconds or SECONDS, domain_of(os.environ)
+    print(f"listening in ROS_DOMAIN_ID {domain}, for {seconds + DISCOVERY_S:g} s at most", file=sys.stderr)
+    if not any(heard := survey_topics(seconds)) and args.urdf is None:
+        raise InputError(f"no robot is heard in ROS_DOMAIN_ID {domain}: start its driver, or give --bag or --urdf")
+    return heard
 
 
 def _ask(wishes: Wishes, proposal: Proposal, asked_prompt: bool) -> Wishes:
