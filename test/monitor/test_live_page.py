@@ -17,8 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import browser as chromium  # noqa: E402
 from browser import DESK, PHONE, Page, Screen  # noqa: E402
 
+from pi0_ros.control.states import State  # noqa: E402
 from pi0_ros.monitor import offers  # noqa: E402
-from pi0_ros.monitor.panel import LABELS, Actions, Panel  # noqa: E402
+from pi0_ros.monitor.panel import LABELS, MOTION, Actions, Panel  # noqa: E402
 from pi0_ros.monitor.panel_text import Health, JointRow, StreamRow  # noqa: E402
 from pi0_ros.monitor.scene import Scene  # noqa: E402
 from pi0_ros.monitor.top_bar import Standing, TopBar  # noqa: E402
@@ -34,6 +35,7 @@ SCREENS = {
     "desk": DESK,
     "low": Screen(1280, 500, dark=True),
 }
+NO_CONTROLLER = "NO CONTROLLER"
 LONG = "no fresh chunk for 2.1 s, and its text goes on and on " * 20
 FOLD = "[aria-label='Collapse panel area']"  # of a docked panel; on a phone its heading folds it
 HEADING = "[...document.querySelectorAll('.mantine-ScrollArea-root div')].find(one => one.style.height === '3.5em')"
@@ -287,6 +289,45 @@ def test_light_and_dark_as_the_browser_says_and_as_chosen(page: Page, panel: Pan
     assert page.run(f"!!{ground}")
 
 
+@pytest.mark.parametrize("screen", [DESK, Screen(dark=True), PHONE], ids=["light", "dark", "phone"])
+def test_every_state_says_what_it_means_and_what_to_do(page: Page, panel: Panel, robot: Robot, screen: Screen) -> None:
+    """Each state of the controller, and none: its word and why in the bar, what it means in the panel, legibly."""
+    opened(page, panel, screen)
+    bar = "getComputedStyle(document.getElementById('pi0-state'))"
+    for told in (*({"state": state.value} for state in State), None):
+        offer = offers.motion(told, True)
+        word = told["state"] if told else NO_CONTROLLER
+        robot.standing = Standing(word, f"why it is {word}")
+        panel.show_headline("fold it", "", offer)
+        page.wait(f"{STATE}.textContent === {word!r}", 30.0)
+        page.wait(f"document.getElementById('pi0-state').innerText.includes('why it is {word}')", 30.0)
+        meant = f"[...document.querySelectorAll('p')].find(one => one.textContent === {offer.why!r})"
+        page.wait(f"!!({meant})", 30.0)
+        assert contrast(*page.run(f"[{bar}.color, {bar}.backgroundColor]")) > 4.5, word
+        assert page.run(in_sight(meant)), f"what {word} means is in sight"
+        shown = page.run("[...document.querySelectorAll('button')].map(one => one.textContent)")
+        assert {LABELS[name] for name in MOTION} & set(shown) == {LABELS[name] for name in offer.buttons}, word
+
+
+@pytest.mark.parametrize("size", [(360, 740), (390, 844), (414, 896), (740, 360), (844, 390), (896, 414), (568, 320)])
+def test_on_a_phone_the_panel_is_as_wide_as_the_phone_and_nothing_is_cut(
+    page: Page, panel: Panel, size: tuple[int, int]
+) -> None:
+    """A lying phone has it beside the scene, where there is room for both."""
+    opened(page, panel, Screen(*size, phone=True))
+    heading = "document.querySelector('.mantine-ScrollArea-viewport').getBoundingClientRect()"
+    page.wait(f"{heading}.width > 0")
+    left, right, top = page.run(f"[{heading}.left, {heading}.right, {heading}.top]")
+    assert size[0] - 2 <= right <= size[0] and (left == 0 if size[0] <= 576 else left > size[0] / 2), (left, right)
+    assert top >= page.run("document.getElementById('pi0-bar').offsetHeight"), "below the bar"
+    beyond = page.run(
+        "[...document.querySelectorAll('button, p, td, input')].filter(one => one.offsetWidth)"
+        ".map(one => one.getBoundingClientRect()).filter(box => box.left < 0 || box.right > innerWidth).length"
+    )
+    assert beyond == 0
+    assert page.run("document.documentElement.scrollWidth") <= size[0]
+
+
 def rgb(colour: str) -> str:
     """`#rrggbb` or `#rgb` as `rgb(r, g, b)`."""
     digits = colour.strip().lstrip("#")
@@ -342,6 +383,22 @@ def test_keys_do_what_buttons_do(page: Page, panel: Panel, robot: Robot) -> None
     for kind in ("keyDown", "keyUp"):
         page.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
     until(lambda: bool(told) and told[0].startswith("fold the Shirt"), f"Enter sends, told {told}")
+
+
+def test_a_long_reason_is_read_in_full_by_keys_and_in_two_lines_on_a_phone(
+    page: Page, panel: Panel, robot: Robot
+) -> None:
+    robot.standing = Standing("HOLDING", LONG)
+    opened(page, panel, PHONE)
+    page.wait(f"{STATE}.textContent === 'HOLDING'", 30.0)
+    height = "document.querySelector('#pi0-state span').offsetHeight"
+    line = page.run("parseFloat(getComputedStyle(document.querySelector('#pi0-state span')).lineHeight)")
+    assert 1.5 * line < page.run(height) < 2.5 * line
+    page.run("document.getElementById('pi0-state').focus()")
+    page.press("Enter")
+    page.wait(f"{height} > {4 * line}", 10.0)
+    page.press("Enter")
+    page.wait(f"{height} < {2.5 * line}", 10.0)
 
 
 def test_cameras_are_enlarged_and_closed(page: Page, panel: Panel) -> None:

@@ -146,13 +146,15 @@ def test_the_panel_shows_cameras_side_by_side_and_health(server: Any) -> None:
     assert [name for name, button in panel._motion.handles.items() if button.visible] == ["arm"]
 
 
-def test_every_state_of_the_controller_has_a_colour_of_its_own_and_buttons_that_do_something() -> None:
+def test_every_state_of_the_controller_has_a_colour_and_words_of_its_own_and_buttons_that_do_something() -> None:
     painted = {said(Standing(f"SHADOW {state.value}"))["colour"] for state in State}
     assert len(painted) == len(State) and said(Standing('no";x:y <b>'))["colour"] not in painted
     assert [state for state in State if said(Standing(state.value))["stopped"]] == [State.STOPPED]
     for state in State:
         for by_switch in (True, False):
-            assert offers.motion({"state": state.value}, by_switch).buttons, state
+            offer = offers.motion({"state": f"SHADOW {state.value}"}, by_switch)
+            assert offer.buttons and offers.MEANS[state.value] in offer.why, state
+    assert len(set(offers.MEANS.values())) == len(State)
     assert offers.motion({"state": "DISARMED", "fault": "joint 3 leapt"}, False) == Offer(
         ("arm", "reset"), "fault: joint 3 leapt"
     )
@@ -161,7 +163,7 @@ def test_every_state_of_the_controller_has_a_colour_of_its_own_and_buttons_that_
     assert offers.motion(unheard, True).buttons == ("disarm", "hand back")
     waits = {"state": "DISARMED", "auto_arm": "waits for: no chunk has come"}
     assert offers.motion(waits, True).buttons == ("arm", "disarm") and "waits for" in offers.motion(waits, True).why
-    assert offers.motion({**waits, "auto_arm": "off"}, True) == Offer(("arm",))
+    assert offers.motion({**waits, "auto_arm": "off"}, True) == Offer(("arm",), offers.MEANS["DISARMED"])
     nobody = offers.motion(None, True)
     assert not nobody.buttons and nobody.why
 
