@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,17 +10,31 @@ SEVERITIES = ("error", "warning", "note", "ok")  # error: must be mended first, 
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Values of one joint against a range, all in one unit; `outside`: the share of the values beside it."""
+
+    name: str
+    low: float
+    high: float
+    lowest: float
+    median: float
+    highest: float
+    outside: float
+
+
+@dataclass(frozen=True)
 class Finding:
-    """One thing that was found; `check` is a short name of what was looked at."""
+    """One thing that was found; `check` is a short name of what was looked at, `spreads` is the evidence to draw."""
 
     severity: str  # one of SEVERITIES
     check: str
     what: str
     todo: str = ""
+    spreads: tuple[Spread, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+        """Plain values; `spreads` only where there are any."""
+        return {key: value for key, value in asdict(self).items() if key != "spreads" or value}
 
 
 def error(check: str, what: str, todo: str = "") -> Finding:
@@ -32,9 +47,9 @@ def warning(check: str, what: str, todo: str = "") -> Finding:
     return Finding("warning", check, what, todo)
 
 
-def note(check: str, what: str, todo: str = "") -> Finding:
+def note(check: str, what: str, todo: str = "", spreads: Sequence[Spread] = ()) -> Finding:
     """Something good to know."""
-    return Finding("note", check, what, todo)
+    return Finding("note", check, what, todo, tuple(spreads))
 
 
 def ok(check: str, what: str) -> Finding:

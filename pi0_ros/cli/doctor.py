@@ -5,6 +5,7 @@
     pi0 doctor --robot my_robot --live            (listens to the robot's topics for 2.5 s; commands nothing)
     pi0 doctor --robot my_robot --live --seconds 10 --checkpoint runs/my_robot
     pi0 doctor --bag bags/episode_000012 --checkpoint runs/my_robot
+    pi0 doctor --robot my_robot --live --checkpoint runs/my_robot --html doctor.html
     pi0 doctor --robot my_robot --live --json | jq '.findings[] | select(.severity == "error")'
 
 Move the arm by teleoperation while it listens, or give it a recording of that: signs, joint order, scales and which
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=positive, default=SECONDS, help=f"how long to listen (default {SECONDS:g})")
     parser.add_argument("--use-sim-time", action="store_true", help="ages against /clock")
     parser.add_argument("--json", action="store_true", help="everything as JSON")
+    parser.add_argument("--html", type=Path, help="also write a page with every finding, and the joints drawn")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,18 +59,28 @@ def run(args: argparse.Namespace) -> int:
     if args.robot is None and args.bag is None:
         what = f"--checkpoint {args.checkpoint}: " if args.checkpoint is not None else ""
         raise InputError(f"{what}say with --robot which robot it is about, or give --bag with a recording that tells")
+    if args.html is not None and not args.html.absolute().parent.is_dir():
+        raise InputError(f"--html {args.html}: there is no folder {args.html.absolute().parent}")
+    if args.html is not None and args.html.is_dir():
+        raise InputError(f"--html {args.html}: that is a folder: name a file in it")
     findings = []
     for finding in _findings(args):
         findings.append(finding)
         if not args.json:
             print(layout(finding, colour=colours(sys.stdout)), flush=True)
     failed = any(finding.severity == "error" for finding in findings)
+    told = _verdict(findings, looked=args.live or args.bag is not None)
+    if args.html is not None:
+        from pi0_ros.cli.doctor_page import write_doctor_page
+
+        about = f"{args.bag or args.robot}{f' with {args.checkpoint}' if args.checkpoint else ''}"
+        write_doctor_page(args.html, f"Doctor: {about}", findings, told)
     if args.json:
         verdict = "refused" if failed else "passed"
         found = [finding.to_dict() for finding in findings]
         print(json.dumps({"verdict": verdict, "findings": found}, indent=2, ensure_ascii=False))
     else:
-        print(_verdict(findings, looked=args.live or args.bag is not None))
+        print(told)
     return int(failed)
 
 

@@ -36,7 +36,11 @@ td.text { min-width: 16em; } td:first-child { max-width: 24em; }
 a { color: var(--mark); text-decoration: none; } a:hover { text-decoration: underline; }
 :focus-visible { outline: 3px solid var(--mark); outline-offset: 1px; }
 .error, .rejected { color: var(--bad); font-weight: 600; } .warning, .skipped { color: var(--warn); font-weight: 600; }
-.converted, .good { color: var(--good); } .top { float: right; font-size: 13px; margin-left: 12px; }
+.converted, .good, .ok { color: var(--good); } .top { float: right; font-size: 13px; margin-left: 12px; }
+.bar { position: relative; min-width: 14em; height: 14px; margin: 4px 0; background: var(--shade); }
+.bar * { position: absolute; top: 0; bottom: 0; } .bar .range { background: var(--line); border: solid var(--soft); }
+.bar .range { border-width: 0 2px; } .bar .values { top: 5px; bottom: 5px; background: var(--mark); min-width: 2px; }
+.bar .middle { width: 4px; margin-left: -2px; background: var(--mark); } .bar .far { background: var(--bad); }
 @media (max-width: 820px) {
   main { padding: 10px; } section { padding: 12px; } .scroll > img { max-width: none; width: max(100%, 720px); }
 }
@@ -58,11 +62,20 @@ class Marked:
     text: str
 
 
+@dataclass(frozen=True)
+class Bar:
+    """A cell that draws values against a range: their lowest, median and highest as shares of it (0 .. 1 is inside)."""
+
+    lowest: float
+    median: float
+    highest: float
+
+
 MOST_ROWS = 40  # of a table that is not scrolled
 LONG = 40  # characters of a text that wants a wide column
 
 
-Cell = str | int | Link | Marked
+Cell = str | int | Link | Marked | Bar
 
 
 @dataclass(frozen=True)
@@ -148,15 +161,29 @@ def _cell(cell: Cell, right: bool) -> str:
         return f'<td{_class(right)}><a href="#{_text(cell.anchor)}">{_text(cell.text)}</a></td>'
     if isinstance(cell, Marked):
         return f'<td class="{_text(cell.text)}">{_text(cell.text)}</td>'
+    if isinstance(cell, Bar):
+        return f"<td>{_bar(cell)}</td>"
     long = ' class="text"' if len(str(cell)) > LONG else ""
     return f"<td{_class(right) or long}>{_text(cell)}</td>"
+
+
+def _bar(bar: Bar) -> str:
+    """The range takes the middle half of the width; what lies farther away is drawn at the end."""
+    lowest, median, highest = (min(max(25 + 50 * at, 0.0), 100.0) for at in (bar.lowest, bar.median, bar.highest))
+    said = "inside the range" if 0 <= bar.median <= 1 else "outside the range"
+    far = "" if 0 <= bar.median <= 1 else " far"
+    return (
+        f'<div class="bar" role="img" aria-label="median {said}"><i class="range" style="left:25%;right:25%"></i>'
+        f'<i class="values{far}" style="left:{lowest:.1f}%;right:{100 - highest:.1f}%"></i>'
+        f'<i class="middle{far}" style="left:{median:.1f}%"></i></div>'
+    )
 
 
 def _are_numbers(cells: Sequence[Cell]) -> bool:
     """Whether a column holds numbers only: then it stands to the right."""
     texts = [cell.text if isinstance(cell, Link) else cell for cell in cells]
     told = [text for text in texts if text != ""]
-    return bool(told) and not any(isinstance(text, Marked) for text in told) and all(map(_is_number, told))
+    return bool(told) and not any(isinstance(text, Marked | Bar) for text in told) and all(map(_is_number, told))
 
 
 def _is_number(cell: object) -> bool:

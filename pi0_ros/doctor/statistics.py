@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ros.base.findings import Finding, error, note, warning
+from pi0_ros.base.findings import Finding, Spread, error, note, warning
 from pi0_ros.doctor.joints import Series
 from pi0_ros.robot import Joint, Robot
 from pi0_ros.robot.units import actions_to_model, state_to_model
@@ -72,11 +72,12 @@ def check_shown(robot: Robot, state: Range, shown: Mapping[str, Series]) -> list
     count = min(len(shown[name][1]) for name in robot.state_names)
     values = np.column_stack([shown[name][1][-count:] for name in robot.state_names])
     counts = state_to_model(robot, values)
-    found, rows, widest = [], [], max(map(len, robot.state_names))
+    found, spreads, widest = [], [], max(map(len, robot.state_names))
     for place in places:
         name, low, high, column = robot.state_names[place], state.low[place], state.high[place], counts[:, place]
         share = float(((column < low) | (column > high)).mean())
-        rows.append(f"{name:{widest}s} {_bar(low, high, column)} {share:4.0%} outside")
+        ends = (float(column.min()), float(np.median(column)), float(column.max()))
+        spreads.append(Spread(name, float(low), float(high), *ends, share))
         width = high - low
         beyond = float(np.median(np.maximum(low - column, column - high)))
         if width < NO_WIDTH:
@@ -96,10 +97,9 @@ def check_shown(robot: Robot, state: Range, shown: Mapping[str, Series]) -> list
                     "begin where demonstrations began; else units, zero, or another robot's statistics",
                 )
             )
-    return [
-        *found,
-        note("statistics", "\n".join(["the state now (o) between q01 [ and q99 ]:", *rows])),
-    ]
+    rows = [f"{one.name:{widest}s} {_bar(one)} {one.outside:4.0%} outside" for one in spreads]
+    text = "\n".join(["the state now (o) between q01 [ and q99 ]:", *rows])
+    return [*found, note("statistics", text, spreads=spreads)]
 
 
 def _closed_on_nothing(joint: Joint, values: np.ndarray) -> bool:
@@ -130,10 +130,9 @@ def _spans(robot: Robot, what: str) -> np.ndarray:
     return np.where(turning, reach, np.where(known, ends, np.inf))
 
 
-def _bar(low: float, high: float, values: np.ndarray) -> str:
+def _bar(spread: Spread) -> str:
     """`..[....o...]..`: where the values' median lies, in and beside the range."""
-    width = max(high - low, NO_WIDTH)
-    at = (float(np.median(values)) - low) / width  # 0 .. 1 inside
+    at = (spread.median - spread.low) / max(spread.high - spread.low, NO_WIDTH)  # 0 .. 1 inside
     cells = ["."] * BAR
     left, right = BAR // 4, 3 * BAR // 4
     cells[left], cells[right] = "[", "]"

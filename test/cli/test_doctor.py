@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from typing import Any
 
@@ -90,6 +91,15 @@ def test_a_recording_is_looked_at_as_if_it_were_live(tmp_path, capsys) -> None:
     errors = [finding for finding in report["findings"] if finding["severity"] == "error"]
     assert report["verdict"] == "refused" and [finding["check"] for finding in errors] == ["units"], errors
     assert "degrees" in errors[0]["what"] and "scale: 57.29578" in errors[0]["todo"]
+    page = tmp_path / "doctor.html"
+    assert main(["doctor", "--bag", str(wrong), "--robot", "demo_arm", "--html", str(page)]) == 1
+    shown = html.unescape(page.read_text())
+    for finding in errors:
+        assert finding["what"] in shown and finding["todo"] in shown
+    assert "1 must be mended first." in shown and "1 must be mended first." in capsys.readouterr().out
+    for nowhere in (tmp_path / "nowhere" / "doctor.html", tmp_path):
+        assert main(["doctor", "--bag", str(right), "--html", str(nowhere)]) == 2
+        assert "--html" in capsys.readouterr().err
     assert main(["doctor", "--bag", str(right)]) == 1
     assert "holds no robot file" in capsys.readouterr().out
 

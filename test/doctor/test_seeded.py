@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from seen_arm import BASE, COMMAND, ROBOT, STATE, WRIST, Seed, listened, swapped
 from servoed_arm import SERVOED
 
 from pi0_ros.base.findings import Finding, error, note, ok, warning
+from pi0_ros.cli.doctor_page import write_doctor_page
 from pi0_ros.control.limits import limits_of
 from pi0_ros.doctor.checkpoint import Facts, check_horizon, check_latency, check_memory
 from pi0_ros.doctor.examination import check_session
@@ -179,6 +181,19 @@ def test_statistics_of_another_pose_are_told_by_the_joint() -> None:
     assert [f.check for f in found] == ["statistics"] and "elbow" in found[0].what and "outside" in found[0].what
     drawn = [f for f in check_session(listened(), GOOD) if f.check == "statistics"]
     assert len(drawn) == 1 and drawn[0].what.count("\n") == 6 and "[" in drawn[0].what
+
+
+def test_the_page_draws_every_joint_and_keeps_foreign_texts_as_texts(tmp_path: Path) -> None:
+    high = STATE_RANGE.high.copy()
+    high[2] = ROBOT.lower[2] + 0.06 * SPAN[2]
+    found = list(check_session(listened(), replace(GOOD, state=Range(STATE_RANGE.low, high))))
+    (drawn,) = [finding for finding in found if finding.spreads]
+    assert drawn.to_dict()["spreads"][2]["outside"] > 0.5 and "spreads" not in found[0].to_dict()
+    write_doctor_page(tmp_path / "doctor.html", "<script>x</script>", found, "1 must be mended first.")
+    page = (tmp_path / "doctor.html").read_text()
+    assert page.count('class="bar"') == len(ROBOT.joints) and page.count("median outside") == 1
+    assert all(name in page for name in ROBOT.joint_names) and "<script>" not in page
+    assert page.index('"error">error') < page.index('"note">note')
 
 
 def test_a_gripper_that_holds_nothing_is_no_fault() -> None:
