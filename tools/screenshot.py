@@ -62,7 +62,8 @@ def screenshot(
     with address_of(what) as (address, live), browser() as page:
         for name, screen in screens.items():
             page.show(screen)
-            page.open(f"{address}#{at}" if at else address)
+            whole = f"{address}{'&' if '?' in address else '?'}fixedDpr=1" if live else address  # as with a GPU
+            page.open(f"{whole}#{at}" if at else whole)
             if live:
                 page.run(LIVE_AT_ONCE)
             else:

@@ -15,6 +15,7 @@ class Offer:
     buttons: tuple[str, ...]
     why: str = ""
 
+
 MEANS = {  # each state of the controller: what the robot does, and what the person before it can do
     "DISARMED": "commands nothing: Arm lets it move",
     "IDLE": "armed, and still until the policy's first chunk: tell it what to do, or disarm",

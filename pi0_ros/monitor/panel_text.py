@@ -29,6 +29,7 @@ STYLE = f"""<style>
 .mantine-Modal-content:has(.{LARGE}) img {{ width: 100%; max-height: 75vh; object-fit: contain; }}
 </style>"""
 PAD = 'style="padding:0 10px;overflow-wrap:anywhere"'
+HIGHEST = "max-height:6.5em;overflow-y:auto"  # of a text above buttons: a long one is scrolled
 TRACK = "position:relative;height:10px;min-width:70px;background:var(--pi0-track);border-radius:2px"
 SMALL = "font-size:12px;border-spacing:0"
 CELL = "padding:1px 6px 1px 0;vertical-align:top"
@@ -98,7 +99,7 @@ def headline(prompt: str, notice: str, why: str = "", heeded: bool = True) -> st
     told = f"<b>instruction</b> {as_text(prompt)}" if prompt else "no instruction yet"
     told += "" if heeded else " (no policy is heard)"
     lines = [told, *(f"<i>{as_text(text)}</i>" for text in (notice, why) if text)]
-    return padded("".join(map(paragraph, lines)))
+    return padded("".join(paragraph(line, HIGHEST) for line in lines))
 
 
 def health_lines(rows: Iterable[Health]) -> str:
@@ -200,9 +201,9 @@ def padded(content: str) -> str:
     return f"<div {PAD}>{content}</div>"
 
 
-def paragraph(content: str) -> str:
+def paragraph(content: str, style: str = "") -> str:
     """HTML as a paragraph of the panel."""
-    return f'<p style="margin:4px 0">{content}</p>'
+    return f'<p style="margin:4px 0;{style}">{content}</p>'
 
 
 def age_words(seconds: float) -> str:

@@ -191,6 +191,33 @@ def test_the_bar_says_what_became_of_the_stop(page: Page, panel: Panel, robot: R
     assert page.run("getComputedStyle(document.getElementById('pi0-state')).backgroundColor") == "rgb(179, 38, 30)"
 
 
+def test_the_stop_is_sent_when_it_is_pressed_and_once(page: Page, panel: Panel, robot: Robot) -> None:
+    """Before the button is let go, wherever that is; by the keyboard, too."""
+    opened(page, panel, DESK)
+    place = page.run(f"(() => {{ const box = {STOP}.getBoundingClientRect(); return [box.x + 20, box.y + 20]; }})()")
+    page.call("Input.dispatchMouseEvent", type="mousePressed", x=place[0], y=place[1], button="left", clickCount=1)
+    until(lambda: robot.told == ["estop"], f"pressed, not let go: {robot.told}")
+    page.call("Input.dispatchMouseEvent", type="mouseReleased", x=300, y=400, button="left", clickCount=1)
+    page.click("#pi0-stop")
+    until(lambda: len(robot.told) == 2, f"a whole click stops: {robot.told}")
+    page.run(f"{STOP}.focus()")
+    page.call("Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
+    page.call("Input.dispatchKeyEvent", type="keyUp", key="Enter", code="Enter", windowsVirtualKeyCode=13)
+    until(lambda: len(robot.told) == 3, f"Enter stops: {robot.told}")
+    time.sleep(1.0)
+    assert robot.told == 3 * ["estop"], "and none is sent twice"
+
+
+def test_without_a_gpu_the_scene_is_drawn_half_as_fine(page: Page, panel: Panel) -> None:
+    """So that words come soon; the address may say otherwise."""
+    opened(page, panel, DESK)
+    one = "document.querySelector('canvas[data-engine]')"
+    share = f"{one}.width / {one}.clientWidth"
+    page.wait(f"Math.abs({share} - 0.5) < 0.01")
+    page.open(f"http://127.0.0.1:{panel._server.get_port()}/?fixedDpr=1")
+    page.wait(f"!!document.querySelector('canvas[data-engine]') && Math.abs({share} - 1) < 0.01")
+
+
 def test_the_bar_says_when_the_view_is_gone(page: Page) -> None:
     bar = TopBar(lambda: Standing("RUNNING"), lambda: None)
     with guarded(Guard(), bar):
@@ -399,6 +426,15 @@ def test_a_long_reason_is_read_in_full_by_keys_and_in_two_lines_on_a_phone(
     page.wait(f"{height} > {4 * line}", 10.0)
     page.press("Enter")
     page.wait(f"{height} < {2.5 * line}", 10.0)
+
+
+@pytest.mark.parametrize("screen", [DESK, Screen(360, 740, phone=True)], ids=["desk", "phone"])
+def test_long_texts_push_no_button_out_of_sight(page: Page, panel: Panel, robot: Robot, screen: Screen) -> None:
+    opened(page, panel, screen)
+    panel.show_headline(LONG, "", offers.motion({"state": "RUNNING"}, False))
+    page.wait("document.body.innerText.includes('goes on and on')", 30.0)
+    page.wait(in_sight(BUTTON.format("Disarm")), 10.0)
+    page.wait("document.title === 'RUNNING · pi0 view'", 10.0)
 
 
 def test_cameras_are_enlarged_and_closed(page: Page, panel: Panel) -> None:
