@@ -52,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`pi0 doctor`: 0 when no finding is an error."""
+    if args.html is not None and not args.html.absolute().parent.is_dir():
+        raise InputError(f"--html {args.html}: there is no folder {args.html.absolute().parent}")
+    if args.html is not None and args.html.is_dir():
+        raise InputError(f"--html {args.html}: that is a folder: name a file in it")
     if args.tokenizer and args.checkpoint is None:
         raise InputError(f"--tokenizer {args.tokenizer}: say with --checkpoint which checkpoint it is for")
     if not args.live and (args.use_sim_time or args.seconds != SECONDS):
@@ -59,10 +63,6 @@ def run(args: argparse.Namespace) -> int:
     if args.robot is None and args.bag is None:
         what = f"--checkpoint {args.checkpoint}: " if args.checkpoint is not None else ""
         raise InputError(f"{what}say with --robot which robot it is about, or give --bag with a recording that tells")
-    if args.html is not None and not args.html.absolute().parent.is_dir():
-        raise InputError(f"--html {args.html}: there is no folder {args.html.absolute().parent}")
-    if args.html is not None and args.html.is_dir():
-        raise InputError(f"--html {args.html}: that is a folder: name a file in it")
     findings = []
     for finding in _findings(args):
         findings.append(finding)
