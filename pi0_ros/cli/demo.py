@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         start(group, args, environment, line.port if line is not None else args.port)
         start_ros()
         executor = SingleThreadedExecutor()
-        stage = Stage(executor, group)
+        stage = Stage(executor, group, attended=not args.headless)
         try:
             stage.wait_until_ready()
             if not args.headless:

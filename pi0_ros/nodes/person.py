@@ -71,8 +71,9 @@ class Person:
             self._wrong(f"{SWITCH}: {refusal}")
 
     def _on_service(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        led = self._controller.takeover.on
         refusal = self._turn(bool(request.data))
-        response.success, response.message = not refusal, refusal or self._said(bool(request.data))
+        response.success, response.message = not refusal, refusal or self._said(bool(request.data), led)
         return response
 
     def _turn(self, on: bool) -> str:
@@ -88,13 +89,16 @@ class Person:
             controller.switch(on)
         return ""
 
-    def _said(self, on: bool) -> str:
+    def _said(self, on: bool, led: bool) -> str:
+        """The answer to who turned the switch; `led`: it was on before."""
         now, timeout_s = steady_seconds(), self._robot.takeover.timeout_s
         still = {group.topic for group in self._robot.takeover.topics if group.speeds}
         silent = [topic for topic, heard in self._heard.items() if now - heard > timeout_s and topic not in still]
         if on and silent:
             return f"it holds until {', '.join(silent)} is heard"
-        return "the person leads" if on else "handed back"
+        if on:
+            return "the person leads"
+        return "handed back" if led else "nobody had taken over"
 
     def _wrong(self, problem: str) -> None:
         self._problem, self._problem_at = shortened(problem), time.monotonic()

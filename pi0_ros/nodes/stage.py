@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.base.errors import Pi0Error
+from pi0_ros.control.states import State
 from pi0_ros.launching.processes import ProcessGroup
 from pi0_ros.nodes.messages import LATCHED, LATEST, diagnostic_values, status_name
 from pi0_ros.nodes.sim_client import SimClient, call, spin_until
@@ -50,10 +52,13 @@ class Episode:
 
 
 class Stage:
-    """Runs scenes; `policy` and `controller` are the newest values of their diagnostics."""
+    """Runs scenes; `policy` and `controller` are the newest values of their diagnostics.
 
-    def __init__(self, executor: Executor, group: ProcessGroup) -> None:
-        self.executor, self.group = executor, group
+    `attended`: somebody watches, who may press the emergency stop: then it waits for their reset.
+    """
+
+    def __init__(self, executor: Executor, group: ProcessGroup, attended: bool = False) -> None:
+        self.executor, self.group, self._attended = executor, group, attended
         self.node = Node("demo")
         executor.add_node(self.node)
         self.sim = SimClient(self.node, executor)
@@ -144,8 +149,18 @@ class Stage:
             answers.append(answer.message)
             return bool(answer.success)
 
+        self._wait_for_reset()
         if not self.spin(armed, ARM_LIMIT_S):
             raise Pi0Error(f"the controller refused to arm: {answers[-1]}")
+
+    def _wait_for_reset(self) -> None:
+        """After an emergency stop the next scene begins when somebody has reset the controller."""
+        if self._attended and self._stopped():
+            print("emergency stop: press Reset in the view and the demo goes on (Ctrl-C ends it)", flush=True)
+            self.spin(lambda: not self._stopped(), math.inf)
+
+    def _stopped(self) -> bool:
+        return self.controller.get("state") == State.STOPPED.value
 
     def wait(self, seconds: float) -> None:
         """Let wall seconds pass."""

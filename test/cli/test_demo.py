@@ -44,6 +44,30 @@ def test_the_shipped_policy_is_run_and_scored(ros_domain: int, backend: str) -> 
 
 @pytest.mark.dds
 @pytest.mark.slow
+def test_an_emergency_stop_waits_for_the_reset(ros_domain: int, tmp_path: Path) -> None:
+    """Somebody who watches presses it: the demo goes on behind their reset."""
+    pytest.importorskip("viser")
+    pi0 = [sys.executable, "-m", "pi0_ros.cli.main"]
+    options = ["--episodes", "2", "--require", "0", "--limit", "3", "--log-dir", str(tmp_path / "logs")]
+    said: list[str] = []
+
+    def asked(command: str) -> int:
+        return subprocess.run([*pi0, command], capture_output=True, timeout=60).returncode
+
+    with subprocess.Popen([*pi0, "demo", *options], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            said.append(line)
+            if line.startswith("browser view"):
+                assert asked("estop") == 0
+            elif line.startswith("emergency stop"):
+                assert asked("reset") == 0
+    assert running.returncode == 0, said
+    assert [line for line in said if line.startswith("emergency stop")] and sum("seed" in line for line in said) == 2
+
+
+@pytest.mark.dds
+@pytest.mark.slow
 def test_a_scripted_person_takes_over_and_is_recorded(ros_domain: int, tmp_path: Path) -> None:
     """A seed at which the policy drives too shortly to be done."""
     out = tmp_path / "bags"

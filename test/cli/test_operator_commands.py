@@ -40,6 +40,8 @@ def test_a_robot_is_run_by_commands_alone(body: Body, processes: Processes, caps
     assert "it holds until /demo_arm/teleop is heard" in capsys.readouterr().out
     assert main(["takeover", "--end"]) == 0
     assert "handed back" in capsys.readouterr().out
+    assert main(["takeover", "--end"]) == 0
+    assert "nobody had taken over" in capsys.readouterr().out
     assert main(["estop"]) == 0
     assert "controller: stopping" in capsys.readouterr().out
     wait_until(lambda: body.last_velocity() == 0.0, 10.0)
