@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from pi0_ros.base.findings import Finding, error, warning
+from pi0_ros.base.findings import Finding, error, note, warning
 from pi0_ros.doctor.heard import Heard, Look, Session
 from pi0_ros.doctor.joints import Series
 from pi0_ros.observation.picture_quality import BLURRED, BRIGHT, FLAT
@@ -29,7 +29,14 @@ def check_cameras(session: Session) -> list[Finding]:
     joints = session.joints(StateTopic)
     found = [finding for heard in cameras for finding in _one(session.robot, heard, joints)]
     twins = list(_twins(cameras))
-    return [*found, *twins, *([] if twins else _exchanged(session.robot, cameras, joints))]
+    return [*found, *twins, *([] if twins else _exchanged(session.robot, cameras, joints)), *_not_told(cameras)]
+
+
+def _not_told(cameras: list[Heard]) -> Iterator[Finding]:
+    """What no picture shows by itself."""
+    if cameras:
+        what = "whether pictures are turned, mirrored, or have red and blue exchanged was not judged: no picture tells"
+        yield note("pictures", what, "look at them beside those of the training data (`pi0 view`)")
 
 
 def _one(robot: Robot, heard: Heard, joints: Mapping[str, Series]) -> Iterator[Finding]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from pi0_ros.base.findings import Finding, error, note, ok
 from pi0_ros.doctor.cameras import check_cameras
 from pi0_ros.doctor.checkpoint import Facts, check_latency, check_memory, examine_checkpoint
-from pi0_ros.doctor.following import Following, check_following, moved
+from pi0_ros.doctor.following import Fault, Following, check_following, moved
 from pi0_ros.doctor.heard import Session
-from pi0_ros.doctor.joints import Series, check_places
+from pi0_ros.doctor.joints import Series, check_places, in_other_units
 from pi0_ros.doctor.machine import (
     check_profile,
     check_ros,
@@ -76,9 +76,15 @@ def check_session(session: Session, facts: Facts | None = None) -> Iterator[Find
         return
     state, command = session.joints(StateTopic), session.joints(CommandGroup)
     following = check_following(robot, state, command)
-    places = check_places(robot, state)
-    yield from [finding for finding in places if not _explained(finding, following.findings)]
-    yield from [finding for finding in following.findings if not _said(finding, places)]
+    places = check_places(robot, state, following.slopes)
+    yield from [finding for finding in places if not _explained(finding, following)]
+    told = {
+        joint.name
+        for item in robot.state
+        for _, joints in in_other_units(robot, item, state, following.slopes)
+        for joint in joints
+    }
+    yield from [fault.finding for fault in following.faults if not _said(fault, told)]
     yield from check_cameras(session)
     yield from _not_judged(robot, state, bool(command), following)
     if facts is not None:
@@ -106,11 +112,12 @@ def _not_judged(robot: Robot, state: Mapping[str, Series], commanded: bool, foll
         )
 
 
-def _explained(place: Finding, following: list[Finding]) -> bool:
+def _explained(place: Finding, following: Following) -> bool:
     """Whether a joint is outside its limits for a cause that its motion names: one cause, one line."""
-    name = place.what.split(" ")[0]
-    return place.check == "limits" and any(
-        finding.check == "order" or finding.what.startswith(f"{name} ") for finding in following
+    if any(fault.finding.check == "velocities" for fault in following.faults):
+        return True
+    return place.check == "limits" and (
+        following.explains(place.what.split(" ")[0]) or any(f.check == "order" for f in following.findings)
     )
 
 
@@ -122,9 +129,9 @@ def _proven(profile: Finding, session: Session | None) -> Finding:
     return note(profile.check, profile.what, profile.todo) if fast else profile
 
 
-def _said(finding: Finding, places: list[Finding]) -> bool:
-    """Whether the same cause stands among the places: of a unit in the state one line is enough."""
-    return finding.check in ("units", "scale", "zero") and any(place.check == "units" for place in places)
+def _said(fault: Fault, told: set[str]) -> bool:
+    """Whether the places said the same cause: of a unit in the state one line is enough."""
+    return fault.finding.check in ("units", "scale", "zero") and set(fault.joints) <= told
 
 
 def _observation(session: Session, streams: list[Finding]) -> Iterator[Finding]:

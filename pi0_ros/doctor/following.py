@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pi0_ros.base.findings import Finding, error
+from pi0_ros.base.findings import Finding, error, warning
 from pi0_ros.doctor.joints import UNITS, Series, scale_by
 from pi0_ros.robot import Joint, Robot
 from pi0_ros.robot.turning import whole_turns
@@ -26,8 +26,9 @@ PERIODS, PAUSE_S = 3.0, 0.2  # a pause is longer than so many usual periods and 
 MOVES = 0.05  # of a joint's range: less is not judged
 FITS = 0.98  # correlation of a state with the command that it follows closely
 NEAR, FAR = 0.04, 0.1  # of the range: state and command that belong together differ by less than NEAR, others by more
-SLOPES, GRIPPER_SLOPES = (0.5, 2.0), (0.2, 5.0)  # a gripper may be stopped by what it holds
-ZERO, SAG = 0.3, 0.1  # of the range: a wrong zero; and how far a right joint may stand beside its command
+SLOPES, GRIPPER_SLOPES = (0.6, 1.6), (0.2, 5.0)  # a gripper may be stopped by what it holds
+ALIKE = 1.1  # slopes that differ by less than this factor have one cause
+ZERO, SAG = 0.15, 0.1  # of the range: a wrong zero; and how far a right joint may stand beside its command
 DELAYS = range(0, 31, 3)  # of GRID_S: a right joint on a busy machine may be this much later
 SLOWNESS_S = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)  # and get nearer to its command with these time constants
 PARTS, UNLIKE = 3, 0.4  # parts of the motion, and by what share of it their slopes may differ
@@ -35,11 +36,36 @@ WORSE = 4.0  # times as far from what a right joint would do as from what one wi
 
 
 @dataclass(frozen=True)
+class Fault:
+    """A finding, and the joints whose motion it explains."""
+
+    finding: Finding
+    joints: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Slope:
+    """How far a joint's state goes for each unit that is commanded, where it goes so all the time."""
+
+    joint: Joint
+    slope: float
+
+
+@dataclass(frozen=True)
 class Following:
     """What the joints' motion told."""
 
-    findings: list[Finding] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
     unclear: tuple[str, ...] = ()  # joints that were commanded to move, and whose states did not tell
+    slopes: Mapping[str, float] = field(default_factory=dict)  # joint -> its state for each unit commanded, where told
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [fault.finding for fault in self.faults]
+
+    def explains(self, joint: str) -> bool:
+        """Whether a fault says why this joint is where it is."""
+        return any(joint in fault.joints for fault in self.faults)
 
 
 def check_following(robot: Robot, state: Mapping[str, Series], command: Mapping[str, Series]) -> Following:
@@ -55,18 +81,31 @@ def check_following(robot: Robot, state: Mapping[str, Series], command: Mapping[
         apart = done[joint.name] - told[joint.name]
         way = np.median(apart[np.isfinite(apart)], keepdims=True) if np.isfinite(apart).any() else np.zeros(1)
         done[joint.name] = done[joint.name] - whole_turns(way, np.array([joint.continuous]))
+    if stuck := _stuck(both, done, told):
+        return Following([stuck])
+    if speeds := _speeds(both, done, told):
+        return Following([speeds])
     mixed = mixed_up(both, done, told)
-    found, unclear = ([_order(mixed)] if mixed else []), []
+    found = [Fault(_order(mixed), tuple(mixed))] if mixed else []
+    unclear: list[str] = []
+    wrong: list[Slope] = []
+    slopes: dict[str, float] = {}
     for joint in both:
         if joint.name in mixed or not moved(joint, told[joint.name]):
             continue
         heard = _longest(np.isfinite(done[joint.name]) & np.isfinite(told[joint.name]))
         judged = _one(joint, done[joint.name][heard], told[joint.name][heard])
-        if isinstance(judged, Finding):
-            found.append(judged)
-        elif not judged and joint.kind != "gripper":  # which stops at whatever it holds
+        if isinstance(judged, Slope):
+            slopes[joint.name] = judged.slope
+            low, high = GRIPPER_SLOPES if joint.kind == "gripper" else SLOPES
+            wrong += [] if low < judged.slope < high else [judged]
+        elif isinstance(judged, Finding):
+            found.append(Fault(judged, (joint.name,)))
+            if judged.check == "zero":
+                slopes[joint.name] = 1.0
+        elif joint.kind != "gripper":  # which stops at whatever it holds
             unclear.append(joint.name)
-    return Following(found, tuple(unclear))
+    return Following([*found, *_scales(wrong)], tuple(unclear), slopes)
 
 
 def moved(joint: Joint, values: np.ndarray) -> bool:
@@ -99,34 +138,69 @@ def mixed_up(joints: Sequence[Joint], done: Mapping[str, np.ndarray], told: Mapp
     return found if obeys or seen else {}
 
 
-def _one(joint: Joint, done: np.ndarray, told: np.ndarray) -> Finding | bool:
-    """What is wrong with how one joint follows its command, [N] each without NaN; else whether that could be told."""
+def _stuck(joints: Sequence[Joint], done: Mapping[str, np.ndarray], told: Mapping[str, np.ndarray]) -> Fault | None:
+    """Whether no state changes by a single bit, though several joints are commanded to move."""
+    asked = [joint.name for joint in joints if moved(joint, told[joint.name])]
+    heard = {joint.name: done[joint.name][np.isfinite(done[joint.name])] for joint in joints}
+    if len(asked) < 2 or any(len(values) and np.ptp(values) > 0.0 for values in heard.values()):
+        return None
+    what = f"no joint state changes at all, though {', '.join(asked)} are commanded to move"
+    todo = "is the arm on, and does it listen to these commands? else its driver repeats an old state: restart it"
+    return Fault(warning("frozen", what, todo), tuple(heard))
+
+
+def _speeds(joints: Sequence[Joint], done: Mapping[str, np.ndarray], told: Mapping[str, np.ndarray]) -> Fault | None:
+    """Whether the states are the speeds of what is commanded: another field of the message."""
+    found, others = [], []
+    for joint in joints:
+        state, command = done[joint.name], told[joint.name]
+        if moved(joint, command) and joint.kind != "gripper":
+            speed = np.gradient(command, GRID_S)
+            turns = _closest(state, speed)[0] >= FITS and _closest(state, command)[0] < FITS
+            (found if turns else others).append(joint.name)
+    if len(found) < 2 or len(found) <= len(others):
+        return None
+    what = f"the states of {', '.join(found)} are velocities, not positions: they follow how fast the commands change"
+    todo = "`field: position` of this state topic in the robot file, or let the driver say positions"
+    return Fault(error("velocities", what, todo), tuple(joint.name for joint in joints))
+
+
+def _one(joint: Joint, done: np.ndarray, told: np.ndarray) -> Finding | Slope | None:
+    """What is wrong with how one joint follows its command, [N] each without NaN, or how far it goes for a unit of it;
+    None where that could not be told."""
     if len(told) * GRID_S < LEAST_S or not moved(joint, told):
-        return False
+        return None
     close, lag = _closest(done, told)
     away, lag_away = _closest(-done, told)
     if max(close, away) < FITS:
-        return False
+        return None
     flipped = away > close
     state, command = _shifted(done, told, lag_away if flipped else lag)
     slope = float(np.polyfit(command, state, 1)[0])
     zero = float(np.median(state - command))
     low, high = GRIPPER_SLOPES if joint.kind == "gripper" else SLOPES
+    fault: Finding | Slope = Slope(joint, slope)
     if flipped:
-        what = f"{joint.name} moves against its command (correlation {-away:.2f})"
-        todo = "its sign is flipped: `scale: -1` for it in the robot file's state topic, or in its command's"
-        fault = error("sign", what, todo)
-    elif not low < slope < high:
-        fault = _scale(joint, slope)
-    elif joint.kind != "gripper" and abs(zero) > ZERO * joint.span:
+        fault = _sign(joint, away)
+    elif low < slope < high:
+        if joint.kind == "gripper" or abs(zero) <= ZERO * joint.span:
+            return fault
         what = f"{joint.name} is {zero:.3g} {joint.unit} beside its command all the time"
-        todo = "its zero differs: `offset` in the robot file's state topic, or calibrate the arm"
+        todo = f"its zero differs: `offset: {zero:.3g}` for it in the robot file's state topic, or calibrate the arm"
         fault = error("zero", what, todo)
-    else:
-        return True
     misfit = float(np.std(state)) * math.sqrt(max(0.0, 1.0 - max(close, away) ** 2))
     lasts = _alike(joint, state, command, slope) and _beside_right(joint, done, told) > WORSE * misfit
-    return fault if lasts else False
+    return fault if lasts else None
+
+
+def _sign(joint: Joint, correlation: float) -> Finding:
+    what = f"{joint.name} moves against its command (correlation {-correlation:.2f})"
+    todo = "its sign is flipped: `scale: -1` for it in the robot file's state topic, or in its command's"
+    if joint.kind == "gripper":
+        what = f"{joint.name} opens when it is told to close (correlation {-correlation:.2f})"
+        ends = f"`scale: -1`, `offset: {joint.lower + joint.upper:.4g}`"
+        todo = f"open and closed are exchanged: {ends} for it in the robot file's state topic, or in its command's"
+    return error("sign", what, todo)
 
 
 def _alike(joint: Joint, state: np.ndarray, command: np.ndarray, slope: float) -> bool:
@@ -139,13 +213,39 @@ def _alike(joint: Joint, state: np.ndarray, command: np.ndarray, slope: float) -
     return True
 
 
-def _scale(joint: Joint, slope: float) -> Finding:
-    for unit in UNITS:
-        if joint.unit == unit.of and 0.8 < slope / unit.factor < 1.25:
-            what = f"{joint.name} moves {slope:.3g} for each {unit.of} that is commanded: its state is in {unit.name}"
-            return error("units", what, scale_by(unit))
-    what = f"{joint.name} moves {slope:.3g} {joint.unit} for each {joint.unit} that is commanded"
-    return error("scale", what, f"a wrong scale: `scale: {slope:.3g}` for it in its state topic, or mend the driver")
+def _scales(slopes: Sequence[Slope]) -> list[Fault]:
+    """Wrong scales: one line for all joints that share one."""
+    groups: list[list[Slope]] = []
+    for one in slopes:
+        like = (g for g in groups if g[0].joint.unit == one.joint.unit and _near(one.slope, g[0].slope))
+        if (group := next(like, None)) is None:
+            groups.append([one])
+        else:
+            group.append(one)
+    return [Fault(_scale(group), tuple(one.joint.name for one in group)) for group in groups]
+
+
+def _near(one: float, other: float) -> bool:
+    return 1 / ALIKE < one / other < ALIKE
+
+
+def _scale(group: Sequence[Slope]) -> Finding:
+    unit, slope = group[0].joint.unit, float(np.median([one.slope for one in group]))
+    names, many = ", ".join(one.joint.name for one in group), len(group) > 1
+    what = f"{names} {'move' if many else 'moves'} {slope:.3g} {unit} for each {unit} that is commanded"
+    its, it = ("their", "them") if many else ("its", "it")
+    for other in UNITS:
+        if unit == other.of and _near(slope, other.factor):
+            return error("units", f"{what}: {its} state is in {other.name}", scale_by(other))
+        if unit == other.of and _near(1 / slope, other.factor):
+            todo = (
+                f"`scale: {other.factor:.7g}` for {it} in the command of the robot file, or let the driver take {unit}"
+            )
+            return error("units", f"{what}: {its} command is in {other.name}", todo)
+    todo = (
+        f"a wrong scale: `scale: {slope:.3g}` for {it} in the state topic (`{1 / slope:.3g}` if the command's is wrong)"
+    )
+    return error("scale", what, f"{todo}, or mend the driver")
 
 
 def _order(mixed: Mapping[str, str]) -> Finding:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from pi0_ros.base.findings import Finding, error, warning
 from pi0_ros.doctor.heard import Endpoint, Heard, Session
+from pi0_ros.doctor.names import hint
 from pi0_ros.doctor.speed_driver import check_driver
 from pi0_ros.doctor.trajectory_controller import check_controller
 from pi0_ros.robot import Camera, CommandGroup
@@ -54,8 +55,8 @@ def check_ends(session: Session, heard: Heard) -> Iterator[Finding]:
         yield level(
             topic,
             f"no {ends}",
-            f"start the {other}, or correct this topic in the robot file (`ros2 topic list`); other machines need the "
-            "same ROS_DOMAIN_ID",
+            f"{hint(session, topic)}start the {other}, or correct this topic in the robot file (`ros2 topic list`); "
+            "other machines need the same ROS_DOMAIN_ID",
         )
         return
     if wrong := [kind for kind in heard.types if kind != wanted]:

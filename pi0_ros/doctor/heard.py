@@ -60,6 +60,7 @@ class Heard:
     servers: dict[str, str] = field(default_factory=dict)  # nodes that serve the command's action, and its type there
     arrivals: list[float] = field(default_factory=list)  # on a steady clock
     ages: list[float] = field(default_factory=list)  # clock at arrival minus stamp, of stamped messages
+    received: list[float] = field(default_factory=list)  # of `ages`: that clock at arrival
     unstamped: int = 0
     times: list[float] = field(default_factory=list)  # of `values`: stamps, or arrivals where those count
     values: list[np.ndarray] = field(default_factory=list)  # joints' values in the robot file's units, [k] each
@@ -111,6 +112,7 @@ class Session:
     live: bool = True  # False: a recording, which has no graph and no present
     topics: dict[str, Heard] = field(default_factory=dict)
     other_nodes: tuple[str, ...] = ()  # of the domain; live only
+    there: dict[str, str] = field(default_factory=dict)  # all topics of the domain or the recording, and their types
     domain: str = "0"
     latency_p99_s: float = math.nan  # of the policy that runs, where one does
     deaf: list[tuple[float, float]] = field(default_factory=list)  # when nobody listened, on the steady clock
@@ -123,6 +125,7 @@ class Session:
         for item in items:
             self.topics.setdefault(item.topic, Heard(item))  # a state topic may have several entries
         self._latencies_ns = robot.latencies_ns
+        self._began_ns = 0
         self._read: dict[str, Callable[[Any], np.ndarray]] = {}
         for heard in self.topics.values():
             self._read[heard.topic] = _reader(robot, heard.item)
@@ -133,11 +136,13 @@ class Session:
         heard = self.topics[topic]
         arrival = received_ns / SECOND if arrival_s is None else arrival_s
         heard.arrivals.append(arrival)
+        self._began_ns = self._began_ns or received_ns
         header = None if heard.item.stamp == "arrival" else leading_header(message)
         stamp_ns = 0 if header is None else header.stamp.sec * SECOND + header.stamp.nanosec
         delay_ns = self._latencies_ns.get(topic, 0)
         if stamp_ns:
             heard.ages.append((received_ns - stamp_ns) / SECOND)
+            heard.received.append((received_ns - self._began_ns) / SECOND)
         else:
             heard.unstamped += header is not None
         t_s = ((stamp_ns or received_ns) - delay_ns) / SECOND

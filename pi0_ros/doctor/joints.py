@@ -32,20 +32,57 @@ UNITS = (
 )
 
 
-def check_places(robot: Robot, state: Mapping[str, Series]) -> list[Finding]:
-    """Joints outside their limits, and the unit that would explain it."""
+def check_places(robot: Robot, state: Mapping[str, Series], slopes: Mapping[str, float] = {}) -> list[Finding]:
+    """Joints outside their limits, and the unit that would explain it.
+
+    `slopes`: of joints whose motion was seen, how far the state goes for each unit that is commanded; 1 is right.
+    """
     found: list[Finding] = []
     for item in robot.state:
-        told = (joint for joint in robot.joints if joint.name in item.joints and joint.name in state)
-        joints = [joint for joint in told if not joint.writes_rotation]
-        reached = {joint.name: _reach(state[joint.name][1]) for joint in joints}
-        outside = [joint for joint in joints if _is_outside(joint, reached[joint.name], 1.0)]
-        explained = [unit for unit in UNITS if _explains(unit, outside, joints, reached)]
-        for unit in explained:
-            found.append(_unit(item, unit, joints, reached))
-        of = {unit.of for unit in explained}
-        found += [_limits(joint, reached[joint.name]) for joint in outside if joint.unit not in of]
+        joints, reached, outside = _placed(robot, item, state)
+        units = in_other_units(robot, item, state, slopes)
+        found += [_unit(item, unit, wrong, reached) for unit, wrong in units]
+        told = {joint.name for _, wrong in units for joint in wrong}
+        found += [_limits(joint, reached[joint.name]) for joint in outside if joint.name not in told]
     return found
+
+
+def in_other_units(
+    robot: Robot, item: StateTopic, state: Mapping[str, Series], slopes: Mapping[str, float] = {}
+) -> list[tuple[Unit, list[Joint]]]:
+    """The units in which a topic tells joints that are outside their limits, and which joints."""
+    joints, reached, outside = _placed(robot, item, state)
+    found = []
+    for unit in UNITS:
+        may = [joint for joint in joints if joint.unit == unit.of and _may_be(unit, slopes.get(joint.name))]
+        far = [joint for joint in outside if joint in may]
+        if _explains(unit, far, may, reached) and not (len(far) == 1 and _turned(far[0], reached[far[0].name], slopes)):
+            found.append((unit, may))
+    return found
+
+
+def _placed(
+    robot: Robot, item: StateTopic, state: Mapping[str, Series]
+) -> tuple[list[Joint], dict[str, tuple[float, float]], list[Joint]]:
+    """The joints that a topic tells, between what they were, and those that were outside their limits."""
+    told = (joint for joint in robot.joints if joint.name in item.joints and joint.name in state)
+    joints = [joint for joint in told if not joint.writes_rotation]
+    reached = {joint.name: _reach(state[joint.name][1]) for joint in joints}
+    return joints, reached, [joint for joint in joints if _is_outside(joint, reached[joint.name], 1.0)]
+
+
+def _may_be(unit: Unit, slope: float | None) -> bool:
+    """Whether a joint's motion, if it was seen, allows that it is told in this unit."""
+    return slope is None or 0.9 < slope / unit.factor < 1.1
+
+
+def _turned(joint: Joint, reached: tuple[float, float], slopes: Mapping[str, float]) -> bool:
+    """Whether a whole turn would explain as well where a joint is, which its motion does not tell."""
+    if joint.unit != "rad" or joint.name in slopes:
+        return False
+    return any(
+        not _is_outside(joint, (reached[0] + turn, reached[1] + turn), 1.0) for turn in (-2 * math.pi, 2 * math.pi)
+    )
 
 
 def position_findings(robot: Robot, position: np.ndarray) -> list[Finding]:
@@ -73,6 +110,10 @@ def scale_by(unit: Unit) -> str:
 def _limits(joint: Joint, reached: tuple[float, float]) -> Finding:
     place = max(reached, key=lambda value: max(joint.lower - value, value - joint.upper))
     what = f"{joint.name} is at {place:.4g} {joint.unit}, its limits are [{joint.lower:.4g}, {joint.upper:.4g}]"
+    if _turned(joint, reached, {}):
+        turn = math.copysign(2 * math.pi, place)
+        todo = f"a whole turn too far: `offset: {turn:.5g}` in the robot file's state topic, calibrate it; or degrees?"
+        return error("limits", what, todo)
     return error("limits", what, "move it inside by hand, calibrate it, or correct its limits.position")
 
 
@@ -90,6 +131,6 @@ def _explains(
     unit: Unit, outside: Iterable[Joint], joints: Iterable[Joint], reached: Mapping[str, tuple[float, float]]
 ) -> bool:
     """Whether joints of the unit's kind are outside by far, and in that unit all would be within their limits."""
-    if not any(joint.unit == unit.of and max(map(abs, reached[joint.name])) > unit.least for joint in outside):
+    if not any(max(map(abs, reached[joint.name])) > unit.least for joint in outside):
         return False
-    return not any(joint.unit == unit.of and _is_outside(joint, reached[joint.name], unit.factor) for joint in joints)
+    return not any(_is_outside(joint, reached[joint.name], unit.factor) for joint in joints)

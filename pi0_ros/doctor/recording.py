@@ -22,6 +22,7 @@ def hear_bag(path: Path, robot: Robot) -> Session:
         for topic in robot.topics.keys() - set(topics):
             if (recorded := _type_of(bag, topic)) is not None:
                 raise BagError(f"{path}: {topic} holds {recorded}, the robot file says {robot.topics[topic]}")
+        session.there = {topic: info.type for topic, info in bag.info.topics.items() if info.count}
         received_ns = 0
         for topic, received_ns, data in islice(bag.raw(set(topics)), MOST_MESSAGES):
             message = bag.decode(topic, data)

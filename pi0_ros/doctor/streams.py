@@ -10,7 +10,10 @@ from pi0_ros.base.findings import Finding, error, ok, warning
 from pi0_ros.base.foreign import MAX_LINE_CHARS, shortened
 from pi0_ros.doctor.graph import check_ends
 from pi0_ros.doctor.heard import Heard, Session
+from pi0_ros.doctor.names import hint
 from pi0_ros.doctor.pauses import Pause, deafness, own_pause, pauses_beyond, shared, shared_pause
+from pi0_ros.doctor.rivals import check_rivals
+from pi0_ros.doctor.stamps import check_stamps, unstamped
 from pi0_ros.robot import Camera, CommandGroup, Robot
 
 EARLY_S = 0.05  # a stamp further in the future is another clock's
@@ -21,10 +24,10 @@ SLOW = 0.75  # of the rate that is needed
 
 def check_streams(session: Session) -> list[Finding]:
     """All findings about the topics as streams; an `ok` for each topic about which there is none."""
-    if session.live and not any(heard.arrivals or heard.types or heard.servers for heard in session.topics.values()):
+    if not any(heard.arrivals or heard.types or heard.servers for heard in session.topics.values()):
         return [_nobody(session)]
     skew = common_offset_s(session)
-    found = []
+    found = list(unstamped(list(session.topics.values())))
     if skew is not None:
         found.append(
             _skew(skew, sum(_off(session.robot, heard) for heard in session.topics.values() if not heard.command))
@@ -45,13 +48,18 @@ def check_streams(session: Session) -> list[Finding]:
 def _nobody(session: Session) -> Finding:
     """No topic of the robot is there: one cause, one line."""
     others = ", ".join(session.other_nodes)
+    near = next((clause for topic in session.topics if (clause := hint(session, topic))), "")
+    if not session.live:
+        has = shortened(", ".join(sorted(session.there)), MAX_LINE_CHARS) or "nothing"
+        what = f"none of the {len(session.topics)} topics of the robot file is in the recording, which has {has}"
+        return error("domain", what, f"{near}correct the topics in the robot file, or record them")
     if not others:
         what = f"no other node in ROS_DOMAIN_ID {session.domain}, so no topic of the robot"
         todo = "start the drivers; on other machines set the same ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE"
     else:
         there = shortened(others, MAX_LINE_CHARS)
         what = f"none of the {len(session.topics)} topics of the robot file is there; nodes that are: {there}"
-        todo = "start the robot's drivers, or correct the topics in the robot file (`ros2 topic list`)"
+        todo = f"{near}start the robot's drivers, or correct the topics in the robot file (`ros2 topic list`)"
     return error("domain", what, todo)
 
 
@@ -92,7 +100,9 @@ def _stream(session: Session, heard: Heard, skew: float | None, pause: Pause | N
             )
         elif not session.live and not heard.command:
             yield error(
-                heard.topic, "no message in the recording", "record it, or correct this topic in the robot file"
+                heard.topic,
+                "no message in the recording",
+                f"{hint(session, heard.topic)}record it, or correct this topic in the robot file",
             )
         return
     if heard.unreadable:
@@ -103,9 +113,12 @@ def _stream(session: Session, heard: Heard, skew: float | None, pause: Pause | N
     if never := session.never(heard.topic):
         what, _, todo = never.removeprefix(f"{heard.topic}: ").partition(": ")
         yield error(heard.topic, what, todo)
+    yield from check_rivals(session, heard)
     if heard.command:
         return
-    if skew is None and _off(session.robot, heard):
+    if moving := list(check_stamps(heard)):
+        yield from moving
+    elif skew is None and _off(session.robot, heard):
         yield _aged(session.robot, heard)
     yield from _rate(session, heard, pause)
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pi0_ros.base.findings import Finding, error, ok, warning
+from pi0_ros.base.findings import Finding, error, note, ok, warning
 from pi0_ros.robot import CommandGroup
 
 JOINTS, PARTIAL = "joints", "allow_partial_joints_goal"
 NONZERO, FROM_DESIRED = "allow_nonzero_velocity_at_trajectory_end", "interpolate_from_desired_state"
-PARAMETERS = (JOINTS, PARTIAL, NONZERO, FROM_DESIRED)  # read one by one: releases differ in which they have
+INTERFACES, METHOD = "command_interfaces", "interpolation_method"
+PARAMETERS = (
+    JOINTS,
+    PARTIAL,
+    NONZERO,
+    FROM_DESIRED,
+    INTERFACES,
+    METHOD,
+)  # read one by one: releases differ in which they have
 
 
 def check_controller(group: CommandGroup, node: str, settings: Mapping[str, object]) -> Iterator[Finding]:
@@ -25,6 +33,13 @@ def check_controller(group: CommandGroup, node: str, settings: Mapping[str, obje
     if group.points == "trajectory" and settings.get(FROM_DESIRED) is False:
         what = f"{node} begins each new plan where the robot is measured, which lags: {FROM_DESIRED} is false"
         found.append(warning("controller", what, f"set {FROM_DESIRED}: true in its parameters"))
+    interfaces = settings.get(INTERFACES)
+    if isinstance(interfaces, Sequence) and interfaces and not {"position", "velocity"} & set(map(str, interfaces)):
+        what = f"{node} commands {', '.join(map(str, interfaces))} only, by positions and gains: {INTERFACES}"
+        found.append(note("controller", what, f"set {INTERFACES}: [position] where the hardware takes positions"))
+    if settings.get(METHOD) == "none":
+        what = f"{node} jumps from point to point of a plan: {METHOD} is none"
+        found.append(error("controller", what, f"set {METHOD}: splines in its parameters"))
     yield from found or [ok("controller", f"{node}: its parameters fit")]
 
 

@@ -77,6 +77,7 @@ def _listen(node: Node, executor: SingleThreadedExecutor, robot: Robot, seconds:
     session.waited_share = (waited_s() - waited_before) / (time.monotonic() - began)
     for heard in session.topics.values():
         _look_up(node, heard)
+    session.there = {topic: kinds[0] for topic, kinds in node.get_topic_names_and_types() if kinds}
     names = [f"{space.rstrip('/')}/{name}" for name, space in node.get_node_names_and_namespaces()]
     session.other_nodes = tuple(sorted(name for name in names if name != node.get_fully_qualified_name()))
     try:
@@ -128,8 +129,10 @@ def _answered(settings: dict[str, object], name: str, future: Any) -> None:
             settings[name] = found
 
 
-def parameter_value(value: Any) -> bool | float | list[str] | None:
-    """A parameter that is a boolean, a number or a list of texts; None for others."""
+def parameter_value(value: Any) -> bool | float | str | list[str] | None:
+    """A parameter that is a boolean, a number, a text or a list of texts; None for others."""
+    if value.type == ParameterType.PARAMETER_STRING:
+        return str(value.string_value)
     if value.type == ParameterType.PARAMETER_BOOL:
         return bool(value.bool_value)
     if value.type in (ParameterType.PARAMETER_DOUBLE, ParameterType.PARAMETER_INTEGER):

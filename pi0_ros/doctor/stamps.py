@@ -1,0 +1,63 @@
+"""Stamps of one topic: whether there are any, whether they move, and whether they move as time does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pi0_ros.base.findings import Finding, error, warning
+from pi0_ros.doctor.heard import Heard
+
+FEW = 10  # messages below which nothing is said of how stamps move
+BACK_S = 0.1  # a stamp may be older than the one before by so much: two threads send
+STANDS = 0.9  # of the messages have the same stamp as the one before
+DRIFT, LEAST_S = 0.04, 1.5  # s that stamps lose or win in a second, seen over this time
+STEADY = 0.1  # of what they lost in all, the most that one message lies beside a straight line
+
+
+def check_stamps(heard: Heard) -> Iterator[Finding]:
+    """What is wrong with the stamps of one topic, at most one finding: the first explains the others."""
+    if not heard.ages:
+        return
+    received, ages = np.array(heard.received), np.array(heard.ages)
+    stamps = received - ages
+    steps = np.diff(stamps)
+    if len(stamps) < FEW:
+        return
+    if (np.abs(steps) < 1e-9).mean() > STANDS:
+        what = f"{heard.topic}: its stamps stand still, though messages come"
+        yield error("clock", what, "its driver stamps once and not each message: mend it, or `stamp: arrival`")
+    elif (back := steps < -BACK_S).any():
+        far = -float(steps.min())
+        what = f"{heard.topic}: its stamps leap back, {int(back.sum())} times in {len(stamps)}, by up to {far:.2f} s"
+        yield error("clock", what, "two clocks, a clock that was set, or two publishers: let one clock stamp all")
+    elif (lost := _drift(received, ages)) is not None:
+        way = "fall behind" if lost > 0 else "run ahead"
+        what = f"{heard.topic}: its stamps {way} by {abs(lost):.2f} s each second"
+        yield error("clock", what, "its driver's clock runs wrong, or a queue fills up: restart it, lower its rate")
+
+
+def unstamped(topics: list[Heard]) -> Iterator[Finding]:
+    """One line for all topics whose messages have no stamp though the robot file counts on it."""
+    without = [heard for heard in topics if 2 * heard.unstamped > len(heard.arrivals) and not heard.command]
+    if without:
+        names = ", ".join(heard.topic for heard in without)
+        what = f"no stamp (all zero) in the messages of {names}: the time of arrival is taken, which may be late"
+        todo = "let the driver stamp at capture, or write `stamp: arrival` (and `latency_s`) in the robot file"
+        yield warning("clock", what, todo)
+    for heard in topics:
+        if heard not in without and heard.unstamped and not heard.command:
+            what = f"{heard.topic}: {heard.unstamped} of {len(heard.arrivals)} messages have no stamp (zero)"
+            yield warning("clock", what, "two publishers, or a driver that stamps at times only: let it stamp each")
+
+
+def _drift(received: np.ndarray, ages: np.ndarray) -> float | None:
+    """By how much ages grow in a second, where they do so steadily."""
+    times = received - received[0]
+    if times[-1] < LEAST_S:
+        return None
+    slope, begin = np.polyfit(times, ages, 1)
+    beside = float(np.abs(ages - begin - slope * times).max())
+    steady = abs(slope) > DRIFT and beside < STEADY * abs(slope) * times[-1]
+    return float(slope) if steady else None

@@ -1,0 +1,261 @@
+"""Faults of each kind with the joint, the topic and the amount drawn at random: one line names what was drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from bagmaker import START_NS, joint_message
+from seen_arm import BASE, COMMAND, ROBOT, STATE, WRIST, Seed, listened
+
+from pi0_ros.base.findings import Finding
+from pi0_ros.doctor.examination import check_session
+from pi0_ros.doctor.heard import Endpoint, Session
+from pi0_ros.doctor.names import meant
+from pi0_ros.doctor.trajectory_controller import check_controller
+
+NAMES = ROBOT.joint_names
+SIZE, TURNING = len(NAMES), len(NAMES) - 1  # the last is the gripper
+DRAWS = 6
+TOPICS = (STATE, BASE, WRIST)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A fault: how it is seeded, the check that must name it, and words that its line must have."""
+
+    seed: Seed
+    check: str
+    words: tuple[str, ...]
+
+
+def on(joint: int, change: Callable[[float], float]) -> Callable[[np.ndarray], np.ndarray]:
+    """A driver that changes one joint."""
+
+    def changed(position: np.ndarray) -> np.ndarray:
+        found = np.array(position)
+        found[joint] = change(found[joint])
+        return found
+
+    return changed
+
+
+def exchanged(random: np.random.Generator) -> Drawn:
+    """Names right, values of two joints exchanged: by who says the states, or by who takes the commands."""
+    first, second = random.choice(SIZE, 2, replace=False)
+    order = np.arange(SIZE)
+    order[[first, second]] = second, first
+    side = "state" if random.integers(2) else "command"
+    return Drawn(
+        Seed(**{side: lambda position: position[order]}), "order", (f"{NAMES[first]} does what {NAMES[second]}",)
+    )
+
+
+def reversed_order(random: np.random.Generator) -> Drawn:
+    side = "state" if random.integers(2) else "command"
+    return Drawn(Seed(**{side: lambda position: position[::-1]}), "order", (f"{NAMES[0]} does what {NAMES[-1]}",))
+
+
+def one_in_degrees(random: np.random.Generator) -> Drawn:
+    joint = int(random.integers(TURNING))
+    return Drawn(Seed(state=on(joint, math.degrees)), "units", (NAMES[joint], "degrees", "scale: 57.29578"))
+
+
+def commands_in_degrees(random: np.random.Generator) -> Drawn:
+    """All turning joints: one line."""
+    degrees = np.where(np.arange(SIZE) < TURNING, math.degrees(1.0), 1.0)
+    return Drawn(
+        Seed(command=lambda position: position * degrees), "units", (*NAMES[:TURNING], "command is in degrees")
+    )
+
+
+def doubled(random: np.random.Generator) -> Drawn:
+    joint, factor = int(random.integers(TURNING)), float(random.choice([0.25, 0.5, 2.0, 3.0]))
+    side = "state" if random.integers(2) else "command"
+    return Drawn(Seed(**{side: on(joint, lambda value: value * factor)}), "scale", (f"{NAMES[joint]} moves",))
+
+
+def flipped(random: np.random.Generator) -> Drawn:
+    joint = int(random.integers(TURNING))
+    side = "state" if random.integers(2) else "command"
+    return Drawn(Seed(**{side: on(joint, lambda value: -value)}), "sign", (f"{NAMES[joint]} moves against",))
+
+
+def opens_to_close(random: np.random.Generator) -> Drawn:
+    side = "state" if random.integers(2) else "command"
+    return Drawn(Seed(**{side: on(TURNING, lambda value: 1 - value)}), "sign", ("gripper", "`scale: -1`, `offset: 1`"))
+
+
+def turned_on(random: np.random.Generator) -> Drawn:
+    """A wrong zero: a quarter of a turn or a whole one."""
+    joint = int(random.integers(TURNING))
+    off = float(random.choice([math.pi / 2, math.pi, 2 * math.pi]) * random.choice([-1, 1]))
+    return Drawn(Seed(state=on(joint, lambda value: value + off)), "zero", (NAMES[joint], f"`offset: {off:.2f}"[:12]))
+
+
+def two_say_states(random: np.random.Generator) -> Drawn:
+    """By the graph: each says all joints."""
+    return Drawn(Seed(more_publishers=((STATE, "/rival"),)), "publishers", (STATE, "/rival"))
+
+
+def no_stamps(random: np.random.Generator) -> Drawn:
+    topic = TOPICS[random.integers(3)]
+    return Drawn(Seed(offs=((topic, START_NS / 1e9),)), "clock", (topic,))
+
+
+KINDS = [
+    exchanged,
+    reversed_order,
+    one_in_degrees,
+    commands_in_degrees,
+    doubled,
+    flipped,
+    opens_to_close,
+    turned_on,
+    two_say_states,
+    no_stamps,
+]
+
+
+def worst(session: Session) -> list[Finding]:
+    return [finding for finding in check_session(session) if finding.severity in ("error", "warning")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fault_drawn_at_random_is_one_line_or_is_said_not_to_be_judged(kind: Callable) -> None:
+    named = 0
+    for number in range(DRAWS):
+        drawn = kind(np.random.default_rng(number))
+        session = listened(drawn.seed, number, live=True)
+        found = worst(session)
+        if not found:  # a motion may be too short to tell; then that is said
+            assert any(f.check == "motion" and f.severity == "note" for f in check_session(session)), number
+            continue
+        (line,) = found
+        assert line.check == drawn.check, (number, line)
+        assert all(word in f"{line.what} {line.todo}" for word in drawn.words), (number, line)
+        assert line.todo
+        named += 1
+    assert named >= DRAWS - 1
+
+
+def states(change: Callable[[int, float, np.ndarray], np.ndarray], moves: bool = True) -> Session:
+    """The right set-up, whose states are changed one by one: (number, t, position)."""
+    session, right = Session(ROBOT, live=False), listened(Seed(moves=moves), 1, live=False)
+    commands = right.topics[COMMAND]
+    session.topics[COMMAND] = commands
+    session.topics[BASE], session.topics[WRIST] = right.topics[BASE], right.topics[WRIST]
+    heard = right.topics[STATE]
+    for number, (t, position) in enumerate(zip(heard.times, heard.values)):
+        ns = round(t * 1e9)
+        session.take(STATE, joint_message(ns, NAMES, change(number, t - heard.times[0], position)), ns + 4_000_000)
+    return session
+
+
+def test_two_who_say_other_places_in_turns_are_told_without_a_graph() -> None:
+    (line,) = worst(states(lambda number, t, position: position if number % 2 else ROBOT.lower + 0.1))
+    assert line.check == "publishers" and STATE in line.what and "end one of them" in line.todo
+
+
+def test_speeds_in_the_place_of_positions_are_one_line() -> None:
+    right = listened(Seed(), 1, live=False).topics[STATE]
+    times, values = np.array(right.times), np.array(right.values)
+    smooth = np.column_stack([np.convolve(column, np.ones(9) / 9, "same") for column in values.T])
+    speeds = np.gradient(smooth, times, axis=0)
+    speeds[:5], speeds[-5:] = speeds[5], speeds[-6]
+    (line,) = worst(states(lambda number, t, position: speeds[number]))
+    assert line.check == "velocities" and "yaw" in line.what and "field: position" in line.todo
+
+
+def test_states_that_never_change_while_the_arm_is_commanded() -> None:
+    (line,) = [f for f in worst(states(lambda number, t, position: ROBOT.lower + 0.3)) if f.check != "order"]
+    assert line.check == "frozen" and "no joint state changes" in line.what
+
+
+STAMPS: dict[str, tuple[Callable[[int, float], float], str]] = {  # (message, t) -> the stamp is older by, s
+    "leaps": (lambda number, t: 1.5 * (number % 5 == 0), "leap back"),
+    "set back": (lambda number, t: 0.8 * (t > 1.5), "leap back"),
+    "stands": (lambda number, t: t, "stand still"),
+    "slow": (lambda number, t: 0.08 * t, "fall behind by 0.08 s"),
+    "fast": (lambda number, t: -0.2 * t, "run ahead by 0.20 s"),
+}
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+@pytest.mark.parametrize("what", STAMPS)
+def test_how_stamps_move(what: str, topic: str) -> None:
+    older, words = STAMPS[what]
+    session = listened(Seed(), 3)
+    heard = session.topics[topic]
+    begun = heard.received[0]
+    heard.ages = [
+        age + older(number, received - begun) for number, (age, received) in enumerate(zip(heard.ages, heard.received))
+    ]
+    (line,) = [finding for finding in worst(session) if finding.check in ("clock", "age")]
+    assert topic in line.what and words in line.what and line.todo
+
+
+def test_a_topic_of_another_namespace_is_proposed() -> None:
+    session = listened(Seed(), 2, silent=lambda topic, t: topic == STATE)
+    session.topics[STATE].publishers = []
+    session.there = {f"/robot{STATE}": ROBOT.state[0].type, "/other": "std_msgs/msg/String"}
+    (line,) = [finding for finding in worst(session) if finding.check == STATE]
+    assert f"/robot{STATE} is there: is it meant?" in line.todo
+
+
+def test_a_name_that_ends_alike_is_nearer_than_one_with_more_words() -> None:
+    kind = "sensor_msgs/msg/JointState"
+    there = {"/robot/joint_states": kind, "/joint_states_raw": kind, "/robot/camera": "sensor_msgs/msg/Image"}
+    assert meant("/joint_states", kind, there) == ["/robot/joint_states"]
+    assert meant("/nothing", "std_msgs/msg/String", there) == []
+
+
+def test_a_recording_of_another_namespace_is_one_line() -> None:
+    session = Session(ROBOT, live=False)
+    session.there = {topic.replace("/demo_arm", "/left"): item.item.type for topic, item in session.topics.items()}
+    (line,) = worst(session)
+    assert line.check == "domain" and "/left/" in line.todo
+
+
+def test_a_plan_that_is_jumped_through_is_refused() -> None:
+    group = ROBOT.commands[0]
+    settings: dict[str, object] = {"joints": list(NAMES), "interpolation_method": "none"}
+    (line,) = check_controller(group, "/jtc", settings)
+    assert line.severity == "error" and "splines" in line.todo
+    settings["interpolation_method"] = "splines"
+    (line,) = check_controller(group, "/jtc", settings)
+    assert line.severity == "ok"
+
+
+ODD: dict[str, Callable[[], Seed]] = {
+    "still": lambda: Seed(moves=False),
+    "dark": lambda: Seed(picture=lambda topic, pixels, number: (pixels * 0.3).astype(np.uint8)),
+    "15 Hz cameras": lambda: Seed(rates=((BASE, 15.5), (WRIST, 15.5))),
+    "states at 500 Hz": lambda: Seed(rates=((STATE, 500.0),)),
+    "cameras at 40 Hz": lambda: Seed(rates=((BASE, 40.0),)),
+    "best effort": lambda: Seed(ends=lambda end: replace(end, reliability="best_effort")),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_a_right_set_up_that_looks_odd_gets_no_warning(what: str) -> None:
+    for number in range(5):
+        assert worst(listened(ODD[what](), number)) == []
+
+
+def test_a_gripper_driver_beside_an_arm_driver_is_no_rival() -> None:
+    """Each says joints of its own on one topic."""
+    session, right = Session(ROBOT), listened(Seed(moves=False), 4)
+    for topic, heard in right.topics.items():
+        if topic != STATE:
+            session.topics[topic] = heard
+    for t, position in zip(right.topics[STATE].times, right.topics[STATE].values):
+        ns = round(t * 1e9)
+        session.take(STATE, joint_message(ns, NAMES[:TURNING], position[:TURNING]), ns + 4_000_000)
+        session.take(STATE, joint_message(ns, NAMES[TURNING:], position[TURNING:]), ns + 5_000_000)
+    kind = ROBOT.state[0].type
+    session.topics[STATE].publishers = [Endpoint("/arm", kind), Endpoint("/gripper", kind)]
+    assert worst(session) == []
