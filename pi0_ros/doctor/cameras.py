@@ -20,6 +20,8 @@ STEP = 0.04  # of a joint's range: between two pictures the arm moved by this
 CHANGED = 8.0  # grey levels: a block of the picture that changed
 BUSY, TIMES = 0.2, 2.0  # of a wrist's picture more than this changes, and this many times as much as of a base's
 CERTAIN = 0.6  # so much of a "base" picture changes when nearly all of it moves: no doubt
+FROZEN_S, EDGE_S, FROZEN_STEP = 1.0, 0.2, 0.12  # one picture for so long, the arm going on within; of a joint's range
+TURNS, UNLIKE = 6, 12.0  # pictures, and grey levels, from which two pictures in turns are told
 SURE = 3  # pairs of pictures with motion between them that are needed to tell
 
 
@@ -43,6 +45,7 @@ def _one(robot: Robot, heard: Heard, joints: Mapping[str, Series]) -> Iterator[F
     if seen := list(_seen(heard)):
         yield from seen
     else:  # a black picture does not change either
+        yield from _in_turns(heard)
         yield from _frozen(robot, heard, joints)
 
 
@@ -79,8 +82,24 @@ def _frozen(robot: Robot, heard: Heard, joints: Mapping[str, Series]) -> Iterato
         yield error("frozen", f"{what}, limit {limit:g} s", todo)
     elif limit is None and len(heard.looks) > 2:
         span = heard.looks[-1].t_s - heard.looks[0].t_s
-        if heard.same_s >= 0.9 * span and _motion(robot, joints, *heard.same) > STEP:
+        begin, end = heard.same
+        whole = heard.same_s >= 0.9 * span and _motion(robot, joints, begin, end) > STEP
+        part = heard.same_s > FROZEN_S and _motion(robot, joints, begin + EDGE_S, end - EDGE_S) > FROZEN_STEP
+        if whole or part:
             yield error("frozen", f"{what} while the arm moved", todo)
+
+
+def _in_turns(heard: Heard) -> Iterator[Finding]:
+    """Pictures of two cameras, or of two settings, on one topic."""
+    assert isinstance(heard.item, Camera)
+    looks, todo = heard.looks, "two publishers on one topic: end one of them; or a driver that changes its settings"
+    if len({look.thumb.shape for look in looks}) > 1:
+        yield error("publishers", f"camera {heard.item.name} sends pictures of different sizes", todo)
+    elif len(looks) >= TURNS:
+        next_one = np.median([_difference(one, other) for one, other in zip(looks, looks[1:])])
+        after_it = np.median([_difference(one, other) for one, other in zip(looks, looks[2:])])
+        if next_one > UNLIKE and next_one > 3.0 * after_it:
+            yield error("publishers", f"camera {heard.item.name} shows two different pictures in turns", todo)
 
 
 def _twins(cameras: list[Heard]) -> Iterator[Finding]:

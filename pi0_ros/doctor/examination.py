@@ -76,12 +76,13 @@ def check_session(session: Session, facts: Facts | None = None) -> Iterator[Find
         return
     state, command = session.joints(StateTopic), session.joints(CommandGroup)
     following = check_following(robot, state, command)
-    places = check_places(robot, state, following.slopes)
+    placed = {name: series for name, series in state.items() if name not in following.beside}
+    places = check_places(robot, placed, following.slopes)
     yield from [finding for finding in places if not _explained(finding, following)]
     told = {
         joint.name
         for item in robot.state
-        for _, joints in in_other_units(robot, item, state, following.slopes)
+        for _, joints in in_other_units(robot, item, placed, following.slopes)
         for joint in joints
     }
     yield from [fault.finding for fault in following.faults if not _said(fault, told)]

@@ -63,6 +63,11 @@ class Following:
     def findings(self) -> list[Finding]:
         return [fault.finding for fault in self.faults]
 
+    @property
+    def beside(self) -> set[str]:
+        """Joints whose zero is wrong: where they are tells nothing of their unit."""
+        return {name for fault in self.faults if fault.finding.check == "zero" for name in fault.joints}
+
     def explains(self, joint: str) -> bool:
         """Whether a fault says why this joint is where it is."""
         return any(joint in fault.joints for fault in self.faults)
@@ -101,8 +106,6 @@ def check_following(robot: Robot, state: Mapping[str, Series], command: Mapping[
             wrong += [] if low < judged.slope < high else [judged]
         elif isinstance(judged, Finding):
             found.append(Fault(judged, (joint.name,)))
-            if judged.check == "zero":
-                slopes[joint.name] = 1.0
         elif joint.kind != "gripper":  # which stops at whatever it holds
             unclear.append(joint.name)
     return Following([*found, *_scales(wrong)], tuple(unclear), slopes)
@@ -142,7 +145,7 @@ def _stuck(joints: Sequence[Joint], done: Mapping[str, np.ndarray], told: Mappin
     """Whether no state changes by a single bit, though several joints are commanded to move."""
     asked = [joint.name for joint in joints if moved(joint, told[joint.name])]
     heard = {joint.name: done[joint.name][np.isfinite(done[joint.name])] for joint in joints}
-    if len(asked) < 2 or any(len(values) and np.ptp(values) > 0.0 for values in heard.values()):
+    if len(asked) < 2 or any(len(values) * GRID_S < LEAST_S or np.ptp(values) > 0.0 for values in heard.values()):
         return None
     what = f"no joint state changes at all, though {', '.join(asked)} are commanded to move"
     todo = "is the arm on, and does it listen to these commands? else its driver repeats an old state: restart it"
@@ -156,13 +159,20 @@ def _speeds(joints: Sequence[Joint], done: Mapping[str, np.ndarray], told: Mappi
         state, command = done[joint.name], told[joint.name]
         if moved(joint, command) and joint.kind != "gripper":
             speed = np.gradient(command, GRID_S)
-            turns = _closest(state, speed)[0] >= FITS and _closest(state, command)[0] < FITS
-            (found if turns else others).append(joint.name)
+            close, lag = _closest(state, speed)
+            follows = close >= FITS and _closest(state, command)[0] < FITS
+            (found if follows and _as_fast(*_shifted(state, speed, lag)) else others).append(joint.name)
     if len(found) < 2 or len(found) <= len(others):
         return None
     what = f"the states of {', '.join(found)} are velocities, not positions: they follow how fast the commands change"
     todo = "`field: position` of this state topic in the robot file, or let the driver say positions"
     return Fault(error("velocities", what, todo), tuple(joint.name for joint in joints))
+
+
+def _as_fast(state: np.ndarray, speed: np.ndarray) -> bool:
+    """Whether these are the speeds themselves, of a motion that went to and fro."""
+    most = float(np.max(np.abs(speed)))
+    return bool(0.8 < np.polyfit(speed, state, 1)[0] < 1.25 and min(speed.max(), -speed.min()) > 0.2 * most)
 
 
 def _one(joint: Joint, done: np.ndarray, told: np.ndarray) -> Finding | Slope | None:

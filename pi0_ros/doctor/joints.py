@@ -54,7 +54,11 @@ def in_other_units(
     joints, reached, outside = _placed(robot, item, state)
     found = []
     for unit in UNITS:
-        may = [joint for joint in joints if joint.unit == unit.of and _may_be(unit, slopes.get(joint.name))]
+        kin = [joint for joint in joints if joint.unit == unit.of]
+        seen = {joint.name for joint in kin if joint.name in slopes and _is_factor(unit, slopes[joint.name])}
+        # where none goes as in that unit, states and commands may both be told in it
+        may = [joint for joint in kin if joint.name in seen or (not seen and _even(slopes.get(joint.name, 1.0)))]
+        may += [joint for joint in kin if seen and joint.name not in slopes]
         far = [joint for joint in outside if joint in may]
         if _explains(unit, far, may, reached) and not (len(far) == 1 and _turned(far[0], reached[far[0].name], slopes)):
             found.append((unit, may))
@@ -71,9 +75,13 @@ def _placed(
     return joints, reached, [joint for joint in joints if _is_outside(joint, reached[joint.name], 1.0)]
 
 
-def _may_be(unit: Unit, slope: float | None) -> bool:
-    """Whether a joint's motion, if it was seen, allows that it is told in this unit."""
-    return slope is None or 0.9 < slope / unit.factor < 1.1
+def _is_factor(unit: Unit, slope: float) -> bool:
+    """Whether a joint goes so far for each unit commanded because its state is told in this unit."""
+    return 0.9 < slope / unit.factor < 1.1
+
+
+def _even(slope: float) -> bool:
+    return 0.5 < slope < 2.0
 
 
 def _turned(joint: Joint, reached: tuple[float, float], slopes: Mapping[str, float]) -> bool:

@@ -9,6 +9,8 @@ import numpy as np
 from pi0_ros.base.findings import Finding, error, warning
 from pi0_ros.doctor.heard import Heard
 
+ANOTHER_CLOCK_S = 1e6  # apart, one of two clocks is not the wall's
+UNEVEN, UNEVEN_S = 4.0, 0.02  # times as much as messages' arrivals, and s: what stamps' steps vary by
 FEW = 10  # messages below which nothing is said of how stamps move
 BACK_S = 0.1  # a stamp may be older than the one before by so much: two threads send
 STANDS = 0.9  # of the messages have the same stamp as the one before
@@ -18,7 +20,7 @@ STEADY = 0.1  # of what they lost in all, the most that one message lies beside 
 
 def check_stamps(heard: Heard) -> Iterator[Finding]:
     """What is wrong with the stamps of one topic, at most one finding: the first explains the others."""
-    if not heard.ages:
+    if not heard.ages or abs(heard.age_s) > ANOTHER_CLOCK_S:
         return
     received, ages = np.array(heard.received), np.array(heard.ages)
     stamps = received - ages
@@ -37,6 +39,10 @@ def check_stamps(heard: Heard) -> Iterator[Finding]:
         what = f"{heard.topic}: its stamps {way} by {abs(lost):.2f} s each second"
         yield error("clock", what, "its driver's clock runs wrong, or a queue fills up: restart it, lower its rate")
 
+    elif (varies := _uneven(np.diff(received), steps)) > 0.0:
+        what = f"{heard.topic}: its stamps are uneven (by {varies * 1e3:.0f} ms) though messages come evenly"
+        yield warning("clock", what, "its driver does not stamp at capture: let it, or `stamp: arrival`")
+
 
 def unstamped(topics: list[Heard]) -> Iterator[Finding]:
     """One line for all topics whose messages have no stamp though the robot file counts on it."""
@@ -50,6 +56,13 @@ def unstamped(topics: list[Heard]) -> Iterator[Finding]:
         if heard not in without and heard.unstamped and not heard.command:
             what = f"{heard.topic}: {heard.unstamped} of {len(heard.arrivals)} messages have no stamp (zero)"
             yield warning("clock", what, "two publishers, or a driver that stamps at times only: let it stamp each")
+
+
+def _uneven(arrivals: np.ndarray, steps: np.ndarray) -> float:
+    """By how much (s) the steps of stamps vary, where arrivals do not and it is more than a period; else 0."""
+    varies = float(np.std(steps))
+    least = max(UNEVEN * float(np.std(arrivals)), UNEVEN_S, float(np.median(arrivals)))
+    return varies if varies > least else 0.0
 
 
 def _drift(received: np.ndarray, ages: np.ndarray) -> float | None:

@@ -13,12 +13,12 @@ from pi0_ros.doctor.heard import Heard, Session
 from pi0_ros.doctor.names import hint
 from pi0_ros.doctor.pauses import Pause, deafness, own_pause, pauses_beyond, shared, shared_pause
 from pi0_ros.doctor.rivals import check_rivals
-from pi0_ros.doctor.stamps import check_stamps, unstamped
+from pi0_ros.doctor.stamps import ANOTHER_CLOCK_S, check_stamps, unstamped
 from pi0_ros.robot import Camera, CommandGroup, Robot
 
 EARLY_S = 0.05  # a stamp further in the future is another clock's
 TOGETHER_S = 0.1  # topics whose stamps are off by the same, to this, have one cause
-ANOTHER_CLOCK_S = 1e6  # apart, one of two clocks is not the wall's
+ENDED_S = 1.0  # before the others a topic fell silent
 SLOW = 0.75  # of the rate that is needed
 
 
@@ -28,6 +28,9 @@ def check_streams(session: Session) -> list[Finding]:
         return [_nobody(session)]
     skew = common_offset_s(session)
     found = list(unstamped(list(session.topics.values())))
+    of_some = [] if skew is not None else _off_alike(session)
+    if of_some:
+        found.append(_skew_of(of_some))
     if skew is not None:
         found.append(
             _skew(skew, sum(_off(session.robot, heard) for heard in session.topics.values() if not heard.command))
@@ -39,7 +42,10 @@ def check_streams(session: Session) -> list[Finding]:
     found += deafness(session, limits)
     alone = {pause.topic: pause for pause in pauses if pause not in together}
     for heard in session.topics.values():
-        own = [*check_ends(session, heard), *_stream(session, heard, skew, alone.get(heard.topic))]
+        own = [
+            *check_ends(session, heard),
+            *_stream(session, heard, skew is not None or heard in of_some, alone.get(heard.topic)),
+        ]
         served = heard.item.server if isinstance(heard.item, CommandGroup) else None
         found += own or [ok(served.name if served is not None else heard.topic, _summary(session, heard))]
     return found
@@ -72,6 +78,20 @@ def common_offset_s(session: Session) -> float | None:
     return None
 
 
+def _off_alike(session: Session) -> list[Heard]:
+    """Several topics, not all, whose stamps are off by the same."""
+    off = [heard for heard in session.topics.values() if not heard.command and _off(session.robot, heard)]
+    ages = [heard.age_s for heard in off]
+    return off if len(off) > 1 and np.ptp(ages) < TOGETHER_S and abs(ages[0]) < ANOTHER_CLOCK_S else []
+
+
+def _skew_of(topics: list[Heard]) -> Finding:
+    offset_s = float(np.median([heard.age_s for heard in topics]))
+    when = f"{offset_s:.2f} s in the past" if offset_s > 0 else f"{-offset_s:.2f} s in the future"
+    what = f"the stamps of {', '.join(heard.topic for heard in topics)} are {when}, those of others are right"
+    return error("clock", what, "synchronise the clock of the machine that sends them (chrony or PTP), then look again")
+
+
 def max_age_s(robot: Robot, topic: str) -> float:
     """The maximum age of a camera or state topic; of a command none counts."""
     observed = {*(camera.topic for camera in robot.cameras), *robot.state_topics}
@@ -91,8 +111,8 @@ def _skew(offset_s: float, count: int) -> Finding:
     return error("clock", what, "synchronise them (chrony or PTP on both), then look again")
 
 
-def _stream(session: Session, heard: Heard, skew: float | None, pause: Pause | None) -> Iterator[Finding]:
-    """`pause`: its own; one that all topics share is said elsewhere."""
+def _stream(session: Session, heard: Heard, skewed: bool, pause: Pause | None) -> Iterator[Finding]:
+    """`pause`: its own; one that all topics share is said elsewhere, as is what `skewed` clocks explain."""
     if not heard.arrivals:
         if heard.publishers and not heard.command:
             yield error(
@@ -118,7 +138,7 @@ def _stream(session: Session, heard: Heard, skew: float | None, pause: Pause | N
         return
     if moving := list(check_stamps(heard)):
         yield from moving
-    elif skew is None and _off(session.robot, heard):
+    elif not skewed and _off(session.robot, heard):
         yield _aged(session.robot, heard)
     yield from _rate(session, heard, pause)
 
@@ -144,6 +164,11 @@ def _rate(session: Session, heard: Heard, pause: Pause | None) -> Iterator[Findi
             yield error("rate", f"{heard.topic}: one message only", "is the sensor running?")
         return
     robot, rate, limit = session.robot, heard.rate_hz, max_age_s(session.robot, heard.topic)
+    silent_s = max(other.arrivals[-1] for other in session.topics.values() if other.arrivals) - heard.arrivals[-1]
+    if silent_s > max(ENDED_S, 2.0 * limit):
+        what = f"{heard.topic}: no message any more in the last {silent_s:.1f} s, while others came"
+        yield error("rate", what, "its driver stopped or lost its device: restart it, look at its cable")
+        return
     late = heard.age_s if heard.ages and not _off(robot, heard) else 0.0
     if rate * (limit - max(late, 0.0)) < 1.0:
         what = f"{heard.topic}: {rate:.1f} Hz, so its newest message is at times older than max_age_s ({limit:g} s)"

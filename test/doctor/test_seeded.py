@@ -85,7 +85,7 @@ SEEDS: dict[str, tuple[Seed, str, tuple[str, ...]]] = {
         "limits",
         ("yaw is at", "[-1.9, 1.9]", "move it inside"),
     ),
-    "wrong zero": (Seed(state=lambda position: position + OUT), "zero", ("yaw is 2.9 rad beside", "`offset`")),
+    "wrong zero": (Seed(state=lambda position: position + OUT), "zero", ("yaw is 2.9 rad beside", "`offset: 2.9`")),
     "flipped sign": (Seed(state=lambda position: position * FLIPPED), "sign", ("shoulder moves against", "scale: -1")),
     "cameras exchanged": (Seed(swapped=True), "swapped", ("wrist and base", BASE, WRIST)),
     "one camera on both topics": (_twins(), "twins", ("base and wrist show the same", "wrong device")),
