@@ -93,7 +93,7 @@ def _in_turns(heard: Heard) -> Iterator[Finding]:
     """Pictures of two cameras, or of two settings, on one topic."""
     assert isinstance(heard.item, Camera)
     looks, todo = heard.looks, "two publishers on one topic: end one of them; or a driver that changes its settings"
-    if len({look.thumb.shape for look in looks}) > 1:
+    if len({look.size for look in looks}) > 1:
         yield error("publishers", f"camera {heard.item.name} sends pictures of different sizes", todo)
     elif len(looks) >= TURNS:
         next_one = np.median([_difference(one, other) for one, other in zip(looks, looks[1:])])

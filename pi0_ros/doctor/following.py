@@ -154,7 +154,8 @@ def _stuck(joints: Sequence[Joint], done: Mapping[str, np.ndarray], told: Mappin
 
 def _speeds(joints: Sequence[Joint], done: Mapping[str, np.ndarray], told: Mapping[str, np.ndarray]) -> Fault | None:
     """Whether the states are the speeds of what is commanded: another field of the message."""
-    found, others = [], []
+    found: list[str] = []
+    others: list[str] = []
     for joint in joints:
         state, command = done[joint.name], told[joint.name]
         if moved(joint, command) and joint.kind != "gripper":

@@ -92,8 +92,11 @@ def _qos(heard: Heard) -> Iterator[Finding]:
     ours = () if any(SHOWN in end.node for end in heard.publishers) else (OURS,)
     publishers = [*heard.publishers, *(ours if heard.command else ())]
     subscribers = [*heard.subscribers, *(() if heard.command else (LISTENS,))]
+    unheard: dict[tuple[str, str], tuple[Endpoint, list[str]]] = {}
     for publisher, subscriber, why in misfits(publishers, subscribers):
-        what = f"{heard.topic}: {subscriber.node} hears nothing of {publisher.node}: it {why}"
+        unheard.setdefault((subscriber.node, why), (subscriber, []))[1].append(publisher.node)
+    for (_, why), (subscriber, nodes) in unheard.items():
+        what = f"{heard.topic}: {subscriber.node} hears nothing of {', '.join(nodes)}: it {why}"
         yield error(
             "qos", what, f"set the QoS of {subscriber.node}'s subscription (or of the publisher) so that they fit"
         )

@@ -47,6 +47,7 @@ class Look:
     black: bool
     bright: float  # 95 % of its blocks are darker than this grey level
     thumb: np.ndarray  # float32 [about 24, W, 3], block means
+    size: tuple[int, ...] = ()  # height, width, px
 
 
 @dataclass
@@ -212,6 +213,7 @@ def look_at(picture: np.ndarray, t_s: float) -> Look:
         is_black(picture),
         float(np.quantile(thumb.mean(axis=2), 0.95)),
         thumb,
+        picture.shape[:2],
     )
 
 

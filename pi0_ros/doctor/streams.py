@@ -114,7 +114,7 @@ def _skew(offset_s: float, count: int) -> Finding:
 def _stream(session: Session, heard: Heard, skewed: bool, pause: Pause | None) -> Iterator[Finding]:
     """`pause`: its own; one that all topics share is said elsewhere, as is what `skewed` clocks explain."""
     if not heard.arrivals:
-        if heard.publishers and not heard.command:
+        if heard.item.type in heard.types and not heard.command:
             yield error(
                 heard.topic, "a publisher, but no message", "is the sensor running? see the QoS line, if there is one"
             )
@@ -153,8 +153,10 @@ def _aged(robot: Robot, heard: Heard) -> Finding:
     if heard.age_s < 0:
         what = f"{heard.topic}: its stamps are {-heard.age_s:.2f} s in the future"
         return error("clock", what, "synchronise the clocks (chrony), or let its driver stamp at capture")
+    # even the newest is older than a busy machine makes it: then it is the clock
+    check = "clock" if min(heard.ages) > ENDED_S else "age"
     what = f"{heard.topic}: {heard.age_s * 1e3:.0f} ms old on arrival (max_age_s allows {limit * 1e3:.0f} ms)"
-    return error("age", what, "synchronise the clocks (chrony), stamp at capture, or raise its max_age_s")
+    return error(check, what, "synchronise the clocks (chrony), stamp at capture, or raise its max_age_s")
 
 
 def _rate(session: Session, heard: Heard, pause: Pause | None) -> Iterator[Finding]:

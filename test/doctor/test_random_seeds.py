@@ -261,3 +261,11 @@ def test_a_gripper_driver_beside_an_arm_driver_is_no_rival() -> None:
     kind = ROBOT.state[0].type
     session.topics[STATE].publishers = [Endpoint("/arm", kind), Endpoint("/gripper", kind)]
     assert worst(session) == []
+
+
+def test_pictures_of_two_sizes_on_one_topic() -> None:
+    def picture(topic: str, pixels: np.ndarray, number: int) -> np.ndarray:
+        return pixels[:36, :36] if topic == WRIST and number // 10 % 2 else pixels
+
+    (line,) = worst(listened(Seed(picture=picture), 5))
+    assert line.check == "publishers" and "wrist sends pictures of different sizes" in line.what
