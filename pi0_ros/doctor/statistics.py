@@ -67,8 +67,8 @@ def check_widths(robot: Robot, state: Range, actions: Range) -> list[Finding]:
 def check_shown(robot: Robot, state: Range, shown: Mapping[str, Series]) -> list[Finding]:
     """How much of what the robot shows lies outside q01 .. q99 of the state, per joint, drawn."""
     places = [place for place, name in enumerate(robot.state_names) if name in shown and place < len(state.low)]
-    if not places or len(places) < len(robot.state_names):
-        return []
+    if not places or len(places) < len(robot.state_names) or (state.width < NO_WIDTH).all():
+        return []  # that nothing has a width is said by `check_widths`
     count = min(len(shown[name][1]) for name in robot.state_names)
     values = np.column_stack([shown[name][1][-count:] for name in robot.state_names])
     counts = state_to_model(robot, values)

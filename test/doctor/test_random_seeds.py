@@ -15,7 +15,9 @@ from pi0_ros.base.findings import Finding
 from pi0_ros.doctor.examination import check_session
 from pi0_ros.doctor.heard import Endpoint, Session
 from pi0_ros.doctor.names import meant
+from pi0_ros.doctor.statistics import Range, check_shown, check_widths
 from pi0_ros.doctor.trajectory_controller import check_controller
+from pi0_ros.robot import StateTopic
 
 NAMES = ROBOT.joint_names
 SIZE, TURNING = len(NAMES), len(NAMES) - 1  # the last is the gripper
@@ -269,3 +271,10 @@ def test_pictures_of_two_sizes_on_one_topic() -> None:
 
     (line,) = worst(listened(Seed(picture=picture), 5))
     assert line.check == "publishers" and "wrist sends pictures of different sizes" in line.what
+
+
+def test_statistics_of_nothing_are_one_line_however_many_joints() -> None:
+    nothing, some = Range(np.zeros(SIZE), np.zeros(SIZE)), Range(-np.ones(SIZE), np.ones(SIZE))
+    (line,) = check_widths(ROBOT, nothing, some)
+    assert "no width" in line.what
+    assert check_shown(ROBOT, nothing, listened(Seed(), 1).joints(StateTopic)) == []
