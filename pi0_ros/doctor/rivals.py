@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from pi0_ros.robot import StateTopic
 LEAP = 0.03  # of a joint's range: between two messages it goes there
 BACK = 0.3  # of the leap: with the next it is there again
 OFTEN = 0.1  # of all messages
+WHOLE = 0.9  # of the messages say all joints: else each publisher may say joints of its own
 
 
 def check_rivals(session: Session, heard: Heard) -> Iterator[Finding]:
@@ -22,12 +23,17 @@ def check_rivals(session: Session, heard: Heard) -> Iterator[Finding]:
     values = np.array(heard.values)
     names = sorted(end.node for end in heard.publishers)
     whole = float(np.isfinite(values).all(axis=1).mean())
-    if isinstance(heard.item, StateTopic) and len(names) > 1 and whole > 0.9:  # else each may say joints of its own
-        what = f"{heard.topic} is sent by {len(names)} publishers, and each says all joints: {', '.join(names)}"
-        yield error("publishers", what, "end all but one: the joints would leap from one's values to the other's")
+    if isinstance(heard.item, StateTopic) and len(names) > 1 and whole > WHOLE:
+        yield several_senders(heard.topic, names)
     elif len(names) <= 1 and (leaping := _leaping(session, heard, values)):
         what = f"{heard.topic}: {', '.join(leaping)} leap to and fro between two places with every message"
         yield error("publishers", what, "two publishers speak in turns: end one of them, then look or record again")
+
+
+def several_senders(topic: str, names: Sequence[str]) -> Finding:
+    """Of a state topic whose messages say all joints, by the nodes that send them."""
+    what = f"{topic} is sent by {len(names)} publishers, and each says all joints: {', '.join(names)}"
+    return error("publishers", what, "end all but one: the joints would leap from one's values to the other's")
 
 
 def _leaping(session: Session, heard: Heard, values: np.ndarray) -> list[str]:

@@ -139,11 +139,11 @@ def _stream(session: Session, heard: Heard, skewed: bool, pause: Pause | None) -
     if moving := list(check_stamps(heard)):
         yield from moving
     elif not skewed and _off(session.robot, heard):
-        yield _aged(session.robot, heard)
+        yield aged(session.robot, heard)
     yield from _rate(session, heard, pause)
 
 
-def _aged(robot: Robot, heard: Heard) -> Finding:
+def aged(robot: Robot, heard: Heard) -> Finding:
     limit = max_age_s(robot, heard.topic)
     if abs(heard.age_s) > ANOTHER_CLOCK_S:
         what = "its stamps are of another clock than this machine's"

@@ -140,8 +140,8 @@ def _controller() -> tuple[Parameter, ...]:
         Parameter(
             "waive",
             "",
-            "checks that arming passes over, by name, with spaces between: limits, units, rate, qos, publishers (see "
-            "docs/safety.md)",
+            "checks that arming passes over, by name, with spaces between: limits, units, rate, qos, publishers, "
+            "clock (see docs/safety.md)",
         ),
         Parameter(
             "interpolation", _CONTROL.interpolation, "between the actions of a chunk", choices=tuple(INTERPOLATIONS)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from rclpy.node import Node
 
 from pi0_ros.base.errors import InputError
+from pi0_ros.base.findings import Finding
 from pi0_ros.control.limits import JointLimits
 from pi0_ros.doctor.graph import misfits
-from pi0_ros.doctor.heard import Endpoint
+from pi0_ros.doctor.heard import Endpoint, Heard
 from pi0_ros.doctor.joints import position_findings
+from pi0_ros.doctor.rivals import WHOLE, several_senders
+from pi0_ros.doctor.stamps import check_stamps
+from pi0_ros.doctor.streams import EARLY_S, aged
 from pi0_ros.nodes.topic_ends import endpoint
 from pi0_ros.robot import Robot, StateTopic
 
@@ -22,9 +26,21 @@ CHECKS: Mapping[str, str] = {  # what can be waived
     "units": "joint states in degrees, millimetres or percent",
     "rate": "joint states that come more seldom than max_age_s needs",
     "qos": "a listener to commands that cannot hear the controller",
-    "publishers": "another publisher of commands",
+    "publishers": "another publisher of commands, or of a topic with all joint states",
+    "clock": "joint states whose stamps lie in the future, stand still, leap back or run at another pace",
 }
 RATE_OF = 20  # of each topic so many arrivals tell the rate
+KEPT = 100  # and so many stamps tell how they move
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One message of joint states."""
+
+    steady_s: float  # on a steady clock
+    received_ns: int = 0  # on the clock of the stamps
+    age_s: float | None = None  # None where it has no stamp that counts
+    whole: bool = True  # it says all joints of its entry in the robot file
 
 
 class Arming:
@@ -36,11 +52,11 @@ class Arming:
             raise InputError(f"waive: there is no check {', '.join(unknown)}; there are {', '.join(CHECKS)}")
         self.waived = frozenset(waive.split())
         self._node, self._robot, self._commanded = node, robot, commanded
-        self._arrivals: dict[StateTopic, deque[float]] = {item: deque(maxlen=RATE_OF) for item in robot.state}
+        self._arrivals: dict[StateTopic, deque[Arrival]] = {item: deque(maxlen=KEPT) for item in robot.state}
 
-    def heard(self, item: StateTopic, steady: float) -> None:
-        """A message with joints of this entry has come at this time of a steady clock."""
-        self._arrivals[item].append(steady)
+    def heard(self, item: StateTopic, arrival: Arrival) -> None:
+        """A message with joints of this entry has come."""
+        self._arrivals[item].append(arrival)
 
     def limits(self, limits: JointLimits) -> JointLimits:
         """The limits for the controller: with `limits` waived, a joint may be found anywhere. Commands stay inside."""
@@ -49,9 +65,11 @@ class Arming:
     def problems(self, position: np.ndarray) -> list[str]:
         """Sentences with remedies, `position` float64 [J] as measured, NaN where it is not; empty where all is well."""
         found = {
-            "units": [f"{f.what}: {f.todo}" for f in position_findings(self._robot, position) if f.check == "units"],
+            "units": _told(f for f in position_findings(self._robot, position) if f.check == "units"),
             "rate": self._slow(),
             "qos": self._deaf(),
+            "publishers": self._doubled(),
+            "clock": _told(f for item in self._robot.state for f in self._clock(item)),
         }
         asked = [(check, text) for check, texts in found.items() if check not in self.waived for text in texts]
         return [f"{text} (waive:={check} arms all the same)" for check, text in asked]
@@ -59,12 +77,31 @@ class Arming:
     def _slow(self) -> list[str]:
         found = []
         for item in self._robot.state:
-            times = self._arrivals[item]
+            times = [arrival.steady_s for arrival in self._arrivals[item]][-RATE_OF:]
             if len(times) > RATE_OF // 2 and times[-1] > times[0]:
                 rate = (len(times) - 1) / (times[-1] - times[0])
                 if rate * item.max_age_s < 1.0:
                     found.append(f"{item.topic} comes at {rate:.1f} Hz: speed it up, or raise its max_age_s")
         return found
+
+    def _doubled(self) -> list[str]:
+        """State topics that several say whole: the robot would be taken to be where either says."""
+        found = []
+        for topic in dict.fromkeys(item.topic for item in self._robot.state):
+            came = [arrival for item in self._robot.state_topics[topic] for arrival in self._arrivals[item]]
+            names = sorted(endpoint(info).node for info in self._node.get_publishers_info_by_topic(topic))
+            if len(names) > 1 and came and np.mean([arrival.whole for arrival in came]) > WHOLE:
+                found.append(several_senders(topic, names))
+        return _told(found)
+
+    def _clock(self, item: StateTopic) -> list[Finding]:
+        """Stamps by which joint states that have stopped would count as new."""
+        stamped = [(a.received_ns, a.age_s) for a in self._arrivals[item] if a.age_s is not None]
+        if not stamped:
+            return []
+        heard = Heard(item, received=[(at - stamped[0][0]) * 1e-9 for at, _ in stamped], ages=[age for _, age in stamped])
+        found = [finding for finding in check_stamps(heard) if finding.severity == "error"]
+        return found or ([aged(self._robot, heard)] if heard.age_s < -EARLY_S else [])
 
     def _deaf(self) -> list[str]:
         """Listeners to commands that ask for more than is offered."""
@@ -79,3 +116,8 @@ class Arming:
             for _, listener, why in misfits(ours[:1], listeners):
                 found.append(f"{listener.node} hears no command on {topic}: it {why}: change its subscription")
         return found
+
+
+def _told(findings: Iterable[Finding]) -> list[str]:
+    """Each once, though several entries of the robot file share a topic."""
+    return list(dict.fromkeys(f"{finding.what}: {finding.todo}" for finding in findings))

@@ -39,7 +39,7 @@ from pi0_ros.control.latency import controller_half
 from pi0_ros.control.limits import joint_limits, limits_of
 from pi0_ros.control.pacing import LateFraction, steady_seconds
 from pi0_ros.control.states import ARMED, Command, Settings, State
-from pi0_ros.nodes.arming import Arming
+from pi0_ros.nodes.arming import Arming, Arrival
 from pi0_ros.nodes.auto_arm import AutoArm
 from pi0_ros.nodes.command_output import SHADOW, CommandOutput
 from pi0_ros.nodes.deadman_button import DeadmanButton
@@ -204,9 +204,10 @@ class ControllerNode(Node):
             else:
                 self._state_problems.pop(entry, None)
             if (heard := np.isfinite(position)).any():
-                self._arming.heard(topic, time.monotonic())
-                stamp = state_stamp_ns(topic, message, self.now_ns()) * 1e-9
-                arrived = not own_stamp_ns(topic, message)
+                now_ns, own_ns = self.now_ns(), own_stamp_ns(topic, message)
+                stamp, arrived = state_stamp_ns(topic, message, now_ns) * 1e-9, not own_ns
+                age_s, whole = (now_ns - own_ns) * 1e-9 if own_ns else None, bool(np.isfinite(position).all())
+                self._arming.heard(topic, Arrival(time.monotonic(), now_ns, age_s, whole))
                 with self._lock:
                     for (at, joints), take in ((moved, self.controller.measure), (seen, self.controller.see)):
                         if (known := heard[at]).any():
