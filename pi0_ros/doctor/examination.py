@@ -91,7 +91,7 @@ def check_session(session: Session, facts: Facts | None = None) -> Iterator[Find
     if facts is not None:
         yield from check_latency(facts, session.latency_p99_s)
         if facts.state is not None and not any(finding.check == "units" for finding in places):
-            yield from check_shown(robot, facts.state, state)
+            yield from check_shown(robot, facts.state, state, facts.actions)
     yield from _observation(session, streams)
 
 

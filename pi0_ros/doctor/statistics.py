@@ -18,6 +18,7 @@ from pi0_ros.robot.units import actions_to_model, state_to_model
 WIDE = 3.0  # times a joint's whole range: no motion of the robot gave such statistics
 FAR = 2.0  # times their own width beyond them: the policy has seen nothing like it
 BESIDE = 0.5  # and this much is worth a word
+BESIDE_ZERO = 0.1  # times its width a range of changes may lie beside 0
 NO_WIDTH = 1e-9
 BAR = 24  # characters
 
@@ -35,40 +36,49 @@ class Range:
 
 
 def check_widths(robot: Robot, state: Range, actions: Range) -> list[Finding]:
-    """Statistics that no motion of this robot gives: all zero, or far wider than its joints can go."""
-    found: list[Finding] = []
-    for what, given, names in (
-        ("state", state, robot.state_names),
-        ("actions", actions, robot.action_names),
-    ):
-        known = min(len(given.width), len(names))
-        width = given.width[:known]
-        if not known:
-            continue
-        if (np.abs(width) < NO_WIDTH).all():
-            text = f"the statistics of the {what} have no width at all (q01 = q99 for every joint)"
-            found.append(
-                error("statistics", text, "they were made of nothing: `pi0 stats` on the dataset it was trained on")
-            )
-            continue
-        span = _spans(robot, what)[:known]
-        factor = np.where(np.isfinite(span) & (span > 0), width / span, 0.0)
-        if len(wide := np.flatnonzero(factor > WIDE)):
-            worst = int(wide[np.argmax(factor[wide])])
-            text = (
-                f"the statistics of the {what} are too wide: {names[worst]} {width[worst]:.4g} "
-                f"({factor[worst]:.0f} times its whole range); so are {len(wide)} of {known} joints"
-            )
-            todo = "made of degrees, or of another robot? compute them again with `pi0 stats`"
-            found.append(error("statistics", text, todo))
-    return found
+    """Statistics that no motion of this robot gives: all zero, far wider than its joints can go, or those of something
+    else. One cause is one line, though both have it."""
+    given = {"state": state, "actions": actions}
+    without = [what for what, one in given.items() if len(one.width) and (np.abs(one.width) < NO_WIDTH).all()]
+    wide = [text for what, one in given.items() if what not in without and (text := _wide(robot, what, one))]
+    found = []
+    if without:
+        text = f"the statistics of the {' and the '.join(without)} have no width at all (q01 = q99 for every joint)"
+        todo = "they were made of nothing: `pi0 stats` on the dataset it was trained on"
+        found.append(error("statistics", text, todo))
+    if wide:
+        todo = "made of degrees, or of another robot? compute them again with `pi0 stats`"
+        found.append(error("statistics", f"statistics are too wide: {'; '.join(wide)}", todo))
+    return found or check_changes(robot, state, actions)
 
 
-def check_shown(robot: Robot, state: Range, shown: Mapping[str, Series]) -> list[Finding]:
-    """How much of what the robot shows lies outside q01 .. q99 of the state, per joint, drawn."""
+def check_changes(robot: Robot, state: Range, actions: Range) -> list[Finding]:
+    """Of actions that are changes of the state: their range has 0 in it, as an arm at times stands still."""
+    known = dict(zip(robot.state_names, zip(state.low, state.high)))
+    names = [name for name, relative in zip(robot.action_names, robot.relative_mask) if relative and name in known]
+    ranges = dict(zip(robot.action_names, zip(actions.low, actions.high)))
+    away = [name for name in names if name in ranges and not _has_zero(*ranges[name])]
+    if not away:
+        return []
+    low, high = ranges[away[0]]
+    where = f"{', '.join(away)} ({away[0]} {low:.4g} to {high:.4g})"
+    if all(_has_zero(*known[name]) for name in names):
+        what = f"the statistics of state and actions are exchanged: actions are changes, yet 0 is none of {where}"
+        return [error("statistics", what, "put each where it belongs, or compute them again with `pi0 stats`")]
+    what = f"the statistics of the actions are not those of changes, as the robot file says: 0 is none of {where}"
+    return [error("statistics", what, "made of absolute actions? compute them again with `pi0 stats --robot`")]
+
+
+def check_shown(robot: Robot, state: Range, shown: Mapping[str, Series], actions: Range | None = None) -> list[Finding]:
+    """How much of what the robot shows lies outside q01 .. q99 of the state, per joint, drawn.
+
+    Nothing of statistics that `check_widths` finds wrong.
+    """
     places = [place for place, name in enumerate(robot.state_names) if name in shown and place < len(state.low)]
-    if not places or len(places) < len(robot.state_names) or (state.width < NO_WIDTH).all():
-        return []  # that nothing has a width is said by `check_widths`
+    if not places or len(places) < len(robot.state_names):
+        return []
+    if (state.width < NO_WIDTH).all() or (actions is not None and check_widths(robot, state, actions)):
+        return []  # they are wrong, which is said there
     count = min(len(shown[name][1]) for name in robot.state_names)
     values = np.column_stack([shown[name][1][-count:] for name in robot.state_names])
     counts = state_to_model(robot, values)
@@ -100,6 +110,24 @@ def check_shown(robot: Robot, state: Range, shown: Mapping[str, Series]) -> list
     rows = [f"{one.name:{widest}s} {_bar(one)} {one.outside:4.0%} outside" for one in spreads]
     text = "\n".join(["the state now (o) between q01 [ and q99 ]:", *rows])
     return [*found, note("statistics", text, spreads=spreads)]
+
+
+def _wide(robot: Robot, what: str, given: Range) -> str:
+    """Which joint is how much too wide, and how many are; empty where none is."""
+    names = robot.state_names if what == "state" else robot.action_names
+    known = min(len(given.width), len(names))
+    width, span = given.width[:known], _spans(robot, what)[:known]
+    factor = np.where(np.isfinite(span) & (span > 0), width / span, 0.0)
+    if not len(wide := np.flatnonzero(factor > WIDE)):
+        return ""
+    worst = int(wide[np.argmax(factor[wide])])
+    most = f"{names[worst]} most ({width[worst]:.4g}, {factor[worst]:.0f} times its whole range)"
+    return f"{len(wide)} of {known} joints of the {what}, {most}"
+
+
+def _has_zero(low: float, high: float) -> bool:
+    slack = BESIDE_ZERO * (high - low)
+    return bool(low - slack <= 0.0 <= high + slack)
 
 
 def _closed_on_nothing(joint: Joint, values: np.ndarray) -> bool:

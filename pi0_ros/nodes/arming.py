@@ -99,7 +99,9 @@ class Arming:
         stamped = [(a.received_ns, a.age_s) for a in self._arrivals[item] if a.age_s is not None]
         if not stamped:
             return []
-        heard = Heard(item, received=[(at - stamped[0][0]) * 1e-9 for at, _ in stamped], ages=[age for _, age in stamped])
+        heard = Heard(
+            item, received=[(at - stamped[0][0]) * 1e-9 for at, _ in stamped], ages=[age for _, age in stamped]
+        )
         found = [finding for finding in check_stamps(heard) if finding.severity == "error"]
         return found or ([aged(self._robot, heard)] if heard.age_s < -EARLY_S else [])
 
