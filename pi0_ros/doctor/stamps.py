@@ -13,13 +13,16 @@ ANOTHER_CLOCK_S = 1e6  # apart, one of two clocks is not the wall's
 UNEVEN, UNEVEN_S = 4.0, 0.02  # times as much as messages' arrivals, and s: what stamps' steps vary by
 FEW = 10  # messages below which nothing is said of how stamps move
 BACK_S = 0.1  # a stamp may be older than the one before by so much: two threads send
-STANDS = 0.9  # of the messages have the same stamp as the one before
-DRIFT, LEAST_S = 0.04, 1.5  # s that stamps lose or win in a second, seen over this time
+STANDS_S, STEP_S = 0.5, 1e-6  # messages come for so long, and no stamp is further than this from the one before
+DRIFT, LEAST_S = 0.1, 1.5  # s that stamps lose or win in a second, seen over this time
 STEADY = 0.1  # of what they lost in all, the most that one message lies beside a straight line
 
 
-def check_stamps(heard: Heard) -> Iterator[Finding]:
-    """What is wrong with the stamps of one topic, at most one finding: the first explains the others."""
+def check_stamps(heard: Heard, partial: bool = False) -> Iterator[Finding]:
+    """What is wrong with the stamps of one topic, at most one finding: the first explains the others.
+
+    `partial`: its messages say some joints each, so that several drivers may stamp them.
+    """
     if not heard.ages or abs(heard.age_s) > ANOTHER_CLOCK_S:
         return
     received, ages = np.array(heard.received), np.array(heard.ages)
@@ -27,19 +30,20 @@ def check_stamps(heard: Heard) -> Iterator[Finding]:
     steps = np.diff(stamps)
     if len(stamps) < FEW:
         return
-    if (np.abs(steps) < 1e-9).mean() > STANDS:
+    if _stands_s(received, steps) > STANDS_S and not partial:
         what = f"{heard.topic}: its stamps stand still, though messages come"
         yield error("clock", what, "its driver stamps once and not each message: mend it, or `stamp: arrival`")
-    elif (back := steps < -BACK_S).any():
+    elif (back := steps < -BACK_S).any() and not partial:
         far = -float(steps.min())
         what = f"{heard.topic}: its stamps leap back, {int(back.sum())} times in {len(stamps)}, by up to {far:.2f} s"
         yield error("clock", what, "two clocks, a clock that was set, or two publishers: let one clock stamp all")
     elif (lost := _drift(received, ages)) is not None:
         way = "fall behind" if lost > 0 else "run ahead"
         what = f"{heard.topic}: its stamps {way} by {abs(lost):.2f} s each second"
-        yield error("clock", what, "its driver's clock runs wrong, or a queue fills up: restart it, lower its rate")
-
-    elif (varies := _uneven(np.diff(received), steps)) > 0.0:
+        yield error(
+            "clock", what, "a clock that is being set (`chronyc tracking`), or a queue that fills up: lower its rate"
+        )
+    elif (varies := _uneven(np.diff(received), steps)) > 0.0 and not partial:
         what = f"{heard.topic}: its stamps are uneven (by {varies * 1e3:.0f} ms) though messages come evenly"
         yield warning("clock", what, "its driver does not stamp at capture: let it, or `stamp: arrival`")
 
@@ -56,6 +60,13 @@ def unstamped(topics: list[Heard]) -> Iterator[Finding]:
         if heard not in without and heard.unstamped and not heard.command:
             what = f"{heard.topic}: {heard.unstamped} of {len(heard.arrivals)} messages have no stamp (zero)"
             yield warning("clock", what, "two publishers, or a driver that stamps at times only: let it stamp each")
+
+
+def _stands_s(received: np.ndarray, steps: np.ndarray) -> float:
+    """The longest time (s) in which all messages have one stamp."""
+    moves = np.flatnonzero(np.abs(steps) > STEP_S)
+    begins, ends = np.concatenate([[0], moves + 1]), np.concatenate([moves, [len(steps)]])
+    return float((received[ends] - received[begins]).max())
 
 
 def _uneven(arrivals: np.ndarray, steps: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from pi0_ros.robot.units import actions_to_model, state_to_model
 WIDE = 3.0  # times a joint's whole range: no motion of the robot gave such statistics
 FAR = 2.0  # times their own width beyond them: the policy has seen nothing like it
 BESIDE = 0.5  # and this much is worth a word
-BESIDE_ZERO = 0.1  # times its width a range of changes may lie beside 0
+BESIDE_ZERO = 0.1  # of its width, and of the joint's whole range, a range of changes may lie beside 0
 NO_WIDTH = 1e-9
 BAR = 24  # characters
 
@@ -55,14 +55,16 @@ def check_widths(robot: Robot, state: Range, actions: Range) -> list[Finding]:
 def check_changes(robot: Robot, state: Range, actions: Range) -> list[Finding]:
     """Of actions that are changes of the state: their range has 0 in it, as an arm at times stands still."""
     known = dict(zip(robot.state_names, zip(state.low, state.high)))
-    names = [name for name, relative in zip(robot.action_names, robot.relative_mask) if relative and name in known]
     ranges = dict(zip(robot.action_names, zip(actions.low, actions.high)))
-    away = [name for name in names if name in ranges and not _has_zero(*ranges[name])]
+    spans = dict(zip(robot.action_names, _spans(robot, "actions") / 2.0))  # of changes: twice the range
+    relative = (name for name, mask in zip(robot.action_names, robot.relative_mask) if mask)
+    names = [name for name in relative if name in known and name in ranges]
+    away = [name for name in names if not _has_zero(*ranges[name], spans[name])]
     if not away:
         return []
     low, high = ranges[away[0]]
     where = f"{', '.join(away)} ({away[0]} {low:.4g} to {high:.4g})"
-    if all(_has_zero(*known[name]) for name in names):
+    if all(_has_zero(*known[name], spans[name]) for name in names):
         what = f"the statistics of state and actions are exchanged: actions are changes, yet 0 is none of {where}"
         return [error("statistics", what, "put each where it belongs, or compute them again with `pi0 stats`")]
     what = f"the statistics of the actions are not those of changes, as the robot file says: 0 is none of {where}"
@@ -125,9 +127,10 @@ def _wide(robot: Robot, what: str, given: Range) -> str:
     return f"{len(wide)} of {known} joints of the {what}, {most}"
 
 
-def _has_zero(low: float, high: float) -> bool:
-    slack = BESIDE_ZERO * (high - low)
-    return bool(low - slack <= 0.0 <= high + slack)
+def _has_zero(low: float, high: float, span: float) -> bool:
+    """A joint that is held still stands a little beside its command."""
+    slack = BESIDE_ZERO * max(high - low, span)
+    return not (low - slack > 0.0 or high + slack < 0.0)
 
 
 def _closed_on_nothing(joint: Joint, values: np.ndarray) -> bool:

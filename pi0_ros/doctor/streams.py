@@ -136,11 +136,16 @@ def _stream(session: Session, heard: Heard, skewed: bool, pause: Pause | None) -
     yield from check_rivals(session, heard)
     if heard.command:
         return
-    if moving := list(check_stamps(heard)):
+    if moving := list(check_stamps(heard, _partial(heard))):
         yield from moving
     elif not skewed and _off(session.robot, heard):
         yield aged(session.robot, heard)
     yield from _rate(session, heard, pause)
+
+
+def _partial(heard: Heard) -> bool:
+    """Whether its messages say some joints each."""
+    return bool(heard.values) and not np.isfinite(np.array(heard.values)).all()
 
 
 def aged(robot: Robot, heard: Heard) -> Finding:

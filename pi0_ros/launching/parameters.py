@@ -141,7 +141,7 @@ def _controller() -> tuple[Parameter, ...]:
             "waive",
             "",
             "checks that arming passes over, by name, with spaces between: limits, units, rate, qos, publishers, "
-            "clock (see docs/safety.md)",
+            "leaps, clock (see docs/safety.md)",
         ),
         Parameter(
             "interpolation", _CONTROL.interpolation, "between the actions of a chunk", choices=tuple(INTERPOLATIONS)

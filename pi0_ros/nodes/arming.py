@@ -15,7 +15,7 @@ from pi0_ros.control.limits import JointLimits
 from pi0_ros.doctor.graph import misfits
 from pi0_ros.doctor.heard import Endpoint, Heard
 from pi0_ros.doctor.joints import position_findings
-from pi0_ros.doctor.rivals import WHOLE, several_senders
+from pi0_ros.doctor.rivals import leaping, leaps
 from pi0_ros.doctor.stamps import check_stamps
 from pi0_ros.doctor.streams import EARLY_S, aged
 from pi0_ros.nodes.topic_ends import endpoint
@@ -26,11 +26,13 @@ CHECKS: Mapping[str, str] = {  # what can be waived
     "units": "joint states in degrees, millimetres or percent",
     "rate": "joint states that come more seldom than max_age_s needs",
     "qos": "a listener to commands that cannot hear the controller",
-    "publishers": "another publisher of commands, or of a topic with all joint states",
+    "publishers": "another publisher of commands",
+    "leaps": "joint states that leap to and fro, as where two publishers speak in turns",
     "clock": "joint states whose stamps lie in the future, stand still, leap back or run at another pace",
 }
 RATE_OF = 20  # of each topic so many arrivals tell the rate
-KEPT = 100  # and so many stamps tell how they move
+PLACES = 60  # so many in a row whether they leap
+STAMPS, STAMPS_EVERY_S = 150, 0.02  # and so many how stamps move: three seconds
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,24 @@ class Arrival:
     """One message of joint states."""
 
     steady_s: float  # on a steady clock
+    position: np.ndarray  # float64 [k] of the entry's joints, NaN where it does not speak of one
     received_ns: int = 0  # on the clock of the stamps
     age_s: float | None = None  # None where it has no stamp that counts
-    whole: bool = True  # it says all joints of its entry in the robot file
+
+
+class _Entry:
+    """What was heard of one entry of the robot file of late."""
+
+    def __init__(self) -> None:
+        self.steady_s: deque[float] = deque(maxlen=RATE_OF)
+        self.places: deque[Arrival] = deque(maxlen=PLACES)
+        self.stamps: deque[Arrival] = deque(maxlen=STAMPS)
+
+    def take(self, arrival: Arrival) -> None:
+        self.steady_s.append(arrival.steady_s)
+        self.places.append(arrival)
+        if not self.stamps or arrival.steady_s - self.stamps[-1].steady_s >= STAMPS_EVERY_S:
+            self.stamps.append(arrival)
 
 
 class Arming:
@@ -52,11 +69,11 @@ class Arming:
             raise InputError(f"waive: there is no check {', '.join(unknown)}; there are {', '.join(CHECKS)}")
         self.waived = frozenset(waive.split())
         self._node, self._robot, self._commanded = node, robot, commanded
-        self._arrivals: dict[StateTopic, deque[Arrival]] = {item: deque(maxlen=KEPT) for item in robot.state}
+        self._heard = {item: _Entry() for item in robot.state}
 
     def heard(self, item: StateTopic, arrival: Arrival) -> None:
         """A message with joints of this entry has come."""
-        self._arrivals[item].append(arrival)
+        self._heard[item].take(arrival)
 
     def limits(self, limits: JointLimits) -> JointLimits:
         """The limits for the controller: with `limits` waived, a joint may be found anywhere. Commands stay inside."""
@@ -68,7 +85,7 @@ class Arming:
             "units": _told(f for f in position_findings(self._robot, position) if f.check == "units"),
             "rate": self._slow(),
             "qos": self._deaf(),
-            "publishers": self._doubled(),
+            "leaps": _told(f for item in self._robot.state for f in self._leaps(item)),
             "clock": _told(f for item in self._robot.state for f in self._clock(item)),
         }
         asked = [(check, text) for check, texts in found.items() if check not in self.waived for text in texts]
@@ -77,32 +94,33 @@ class Arming:
     def _slow(self) -> list[str]:
         found = []
         for item in self._robot.state:
-            times = [arrival.steady_s for arrival in self._arrivals[item]][-RATE_OF:]
+            times = self._heard[item].steady_s
             if len(times) > RATE_OF // 2 and times[-1] > times[0]:
                 rate = (len(times) - 1) / (times[-1] - times[0])
                 if rate * item.max_age_s < 1.0:
                     found.append(f"{item.topic} comes at {rate:.1f} Hz: speed it up, or raise its max_age_s")
         return found
 
-    def _doubled(self) -> list[str]:
-        """State topics that several say whole: the robot would be taken to be where either says."""
-        found = []
-        for topic in dict.fromkeys(item.topic for item in self._robot.state):
-            came = [arrival for item in self._robot.state_topics[topic] for arrival in self._arrivals[item]]
-            names = sorted(endpoint(info).node for info in self._node.get_publishers_info_by_topic(topic))
-            if len(names) > 1 and came and np.mean([arrival.whole for arrival in came]) > WHOLE:
-                found.append(several_senders(topic, names))
-        return _told(found)
+    def _leaps(self, item: StateTopic) -> list[Finding]:
+        """Two who say where the same joints are."""
+        came = self._heard[item].places
+        if not came or not item.is_position:
+            return []
+        joints = [self._robot.joints[at] for at in self._robot.indices(item.joints)]
+        times = np.array([arrival.steady_s for arrival in came])
+        found = leaping(joints, np.array([arrival.position for arrival in came]), times)
+        names = sorted(endpoint(info).node for info in self._node.get_publishers_info_by_topic(item.topic))
+        return [leaps(item.topic, found, names)] if found else []
 
     def _clock(self, item: StateTopic) -> list[Finding]:
         """Stamps by which joint states that have stopped would count as new."""
-        stamped = [(a.received_ns, a.age_s) for a in self._arrivals[item] if a.age_s is not None]
+        stamped = [arrival for arrival in self._heard[item].stamps if arrival.age_s is not None]
         if not stamped:
             return []
-        heard = Heard(
-            item, received=[(at - stamped[0][0]) * 1e-9 for at, _ in stamped], ages=[age for _, age in stamped]
-        )
-        found = [finding for finding in check_stamps(heard) if finding.severity == "error"]
+        received = [(arrival.received_ns - stamped[0].received_ns) * 1e-9 for arrival in stamped]
+        heard = Heard(item, received=received, ages=[arrival.age_s or 0.0 for arrival in stamped])
+        partial = not all(np.isfinite(arrival.position).all() for arrival in stamped)
+        found = [finding for finding in check_stamps(heard, partial) if finding.severity == "error"]
         return found or ([aged(self._robot, heard)] if heard.age_s < -EARLY_S else [])
 
     def _deaf(self) -> list[str]:

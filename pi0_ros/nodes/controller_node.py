@@ -206,8 +206,8 @@ class ControllerNode(Node):
             if (heard := np.isfinite(position)).any():
                 now_ns, own_ns = self.now_ns(), own_stamp_ns(topic, message)
                 stamp, arrived = state_stamp_ns(topic, message, now_ns) * 1e-9, not own_ns
-                age_s, whole = (now_ns - own_ns) * 1e-9 if own_ns else None, bool(np.isfinite(position).all())
-                self._arming.heard(topic, Arrival(time.monotonic(), now_ns, age_s, whole))
+                age_s = (now_ns - own_ns) * 1e-9 if own_ns else None
+                self._arming.heard(topic, Arrival(time.monotonic(), position, now_ns, age_s))
                 with self._lock:
                     for (at, joints), take in ((moved, self.controller.measure), (seen, self.controller.see)):
                         if (known := heard[at]).any():

@@ -182,7 +182,7 @@ STAMPS: dict[str, tuple[Callable[[int, float], float], str]] = {  # (message, t)
     "leaps": (lambda number, t: 1.5 * (number % 5 == 0), "leap back"),
     "set back": (lambda number, t: 0.8 * (t > 1.5), "leap back"),
     "stands": (lambda number, t: t, "stand still"),
-    "slow": (lambda number, t: 0.08 * t, "fall behind by 0.08 s"),
+    "slow": (lambda number, t: 0.15 * t, "fall behind by 0.15 s"),
     "fast": (lambda number, t: -0.2 * t, "run ahead by 0.20 s"),
 }
 

@@ -19,12 +19,14 @@ from pi0_ros.doctor.checkpoint import Facts, check_horizon, check_latency, check
 from pi0_ros.doctor.examination import check_session
 from pi0_ros.doctor.heard import Session
 from pi0_ros.doctor.machine import BUSY, WAITING, Load, Memory, overloaded
+from pi0_ros.doctor.rivals import leaping
 from pi0_ros.doctor.speed_driver import check_driver
 from pi0_ros.doctor.statistics import Range, check_widths
 from pi0_ros.doctor.trajectory_controller import check_controller
 from pi0_ros.robot import robot_from_yaml
 
 SPAN = ROBOT.upper - ROBOT.lower
+HOME = 0.5 * (ROBOT.lower + ROBOT.upper)
 STATE_RANGE = Range(ROBOT.lower + 0.05 * SPAN, ROBOT.upper - 0.05 * SPAN)
 ACTIONS = Range(-0.4 * SPAN, 0.4 * SPAN)
 GOOD = Facts(24, 20.0, STATE_RANGE, ACTIONS, 60_000_000)
@@ -171,6 +173,33 @@ def test_what_cannot_be_judged_is_said() -> None:
 def test_statistics_that_no_motion_gives(state: Range, actions: Range, words: tuple[str, ...]) -> None:
     (finding,) = check_widths(ROBOT, state, actions)
     assert finding.severity == "error" and all(word in f"{finding.what} {finding.todo}" for word in words), finding
+
+
+@pytest.mark.parametrize("beside", [(0.0044, 0.0056), (1e-4, 1e-4), (-0.021, -0.019)])
+def test_a_joint_that_was_held_still_is_a_little_beside_its_command(beside: tuple[float, float]) -> None:
+    """Sag, or an arm that is not used: no fault of statistics of changes."""
+    for joint in range(len(ROBOT.joints)):
+        low, high = ACTIONS.low.copy(), ACTIONS.high.copy()
+        low[joint], high[joint] = beside
+        assert check_widths(ROBOT, STATE_RANGE, Range(low, high)) == []
+
+
+def test_what_is_sent_seldom_may_go_to_and_fro() -> None:
+    """A gripper's commands on change, waypoints, states of two hertz; no motion leaps, two publishers do."""
+    other, times = HOME + 0.2 * SPAN, np.arange(0.0, 4.0, 0.02)
+    turns = np.array([HOME, other] * 100)
+    hand = np.array([joint.kind == "gripper" for joint in ROBOT.joints])  # it is fast
+    assert leaping(ROBOT.joints, turns, times) == [joint.name for joint in ROBOT.joints if joint.kind != "gripper"]
+    assert leaping(ROBOT.joints, turns, times * 20) == []
+    only_gripper = np.where(hand, np.array([ROBOT.lower, ROBOT.upper] * 100), HOME)
+    assert leaping(ROBOT.joints, only_gripper, times) == ["gripper"]
+    assert leaping(ROBOT.joints, only_gripper, times, commands=True) == []
+    random = np.random.default_rng(0)
+    for rate in (1.0, 2.0, 10.0, 100.0):
+        times = np.arange(0.0, 6.0, 1.0 / rate)
+        pace = np.minimum(ROBOT.velocity / (0.4 * SPAN), 12.0)
+        swing = HOME + 0.4 * SPAN * np.sin(np.outer(times, pace) + random.uniform(0, 6, len(SPAN)))
+        assert leaping(ROBOT.joints, swing + random.normal(0, 1e-3, swing.shape), times) == []
 
 
 def test_statistics_of_another_pose_are_told_by_the_joint() -> None:
