@@ -67,7 +67,7 @@ def _flat(x: np.ndarray) -> np.ndarray:
 
 def _into_heads(x: np.ndarray) -> np.ndarray:
     """[width, heads, head_dim] -> [heads * head_dim, width]"""
-    return x.reshape(len(x), -1).T
+    return x.reshape(x.shape[0], -1).T
 
 
 def _each_head(x: np.ndarray) -> np.ndarray:

@@ -16,13 +16,13 @@ from orbax_files import read_orbax, write_orbax
 from safetensors.torch import load_file
 
 from pi0_ros.checkpoints.describe import describe_checkpoint, open_checkpoint
-from pi0_ros.checkpoints.jax_names import JaxSource
+from pi0_ros.checkpoints.jax_names import RULES, JaxSource
 from pi0_ros.checkpoints.load import load_model
 from pi0_ros.checkpoints.lora import merge_leaf
 from pi0_ros.checkpoints.orbax import OrbaxLeaves
 from pi0_ros.checkpoints.safetensors_files import CheckpointError, TensorInfo
 from pi0_ros.checkpoints.sizes import infer_config
-from pi0_ros.checkpoints.sources import model_shapes, whole
+from pi0_ros.checkpoints.sources import disk_name, model_shapes, whole
 from pi0_ros.model.config import ModelConfig
 
 both_models = pytest.mark.parametrize("name", reference.MODELS)
@@ -218,6 +218,17 @@ def test_released_leaves_are_exactly_the_released_model(name):
     assert {key: info.shape for key, info in source.tensors.items()} == model_shapes(config)
 
 
+@pytest.mark.parametrize("axes", range(7))
+@pytest.mark.parametrize("leaf", RULES)
+def test_a_leaf_of_any_number_of_axes_is_entered_or_keeps_its_name(leaf, axes):
+    """What keeps its name is listed as unexpected; nothing ends in a traceback."""
+    leaves = Shapes("pi0")
+    leaves.leaves = {leaf: TensorInfo((2,) * axes, "float32")}
+    found = JaxSource(leaves).tensors
+    entered = {disk_name(rule.target.format(i=layer)) for rule in RULES[leaf] for layer in range(2)}
+    assert found.keys() in ({leaf}, entered)
+
+
 def test_released_lora_leaves_all_find_their_weight():
     freeze = json.loads((reference.ROOT / "lora_freeze.json").read_text())
     for key, entry in freeze.items():
@@ -294,6 +305,15 @@ def test_unknown_missing_and_misshapen_leaves_are_listed_together(tmp_path):
     assert "1 missing: paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight" in message
     assert "1 unexpected: PaliGemma/llm/surprise" in message
     assert "state_proj.weight is [32, 14], the model needs [32, 32]" in message
+
+
+@pytest.mark.parametrize("name", ["query", "key", "value"])
+def test_a_leaf_with_too_few_axes_is_listed(name, tmp_path):
+    leaves = read_orbax(reference.ROOT / "pi0" / "checkpoint" / "params")
+    leaf = f"PaliGemma/img/Transformer/encoderblock/MultiHeadDotProductAttention_0/{name}/kernel"
+    write_orbax(tmp_path / "params", {**leaves, leaf: np.zeros(2, np.float32)})
+    with pytest.raises(CheckpointError, match=f"1 unexpected: {leaf}"):
+        describe_checkpoint(tmp_path, config={"vision": {"num_heads": 4}})
 
 
 def test_a_chunk_of_all_layers_is_decoded_once(tmp_path):
