@@ -1,7 +1,7 @@
 """What a checkpoint's files say, without its weights and without torch: sizes, statistics, robot, tokenizer.
 
-Names, shapes and dtypes of the weights are compared with the model all the same. torch is imported where a question
-needs numbers of the weights: the head of pi0-FAST, see `check_head`.
+Names, shapes and dtypes of the weights are compared with the model all the same. Numbers are read of two tables of
+pi0-FAST alone, see `check_head`.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ DTYPES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float1
 _COUNTS = {"I64": "int64"}  # of buffers that older files carry, never of weights
 _WRITTEN = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 _ITEM_BYTES = {"float64": 8, "int64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-_PIECE = 16 * 2**20  # bytes
+_PIECE = 16 * 2**20  # bytes, a multiple of every dtype's size
 _MAX_HEADER = 100 * 2**20  # bytes; the format's own limit
 
 
@@ -93,19 +93,24 @@ class SafetensorsFile:
         if self._start + end != size:
             raise _not_whole(self.path, f"it has {size} bytes, its header promises {self._start + end}")
 
-    def pieces(self, name: str) -> Iterator[Tensor]:
-        """Yield the flattened tensor in pieces of at most 16 MiB: views of the mapping; pages go back after use."""
-        import torch
-
-        info, offset = self.tensors[name], self._offsets[name]
-        end, dtype = offset + info.nbytes, getattr(torch, info.dtype)
+    def raw(self, name: str) -> Iterator[np.ndarray]:
+        """Yield the bytes (uint8) in pieces of at most 16 MiB: views of the mapping; pages go back after use."""
+        offset = self._offsets[name]
+        end = offset + self.tensors[name].nbytes
         while offset < end:
-            count = min(_PIECE, end - offset) // info.item_bytes
-            yield torch.frombuffer(self._map, dtype=dtype, count=count, offset=offset)
-            done = offset + count * info.item_bytes
+            done = min(offset + _PIECE, end)
+            yield np.frombuffer(self._map, np.uint8, done - offset, offset)
             first = offset - offset % mmap.PAGESIZE
             self._map.madvise(mmap.MADV_DONTNEED, first, done - first)
             offset = done
+
+    def pieces(self, name: str) -> Iterator[Tensor]:
+        """Yield the flattened tensor in the pieces of `raw`."""
+        import torch
+
+        dtype = getattr(torch, self.tensors[name].dtype)
+        for piece in self.raw(name):
+            yield torch.frombuffer(piece, dtype=dtype)
 
     def tensor(self, name: str) -> Tensor:
         """A copy of the whole tensor, in its shape and dtype; KeyError where the file has none of this name."""

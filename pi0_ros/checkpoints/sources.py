@@ -154,6 +154,11 @@ class TorchSource:
         file, stored = self._where[name]
         return file.pieces(stored)
 
+    def raw(self, name: str) -> Iterable[np.ndarray]:
+        """The bytes of what `pieces` yields, without torch."""
+        file, stored = self._where[name]
+        return file.raw(stored)
+
 
 def _check_buffer(file: SafetensorsFile, name: str) -> None:
     """Refuse a buffer with other values than the models here have built in: rotary base 10000, positions 0, 1, 2."""
@@ -173,13 +178,10 @@ def whole(source: Source, name: str) -> Tensor:
 
 
 def equals_embedding(source: Source, name: str) -> bool:
-    """Tell whether the unused tensor `name` of a source is its embedding table bit by bit."""
-    import torch
-
+    """Tell whether the unused tensor `name` of a source is its embedding table bit by bit; without torch."""
     if not isinstance(source, TorchSource) or source.unused().get(name) != source.tensors[EMBEDDING]:
         return False
-    pairs = zip(source.pieces(name), source.pieces(EMBEDDING), strict=True)
-    return all(torch.equal(one, other) for one, other in pairs)
+    return all(np.array_equal(*pair) for pair in zip(source.raw(name), source.raw(EMBEDDING), strict=True))
 
 
 def model_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

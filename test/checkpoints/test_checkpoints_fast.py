@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,12 @@ import torch
 from orbax_files import read_orbax, write_orbax
 from safetensors.torch import load_file, save_file
 
+from pi0_ros.checkpoints import safetensors_files
 from pi0_ros.checkpoints.convert import convert_checkpoint
 from pi0_ros.checkpoints.describe import describe_checkpoint
 from pi0_ros.checkpoints.load import load_model
-from pi0_ros.checkpoints.safetensors_files import CheckpointError
-from pi0_ros.checkpoints.sources import EMBEDDING, TIED_HEAD
+from pi0_ros.checkpoints.safetensors_files import CheckpointError, SafetensorsFile
+from pi0_ros.checkpoints.sources import EMBEDDING, TIED_HEAD, TorchSource, equals_embedding
 from pi0_ros.checkpoints.spec import policy_spec
 from pi0_ros.checkpoints.verify import verify_checkpoints as verify
 from pi0_ros.checkpoints.weights import named_weights
@@ -75,6 +78,34 @@ def test_a_head_of_its_own_is_refused(jax_folder, tmp_path):
         describe_checkpoint(tmp_path / "new", config=HEADS)
     with pytest.raises(CheckpointError, match="is not the embedding table"):
         convert_checkpoint(tmp_path / "new", tmp_path / "ours", config=HEADS)
+
+
+_NO_TORCH = """
+import sys
+sys.modules["torch"] = None  # importing it fails
+from pi0_ros.cli.main import main
+sys.exit(main(["checkpoint", "info", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_the_head_is_compared_without_torch(spoilt, jax_folder, tmp_path, monkeypatch):
+    """In a process without torch, as on a robot's computer; and piece by piece, with the difference in the last one."""
+    convert_checkpoint(jax_folder, tmp_path / "new", "lerobot")
+    file = tmp_path / "new" / "model.safetensors"
+    if spoilt:
+        tensors = load_file(file)
+        tensors[f"model.{TIED_HEAD}"][-1, -1] += 1
+        save_file(tensors, file)
+    (tmp_path / "heads.yaml").write_text(json.dumps(HEADS))
+    run = [sys.executable, "-c", _NO_TORCH, str(tmp_path / "new"), "--config", str(tmp_path / "heads.yaml")]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=120)
+    assert done.returncode == (2 if spoilt else 0), done.stderr
+    assert "Traceback" not in done.stderr and ("is not the embedding table" in done.stderr) == spoilt
+    monkeypatch.setattr(safetensors_files, "_PIECE", 4096)
+    source = TorchSource(file, [SafetensorsFile(file)])
+    assert len(list(source.raw(TIED_HEAD))) > 2
+    assert equals_embedding(source, TIED_HEAD) is not spoilt
 
 
 def test_a_head_of_its_own_is_refused_below_an_adapter(jax_folder, tmp_path):
