@@ -1,4 +1,5 @@
-"""Files on disk: whether a folder can be filled, and having them there for good when a rename makes them official."""
+"""Files on disk: paths as people write them, whether a folder can be filled, and having files there for good when a
+rename makes them official."""
 
 from __future__ import annotations
 
@@ -6,6 +7,17 @@ import os
 from pathlib import Path
 
 from pi0_ros.base.errors import InputError
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with the home folder for a leading ~, which shells leave alone in `keys:=~/keys` and `--out=~/bags`.
+
+    The ~ of a user who is not known here stays: there is no such file, says whoever looks for it.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def sync(path: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pi0_ros.base.disk import expanded
 from pi0_ros.checkpoints.describe import Sizes, open_checkpoint
 from pi0_ros.checkpoints.description import Description
 from pi0_ros.checkpoints.folders import new_folder, write_json
@@ -115,7 +116,7 @@ class Conversion:
 
         `overwrite` allows another checkpoint there, never anything else.
         """
-        dst = Path(dst).expanduser().absolute()
+        dst = expanded(dst).absolute()
         if dst.exists():
             if not overwrite:
                 raise CheckpointError(f"{dst}: something is there already; name a new folder, or overwrite it")

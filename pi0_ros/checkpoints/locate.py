@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from pi0_ros.base.disk import expanded
 from pi0_ros.checkpoints import own
 from pi0_ros.checkpoints.folders import existing, leftovers, read_json
 from pi0_ros.checkpoints.orbax import METADATA as ORBAX
@@ -41,7 +42,7 @@ class Located:
 
 def locate(path: Path | str) -> Located:
     """Find the checkpoint at `path`; CheckpointError says what is there and what was expected."""
-    asked, path = str(path), existing(Path(path).expanduser().absolute())
+    asked, path = str(path), existing(expanded(path).absolute())
     if path.is_file():
         return _file(path)
     if not path.is_dir():

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pi0_ros.base.disk import expanded
 from pi0_ros.checkpoints.folders import read_json
 from pi0_ros.checkpoints.safetensors_files import SafetensorsFile, TensorInfo, WeightsError
 from pi0_ros.checkpoints.sources import Source, canonical_name, whole
@@ -25,9 +26,9 @@ _WRAPPERS = (".modules_to_save.default", ".modules_to_save", ".base_layer")
 def base_folder(adapter: Path, base: Path | str | None) -> Path:
     """Return the folder of the model that an adapter changes: `base`, or the one its config names."""
     if base is not None:
-        return Path(base).expanduser().absolute()
+        return expanded(base).absolute()
     named = read_json(adapter / CONFIG).get("base_model_name_or_path")
-    for folder in (adapter / str(named), Path(str(named)).expanduser().absolute()):
+    for folder in (adapter / str(named), expanded(str(named)).absolute()):
         if named and folder.is_dir():
             return folder
     raise WeightsError(

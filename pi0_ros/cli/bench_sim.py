@@ -24,7 +24,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pi0_ros.base.arguments import count, whole
-from pi0_ros.base.disk import check_folder
+from pi0_ros.base.disk import check_folder, expanded
 from pi0_ros.base.errors import AGAIN, InputError
 from pi0_ros.base.printing import table
 from pi0_ros.benchmark.benchmark import Plan, Progress, instructions_of, left_of, play_all, seconds_left
@@ -153,7 +153,7 @@ def _local(options: PolicyOptions, robot: Robot | None) -> tuple[Robot, str, str
             )
         (robot,) = fitting
     spec = load_spec(options.checkpoint, robot=robot, tokenizer=options.tokenizer)
-    files = [description.path, *([Path(options.tokenizer)] if options.tokenizer else [])]
+    files = [description.path, *([expanded(options.tokenizer)] if options.tokenizer else [])]
     return spec.robot, identity(files), f"{description.path.name} ({spec.config.model})"
 
 

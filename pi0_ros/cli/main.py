@@ -14,9 +14,11 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
+from pi0_ros.base.disk import expanded
 from pi0_ros.base.errors import TRACEBACK, USER_ERROR, report, take_traceback
 from pi0_ros.base.share import share_path
 
@@ -120,8 +122,15 @@ def version() -> str:
 def _parse(chosen: str, arguments: list[str]) -> argparse.Namespace:
     parser = command_parser(chosen)
     if any(isinstance(action, argparse._SubParsersAction) for action in parser._actions):
-        return parser.parse_args(arguments)
-    return parser.parse_intermixed_args(arguments)  # options may stand between positional arguments
+        args = parser.parse_args(arguments)
+    else:
+        args = parser.parse_intermixed_args(arguments)  # options may stand between positional arguments
+    for name, value in vars(args).items():
+        if isinstance(value, Path):
+            setattr(args, name, expanded(value))
+        elif isinstance(value, list):
+            setattr(args, name, [expanded(one) if isinstance(one, Path) else one for one in value])
+    return args
 
 
 def command_parser(chosen: str) -> argparse.ArgumentParser:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pi0_ros.base.arguments import NAMESPACE
+from pi0_ros.base.disk import expanded
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.share import config_path, share_path
 from pi0_ros.launching.given_parameters import check_file, from_file
@@ -321,7 +322,7 @@ def resolve(launch: Launch, given: Mapping[str, str], description: str = "") -> 
     something that no node takes; RobotFileError for a bad robot.
     """
     values = read_arguments(launch, given)
-    file = str(Path(str(values["params_file"])).expanduser()) if values["params_file"] else ""
+    file = str(expanded(str(values["params_file"]))) if values["params_file"] else ""
     if file:
         check_file(file)
     _check_read(launch, values, file)
@@ -424,7 +425,7 @@ def _command(process: Process, values: Mapping[str, Value], file: str, namespace
 def _rviz_config(values: Mapping[str, Value], root: str, namespace: str) -> Path:
     """The user's own configuration, or one made for the robot."""
     if values["rviz_config"]:
-        own = Path(str(values["rviz_config"])).expanduser()
+        own = expanded(str(values["rviz_config"]))
         if not own.is_file():
             raise InputError(f"rviz_config:={values['rviz_config']}: there is no such file")
         return own

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from pi0_ros.base.disk import check_folder
+from pi0_ros.base.disk import check_folder, expanded
 from pi0_ros.base.errors import InputError
 from pi0_ros.inference.options import OPTIONS, PolicyOptions
 from pi0_ros.launching.launches import Command
@@ -36,10 +36,10 @@ def look_up(commands: Iterable[Command]) -> None:
             problems += [
                 f"{name}:={value[name]}: there is no such {kind}"
                 for name, kind in (("tokenizer", "file or folder"), ("keys", "folder"), ("token_file", "file"))
-                if value[name] and not Path(str(value[name])).expanduser().exists()
+                if value[name] and not expanded(str(value[name])).exists()
             ]
         if command.node == "recorder":
-            check_folder(Path(str(value["out_dir"])).expanduser().resolve())
+            check_folder(expanded(str(value["out_dir"])).resolve())
         if command.node == "policy" and not problems:
             PolicyOptions(**{name: value[name] for name in OPTIONS})  # whether they agree with each other
     if problems:
@@ -49,7 +49,7 @@ def look_up(commands: Iterable[Command]) -> None:
 def _checkpoint(path: str) -> list[str]:
     if not path:
         return ["no checkpoint is given: write checkpoint:=FOLDER, or backend:=zmq server:=tcp://HOST:5555"]
-    if not Path(path).expanduser().exists():
+    if not expanded(path).exists():
         return [f"checkpoint:={path}: there is no such checkpoint"]
     return []
 

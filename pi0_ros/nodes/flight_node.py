@@ -22,6 +22,7 @@ from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from pi0_ros.base.disk import expanded
 from pi0_ros.base.foreign import MAX_LINE_CHARS, shortened
 from pi0_ros.control.incidents import Incidents
 from pi0_ros.nodes.messages import (
@@ -61,7 +62,7 @@ class FlightNode(Node):
         super().__init__("flight", **kwargs)
         values = declare(self, "flight")
         robot = load_robot(values["robot"])
-        self.out_dir = Path(values["out_dir"]).expanduser().resolve()
+        self.out_dir = expanded(values["out_dir"]).resolve()
         self._after_s, self._most_bytes = values["after_s"], values["max_disk_mb"] * 1_000_000
         options = RecorderOptions(
             pre_roll_s=values["seconds"],

@@ -32,6 +32,7 @@ from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import Marker, MarkerArray
 
+from pi0_ros.base.disk import expanded
 from pi0_ros.base.share import share_path
 from pi0_ros.control.chunk import ActionChunk, ChunkError
 from pi0_ros.monitor import markers
@@ -99,7 +100,7 @@ class MonitorNode(Node):
         commanded by poses need none."""
         path = self._urdf or self.robot.urdf
         if path:
-            file = share_path().joinpath(path)
+            file = share_path().joinpath(expanded(path))
             self._build_model(file.read_text("utf8"), str(file))
         else:
             self.model = HandsModel(self.robot) if self.robot.poses else None

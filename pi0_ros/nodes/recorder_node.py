@@ -13,7 +13,6 @@ from __future__ import annotations
 import sys
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -25,7 +24,7 @@ from sensor_msgs.msg import Joy
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from pi0_ros.base.disk import check_folder
+from pi0_ros.base.disk import check_folder, expanded
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.foreign import MAX_LINE_CHARS, check_prompt, shortened
 from pi0_ros.nodes.messages import diagnostic_array, diagnostic_status, hardware_id, own_name
@@ -60,7 +59,7 @@ class RecorderNode(Node):
         values = declare(self, "recorder")
         self.add_on_set_parameters_callback(self._check_prompt)
         robot = load_robot(values["robot"])
-        self.out_dir = Path(values["out_dir"]).expanduser().resolve()
+        self.out_dir = expanded(values["out_dir"]).resolve()
         check_folder(self.out_dir)
         if not values["prompt"] and robot.prompt:  # the parameter is what is in force
             self.set_parameters([Parameter("prompt", value=robot.prompt)])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from pi0_ros.base.disk import expanded
 from pi0_ros.base.errors import InputError
 from pi0_ros.inference.backend import Backend
 from pi0_ros.inference.client import Client
@@ -17,7 +16,7 @@ from pi0_ros.robot import Robot
 def make_backend(options: PolicyOptions, *, robot: Robot) -> Backend:
     """Load the policy, or connect to the server (which may come, go and come back), for `robot`."""
     if options.backend == "zmq":
-        keys = read_client_keys(Path(options.keys)) if options.keys else None
+        keys = read_client_keys(expanded(options.keys)) if options.keys else None
         clients: list[Client] = []
         try:
             for address in options.servers:
@@ -30,7 +29,7 @@ def make_backend(options: PolicyOptions, *, robot: Robot) -> Backend:
     if options.backend == "openpi":
         from pi0_ros.inference.openpi_client import OpenpiClient
 
-        token = read_token(Path(options.token_file)) if options.token_file else ""
+        token = read_token(expanded(options.token_file)) if options.token_file else ""
         return OpenpiClient(options.server, robot, timeout_s=options.timeout_s, token=token)
     from pi0_ros.policy.policy import load_policy
 

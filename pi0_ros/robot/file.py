@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pi0_ros.base.disk import expanded
 from pi0_ros.base.errors import InputError
 from pi0_ros.base.share import config_path
 from pi0_ros.base.strict_yaml import Place, Section, WrongValueError, nearest, read, unique
@@ -88,7 +88,7 @@ def load_robot(name_or_path: str | os.PathLike[str]) -> Robot:
     Raises `RobotFileError` when there is no such file or when it is wrong.
     """
     text = os.fspath(name_or_path)
-    path = Path(text).expanduser()
+    path = expanded(text)
     if os.sep not in text and path.suffix not in (".yaml", ".yml"):
         path = config_path("robots", f"{text}.yaml")
         if not path.is_file():

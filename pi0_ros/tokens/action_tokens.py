@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from pi0_ros.base.disk import expanded
 from pi0_ros.base.errors import InputError
 from pi0_ros.tokens.subwords import TokenizerError, hub_cache
 from pi0_ros.tokens.tokenizer import Tokenizer
@@ -82,7 +83,7 @@ class ActionTokens:
         if (inside := Path(checkpoint) / FOLDER).is_dir():
             return inside
         if named := os.environ.get(VARIABLE):
-            return Path(named).expanduser()
+            return expanded(named)
         snapshots = hub_cache().glob("models--physical-intelligence--fast/snapshots/*")
         if (cached := next(iter(sorted(snapshots)), None)) is None:
             raise TokenizerError(f"{checkpoint}: no {FOLDER}/ is in it, and none on this machine. {_HOW_TO}")

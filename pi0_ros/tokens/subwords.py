@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import sentencepiece
 
+from pi0_ros.base.disk import expanded
 from pi0_ros.base.errors import InputError
 
 VARIABLE = "PI0_TOKENIZER"  # environment variable that names a tokenizer for checkpoints that carry none
@@ -120,8 +121,8 @@ def file_on_this_machine() -> Path:
     TokenizerError says how to get it when it is in none of them. Nothing is downloaded.
     """
     if named := os.environ.get(VARIABLE):
-        return Path(named).expanduser()
-    openpi = Path(os.environ.get("OPENPI_DATA_HOME") or "~/.cache/openpi").expanduser()
+        return expanded(named)
+    openpi = expanded(os.environ.get("OPENPI_DATA_HOME") or "~/.cache/openpi")
     candidates = [openpi / "big_vision" / "paligemma_tokenizer.model"]
     for name in (SENTENCEPIECE, HUGGING_FACE):
         candidates += sorted(hub_cache().glob(f"models--google--paligemma-3b-*/snapshots/*/{name}"))
@@ -133,7 +134,7 @@ def file_on_this_machine() -> Path:
 def hub_cache() -> Path:
     """Return the folder in which the Hugging Face libraries keep what they downloaded."""
     home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
+    return expanded(os.environ.get("HF_HUB_CACHE") or f"{home}/hub")
 
 
 def _sentence_piece(path: Path) -> Pieces:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pi0_ros.base.disk import expanded
 from pi0_ros.model.config import ModelConfig
 from pi0_ros.tokens.prompts import clean, fast_text, lerobot_pi0_text, pi05_text, subtask_text
 from pi0_ros.tokens.subwords import Pieces, TokenizerError, file_in, file_on_this_machine, load_pieces
@@ -31,7 +32,7 @@ class Tokenizer:
     @staticmethod
     def load(path: str | Path) -> Tokenizer:
         """Read a SentencePiece `.model`, a Hugging Face tokenizer.json, or a folder that holds one of them."""
-        return Tokenizer(load_pieces(Path(path)))
+        return Tokenizer(load_pieces(expanded(path)))
 
     @staticmethod
     def shipped(checkpoint: str | Path) -> Tokenizer | None:
