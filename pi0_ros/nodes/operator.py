@@ -52,29 +52,35 @@ class Operator:
 
     def estop_all(self) -> list[tuple[str, bool, str]]:
         """Stop every controller that is found, the first at once: (name, whether it stops, what it says) of each."""
-        asked: dict[str, Any] = {}
+        asked: dict[str, Any] = {}  # name -> (client, future or None)
+
+        def ask() -> bool:
+            """Ask whoever has connected meanwhile; whether anybody has."""
+            for name, (client, future) in asked.items():
+                if future is None and client.service_is_ready():
+                    asked[name] = (client, client.call_async(Trigger.Request()))
+            return any(future is not None for _, future in asked.values())
+
+        def answered() -> bool:
+            ask()  # one may be found at once and connect late
+            return all(future is not None and future.done() for _, future in asked.values())
+
         end, first, told = time.monotonic() + self._patience_s, None, False
         while time.monotonic() < end and (first is None or time.monotonic() < first + 1.0):
             for name, kinds in self._node.get_service_names_and_types():
                 if name.endswith(ESTOP) and "std_srvs/srv/Trigger" in kinds and name not in asked:
-                    client = self._node.create_client(Trigger, name)
-                    asked[name] = (client, None)
-            for name, (client, future) in asked.items():
-                if future is None and client.service_is_ready():
-                    asked[name] = (client, client.call_async(Trigger.Request()))
-                    first = first or time.monotonic()
+                    asked[name] = (self._node.create_client(Trigger, name), None)
+            if ask() and first is None:
+                first = time.monotonic()
             if not asked and not told and time.monotonic() > end - self._patience_s + SAID_AFTER_S:
                 told = self._say_that_it_looks_on()
             self._executor.spin_once(timeout_sec=0.02)
-        self._spin(lambda: all(future is not None and future.done() for _, future in asked.values()), ANSWER_S)
+        self._spin(answered, ANSWER_S)
         if not asked:
             raise InputError(_absent(f"...{ESTOP}"))
-        answers = []
-        for name, (_, future) in asked.items():
-            done = future is not None and future.done()
-            said = (future.result().success, future.result().message) if done else (False, "no answer")
-            answers.append((name.removesuffix("/estop").removeprefix("/"), *said))
-        return answers
+        return [
+            (name.removesuffix("/estop").removeprefix("/"), *_answer(future)) for name, (_, future) in asked.items()
+        ]
 
     def prompt(self, text: str) -> list[str]:
         """Tell policy and recorder what to do; the names of those that listened."""
@@ -160,6 +166,13 @@ def operator(namespace: str, patience_s: float) -> Iterator[Operator]:
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown(context=context)
+
+
+def _answer(future: Any) -> tuple[bool, str]:
+    """(whether it stops, what it says) of one that was asked, or could not be (None)."""
+    if future is None:
+        return False, "was not asked: its service did not connect"
+    return (bool(future.result().success), str(future.result().message)) if future.done() else (False, "no answer")
 
 
 def _absent(name: str) -> str:

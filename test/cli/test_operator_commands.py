@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +11,9 @@ from conftest import Processes, wait_until
 
 rclpy = pytest.importorskip("rclpy")
 from launched import Body  # noqa: E402
+from rclpy.client import Client  # noqa: E402
 from spinning import spinning  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
 
 from pi0_ros.cli.main import main  # noqa: E402
 
@@ -51,6 +55,44 @@ def test_a_robot_is_run_by_commands_alone(body: Body, processes: Processes, caps
     assert main(["state"]) == 1  # STOPPED is an error
     wait_until(lambda: main(["reset"]) == 0, 20.0)
     assert main(["disarm"]) == 0
+
+
+def test_a_controller_that_connects_late_is_asked_to_stop(
+    ros_context: rclpy.Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three are found; `left` is asked at once, `right` connects after the search is over, `lost` never does."""
+    stopped: list[str] = []
+    node = rclpy.create_node("controllers", context=ros_context)
+
+    def offer(name: str) -> None:
+        def stop(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            stopped.append(name)
+            response.success, response.message = True, "stopping"
+            return response
+
+        node.create_service(Trigger, f"/{name}/controller/estop", stop)
+
+    for name in ("left", "right", "lost"):
+        offer(name)
+    late_at = [math.inf]  # from when on `right` is connected
+    ready = Client.service_is_ready
+
+    def connected(client: Client) -> bool:
+        if not ready(client) or "/lost/" in client.srv_name:
+            return False
+        if "/left/" in client.srv_name:
+            late_at[0] = min(late_at[0], time.monotonic() + 1.5)
+            return True
+        return time.monotonic() > late_at[0]
+
+    monkeypatch.setattr(Client, "service_is_ready", connected)
+    monkeypatch.setattr("pi0_ros.nodes.operator.ANSWER_S", 5.0)
+    with spinning(ros_context, node):
+        assert main(["estop"]) == 1
+    assert stopped == ["left", "right"]
+    said = capsys.readouterr().out
+    assert "left/controller: stopping" in said and "right/controller: stopping" in said
+    assert "lost/controller: NOT STOPPED: was not asked: its service did not connect" in said
 
 
 def test_nobody_there_is_said(ros_domain: int, capsys: pytest.CaptureFixture[str]) -> None:
