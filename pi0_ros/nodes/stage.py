@@ -142,22 +142,29 @@ class Stage:
         return colour in self.sim.in_tray and set(self.sim.in_tray) <= asked
 
     def _arm_controller(self) -> None:
-        answers: list[str] = []
+        """Arm, after the reset where somebody who watches presses the emergency stop before or meanwhile."""
+        answer = SetBool.Response()
 
-        def armed() -> bool:
+        def over() -> bool:
+            nonlocal answer
             answer = call(self.executor, self._arm, SetBool.Request(data=True))
-            answers.append(answer.message)
-            return bool(answer.success)
+            return bool(answer.success) or self._waits()
 
-        self._wait_for_reset()
-        if not self.spin(armed, ARM_LIMIT_S):
-            raise Pi0Error(f"the controller refused to arm: {answers[-1]}")
+        while not answer.success:
+            self._wait_for_reset()
+            self.spin(over, ARM_LIMIT_S)
+            if not answer.success and not self._waits():
+                raise Pi0Error(f"the controller refused to arm: {answer.message}")
 
     def _wait_for_reset(self) -> None:
         """After an emergency stop the next scene begins when somebody has reset the controller."""
-        if self._attended and self._stopped():
+        if self._waits():
             print("emergency stop: press Reset in the view and the demo goes on (Ctrl-C ends it)", flush=True)
-            self.spin(lambda: not self._stopped(), math.inf)
+            self.spin(lambda: not self._waits(), math.inf)
+
+    def _waits(self) -> bool:
+        """Whether somebody who watches has stopped the controller, as far as its diagnostics have come."""
+        return self._attended and self._stopped()
 
     def _stopped(self) -> bool:
         return self.controller.get("state") == State.STOPPED.value
