@@ -10,7 +10,7 @@ from pathlib import Path
 from pi0_ros.base.findings import Finding, error, note, ok
 from pi0_ros.doctor.cameras import check_cameras
 from pi0_ros.doctor.checkpoint import Facts, check_latency, check_memory, examine_checkpoint
-from pi0_ros.doctor.following import Fault, Following, check_following, moved
+from pi0_ros.doctor.following import Fault, Following, check_following, comparable, moved
 from pi0_ros.doctor.heard import Session
 from pi0_ros.doctor.joints import Series, check_places, in_other_units
 from pi0_ros.doctor.machine import (
@@ -87,7 +87,7 @@ def check_session(session: Session, facts: Facts | None = None) -> Iterator[Find
     }
     yield from [fault.finding for fault in following.faults if not _said(fault, told)]
     yield from check_cameras(session)
-    yield from _not_judged(robot, state, bool(command), following)
+    yield from _not_judged(robot, state, command, following)
     if facts is not None:
         yield from check_latency(facts, session.latency_p99_s)
         if facts.state is not None and not any(finding.check == "units" for finding in places):
@@ -95,20 +95,31 @@ def check_session(session: Session, facts: Facts | None = None) -> Iterator[Find
     yield from _observation(session, streams)
 
 
-def _not_judged(robot: Robot, state: Mapping[str, Series], commanded: bool, following: Following) -> Iterator[Finding]:
+def _not_judged(
+    robot: Robot, state: Mapping[str, Series], command: Mapping[str, Series], following: Following
+) -> Iterator[Finding]:
     """What the motion did not tell, if anything."""
     still = not any(moved(joint, state[joint.name][1]) for joint in robot.joints if joint.name in state)
-    if state and (still or not commanded):
+    led = following.faults or following.slopes or following.unclear
+    if state and (still or not command or (comparable(robot, state, command) and not led)):
         yield note(
             "motion",
             "signs, order, scale and which camera is which were not judged: the arm did not move by commands meanwhile",
             "teleoperate it while this listens (--seconds 10), or look at a recording with --bag",
         )
+    elif following.apart:
+        yield note(
+            "motion",
+            f"order, sign, scale, zero of {', '.join(following.unclear)} were not judged: their states and their "
+            "commands are of other times (stamps of a simulation beside the time of arrival?)",
+            "let both be told by one clock: use_sim_time where the commands are sent or recorded, or `stamp: arrival` "
+            "for the state topic in the robot file",
+        )
     elif following.unclear:
         yield note(
             "motion",
             f"sign, scale, zero of {', '.join(following.unclear)} were not judged: too short a motion, a pause in it, "
-            "or more than its commands explain (a long lag, an arm that is held or put elsewhere)",
+            "too few commands, or more than they explain (a long lag, an arm that is held or put elsewhere)",
             "let it move to and fro while this listens (--seconds 10)",
         )
 

@@ -22,6 +22,8 @@ from pi0_ros.robot.turning import whole_turns
 GRID_S = 0.02
 LAGS = range(16)  # of GRID_S: a state that follows closely is this much later
 LEAST_S = 0.8  # that state and command must be known together without a pause
+BREAK_S = 600.0  # a longer silence parts what was heard, also where a message has a stamp of another clock
+SAME_CLOCK_S = 86400.0  # times of one clock are no further apart
 PERIODS, PAUSE_S = 3.0, 0.2  # a pause is longer than so many usual periods and than this
 MOVES = 0.05  # of a joint's range: less is not judged
 FITS = 0.98  # correlation of a state with the command that it follows closely
@@ -58,6 +60,7 @@ class Following:
     faults: list[Fault] = field(default_factory=list)
     unclear: tuple[str, ...] = ()  # joints that were commanded to move, and whose states did not tell
     slopes: Mapping[str, float] = field(default_factory=dict)  # joint -> its state for each unit commanded, where told
+    apart: bool = False  # whether no state is of a time at which commands were told
 
     @property
     def findings(self) -> list[Finding]:
@@ -75,13 +78,18 @@ class Following:
 
 def check_following(robot: Robot, state: Mapping[str, Series], command: Mapping[str, Series]) -> Following:
     """Order, signs, scales and zeros, by what the joints do when they are commanded; nothing where they are not."""
-    joints = [joint for joint in robot.joints if joint.action != "velocity" or joint.kind == "gripper"]
-    both = [joint for joint in joints if joint.name in state and joint.name in command and not joint.writes_rotation]
-    grid = _grid([state[joint.name] for joint in both] + [command[joint.name] for joint in both])
-    if not both or not len(grid):
-        return Following()
-    told = {joint.name: _on(grid, command[joint.name]) for joint in both}
-    done = {joint.name: _on(grid, state[joint.name]) for joint in both}
+    both = comparable(robot, state, command)
+    heard = {joint.name: (_together(state[joint.name]), _together(command[joint.name])) for joint in both}
+    meet = _meetings(heard)
+    asked = [joint.name for joint in both if moved(joint, command[joint.name][1])]
+    if not meet:
+        apart = bool(asked) and all(
+            min(said[0][-1], to[0][-1]) < max(said[0][0], to[0][0]) for said, to in heard.values()
+        )
+        return Following(unclear=tuple(asked), apart=apart)
+    grid = np.arange(min(begin for begin, _ in meet.values()), max(end for _, end in meet.values()), GRID_S)
+    done = {joint.name: _on(grid, heard[joint.name][0]) for joint in both}
+    told = {name: _on(grid, to) if name in meet else np.full(len(grid), np.nan) for name, (_, to) in heard.items()}
     for joint in both:  # of a continuous joint whole turns between state and command are none
         apart = done[joint.name] - told[joint.name]
         way = np.median(apart[np.isfinite(apart)], keepdims=True) if np.isfinite(apart).any() else np.zeros(1)
@@ -90,16 +98,16 @@ def check_following(robot: Robot, state: Mapping[str, Series], command: Mapping[
         return Following([stuck])
     if speeds := _speeds(both, done, told):
         return Following([speeds])
-    mixed = mixed_up(both, done, told)
+    mixed = mixed_up([joint for joint in both if joint.name in meet], done, told)
     found = [Fault(_order(mixed), tuple(mixed))] if mixed else []
-    unclear: list[str] = []
+    unclear = [name for name in asked if name not in meet]
     wrong: list[Slope] = []
     slopes: dict[str, float] = {}
     for joint in both:
         if joint.name in mixed or not moved(joint, told[joint.name]):
             continue
-        heard = _longest(np.isfinite(done[joint.name]) & np.isfinite(told[joint.name]))
-        judged = _one(joint, done[joint.name][heard], told[joint.name][heard])
+        known = _longest(np.isfinite(done[joint.name]) & np.isfinite(told[joint.name]))
+        judged = _one(joint, done[joint.name][known], told[joint.name][known])
         if isinstance(judged, Slope):
             slopes[joint.name] = judged.slope
             low, high = GRIPPER_SLOPES if joint.kind == "gripper" else SLOPES
@@ -109,6 +117,12 @@ def check_following(robot: Robot, state: Mapping[str, Series], command: Mapping[
         elif joint.kind != "gripper":  # which stops at whatever it holds
             unclear.append(joint.name)
     return Following([*found, *_scales(wrong)], tuple(unclear), slopes)
+
+
+def comparable(robot: Robot, state: Mapping[str, Series], command: Mapping[str, Series]) -> list[Joint]:
+    """Joints whose states can be compared with their commands."""
+    joints = [joint for joint in robot.joints if joint.action != "velocity" or joint.kind == "gripper"]
+    return [joint for joint in joints if joint.name in state and joint.name in command and not joint.writes_rotation]
 
 
 def moved(joint: Joint, values: np.ndarray) -> bool:
@@ -289,21 +303,35 @@ def _beside_right(joint: Joint, done: np.ndarray, told: np.ndarray) -> float:
     return float(np.sqrt(np.nanmean((beside - sag) ** 2, axis=0)).min())
 
 
-def _grid(series: Sequence[Series]) -> np.ndarray:
-    """The times that all know, [N]; empty where these are too few."""
-    if not series:
-        return np.empty(0)
-    begin, end = max(times[0] for times, _ in series), min(times[-1] for times, _ in series)
-    return np.arange(begin, end, GRID_S) if end - begin >= LEAST_S else np.empty(0)
+def _together(series: Series) -> Series:
+    """The part of a series with the most values and no break."""
+    times, values = series
+    parts = np.split(np.arange(len(times)), np.flatnonzero(np.diff(times) > BREAK_S) + 1)
+    most = max(parts, key=len)
+    return times[most], values[most]
+
+
+def _meetings(heard: Mapping[str, tuple[Series, Series]]) -> dict[str, tuple[float, float]]:
+    """Joint -> since when and until when its state and its command were told, for those told long enough to judge."""
+    meet = {}
+    for name, ((said, _), (to, _)) in heard.items():
+        begin, end = max(said[0], to[0]), min(said[-1], to[-1])
+        if end - begin >= LEAST_S and _pause_s(said) < LEAST_S and _pause_s(to) < LEAST_S:
+            meet[name] = float(begin), float(end)
+    longest = max(meet.values(), key=lambda times: times[1] - times[0], default=(0.0, 0.0))
+    return {name: times for name, times in meet.items() if abs(times[0] - longest[0]) < SAME_CLOCK_S}
+
+
+def _pause_s(times: np.ndarray) -> float:
+    """From how long a silence on a series counts as a pause."""
+    return max(PAUSE_S, PERIODS * float(np.median(np.diff(times)))) if len(times) > 1 else math.inf
 
 
 def _on(grid: np.ndarray, series: Series) -> np.ndarray:
-    """The values at these times, NaN within pauses."""
+    """The values at these times, NaN within pauses, before the first and after the last."""
     times, values = series
-    steps = np.diff(times)
-    pause = max(PAUSE_S, PERIODS * float(np.median(steps))) if len(steps) else math.inf
-    found = np.interp(grid, times, values)
-    for place in np.flatnonzero(steps > pause):
+    found = np.interp(grid, times, values, left=np.nan, right=np.nan)
+    for place in np.flatnonzero(np.diff(times) > _pause_s(times)):
         found[(grid > times[place]) & (grid < times[place + 1])] = np.nan
     return found
 

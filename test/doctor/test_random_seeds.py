@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from bagmaker import START_NS, joint_message
+from bagmaker import START_NS, joint_message, trajectory_message
 from seen_arm import BASE, COMMAND, ROBOT, STATE, WRIST, Seed, listened
 
 from pi0_ros.base.findings import Finding
@@ -156,6 +156,40 @@ def states(change: Callable[[int, float, np.ndarray], np.ndarray], moves: bool =
         said = joint_message(ns, NAMES, change(number, t - heard.times[0], position))
         session.take(STATE, said, ns + 4_000_000, at)
     return session
+
+
+def simulated(seed: Seed, commands_too: bool) -> Session:
+    """A recording whose stamps are a simulation's, and zero before its clock is known: then arrivals count."""
+    session, right = Session(ROBOT, live=False), listened(seed, 3, seconds=5.0, live=False)
+    session.topics[BASE], session.topics[WRIST] = right.topics[BASE], right.topics[WRIST]
+    for topic, make in ((STATE, joint_message), (COMMAND, trajectory_message)):
+        heard = right.topics[topic]
+        for number, (t, at, position) in enumerate(zip(heard.times, heard.arrivals, heard.values)):
+            stamp = 0.0 if not number else t - START_NS / 1e9 + 12.0
+            stamp = stamp if topic == STATE or commands_too else 0.0
+            session.take(topic, make(round(stamp * 1e9), NAMES, position), round(t * 1e9), at)
+    return session
+
+
+def test_a_first_stamp_of_zero_hides_no_fault() -> None:
+    found = check_session(simulated(Seed(state=on(1, lambda value: -value)), commands_too=True))
+    assert "sign" in [finding.check for finding in found]
+
+
+def test_states_of_a_simulation_beside_commands_without_stamps_are_said_to_be_unjudged() -> None:
+    (line,) = [f for f in check_session(simulated(Seed(), commands_too=False)) if f.check == "motion"]
+    assert all(name in line.what for name in NAMES) and "other times" in line.what and "one clock" in line.todo
+
+
+def test_a_gripper_that_is_commanded_once_hides_no_fault_and_is_named() -> None:
+    session = listened(Seed(state=on(1, lambda value: -value)), 3, seconds=5.0)
+    commands = session.topics[COMMAND].values
+    for number, position in enumerate(commands):
+        if number not in (40, 200):
+            position[TURNING] = math.nan
+    assert [finding.check for finding in worst(session)] == ["sign"]
+    (line,) = [finding for finding in check_session(session) if finding.check == "motion"]
+    assert "gripper were not judged" in line.what and "too few commands" in line.what
 
 
 def test_two_who_say_other_places_in_turns_are_told_without_a_graph() -> None:
