@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ros.base.findings import Finding, error
+from pi0_ros.base.findings import Finding, error, warning
 from pi0_ros.robot import Joint, Robot, StateTopic
 
 Series = tuple[np.ndarray, np.ndarray]  # times in s, values, [N] each
@@ -117,6 +117,9 @@ def scale_by(unit: Unit) -> str:
 
 def _limits(joint: Joint, reached: tuple[float, float]) -> Finding:
     place = max(reached, key=lambda value: max(joint.lower - value, value - joint.upper))
+    if joint.speed:
+        what = f"{joint.name} went at {place:.4g} {joint.unit}, its limits are [{joint.lower:.4g}, {joint.upper:.4g}]"
+        return warning("limits", what, "it was driven faster than the policy may; may it, too: raise limits.velocity")
     what = f"{joint.name} is at {place:.4g} {joint.unit}, its limits are [{joint.lower:.4g}, {joint.upper:.4g}]"
     if _turned(joint, reached, {}):
         turn = math.copysign(2 * math.pi, place)

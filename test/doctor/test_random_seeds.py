@@ -14,6 +14,7 @@ from seen_arm import BASE, COMMAND, ROBOT, STATE, WRIST, Seed, listened
 from pi0_ros.base.findings import Finding
 from pi0_ros.doctor.examination import check_session
 from pi0_ros.doctor.heard import Endpoint, Session
+from pi0_ros.doctor.joints import check_places
 from pi0_ros.doctor.names import meant
 from pi0_ros.doctor.statistics import Range, check_shown, check_widths
 from pi0_ros.doctor.trajectory_controller import check_controller
@@ -312,3 +313,13 @@ def test_statistics_of_nothing_are_one_line_however_many_joints() -> None:
     (line,) = check_widths(ROBOT, nothing, some)
     assert "no width" in line.what
     assert check_shown(ROBOT, nothing, listened(Seed(), 1).joints(StateTopic)) == []
+
+
+@pytest.mark.parametrize("speed", [0.9, -0.4])
+def test_a_base_driven_faster_than_the_policy_may_is_a_warning(speed: float) -> None:
+    base = replace(ROBOT.joints[0], kind="speed", unit="m/s", lower=-0.25, upper=0.25)
+    robot = replace(ROBOT, joints=(base, *ROBOT.joints[1:]))
+    (line,) = check_places(robot, {base.name: (np.arange(2.0), np.array([0.1, speed]))})
+    assert line.severity == "warning" and f"{speed} m/s" in line.what and "faster than the policy may" in line.todo
+    assert "by hand" not in line.todo and "calibrate" not in line.todo
+    assert not check_places(robot, {base.name: (np.arange(2.0), np.array([0.1, 0.26]))})
