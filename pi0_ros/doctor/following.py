@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pi0_ros.base.findings import Finding, error, warning
-from pi0_ros.doctor.joints import UNITS, Series, scale_by
+from pi0_ros.doctor.joints import UNITS, Series
+from pi0_ros.doctor.remedies import Entries, entries_of, for_each, written
 from pi0_ros.robot import Joint, Robot
 from pi0_ros.robot.turning import whole_turns
 
@@ -26,6 +27,7 @@ BREAK_S = 600.0  # a longer silence parts what was heard, also where a message h
 SAME_CLOCK_S = 86400.0  # times of one clock are no further apart
 PERIODS, PAUSE_S = 3.0, 0.2  # a pause is longer than so many usual periods and than this
 MOVES = 0.05  # of a joint's range: less is not judged
+FURTHER = 4.0  # times as far a joint goes that did not move by its commands
 FITS = 0.98  # correlation of a state with the command that it follows closely
 NEAR, FAR = 0.04, 0.1  # of the range: state and command that belong together differ by less than NEAR, others by more
 SLOPES, GRIPPER_SLOPES = (0.6, 1.6), (0.2, 5.0)  # a gripper may be stopped by what it holds
@@ -51,6 +53,31 @@ class Slope:
 
     joint: Joint
     slope: float
+    zero: float = 0.0  # where the state is when 0 is commanded, if that matters
+    entries: Entries = Entries()
+
+    @property
+    def factor(self) -> float:
+        """The slope, or what it is meant to be where it is near that: 1, or a factor of units."""
+        known = [other.factor for other in UNITS if other.of == self.joint.unit]
+        low, high = GRIPPER_SLOPES if self.joint.kind == "gripper" else SLOPES
+        size = abs(self.slope)
+        near = (factor for factor in (*known, *(1 / factor for factor in known)) if _near(size, factor))
+        return math.copysign(1.0 if low < size < high else next(near, size), self.slope)
+
+    def in_state(self) -> str:
+        """What to write where the state is read, if that is what is wrong."""
+        old = self.entries.state
+        return written(old, old.of_state(self.factor, self.zero), self._digits)
+
+    def in_command(self) -> str:
+        """What to write where it is commanded, if that is what is wrong."""
+        old = self.entries.command
+        return written(old, old.of_command(self.factor, self.zero), self._digits)
+
+    @property
+    def _digits(self) -> int:
+        return 3 if self.factor == self.slope else 7  # of what was measured, of what is known
 
 
 @dataclass(frozen=True)
@@ -105,9 +132,12 @@ def check_following(robot: Robot, state: Mapping[str, Series], command: Mapping[
     slopes: dict[str, float] = {}
     for joint in both:
         if joint.name in mixed or not moved(joint, told[joint.name]):
+            led = joint.name in meet and joint.name not in mixed and joint.kind != "gripper"
+            if led and moved(joint, done[joint.name] / FURTHER):
+                unclear.append(joint.name)
             continue
         known = _longest(np.isfinite(done[joint.name]) & np.isfinite(told[joint.name]))
-        judged = _one(joint, done[joint.name][known], told[joint.name][known])
+        judged = _one(joint, entries_of(robot, joint.name), done[joint.name][known], told[joint.name][known])
         if isinstance(judged, Slope):
             slopes[joint.name] = judged.slope
             low, high = GRIPPER_SLOPES if joint.kind == "gripper" else SLOPES
@@ -190,7 +220,7 @@ def _as_fast(state: np.ndarray, speed: np.ndarray) -> bool:
     return bool(0.8 < np.polyfit(speed, state, 1)[0] < 1.25 and min(speed.max(), -speed.min()) > 0.2 * most)
 
 
-def _one(joint: Joint, done: np.ndarray, told: np.ndarray) -> Finding | Slope | None:
+def _one(joint: Joint, entries: Entries, done: np.ndarray, told: np.ndarray) -> Finding | Slope | None:
     """What is wrong with how one joint follows its command, [N] each without NaN, or how far it goes for a unit of it;
     None where that could not be told."""
     if len(told) * GRID_S < LEAST_S or not moved(joint, told):
@@ -202,30 +232,35 @@ def _one(joint: Joint, done: np.ndarray, told: np.ndarray) -> Finding | Slope | 
     flipped = away > close
     state, command = _shifted(done, told, lag_away if flipped else lag)
     slope = float(np.polyfit(command, state, 1)[0])
-    zero = float(np.median(state - command))
+    seen = Slope(joint, slope, entries=entries)
+    zero = float(np.median(state - seen.factor * command))
+    seen = replace(seen, zero=zero if abs(zero) > ZERO * joint.span * abs(seen.factor) else 0.0)
     low, high = GRIPPER_SLOPES if joint.kind == "gripper" else SLOPES
-    fault: Finding | Slope = Slope(joint, slope)
+    fault: Finding | Slope = seen
     if flipped:
-        fault = _sign(joint, away)
+        fault = _sign(seen, away)
     elif low < slope < high:
-        if joint.kind == "gripper" or abs(zero) <= ZERO * joint.span:
-            return fault
+        if joint.kind == "gripper" or not seen.zero:
+            return replace(seen, zero=0.0)
         what = f"{joint.name} is {zero:.3g} {joint.unit} beside its command all the time"
-        todo = f"its zero differs: `offset: {zero:.3g}` for it in the robot file's state topic, or calibrate the arm"
+        todo = f"its zero differs: {seen.in_state()} for it in the robot file's state topic, or calibrate the arm"
         fault = error("zero", what, todo)
     misfit = float(np.std(state)) * math.sqrt(max(0.0, 1.0 - max(close, away) ** 2))
     lasts = _alike(joint, state, command, slope) and _beside_right(joint, done, told) > WORSE * misfit
     return fault if lasts else None
 
 
-def _sign(joint: Joint, correlation: float) -> Finding:
-    what = f"{joint.name} moves against its command (correlation {-correlation:.2f})"
-    todo = "its sign is flipped: `scale: -1` for it in the robot file's state topic, or in its command's"
+def _sign(seen: Slope, correlation: float) -> Finding:
+    joint = seen.joint
+    what, why = f"{joint.name} moves against its command", "its sign is flipped"
     if joint.kind == "gripper":
-        what = f"{joint.name} opens when it is told to close (correlation {-correlation:.2f})"
-        ends = f"`scale: -1`, `offset: {joint.lower + joint.upper:.4g}`"
-        todo = f"open and closed are exchanged: {ends} for it in the robot file's state topic, or in its command's"
-    return error("sign", what, todo)
+        what, why = f"{joint.name} opens when it is told to close", "open and closed are exchanged"
+        if seen.factor == -1.0:  # what it holds may have stopped it on its way
+            seen = replace(seen, zero=joint.lower + joint.upper)
+    state, command = seen.in_state(), seen.in_command()
+    command = "" if command == state else f"{command} "
+    todo = f"{why}: {state} for it in the robot file's state topic, or {command}in its command's"
+    return error("sign", f"{what} (correlation {-correlation:.2f})", todo)
 
 
 def _alike(joint: Joint, state: np.ndarray, command: np.ndarray, slope: float) -> bool:
@@ -256,20 +291,29 @@ def _near(one: float, other: float) -> bool:
 
 def _scale(group: Sequence[Slope]) -> Finding:
     unit, slope = group[0].joint.unit, float(np.median([one.slope for one in group]))
+    group = [replace(one, slope=slope) for one in group]  # they share it
     names, many = ", ".join(one.joint.name for one in group), len(group) > 1
     what = f"{names} {'move' if many else 'moves'} {slope:.3g} {unit} for each {unit} that is commanded"
-    its, it = ("their", "them") if many else ("its", "it")
+    its, they = ("their", "they") if many else ("its", "it")
+    texts = {one.joint.name: (one.in_state(), one.in_command()) for one in group}
+    state, command = (for_each(list(texts), lambda name, n=n: texts[name][n]) for n in (0, 1))
     for other in UNITS:
-        if unit == other.of and _near(slope, other.factor):
-            return error("units", f"{what}: {its} state is in {other.name}", scale_by(other))
-        if unit == other.of and _near(1 / slope, other.factor):
+        if unit != other.of:
+            continue
+        if _near(slope, other.factor):
+            todo = f"{state} in the robot file's state topic, or let the driver say {unit}"
+            return error("units", f"{what}: {its} state is in {other.name}", todo)
+        if _near(1 / slope, other.factor):
+            if any(_near(abs(one.entries.state.scale), other.factor) for one in group):
+                todo = f"{state} in the state topic if that says {unit}"
+                todo += f"; if {they} really went no further, {command} in the command"
+                return error("units", f"{what}: the robot file takes {its} state for {other.name}", todo)
             todo = (
-                f"`scale: {other.factor:.7g}` for {it} in the command of the robot file, or let the driver take {unit}"
+                f"{command} in the command of the robot file, or let the driver take {unit}; "
+                f"if {they} really went as far as was commanded, {state} in the state topic"
             )
             return error("units", f"{what}: {its} command is in {other.name}", todo)
-    todo = (
-        f"a wrong scale: `scale: {slope:.3g}` for {it} in the state topic (`{1 / slope:.3g}` if the command's is wrong)"
-    )
+    todo = f"a wrong scale: {state} in the state topic ({command} if the command's is wrong)"
     return error("scale", what, f"{todo}, or mend the driver")
 
 

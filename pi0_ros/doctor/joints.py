@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pi0_ros.base.findings import Finding, error, warning
+from pi0_ros.doctor.remedies import entries_of, for_each, written
 from pi0_ros.robot import Joint, Robot, StateTopic
 
 Series = tuple[np.ndarray, np.ndarray]  # times in s, values, [N] each
@@ -41,9 +42,9 @@ def check_places(robot: Robot, state: Mapping[str, Series], slopes: Mapping[str,
     for item in robot.state:
         joints, reached, outside = _placed(robot, item, state)
         units = in_other_units(robot, item, state, slopes)
-        found += [_unit(item, unit, wrong, reached) for unit, wrong in units]
+        found += [_unit(robot, item, unit, wrong, reached) for unit, wrong in units]
         told = {joint.name for _, wrong in units for joint in wrong}
-        found += [_limits(joint, reached[joint.name]) for joint in outside if joint.name not in told]
+        found += [_limits(robot, joint, reached[joint.name]) for joint in outside if joint.name not in told]
     return found
 
 
@@ -100,22 +101,22 @@ def position_findings(robot: Robot, position: np.ndarray) -> list[Finding]:
     return check_places(robot, {name: series for name, series in measured.items() if np.isfinite(series[1]).all()})
 
 
-def _unit(item: StateTopic, unit: Unit, joints: Iterable[Joint], reached: Mapping[str, tuple[float, float]]) -> Finding:
-    shown = ", ".join(
-        f"{joint.name} {max(reached[joint.name], key=abs):.4g}" for joint in joints if joint.unit == unit.of
-    )
-    what = f"{item.topic} says {unit.name}, not {unit.of} ({shown}): divided by {unit.factor:.4g} all are within limits"
-    return error("units", what, scale_by(unit))
+def _unit(
+    robot: Robot, item: StateTopic, unit: Unit, joints: Iterable[Joint], reached: Mapping[str, tuple[float, float]]
+) -> Finding:
+    kin = [joint.name for joint in joints if joint.unit == unit.of]
+    shown = ", ".join(f"{name} {max(reached[name], key=abs):.4g}" for name in kin)
+    old = {name: entries_of(robot, name).state for name in kin}
+    new = {name: old[name].of_state(unit.factor, 0.0) for name in kin}
+    said = f"{item.topic} says {unit.name}, not {unit.of}"
+    if any(numbers.scale != 1.0 for numbers in old.values()):
+        said = f"by its scale in the robot file {item.topic} is read as {unit.name}, not {unit.of}"
+    what = f"{said} ({shown}): divided by {unit.factor:.4g} all are within limits"
+    todo = for_each(kin, lambda name: written(old[name], new[name]))
+    return error("units", what, f"{todo} in the robot file's state topic, or let the driver say {unit.of}")
 
 
-def scale_by(unit: Unit) -> str:
-    """What to write in the robot file where a joint is told in this unit."""
-    return (
-        f"`scale: {unit.factor:.7g}` for these joints of this topic in the robot file, or let the driver say {unit.of}"
-    )
-
-
-def _limits(joint: Joint, reached: tuple[float, float]) -> Finding:
+def _limits(robot: Robot, joint: Joint, reached: tuple[float, float]) -> Finding:
     place = max(reached, key=lambda value: max(joint.lower - value, value - joint.upper))
     if joint.speed:
         what = f"{joint.name} went at {place:.4g} {joint.unit}, its limits are [{joint.lower:.4g}, {joint.upper:.4g}]"
@@ -123,7 +124,9 @@ def _limits(joint: Joint, reached: tuple[float, float]) -> Finding:
     what = f"{joint.name} is at {place:.4g} {joint.unit}, its limits are [{joint.lower:.4g}, {joint.upper:.4g}]"
     if _turned(joint, reached, {}):
         turn = math.copysign(2 * math.pi, place)
-        todo = f"a whole turn too far: `offset: {turn:.5g}` in the robot file's state topic, calibrate it; or degrees?"
+        old = entries_of(robot, joint.name).state
+        offset = written(old, old.of_state(1.0, turn))
+        todo = f"a whole turn too far: {offset} in the robot file's state topic, calibrate it; or degrees?"
         return error("limits", what, todo)
     return error("limits", what, "move it inside by hand, calibrate it, or correct its limits.position")
 

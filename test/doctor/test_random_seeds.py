@@ -16,6 +16,7 @@ from pi0_ros.doctor.examination import check_session
 from pi0_ros.doctor.heard import Endpoint, Session
 from pi0_ros.doctor.joints import check_places
 from pi0_ros.doctor.names import meant
+from pi0_ros.doctor.remedies import Numbers
 from pi0_ros.doctor.statistics import Range, check_shown, check_widths
 from pi0_ros.doctor.trajectory_controller import check_controller
 from pi0_ros.robot import StateTopic
@@ -143,6 +144,96 @@ def test_a_fault_drawn_at_random_is_one_line_or_is_said_not_to_be_judged(kind: C
         assert line.todo
         named += 1
     assert named >= DRAWS - 1
+
+
+def entry(index: int, scale: float, offset: float) -> dict[str, tuple[float, ...]]:
+    """A scale and an offset for one joint of an entry of the robot file."""
+    return {
+        "scale": tuple(scale if n == index else 1.0 for n in range(SIZE)),
+        "offset": tuple(offset if n == index else 0.0 for n in range(SIZE)),
+    }
+
+
+DEGREES = 57.29578
+# joint, what the file has for its state and its command, what its drivers say and take; the check, words of the remedy
+HAS = {
+    "flipped, in degrees": (
+        (1, (DEGREES, 0.0), (1.0, 0.0), (-DEGREES, 0.0), (1.0, 0.0)),
+        ("sign", "`scale: -57.29578` for it in the robot file's state topic", "`scale: -1` in its command's"),
+    ),
+    "both in degrees, flipped": (
+        (1, (DEGREES, 0.0), (DEGREES, 0.0), (-DEGREES, 0.0), (DEGREES, 0.0)),
+        ("sign", "`scale: -57.29578` for it in the robot file's state topic, or in its command's"),
+    ),
+    "flipped back": ((1, (-1.0, 0.0), (1.0, 0.0), (1.0, 0.0), (1.0, 0.0)), ("sign", "remove `scale` for it")),
+    "gripper in metres, the other way round": (
+        (TURNING, (0.08, 0.0), (1.0, 0.0), (-0.08, 0.08), (1.0, 0.0)),
+        ("sign", "`scale: -0.08`, `offset: 0.08` for it", "`scale: -1`, `offset: 1` in its command's"),
+    ),
+    "gripper already turned round": (
+        (TURNING, (-0.08, 0.08), (1.0, 0.0), (0.08, 0.0), (1.0, 0.0)),
+        ("sign", "`scale: 0.08`, remove `offset` for it"),
+    ),
+    "another zero, in degrees": (
+        (2, (DEGREES, 30.0), (1.0, 0.0), (DEGREES, 120.0), (1.0, 0.0)),
+        ("zero", "`offset: 120` for it in the robot file's state topic"),
+    ),
+    "in radians after all": (
+        (3, (DEGREES, 0.0), (1.0, 0.0), (1.0, 0.0), (1.0, 0.0)),
+        ("units", "takes its state for degrees", "remove `scale` for it in the state topic if", "really went"),
+    ),
+    "commanded in degrees": (
+        (3, (1.0, 0.0), (1.0, 0.0), (1.0, 0.0), (DEGREES, 0.0)),
+        ("units", "command is in degrees", "`scale: 57.29578` for it in the command", "really went", "state topic"),
+    ),
+    "another gear": (
+        (0, (2.0, 0.0), (4.0, 0.0), (0.5, 0.0), (4.0, 0.0)),
+        ("scale", "`scale: 0.5` for it in the state topic", "(`scale: 16` for it if the command's is wrong)"),
+    ),
+    "radians for degrees": (
+        (0, (1.0 / DEGREES, 0.0), (1.0, 0.0), (1.0, 0.0), (1.0, 0.0)),
+        ("units", "by its scale in the robot file", "remove `scale` for it"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", HAS)
+def test_remedies_are_for_the_numbers_that_the_file_has(what: str) -> None:
+    (joint, state, command, said, taken), (check, *words) = HAS[what]
+    robot = replace(
+        ROBOT,
+        state=(replace(ROBOT.state[0], **entry(joint, *state)),),
+        commands=(replace(ROBOT.commands[0], **entry(joint, *command)),),
+    )
+    seed = Seed(
+        robot, on(joint, lambda value: said[0] * value + said[1]), on(joint, lambda value: taken[0] * value + taken[1])
+    )
+    (line,) = worst(listened(seed, 2, seconds=5.0))
+    assert line.check == check, line
+    for word in words:
+        assert word in f"{line.what} {line.todo}", line
+
+
+def test_a_joint_that_goes_much_further_than_commanded_is_said_to_be_unjudged() -> None:
+    """Its command has a scale of degrees, and its driver takes radians: it is hardly commanded to move."""
+    robot = replace(ROBOT, commands=(replace(ROBOT.commands[0], **entry(3, DEGREES, 0.0)),))
+    session = listened(Seed(robot), 2, seconds=5.0)
+    assert worst(session) == []
+    (line,) = [finding for finding in check_session(session) if finding.check == "motion"]
+    assert "zero of wrist were not judged" in line.what
+
+
+def test_what_is_written_makes_state_and_command_one() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        scale, slope = random.uniform(0.1, 60.0, 2) * random.choice([-1, 1], 2)
+        offset, zero, place = random.uniform(-3, 3, 3)
+        old = Numbers(scale, offset)
+        state, command = old.of_state(slope, zero), old.of_command(slope, zero)
+        message = scale * (slope * place + zero) + offset  # of a state that is read as slope * truth + zero
+        assert (message - state.offset) / state.scale == pytest.approx(place)
+        heard = (command.scale * place + command.offset - offset) / scale  # of the command by the old numbers
+        assert slope * heard + zero == pytest.approx(place)
 
 
 def states(change: Callable[[int, float, np.ndarray], np.ndarray], moves: bool = True) -> Session:
