@@ -87,7 +87,7 @@ class Following:
     faults: list[Fault] = field(default_factory=list)
     unclear: tuple[str, ...] = ()  # joints that were commanded to move, and whose states did not tell
     slopes: Mapping[str, float] = field(default_factory=dict)  # joint -> its state for each unit commanded, where told
-    apart: bool = False  # whether no state is of a time at which commands were told
+    apart: bool = False  # whether states and commands are told by clocks far apart
 
     @property
     def findings(self) -> list[Finding]:
@@ -110,16 +110,14 @@ def check_following(robot: Robot, state: Mapping[str, Series], command: Mapping[
     meet = _meetings(heard)
     asked = [joint.name for joint in both if moved(joint, command[joint.name][1])]
     if not meet:
-        apart = bool(asked) and all(
-            min(said[0][-1], to[0][-1]) < max(said[0][0], to[0][0]) for said, to in heard.values()
-        )
-        return Following(unclear=tuple(asked), apart=apart)
+        between = [max(said[0], to[0]) - min(said[-1], to[-1]) for (said, _), (to, _) in heard.values()]
+        return Following(unclear=tuple(asked), apart=bool(asked) and min(between) > BREAK_S)
     grid = np.arange(min(begin for begin, _ in meet.values()), max(end for _, end in meet.values()), GRID_S)
     done = {joint.name: _on(grid, heard[joint.name][0]) for joint in both}
     told = {name: _on(grid, to) if name in meet else np.full(len(grid), np.nan) for name, (_, to) in heard.items()}
     for joint in both:  # of a continuous joint whole turns between state and command are none
-        apart = done[joint.name] - told[joint.name]
-        way = np.median(apart[np.isfinite(apart)], keepdims=True) if np.isfinite(apart).any() else np.zeros(1)
+        beside = done[joint.name] - told[joint.name]
+        way = np.median(beside[np.isfinite(beside)], keepdims=True) if np.isfinite(beside).any() else np.zeros(1)
         done[joint.name] = done[joint.name] - whole_turns(way, np.array([joint.continuous]))
     if stuck := _stuck(both, done, told):
         return Following([stuck])
@@ -295,8 +293,8 @@ def _scale(group: Sequence[Slope]) -> Finding:
     names, many = ", ".join(one.joint.name for one in group), len(group) > 1
     what = f"{names} {'move' if many else 'moves'} {slope:.3g} {unit} for each {unit} that is commanded"
     its, they = ("their", "they") if many else ("its", "it")
-    texts = {one.joint.name: (one.in_state(), one.in_command()) for one in group}
-    state, command = (for_each(list(texts), lambda name, n=n: texts[name][n]) for n in (0, 1))
+    state = for_each({one.joint.name: one.in_state() for one in group})
+    command = for_each({one.joint.name: one.in_command() for one in group})
     for other in UNITS:
         if unit != other.of:
             continue

@@ -107,12 +107,11 @@ def _unit(
     kin = [joint.name for joint in joints if joint.unit == unit.of]
     shown = ", ".join(f"{name} {max(reached[name], key=abs):.4g}" for name in kin)
     old = {name: entries_of(robot, name).state for name in kin}
-    new = {name: old[name].of_state(unit.factor, 0.0) for name in kin}
     said = f"{item.topic} says {unit.name}, not {unit.of}"
     if any(numbers.scale != 1.0 for numbers in old.values()):
         said = f"by its scale in the robot file {item.topic} is read as {unit.name}, not {unit.of}"
     what = f"{said} ({shown}): divided by {unit.factor:.4g} all are within limits"
-    todo = for_each(kin, lambda name: written(old[name], new[name]))
+    todo = for_each({name: written(numbers, numbers.of_state(unit.factor, 0.0)) for name, numbers in old.items()})
     return error("units", what, f"{todo} in the robot file's state topic, or let the driver say {unit.of}")
 
 

@@ -6,7 +6,7 @@ A message is scale * value + offset. What was heard is slope * truth + zero, in 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pi0_ros.robot import CommandGroup, Robot, StateTopic
@@ -63,11 +63,11 @@ def written(old: Numbers, new: Numbers, digits: int = 7) -> str:
     return ", ".join(keys)
 
 
-def for_each(joints: Sequence[str], text: Callable[[str], str]) -> str:
-    """What to write for joints, of which each needs numbers of its own: `scale: 0.1` for it, or for which of them."""
+def for_each(texts: Mapping[str, str]) -> str:
+    """One sentence of what to write for each joint: `scale: 0.1` for it, for them, or for which of them."""
     groups: dict[str, list[str]] = {}
-    for joint in joints:
-        groups.setdefault(text(joint), []).append(joint)
+    for joint, text in texts.items():
+        groups.setdefault(text, []).append(joint)
     if len(groups) == 1:
-        return f"{next(iter(groups))} for {'it' if len(joints) == 1 else 'them'}"
+        return f"{next(iter(groups))} for {'it' if len(texts) == 1 else 'them'}"
     return ", ".join(f"{what} for {' and '.join(names)}" for what, names in groups.items())

@@ -19,7 +19,7 @@ from pi0_ros.doctor.names import meant
 from pi0_ros.doctor.remedies import Numbers
 from pi0_ros.doctor.statistics import Range, check_shown, check_widths
 from pi0_ros.doctor.trajectory_controller import check_controller
-from pi0_ros.robot import StateTopic
+from pi0_ros.robot import Robot, StateTopic
 
 NAMES = ROBOT.joint_names
 SIZE, TURNING = len(NAMES), len(NAMES) - 1  # the last is the gripper
@@ -212,6 +212,52 @@ def test_remedies_are_for_the_numbers_that_the_file_has(what: str) -> None:
     assert line.check == check, line
     for word in words:
         assert word in f"{line.what} {line.todo}", line
+
+
+def scaled_all(random: np.random.Generator) -> tuple[Robot, Seed]:
+    """A right robot whose file has numbers of its own for each joint's state and command."""
+    drawn = [(random.choice([-1, 1], SIZE) * random.uniform(0.05, 60, SIZE), random.uniform(-9, 9, SIZE)) for _ in "ab"]
+    entries = [{"scale": tuple(scale), "offset": tuple(offset)} for scale, offset in drawn]
+    robot = replace(
+        ROBOT, state=(replace(ROBOT.state[0], **entries[0]),), commands=(replace(ROBOT.commands[0], **entries[1]),)
+    )
+    says = [lambda position, numbers=numbers: numbers[0] * position + numbers[1] for numbers in drawn]
+    return robot, Seed(robot, *says)
+
+
+def test_a_right_robot_with_scales_in_its_file_gets_no_finding_and_a_wrong_one_its_own_numbers() -> None:
+    for number in range(DRAWS):
+        robot, seed = scaled_all(np.random.default_rng(number))
+        assert worst(listened(seed, number, seconds=5.0)) == [], number
+        joint = number % TURNING
+        flipped = replace(seed, state=lambda position, seed=seed, joint=joint: seed.state(on(joint, _minus)(position)))
+        (line,) = worst(listened(flipped, number, seconds=5.0))
+        scale = robot.state[0].scale[joint]
+        assert line.check == "sign" and f"`scale: {-scale:.7g}` for it in the robot file's state topic" in line.todo
+
+
+def _minus(value: float) -> float:
+    return -value
+
+
+def test_a_joint_that_turns_without_end_and_a_gripper_told_once_get_no_finding() -> None:
+    """The driver counts it from -pi to pi, the commands go on and on; its file has degrees."""
+    turning = replace(ROBOT.joints[0], kind="continuous", lower=-math.inf, upper=math.inf)
+    robot = replace(
+        ROBOT,
+        joints=(turning, *ROBOT.joints[1:]),
+        state=(replace(ROBOT.state[0], **entry(0, DEGREES, 0.0)),),
+    )
+    for number in range(DRAWS):
+        seed = Seed(
+            robot,
+            on(0, lambda value: math.degrees(math.remainder(3 * value + 3, 2 * math.pi))),
+            on(0, lambda value: 3 * value + 3 + 4 * math.pi),
+        )
+        session = listened(seed, number, seconds=5.0)
+        for index, position in enumerate(session.topics[COMMAND].values):
+            position[TURNING] = position[TURNING] if index in (30, 150) else math.nan
+        assert worst(session) == [], number
 
 
 def test_a_joint_that_goes_much_further_than_commanded_is_said_to_be_unjudged() -> None:
