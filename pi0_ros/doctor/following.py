@@ -23,6 +23,7 @@ from pi0_ros.robot.turning import whole_turns
 GRID_S = 0.02
 LAGS = range(16)  # of GRID_S: a state that follows closely is this much later
 LEAST_S = 0.8  # that state and command must be known together without a pause
+LEAST_VALUES = 8  # of a state or a command; a gripper may be told only when to open
 BREAK_S = 600.0  # a longer silence parts what was heard, also where a message has a stamp of another clock
 SAME_CLOCK_S = 86400.0  # times of one clock are no further apart
 PERIODS, PAUSE_S = 3.0, 0.2  # a pause is longer than so many usual periods and than this
@@ -358,10 +359,15 @@ def _meetings(heard: Mapping[str, tuple[Series, Series]]) -> dict[str, tuple[flo
     meet = {}
     for name, ((said, _), (to, _)) in heard.items():
         begin, end = max(said[0], to[0]), min(said[-1], to[-1])
-        if end - begin >= LEAST_S and _pause_s(said) < LEAST_S and _pause_s(to) < LEAST_S:
+        if end - begin >= LEAST_S and _is_stream(said) and _is_stream(to):
             meet[name] = float(begin), float(end)
     longest = max(meet.values(), key=lambda times: times[1] - times[0], default=(0.0, 0.0))
     return {name: times for name, times in meet.items() if abs(times[0] - longest[0]) < SAME_CLOCK_S}
+
+
+def _is_stream(times: np.ndarray) -> bool:
+    """Whether values came often enough that a joint was meanwhile between them."""
+    return len(times) >= LEAST_VALUES and float(np.median(np.diff(times))) < LEAST_S
 
 
 def _pause_s(times: np.ndarray) -> float:

@@ -330,6 +330,14 @@ def test_a_gripper_that_is_commanded_once_hides_no_fault_and_is_named() -> None:
     assert "gripper were not judged" in line.what and "too few commands" in line.what
 
 
+def test_plans_that_are_sent_twice_a_second_are_judged() -> None:
+    right, wrong = (Seed(state=change, rates=((COMMAND, 2.0),)) for change in (on(0, float), on(0, lambda v: 0.3 * v)))
+    for number in range(DRAWS):
+        assert "scale" not in [finding.check for finding in worst(listened(right, number, seconds=12.0))]
+    lines = [worst(listened(wrong, number, seconds=12.0)) for number in range(DRAWS)]
+    assert sum(any(line.check == "scale" and "yaw" in line.what for line in found) for found in lines) == DRAWS, lines
+
+
 def test_two_who_say_other_places_in_turns_are_told_without_a_graph() -> None:
     (line,) = worst(states(lambda number, t, position: position if number % 2 else ROBOT.lower + 0.1))
     assert line.check == "publishers" and STATE in line.what and "end one of them" in line.todo
