@@ -106,5 +106,6 @@ def test_the_command_writes_both_and_overwrites_nothing(tmp_path: Path, capsys: 
         assert main(["layout", viewer, "--robot", "demo_arm", "--out", str(out)]) == 2
         assert "exists" in capsys.readouterr().err
     assert json.loads((tmp_path / "a.json").read_text())["layout"]
-    assert main(["layout", "foxglove", "--robot", "demo_arm", "--namespace", "left arm"]) == 2
-    assert "--namespace 'left arm'" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["layout", "foxglove", "--robot", "demo_arm", "--namespace", "left arm"])
+    assert "--namespace: 'left arm'" in capsys.readouterr().err
