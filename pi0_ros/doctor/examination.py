@@ -10,9 +10,9 @@ from pathlib import Path
 from pi0_ros.base.findings import Finding, error, note, ok
 from pi0_ros.doctor.cameras import check_cameras
 from pi0_ros.doctor.checkpoint import Facts, check_latency, check_memory, examine_checkpoint
-from pi0_ros.doctor.following import Fault, Following, check_following, comparable, moved
+from pi0_ros.doctor.following import Following, check_following, comparable, moved
 from pi0_ros.doctor.heard import Session
-from pi0_ros.doctor.joints import Series, check_places, in_other_units
+from pi0_ros.doctor.joints import Fault, Series, misplaced
 from pi0_ros.doctor.machine import (
     check_profile,
     check_ros,
@@ -77,20 +77,15 @@ def check_session(session: Session, facts: Facts | None = None) -> Iterator[Find
     state, command = session.joints(StateTopic), session.joints(CommandGroup)
     following = check_following(robot, state, command)
     placed = {name: series for name, series in state.items() if name not in following.beside}
-    places = check_places(robot, placed, following.slopes)
-    yield from [finding for finding in places if not _explained(finding, following)]
-    told = {
-        joint.name
-        for item in robot.state
-        for _, joints in in_other_units(robot, item, placed, following.slopes)
-        for joint in joints
-    }
+    places = misplaced(robot, placed, following.slopes)
+    yield from [fault.finding for fault in places if not _explained(fault, following)]
+    told = {name for fault in places if fault.finding.check == "units" for name in fault.joints}
     yield from [fault.finding for fault in following.faults if not _said(fault, told)]
     yield from check_cameras(session)
     yield from _not_judged(robot, state, command, following)
     if facts is not None:
         yield from check_latency(facts, session.latency_p99_s)
-        if facts.state is not None and not any(finding.check == "units" for finding in places):
+        if facts.state is not None and not told:
             yield from check_shown(robot, facts.state, state, facts.actions)
     yield from _observation(session, streams)
 
@@ -124,13 +119,12 @@ def _not_judged(
         )
 
 
-def _explained(place: Finding, following: Following) -> bool:
+def _explained(place: Fault, following: Following) -> bool:
     """Whether a joint is outside its limits for a cause that its motion names: one cause, one line."""
-    if any(fault.finding.check == "velocities" for fault in following.faults):
+    checks = {finding.check for finding in following.findings}
+    if "velocities" in checks:
         return True
-    return place.check == "limits" and (
-        following.explains(place.what.split(" ")[0]) or any(f.check == "order" for f in following.findings)
-    )
+    return place.finding.check == "limits" and ("order" in checks or all(map(following.explains, place.joints)))
 
 
 def _proven(profile: Finding, session: Session | None) -> Finding:

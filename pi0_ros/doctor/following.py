@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from pi0_ros.base.findings import Finding, error, warning
-from pi0_ros.doctor.joints import UNITS, Series
+from pi0_ros.doctor.joints import UNITS, Fault, Series
 from pi0_ros.doctor.remedies import Entries, entries_of, for_each, written
 from pi0_ros.robot import Joint, Robot
 from pi0_ros.robot.turning import whole_turns
@@ -41,14 +41,6 @@ WORSE = 4.0  # times as far from what a right joint would do as from what one wi
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A finding, and the joints whose motion it explains."""
-
-    finding: Finding
-    joints: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Slope:
     """How far a joint's state goes for each unit that is commanded, where it goes so all the time."""
 
@@ -61,10 +53,15 @@ class Slope:
     def factor(self) -> float:
         """The slope, or what it is meant to be where it is near that: 1, or a factor of units."""
         known = [other.factor for other in UNITS if other.of == self.joint.unit]
-        low, high = GRIPPER_SLOPES if self.joint.kind == "gripper" else SLOPES
         size = abs(self.slope)
         near = (factor for factor in (*known, *(1 / factor for factor in known)) if _near(size, factor))
-        return math.copysign(1.0 if low < size < high else next(near, size), self.slope)
+        return math.copysign(1.0 if self.usual else next(near, size), self.slope)
+
+    @property
+    def usual(self) -> bool:
+        """Whether a right joint goes so far, to whichever side."""
+        low, high = GRIPPER_SLOPES if self.joint.kind == "gripper" else SLOPES
+        return low < abs(self.slope) < high
 
     def in_state(self) -> str:
         """What to write where the state is read, if that is what is wrong."""
@@ -139,8 +136,7 @@ def check_following(robot: Robot, state: Mapping[str, Series], command: Mapping[
         judged = _one(joint, entries_of(robot, joint.name), done[joint.name][known], told[joint.name][known])
         if isinstance(judged, Slope):
             slopes[joint.name] = judged.slope
-            low, high = GRIPPER_SLOPES if joint.kind == "gripper" else SLOPES
-            wrong += [] if low < judged.slope < high else [judged]
+            wrong += [] if judged.usual else [judged]
         elif isinstance(judged, Finding):
             found.append(Fault(judged, (joint.name,)))
         elif joint.kind != "gripper":  # which stops at whatever it holds
@@ -234,11 +230,10 @@ def _one(joint: Joint, entries: Entries, done: np.ndarray, told: np.ndarray) -> 
     seen = Slope(joint, slope, entries=entries)
     zero = float(np.median(state - seen.factor * command))
     seen = replace(seen, zero=zero if abs(zero) > ZERO * joint.span * abs(seen.factor) else 0.0)
-    low, high = GRIPPER_SLOPES if joint.kind == "gripper" else SLOPES
     fault: Finding | Slope = seen
     if flipped:
         fault = _sign(seen, away)
-    elif low < slope < high:
+    elif seen.usual:
         if joint.kind == "gripper" or not seen.zero:
             return replace(seen, zero=0.0)
         what = f"{joint.name} is {zero:.3g} {joint.unit} beside its command all the time"

@@ -33,26 +33,44 @@ UNITS = (
 )
 
 
-def check_places(robot: Robot, state: Mapping[str, Series], slopes: Mapping[str, float] = {}) -> list[Finding]:
-    """Joints outside their limits, and the unit that would explain it.
+@dataclass(frozen=True)
+class Fault:
+    """A finding, and the joints whose places or motion it explains."""
+
+    finding: Finding
+    joints: tuple[str, ...]
+
+
+def check_places(robot: Robot, state: Mapping[str, Series]) -> list[Finding]:
+    """Joints outside their limits, and the unit that would explain it."""
+    return [fault.finding for fault in misplaced(robot, state, {})]
+
+
+def misplaced(robot: Robot, state: Mapping[str, Series], slopes: Mapping[str, float]) -> list[Fault]:
+    """The same, with the joints of each finding.
 
     `slopes`: of joints whose motion was seen, how far the state goes for each unit that is commanded; 1 is right.
     """
-    found: list[Finding] = []
+    found: list[Fault] = []
     for item in robot.state:
-        joints, reached, outside = _placed(robot, item, state)
-        units = in_other_units(robot, item, state, slopes)
-        found += [_unit(robot, item, unit, wrong, reached) for unit, wrong in units]
-        told = {joint.name for _, wrong in units for joint in wrong}
-        found += [_limits(robot, joint, reached[joint.name]) for joint in outside if joint.name not in told]
+        told = (joint for joint in robot.joints if joint.name in item.joints and joint.name in state)
+        joints = [joint for joint in told if not joint.writes_rotation]
+        reached = {joint.name: _reach(state[joint.name][1]) for joint in joints}
+        outside = [joint for joint in joints if _is_outside(joint, reached[joint.name], 1.0)]
+        explained: set[str] = set()
+        for unit, wrong in _other_units(joints, reached, outside, slopes):
+            names = tuple(joint.name for joint in wrong)
+            found.append(Fault(_unit(robot, item, unit, names, reached), names))
+            explained.update(names)
+        far = (joint for joint in outside if joint.name not in explained)
+        found += [Fault(_limits(robot, joint, reached[joint.name]), (joint.name,)) for joint in far]
     return found
 
 
-def in_other_units(
-    robot: Robot, item: StateTopic, state: Mapping[str, Series], slopes: Mapping[str, float] = {}
+def _other_units(
+    joints: list[Joint], reached: Mapping[str, tuple[float, float]], outside: list[Joint], slopes: Mapping[str, float]
 ) -> list[tuple[Unit, list[Joint]]]:
-    """The units in which a topic tells joints that are outside their limits, and which joints."""
-    joints, reached, outside = _placed(robot, item, state)
+    """The units in which joints of one topic are told that are outside their limits, and which joints."""
     found = []
     for unit in UNITS:
         kin = [joint for joint in joints if joint.unit == unit.of]
@@ -64,16 +82,6 @@ def in_other_units(
         if _explains(unit, far, may, reached) and not (len(far) == 1 and _turned(far[0], reached[far[0].name], slopes)):
             found.append((unit, may))
     return found
-
-
-def _placed(
-    robot: Robot, item: StateTopic, state: Mapping[str, Series]
-) -> tuple[list[Joint], dict[str, tuple[float, float]], list[Joint]]:
-    """The joints that a topic tells, between what they were, and those that were outside their limits."""
-    told = (joint for joint in robot.joints if joint.name in item.joints and joint.name in state)
-    joints = [joint for joint in told if not joint.writes_rotation]
-    reached = {joint.name: _reach(state[joint.name][1]) for joint in joints}
-    return joints, reached, [joint for joint in joints if _is_outside(joint, reached[joint.name], 1.0)]
 
 
 def _is_factor(unit: Unit, slope: float) -> bool:
@@ -102,9 +110,8 @@ def position_findings(robot: Robot, position: np.ndarray) -> list[Finding]:
 
 
 def _unit(
-    robot: Robot, item: StateTopic, unit: Unit, joints: Iterable[Joint], reached: Mapping[str, tuple[float, float]]
+    robot: Robot, item: StateTopic, unit: Unit, kin: Iterable[str], reached: Mapping[str, tuple[float, float]]
 ) -> Finding:
-    kin = [joint.name for joint in joints if joint.unit == unit.of]
     shown = ", ".join(f"{name} {max(reached[name], key=abs):.4g}" for name in kin)
     old = {name: entries_of(robot, name).state for name in kin}
     said = f"{item.topic} says {unit.name}, not {unit.of}"

@@ -26,15 +26,10 @@ def check_streams(session: Session) -> list[Finding]:
     """All findings about the topics as streams; an `ok` for each topic about which there is none."""
     if not any(heard.arrivals or heard.types or heard.servers for heard in session.topics.values()):
         return [_nobody(session)]
-    skew = common_offset_s(session)
     found = list(unstamped(list(session.topics.values())))
-    of_some = [] if skew is not None else _off_alike(session)
-    if of_some:
-        found.append(_skew_of(of_some))
-    if skew is not None:
-        found.append(
-            _skew(skew, sum(_off(session.robot, heard) for heard in session.topics.values() if not heard.command))
-        )
+    alike = _off_alike(session)
+    if alike:
+        found.append(_skew(session, alike))
     limits = {topic: max_age_s(session.robot, topic) for topic in session.topics}
     pauses = pauses_beyond(session, limits)
     if together := shared(session, pauses):
@@ -44,7 +39,7 @@ def check_streams(session: Session) -> list[Finding]:
     for heard in session.topics.values():
         own = [
             *check_ends(session, heard),
-            *_stream(session, heard, skew is not None or heard in of_some, alone.get(heard.topic)),
+            *_stream(session, heard, heard in alike, alone.get(heard.topic)),
         ]
         served = heard.item.server if isinstance(heard.item, CommandGroup) else None
         found += own or [ok(served.name if served is not None else heard.topic, _summary(session, heard))]
@@ -69,27 +64,18 @@ def _nobody(session: Session) -> Finding:
     return error("domain", what, todo)
 
 
-def common_offset_s(session: Session) -> float | None:
-    """By how much the stamps of all topics are off, where there are several and they agree; else None."""
-    stamped = [heard for heard in session.topics.values() if heard.ages and not heard.command]
-    ages = [heard.age_s for heard in stamped]
-    if len(ages) > 1 and all(_off(session.robot, heard) for heard in stamped) and np.ptp(ages) < TOGETHER_S:
-        return float(np.median(ages))
-    return None
+def _stamped(session: Session) -> list[Heard]:
+    return [heard for heard in session.topics.values() if heard.ages and not heard.command]
 
 
 def _off_alike(session: Session) -> list[Heard]:
-    """Several topics, not all, whose stamps are off by the same."""
-    off = [heard for heard in session.topics.values() if not heard.command and _off(session.robot, heard)]
+    """Topics whose stamps are off by the same: all that have stamps, or some, if it is not for another clock."""
+    stamped = _stamped(session)
+    off = [heard for heard in stamped if _off(session.robot, heard)]
     ages = [heard.age_s for heard in off]
-    return off if len(off) > 1 and np.ptp(ages) < TOGETHER_S and abs(ages[0]) < ANOTHER_CLOCK_S else []
-
-
-def _skew_of(topics: list[Heard]) -> Finding:
-    offset_s = float(np.median([heard.age_s for heard in topics]))
-    when = f"{offset_s:.2f} s in the past" if offset_s > 0 else f"{-offset_s:.2f} s in the future"
-    what = f"the stamps of {', '.join(heard.topic for heard in topics)} are {when}, those of others are right"
-    return error("clock", what, "synchronise the clock of the machine that sends them (chrony or PTP), then look again")
+    if len(off) < 2 or np.ptp(ages) >= TOGETHER_S:
+        return []
+    return off if len(off) == len(stamped) or abs(ages[0]) < ANOTHER_CLOCK_S else []
 
 
 def max_age_s(robot: Robot, topic: str) -> float:
@@ -102,12 +88,18 @@ def _off(robot: Robot, heard: Heard) -> bool:
     return bool(heard.ages) and not -EARLY_S <= heard.age_s <= max_age_s(robot, heard.topic)
 
 
-def _skew(offset_s: float, count: int) -> Finding:
+def _skew(session: Session, topics: list[Heard]) -> Finding:
+    """One line for the topics whose stamps are off by the same."""
+    offset_s = float(np.median([heard.age_s for heard in topics]))
     when = f"{offset_s:.2f} s in the past" if offset_s > 0 else f"{-offset_s:.2f} s in the future"
+    if len(topics) < len(_stamped(session)):
+        what = f"the stamps of {', '.join(heard.topic for heard in topics)} are {when}, those of others are right"
+        todo = "synchronise the clock of the machine that sends them (chrony or PTP), then look again"
+        return error("clock", what, todo)
     if abs(offset_s) > ANOTHER_CLOCK_S:
-        what = f"the stamps of all {count} topics are of another clock than this machine's"
+        what = f"the stamps of all {len(topics)} topics are of another clock than this machine's"
         return error("clock", what, "simulated time? give --use-sim-time, and use_sim_time:=true to every node")
-    what = f"the stamps of all {count} topics are {when}: the clocks of two machines differ"
+    what = f"the stamps of all {len(topics)} topics are {when}: the clocks of two machines differ"
     return error("clock", what, "synchronise them (chrony or PTP on both), then look again")
 
 
