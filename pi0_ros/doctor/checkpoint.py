@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pi0_ros.base.errors import InputError
@@ -23,7 +23,7 @@ class Facts:
 
     horizon: int
     fps: float
-    state: Range | None
+    state: Range | None  # None also where it says nothing, as it is wrong
     actions: Range | None
     weights_bytes: int
 
@@ -50,12 +50,11 @@ def examine_checkpoint(robot: Robot, folder: Path, tokenizer: str = "") -> tuple
     except (InputError, OSError) as problem:
         kind = "tokenizer" if "tokenizer" in str(problem).lower() else "checkpoint"
         return [error(kind, str(problem), "`pi0 checkpoint info` says what is in it")], None
-    stats = spec.norm_stats
-    facts = Facts(config.action_horizon, spec.fps, _range(stats.state), _range(stats.actions), weights_bytes(folder))
+    state, actions = _range(spec.state_stats), _range(spec.action_stats)
+    facts = Facts(config.action_horizon, spec.fps, state, actions, weights_bytes(folder))
     found = check_horizon(robot, facts, f"{folder}: {about.model}")
-    if facts.state is not None and facts.actions is not None:
-        found += check_widths(robot, facts.state, facts.actions)
-    return found, facts
+    wrong = check_widths(robot, state, actions) if state is not None and actions is not None else []
+    return [*found, *wrong], replace(facts, state=None) if wrong else facts
 
 
 def check_horizon(robot: Robot, facts: Facts, name: str) -> list[Finding]:

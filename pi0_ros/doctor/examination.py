@@ -86,7 +86,7 @@ def check_session(session: Session, facts: Facts | None = None) -> Iterator[Find
     if facts is not None:
         yield from check_latency(facts, session.latency_p99_s)
         if facts.state is not None and not told:
-            yield from check_shown(robot, facts.state, state, facts.actions)
+            yield from check_shown(robot, facts.state, state)
     yield from _observation(session, streams)
 
 

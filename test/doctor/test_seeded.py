@@ -29,6 +29,9 @@ SPAN = ROBOT.upper - ROBOT.lower
 HOME = 0.5 * (ROBOT.lower + ROBOT.upper)
 STATE_RANGE = Range(ROBOT.lower + 0.05 * SPAN, ROBOT.upper - 0.05 * SPAN)
 ACTIONS = Range(-0.4 * SPAN, 0.4 * SPAN)
+AWAY = Range(0.2 * SPAN, 0.5 * SPAN)  # what an arm does that is changed in one way only
+NOTHING = Range(np.zeros(6), np.zeros(6))
+STATE_AWAY = Range(0.15 * SPAN, 0.6 * SPAN)
 GOOD = Facts(24, 20.0, STATE_RANGE, ACTIONS, 60_000_000)
 DEGREES = np.where([joint.unit == "rad" for joint in ROBOT.joints], np.degrees(1.0), 1.0)
 OUT = np.array([2.9, 0.0, 0.0, 0.0, 0.0, 0.0])
@@ -166,8 +169,20 @@ def test_what_cannot_be_judged_is_said() -> None:
     [
         (Range(STATE_RANGE.low * 57.3, STATE_RANGE.high * 57.3), ACTIONS, ("state", "too wide", "52 times")),
         (STATE_RANGE, Range(ACTIONS.low * 57.3, ACTIONS.high * 57.3), ("actions", "too wide", "46 times")),
-        (Range(np.zeros(6), np.zeros(6)), ACTIONS, ("state", "no width at all", "pi0 stats")),
-        (STATE_RANGE, Range(np.zeros(6), np.zeros(6)), ("actions", "no width at all", "pi0 stats")),
+        (
+            Range(STATE_RANGE.low * 57.3, STATE_RANGE.high * 57.3),
+            Range(ACTIONS.low * 57.3, ACTIONS.high * 57.3),
+            ("joints of the state", "joints of the actions", "too wide"),
+        ),
+        (
+            Range(np.zeros(6), np.zeros(6)),
+            Range(np.zeros(6), np.zeros(6)),
+            ("state and the actions", "no width at all"),
+        ),
+        (ACTIONS, AWAY, ("exchanged", "shoulder", "pi0 stats")),
+        (STATE_AWAY, AWAY, ("not those of changes", "shoulder", "pi0 stats --robot")),
+        (NOTHING, ACTIONS, ("state", "no width at all", "pi0 stats")),
+        (STATE_RANGE, NOTHING, ("actions", "no width at all", "pi0 stats")),
     ],
 )
 def test_statistics_that_no_motion_gives(state: Range, actions: Range, words: tuple[str, ...]) -> None:

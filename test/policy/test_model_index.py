@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from policy_fixtures import TOKENIZER, observation, tiny_config, tiny_robot, tiny_stats
+from policy_fixtures import TOKENIZER, observation, tiny_checkpoint, tiny_config, tiny_robot, tiny_stats
 
-from pi0_ros.checkpoints.norm_stats import NormStats, Stats
+from pi0_ros.checkpoints.norm_stats import NormStats, Stats, save_norm_stats
+from pi0_ros.checkpoints.own import ROBOT, STATS
 from pi0_ros.checkpoints.settings import PolicySettings
 from pi0_ros.checkpoints.spec import PolicySpec
+from pi0_ros.doctor.checkpoint import examine_checkpoint
 from pi0_ros.inference.prefix import ActionPrefix, RtcSettings
 from pi0_ros.policy.guidance import make_guidance
 from pi0_ros.policy.transforms import actions_from_model, actions_to_model, make_inputs
@@ -98,6 +101,16 @@ def test_statistics_of_ones_own_data_lie_at_the_joints_places() -> None:
         for field, absent in zip(("mean", "std", "q01", "q99"), NOT_MOVED, strict=True):
             np.testing.assert_array_equal(moved.need(field)[list(PLACES)], plain.need(field))
             assert (moved.need(field)[[1, 5]] == absent).all()
+
+
+def test_the_doctor_reads_the_joints_own_statistics(both: tuple[PolicySpec, PolicySpec], tmp_path: Path) -> None:
+    plain, moved = both
+    folder = tiny_checkpoint(tmp_path / "moved")
+    (folder / ROBOT).write_text(robot_to_yaml(moved.robot))
+    save_norm_stats(moved.norm_stats, folder / STATS)
+    _, facts = examine_checkpoint(moved.robot, folder)
+    assert facts is not None and facts.state is not None
+    np.testing.assert_allclose(facts.state.low, plain.norm_stats.state.present()["q01"])
 
 
 def test_the_robot_file_has_a_place_for_every_joint_or_for_none() -> None:
