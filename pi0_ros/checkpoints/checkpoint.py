@@ -5,10 +5,10 @@
 is this package's own folder, whole in itself. Checkpoints of LeRobot and openpi are read as they are; they lack the
 robot file, which is then given, and perhaps the tokenizer. Four layers, each on the one before:
 
-    describe.describe what its files say, no weights        `Description`
-    describe.load_spec  that, fitted to one robot           `PolicySpec`
-    load.load_model   what its files say, and the network   `LoadedModel`
-    load_checkpoint   both                                  `Checkpoint`
+    describe.describe   what its files say, no weights        `Description`
+    describe.load_spec  that, fitted to one robot             `PolicySpec`
+    load.load_model     what its files say, and the network   `LoadedModel`
+    load_checkpoint     both                                  `Checkpoint`
 """
 
 from __future__ import annotations

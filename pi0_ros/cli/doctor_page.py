@@ -7,8 +7,7 @@ from pathlib import Path
 
 from pi0_ros.base.findings import SEVERITIES, Finding, Spread
 from pi0_ros.datasets.html_report import Bar, Marked, Part, Table, write_page
-
-LEAST = 1e-9  # width of a range that has none
+from pi0_ros.doctor.statistics import NO_WIDTH
 
 
 def write_doctor_page(path: Path, title: str, findings: Sequence[Finding], verdict: str) -> None:
@@ -31,7 +30,7 @@ def _drawn(finding: Finding) -> Part:
 
 
 def _row(spread: Spread) -> tuple[str | Bar, ...]:
-    width = max(spread.high - spread.low, LEAST)
+    width = max(spread.high - spread.low, NO_WIDTH)
     bar = Bar(*((value - spread.low) / width for value in (spread.lowest, spread.median, spread.highest)))
     return (spread.name, *(f"{value:.4g}" for value in (spread.low, spread.high, spread.median)), bar,
             f"{spread.outside:.0%}")  # fmt: skip

@@ -28,9 +28,8 @@ def run(args: argparse.Namespace) -> int:
     with operator(args.namespace, args.timeout) as robot:
         heard = robot.statuses(1.2)  # they speak twice a second
     if not heard:
-        where = f"in ROS_DOMAIN_ID {domain_of(os.environ)}" + (
-            f" and namespace {args.namespace}" * bool(args.namespace)
-        )
+        where = f"in ROS_DOMAIN_ID {domain_of(os.environ)}"
+        where += f" and namespace {args.namespace}" if args.namespace else ""
         print(f"nobody is heard on /diagnostics: is a robot running, {where}?")
         return 1
     for name, level, message, values in heard:

@@ -73,7 +73,8 @@ class Operator:
             if ask() and first is None:
                 first = time.monotonic()
             if not asked and not told and time.monotonic() > end - self._patience_s + SAID_AFTER_S:
-                told = self._say_that_it_looks_on()
+                self._say_that_it_looks_on()
+                told = True
             self._executor.spin_once(timeout_sec=0.02)
         self._spin(answered, ANSWER_S)
         if not asked:
@@ -133,10 +134,8 @@ class Operator:
                 return True
         return self._known(nodes) and self._spin(ready, ANSWER_S)
 
-    def _say_that_it_looks_on(self) -> bool:
-        """True."""
+    def _say_that_it_looks_on(self) -> None:
         print(f"nobody is found yet, looking on until {self._patience_s:g} s are over", file=sys.stderr)
-        return True
 
     def _known(self, names: tuple[str, ...]) -> bool:
         own = self._node.get_namespace()

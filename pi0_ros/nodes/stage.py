@@ -164,10 +164,7 @@ class Stage:
 
     def _waits(self) -> bool:
         """Whether somebody who watches has stopped the controller, as far as its diagnostics have come."""
-        return self._attended and self._stopped()
-
-    def _stopped(self) -> bool:
-        return self.controller.get("state") == State.STOPPED.value
+        return self._attended and self.controller.get("state") == State.STOPPED.value
 
     def wait(self, seconds: float) -> None:
         """Let wall seconds pass."""
